@@ -1,0 +1,144 @@
+package qmp
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Run executes a command, a JSON object such as {"execute":"query-status"},
+// within [DefaultTimeout] and returns QEMU's whole reply, {"return":...}. An
+// "id" in the command is replaced. A refusal is returned as an *[Error].
+func (m *Monitor) Run(command []byte) ([]byte, error) {
+	return m.RunContext(context.Background(), command)
+}
+
+// RunContext is Run with a context that bounds both writing the command and
+// waiting for the reply. A command given up this way may still be executed by
+// QEMU; its reply is discarded.
+func (m *Monitor) RunContext(ctx context.Context, command []byte) ([]byte, error) {
+	o, err := decodeObject(command)
+	if err != nil {
+		return nil, fmt.Errorf("decode QMP command: %w", err)
+	}
+	r, err := m.run(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return r.line, nil
+}
+
+// Execute runs the named command with args (nil for none) and decodes what it
+// returns into result, unless that is nil.
+func (m *Monitor) Execute(ctx context.Context, name string, args, result any) error {
+	quoted, err := json.Marshal(name)
+	if err != nil {
+		return fmt.Errorf("encode QMP command %q: %w", name, err)
+	}
+	o := object{"execute": quoted}
+	if args != nil {
+		if o["arguments"], err = json.Marshal(args); err != nil {
+			return fmt.Errorf("encode QMP command %q: %w", name, err)
+		}
+	}
+	r, err := m.run(ctx, o)
+	if err != nil || result == nil {
+		return err
+	}
+	if err := json.Unmarshal(r.object["return"], result); err != nil {
+		return fmt.Errorf("decode reply to QMP command %q: %w", name, err)
+	}
+	return nil
+}
+
+func (m *Monitor) run(ctx context.Context, o object) (reply, error) {
+	name := o.text("execute")
+	if !m.ready.Load() {
+		return reply{}, fmt.Errorf("run QMP command %q: %w", name, ErrNotConnected)
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	r, err := m.command(ctx, o)
+	if err != nil {
+		return reply{}, fmt.Errorf("run QMP command %q: %w", name, err)
+	}
+	return r, nil
+}
+
+// command writes o under an id of ours and waits for the reply to it.
+func (m *Monitor) command(ctx context.Context, o object) (reply, error) {
+	id := m.nextID()
+	o["id"] = json.RawMessage(`"` + id + `"`)
+	line, err := json.Marshal(o)
+	if err != nil {
+		return reply{}, err
+	}
+	c := make(chan reply, 1)
+	m.mu.Lock()
+	m.waiting[id] = c
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		delete(m.waiting, id)
+		m.mu.Unlock()
+	}()
+	if err := m.write(ctx, append(line, '\n')); err != nil {
+		return reply{}, err
+	}
+	return m.await(ctx, c)
+}
+
+func (m *Monitor) await(ctx context.Context, c <-chan reply) (reply, error) {
+	select {
+	case r := <-c:
+		return r, r.err()
+	case <-ctx.Done():
+		return reply{}, context.Cause(ctx)
+	case <-m.ended:
+	}
+	select { // the reply may have been the last line
+	case r := <-c:
+		return r, r.err()
+	default:
+		return reply{}, m.Err()
+	}
+}
+
+// write sends one line. A line sent in part would garble the next one, so that
+// ends the connection.
+func (m *Monitor) write(ctx context.Context, line []byte) error {
+	select {
+	case m.writing <- struct{}{}:
+	case <-m.ended:
+		return m.Err()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-m.writing }()
+
+	if err := m.conn.SetWriteDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	interrupted := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		_ = m.conn.SetWriteDeadline(time.Unix(1, 0)) // fails only when closed, which ends the write too
+	})
+	n, err := m.conn.Write(line)
+	if !unhook() {
+		<-interrupted // or its deadline would hit the next write
+	}
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() == nil {
+		// The reader sees the end too, after the last lines: closing here
+		// would lose the event that says why QEMU went.
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	if n > 0 {
+		_ = m.fail(fmt.Errorf("command sent in part: %w", err))
+	}
+	return context.Cause(ctx)
+}
