@@ -1,0 +1,219 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotOurs is wrapped by errors about a table of that name whose comment is not ours.
+var ErrNotOurs = errors.New("it does not bear qnet's mark")
+
+// Flags of a table (linux/netfilter/nf_tables.h); x/sys has no names for them.
+const (
+	flagOwner    = 2 // NFT_TABLE_F_OWNER: no other socket may change it
+	flagPersist  = 4 // NFT_TABLE_F_PERSIST: it outlives the owner's socket
+	attrUserdata = 6 // NFTA_TABLE_USERDATA
+	udataTable   = 0 // NFTNL_UDATA_TABLE_COMMENT
+)
+
+// Conn is a netlink socket that owns the tables added through it: while it is
+// open, where the kernel knows the owner flag, no other process can change or
+// flush them. They stay when it is closed, without an owner.
+type Conn struct {
+	lib *nftables.Conn
+	raw *netlink.Conn
+}
+
+// Dial opens the socket in the calling thread's network namespace.
+func Dial() (*Conn, error) {
+	c := &Conn{}
+	lib, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(raw *netlink.Conn) error {
+		c.raw = raw
+		return nil
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("open nftables socket: %w", err)
+	}
+	c.lib = lib
+	return c, nil
+}
+
+// Close gives up the ownership of the tables; they stay.
+func (c *Conn) Close() error { return c.lib.CloseLasting() }
+
+// Add creates the table with everything in it, and replaces one that bears the
+// same comment. It returns ErrNotOurs for one that does not.
+//
+//	nft -f - <<< "table inet qnet_dev { ... }"
+func (c *Conn) Add(t Table) error {
+	if err := c.Delete(t.Family, t.Name, t.Comment); err != nil {
+		return err
+	}
+	if err := c.newTable(t); err != nil {
+		return fmt.Errorf("add table %s %s: %w", t.Family, t.Name, err)
+	}
+	table := &nftables.Table{Name: t.Name, Family: families[t.Family]}
+	if err := c.fill(table, t); err != nil {
+		return fmt.Errorf("add table %s %s: %w", t.Family, t.Name, err)
+	}
+	return nil
+}
+
+func (c *Conn) fill(table *nftables.Table, t Table) error {
+	sets := map[string]*nftables.Set{}
+	for _, s := range t.Sets {
+		// The byte order is only a hint to nft, which lists names reversed without it.
+		set := &nftables.Set{Table: table, Name: s.Name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
+		if err := c.lib.AddSet(set, elements(s.Links)); err != nil {
+			return fmt.Errorf("set %s: %w", s.Name, err)
+		}
+		sets[s.Name] = set
+	}
+	for _, ch := range t.Chains {
+		chain := c.lib.AddChain(baseChain(table, ch))
+		for _, r := range ch.Rules {
+			exprs, err := c.ruleExprs(table, r, sets)
+			if err != nil {
+				return fmt.Errorf("rule %q: %w", r, err)
+			}
+			c.lib.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: exprs})
+		}
+	}
+	return c.lib.Flush()
+}
+
+// AddLinks puts link names into a set of a table added through this Conn.
+//
+//	nft add element inet qnet_dev guarded { "eth1" }
+func (c *Conn) AddLinks(family Family, table, set string, links ...string) error {
+	s := &nftables.Set{
+		Table: &nftables.Table{Name: table, Family: families[family]}, Name: set, KeyType: nftables.TypeIFName,
+	}
+	if err := c.lib.SetAddElements(s, elements(links)); err != nil {
+		return fmt.Errorf("add element %v to set %s: %w", links, set, err)
+	}
+	if err := c.lib.Flush(); err != nil {
+		return fmt.Errorf("add element %v to set %s: %w", links, set, err)
+	}
+	return nil
+}
+
+// Delete removes the table if it bears the comment. One that is gone already is
+// no error; one that bears another comment is left alone: ErrNotOurs.
+//
+//	nft delete table inet qnet_dev
+func (c *Conn) Delete(family Family, name, comment string) error {
+	got, ok, err := c.comment(family, name)
+	if err != nil || !ok {
+		return err
+	}
+	if got != comment {
+		return fmt.Errorf("table %s %s (comment %q): %w", family, name, got, ErrNotOurs)
+	}
+	c.lib.DelTable(&nftables.Table{Name: name, Family: families[family]})
+	if err := c.lib.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("delete table %s %s: %w", family, name, err)
+	}
+	return nil
+}
+
+// newTable sends NEWTABLE itself, because the library sends neither flags nor
+// comment. A kernel without owner and persist (before 6.10) gets a plain table:
+// owner alone would take the rules away in the moment the keeper dies.
+func (c *Conn) newTable(t Table) error {
+	err := c.sendTable(t, flagOwner|flagPersist)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+		return c.sendTable(t, 0)
+	}
+	return err
+}
+
+func (c *Conn) sendTable(t Table, flags uint32) error {
+	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_TABLE_NAME, Data: []byte(t.Name + "\x00")},
+		{Type: unix.NFTA_TABLE_FLAGS, Data: binaryutil.BigEndian.PutUint32(flags)},
+		{Type: attrUserdata, Data: userdata.AppendString(nil, udataTable, t.Comment)},
+	})
+	if err != nil {
+		return err
+	}
+	_, err = c.raw.SendMessages([]netlink.Message{
+		batch(unix.NFNL_MSG_BATCH_BEGIN),
+		{
+			Header: netlink.Header{
+				Type:  msgType(unix.NFT_MSG_NEWTABLE),
+				Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Excl,
+			},
+			Data: append(genHeader(byte(families[t.Family]), 0), attrs...),
+		},
+		batch(unix.NFNL_MSG_BATCH_END),
+	})
+	if err != nil {
+		return err
+	}
+	_, err = c.raw.Receive()
+	return err
+}
+
+// comment reads the comment of a table; ok tells whether it exists.
+func (c *Conn) comment(family Family, name string) (comment string, ok bool, err error) {
+	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_TABLE_NAME, Data: []byte(name + "\x00")},
+	})
+	if err != nil {
+		return "", false, err
+	}
+	msgs, err := c.raw.Execute(netlink.Message{
+		Header: netlink.Header{Type: msgType(unix.NFT_MSG_GETTABLE), Flags: netlink.Request},
+		Data:   append(genHeader(byte(families[family]), 0), attrs...),
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("read table %s %s: %w", family, name, err)
+	}
+	for _, m := range msgs {
+		if len(m.Data) > 4 {
+			return tableComment(m.Data[4:]), true, nil
+		}
+	}
+	return "", true, nil
+}
+
+func tableComment(data []byte) string {
+	attrs, err := netlink.UnmarshalAttributes(data)
+	if err != nil {
+		return ""
+	}
+	for _, a := range attrs {
+		if a.Type == attrUserdata {
+			s, _ := userdata.GetString(a.Data, udataTable)
+			return strings.TrimRight(s, "\x00")
+		}
+	}
+	return ""
+}
+
+func msgType(t uint16) netlink.HeaderType {
+	return netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | t)
+}
+
+func batch(t uint16) netlink.Message {
+	return netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(t), Flags: netlink.Request},
+		Data:   genHeader(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES),
+	}
+}
+
+// genHeader is struct nfgenmsg.
+func genHeader(family byte, resource uint16) []byte {
+	return append([]byte{family, unix.NFNETLINK_V0}, binaryutil.BigEndian.PutUint16(resource)...)
+}

@@ -1,0 +1,164 @@
+package nft
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+var families = map[Family]nftables.TableFamily{
+	INet:   nftables.TableFamilyINet,
+	NetDev: nftables.TableFamilyNetdev,
+}
+
+var hooks = map[Hook]*nftables.ChainHook{
+	Ingress:     nftables.ChainHookIngress,
+	Input:       nftables.ChainHookInput,
+	Forward:     nftables.ChainHookForward,
+	Postrouting: nftables.ChainHookPostrouting,
+}
+
+func baseChain(table *nftables.Table, c Chain) *nftables.Chain {
+	policy := nftables.ChainPolicyAccept
+	if c.Policy == Drop {
+		policy = nftables.ChainPolicyDrop
+	}
+	return &nftables.Chain{
+		Name: c.Name, Table: table, Type: nftables.ChainType(c.Type), Hooknum: hooks[c.Hook],
+		Priority: nftables.ChainPriorityRef(nftables.ChainPriority(c.Priority)), Policy: &policy, Device: c.Device,
+	}
+}
+
+func elements(links []string) []nftables.SetElement {
+	var es []nftables.SetElement
+	for _, l := range links {
+		es = append(es, nftables.SetElement{Key: ifname(l)})
+	}
+	return es
+}
+
+// ifname is a link name as the kernel compares it: 16 bytes, zero-padded.
+func ifname(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
+}
+
+// ruleExprs turns a rule into the expressions `nft --debug=netlink` shows for its text.
+func (c *Conn) ruleExprs(table *nftables.Table, r Rule, sets map[string]*nftables.Set) ([]expr.Any, error) {
+	var es []expr.Any
+	if r.InLink.Name != "" {
+		es = append(es, linkExprs(expr.MetaKeyIIFNAME, r.InLink, sets)...)
+	}
+	if r.OutLink.Name != "" {
+		es = append(es, linkExprs(expr.MetaKeyOIFNAME, r.OutLink, sets)...)
+	}
+	if r.Source.IsValid() {
+		es = append(es, sourceExprs(r.Source)...)
+	}
+	if r.TCPUDP {
+		lookup, err := c.tcpUDP(table)
+		if err != nil {
+			return nil, err
+		}
+		es = append(es, lookup...)
+	}
+	if r.SYN {
+		es = append(es, synExprs()...)
+	}
+	if r.Established {
+		es = append(es, establishedExprs()...)
+	}
+	return append(es, actionExprs(r.Do)...), nil
+}
+
+func linkExprs(key expr.MetaKey, m LinkMatch, sets map[string]*nftables.Set) []expr.Any {
+	load := &expr.Meta{Key: key, Register: 1}
+	if name, isSet := strings.CutPrefix(m.Name, "@"); isSet {
+		return []expr.Any{load, &expr.Lookup{SourceRegister: 1, SetName: name, SetID: sets[name].ID, Invert: m.Not}}
+	}
+	op := expr.CmpOpEq
+	if m.Not {
+		op = expr.CmpOpNeq
+	}
+	data := ifname(m.Name)
+	if prefix, wild := strings.CutSuffix(m.Name, "*"); wild {
+		data = []byte(prefix) // a shorter comparison matches the beginning
+	}
+	return []expr.Any{load, &expr.Cmp{Op: op, Register: 1, Data: data}}
+}
+
+func sourceExprs(p netip.Prefix) []expr.Any {
+	addr := p.Masked().Addr().As4()
+	load := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}
+	es := []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
+		load,
+	}
+	if p.Bits()%8 == 0 && p.Bits() > 0 { // whole bytes are compared alone, as nft does
+		load.Len = uint32(p.Bits() / 8)
+		return append(es, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr[:load.Len]})
+	}
+	mask := binaryutil.BigEndian.PutUint32(^uint32(0) << (32 - p.Bits()))
+	return append(es,
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr[:]})
+}
+
+func (c *Conn) tcpUDP(table *nftables.Table) ([]expr.Any, error) {
+	set := &nftables.Set{Table: table, Anonymous: true, Constant: true, KeyType: nftables.TypeInetProto}
+	err := c.lib.AddSet(set, []nftables.SetElement{{Key: []byte{unix.IPPROTO_TCP}}, {Key: []byte{unix.IPPROTO_UDP}}})
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
+	}, err
+}
+
+func synExprs() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{0x06}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0x02}},
+	}
+}
+
+func establishedExprs() []expr.Any {
+	mask := binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+	}
+}
+
+func actionExprs(a Action) []expr.Any {
+	switch a {
+	case Accept:
+		return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
+	case Drop:
+		return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+	case Masquerade:
+		return []expr.Any{&expr.Masq{}}
+	case MasqueradePorts:
+		return []expr.Any{
+			&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(1024)},
+			&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(65535)},
+			&expr.Masq{ToPorts: true, RegProtoMin: 1, RegProtoMax: 2},
+		}
+	case ClampMSS:
+		return []expr.Any{
+			&expr.Rt{Register: 1, Key: expr.RtTCPMSS},
+			&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 2, Size: 2},
+			&expr.Exthdr{SourceRegister: 1, Type: 2, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt},
+		}
+	default:
+		panic("nft: unknown action " + string(a))
+	}
+}

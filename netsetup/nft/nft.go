@@ -1,0 +1,173 @@
+// Package nft describes the few nftables rules qnet needs as plain data and
+// renders them two ways: as the text nft(8) reads (Table.String) and as netlink
+// messages (Conn.Add). A test loads both into fresh namespaces and compares the
+// kernel's own listings, so what `qnet plan` shows is what is programmed.
+//
+// The package knows nothing of bridges or plans. Values are safe for concurrent
+// use; a Conn is not.
+package nft
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Family is an nftables address family as nft(8) spells it.
+type Family string
+
+// The families qnet uses.
+const (
+	INet   Family = "inet"
+	NetDev Family = "netdev"
+)
+
+// Hook is a netfilter hook as nft(8) spells it.
+type Hook string
+
+// The hooks qnet uses.
+const (
+	Ingress     Hook = "ingress"
+	Input       Hook = "input"
+	Forward     Hook = "forward"
+	Postrouting Hook = "postrouting"
+)
+
+// Action is what a rule does with a packet that matched.
+type Action string
+
+// The actions qnet uses.
+const (
+	Accept          Action = "accept"
+	Drop            Action = "drop"
+	Masquerade      Action = "masquerade"
+	MasqueradePorts Action = "masquerade to :1024-65535"
+	ClampMSS        Action = "tcp option maxseg size set rt mtu"
+)
+
+// Table is one nftables table of qnet's: Comment is the mark it is believed by.
+type Table struct {
+	Family  Family  `json:"family"`
+	Name    string  `json:"name"`
+	Comment string  `json:"comment"`
+	Sets    []Set   `json:"sets,omitempty"`
+	Chains  []Chain `json:"chains,omitempty"`
+}
+
+// Set is a named set of link names.
+type Set struct {
+	Name  string   `json:"name"`
+	Links []string `json:"links,omitempty"`
+}
+
+// Chain is a base chain. Device is the link of an ingress chain.
+type Chain struct {
+	Name     string `json:"name"`
+	Type     string `json:"type"` // "filter" or "nat"
+	Hook     Hook   `json:"hook"`
+	Device   string `json:"device,omitempty"`
+	Priority int    `json:"priority"`
+	Policy   Action `json:"policy"`
+	Rules    []Rule `json:"rules,omitempty"`
+}
+
+// Rule matches on whatever is set, in the order of the fields, and does Do.
+type Rule struct {
+	InLink      LinkMatch    `json:"iif,omitzero"`
+	OutLink     LinkMatch    `json:"oif,omitzero"`
+	Source      netip.Prefix `json:"saddr,omitzero"`
+	TCPUDP      bool         `json:"tcpudp,omitempty"` // TCP and UDP only
+	SYN         bool         `json:"syn,omitempty"`    // TCP segments with SYN and without RST
+	Established bool         `json:"established,omitempty"`
+	Do          Action       `json:"do"`
+}
+
+// LinkMatch matches a link's name. A name that ends in "*" matches all that
+// begin so; one that begins with "@" names a Set.
+type LinkMatch struct {
+	Name string `json:"name,omitempty"`
+	Not  bool   `json:"not,omitempty"`
+}
+
+// Link matches the link with that name.
+func Link(name string) LinkMatch { return LinkMatch{Name: name} }
+
+// NotLink matches every other link.
+func NotLink(name string) LinkMatch { return LinkMatch{Name: name, Not: true} }
+
+func (m LinkMatch) text(key string) string {
+	name := fmt.Sprintf("%q", m.Name)
+	if strings.HasPrefix(m.Name, "@") {
+		name = m.Name
+	}
+	if m.Not {
+		return key + " != " + name
+	}
+	return key + " " + name
+}
+
+// String renders the rule as nft(8) reads it.
+func (r Rule) String() string {
+	var words []string
+	add := func(set bool, text string) {
+		if set {
+			words = append(words, text)
+		}
+	}
+	add(r.InLink.Name != "", r.InLink.text("iifname"))
+	add(r.OutLink.Name != "", r.OutLink.text("oifname"))
+	add(r.Source.IsValid(), "ip saddr "+prefixText(r.Source))
+	add(r.TCPUDP, "meta l4proto { tcp, udp }")
+	add(r.SYN, "tcp flags syn / syn,rst")
+	add(r.Established, "ct state established,related")
+	return strings.Join(append(words, string(r.Do)), " ")
+}
+
+// prefixText leaves out the length of a single address, as nft lists it.
+func prefixText(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+// String renders the table as a file that nft -f reads.
+func (t Table) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "table %s %s {\n\tcomment %q\n", t.Family, t.Name, t.Comment)
+	for _, s := range t.Sets {
+		b.WriteString(s.String())
+	}
+	for _, c := range t.Chains {
+		b.WriteString(c.String())
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+// String renders the set with a table's indentation.
+func (s Set) String() string {
+	if len(s.Links) == 0 {
+		return fmt.Sprintf("\tset %s {\n\t\ttype ifname\n\t}\n", s.Name)
+	}
+	quoted := make([]string, len(s.Links))
+	for i, l := range s.Links {
+		quoted[i] = fmt.Sprintf("%q", l)
+	}
+	return fmt.Sprintf("\tset %s {\n\t\ttype ifname\n\t\telements = { %s }\n\t}\n", s.Name, strings.Join(quoted, ", "))
+}
+
+// String renders the chain with a table's indentation.
+func (c Chain) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s ", c.Name, c.Type, c.Hook)
+	if c.Device != "" {
+		fmt.Fprintf(&b, "device %q ", c.Device)
+	}
+	fmt.Fprintf(&b, "priority %d; policy %s;\n", c.Priority, c.Policy)
+	for _, r := range c.Rules {
+		fmt.Fprintf(&b, "\t\t%s\n", r)
+	}
+	b.WriteString("\t}\n")
+	return b.String()
+}

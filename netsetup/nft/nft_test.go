@@ -1,0 +1,181 @@
+package nft
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// everything uses each match and action once.
+func everything() []Table {
+	p := netip.MustParsePrefix
+	return []Table{
+		{Family: INet, Name: "qnet_t", Comment: "qnet:t", Sets: []Set{{Name: "guarded", Links: []string{"eth0"}}, {Name: "empty"}}, Chains: []Chain{
+			{Name: "through_host", Type: "filter", Hook: Forward, Policy: Accept, Rules: []Rule{
+				{InLink: Link("qn-t"), OutLink: Link("qn-t"), Do: Accept},
+				{InLink: Link("qn-t"), Source: p("10.1.2.0/24"), Do: Accept},
+				{InLink: Link("qn-t"), Source: p("10.1.2.128/25"), Do: Accept},
+				{OutLink: Link("qn-t"), Established: true, Do: Accept},
+				{InLink: Link("@guarded"), OutLink: NotLink("qn*"), Do: Drop},
+				{InLink: NotLink("eth0"), Do: Drop},
+			}},
+			{Name: "clamp", Type: "filter", Hook: Forward, Priority: -150, Policy: Accept, Rules: []Rule{{InLink: Link("qn-t"), SYN: true, Do: ClampMSS}}},
+			{Name: "from_guests", Type: "filter", Hook: Input, Policy: Drop, Rules: []Rule{{Source: p("0.0.0.0/32"), Do: Accept}}},
+			{Name: "masq", Type: "nat", Hook: Postrouting, Priority: 100, Policy: Accept, Rules: []Rule{
+				{OutLink: NotLink("qn-t"), Source: p("10.1.2.0/24"), TCPUDP: true, Do: MasqueradePorts},
+				{OutLink: NotLink("qn-t"), Source: p("10.1.2.0/24"), Do: Masquerade},
+			}},
+		}},
+		{Family: NetDev, Name: "qnet_t", Comment: "qnet:t", Chains: []Chain{
+			{Name: "to_host", Type: "filter", Hook: Ingress, Device: "lo", Priority: -300, Policy: Drop},
+		}},
+	}
+}
+
+// inNetNS runs f on a thread of a network namespace of its own, which the
+// runtime throws away afterwards.
+func inNetNS(t *testing.T, f func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Errorf("unshare: %v", err)
+			return
+		}
+		f()
+	}()
+	<-done
+}
+
+func nftProgram(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("nft", args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("nft %v: %v\n%s\n%s", args, err, out, stdin)
+	}
+	return string(out)
+}
+
+// flagsLine is how nft lists the owner and persist flags, which its text syntax
+// cannot ask for without losing the table when nft exits.
+var flagsLine = regexp.MustCompile(`(?m)^\tflags .*\n|^# Warning: table .*\n| # progname .*$`)
+
+func listing(t *testing.T) string {
+	text := flagsLine.ReplaceAllString(nftProgram(t, "", "list", "ruleset"), "")
+	return strings.ReplaceAll(text, "\n\n", "\n") // nft sets the flags line off
+}
+
+func TestTextAndNetlinkAgree(t *testing.T) {
+	var byText, byNetlink string
+	inNetNS(t, func() {
+		for _, table := range everything() {
+			nftProgram(t, table.String(), "-f", "-")
+		}
+		byText = listing(t)
+	})
+	inNetNS(t, func() {
+		c, err := Dial()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		for range 2 { // adding again replaces
+			for _, table := range everything() {
+				if err := c.Add(table); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		byNetlink = listing(t)
+		for _, table := range everything() {
+			if err := c.Delete(table.Family, table.Name, table.Comment); err != nil {
+				t.Error(err)
+			}
+		}
+		if left := listing(t); left != "" {
+			t.Errorf("left after delete:\n%s", left)
+		}
+	})
+	if byText != byNetlink {
+		t.Errorf("by text:\n%s\nby netlink:\n%s", byText, byNetlink)
+	}
+	if strings.Count(byNetlink, "\n") < 30 {
+		t.Errorf("listing too short:\n%s", byNetlink)
+	}
+}
+
+func TestForeignTableIsLeftAlone(t *testing.T) {
+	inNetNS(t, func() {
+		nftProgram(t, "add table inet qnet_t\nadd chain inet qnet_t mine\n", "-f", "-")
+		c, err := Dial()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		before := listing(t)
+		table := everything()[0]
+		if err := c.Add(table); err == nil {
+			t.Error("added over a foreign table")
+		}
+		if err := c.Delete(table.Family, table.Name, table.Comment); err == nil {
+			t.Error("deleted a foreign table")
+		}
+		if after := listing(t); after != before {
+			t.Errorf("foreign table changed:\n%s", after)
+		}
+	})
+}
+
+// The owner's table survives another program's flush, and its owner's end.
+func TestOwnedTableSurvivesFlush(t *testing.T) {
+	inNetNS(t, func() {
+		c, err := Dial()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		table := everything()[0]
+		if err := c.Add(table); err != nil {
+			t.Error(err)
+		}
+		before := listing(t)
+		nftProgram(t, "", "flush", "ruleset")
+		if after := listing(t); after != before {
+			t.Skip("this kernel has no owner flag")
+		}
+		c.Close()
+		if after := listing(t); after != before {
+			t.Errorf("table gone with its owner:\n%s", after)
+		}
+		next, err := Dial()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer next.Close()
+		if err := next.Delete(table.Family, table.Name, table.Comment); err != nil {
+			t.Error(err)
+		}
+		if left := listing(t); left != "" {
+			t.Errorf("left: %s", left)
+		}
+	})
+}
