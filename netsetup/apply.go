@@ -1,0 +1,63 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+)
+
+// StepError is the failure of one step.
+type StepError struct {
+	Step Step
+	Err  error
+}
+
+// Error says what failed in the step's own words.
+func (e *StepError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *StepError) Unwrap() error { return e.Err }
+
+// Apply does the steps in order and calls done after each. When one fails, it
+// and all before it are undone, and a *StepError is returned, joined with what
+// the undo met.
+func Apply(k Kernel, steps []Step, done func(Step)) error {
+	for i, s := range steps {
+		if err := s.Do(k); err != nil {
+			return errors.Join(&StepError{Step: s, Err: err}, Undo(k, undoable(steps[:i+1], err)))
+		}
+		if done != nil {
+			done(s)
+		}
+	}
+	return nil
+}
+
+// undoable leaves out the failed step where it failed because the object is
+// another's: its undo would find that object by name.
+func undoable(steps []Step, err error) []Step {
+	if errors.Is(err, ErrNotOurs) {
+		return steps[:len(steps)-1]
+	}
+	return steps
+}
+
+// Undo takes the steps back, last first. It never stops early and returns all
+// that failed.
+func Undo(k Kernel, steps []Step) error {
+	var errs []error
+	for i := len(steps) - 1; i >= 0; i-- {
+		if err := steps[i].Undo(k); err != nil {
+			errs = append(errs, fmt.Errorf("undo %q: %w", firstLine(steps[i].String()), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func firstLine(s string) string {
+	for i, r := range s {
+		if r == '\n' {
+			return s[:i]
+		}
+	}
+	return s
+}

@@ -1,0 +1,46 @@
+// Package netsetup decides what a network needs on this host and does it.
+//
+// The flow is one-way: Observe reads the host into Facts; NewPlan, a pure
+// function, turns a Network and Facts into a Plan; Apply does its steps in
+// order and undoes them all, the failed one included, when one fails; Undo walks
+// them backwards. Rollback, teardown and the clean-up after a crash are that one
+// function, which reads its steps from the Journal in the last case.
+//
+// What a plan does, in order (String of each step shows the equivalent command):
+//
+//  1. the bridge, down, with its MAC, MTU, STP off, no forward delay, marked by
+//     ifalias "qnet:<network>"
+//  2. sysctls of the bridge: no IPv6, no redirects, forwarding as the mode wants
+//  3. nftables tables qnet_<network> (inet, and netdev for a private network),
+//     marked by their comment; before the bridge goes up, so that nothing passes
+//     unfiltered
+//  4. the host's address on the bridge; the bridge up
+//  5. nat only: forwarding of each uplink that has it off, with a rule that drops
+//     what this would newly let pass between the host's other links
+//  6. bridge mode only: the uplink becomes a port
+//
+// and for each NIC of a VM: a tap, its mark "qnet:<network>/<vm>/<nic>", no IPv6
+// on the host's side of it, port of the bridge, up.
+//
+// Never touched: other programs' links, tables, routes, the global ip_forward,
+// and files outside the run and state directories.
+//
+// Only the keeper process (package keeper) calls Apply and Undo. No function
+// here is safe for concurrent use on the same network.
+package netsetup
+
+import "errors"
+
+// Errors a caller may test for with errors.Is.
+var (
+	// ErrNoTun: /dev/net/tun is missing.
+	ErrNoTun = errors.New("there is no /dev/net/tun")
+	// ErrNoPermission: the process lacks CAP_NET_ADMIN.
+	ErrNoPermission = errors.New("it needs CAP_NET_ADMIN")
+	// ErrNotOurs: a link or table of the name exists and does not bear qnet's mark.
+	ErrNotOurs = errors.New("it exists and does not bear qnet's mark")
+	// ErrRefused: the host's state forbids what the profile asks; the text says the way out.
+	ErrRefused = errors.New("refused")
+	// ErrUnsupported: the kernel cannot do it.
+	ErrUnsupported = errors.New("this kernel cannot do it")
+)

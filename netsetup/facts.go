@@ -1,0 +1,111 @@
+package netsetup
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// Facts is a snapshot of what a plan depends on. It holds no handles and can be
+// encoded as JSON.
+type Facts struct {
+	Links     []Link            `json:"links"`
+	Routes    []Route           `json:"routes"`    // IPv4, every table
+	Resolvers []netip.Addr      `json:"resolvers"` // nameserver lines of resolv.conf
+	Sysctls   map[string]string `json:"sysctls"`   // net.ipv4.conf.<link>.forwarding of every link
+	HasIPv6   bool              `json:"has_ipv6"`  // /proc/sys/net/ipv6 exists
+}
+
+// Link is a network interface.
+type Link struct {
+	Index     int              `json:"index"`
+	Name      string           `json:"name"`
+	Kind      string           `json:"kind"` // IFLA_INFO_KIND; "device" for a NIC
+	Alias     string           `json:"alias,omitempty"`
+	MAC       net.HardwareAddr `json:"mac,omitempty"`
+	MTU       int              `json:"mtu"`
+	Up        bool             `json:"up"` // administratively
+	Loopback  bool             `json:"loopback,omitempty"`
+	Ethernet  bool             `json:"ethernet"`
+	Wireless  bool             `json:"wireless,omitempty"`
+	Master    int              `json:"master,omitempty"` // index, 0 = none
+	Parent    int              `json:"parent,omitempty"` // index of the lower link of a macvlan, VLAN, ...
+	STP       bool             `json:"stp,omitempty"`    // a bridge with STP on
+	Addresses []netip.Prefix   `json:"addresses,omitempty"`
+}
+
+// Route is an IPv4 route of any table.
+type Route struct {
+	Dst   netip.Prefix `json:"dst"` // 0.0.0.0/0 for a default route
+	Link  string       `json:"link,omitempty"`
+	Table int          `json:"table"`
+}
+
+// Link finds a link by name.
+func (f Facts) Link(name string) (Link, bool) {
+	for _, l := range f.Links {
+		if l.Name == name {
+			return l, true
+		}
+	}
+	return Link{}, false
+}
+
+func (f Facts) linkByIndex(index int) (Link, bool) {
+	for _, l := range f.Links {
+		if l.Index == index {
+			return l, true
+		}
+	}
+	return Link{}, false
+}
+
+// ours reports whether a link was made by qnet, whichever network it is of.
+func (l Link) ours() bool { return strings.HasPrefix(l.Alias, "qnet:") }
+
+// globalAddress returns an address of the link that is not link-local.
+func (l Link) globalAddress() (netip.Prefix, bool) {
+	for _, p := range l.Addresses {
+		if !p.Addr().IsLinkLocalUnicast() {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// DefaultLink returns the link of the default route, the lowest table first
+// being the main one as the kernel lists it.
+func (f Facts) DefaultLink() (Link, bool) {
+	for _, r := range f.Routes {
+		if r.Dst.Bits() == 0 && r.Link != "" {
+			if l, ok := f.Link(r.Link); ok && !l.ours() {
+				return l, true
+			}
+		}
+	}
+	return Link{}, false
+}
+
+// Uplinks returns the links by which guests of a nat network leave: those with
+// a default route (or the two halves VPNs use) in any table, and every other
+// link with an address of its own, but not qnet's links, loopbacks and other
+// programs' bridges.
+func (f Facts) Uplinks() []string {
+	wide := map[string]bool{}
+	for _, r := range f.Routes {
+		if r.Dst.Bits() <= 1 {
+			wide[r.Link] = true
+		}
+	}
+	var names []string
+	for _, l := range f.Links {
+		if l.Loopback || l.ours() {
+			continue
+		}
+		_, addressed := l.globalAddress()
+		if wide[l.Name] || addressed && l.Kind != "bridge" {
+			names = append(names, l.Name)
+		}
+	}
+	return names
+}

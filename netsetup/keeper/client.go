@@ -1,0 +1,307 @@
+package keeper
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/netsetup"
+)
+
+// Options say where files are and how a keeper is started.
+type Options struct {
+	RunDir, StateDir string
+	Exe              []string     // argv that runs Main, {"/proc/self/exe", "keeper"}
+	Log              func(string) // each step as it was done; may be nil
+	Note             func(string) // what the user should know; may be nil
+}
+
+// Network is what a profile asks of a network.
+type Network = netsetup.Network
+
+// startTimeout bounds the wait for a keeper that starts, or that is just undoing
+// the network for its last VM. Link removal takes some 50 ms.
+const startTimeout = 30 * time.Second
+
+// errGone tells that the keeper ended before it answered.
+var errGone = errors.New("the keeper ended")
+
+// Registration is a VM's place in a network, as long as the process that holds
+// it lives or until Leave.
+type Registration struct {
+	conn    *net.UnixConn
+	info    Info
+	ports   []Port
+	replies chan reply
+	done    chan struct{}
+}
+
+// Join connects a VM's NICs to the network, starting its keeper where none runs.
+// Errors wrap netsetup's; nothing is left behind when one is returned.
+func Join(ctx context.Context, o Options, n Network, vm string, ports []PortRequest) (*Registration, error) {
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		return nil, fmt.Errorf("join network %q: %w", n.Name, netsetup.ErrNoTun)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	ns, err := netsetup.NetNS()
+	if err != nil {
+		return nil, err
+	}
+	req := request{Op: "join", NetNS: ns, Network: n, VM: vm, Ports: ports}
+	for {
+		r, err := o.join(ctx, n, req)
+		// A keeper that is leaving closes the connection unanswered: the next
+		// one waits for it to be done.
+		if errors.Is(err, errGone) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("join network %q: %w", n.Name, err)
+		}
+		return r, nil
+	}
+}
+
+func (o Options) join(ctx context.Context, n Network, req request) (*Registration, error) {
+	conn, err := o.connect(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	// Join gives up when its context ends, even while the keeper is silent.
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	var rep reply
+	files, err := exchange(conn, req, &rep)
+	if err == nil && rep.Error != nil {
+		err = rep.Error
+	}
+	if err == nil && len(files) != len(rep.Ports) {
+		err = fmt.Errorf("receive taps: got %d files for %d ports", len(files), len(rep.Ports))
+	}
+	if err != nil {
+		closeAll(files)
+		conn.Close()
+		return nil, err
+	}
+	o.report(rep)
+	r := &Registration{conn: conn, info: *rep.Info, replies: make(chan reply, 1), done: make(chan struct{})}
+	for i, p := range rep.Ports {
+		r.ports = append(r.ports, Port{PortInfo: p, File: files[i]})
+	}
+	go r.read()
+	return r, nil
+}
+
+func (o Options) report(rep reply) {
+	for _, s := range rep.Steps {
+		if o.Log != nil {
+			o.Log(s)
+		}
+	}
+	for _, s := range rep.Notes {
+		if o.Note != nil {
+			o.Note(s)
+		}
+	}
+}
+
+func exchange(conn *net.UnixConn, req request, rep *reply) ([]*os.File, error) {
+	if err := send(conn, req); err != nil {
+		return nil, fmt.Errorf("%w: %w", errGone, err)
+	}
+	files, err := receive(conn, rep)
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+		err = fmt.Errorf("%w: %w", errGone, err)
+	}
+	return files, err
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// connect dials the network's keeper, starting one under the start lock.
+func (o Options) connect(ctx context.Context, n Network) (*net.UnixConn, error) {
+	p := paths{o.RunDir, n.Name}
+	if c, err := dial(p); !noKeeper(err) {
+		return c, err
+	}
+	lock, err := lockfile.Wait(p.startLock())
+	if err != nil {
+		return nil, permission(err)
+	}
+	defer lock.Release()
+	if c, err := dial(p); !noKeeper(err) {
+		return c, err
+	}
+	if err := o.start(ctx, n); err != nil {
+		return nil, err
+	}
+	return dial(p)
+}
+
+// permission words the lack of rights to the run directory as what it means.
+func permission(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: %w", netsetup.ErrNoPermission, err)
+	}
+	return err
+}
+
+func noKeeper(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED)
+}
+
+func dial(p paths) (*net.UnixConn, error) {
+	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: p.socket(), Net: "unixpacket"})
+	if err != nil {
+		return nil, permission(err)
+	}
+	return c, nil
+}
+
+// start runs a keeper and waits until it serves or says why it cannot.
+func (o Options) start(ctx context.Context, n Network) error {
+	spec, err := json.Marshal(n)
+	if err != nil {
+		return fmt.Errorf("start keeper: %w", err)
+	}
+	ready, theirs, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("start keeper: %w", err)
+	}
+	defer ready.Close()
+	argv := append(slices.Clone(o.Exe), "--run-dir", o.RunDir, "--state-dir", o.StateDir)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdin = bytes.NewReader(spec)
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = startLowered(cmd)
+	theirs.Close()
+	if err != nil {
+		return fmt.Errorf("start keeper: %w", err)
+	}
+	// A keeper outlives this call; when it ends while this process lives, it
+	// must not stay a zombie.
+	go cmd.Wait() //nolint:errcheck // its result came over the pipe
+	stop := context.AfterFunc(ctx, func() { ready.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var rep reply
+	if err := json.NewDecoder(ready).Decode(&rep); err != nil {
+		return fmt.Errorf("start keeper: it ended without a word: %w", err)
+	}
+	if rep.Error != nil {
+		return rep.Error
+	}
+	o.report(rep)
+	return nil
+}
+
+// read is the only reader of the connection once Join is done.
+func (r *Registration) read() {
+	defer close(r.done)
+	for {
+		var rep reply
+		files, err := receive(r.conn, &rep)
+		closeAll(files)
+		if err != nil {
+			return
+		}
+		select {
+		case r.replies <- rep:
+		default: // nobody asked: a keeper of another version
+		}
+	}
+}
+
+// Info is the network as it was at Join.
+func (r *Registration) Info() Info { return r.info }
+
+// Ports are the NICs connected, in the order asked for.
+func (r *Registration) Ports() []Port { return r.ports }
+
+// Done is closed when the keeper is gone.
+func (r *Registration) Done() <-chan struct{} { return r.done }
+
+// Leave ends the registration. It returns when this VM's ports, and with the
+// last VM the whole network, are undone, with what could not be undone.
+func (r *Registration) Leave(ctx context.Context) error {
+	defer r.conn.Close()
+	for _, p := range r.ports {
+		p.File.Close()
+	}
+	if err := send(r.conn, request{Op: "leave"}); err != nil {
+		return fmt.Errorf("leave network %q: %w", r.info.Name, err)
+	}
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return fmt.Errorf("leave network %q: %w", r.info.Name, ctx.Err())
+	}
+	select {
+	case rep := <-r.replies:
+		if rep.Error != nil {
+			return fmt.Errorf("leave network %q: %w", r.info.Name, rep.Error)
+		}
+		return nil
+	default:
+		return fmt.Errorf("leave network %q: %w", r.info.Name, errGone)
+	}
+}
+
+// List asks the keepers of a run directory for their networks.
+func List(ctx context.Context, runDir string) ([]Info, error) {
+	list, err := all(runDir)
+	if err != nil {
+		return nil, fmt.Errorf("list networks: %w", err)
+	}
+	var infos []Info
+	for _, p := range list {
+		info, err := query(ctx, p)
+		if noKeeper(err) || errors.Is(err, errGone) {
+			continue // left behind, or just leaving
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list network %q: %w", p.network, err)
+		}
+		infos = append(infos, *info)
+	}
+	return infos, nil
+}
+
+func query(ctx context.Context, p paths) (*Info, error) {
+	conn, err := dial(p)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	var rep reply
+	if _, err := exchange(conn, request{Op: "info"}, &rep); err != nil {
+		return nil, err
+	}
+	if rep.Error != nil || rep.Info == nil {
+		return nil, rep.Error
+	}
+	return rep.Info, nil
+}

@@ -1,0 +1,20 @@
+// Package keeper runs one process per network, the only one that changes links,
+// rules and sysctls.
+//
+// Join connects to a network's keeper and starts it first where none runs: the
+// same binary, in its own session, with no capability but CAP_NET_ADMIN,
+// CAP_NET_RAW and CAP_NET_BIND_SERVICE. The connection, a SOCK_SEQPACKET UNIX
+// socket, is the registration of a VM's ports: it stays open as long as the VM
+// lives, and when it ends, for whatever reason, the keeper undoes those ports.
+// With the last VM it undoes the network and exits. Leave ends the registration
+// and returns when the keeper is done with that.
+//
+// Locks, all below <run dir>/locks, in the order they are taken:
+//
+//	start-<network>  held by Join from its look for a keeper until one answers
+//	net-<network>    held by the keeper for its life: if it can be taken, the keeper is dead
+//	plan             held while a network is planned, applied or undone
+//
+// Files below <run dir>/networks/<network>: journal.json, written before the
+// first change, and keeper.sock.
+package keeper

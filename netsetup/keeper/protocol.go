@@ -1,0 +1,170 @@
+package keeper
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// PortRequest asks for one NIC's connection.
+type PortRequest struct {
+	NIC     int              `json:"nic"` // index in the profile, 0 to 15
+	MAC     net.HardwareAddr `json:"mac"`
+	Address netip.Addr       `json:"address,omitzero"` // zero: derived from the MAC
+}
+
+// Port is a NIC connected. The caller closes File; the tap lives as long as any
+// file on it is open.
+type Port struct {
+	PortInfo
+	File *os.File `json:"-"`
+}
+
+// PortInfo describes a port of a network.
+type PortInfo struct {
+	NIC     int              `json:"nic"`
+	Tap     string           `json:"tap"`
+	MAC     net.HardwareAddr `json:"mac"`
+	Address netip.Addr       `json:"address,omitzero"` // host-only and nat: the guest's
+}
+
+// Info describes a running network.
+type Info struct {
+	Name      string        `json:"name"`
+	Mode      profiles.Mode `json:"mode"`
+	Bridge    string        `json:"bridge"`
+	Prefix    netip.Prefix  `json:"prefix,omitzero"`
+	Gateway   netip.Addr    `json:"gateway,omitzero"`
+	Uplinks   []string      `json:"uplinks,omitempty"`
+	KeeperPID int           `json:"keeper_pid"`
+	VMs       []VMInfo      `json:"vms"`
+}
+
+// VMInfo is a VM registered with a network.
+type VMInfo struct {
+	Name  string     `json:"name"`
+	Ports []PortInfo `json:"ports"`
+}
+
+// request is what a client sends.
+type request struct {
+	Op      string           `json:"op"` // "join", "leave" or "info"
+	NetNS   string           `json:"netns,omitempty"`
+	Network netsetup.Network `json:"network,omitzero"`
+	VM      string           `json:"vm,omitempty"`
+	Ports   []PortRequest    `json:"ports,omitempty"`
+}
+
+// reply is what the keeper answers, with the taps' files in the order of Ports.
+type reply struct {
+	Error *wireError `json:"error,omitempty"`
+	Info  *Info      `json:"info,omitempty"`
+	Ports []PortInfo `json:"ports,omitempty"`
+	Steps []string   `json:"steps,omitempty"` // what was done, as commands
+	Notes []string   `json:"notes,omitempty"` // what the user should know
+}
+
+// wireError carries an error and its identity between processes.
+type wireError struct {
+	Text string `json:"text"`
+	Kind string `json:"kind,omitempty"`
+}
+
+var kinds = map[string]error{
+	"no-tun":        netsetup.ErrNoTun,
+	"no-permission": netsetup.ErrNoPermission,
+	"not-ours":      netsetup.ErrNotOurs,
+	"refused":       netsetup.ErrRefused,
+	"unsupported":   netsetup.ErrUnsupported,
+}
+
+func toWire(err error) *wireError {
+	if err == nil {
+		return nil
+	}
+	w := &wireError{Text: err.Error()}
+	for kind, sentinel := range kinds {
+		if errors.Is(err, sentinel) {
+			w.Kind = kind
+		}
+	}
+	return w
+}
+
+// Error is the text as the other process worded it.
+func (w *wireError) Error() string { return w.Text }
+
+// Unwrap gives the error its identity back.
+func (w *wireError) Unwrap() error { return kinds[w.Kind] }
+
+// maxMessage bounds a message; the largest, a plan's steps, is some 10 KiB.
+const maxMessage = 256 << 10
+
+// maxFiles bounds the files in a message: 16 NICs.
+const maxFiles = 16
+
+func send(c *net.UnixConn, v any, files ...*os.File) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	var rights []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = int(f.Fd())
+		}
+		rights = unix.UnixRights(fds...)
+	}
+	if _, _, err := c.WriteMsgUnix(b, rights, nil); err != nil {
+		return fmt.Errorf("send message: %w", err)
+	}
+	return nil
+}
+
+func receive(c *net.UnixConn, v any) ([]*os.File, error) {
+	b := make([]byte, maxMessage)
+	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
+	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
+	if err != nil {
+		return nil, fmt.Errorf("receive message: %w", err)
+	}
+	files, err := rightsOf(oob[:oobn])
+	if err != nil {
+		return files, err
+	}
+	if n == 0 { // SOCK_SEQPACKET: the peer is gone
+		return files, net.ErrClosed
+	}
+	if err := json.Unmarshal(b[:n], v); err != nil {
+		return files, fmt.Errorf("decode message: %w", err)
+	}
+	return files, nil
+}
+
+func rightsOf(oob []byte) ([]*os.File, error) {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("receive files: %w", err)
+	}
+	var files []*os.File
+	for _, m := range msgs {
+		fds, err := unix.ParseUnixRights(&m)
+		if err != nil {
+			return files, fmt.Errorf("receive files: %w", err)
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "tap"))
+		}
+	}
+	return files, nil
+}

@@ -1,0 +1,155 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/netsetup"
+)
+
+// Collect undoes the networks whose keeper is dead and says what it removed.
+// Networks of another living network namespace are left alone.
+func Collect(_ context.Context, o Options) ([]string, error) {
+	list, err := all(o.RunDir)
+	if err != nil {
+		return nil, fmt.Errorf("list networks: %w", err)
+	}
+	var removed []string
+	var errs []error
+	for _, p := range list {
+		what, err := collect(p)
+		errs = append(errs, err)
+		if what != "" {
+			removed = append(removed, what)
+		}
+	}
+	return removed, errors.Join(errs...)
+}
+
+func collect(p paths) (string, error) {
+	lock, err := lockfile.Try(p.keeperLock())
+	if errors.Is(err, lockfile.ErrHeld) {
+		return "", nil
+	}
+	if err != nil {
+		return "", permission(err)
+	}
+	defer lock.Release()
+	plan, err := lockfile.Wait(p.planLock())
+	if err != nil {
+		return "", err
+	}
+	defer plan.Release()
+	host, err := netsetup.NewHost()
+	if err != nil {
+		return "", err
+	}
+	defer host.Close()
+	what, err := recoverNetwork(host, p)
+	if err != nil {
+		return "", err
+	}
+	return what, p.remove()
+}
+
+// recoverNetwork undoes what the journal of a dead keeper tells. The caller
+// holds the network's and the plan lock. It returns "" where there was nothing.
+func recoverNetwork(k netsetup.Kernel, p paths) (string, error) {
+	j, err := netsetup.ReadJournal(p.journal())
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	here, err := lives(j)
+	if err != nil || !here {
+		return "network " + p.network + " (of another boot or namespace)", err
+	}
+	if err := netsetup.Undo(k, own(j.Steps(), p)); err != nil {
+		return "", fmt.Errorf("undo network %q: %w", p.network, err)
+	}
+	return "network " + p.network + " (bridge " + j.Plan.Bridge + ")", nil
+}
+
+// lives reports whether what the journal tells of can exist here. What a
+// namespace holds is gone with it and with the boot; a living foreign one is an error.
+func lives(j *netsetup.Journal) (bool, error) {
+	boot, err := netsetup.BootID()
+	if err != nil || boot != j.BootID {
+		return false, err
+	}
+	ns, err := netsetup.NetNS()
+	if err != nil || ns == j.NetNS {
+		return err == nil, err
+	}
+	if namespaceLives(j.NetNS) {
+		return false, fmt.Errorf("network %q was made in another network namespace (%s): use another --run-dir here: %w",
+			j.Plan.Network.Name, j.NetNS, netsetup.ErrRefused)
+	}
+	return false, nil
+}
+
+// namespaceLives reports whether a process or a name of ip-netns(8) holds the
+// namespace.
+func namespaceLives(ns string) bool {
+	procs, _ := filepath.Glob("/proc/[0-9]*/ns/net")
+	for _, link := range procs {
+		if got, err := os.Readlink(link); err == nil && got == ns {
+			return true
+		}
+	}
+	named, _ := filepath.Glob("/run/netns/*")
+	return slices.ContainsFunc(named, func(path string) bool { return inodeName(path) == ns })
+}
+
+// own leaves out the sysctls that another network of this run directory needs
+// too: the last one that does puts them back.
+func own(steps netsetup.StepList, p paths) netsetup.StepList {
+	shared := map[string]bool{}
+	for _, s := range otherSysctls(p) {
+		shared[s.Key] = true
+	}
+	return slices.DeleteFunc(slices.Clone(steps), func(s netsetup.Step) bool {
+		sysctl, ok := s.(netsetup.SetSysctl)
+		return ok && sysctl.Old != "" && shared[sysctl.Key]
+	})
+}
+
+// otherSysctls are the host's sysctls that other networks' journals changed.
+func otherSysctls(p paths) []netsetup.SetSysctl {
+	list, _ := all(p.runDir)
+	ns, _ := netsetup.NetNS()
+	var found []netsetup.SetSysctl
+	for _, other := range list {
+		if other.network == p.network {
+			continue
+		}
+		j, err := netsetup.ReadJournal(other.journal())
+		if err != nil || j.NetNS != ns {
+			continue
+		}
+		for _, s := range j.Steps() {
+			if sysctl, ok := s.(netsetup.SetSysctl); ok && sysctl.Old != "" {
+				found = append(found, sysctl)
+			}
+		}
+	}
+	return found
+}
+
+// original puts back, in the facts, the values from before the other networks
+// of this run directory changed them, so that each network knows the same old value.
+func original(f netsetup.Facts, p paths) {
+	for _, s := range otherSysctls(p) {
+		if f.Sysctls[s.Key] == s.Value {
+			f.Sysctls[s.Key] = s.Old
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package keeper
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// firstJoin bounds how long a keeper waits for the VM it was started for.
+const firstJoin = 10 * time.Second
+
+// keeper is one network's process.
+type keeper struct {
+	paths
+	stateDir string
+	host     *netsetup.Host
+	life     *lockfile.Lock
+	listener *net.UnixListener
+	log      *slog.Logger
+
+	mu      sync.Mutex // guards what follows, and every change to the host
+	journal *netsetup.Journal
+	vms     map[string]*member
+	joined  bool // a VM has registered at least once
+	over    bool // the network is undone or being undone
+	err     error
+	ended   chan struct{} // closed when over and done
+}
+
+// member is a VM registered.
+type member struct {
+	ports []PortInfo
+	steps netsetup.StepList
+}
+
+// Main runs a keeper: `qnet keeper --run-dir D --state-dir D`, started by Join
+// with the network as JSON on stdin and a pipe for its first word as fd 3. It
+// returns the exit code.
+func Main(args []string, stdin io.Reader, stderr io.Writer) int {
+	ready := os.NewFile(3, "ready")
+	k, steps, err := start(args, stdin)
+	rep := reply{Error: toWire(err), Steps: steps}
+	if encodeErr := json.NewEncoder(ready).Encode(rep); err == nil && encodeErr != nil {
+		err = encodeErr
+		k.end()
+	}
+	ready.Close()
+	if err != nil {
+		fmt.Fprintf(stderr, "qnet keeper: %v\n", err)
+		return 1
+	}
+	k.serve()
+	if k.err != nil {
+		return 1
+	}
+	return 0
+}
+
+func start(args []string, stdin io.Reader) (*keeper, []string, error) {
+	if len(args) != 4 || args[0] != "--run-dir" || args[2] != "--state-dir" {
+		return nil, nil, errors.New("start keeper: it is started by qnet run only")
+	}
+	var n netsetup.Network
+	if err := json.NewDecoder(stdin).Decode(&n); err != nil {
+		return nil, nil, fmt.Errorf("start keeper: decode network: %w", err)
+	}
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGPIPE)
+	k := &keeper{paths: paths{args[1], n.Name}, stateDir: args[3], vms: map[string]*member{}, ended: make(chan struct{})}
+	k.log = slog.New(slog.DiscardHandler)
+	steps, err := k.open(n)
+	return k, steps, err
+}
+
+// open makes the network and its socket, or leaves nothing.
+func (k *keeper) open(n netsetup.Network) ([]string, error) {
+	// Waits for a keeper that is still undoing this network.
+	life, err := lockfile.Wait(k.keeperLock())
+	if err != nil {
+		return nil, permission(err)
+	}
+	steps, err := k.apply(n)
+	if err != nil {
+		return nil, errors.Join(err, life.Release())
+	}
+	k.life = life
+	if err := k.listen(); err != nil {
+		k.end()
+		return nil, errors.Join(err, k.err)
+	}
+	return steps, nil
+}
+
+func (k *keeper) apply(n netsetup.Network) ([]string, error) {
+	lock, err := lockfile.Wait(k.planLock())
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Release()
+	if k.host, err = netsetup.NewHost(); err != nil {
+		return nil, err
+	}
+	if _, err := recoverNetwork(k.host, k.paths); err != nil {
+		return nil, err
+	}
+	plan, err := k.plan(n)
+	if err != nil {
+		return nil, err
+	}
+	if k.journal, err = netsetup.NewJournal(plan); err != nil {
+		return nil, err
+	}
+	if err := k.make(); err != nil {
+		return nil, fmt.Errorf("make run directory: %w", err)
+	}
+	if err := k.journal.Write(k.paths.journal()); err != nil {
+		return nil, errors.Join(err, k.remove())
+	}
+	var done []string
+	if err := netsetup.Apply(k.host, plan.Steps, func(s netsetup.Step) { done = append(done, s.String()) }); err != nil {
+		return nil, errors.Join(err, k.remove())
+	}
+	return done, nil
+}
+
+func (k *keeper) plan(n netsetup.Network) (netsetup.Plan, error) {
+	facts, err := netsetup.Observe()
+	if err != nil {
+		return netsetup.Plan{}, err
+	}
+	original(facts, k.paths)
+	salt, err := netsetup.LoadSalt(k.stateDir)
+	if err != nil {
+		return netsetup.Plan{}, err
+	}
+	p, err := netsetup.NewPlan(n, facts, netsetup.PlanOptions{Salt: salt, Remembered: netsetup.Remembered(k.stateDir, n.Name)})
+	if err == nil && p.Prefix.IsValid() && !n.Subnet.IsValid() {
+		err = netsetup.Remember(k.stateDir, n.Name, p.Prefix)
+	}
+	return p, err
+}
+
+func (k *keeper) listen() error {
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: k.socket(), Net: "unixpacket"})
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	k.listener = l
+	return os.Chmod(k.socket(), 0o600)
+}
+
+// serve returns when the network is undone.
+func (k *keeper) serve() {
+	if k.journal.Plan.Network.Mode == profiles.NAT {
+		stop := k.watchUplinks()
+		defer stop()
+	}
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, unix.SIGTERM)
+	idle := time.AfterFunc(firstJoin, k.endIfIdle)
+	defer idle.Stop()
+	var clients sync.WaitGroup
+	go func() {
+		for {
+			c, err := k.listener.AcceptUnix()
+			if err != nil {
+				return // closed by end
+			}
+			clients.Go(func() { k.client(c) })
+		}
+	}()
+	select {
+	case <-term:
+		k.end()
+	case <-k.ended:
+		// The last client learns of the end by its reply, and then by EOF at
+		// this process's exit, when everything is given up.
+		clients.Wait()
+	}
+}
+
+func (k *keeper) endIfIdle() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.joined {
+		k.endLocked()
+	}
+}
+
+func (k *keeper) end() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.endLocked()
+}
+
+// endLocked undoes the network. Connections that arrive from now on are closed
+// unanswered, and their clients start the next keeper.
+func (k *keeper) endLocked() {
+	if k.over {
+		return
+	}
+	k.over = true
+	if k.listener != nil {
+		k.listener.Close() // removes the socket's file too
+	}
+	k.err = errors.Join(k.undo(), k.life.Release())
+	close(k.ended)
+}
+
+// undo takes everything back that the journal tells of. Where a step could not
+// be undone, the journal stays, for `qnet gc` to try again.
+func (k *keeper) undo() error {
+	lock, err := lockfile.Wait(k.planLock())
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	err = netsetup.Undo(k.host, own(k.journal.Steps(), k.paths))
+	err = errors.Join(err, k.host.Close())
+	if err != nil {
+		return err
+	}
+	return k.remove()
+}

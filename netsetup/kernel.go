@@ -1,0 +1,32 @@
+package netsetup
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
+
+// Kernel is everything a step may do to the host. Links are named; a link that
+// does not exist is no error for Link (ok is false) and for DelLink.
+type Kernel interface {
+	Link(name string) (l Link, ok bool, err error)
+	AddBridge(b AddBridge) error
+	AddTap(name, alias string, mtu int) error
+	DelLink(name string) error
+	SetMaster(link, bridge string) error // bridge "" = none
+	SetUp(link string, up bool) error
+	AddAddr(link string, p netip.Prefix) error
+	Sysctl(key string) (string, error) // key as a path below /proc/sys
+	SetSysctl(key, value string) error
+	AddTable(t nft.Table) error
+	DelTable(t nft.Table) error
+}
+
+// AddBridge is the step that creates a network's bridge, down and marked.
+type AddBridge struct {
+	Name  string           `json:"name"`
+	MAC   net.HardwareAddr `json:"mac"`
+	MTU   int              `json:"mtu"`
+	Alias string           `json:"alias"`
+}

@@ -1,0 +1,260 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
+
+// Host is the Kernel of the network namespace the process is in. It keeps the
+// files of the taps it made until TakeTap, and owns the nftables tables.
+type Host struct {
+	taps map[string]*os.File
+	nft  *nft.Conn
+}
+
+// NewHost opens the sockets it needs. It returns ErrUnsupported where the
+// kernel has no nftables.
+func NewHost() (*Host, error) {
+	conn, err := nft.Dial()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	return &Host{taps: map[string]*os.File{}, nft: conn}, nil
+}
+
+// Close gives up taps nobody took and the ownership of the tables.
+func (h *Host) Close() error {
+	for name, f := range h.taps {
+		f.Close()
+		delete(h.taps, name)
+	}
+	return h.nft.Close()
+}
+
+// TakeTap hands over the file of a tap this Host made, nil if there is none.
+// The caller closes it; the tap lives as long as a file on it is open.
+func (h *Host) TakeTap(name string) *os.File {
+	f := h.taps[name]
+	delete(h.taps, name)
+	return f
+}
+
+// Link reads one link.
+func (h *Host) Link(name string) (Link, bool, error) {
+	l, err := netlink.LinkByName(name)
+	var notFound netlink.LinkNotFoundError
+	if errors.As(err, &notFound) {
+		return Link{}, false, nil
+	}
+	if err != nil {
+		return Link{}, false, fmt.Errorf("read link %q: %w", name, err)
+	}
+	return linkFact(l), true, nil
+}
+
+// bridge attributes (linux/if_link.h) that the netlink package has no fields for.
+const (
+	brForwardDelay  = 1 // IFLA_BR_FORWARD_DELAY, in 1/100 s
+	brSTPState      = 5 // IFLA_BR_STP_STATE
+	brMcastSnooping = 23
+)
+
+// AddBridge makes the bridge in one request, so that no other program sees it
+// without its MAC (udev would give it one) or with STP on.
+//
+//	ip link add NAME address MAC mtu MTU type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+func (h *Host) AddBridge(b AddBridge) error {
+	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(b.Name)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, b.MAC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(b.MTU))))
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
+	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
+	data.AddRtAttr(brSTPState, nl.Uint32Attr(0))
+	data.AddRtAttr(brForwardDelay, nl.Uint32Attr(0))
+	data.AddRtAttr(brMcastSnooping, nl.Uint8Attr(0))
+	req.AddData(info)
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return fmt.Errorf("add bridge %q: %w", b.Name, explain(err))
+	}
+	return h.setAlias(b.Name, b.Alias)
+}
+
+// ip link set NAME alias ALIAS
+func (h *Host) setAlias(name, alias string) error {
+	return h.withLink("set alias of", name, func(l netlink.Link) error { return netlink.LinkSetAlias(l, alias) })
+}
+
+// AddTap makes a non-persistent tap with IFF_VNET_HDR, which gives QEMU
+// segmentation offload, and keeps its file. TUN_EXCL refuses a name in use.
+//
+//	ip tuntap add NAME mode tap vnet_hdr
+func (h *Host) AddTap(name, alias string, mtu int) error {
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		return fmt.Errorf("add tap %q: %w", name, ErrNoTun)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	tap := &netlink.Tuntap{
+		LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, NonPersist: true, Queues: 1,
+		Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR | netlink.TUNTAP_TUN_EXCL,
+	}
+	if err := netlink.LinkAdd(tap); err != nil {
+		return fmt.Errorf("add tap %q: %w", name, explain(err))
+	}
+	h.taps[name] = tap.Fds[0]
+	if err := h.setAlias(name, alias); err != nil {
+		return err
+	}
+	return h.withLink("set mtu of", name, func(l netlink.Link) error { return netlink.LinkSetMTU(l, mtu) })
+}
+
+// DelLink deletes a link.
+//
+//	ip link del NAME
+func (h *Host) DelLink(name string) error {
+	if f := h.TakeTap(name); f != nil {
+		f.Close()
+	}
+	l, ok, err := h.Link(name)
+	if err != nil || !ok {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Index = l.Index
+	err = netlink.LinkDel(&netlink.GenericLink{LinkAttrs: attrs})
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete link %q: %w", name, explain(err))
+	}
+	return nil
+}
+
+// SetMaster makes a link a port of a bridge, or of none.
+//
+//	ip link set LINK master BRIDGE
+//	ip link set LINK nomaster
+func (h *Host) SetMaster(link, bridge string) error {
+	if bridge == "" {
+		return h.withLink("release", link, netlink.LinkSetNoMaster)
+	}
+	b, ok, err := h.Link(bridge)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("set %q master: there is no bridge %q: %w", link, bridge, ErrRefused)
+	}
+	err = h.withLink("set master of", link, func(l netlink.Link) error { return netlink.LinkSetMasterByIndex(l, b.Index) })
+	if errors.Is(err, unix.EXFULL) {
+		return fmt.Errorf("set %q master: bridge %q is full (1023 ports): %w", link, bridge, err)
+	}
+	return err
+}
+
+// SetUp sets a link up or down.
+//
+//	ip link set LINK up|down
+func (h *Host) SetUp(link string, up bool) error {
+	if up {
+		return h.withLink("set up", link, netlink.LinkSetUp)
+	}
+	return h.withLink("set down", link, netlink.LinkSetDown)
+}
+
+// AddAddr adds an address with its prefix's broadcast address.
+//
+//	ip addr add PREFIX broadcast + dev LINK
+func (h *Host) AddAddr(link string, p netip.Prefix) error {
+	bits := net.CIDRMask(p.Bits(), 32)
+	ip := net.IP(p.Addr().AsSlice())
+	broadcast := make(net.IP, 4)
+	for i := range broadcast {
+		broadcast[i] = ip[i] | ^bits[i]
+	}
+	addr := &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: bits}, Broadcast: broadcast}
+	return h.withLink("add address "+p.String()+" to", link, func(l netlink.Link) error { return netlink.AddrAdd(l, addr) })
+}
+
+// Sysctl reads a key, a path below /proc/sys.
+func (h *Host) Sysctl(key string) (string, error) { return readSysctl(key) }
+
+// SetSysctl writes a key.
+//
+//	sysctl -w KEY=VALUE
+func (h *Host) SetSysctl(key, value string) error {
+	if err := os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0); err != nil {
+		return fmt.Errorf("set sysctl %s to %s: %w", key, value, errors.Unwrap(err))
+	}
+	return nil
+}
+
+func readSysctl(key string) (string, error) {
+	b, err := os.ReadFile(filepath.Join("/proc/sys", key))
+	return strings.TrimSpace(string(b)), err
+}
+
+// AddTable creates the table and owns it.
+//
+//	nft -f - <<< TABLE
+func (h *Host) AddTable(t nft.Table) error { return notOurs(h.nft.Add(t)) }
+
+// DelTable deletes the table if it bears our comment and leaves it alone otherwise.
+//
+//	nft delete table FAMILY NAME
+func (h *Host) DelTable(t nft.Table) error {
+	err := h.nft.Delete(t.Family, t.Name, t.Comment)
+	if errors.Is(err, nft.ErrNotOurs) {
+		return nil
+	}
+	return err
+}
+
+// AddGuarded puts an uplink into the set of links whose forwarding we turned on.
+func (h *Host) AddGuarded(network, link string) error {
+	return h.nft.AddLinks(nft.INet, tableName(network), guardedSet, link)
+}
+
+func notOurs(err error) error {
+	if errors.Is(err, nft.ErrNotOurs) {
+		return fmt.Errorf("%w: %w", ErrNotOurs, err)
+	}
+	return explain(err)
+}
+
+func (h *Host) withLink(verb, name string, do func(netlink.Link) error) error {
+	l, err := netlink.LinkByName(name)
+	if err == nil {
+		err = do(l)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", verb, name, explain(err))
+	}
+	return nil
+}
+
+// explain marks the errors of a process without rights and of a kernel without
+// the feature. The tap path of the netlink package loses the errno, hence the text.
+func explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPERM), strings.Contains(err.Error(), unix.EPERM.Error()):
+		return fmt.Errorf("%w: %w", ErrNoPermission, err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	return err
+}

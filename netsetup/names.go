@@ -1,0 +1,42 @@
+package netsetup
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+)
+
+// maxIfname is IFNAMSIZ without the zero byte.
+const maxIfname = 15
+
+// BridgeName is the bridge of a network: qn-<network>, with a hash tail where
+// that exceeds 15 bytes.
+func BridgeName(network string) string { return shorten("qn-"+network, maxIfname) }
+
+// TapName is the tap of a VM's NIC: qn<vm><nic>, the NIC's index (0 to 15) as
+// one base-36 digit, so that no two pairs give the same name.
+func TapName(vm string, nic int) string {
+	return shorten("qn"+vm, maxIfname-1) + strconv.FormatInt(int64(nic), 36)
+}
+
+// shorten keeps the readable beginning and puts a hash of the whole behind it.
+func shorten(name string, limit int) string {
+	if len(name) <= limit {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	tail := "-" + hex.EncodeToString(sum[:2])
+	return name[:limit-len(tail)] + tail
+}
+
+// networkMark is the ifalias of a network's bridge and the comment of its tables.
+func networkMark(network string) string { return "qnet:" + network }
+
+func portMark(network, vm string, nic int) string {
+	return "qnet:" + network + "/" + vm + "/" + strconv.Itoa(nic)
+}
+
+// tableName never is an nft keyword, thanks to the prefix.
+func tableName(network string) string { return "qnet_" + network }
+
+func forwardingKey(link string) string { return "net/ipv4/conf/" + link + "/forwarding" }

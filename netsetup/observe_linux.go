@@ -1,0 +1,146 @@
+package netsetup
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Observe reads the host's network as the calling thread's namespace shows it.
+// It needs no rights and changes nothing.
+func Observe() (Facts, error) {
+	f := Facts{Sysctls: map[string]string{}}
+	links, err := retryDump(netlink.LinkList)
+	if err != nil {
+		return f, fmt.Errorf("list links: %w", err)
+	}
+	for _, l := range links {
+		f.Links = append(f.Links, linkFact(l))
+	}
+	if err := observeAddresses(&f); err != nil {
+		return f, err
+	}
+	if err := observeRoutes(&f); err != nil {
+		return f, err
+	}
+	for _, l := range f.Links {
+		key := forwardingKey(l.Name)
+		if v, err := readSysctl(key); err == nil {
+			f.Sysctls[key] = v
+		}
+	}
+	_, err = os.Stat("/proc/sys/net/ipv6")
+	f.HasIPv6 = err == nil
+	f.Resolvers = resolvers("/etc/resolv.conf")
+	return f, nil
+}
+
+// retryDump repeats a netlink dump that the kernel interrupted because
+// something changed meanwhile; the partial answer is of no use.
+func retryDump[T any](dump func() (T, error)) (T, error) {
+	for tries := 0; ; tries++ {
+		v, err := dump()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) || tries == 20 {
+			return v, err
+		}
+	}
+}
+
+func linkFact(l netlink.Link) Link {
+	a := l.Attrs()
+	fact := Link{
+		Index: a.Index, Name: a.Name, Kind: l.Type(), Alias: a.Alias, MAC: a.HardwareAddr, MTU: a.MTU,
+		Up: a.Flags&net.FlagUp != 0, Loopback: a.Flags&net.FlagLoopback != 0,
+		Ethernet: a.EncapType == "ether", Master: a.MasterIndex, Parent: a.ParentIndex,
+	}
+	sys := filepath.Join("/sys/class/net", a.Name)
+	for _, mark := range []string{"phy80211", "wireless"} {
+		if _, err := os.Stat(filepath.Join(sys, mark)); err == nil {
+			fact.Wireless = true
+		}
+	}
+	if fact.Kind == "bridge" {
+		state, err := os.ReadFile(filepath.Join(sys, "bridge/stp_state"))
+		fact.STP = err == nil && strings.TrimSpace(string(state)) != "0"
+	}
+	return fact
+}
+
+func observeAddresses(f *Facts) error {
+	addrs, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range addrs {
+		i := slices.IndexFunc(f.Links, func(l Link) bool { return l.Index == a.LinkIndex })
+		if p, ok := prefixOf(a.IPNet); ok && i >= 0 {
+			f.Links[i].Addresses = append(f.Links[i].Addresses, p)
+		}
+	}
+	return nil
+}
+
+func observeRoutes(f *Facts) error {
+	every := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
+	routes, err := retryDump(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, every, netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
+		return fmt.Errorf("list routes: %w", err)
+	}
+	for _, r := range routes {
+		dst, ok := prefixOf(r.Dst)
+		if !ok {
+			dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		}
+		indexes := []int{r.LinkIndex}
+		for _, hop := range r.MultiPath {
+			indexes = append(indexes, hop.LinkIndex)
+		}
+		for _, i := range indexes {
+			l, known := f.linkByIndex(i)
+			if known || len(r.MultiPath) == 0 {
+				f.Routes = append(f.Routes, Route{Dst: dst, Link: l.Name, Table: r.Table})
+			}
+		}
+	}
+	return nil
+}
+
+func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	addr, ok := netip.AddrFromSlice(n.IP)
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(addr.Unmap(), bits), ok
+}
+
+// resolvers reads the nameserver lines of resolv.conf(5).
+func resolvers(path string) []netip.Addr {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	var addrs []netip.Addr
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		words := strings.Fields(lines.Text())
+		if len(words) < 2 || words[0] != "nameserver" {
+			continue
+		}
+		if a, err := netip.ParseAddr(words[1]); err == nil {
+			addrs = append(addrs, a.WithZone(""))
+		}
+	}
+	return addrs
+}

@@ -1,0 +1,331 @@
+package netsetup
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/qnet-vm/qnet/macgen"
+	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+const (
+	defaultMTU = 1500
+	guardedSet = "guarded"
+)
+
+// Network is what a profile asks of a network.
+type Network struct {
+	Name   string        `json:"name"`
+	Mode   profiles.Mode `json:"mode"`            // private, host-only, nat or bridge
+	Subnet netip.Prefix  `json:"subnet,omitzero"` // zero: choose one
+	Uplink string        `json:"uplink,omitempty"`
+}
+
+// PlanOptions are the inputs of a plan that are neither the profile's nor the network's.
+type PlanOptions struct {
+	Salt       []byte       // of LoadSalt
+	Remembered netip.Prefix // the subnet this network had last time, zero if none
+}
+
+// Port is one NIC of a VM to be connected.
+type Port struct {
+	VM  string `json:"vm"`
+	NIC int    `json:"nic"` // 0 to 15
+}
+
+// Plan is everything decided for one network.
+type Plan struct {
+	Network Network      `json:"network"`
+	Bridge  string       `json:"bridge"`
+	MTU     int          `json:"mtu"`
+	Prefix  netip.Prefix `json:"prefix,omitzero"`  // host-only and nat
+	Gateway netip.Addr   `json:"gateway,omitzero"` // the host's address in Prefix
+	Uplinks []string     `json:"uplinks,omitempty"`
+	HasIPv6 bool         `json:"has_ipv6"`
+	Waits   bool         `json:"waits,omitempty"` // the joined bridge runs STP: a new port is deaf for its forward delay
+	Steps   StepList     `json:"steps"`
+}
+
+// NewPlan decides everything; it is pure. It returns ErrRefused, with the way
+// out in the text, when the host's state forbids the network.
+func NewPlan(n Network, f Facts, o PlanOptions) (Plan, error) {
+	p := Plan{Network: n, Bridge: BridgeName(n.Name), MTU: defaultMTU, HasIPv6: f.HasIPv6}
+	var err error
+	switch n.Mode {
+	case profiles.Private:
+	case profiles.HostOnly, profiles.NAT:
+		p.Prefix, err = subnet(n, p.Bridge, f, o)
+		if err == nil {
+			p.Gateway = Gateway(p.Prefix)
+		}
+	case profiles.Bridge:
+		return planBridge(p, f)
+	default:
+		err = fmt.Errorf("plan network %q: mode %q makes no network: %w", n.Name, n.Mode, ErrRefused)
+	}
+	if err != nil {
+		return Plan{}, err
+	}
+	if n.Mode == profiles.NAT {
+		if err := p.findUplinks(f); err != nil {
+			return Plan{}, err
+		}
+	}
+	p.Steps = p.ownBridgeSteps(f, macgen.Derive(o.Salt, "network/"+n.Name, 0))
+	return p, nil
+}
+
+func subnet(n Network, bridge string, f Facts, o PlanOptions) (netip.Prefix, error) {
+	if !n.Subnet.IsValid() {
+		return chooseSubnet(n.Name, bridge, f, o)
+	}
+	if c := conflict(n.Subnet, f, bridge); c != "" {
+		return netip.Prefix{}, fmt.Errorf("plan network %q: subnet %s overlaps the host's %s: choose another, or leave subnet out: %w",
+			n.Name, n.Subnet, c, ErrRefused)
+	}
+	return n.Subnet, nil
+}
+
+func (p *Plan) findUplinks(f Facts) error {
+	if p.Network.Uplink == "" {
+		p.Uplinks = f.Uplinks()
+		return nil
+	}
+	l, ok := f.Link(p.Network.Uplink)
+	if !ok {
+		return fmt.Errorf("plan network %q: uplink %q: there is no such link: %w", p.Network.Name, p.Network.Uplink, ErrRefused)
+	}
+	if l.Loopback || l.ours() {
+		return fmt.Errorf("plan network %q: uplink %q leads nowhere outside: %w", p.Network.Name, l.Name, ErrRefused)
+	}
+	p.Uplinks = []string{l.Name}
+	return nil
+}
+
+// ownBridgeSteps makes the network of the three modes with a bridge of their own.
+func (p *Plan) ownBridgeSteps(f Facts, mac net.HardwareAddr) StepList {
+	steps := StepList{AddBridge{Name: p.Bridge, MAC: mac, MTU: p.MTU, Alias: networkMark(p.Network.Name)}}
+	steps = append(steps, p.bridgeSysctls()...)
+	forwarding := SetSysctl{Key: forwardingKey(p.Bridge), Value: "0"}
+	if p.Network.Mode == profiles.NAT {
+		forwarding.Value = "1"
+	}
+	steps = append(steps, forwarding)
+	var guarded []string
+	for _, l := range p.Uplinks {
+		if f.Sysctls[forwardingKey(l)] == "0" {
+			guarded = append(guarded, l)
+		}
+	}
+	for _, t := range p.tables(guarded) {
+		steps = append(steps, AddTable{Table: t})
+	}
+	if p.Prefix.IsValid() {
+		steps = append(steps, AddAddr{Link: p.Bridge, Prefix: netip.PrefixFrom(p.Gateway, p.Prefix.Bits())})
+	}
+	steps = append(steps, SetUp{Link: p.Bridge})
+	for _, l := range guarded {
+		steps = append(steps, UplinkForwarding(l))
+	}
+	return steps
+}
+
+// UplinkForwarding turns an uplink's forwarding on, where it is off: replies
+// from outside come in by it. The global ip_forward would change every link and
+// reset other settings (F43).
+func UplinkForwarding(link string) SetSysctl {
+	return SetSysctl{Key: forwardingKey(link), Value: "1", Old: "0"}
+}
+
+// bridgeSysctls keep a guest from configuring the host: no IPv6 on the bridge
+// (an RA would give the host a route, F38), no redirects, ARP answers only for
+// the bridge's own address, loose source checks for guests with two NICs (F41).
+func (p *Plan) bridgeSysctls() StepList {
+	var steps StepList
+	if p.HasIPv6 {
+		steps = append(steps, SetSysctl{Key: "net/ipv6/conf/" + p.Bridge + "/disable_ipv6", Value: "1"})
+	}
+	for _, kv := range [][2]string{
+		{"accept_redirects", "0"}, {"send_redirects", "0"}, {"arp_ignore", "1"}, {"rp_filter", "2"},
+	} {
+		steps = append(steps, SetSysctl{Key: "net/ipv4/conf/" + p.Bridge + "/" + kv[0], Value: kv[1]})
+	}
+	return steps
+}
+
+// PortSteps connect one NIC: a tap, without IPv6 on the host's side (which
+// would speak to the guest), as a port of the bridge.
+func (p Plan) PortSteps(port Port) StepList {
+	tap := TapName(port.VM, port.NIC)
+	steps := StepList{AddTap{Name: tap, Alias: portMark(p.Network.Name, port.VM, port.NIC), MTU: p.MTU}}
+	if p.HasIPv6 {
+		steps = append(steps, SetSysctl{Key: "net/ipv6/conf/" + tap + "/disable_ipv6", Value: "1"})
+	}
+	return append(steps, SetPort{Link: tap, Bridge: p.Bridge}, SetUp{Link: tap})
+}
+
+// tables are the network's nftables: they only drop, so another program's drop
+// is never undone and another's accept never needed.
+func (p *Plan) tables(guarded []string) []nft.Table {
+	br := p.Bridge
+	name, mark := tableName(p.Network.Name), networkMark(p.Network.Name)
+	inet := nft.Table{Family: nft.INet, Name: name, Comment: mark}
+	if p.Network.Mode == profiles.NAT {
+		// The set is there even when empty: an uplink found later goes into it.
+		inet.Sets = []nft.Set{{Name: guardedSet, Links: guarded}}
+	}
+	inet.Chains = []nft.Chain{
+		{Name: "from_guests", Type: "filter", Hook: nft.Input, Policy: nft.Accept, Rules: p.inputRules()},
+		{Name: "through_host", Type: "filter", Hook: nft.Forward, Policy: nft.Accept, Rules: p.forwardRules()},
+	}
+	switch p.Network.Mode {
+	case profiles.NAT:
+		inet.Chains = append(inet.Chains, mssChain(br), p.masqueradeChain())
+	case profiles.Private:
+		// Nothing at all goes up from the bridge to the host: not IPv6, not ARP,
+		// whatever addresses a guest gives itself.
+		return []nft.Table{inet, {Family: nft.NetDev, Name: name, Comment: mark, Chains: []nft.Chain{
+			{Name: "to_host", Type: "filter", Hook: nft.Ingress, Device: br, Priority: -300, Policy: nft.Drop},
+		}}}
+	}
+	return []nft.Table{inet}
+}
+
+func (p *Plan) inputRules() []nft.Rule {
+	from := nft.Link(p.Bridge)
+	if p.Network.Mode == profiles.Private {
+		return []nft.Rule{{InLink: from, Do: nft.Drop}}
+	}
+	// A guest that borrows a LAN address would get the host's answers sent to the LAN.
+	return []nft.Rule{
+		{InLink: from, Source: p.Prefix, Do: nft.Accept},
+		{InLink: from, Source: netip.PrefixFrom(netip.IPv4Unspecified(), 32), Do: nft.Accept}, // DHCP
+		{InLink: from, Do: nft.Drop},
+	}
+}
+
+func (p *Plan) forwardRules() []nft.Rule {
+	br := nft.Link(p.Bridge)
+	// With br_netfilter frames between two guests pass here too (F02).
+	rules := []nft.Rule{{InLink: br, OutLink: br, Do: nft.Accept}}
+	if p.Network.Mode == profiles.NAT {
+		out := nft.Rule{InLink: br, Source: p.Prefix, Do: nft.Accept}
+		if p.Network.Uplink != "" {
+			out.OutLink = nft.Link(p.Network.Uplink)
+		}
+		rules = append(rules, out, nft.Rule{OutLink: br, Established: true, Do: nft.Accept})
+	}
+	rules = append(rules, nft.Rule{InLink: br, Do: nft.Drop}, nft.Rule{OutLink: br, Do: nft.Drop})
+	if p.Network.Mode == profiles.NAT {
+		// What our forwarding=1 on an uplink would newly let pass to the host's other links.
+		rules = append(rules, nft.Rule{InLink: nft.Link("@" + guardedSet), OutLink: nft.NotLink("qn*"), Do: nft.Drop})
+	}
+	return rules
+}
+
+// mssChain keeps TCP working where the uplink's MTU is smaller and ICMP is lost (F42).
+func mssChain(br string) nft.Chain {
+	return nft.Chain{Name: "clamp_mss", Type: "filter", Hook: nft.Forward, Priority: -150, Policy: nft.Accept, Rules: []nft.Rule{
+		{InLink: nft.Link(br), SYN: true, Do: nft.ClampMSS},
+		{OutLink: nft.Link(br), SYN: true, Do: nft.ClampMSS},
+	}}
+}
+
+// masqueradeChain names no uplink, so that it survives a change of it (R7), and
+// keeps guests off the privileged source ports (F11).
+func (p *Plan) masqueradeChain() nft.Chain {
+	out := nft.NotLink(p.Bridge)
+	return nft.Chain{Name: "masquerade_guests", Type: "nat", Hook: nft.Postrouting, Priority: 100, Policy: nft.Accept, Rules: []nft.Rule{
+		{OutLink: out, Source: p.Prefix, TCPUDP: true, Do: nft.MasqueradePorts},
+		{OutLink: out, Source: p.Prefix, Do: nft.Masquerade},
+	}}
+}
+
+// StepList is a list of steps that can be written to the journal and read back.
+type StepList []Step
+
+type stepRecord struct {
+	Type string          `json:"type"`
+	Step json.RawMessage `json:"step"`
+}
+
+// stepTypes decode a step by the name MarshalJSON gave it.
+var stepTypes = map[string]func(json.RawMessage) (Step, error){
+	"AddBridge": decodeStep[AddBridge],
+	"AddTap":    decodeStep[AddTap],
+	"SetSysctl": decodeStep[SetSysctl],
+	"AddTable":  decodeStep[AddTable],
+	"AddAddr":   decodeStep[AddAddr],
+	"SetUp":     decodeStep[SetUp],
+	"SetPort":   decodeStep[SetPort],
+}
+
+func decodeStep[S Step](raw json.RawMessage) (Step, error) {
+	var s S
+	err := json.Unmarshal(raw, &s)
+	return s, err
+}
+
+// MarshalJSON writes each step with the name of its type.
+func (l StepList) MarshalJSON() ([]byte, error) {
+	records := make([]stepRecord, 0, len(l))
+	for _, s := range l {
+		raw, err := json.Marshal(s)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, stepRecord{Type: stepType(s), Step: raw})
+	}
+	return json.Marshal(records)
+}
+
+func stepType(s Step) string {
+	switch s.(type) {
+	case AddBridge:
+		return "AddBridge"
+	case AddTap:
+		return "AddTap"
+	case SetSysctl:
+		return "SetSysctl"
+	case AddTable:
+		return "AddTable"
+	case AddAddr:
+		return "AddAddr"
+	case SetUp:
+		return "SetUp"
+	case SetPort:
+		return "SetPort"
+	}
+	panic(fmt.Sprintf("netsetup: step %T has no name", s))
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (l *StepList) UnmarshalJSON(data []byte) error {
+	var records []stepRecord
+	if err := json.Unmarshal(data, &records); err != nil {
+		return err
+	}
+	*l = slices.Grow(StepList(nil), len(records))
+	for _, r := range records {
+		decode, ok := stepTypes[r.Type]
+		if !ok {
+			return fmt.Errorf("decode step: unknown type %q", r.Type)
+		}
+		s, err := decode(r.Step)
+		if err != nil {
+			return fmt.Errorf("decode step %s: %w", r.Type, err)
+		}
+		*l = append(*l, s)
+	}
+	return nil
+}
+
+// NewUplink is the step for an uplink found while the network runs; off tells
+// whether its forwarding is off, so that the step is needed.
+func NewUplink(f Facts, link string) (step SetSysctl, off bool) {
+	return UplinkForwarding(link), f.Sysctls[forwardingKey(link)] == "0"
+}

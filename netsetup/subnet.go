@@ -1,0 +1,109 @@
+package netsetup
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+)
+
+// avoided are prefixes many hosts get later, so they are never chosen: the
+// defaults of home routers, OpenVPN and Kubernetes.
+var avoided = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/16"),
+	netip.MustParsePrefix("10.8.0.0/24"),
+	netip.MustParsePrefix("10.10.10.0/24"),
+	netip.MustParsePrefix("10.96.0.0/12"),
+	netip.MustParsePrefix("10.244.0.0/16"),
+}
+
+// aggregate is the longest prefix that counts as somebody's summary route and
+// not as a use of each address in it: VPNs push 10.0.0.0/8 or two /1 routes.
+const aggregate = 8
+
+// conflict says what on the host already uses a part of the prefix, "" if nothing.
+// The bridge of the network itself does not count.
+func conflict(p netip.Prefix, f Facts, bridge string) string {
+	for _, l := range f.Links {
+		for _, a := range l.Addresses {
+			if l.Name != bridge && p.Overlaps(a.Masked()) {
+				return fmt.Sprintf("address %s of %s", a, l.Name)
+			}
+		}
+	}
+	for _, r := range f.Routes {
+		if (r.Link == "" || r.Link != bridge) && r.Dst.Bits() > aggregate && p.Overlaps(r.Dst) {
+			return fmt.Sprintf("route %s dev %s table %d", r.Dst, r.Link, r.Table)
+		}
+	}
+	for _, a := range f.Resolvers {
+		if p.Contains(a) {
+			return fmt.Sprintf("nameserver %s of resolv.conf", a)
+		}
+	}
+	return ""
+}
+
+// chooseSubnet returns the remembered prefix if it is still free, else the first
+// free one of a sequence that depends on the host's salt and the network's name.
+func chooseSubnet(network, bridge string, f Facts, o PlanOptions) (netip.Prefix, error) {
+	if o.Remembered.IsValid() && conflict(o.Remembered, f, bridge) == "" {
+		return o.Remembered, nil
+	}
+	for i := range uint32(4096) {
+		p := candidate(o.Salt, network, i)
+		if reserved(p) || conflict(p, f, bridge) != "" {
+			continue
+		}
+		return p, nil
+	}
+	return netip.Prefix{}, fmt.Errorf("choose subnet of network %q: 4096 prefixes of 10.0.0.0/8 are all in use; pin one with [network.%s] subnet: %w",
+		network, network, ErrRefused)
+}
+
+func candidate(salt []byte, network string, i uint32) netip.Prefix {
+	h := sha256.New()
+	h.Write(salt)
+	h.Write([]byte("\x00subnet\x00" + network + "\x00"))
+	h.Write(binary.BigEndian.AppendUint32(nil, i))
+	sum := h.Sum(nil)
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, sum[0], sum[1], 0}), 24)
+}
+
+func reserved(p netip.Prefix) bool {
+	for _, a := range avoided {
+		if p.Overlaps(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Gateway is the host's address in a prefix: the first host address.
+func Gateway(p netip.Prefix) netip.Addr { return p.Masked().Addr().Next() }
+
+// GuestAddress derives the address of a NIC from its MAC, the same at every
+// run, skipping the network, gateway and broadcast addresses and those taken.
+// It returns the zero Addr when none is left.
+func GuestAddress(p netip.Prefix, mac net.HardwareAddr, taken func(netip.Addr) bool) netip.Addr {
+	hosts := uint32(1)<<(32-p.Bits()) - 3 // without network, gateway and broadcast
+	base := binary.BigEndian.Uint32(p.Masked().Addr().AsSlice()) + 2
+	sum := sha256.Sum256(mac)
+	start := binary.BigEndian.Uint32(sum[:4]) % hosts
+	for i := range hosts {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], base+(start+i)%hosts)
+		if a := netip.AddrFrom4(b); !taken(a) {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// Usable reports whether a guest may have the address: inside the prefix, and
+// not its network, gateway or broadcast address.
+func Usable(p netip.Prefix, a netip.Addr) bool {
+	p = p.Masked()
+	return p.Contains(a) && a != p.Addr() && a != Gateway(p) && p.Contains(a.Next())
+}
