@@ -1,0 +1,238 @@
+package netsetup
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+var testSalt = []byte("a salt of the tests")
+
+func prefixes(list ...string) []netip.Prefix {
+	var ps []netip.Prefix
+	for _, s := range list {
+		ps = append(ps, netip.MustParsePrefix(s))
+	}
+	return ps
+}
+
+// laptop is a host with a NIC, Wi-Fi, Docker's bridge, a free NIC and an
+// administrator's bridge.
+func laptop() Facts {
+	nic := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	f := Facts{
+		Links: []Link{
+			{Index: 1, Name: "lo", Kind: "device", Loopback: true, Up: true, MTU: 65536, Addresses: prefixes("127.0.0.1/8")},
+			{Index: 2, Name: "eth0", Kind: "device", Ethernet: true, Up: true, MTU: 1500, MAC: nic, Addresses: prefixes("192.0.2.10/24", "fe80::1/64")},
+			{Index: 3, Name: "wlan0", Kind: "device", Ethernet: true, Wireless: true, Up: true, MTU: 1500},
+			{Index: 4, Name: "docker0", Kind: "bridge", Ethernet: true, Up: true, MTU: 1500, Addresses: prefixes("172.17.0.1/16")},
+			{Index: 5, Name: "eth1", Kind: "device", Ethernet: true, MTU: 9000, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 5}, Addresses: prefixes("fe80::5/64")},
+			{Index: 6, Name: "br0", Kind: "bridge", Ethernet: true, Up: true, MTU: 1500, STP: true},
+			{Index: 7, Name: "eth2", Kind: "device", Ethernet: true, Up: true, MTU: 1500, Master: 6},
+			{Index: 8, Name: "tun0", Kind: "tun", Up: true, MTU: 1420, Addresses: prefixes("10.200.0.2/32")},
+			{Index: 9, Name: "eth3", Kind: "device", Ethernet: true, Up: true, MTU: 1500},
+			{Index: 10, Name: "mv0", Kind: "macvlan", Ethernet: true, Up: true, MTU: 1500, Parent: 9},
+		},
+		Routes: []Route{
+			{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "eth0", Table: 254},
+			{Dst: netip.MustParsePrefix("192.0.2.0/24"), Link: "eth0", Table: 254},
+			{Dst: netip.MustParsePrefix("172.17.0.0/16"), Link: "docker0", Table: 254},
+			{Dst: netip.MustParsePrefix("10.0.0.0/8"), Link: "tun0", Table: 254},
+			{Dst: netip.MustParsePrefix("192.168.64.0/18"), Link: "tun0", Table: 51820},
+		},
+		Resolvers: []netip.Addr{netip.MustParseAddr("192.168.200.53")},
+		Sysctls:   map[string]string{},
+		HasIPv6:   true,
+	}
+	for _, l := range f.Links {
+		f.Sysctls[forwardingKey(l.Name)] = "0"
+	}
+	f.Sysctls[forwardingKey("tun0")] = "1"
+	return f
+}
+
+func TestPlanGolden(t *testing.T) {
+	pinned := netip.MustParsePrefix("192.168.223.0/24")
+	for _, n := range []Network{
+		{Name: "private", Mode: profiles.Private},
+		{Name: "host-only", Mode: profiles.HostOnly, Subnet: pinned},
+		{Name: "nat", Mode: profiles.NAT, Subnet: pinned},
+		{Name: "bridge", Mode: profiles.Bridge, Uplink: "eth1"},
+	} {
+		t.Run(n.Name, func(t *testing.T) {
+			p, err := NewPlan(n, laptop(), PlanOptions{Salt: testSalt})
+			if err != nil {
+				t.Fatal(err)
+			}
+			port := p.PortSteps(Port{VM: "web", NIC: 0})
+			got := "# set up\n" + Script(p.Steps) + "\n\n# for each NIC\n" + Script(port) +
+				"\n\n# afterwards\n" + UndoScript(port) + "\n" + UndoScript(p.Steps) + "\n"
+			path := filepath.Join("testdata", n.Name+".golden")
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("plan differs from %s (go test -update writes it):\n%s", path, got)
+			}
+		})
+	}
+}
+
+func TestPlanRefuses(t *testing.T) {
+	pin := netip.MustParsePrefix
+	for name, c := range map[string]struct {
+		network Network
+		want    string
+	}{
+		"subnet-of-an-address":       {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("192.0.2.0/25")}, "192.0.2.10/24 of eth0"},
+		"subnet-around-an-address":   {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("172.17.0.0/20")}, "docker0"},
+		"subnet-of-another-table":    {Network{Name: "a", Mode: profiles.HostOnly, Subnet: pin("192.168.100.0/24")}, "table 51820"},
+		"subnet-of-a-resolver":       {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("192.168.200.0/24")}, "nameserver 192.168.200.53"},
+		"nat-uplink-missing":         {Network{Name: "a", Mode: profiles.NAT, Uplink: "eth9"}, "no such link"},
+		"nat-uplink-loopback":        {Network{Name: "a", Mode: profiles.NAT, Uplink: "lo"}, "leads nowhere"},
+		"bridge-uplink-missing":      {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth9"}, "no such link"},
+		"bridge-uplink-wifi":         {Network{Name: "a", Mode: profiles.Bridge, Uplink: "wlan0"}, "Wi-Fi"},
+		"bridge-uplink-loopback":     {Network{Name: "a", Mode: profiles.Bridge, Uplink: "lo"}, "loopback"},
+		"bridge-uplink-tun":          {Network{Name: "a", Mode: profiles.Bridge, Uplink: "tun0"}, "not an Ethernet NIC"},
+		"bridge-uplink-is-a-port":    {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth2"}, `use uplink = "br0"`},
+		"bridge-uplink-has-macvlan":  {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth3"}, "mv0"},
+		"bridge-uplink-has-address":  {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth0"}, "carries the host's address 192.0.2.10/24"},
+		"bridge-default-has-address": {Network{Name: "a", Mode: profiles.Bridge}, "carries the host's address 192.0.2.10/24"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := NewPlan(c.network, laptop(), PlanOptions{Salt: testSalt})
+			if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want a refusal with %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestBridgeOfTheAdministratorIsJoined(t *testing.T) {
+	p, err := NewPlan(Network{Name: "lan", Mode: profiles.Bridge, Uplink: "br0"}, laptop(), PlanOptions{Salt: testSalt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Bridge != "br0" || len(p.Steps) != 0 || !p.Waits {
+		t.Errorf("got bridge %s, %d steps, waits %v; want br0, none, true", p.Bridge, len(p.Steps), p.Waits)
+	}
+}
+
+func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
+	f, o := laptop(), PlanOptions{Salt: testSalt}
+	first, err := chooseSubnet("dev", "qn-dev", f, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := chooseSubnet("dev", "qn-dev", f, o); again != first {
+		t.Errorf("got %s then %s", first, again)
+	}
+	if other, _ := chooseSubnet("lab", "qn-lab", f, o); other == first {
+		t.Errorf("two networks got %s", first)
+	}
+	// Taken by somebody: a larger, an equal and a smaller prefix, in any table.
+	for _, taken := range []netip.Prefix{netip.PrefixFrom(first.Addr(), 16).Masked(), first, netip.PrefixFrom(first.Addr(), 30)} {
+		g := laptop()
+		g.Routes = append(g.Routes, Route{Dst: taken, Link: "tun0", Table: 7})
+		second, err := chooseSubnet("dev", "qn-dev", g, o)
+		if err != nil || second.Overlaps(taken) {
+			t.Errorf("route %s: got %s, %v", taken, second, err)
+		}
+		// What was chosen then stays, when the first is free again.
+		if kept, _ := chooseSubnet("dev", "qn-dev", f, PlanOptions{Salt: testSalt, Remembered: second}); kept != second {
+			t.Errorf("got %s, want the remembered %s", kept, second)
+		}
+	}
+	// The network's own bridge, left by a crash, is no conflict.
+	g := laptop()
+	g.Routes = append(g.Routes, Route{Dst: first, Link: "qn-dev", Table: 254})
+	if again, _ := chooseSubnet("dev", "qn-dev", g, o); again != first {
+		t.Errorf("got %s, want %s", again, first)
+	}
+}
+
+func TestGuestAddress(t *testing.T) {
+	p := netip.MustParsePrefix("192.168.223.0/28")
+	taken := map[netip.Addr]bool{}
+	for i := range 13 {
+		a := GuestAddress(p, net.HardwareAddr{0x52, 0x54, 0, 0, 0, byte(i)}, func(a netip.Addr) bool { return taken[a] })
+		if !a.IsValid() || taken[a] || !Usable(p, a) {
+			t.Fatalf("client %d got %s", i, a)
+		}
+		taken[a] = true
+	}
+	if a := GuestAddress(p, net.HardwareAddr{1}, func(a netip.Addr) bool { return taken[a] }); a.IsValid() {
+		t.Errorf("a full prefix gave %s", a)
+	}
+	for _, bad := range []string{"192.168.223.0", "192.168.223.1", "192.168.223.15", "192.168.223.16", "192.168.222.2"} {
+		if Usable(p, netip.MustParseAddr(bad)) {
+			t.Errorf("%s is usable", bad)
+		}
+	}
+}
+
+func TestNamesFitAndDiffer(t *testing.T) {
+	long := strings.Repeat("a", 31)
+	seen := map[string]string{}
+	for _, vm := range []string{"web", "web1", "web-", "w", "abcdefghijkl", "abcdefghijklm", long, long[:30] + "b"} {
+		for nic := range 16 {
+			name := TapName(vm, nic)
+			if len(name) > maxIfname {
+				t.Errorf("%s is longer than %d bytes", name, maxIfname)
+			}
+			if other, ok := seen[name]; ok {
+				t.Errorf("%s for %s/%d and %s", name, vm, nic, other)
+			}
+			seen[name] = vm
+		}
+	}
+	if got := BridgeName("dev"); got != "qn-dev" {
+		t.Errorf("got %s", got)
+	}
+	if a, b := BridgeName(long), BridgeName(long[:30]+"b"); a == b || len(a) > maxIfname {
+		t.Errorf("got %s and %s", a, b)
+	}
+}
+
+func TestJournalRoundTrip(t *testing.T) {
+	p, err := NewPlan(Network{Name: "dev", Mode: profiles.NAT}, laptop(), PlanOptions{Salt: testSalt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := NewJournal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Ports["web"] = p.PortSteps(Port{VM: "web", NIC: 3})
+	j.Added = StepList{UplinkForwarding("eth7")}
+	path := filepath.Join(t.TempDir(), "journal.json")
+	if err := j.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, j) {
+		a, _ := json.Marshal(got)
+		b, _ := json.Marshal(j)
+		t.Errorf("got  %s\nwant %s", a, b)
+	}
+}

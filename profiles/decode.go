@@ -1,0 +1,311 @@
+package profiles
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// decoder gathers problems; lines tells where each key stands.
+type decoder struct {
+	file  string
+	lines map[string]int
+	twice int // line of the first key that stands there again, 0 if none
+	errs  Errors
+}
+
+func (d *decoder) fail(key, format string, args ...any) {
+	d.errs = append(d.errs, &Error{File: d.file, Line: d.line(key), Key: key, Msg: fmt.Sprintf(format, args...)})
+}
+
+// line is the key's, or that of the table it is missing from.
+func (d *decoder) line(key string) int {
+	for ; key != ""; key = parent(key) {
+		if n, ok := d.lines[key]; ok {
+			return n
+		}
+	}
+	return 0
+}
+
+func parent(key string) string { return key[:max(strings.LastIndexAny(key, ".["), 0)] }
+
+func (d *decoder) sorted() Errors {
+	slices.SortStableFunc(d.errs, func(a, b *Error) int { return a.Line - b.Line })
+	return d.errs
+}
+
+// decode returns nil where the text is no TOML at all.
+func (d *decoder) decode(data []byte) *rawProfile {
+	if len(data) > MaxSize {
+		d.fail("", "the file is larger than %d KiB: is it a profile?", MaxSize>>10)
+		return nil
+	}
+	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
+		d.fail("", "not text (UTF-8): is it a profile?")
+		return nil
+	}
+	d.locate(data)
+	tree := map[string]any{}
+	if err := toml.Unmarshal(data, &tree); err != nil {
+		d.syntax(err)
+		return nil
+	}
+	var raw rawProfile
+	d.table("", tree, reflect.ValueOf(&raw).Elem())
+	return &raw
+}
+
+func (d *decoder) syntax(err error) {
+	// The library tells no position of a key defined twice.
+	e := &Error{File: d.file, Line: d.twice, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
+	var at *toml.DecodeError
+	if errors.As(err, &at) {
+		e.Line, _ = at.Position()
+		e.Key = strings.Join(at.Key(), ".")
+	}
+	d.errs = append(d.errs, e)
+}
+
+// locate records the line of every key, by the path used in messages.
+func (d *decoder) locate(data []byte) {
+	p := &unstable.Parser{}
+	p.Reset(data)
+	arrays := map[string]int{} // elements so far of each array of tables
+	table := ""
+	for p.NextExpression() {
+		e := p.Expression()
+		switch e.Kind {
+		case unstable.Table:
+			table = d.locateKey(p, "", e.Key(), arrays)
+		case unstable.ArrayTable:
+			key := keyPath("", e.Key(), arrays)
+			table = fmt.Sprintf("%s[%d]", key, arrays[key])
+			arrays[key]++
+			d.locateAs(p, table, e.Key())
+		case unstable.KeyValue:
+			d.locateValue(p, table, e, arrays)
+		}
+	}
+}
+
+func (d *decoder) locateValue(p *unstable.Parser, table string, kv *unstable.Node, arrays map[string]int) {
+	key := d.locateKey(p, table, kv.Key(), arrays)
+	switch v := kv.Value(); v.Kind {
+	case unstable.InlineTable:
+		for children := v.Children(); children.Next(); {
+			d.locateValue(p, key, children.Node(), arrays)
+		}
+	case unstable.Array:
+		i := 0
+		for children := v.Children(); children.Next(); i++ {
+			element := children.Node()
+			if element.Kind != unstable.InlineTable {
+				continue
+			}
+			for inner := element.Children(); inner.Next(); {
+				d.locateValue(p, fmt.Sprintf("%s[%d]", key, i), inner.Node(), arrays)
+			}
+		}
+	}
+}
+
+// locateKey records a key and returns its path.
+func (d *decoder) locateKey(p *unstable.Parser, table string, key unstable.Iterator, arrays map[string]int) string {
+	path := keyPath(table, key, arrays)
+	d.locateAs(p, path, key)
+	return path
+}
+
+func (d *decoder) locateAs(p *unstable.Parser, path string, key unstable.Iterator) {
+	for key.Next() {
+		line := p.Shape(key.Node().Raw).Start.Line
+		if first, ok := d.lines[path]; !ok {
+			d.lines[path] = line
+		} else if d.twice == 0 && line > first {
+			d.twice = line
+		}
+	}
+}
+
+// keyPath joins a dotted key to its table's path; a part that is an array of
+// tables stands for its last element, as in TOML.
+func keyPath(table string, key unstable.Iterator, arrays map[string]int) string {
+	path := table
+	first := true
+	for key.Next() {
+		if n := arrays[path]; n > 0 && !first {
+			path = fmt.Sprintf("%s[%d]", path, n-1)
+		}
+		path = join(path, string(key.Node().Data))
+		first = false
+	}
+	return path
+}
+
+func join(table, key string) string {
+	if table == "" {
+		return key
+	}
+	return table + "." + key
+}
+
+// table fills a struct from a TOML table.
+func (d *decoder) table(path string, values map[string]any, into reflect.Value) {
+	known := map[string]reflect.StructField{}
+	var names []string
+	for i := range into.NumField() {
+		field := into.Type().Field(i)
+		known[field.Tag.Get("toml")] = field
+		names = append(names, field.Tag.Get("toml"))
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		field, ok := known[key]
+		if !ok {
+			d.fail(join(path, key), "unknown key; allowed: %s", strings.Join(names, ", "))
+			continue
+		}
+		d.value(join(path, key), values[key], into.FieldByIndex(field.Index), field.Tag)
+	}
+	for _, key := range names {
+		if _, ok := values[key]; !ok && known[key].Tag.Get("required") != "" {
+			d.fail(join(path, key), "missing; %s", known[key].Tag.Get("doc"))
+		}
+	}
+}
+
+func (d *decoder) value(path string, v any, into reflect.Value, tag reflect.StructTag) {
+	switch into.Kind() {
+	case reflect.String:
+		if s, ok := v.(string); ok && d.text(path, s, tag) {
+			into.SetString(s)
+		} else if !ok {
+			d.wrongType(path, v, "a string")
+		}
+	case reflect.Int64:
+		if n, ok := v.(int64); ok && d.number(path, n, tag) {
+			into.SetInt(n)
+		} else if !ok {
+			d.wrongType(path, v, "a whole number")
+		}
+	case reflect.Bool:
+		if b, ok := v.(bool); ok {
+			into.SetBool(b)
+		} else {
+			d.wrongType(path, v, "true or false")
+		}
+	case reflect.Struct:
+		if t, ok := v.(map[string]any); ok {
+			d.table(path, t, into)
+		} else {
+			d.wrongType(path, v, fmt.Sprintf("a table: [%s]", path))
+		}
+	case reflect.Slice:
+		d.slice(path, v, into)
+	case reflect.Map:
+		d.named(path, v, into)
+	}
+}
+
+func (d *decoder) slice(path string, v any, into reflect.Value) {
+	list, ok := v.([]any)
+	if !ok {
+		d.wrongType(path, v, fmt.Sprintf("an array of tables: [[%s]]", path))
+		return
+	}
+	into.Set(reflect.MakeSlice(into.Type(), len(list), len(list)))
+	for i, element := range list {
+		d.value(fmt.Sprintf("%s[%d]", path, i), element, into.Index(i), "")
+	}
+}
+
+// named fills a map of tables whose keys the user chooses.
+func (d *decoder) named(path string, v any, into reflect.Value) {
+	tables, ok := v.(map[string]any)
+	if !ok {
+		d.wrongType(path, v, fmt.Sprintf("tables: [%s.NAME]", path))
+		return
+	}
+	into.Set(reflect.MakeMap(into.Type()))
+	for _, name := range slices.Sorted(maps.Keys(tables)) {
+		element := reflect.New(into.Type().Elem()).Elem()
+		if !namePattern.MatchString(name) {
+			d.fail(join(path, name), "got the name %s, allowed: %s", quote(name), namePattern)
+		}
+		d.value(join(path, name), tables[name], element, "")
+		into.SetMapIndex(reflect.ValueOf(name), element)
+	}
+}
+
+func (d *decoder) wrongType(path string, v any, want string) {
+	d.fail(path, "got %s, allowed: %s", describe(v), want)
+}
+
+func describe(v any) string {
+	switch v := v.(type) {
+	case string:
+		return "the string " + quote(v)
+	case map[string]any:
+		return "a table"
+	case []any:
+		return "an array"
+	default:
+		return fmt.Sprintf("%v", v)
+	}
+}
+
+// quote shows a string on one line, however long.
+func quote(s string) string {
+	if len(s) > 80 {
+		return strconv.Quote(s[:80]) + "..."
+	}
+	return strconv.Quote(s)
+}
+
+func (d *decoder) text(path, s string, tag reflect.StructTag) bool {
+	for _, r := range s {
+		// Bidi controls make a file read differently from what it says.
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			d.fail(path, "got %s, which has a control character (%U); none is allowed", quote(s), r)
+			return false
+		}
+	}
+	if enum := tag.Get("enum"); enum != "" && !slices.Contains(strings.Split(enum, ","), s) {
+		d.fail(path, "got %s, allowed: %s", quote(s), strings.ReplaceAll(enum, ",", ", "))
+		return false
+	}
+	if pattern := tag.Get("pattern"); pattern != "" && !regexp.MustCompile(pattern).MatchString(s) {
+		d.fail(path, "got %s, allowed: %s", quote(s), pattern)
+		return false
+	}
+	if s == "" && tag.Get("pattern") == "" {
+		d.fail(path, "got an empty string; leave the key out instead")
+		return false
+	}
+	return true
+}
+
+func (d *decoder) number(path string, n int64, tag reflect.StructTag) bool {
+	low, high, ok := strings.Cut(tag.Get("range"), ",")
+	if !ok {
+		return true
+	}
+	least, _ := strconv.ParseInt(low, 10, 64)
+	most, _ := strconv.ParseInt(high, 10, 64)
+	if n < least || n > most {
+		d.fail(path, "got %d, allowed: %d to %d", n, least, most)
+		return false
+	}
+	return true
+}

@@ -1,0 +1,157 @@
+// Package profiles reads VM profiles: TOML in, a Profile of typed, checked
+// values out, or every problem at once with file, line and key.
+//
+// It goes file -> raw structs of strings and numbers (raw.go, which the JSON
+// Schema is made of too) -> Profile (valid.go). Nothing after Load parses a
+// string. The package touches nothing but the file it is told to read; its
+// functions are safe for concurrent use.
+package profiles
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Mode is how a NIC is connected.
+type Mode string
+
+// The modes of a NIC.
+const (
+	Private  Mode = "private"   // VMs among themselves
+	HostOnly Mode = "host-only" // and the host
+	NAT      Mode = "nat"       // and the outside, masqueraded
+	Bridge   Mode = "bridge"    // on the host's LAN
+	User     Mode = "user"      // QEMU's own stack, needs no rights
+	None     Mode = "none"      // not connected
+)
+
+// NeedsNetwork reports whether the mode makes or joins a bridge.
+func (m Mode) NeedsNetwork() bool {
+	return m == Private || m == HostOnly || m == NAT || m == Bridge
+}
+
+// Accel is what runs the guest's code.
+type Accel string
+
+// The accelerators; AccelAuto is KVM where it works, else TCG.
+const (
+	AccelAuto Accel = "auto"
+	AccelKVM  Accel = "kvm"
+	AccelTCG  Accel = "tcg"
+)
+
+// Profile describes one VM. It is not changed after Load.
+type Profile struct {
+	Name     string
+	Path     string // absolute, of the file
+	Memory   int64  // bytes
+	CPUs     int
+	Accel    Accel
+	CPU      string // "" = host under KVM, max under TCG
+	Machine  string
+	Boot     Boot
+	Disks    []Disk
+	NICs     []NIC
+	Networks map[string]Network // those the NICs name
+}
+
+// Boot is a kernel to boot directly. Paths are absolute, "" where not given.
+type Boot struct{ Kernel, Initrd, Cmdline string }
+
+// Disk is an image. File is absolute; Format is "raw" or "qcow2".
+type Disk struct {
+	File, Format       string
+	Snapshot, ReadOnly bool
+}
+
+// NIC is one network card of the guest.
+type NIC struct {
+	Mode    Mode
+	Network string           // "" for user and none
+	Address netip.Addr       // zero = derived
+	MAC     net.HardwareAddr // nil = derived
+	Model   string
+}
+
+// Network is what the profile says of a network.
+type Network struct {
+	Name   string
+	Mode   Mode
+	Subnet netip.Prefix // zero = choose one
+	Uplink string       // "" = find it
+}
+
+// Error is one problem of a profile.
+type Error struct {
+	File string // as given
+	Line int    // from 1; 0 = the file as a whole
+	Key  string // "nic[0].mode", "" for the file as a whole
+	Msg  string // what was got and what is allowed
+}
+
+// Error words it "vm.toml:12: nic[0].mode: got ..., allowed: ...".
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d", e.Line)
+	}
+	if e.Key != "" {
+		b.WriteString(": " + e.Key)
+	}
+	return b.String() + ": " + e.Msg
+}
+
+// Errors are all problems of a profile in the order of the file.
+type Errors []*Error
+
+// Error has one problem a line.
+func (es Errors) Error() string {
+	lines := make([]string, len(es))
+	for i, e := range es {
+		lines[i] = e.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// MaxSize is the largest profile read, in bytes.
+const MaxSize = 256 << 10
+
+// Load reads a profile. It returns Errors for what is wrong in the file, and
+// an *fs.PathError for a file that cannot be read.
+func Load(path string) (*Profile, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read profile: %w", err)
+	}
+	defer f.Close()
+	return Decode(f, path)
+}
+
+// Decode reads a profile from r. The path names it in errors, gives it its
+// default name, and is what relative paths in it start from.
+func Decode(r io.Reader, path string) (*Profile, error) {
+	data, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read profile %s: %w", path, err)
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("read profile %s: %w", path, err)
+	}
+	d := &decoder{file: path, lines: map[string]int{}}
+	raw := d.decode(data)
+	var p *Profile
+	if raw != nil {
+		p = d.valid(*raw, abs)
+	}
+	if len(d.errs) > 0 {
+		return nil, d.sorted()
+	}
+	return p, nil
+}

@@ -1,0 +1,260 @@
+package profiles
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func decode(text string) (*Profile, error) { return Decode(strings.NewReader(text), "vm.toml") }
+
+func TestDesignExample(t *testing.T) {
+	p, err := decode(`
+name   = "web"
+memory = "2GiB"
+cpus   = 2
+[boot]
+kernel = "vmlinuz"
+[[disk]]
+file     = "/images/a.qcow2"
+format   = "qcow2"
+snapshot = true
+[[nic]]
+mode    = "nat"
+network = "dev"
+address = "192.168.223.10"
+mac     = "52:54:00:21:34:56"
+[[nic]]
+mode = "private"
+[network.dev]
+subnet = "192.168.223.0/24"
+uplink = "enp2s0"
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, _ := os.Getwd()
+	if p.Memory != 2<<30 || p.CPUs != 2 || p.Accel != AccelAuto || p.Boot.Kernel != filepath.Join(dir, "vmlinuz") {
+		t.Errorf("got %+v", p)
+	}
+	if d := p.Disks[0]; d.File != "/images/a.qcow2" || !d.Snapshot {
+		t.Errorf("got %+v", d)
+	}
+	if n := p.NICs[0]; n.Address != netip.MustParseAddr("192.168.223.10") || n.MAC.String() != "52:54:00:21:34:56" || n.Model != "virtio-net-pci" {
+		t.Errorf("got %+v", n)
+	}
+	want := map[string]Network{
+		"dev":     {Name: "dev", Mode: NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24"), Uplink: "enp2s0"},
+		"private": {Name: "private", Mode: Private},
+	}
+	if !reflect.DeepEqual(p.Networks, want) {
+		t.Errorf("got %+v, want %+v", p.Networks, want)
+	}
+}
+
+func TestEmptyProfileHasDefaults(t *testing.T) {
+	p, err := decode("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Name != "vm" || p.Memory != 1<<30 || p.CPUs != 1 || len(p.NICs) != 1 || p.NICs[0].Network != "nat" {
+		t.Errorf("got %+v", p)
+	}
+}
+
+// Every problem of a file is reported, in the order of the file.
+func TestAllProblemsAtOnce(t *testing.T) {
+	_, err := decode(`NAME = "x"
+memory = 512
+cpus = "two"
+colour = "red"
+[[nic]]
+mode = "natt"
+[[nic]]
+mac = "01:54:00:00:00:01"
+[[disk]]
+file = "a"
+[network.unused]
+subnet = "10.1.0.0/24"
+`)
+	var errs Errors
+	if !errors.As(err, &errs) {
+		t.Fatalf("got %v", err)
+	}
+	want := []string{
+		`vm.toml:1: NAME: unknown key; allowed: name, memory,`,
+		`vm.toml:2: memory: got 512, allowed: a string`,
+		`vm.toml:3: cpus: got the string "two", allowed: a whole number`,
+		`vm.toml:4: colour: unknown key`,
+		`vm.toml:6: nic[0].mode: got "natt", allowed: private, host-only, nat, bridge, user, none`,
+		`vm.toml:8: nic[1].mac: got 01:54:00:00:00:01, a multicast address`,
+		`vm.toml:9: disk[0].format: missing`,
+		`vm.toml:11: network.unused: no nic is on this network`,
+	}
+	if len(errs) != len(want) {
+		t.Errorf("got %d errors, want %d:\n%v", len(errs), len(want), errs)
+	}
+	for i, w := range want {
+		if i < len(errs) && !strings.HasPrefix(errs[i].Error(), w) {
+			t.Errorf("got  %s\nwant %s...", errs[i], w)
+		}
+	}
+}
+
+func TestBadProfiles(t *testing.T) {
+	nic := func(s string) string { return "[[nic]]\n" + s }
+	for name, c := range map[string]struct{ text, want string }{
+		"syntax":                {"name = \n", "vm.toml:1: "},
+		"duplicate-key":         {"cpus = 1\ncpus = 2\n", "vm.toml:2: "},
+		"binary":                {"\x00\x01\x02", "not text"},
+		"not-utf8":              {"name = \"\xff\"", "not text"},
+		"too-large":             {strings.Repeat("# comment\n", 1<<20), "larger than 256 KiB"},
+		"name-of-200":           {`name = "` + strings.Repeat("a", 200) + `"`, "vm.toml:1: name: got"},
+		"name-with-comma":       {`name = "a,b"`, "vm.toml:1: name: got"},
+		"name-with-quote":       {`name = 'a"b'`, "vm.toml:1: name: got"},
+		"name-with-newline":     {`name = "a\nb"`, "control character (U+000A)"},
+		"name-with-slash":       {`name = "a/b"`, "vm.toml:1: name: got"},
+		"name-empty":            {`name = ""`, "vm.toml:1: name: got"},
+		"bidi":                  {"[boot]\nkernel = \"a\u202eb\"", "U+202E"},
+		"memory-without-unit":   {`memory = "512"`, "memory: got"},
+		"memory-small":          {`memory = "15MiB"`, "16MiB to 16TiB"},
+		"memory-large":          {`memory = "17TiB"`, "16MiB to 16TiB"},
+		"memory-overflows":      {`memory = "99999999999999999999TiB"`, "16MiB to 16TiB"},
+		"cpus-none":             {`cpus = 0`, "1 to 1024"},
+		"cpu-with-feature":      {`cpu = "max,+x"`, "cpu: got"},
+		"boot-is-a-string":      {`boot = "k"`, "a table: [boot]"},
+		"nic-is-a-table":        {"[nic]\nmode = \"nat\"", "[[nic]]"},
+		"initrd-alone":          {"[boot]\ninitrd = \"i\"", "boot.kernel: missing"},
+		"disk-twice":            {"[[disk]]\nfile=\"a\"\nformat=\"raw\"\n[[disk]]\nfile=\"./a\"\nformat=\"raw\"", "vm.toml:5: disk[1].file"},
+		"disk-empty":            {"[[disk]]\nfile=\"\"\nformat=\"raw\"", "empty string"},
+		"network-two-modes":     {nic("mode=\"nat\"\nnetwork=\"a\"\n[[nic]]\nmode=\"private\"\nnetwork=\"a\""), "vm.toml:5: nic[1].mode"},
+		"network-in-user":       {nic("mode=\"user\"\nnetwork=\"a\""), "is on no network"},
+		"network-bad-name":      {nic("mode=\"nat\"\n[network.Bad]"), `got the name "Bad"`},
+		"mac-twice":             {nic("mac=\"52:54:00:00:00:01\"\n[[nic]]\nmac=\"52:54:00:00:00:01\""), "vm.toml:4: nic[1].mac"},
+		"mac-short":             {nic(`mac="52:54:00"`), "nic[0].mac: got"},
+		"mac-zero":              {nic(`mac="00:00:00:00:00:00"`), "no address"},
+		"address-without-pin":   {nic(`address="10.0.0.5"`), "not pinned"},
+		"address-in-private":    {nic("mode=\"private\"\naddress=\"10.0.0.5\""), "gives no address"},
+		"address-v6":            {nic(`address="fd00::1"`), "an IPv4 address"},
+		"address-outside":       {nic("address=\"10.9.0.5\"\n[network.nat]\nsubnet=\"10.1.0.0/24\""), "vm.toml:2: nic[0].address"},
+		"address-gateway":       {nic("address=\"10.1.0.1\"\n[network.nat]\nsubnet=\"10.1.0.0/24\""), "without its first"},
+		"address-broadcast":     {nic("address=\"10.1.0.255\"\n[network.nat]\nsubnet=\"10.1.0.0/24\""), "without its first"},
+		"address-twice":         {nic("address=\"10.1.0.9\"\n[[nic]]\naddress=\"10.1.0.9\"\n[network.nat]\nsubnet=\"10.1.0.0/24\""), "nic[0] has already"},
+		"subnet-public":         {nic("[network.nat]\nsubnet=\"9.9.9.0/24\""), "inside 10.0.0.0/8"},
+		"subnet-host-bits":      {nic("[network.nat]\nsubnet=\"10.1.0.1/24\""), "allowed: 10.1.0.0/24"},
+		"subnet-large":          {nic("[network.nat]\nsubnet=\"10.0.0.0/8\""), "/20 to /29"},
+		"subnet-of-private":     {nic("mode=\"private\"\n[network.private]\nsubnet=\"10.1.0.0/24\""), "no subnet"},
+		"uplink-of-private":     {nic("mode=\"private\"\n[network.private]\nuplink=\"eth0\""), "has no uplink"},
+		"uplink-too-long":       {nic("[network.nat]\nuplink=\"abcdefghijklmnop\""), "uplink: got"},
+		"unknown-in-array":      {nic("mod=\"nat\""), "vm.toml:2: nic[0].mod: unknown key"},
+		"unknown-in-inline":     {"nic = [{mode=\"nat\"},\n {mod=\"nat\"}]", "vm.toml:2: nic[1].mod: unknown key"},
+		"unknown-in-dotted":     {"boot.kernel = \"k\"\nboot.x = 1", "vm.toml:2: boot.x: unknown key"},
+		"too-many-nics":         {strings.Repeat("[[nic]]\nmode=\"none\"\n", 17), "at most 16"},
+		"raw-qemu-args-refused": {`qemu_args = ["-x"]`, "unknown key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := decode(c.text)
+			var errs Errors
+			if !errors.As(err, &errs) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got  %v\nwant ...%s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestFileNameThatIsNoName(t *testing.T) {
+	_, err := Decode(strings.NewReader(""), "/tmp/My VM.toml")
+	if err == nil || !strings.Contains(err.Error(), `name: missing, and the file's name "My VM" cannot stand in for it`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestExamplesAndDocs(t *testing.T) {
+	files, err := filepath.Glob("../examples/*.toml")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("got %v, %v", files, err)
+	}
+	for _, f := range files {
+		if _, err := Load(f); err != nil {
+			t.Error(err)
+		}
+	}
+	block := regexp.MustCompile("(?ms)^```toml\n(.*?)^```")
+	for _, doc := range []string{"../docs/profile.md", "../README.md"} {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for i, m := range block.FindAllSubmatch(text, -1) {
+			if _, err := decode(string(m[1])); err != nil {
+				t.Errorf("%s, example %d: %v", doc, i+1, err)
+			}
+		}
+	}
+}
+
+// The schema, the decoder and the documentation name the same keys.
+func TestSchemaAndDocsNameEveryKey(t *testing.T) {
+	b, err := Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema map[string]any
+	if err := json.Unmarshal(b, &schema); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("../docs/profile.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	properties := schema["properties"].(map[string]any)
+	for _, typ := range []reflect.Type{
+		reflect.TypeFor[rawProfile](), reflect.TypeFor[rawBoot](), reflect.TypeFor[rawDisk](),
+		reflect.TypeFor[rawNIC](), reflect.TypeFor[rawNetwork](),
+	} {
+		for i := range typ.NumField() {
+			key := typ.Field(i).Tag.Get("toml")
+			if !strings.Contains(string(b), fmt.Sprintf("%q", key)) {
+				t.Errorf("the schema lacks %s", key)
+			}
+			if k := typ.Field(i).Type.Kind(); k != reflect.Struct && k != reflect.Slice && k != reflect.Map &&
+				!strings.Contains(string(doc), "| `"+key+"` |") {
+				t.Errorf("docs/profile.md lacks %s", key)
+			}
+		}
+	}
+	mode := properties["nic"].(map[string]any)["items"].(map[string]any)["properties"].(map[string]any)["mode"].(map[string]any)
+	if len(mode["enum"].([]any)) != 6 || schema["additionalProperties"] != false {
+		t.Errorf("got %s", b)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, seed := range []string{
+		"", "name = \"a\"", "[[nic]]\nmode = \"nat\"\n[network.nat]\nsubnet = \"10.1.0.0/24\"",
+		"nic = [{mode=\"nat\", x={y=1}}]",    // positions inside inline tables
+		"a.b.c = 1\n[a.d]\n[[a.e]]\n[a.e.f]", // dotted keys through arrays
+		"nic = 1\n[[disk]]\nfile = [1]",
+		"\"\\u0000\" = 1", // a key that is no plain text
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := decode(text)
+		if (p == nil) == (err == nil) {
+			t.Errorf("got %v and %v", p, err)
+		}
+		var errs Errors
+		if err != nil && !errors.As(err, &errs) {
+			t.Errorf("got %T: %v", err, err)
+		}
+	})
+}

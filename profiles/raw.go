@@ -1,0 +1,50 @@
+package profiles
+
+// The raw structs are the profile as it is written: one field a key. Their tags
+// are read by the decoder and by Schema:
+//
+//	toml     the key; "*" stands for a name the user chooses
+//	enum     allowed strings, comma-separated
+//	pattern  regular expression a string must match
+//	range    smallest and largest number
+//	default  what holds when the key is left out, for the schema
+//	required the key must be there
+//	doc      one sentence for the schema
+type rawProfile struct {
+	Name    string                `toml:"name" pattern:"^[a-z][a-z0-9-]{0,30}$" doc:"The VM's name; default: the file's name without .toml."`
+	Memory  string                `toml:"memory" pattern:"^[0-9]+(MiB|GiB|TiB)$" default:"1GiB" doc:"Memory with its unit, 16MiB to 16TiB."`
+	CPUs    int64                 `toml:"cpus" range:"1,1024" default:"1" doc:"Number of virtual CPUs."`
+	Accel   string                `toml:"accel" enum:"auto,kvm,tcg" default:"auto" doc:"What runs the guest's code; auto is kvm where it works, else tcg."`
+	CPU     string                `toml:"cpu" pattern:"^[A-Za-z0-9_.-]{1,64}$" doc:"CPU model; default: host under kvm, max under tcg."`
+	Machine string                `toml:"machine" enum:"q35,pc" default:"q35" doc:"Machine type."`
+	Boot    rawBoot               `toml:"boot" doc:"A kernel to boot directly; default: the firmware boots the first disk."`
+	Disk    []rawDisk             `toml:"disk" doc:"Disk images, in order; at most 16."`
+	NIC     []rawNIC              `toml:"nic" doc:"Network cards, in order; at most 16. Default: one in mode nat."`
+	Network map[string]rawNetwork `toml:"network" doc:"Networks the NICs name, to pin what qnet would choose."`
+}
+
+type rawBoot struct {
+	Kernel  string `toml:"kernel" doc:"Kernel image, relative to the profile."`
+	Initrd  string `toml:"initrd" doc:"Initial RAM disk, relative to the profile."`
+	Cmdline string `toml:"cmdline" doc:"Kernel command line."`
+}
+
+type rawDisk struct {
+	File     string `toml:"file" required:"true" doc:"Image file, relative to the profile."`
+	Format   string `toml:"format" enum:"raw,qcow2" required:"true" doc:"Image format; never guessed, because a guest could change the guess."`
+	Snapshot bool   `toml:"snapshot" doc:"Writes go to a temporary overlay and are lost at the end."`
+	ReadOnly bool   `toml:"readonly" doc:"The guest cannot write."`
+}
+
+type rawNIC struct {
+	Mode    string `toml:"mode" enum:"private,host-only,nat,bridge,user,none" default:"nat" doc:"How the card is connected."`
+	Network string `toml:"network" pattern:"^[a-z][a-z0-9-]{0,30}$" doc:"VMs that name the same network share one bridge; default: the mode's name."`
+	Address string `toml:"address" doc:"The guest's IPv4 address, in host-only and nat; default: derived from the MAC, the same at every run."`
+	MAC     string `toml:"mac" pattern:"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$" doc:"MAC address, unicast; default: derived, the same at every run."`
+	Model   string `toml:"model" enum:"virtio-net-pci,e1000,e1000e,rtl8139" default:"virtio-net-pci" doc:"The card the guest sees."`
+}
+
+type rawNetwork struct {
+	Subnet string `toml:"subnet" doc:"IPv4 prefix of host-only and nat, private (RFC 1918), /20 to /29; default: a free one, the same at every run."`
+	Uplink string `toml:"uplink" pattern:"^[^/: \\t]{1,15}$" doc:"nat: the only link to leave by; bridge: the bridge or NIC to join; default: the default route's."`
+}

@@ -1,0 +1,233 @@
+package profiles
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxNICs  = 16 // a tap's name has one digit for the NIC
+	maxDisks = 16
+)
+
+var (
+	namePattern = regexp.MustCompile("^[a-z][a-z0-9-]{0,30}$")
+	rfc1918     = []netip.Prefix{
+		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+	}
+)
+
+// valid turns the raw profile into typed values and checks what spans keys.
+func (d *decoder) valid(raw rawProfile, abs string) *Profile {
+	p := &Profile{
+		Name: d.name(raw.Name, abs), Path: abs, Memory: d.memory(raw.Memory), CPUs: int(or(raw.CPUs, 1)),
+		Accel: Accel(or(raw.Accel, "auto")), CPU: raw.CPU, Machine: or(raw.Machine, "q35"),
+	}
+	dir := filepath.Dir(abs)
+	p.Boot = Boot{Kernel: resolve(dir, raw.Boot.Kernel), Initrd: resolve(dir, raw.Boot.Initrd), Cmdline: raw.Boot.Cmdline}
+	if p.Boot.Kernel == "" && (p.Boot.Initrd != "" || p.Boot.Cmdline != "") {
+		d.fail("boot.kernel", "missing; initrd and cmdline are for a kernel")
+	}
+	p.Disks = d.disks(raw.Disk, dir)
+	if raw.NIC == nil {
+		raw.NIC = []rawNIC{{}}
+	}
+	p.NICs = d.nics(raw.NIC)
+	p.Networks = d.networks(p.NICs, raw.Network)
+	d.addresses(p)
+	return p
+}
+
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+func resolve(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+func (d *decoder) name(given, abs string) string {
+	if given != "" || d.lines["name"] > 0 {
+		return given
+	}
+	name := strings.TrimSuffix(filepath.Base(abs), ".toml")
+	if !namePattern.MatchString(name) {
+		d.fail("name", "missing, and the file's name %s cannot stand in for it; allowed: %s", quote(name), namePattern)
+	}
+	return name
+}
+
+// memory gets a string that matched the key's pattern.
+func (d *decoder) memory(s string) int64 {
+	s = or(s, "1GiB")
+	shift := map[string]int{"MiB": 20, "GiB": 30, "TiB": 40}[s[len(s)-3:]]
+	n, err := strconv.ParseInt(s[:len(s)-3], 10, 64)
+	if err != nil || n > 16<<40>>shift || n<<shift < 16<<20 {
+		d.fail("memory", "got %s, allowed: 16MiB to 16TiB", quote(s))
+		return 0
+	}
+	return n << shift
+}
+
+func (d *decoder) disks(raws []rawDisk, dir string) []Disk {
+	if len(raws) > maxDisks {
+		d.fail("disk", "got %d, allowed: at most %d", len(raws), maxDisks)
+	}
+	var disks []Disk
+	for i, r := range raws {
+		disk := Disk{File: resolve(dir, r.File), Format: r.Format, Snapshot: r.Snapshot, ReadOnly: r.ReadOnly}
+		if r.File != "" && slices.ContainsFunc(disks, func(o Disk) bool { return o.File == disk.File }) {
+			d.fail(fmt.Sprintf("disk[%d].file", i), "got %s, which another disk has already", quote(r.File))
+		}
+		disks = append(disks, disk)
+	}
+	return disks
+}
+
+func (d *decoder) nics(raws []rawNIC) []NIC {
+	if len(raws) > maxNICs {
+		d.fail("nic", "got %d, allowed: at most %d", len(raws), maxNICs)
+	}
+	var nics []NIC
+	for i, r := range raws {
+		key := fmt.Sprintf("nic[%d].", i)
+		n := NIC{Mode: Mode(or(r.Mode, "nat")), Network: r.Network, Model: or(r.Model, "virtio-net-pci")}
+		if n.Mode.NeedsNetwork() {
+			n.Network = or(n.Network, string(n.Mode))
+		} else if n.Network != "" {
+			d.fail(key+"network", "got %s, but mode %s is on no network", quote(n.Network), n.Mode)
+		}
+		n.MAC = d.mac(key+"mac", r.MAC, nics)
+		n.Address = d.address(key+"address", r.Address, n.Mode)
+		nics = append(nics, n)
+	}
+	return nics
+}
+
+func (d *decoder) mac(key, s string, sofar []NIC) net.HardwareAddr {
+	if s == "" {
+		return nil
+	}
+	mac, err := net.ParseMAC(s)
+	switch {
+	case err != nil:
+		d.fail(key, "got %s, allowed: six bytes like 52:54:00:12:34:56", quote(s))
+	case mac[0]&1 != 0:
+		d.fail(key, "got %s, a multicast address; the first byte must be even", s)
+	case mac.String() == "00:00:00:00:00:00":
+		d.fail(key, "got %s, which is no address", s)
+	case slices.ContainsFunc(sofar, func(n NIC) bool { return n.MAC.String() == mac.String() }):
+		d.fail(key, "got %s, which another nic has already", s)
+	}
+	return mac
+}
+
+func (d *decoder) address(key, s string, mode Mode) netip.Addr {
+	if s == "" {
+		return netip.Addr{}
+	}
+	if mode != HostOnly && mode != NAT {
+		d.fail(key, "got %s, but in mode %s qnet gives no address; allowed in: host-only, nat", quote(s), mode)
+		return netip.Addr{}
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || !a.Is4() {
+		d.fail(key, "got %s, allowed: an IPv4 address like 192.168.223.10", quote(s))
+		return netip.Addr{}
+	}
+	return a
+}
+
+// networks joins what the NICs and the [network.X] tables say.
+func (d *decoder) networks(nics []NIC, raws map[string]rawNetwork) map[string]Network {
+	networks := map[string]Network{}
+	for i, n := range nics {
+		if n.Network == "" {
+			continue
+		}
+		have, ok := networks[n.Network]
+		if ok && have.Mode != n.Mode {
+			d.fail(fmt.Sprintf("nic[%d].mode", i), "got %s for network %q, which another nic has in mode %s: a network has one mode", n.Mode, n.Network, have.Mode)
+			continue
+		}
+		networks[n.Network] = Network{Name: n.Network, Mode: n.Mode}
+	}
+	for name, raw := range raws {
+		n, ok := networks[name]
+		if !ok {
+			d.fail("network."+name, "no nic is on this network")
+			continue
+		}
+		n.Subnet = d.subnet("network."+name+".subnet", raw.Subnet, n.Mode)
+		n.Uplink = raw.Uplink
+		if raw.Uplink != "" && n.Mode != NAT && n.Mode != Bridge {
+			d.fail("network."+name+".uplink", "got %s, but mode %s has no uplink; allowed in: nat, bridge", quote(raw.Uplink), n.Mode)
+		}
+		networks[name] = n
+	}
+	return networks
+}
+
+func (d *decoder) subnet(key, s string, mode Mode) netip.Prefix {
+	if s == "" {
+		return netip.Prefix{}
+	}
+	if mode != HostOnly && mode != NAT {
+		d.fail(key, "got %s, but mode %s has no subnet of qnet's; allowed in: host-only, nat", quote(s), mode)
+		return netip.Prefix{}
+	}
+	p, err := netip.ParsePrefix(s)
+	private := func(r netip.Prefix) bool { return r.Contains(p.Addr()) && p.Bits() >= r.Bits() }
+	switch {
+	case err != nil || !p.Addr().Is4():
+		d.fail(key, "got %s, allowed: an IPv4 prefix like 192.168.223.0/24", quote(s))
+	case p.Bits() < 20 || p.Bits() > 29:
+		d.fail(key, "got %s, allowed: /20 to /29", quote(s))
+	case p != p.Masked():
+		d.fail(key, "got %s, whose host bits are set; allowed: %s", quote(s), p.Masked())
+	case !slices.ContainsFunc(rfc1918, private):
+		d.fail(key, "got %s, allowed: inside 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16", quote(s))
+	default:
+		return p
+	}
+	return netip.Prefix{}
+}
+
+// addresses checks the NICs' addresses against their subnets and each other.
+func (d *decoder) addresses(p *Profile) {
+	taken := map[netip.Addr]int{}
+	for i, n := range p.NICs {
+		if !n.Address.IsValid() {
+			continue
+		}
+		key := fmt.Sprintf("nic[%d].address", i)
+		if other, ok := taken[n.Address]; ok {
+			d.fail(key, "got %s, which nic[%d] has already", n.Address, other)
+		}
+		taken[n.Address] = i
+		subnet := p.Networks[n.Network].Subnet
+		if !subnet.IsValid() {
+			if d.lines["network."+n.Network+".subnet"] == 0 {
+				d.fail(key, "got %s, but the subnet is not pinned; add [network.%s] with subnet = ...", n.Address, n.Network)
+			}
+			continue
+		}
+		gateway := subnet.Addr().Next()
+		if !subnet.Contains(n.Address) || n.Address == subnet.Addr() || n.Address == gateway || !subnet.Contains(n.Address.Next()) {
+			d.fail(key, "got %s, allowed: %s without its first, second (the host) and last address", n.Address, subnet)
+		}
+	}
+}
