@@ -1,0 +1,204 @@
+package qemu
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// firstFD is the number that the first inherited file has in a child.
+const firstFD = 3
+
+// Spec is a QEMU command line with the files it refers to.
+type Spec struct {
+	Args  []string   // without the binary
+	Files []*os.File // Files[i] is the child's descriptor 3+i; 0 is QMP, 1 the console
+}
+
+// options is a QEMU option in its JSON form. Maps are encoded in the order of
+// their keys, so a config always gives the same text.
+type options map[string]any
+
+// builder collects a Spec.
+type builder struct {
+	spec Spec
+	sets int // fdsets so far
+	err  error
+}
+
+// Command returns the command line for c. It is pure: files are only numbered,
+// and may be nil, as in `qnet plan`. A snapshot's overlay, which Start makes,
+// has a nil place among the files.
+func Command(c Config, qmp, console *os.File) (Spec, error) {
+	if err := c.validate(); err != nil {
+		return Spec{}, err
+	}
+	b := &builder{}
+	b.machine(c)
+	b.channels(qmp, console)
+	for i, d := range c.Disks {
+		b.disk(i, d, c.Kernel == nil)
+	}
+	for i, n := range c.NICs {
+		b.nic(i, n, c.Kernel == nil)
+	}
+	b.boot(c)
+	b.add(c.Extra...)
+	return b.spec, b.err
+}
+
+func (b *builder) add(args ...string) { b.spec.Args = append(b.spec.Args, args...) }
+
+// json adds an option whose value is a JSON object.
+func (b *builder) json(option string, o options) {
+	text, err := json.Marshal(o)
+	if err != nil {
+		b.err = fmt.Errorf("encode %s: %w", option, err)
+		return
+	}
+	b.add(option, string(text))
+}
+
+// file numbers f as the child will see it.
+func (b *builder) file(f *os.File) string {
+	b.spec.Files = append(b.spec.Files, f)
+	return strconv.Itoa(firstFD + len(b.spec.Files) - 1)
+}
+
+// fdset makes f available to QEMU's block layer and returns its path there.
+func (b *builder) fdset(f *os.File) string {
+	b.sets++
+	set := strconv.Itoa(b.sets)
+	b.add("-add-fd", "fd="+b.file(f)+",set="+set)
+	return "/dev/fdset/" + set
+}
+
+func (b *builder) machine(c Config) {
+	b.add(
+		"-nodefaults", "-no-user-config", "-display", "none",
+		"-name", "guest="+c.Name,
+		"-machine", c.machine()+",graphics=off", // the firmware talks on the serial console
+		"-accel", c.Accel,
+		"-cpu", c.cpu(),
+		"-smp", strconv.Itoa(c.CPUs),
+		"-m", size(c.Memory),
+		"-S",
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+	)
+	b.json("-object", options{"qom-type": "rng-builtin", "id": "rng0"})
+	b.json("-device", options{"driver": "virtio-rng-pci", "id": "entropy0", "rng": "rng0", "addr": slot(slotRNG)})
+}
+
+// size writes n bytes the short way: "512M", or "1000000B".
+func size(n int64) string {
+	if n%(1<<20) == 0 {
+		return strconv.FormatInt(n>>20, 10) + "M"
+	}
+	return strconv.FormatInt(n, 10) + "B"
+}
+
+func slot(n int) string { return fmt.Sprintf("0x%02x", n) }
+
+func (b *builder) channels(qmp, console *os.File) {
+	b.add(
+		"-chardev", "socket,id=qmp,fd="+b.file(qmp), "-mon", "chardev=qmp,mode=control",
+		"-chardev", "socket,id=console,fd="+b.file(console), "-serial", "chardev:console",
+	)
+}
+
+func (b *builder) disk(i int, d Disk, firmware bool) {
+	node := fmt.Sprintf("image%d", i)
+	image := b.image(d)
+	if d.layered() {
+		image = options{
+			"driver": "qcow2", "backing": image, "cache": options{"no-flush": true}, // it is lost anyway
+			"file": options{"driver": "file", "filename": b.fdset(d.overlay)},
+		}
+	}
+	image["node-name"] = node
+	if !d.ReadOnly {
+		image["discard"] = "unmap"
+	}
+	b.json("-blockdev", image)
+	device := options{"driver": "virtio-blk-pci", "id": fmt.Sprintf("disk%d", i), "drive": node, "addr": slot(slotDisk + i)}
+	if firmware {
+		device["bootindex"] = i
+	}
+	b.json("-device", device)
+}
+
+// image describes the disk's own file. The format is stated, and so is that
+// there is no backing file, whatever the image's header says.
+func (b *builder) image(d Disk) options {
+	file := options{"driver": "file", "filename": b.fdset(d.File), "read-only": d.readOnlyFile()}
+	if d.block {
+		file["driver"] = "host_device"
+	}
+	image := options{"driver": d.Format, "read-only": d.readOnlyFile(), "file": file}
+	if d.Format == "qcow2" {
+		image["backing"] = nil
+	}
+	return image
+}
+
+func (b *builder) nic(i int, n NIC, firmware bool) {
+	netdev := fmt.Sprintf("net%d", i)
+	device := options{
+		"driver": n.model(), "id": nicID(i), "netdev": netdev,
+		"mac": n.MAC.String(), "addr": slot(slotNIC + i),
+	}
+	if !firmware {
+		device["romfile"] = "" // no PXE: saves its start-up time
+	}
+	backend := options{"type": "tap", "id": netdev}
+	switch len(n.Taps) {
+	case 0:
+		backend["type"] = "user"
+	case 1:
+		backend["fd"] = b.file(n.Taps[0])
+	default:
+		fds := make([]string, len(n.Taps))
+		for q, tap := range n.Taps {
+			fds[q] = b.file(tap)
+		}
+		backend["fds"] = strings.Join(fds, ":")
+		device["mq"] = true
+		device["vectors"] = 2*len(fds) + 2 // a pair per queue, configuration, control
+	}
+	b.json("-netdev", backend)
+	b.json("-device", device)
+}
+
+// nicID is the id of the i-th NIC's device, also below /machine/peripheral.
+func nicID(i int) string { return fmt.Sprintf("nic%d", i) }
+
+// boot passes kernel and initrd, which QEMU opens by path and not by fdset.
+func (b *builder) boot(c Config) {
+	if c.Kernel == nil {
+		return
+	}
+	b.add("-kernel", "/proc/self/fd/"+b.file(c.Kernel))
+	if c.Initrd != nil {
+		b.add("-initrd", "/proc/self/fd/"+b.file(c.Initrd))
+	}
+	b.add("-append", c.Cmdline)
+}
+
+// String returns the arguments quoted for a POSIX shell.
+func (s Spec) String() string {
+	quoted := make([]string, len(s.Args))
+	for i, arg := range s.Args {
+		quoted[i] = quote(arg)
+	}
+	return strings.Join(quoted, " ")
+}
+
+func quote(arg string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+,./:@%"
+	if arg != "" && strings.Trim(arg, plain) == "" {
+		return arg
+	}
+	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+}

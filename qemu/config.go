@@ -1,0 +1,207 @@
+package qemu
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Accelerators, as QEMU calls them. AccelAuto is for [StartAuto] only.
+const (
+	AccelAuto = "auto"
+	AccelKVM  = "kvm"
+	AccelTCG  = "tcg"
+)
+
+// Slots of the root PCI bus. Fixed ones keep the guest's interface names when
+// a disk or another NIC is added.
+const (
+	slotRNG   = 0x02
+	slotDisk  = 0x03
+	slotNIC   = 0x10
+	maxDisks  = slotNIC - slotDisk
+	maxNICs   = 0x1f - slotNIC // 0x1f is q35's own
+	maxQueues = 8
+)
+
+var (
+	names    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
+	models   = []string{"virtio-net-pci", "e1000", "e1000e", "rtl8139"}
+	formats  = []string{"raw", "qcow2"}
+	accels   = []string{AccelKVM, AccelTCG}
+	reserved = []string{"help", "none"} // words that QEMU takes for something else than a name
+)
+
+// Config says what machine to build. Files are opened by the caller.
+type Config struct {
+	Binary  string // path of qemu-system-x86_64, see Find
+	Name    string // shown by QEMU, for example "web"
+	Memory  int64  // bytes
+	CPUs    int    // at least 1
+	Accel   string // "kvm" or "tcg"; "auto" for StartAuto
+	CPU     string // QEMU's model name; "" is host under KVM and max under TCG
+	Machine string // "" is q35
+
+	Kernel  *os.File // nil boots the firmware
+	Initrd  *os.File // only with Kernel
+	Cmdline string   // of the kernel, any text
+
+	Disks []Disk
+	NICs  []NIC
+	Extra []string // further QEMU arguments, given last and as they are
+}
+
+// Disk is a virtio disk. File is opened for writing unless the disk is
+// ReadOnly or a Snapshot.
+type Disk struct {
+	File     *os.File
+	Format   string // "raw" or "qcow2", never probed
+	Snapshot bool   // writes go to a temporary overlay and are lost
+	ReadOnly bool
+
+	overlay *os.File // of a snapshot; made by Start
+	block   bool     // File is a block device; found out by Start
+}
+
+// NIC is a network card, backed either by taps or by QEMU's user network.
+type NIC struct {
+	Model string // "" is virtio-net-pci
+	MAC   net.HardwareAddr
+	Taps  []*os.File // one per queue
+	User  bool       // QEMU's own network stack, which needs no tap
+}
+
+// ConfigError says which part of a [Config] is wrong: the user's mistake, not
+// a failure of the host or of QEMU.
+type ConfigError struct {
+	Object string // for example `disk "debian.qcow2"`
+	Msg    string
+}
+
+// Error returns "object: what is wrong with it".
+func (e *ConfigError) Error() string { return e.Object + ": " + e.Msg }
+
+func badConfig(object, format string, args ...any) error {
+	return &ConfigError{Object: object, Msg: fmt.Sprintf(format, args...)}
+}
+
+// validate checks everything that can be checked without looking at files.
+func (c Config) validate() error {
+	if err := c.validateMachine(); err != nil {
+		return err
+	}
+	if err := c.validateBoot(); err != nil {
+		return err
+	}
+	if len(c.Disks) > maxDisks {
+		return badConfig("disks", "got %d, at most %d fit", len(c.Disks), maxDisks)
+	}
+	for i, d := range c.Disks {
+		if !slices.Contains(formats, d.Format) {
+			return badConfig(d.object(i), "format %q is not one of %s", d.Format, strings.Join(formats, ", "))
+		}
+	}
+	if len(c.NICs) > maxNICs {
+		return badConfig("NICs", "got %d, at most %d fit", len(c.NICs), maxNICs)
+	}
+	for i, n := range c.NICs {
+		if err := n.validate(fmt.Sprintf("NIC %d", i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c Config) validateMachine() error {
+	for _, f := range []struct{ object, value string }{
+		{"name", c.Name}, {"CPU model", c.cpu()}, {"machine", c.machine()},
+	} {
+		if !names.MatchString(f.value) || slices.Contains(reserved, f.value) {
+			return badConfig(f.object, "%q is not a name of letters, digits, dots, dashes and underscores, 1 to 64 long", f.value)
+		}
+	}
+	switch {
+	case !slices.Contains(accels, c.Accel):
+		return badConfig("accelerator", "%q is not one of %s", c.Accel, strings.Join(accels, ", "))
+	case c.Memory < 1<<20:
+		return badConfig("memory", "%d bytes are less than 1 MiB", c.Memory)
+	case c.CPUs < 1:
+		return badConfig("CPUs", "got %d, want at least 1", c.CPUs)
+	}
+	return nil
+}
+
+func (c Config) validateBoot() error {
+	switch {
+	case c.Kernel == nil && c.Initrd != nil:
+		return badConfig("initrd", "needs a kernel")
+	case c.Kernel == nil && c.Cmdline != "":
+		return badConfig("kernel command line", "needs a kernel")
+	case strings.Contains(c.Cmdline, "\x00"):
+		return badConfig("kernel command line", "contains a NUL byte")
+	}
+	for _, arg := range c.Extra {
+		if strings.Contains(arg, "\x00") {
+			return badConfig("QEMU argument", "%q contains a NUL byte", arg)
+		}
+	}
+	return nil
+}
+
+func (n NIC) validate(object string) error {
+	switch {
+	case !slices.Contains(models, n.model()):
+		return badConfig(object, "model %q is not one of %s", n.Model, strings.Join(models, ", "))
+	case len(n.MAC) != 6 || n.MAC[0]&1 != 0:
+		return badConfig(object, "%q is not a unicast Ethernet address", n.MAC.String())
+	case n.User == (len(n.Taps) > 0):
+		return badConfig(object, "needs either taps or the user network")
+	case len(n.Taps) > maxQueues:
+		return badConfig(object, "%d queues, at most %d", len(n.Taps), maxQueues)
+	case len(n.Taps) > 1 && n.model() != models[0]:
+		return badConfig(object, "model %q has a single queue, got %d taps", n.Model, len(n.Taps))
+	}
+	return nil
+}
+
+func (n NIC) model() string {
+	if n.Model == "" {
+		return models[0]
+	}
+	return n.Model
+}
+
+func (c Config) machine() string {
+	if c.Machine == "" {
+		return "q35"
+	}
+	return c.Machine
+}
+
+func (c Config) cpu() string {
+	switch {
+	case c.CPU != "":
+		return c.CPU
+	case c.Accel == AccelKVM:
+		return "host"
+	default:
+		return "max"
+	}
+}
+
+// object names the disk in errors.
+func (d Disk) object(i int) string {
+	if d.File == nil {
+		return fmt.Sprintf("disk %d", i)
+	}
+	return fmt.Sprintf("disk %q", d.File.Name())
+}
+
+// readOnlyFile reports whether QEMU only reads the disk's own file.
+func (d Disk) readOnlyFile() bool { return d.ReadOnly || d.Snapshot }
+
+// layered reports whether the disk has a temporary overlay.
+func (d Disk) layered() bool { return d.Snapshot && !d.ReadOnly }

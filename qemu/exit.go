@@ -1,0 +1,35 @@
+package qemu
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// ExitStatus is how a QEMU process ended.
+type ExitStatus struct {
+	Code          int            // 0 when it ended by a signal
+	Signal        syscall.Signal // 0 when it exited
+	GuestShutdown bool           // the guest powered itself off, as far as QEMU said so
+	Stderr        string         // the last lines that QEMU wrote, printable
+}
+
+// Err returns nil for an exit with code 0, and an *[ExitError] otherwise.
+func (s ExitStatus) Err() error {
+	if s.Code == 0 && s.Signal == 0 {
+		return nil
+	}
+	return &ExitError{Status: s}
+}
+
+// ExitError is the end of a QEMU that did not end well.
+type ExitError struct{ Status ExitStatus }
+
+// Error returns the exit code or signal and QEMU's own last words.
+func (e *ExitError) Error() string {
+	s := e.Status
+	how := fmt.Sprintf("QEMU exited with status %d", s.Code)
+	if s.Signal != 0 {
+		how = fmt.Sprintf("QEMU was killed by signal %d (%s)", int(s.Signal), s.Signal)
+	}
+	return how + suffix(s.Stderr)
+}

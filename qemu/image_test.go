@@ -1,0 +1,114 @@
+package qemu_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/qnet-vm/qnet/qemu"
+)
+
+// image returns an open file with the given content.
+func image(t *testing.T, content []byte) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(t.TempDir(), "disk.img"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	if _, err := f.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// qcow2 returns the first cluster of an empty image, changed.
+func qcow2(t *testing.T, change func(header []byte)) []byte {
+	t.Helper()
+	f, err := qemu.NewOverlay(t.TempDir(), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	header := make([]byte, 65536)
+	if _, err := f.ReadAt(header, 0); err != nil {
+		t.Fatal(err)
+	}
+	change(header)
+	return header
+}
+
+func TestCheckRefusesDisks(t *testing.T) {
+	as := func(change func(h []byte)) func(*testing.T) *os.File {
+		return func(t *testing.T) *os.File { t.Helper(); return image(t, qcow2(t, change)) }
+	}
+	for name, test := range map[string]struct {
+		file   func(*testing.T) *os.File
+		format string
+		want   string
+	}{
+		"raw-named-qcow2": {func(t *testing.T) *os.File { t.Helper(); return image(t, make([]byte, 4096)) }, "qcow2", `named qcow2, but it has no qcow2 header`},
+		"empty-qcow2":     {func(t *testing.T) *os.File { t.Helper(); return image(t, nil) }, "qcow2", "no qcow2 header"},
+		"external-data":   {as(func(h []byte) { h[79] |= 4 }), "qcow2", "keeps its data in another file"},
+		"backing-file":    {as(func(h []byte) { binary.BigEndian.PutUint64(h[8:], 512) }), "qcow2", "needs a backing file"},
+		"encrypted":       {as(func(h []byte) { h[35] = 2 }), "qcow2", "encrypted"},
+		"version-1":       {as(func(h []byte) { h[7] = 1 }), "qcow2", "qcow2 version 1"},
+		"no-file":         {func(*testing.T) *os.File { return nil }, "raw", "no file"},
+		"directory": {func(t *testing.T) *os.File {
+			t.Helper()
+			f, err := os.Open(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return f
+		}, "raw", "neither a regular file nor a block device"},
+		"opened-read-only": {func(t *testing.T) *os.File {
+			t.Helper()
+			f, err := os.Open(image(t, nil).Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return f
+		}, "raw", "opened for reading only"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := config("qemu")
+			c.Disks = []qemu.Disk{{File: test.file(t), Format: test.format}}
+			_, err := qemu.Check(c)
+			var bad *qemu.ConfigError
+			if !errors.As(err, &bad) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			if _, err := qemu.Start(t.Context(), c, qemu.StartOptions{}); !errors.As(err, &bad) {
+				t.Errorf("Start: got %v, want the same", err)
+			}
+		})
+	}
+}
+
+func TestCheckWarnsOfQcow2NamedRaw(t *testing.T) {
+	c := config("qemu")
+	c.Disks = []qemu.Disk{{File: image(t, qcow2(t, func([]byte) {})), Format: "raw"}}
+	warnings, err := qemu.Check(c)
+	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "named raw") {
+		t.Errorf("got %q, %v, want one warning", warnings, err)
+	}
+}
+
+func TestOverlayLeavesNoFile(t *testing.T) {
+	dir := t.TempDir()
+	f, err := qemu.NewOverlay(dir, 5<<40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
+		t.Errorf("got %v in %s, want nothing", entries, dir)
+	}
+	if _, err := qemu.NewOverlay(dir, 1<<60); err == nil {
+		t.Error("a disk of an exbibyte fits")
+	}
+}

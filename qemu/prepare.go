@@ -1,0 +1,154 @@
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// overlayDir is where temporary overlays grow: /tmp is often in memory.
+const overlayDir = "/var/tmp"
+
+// prepared is a config made ready for one start, with the files opened for it.
+type prepared struct {
+	Config
+	own []*os.File
+}
+
+// prepare checks c and opens what QEMU needs beyond the caller's files. The
+// caller closes what is returned, error or not.
+func prepare(c Config, cred *Credential, warn func(string)) (*prepared, error) {
+	p := &prepared{Config: c}
+	warnings, err := Check(c)
+	if err != nil {
+		return p, err
+	}
+	for _, w := range warnings {
+		warn(w)
+	}
+	p.Disks = slices.Clone(c.Disks)
+	for i := range p.Disks {
+		if err := p.prepareDisk(&p.Disks[i]); err != nil {
+			return p, fmt.Errorf("%s: %w", c.Disks[i].object(i), err)
+		}
+	}
+	for _, f := range []**os.File{&p.Kernel, &p.Initrd} {
+		if err := p.makeReadable(f, cred); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+func (p *prepared) keep(f *os.File) *os.File {
+	p.own = append(p.own, f)
+	return f
+}
+
+func (p *prepared) close() error {
+	var errs []error
+	for _, f := range p.own {
+		errs = append(errs, f.Close())
+	}
+	p.own = nil
+	return errors.Join(errs...)
+}
+
+func (p *prepared) prepareDisk(d *Disk) error {
+	info, err := d.File.Stat()
+	if err != nil {
+		return err
+	}
+	d.block = isBlock(info)
+	if d.layered() {
+		bytes, err := d.virtualSize()
+		if err != nil {
+			return err
+		}
+		overlay, err := newOverlay(overlayDir, bytes)
+		if err != nil {
+			return err
+		}
+		d.overlay = p.keep(overlay)
+	}
+	return p.matchMode(d)
+}
+
+// matchMode reopens a file that is only read but was opened for writing: QEMU
+// takes a descriptor from an fdset only if its access mode is the wanted one.
+func (p *prepared) matchMode(d *Disk) error {
+	mode, err := accessMode(d.File)
+	if err != nil {
+		return err
+	}
+	if !d.readOnlyFile() || mode == unix.O_RDONLY {
+		return nil
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", d.File.Fd()))
+	if err != nil {
+		return err
+	}
+	d.File = p.keep(f)
+	return nil
+}
+
+// makeReadable replaces *f by a sealed copy in memory if QEMU could not read
+// it. Kernel and initrd are opened by QEMU once more, by path, and that checks
+// the file's permissions against QEMU's user, who has no capability either.
+func (p *prepared) makeReadable(f **os.File, cred *Credential) error {
+	if *f == nil {
+		return nil
+	}
+	info, err := (*f).Stat()
+	if err != nil {
+		return err
+	}
+	if readable(info, cred) {
+		return nil
+	}
+	sealed, err := sealedCopy(*f, info.Size())
+	if err != nil {
+		return fmt.Errorf("copy %q for QEMU: %w", (*f).Name(), err)
+	}
+	*f = p.keep(sealed)
+	return nil
+}
+
+// readable reports whether the mode bits let a user without capabilities read
+// the file. Not knowing ACLs, it may say no where the kernel says yes.
+func readable(info fs.FileInfo, cred *Credential) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return false
+	}
+	switch perm := info.Mode().Perm(); {
+	case st.Uid == cred.UID:
+		return perm&0o400 != 0
+	case st.Gid == cred.GID || slices.Contains(cred.Groups, st.Gid):
+		return perm&0o040 != 0
+	default:
+		return perm&0o004 != 0
+	}
+}
+
+func sealedCopy(f *os.File, size int64) (*os.File, error) {
+	fd, err := unix.MemfdCreate("qnet", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, err
+	}
+	m := os.NewFile(uintptr(fd), f.Name())
+	if _, err := io.Copy(m, io.NewSectionReader(f, 0, size)); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}

@@ -1,0 +1,146 @@
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Credential is the user that QEMU runs as.
+type Credential struct {
+	UID, GID uint32
+	Groups   []uint32 // supplementary groups, none when nil
+}
+
+// self returns the caller's own credential.
+func self() (*Credential, error) {
+	groups, err := os.Getgroups()
+	if err != nil {
+		return nil, fmt.Errorf("read own groups: %w", err)
+	}
+	c := &Credential{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+	for _, g := range groups {
+		c.Groups = append(c.Groups, uint32(g))
+	}
+	return c, nil
+}
+
+// environment is all that QEMU gets: variables such as QEMU_MODULE_DIR or
+// LD_PRELOAD could make it load code.
+func environment() []string { return []string{"PATH=/usr/bin:/bin", "LANG=C", "LC_ALL=C"} }
+
+// process is a child that runs, or has ended once done is closed.
+type process struct {
+	cmd    *exec.Cmd
+	stderr *tail
+	done   chan struct{}
+}
+
+// launch starts binary with no rights beyond its files. Setting user and
+// groups takes root; a nil cred keeps the caller's.
+func launch(binary string, spec Spec, cred *Credential, stderr io.Writer) (*process, error) {
+	p := &process{stderr: &tail{tee: stderr}, done: make(chan struct{})}
+	p.cmd = exec.Command(binary, spec.Args...)
+	p.cmd.Env = environment()
+	p.cmd.Dir = "/"
+	p.cmd.ExtraFiles = spec.Files
+	p.cmd.Stdout, p.cmd.Stderr = p.stderr, p.stderr
+	p.cmd.WaitDelay = time.Second // for a grandchild that keeps stderr open
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Pdeathsig: syscall.SIGKILL,
+		Setsid:    true, // a Ctrl-C on the terminal is for qnet alone
+	}
+	if cred != nil {
+		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: cred.UID, Gid: cred.GID, Groups: cred.Groups}
+	}
+	started := make(chan error, 1)
+	go p.run(started)
+	return p, <-started
+}
+
+// run starts the child and waits for its end, all on one thread. The thread
+// must outlive the child, because the parent-death signal is sent when the
+// thread that forked ends; and it must not be used again, because it has given
+// up its rights. Never unlocking it does both: it ends with this goroutine.
+func (p *process) run(started chan<- error) {
+	runtime.LockOSThread()
+	if err := errors.Join(confineThread(), closeOnExec()); err != nil {
+		started <- fmt.Errorf("confine QEMU: %w", err)
+		return
+	}
+	err := p.cmd.Start()
+	started <- err
+	if err != nil {
+		return
+	}
+	_ = p.cmd.Wait() // the state says it all; other errors are about copying stderr
+	close(p.done)
+}
+
+// confineThread gives up, for this thread and its children, ever gaining
+// privileges. Root can also empty the bounding set, without which a child that
+// stays root would have every capability.
+func confineThread() error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return fmt.Errorf("clear ambient capabilities: %w", err)
+	}
+	for capability := range uintptr(64) {
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0)
+		switch {
+		case errors.Is(err, unix.EINVAL): // past the last one of this kernel
+			return nil
+		case errors.Is(err, unix.EPERM): // not root: there is nothing to lose
+			return nil
+		case err != nil:
+			return fmt.Errorf("drop capability %d: %w", capability, err)
+		}
+	}
+	return nil
+}
+
+// closeOnExec marks every descriptor of this process, since Go marks only
+// those it opened: one inherited from a careless parent would reach QEMU.
+func closeOnExec() error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
+
+// exited reports whether the child has ended.
+func (p *process) exited() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// status returns how the child ended; done must be closed.
+func (p *process) status() ExitStatus {
+	s := ExitStatus{Stderr: p.stderr.String()}
+	if w, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+		s.Signal = w.Signal()
+	} else {
+		s.Code = p.cmd.ProcessState.ExitCode()
+	}
+	return s
+}

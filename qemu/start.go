@@ -1,0 +1,183 @@
+package qemu
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/qemu/qmp"
+)
+
+const (
+	// defaultStartTimeout is generous: a busy host with TCG needs seconds.
+	defaultStartTimeout = 30 * time.Second
+	// dyingTime is how long a QEMU that closed its QMP connection may take to
+	// end before it counts as hanging.
+	dyingTime = 3 * time.Second
+)
+
+// StartOptions says how to run QEMU; the zero value is fine.
+type StartOptions struct {
+	Credential   *Credential   // nil runs QEMU as the caller
+	Stderr       io.Writer     // gets all that QEMU writes, raw; must not block for long
+	Warn         func(string)  // gets one sentence per warning
+	StartTimeout time.Duration // 0 is 30 s
+
+	kvm string // "" is /dev/kvm; tests set it
+}
+
+func (o StartOptions) warn(format string, args ...any) {
+	if o.Warn != nil {
+		o.Warn(fmt.Sprintf(format, args...))
+	}
+}
+
+// credential returns who QEMU will be, and what of it has to be set.
+func (o StartOptions) credential() (is, set *Credential, err error) {
+	is, err = self()
+	if err != nil || o.Credential == nil {
+		return is, nil, err
+	}
+	if is.UID != 0 && is.UID == o.Credential.UID && is.GID == o.Credential.GID {
+		return is, nil, nil // setting what is set already takes root too
+	}
+	return o.Credential, o.Credential, nil
+}
+
+// Start starts QEMU with the guest paused, and checks over QMP that it is the
+// machine that was asked for; [VM.Cont] lets the guest run. ctx bounds the
+// start only. A QEMU that ended early is reported as an *[ExitError], a bad
+// config as a *[ConfigError], an old QEMU with [ErrTooOld].
+func Start(ctx context.Context, c Config, o StartOptions) (*VM, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(o.StartTimeout, defaultStartTimeout))
+	defer cancel()
+
+	vm, err := launchVM(c, o)
+	if err != nil {
+		return nil, fmt.Errorf("start QEMU: %w", err)
+	}
+	if err := vm.handshake(ctx, c); err != nil {
+		err = vm.abandon(ctx, c.Binary, err)
+		return nil, fmt.Errorf("start QEMU: %w", err)
+	}
+	return vm, nil
+}
+
+// launchVM prepares the files and starts the process.
+func launchVM(c Config, o StartOptions) (vm *VM, err error) {
+	is, set, err := o.credential()
+	if err != nil {
+		return nil, err
+	}
+	p, err := prepare(c, is, func(w string) { o.warn("%s", w) })
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err != nil {
+		return nil, err
+	}
+	monitor, monitorFile, err := socketpair("qmp")
+	if err != nil {
+		return nil, err
+	}
+	p.keep(monitorFile)
+	console, consoleFile, err := socketpair("console")
+	if err != nil {
+		return nil, errors.Join(err, monitor.Close())
+	}
+	p.keep(consoleFile)
+	spec, err := Command(p.Config, monitorFile, consoleFile)
+	if err != nil {
+		return nil, errors.Join(err, monitor.Close(), console.Close())
+	}
+	proc, err := launch(c.Binary, spec, set, o.Stderr)
+	if err != nil {
+		return nil, errors.Join(err, monitor.Close(), console.Close())
+	}
+	return newVM(c, proc, qmp.New(monitor), console), nil
+}
+
+// socketpair returns a connection and, for the child, its other end.
+func socketpair(name string) (net.Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make socketpair for %s: %w", name, err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), name)
+	ours := os.NewFile(uintptr(fds[0]), name)
+	conn, err := net.FileConn(ours)
+	if err = errors.Join(err, ours.Close()); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("make connection for %s: %w", name, err), theirs.Close())
+	}
+	return conn, theirs, nil
+}
+
+// handshake connects to QMP and compares the machine with the config.
+func (v *VM) handshake(ctx context.Context, c Config) error {
+	if err := v.monitor.ConnectContext(ctx); err != nil {
+		return err
+	}
+	got := v.monitor.Version().QEMU
+	if err := (Version{Major: got.Major, Minor: got.Minor, Micro: got.Micro}).check(); err != nil {
+		return err
+	}
+	for i, n := range c.NICs {
+		var mac string
+		args := map[string]string{"path": "/machine/peripheral/" + nicID(i), "property": "mac"}
+		if err := v.monitor.Execute(ctx, "qom-get", args, &mac); err != nil {
+			return fmt.Errorf("check NIC %d: %w", i, err)
+		}
+		if mac != n.MAC.String() {
+			return fmt.Errorf("check NIC %d: got address %q, want %s", i, mac, n.MAC)
+		}
+	}
+	return nil
+}
+
+// abandon ends a QEMU that did not start and returns the reason that is worth
+// the most to the user.
+func (v *VM) abandon(ctx context.Context, binary string, err error) error {
+	err = v.explain(err)
+	greeted := v.monitor.Version().QEMU.Major != 0
+	_ = v.proc.cmd.Process.Kill() // no error matters but "already done"
+	status := v.Wait()
+	_ = v.console.Close() // nobody will read it
+	var died *ExitError
+	if !errors.As(err, &died) {
+		return fmt.Errorf("%w%s", err, suffix(status.Stderr))
+	}
+	if !greeted && status.Code != 0 {
+		// An old QEMU trips over our options first; ask it for its version.
+		if _, tooOld := Probe(context.WithoutCancel(ctx), binary); errors.Is(tooOld, ErrTooOld) {
+			return tooOld
+		}
+	}
+	return err
+}
+
+// explain returns how the process ended if that is why the QMP connection did,
+// and err if not.
+func (v *VM) explain(err error) error {
+	if errors.Is(err, qmp.ErrClosed) {
+		v.dying()
+	}
+	if !v.proc.exited() {
+		return err
+	}
+	return &ExitError{Status: v.Wait()}
+}
+
+// dying waits a moment for a process that has closed its QMP connection.
+func (v *VM) dying() {
+	timer := time.NewTimer(dyingTime)
+	defer timer.Stop()
+	select {
+	case <-v.proc.done:
+	case <-timer.C:
+	}
+}

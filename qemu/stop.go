@@ -1,0 +1,133 @@
+package qemu
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+)
+
+const (
+	defaultPowerdown = 30 * time.Second
+	defaultQuit      = 5 * time.Second
+	defaultTerm      = 5 * time.Second
+	killTime         = 10 * time.Second // for the kernel to end a killed process
+	askTime          = 3 * time.Second  // for QEMU to answer a command
+	failedRungTime   = time.Second      // for a QEMU that is ending by itself meanwhile
+)
+
+// Names of the rungs as they are reported.
+const (
+	RungPowerdown = "system_powerdown"
+	RungQuit      = "quit"
+	RungTerm      = "SIGTERM"
+	RungKill      = "SIGKILL"
+)
+
+// StopOptions says how patiently to stop; the zero value is fine.
+type StopOptions struct {
+	Powerdown time.Duration // for the guest to shut down; 0 is 30 s
+	Quit      time.Duration // for QEMU to quit by command; 0 is 5 s
+	Term      time.Duration // for QEMU to end on SIGTERM; 0 is 5 s
+	Force     bool          // do not ask the guest
+
+	Climb  <-chan struct{}   // each receive ends the wait on the current rung
+	Report func(rung string) // called when a rung is reached
+}
+
+// rung is one way to end the machine, and how long it may take to work.
+type rung struct {
+	name string
+	wait time.Duration
+	act  func(context.Context) error
+}
+
+// Stop ends the machine: it presses the guest's power button, then has QEMU
+// quit, then sends SIGTERM, then SIGKILL, and returns when the process is
+// gone. When ctx ends, the waits between the rungs do too. The error says that
+// even SIGKILL did not help.
+func (v *VM) Stop(ctx context.Context, o StopOptions) error {
+	for _, r := range v.rungs(o) {
+		if v.gone() {
+			return nil
+		}
+		if o.Report != nil {
+			o.Report(r.name)
+		}
+		v.stand(ctx, r, o.Climb)
+	}
+	timer := time.NewTimer(killTime)
+	defer timer.Stop()
+	select {
+	case <-v.done:
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("stop QEMU: process %d is still there %v after SIGKILL", v.PID(), killTime)
+	}
+}
+
+func (v *VM) rungs(o StopOptions) []rung {
+	rungs := []rung{
+		{RungQuit, cmp.Or(o.Quit, defaultQuit), v.command("quit")},
+		{RungTerm, cmp.Or(o.Term, defaultTerm), v.signal(syscall.SIGTERM)},
+		{RungKill, 0, v.signal(syscall.SIGKILL)},
+	}
+	if o.Force || !v.running.Load() { // a guest that never ran cannot shut down
+		return rungs
+	}
+	powerdown := rung{RungPowerdown, cmp.Or(o.Powerdown, defaultPowerdown), v.command("system_powerdown")}
+	return append([]rung{powerdown}, rungs...)
+}
+
+func (v *VM) command(name string) func(context.Context) error {
+	return func(ctx context.Context) error { return v.monitor.Execute(ctx, name, nil, nil) }
+}
+
+func (v *VM) signal(s syscall.Signal) func(context.Context) error {
+	return func(context.Context) error { return v.proc.cmd.Process.Signal(s) }
+}
+
+// stand acts on one rung and stays there until the process is gone or the next
+// rung is due. A Ctrl-C is noticed also while a frozen QEMU is being asked.
+func (v *VM) stand(ctx context.Context, r rung, climb <-chan struct{}) {
+	acted := make(chan error, 1)
+	go func() {
+		ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+		defer cancel()
+		acted <- r.act(ask)
+	}()
+	timer := time.NewTimer(r.wait)
+	defer timer.Stop()
+	for {
+		select {
+		case err := <-acted:
+			if err != nil {
+				timer.Reset(min(r.wait, failedRungTime))
+			}
+			acted = nil
+			continue
+		case <-v.done:
+		case <-timer.C:
+		case <-ctx.Done():
+		case <-climb:
+		}
+		return
+	}
+}
+
+func (v *VM) gone() bool {
+	select {
+	case <-v.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// kill ends the machine at once and waits for that.
+func (v *VM) kill() error {
+	err := v.Stop(context.Background(), StopOptions{Force: true, Quit: time.Second, Term: time.Second})
+	return errors.Join(err, v.console.Close())
+}

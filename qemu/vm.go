@@ -1,0 +1,96 @@
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	goqmp "github.com/digitalocean/go-qemu/qmp"
+
+	"github.com/qnet-vm/qnet/qemu/qmp"
+)
+
+// drainTime is how long the events of a QEMU that ended are waited for. They
+// are there already, unless some other process holds the connection open.
+const drainTime = time.Second
+
+// VM is a running QEMU. All methods may be used concurrently.
+type VM struct {
+	proc    *process
+	monitor *qmp.Monitor
+	console net.Conn
+	accel   string
+
+	running       atomic.Bool   // Cont was called
+	guestShutdown atomic.Bool   // QEMU said so
+	done          chan struct{} // closed when the process is gone and its events are read
+}
+
+func newVM(c Config, proc *process, monitor *qmp.Monitor, console net.Conn) *VM {
+	v := &VM{proc: proc, monitor: monitor, console: console, accel: c.Accel, done: make(chan struct{})}
+	events, _ := monitor.Events(context.Background()) // has no error to give
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		v.watch(events)
+	}()
+	go func() {
+		defer close(v.done)
+		<-proc.done
+		timer := time.NewTimer(drainTime)
+		defer timer.Stop()
+		select {
+		case <-watched:
+		case <-timer.C:
+		}
+		_ = monitor.Disconnect() // the process is gone
+		<-watched
+	}()
+	return v
+}
+
+// watch notes why QEMU says it will end. This is for the exit status only: the
+// end of a machine is the end of its process.
+func (v *VM) watch(events <-chan goqmp.Event) {
+	for e := range events {
+		if guest, ok := e.Data["guest"].(bool); ok && guest && e.Event == "SHUTDOWN" {
+			v.guestShutdown.Store(true)
+		}
+	}
+}
+
+// Console returns the serial console of the guest. It must be read, or the
+// guest waits when it writes. It ends with the process; closing it is up to
+// the caller.
+func (v *VM) Console() net.Conn { return v.console }
+
+// Monitor returns the QMP connection. The VM disconnects it at the end.
+func (v *VM) Monitor() *qmp.Monitor { return v.monitor }
+
+// PID returns the process id.
+func (v *VM) PID() int { return v.proc.cmd.Process.Pid }
+
+// Accel returns the accelerator in use, "kvm" or "tcg".
+func (v *VM) Accel() string { return v.accel }
+
+// Done is closed when the process is gone.
+func (v *VM) Done() <-chan struct{} { return v.done }
+
+// Wait waits for the end of the process.
+func (v *VM) Wait() ExitStatus {
+	<-v.done
+	s := v.proc.status()
+	s.GuestShutdown = v.guestShutdown.Load()
+	return s
+}
+
+// Cont lets the guest run.
+func (v *VM) Cont(ctx context.Context) error {
+	if err := v.monitor.Execute(ctx, "cont", nil, nil); err != nil {
+		return fmt.Errorf("start guest: %w", err)
+	}
+	v.running.Store(true)
+	return nil
+}
