@@ -127,11 +127,9 @@ func (v *VM) settle(ctx context.Context) error {
 	var status struct {
 		Status string `json:"status"`
 	}
-	if err := v.monitor.Execute(ctx, "query-status", nil, &status); err != nil {
-		return nil // not what KVM failing looks like
-	}
-	if status.Status == "internal-error" {
+	err := v.monitor.Execute(ctx, "query-status", nil, &status)
+	if err == nil && status.Status == "internal-error" {
 		return fmt.Errorf("QEMU stopped the guest: internal error%s", v.proc.stderr.suffix())
 	}
-	return nil
+	return nil // an error here is not what KVM failing looks like
 }

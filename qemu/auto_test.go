@@ -110,8 +110,8 @@ func TestAutoWithTheRealQEMU(t *testing.T) {
 	}
 	t.Log(vm.Accel(), warnings)
 
-	real := c.Binary
-	c.Binary = script(t, `case "$*" in *"-accel kvm"*) echo "cannot do it" >&2; kill -ABRT $$;; esac; exec `+real+` "$@"`)
+	working := c.Binary
+	c.Binary = script(t, `case "$*" in *"-accel kvm"*) echo "cannot do it" >&2; kill -ABRT $$;; esac; exec `+working+` "$@"`)
 	c.Disks[0].File = image(t, make([]byte, 1<<20))
 	vm, warnings, err = startAuto(t, c, kvmDevice(t))
 	if err != nil {
