@@ -1,0 +1,127 @@
+package nstest
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Host is a snapshot of what qnet may change on a host: links, addresses,
+// routes, rules, nftables, iptables-legacy, sysctls, listening and packet
+// sockets, and the files of the directories given. Each line tells one thing.
+type Host struct {
+	dirs  []string
+	lines []string
+}
+
+// Snapshot reads the host. A directory that is missing equals an empty one.
+func Snapshot(t testing.TB, dirs ...string) Host {
+	t.Helper()
+	h := Host{dirs: dirs}
+	h.command(t, "link", "ip -d -o link")
+	h.command(t, "addr", "ip -o addr")
+	h.command(t, "route", "ip route show table all; ip -6 route show table all")
+	h.command(t, "rule", "ip rule; ip -6 rule")
+	h.command(t, "nft", "nft list ruleset")
+	h.file("legacy", "/proc/net/ip_tables_names")
+	h.file("packet", "/proc/net/packet")
+	h.listeners()
+	h.sysctls()
+	for _, d := range dirs {
+		h.files(d)
+	}
+	return h
+}
+
+// volatile is what changes by itself: lifetimes, timers, states that follow
+// with a delay, and qdisc handles.
+var volatile = regexp.MustCompile(`valid_lft \S+ preferred_lft \S+|expires \S+|\s+-?\d+\.\d\d\b|\b(tentative|dadfailed) ?|bridge_id \S+|progname .*`)
+
+func (h *Host) command(t testing.TB, name, script string) {
+	t.Helper()
+	for line := range strings.Lines(Sh(t, script)) {
+		h.add(name, volatile.ReplaceAllString(strings.TrimRight(line, "\n"), ""))
+	}
+}
+
+func (h *Host) add(name, line string) { h.lines = append(h.lines, name+": "+line) }
+
+func (h *Host) file(name, path string) {
+	b, _ := os.ReadFile(path)
+	for line := range strings.Lines(string(b)) {
+		h.add(name, strings.TrimSpace(line))
+	}
+}
+
+func (h *Host) listeners() {
+	for _, proto := range []string{"tcp", "tcp6", "udp", "udp6", "raw"} {
+		b, _ := os.ReadFile("/proc/net/" + proto)
+		for line := range strings.Lines(string(b)) {
+			words := strings.Fields(line)
+			// State 0A is LISTEN; a UDP socket is 07.
+			if len(words) > 3 && (words[3] == "0A" || words[3] == "07") {
+				h.add("listen", proto+" "+words[1])
+			}
+		}
+	}
+}
+
+func (h *Host) sysctls() {
+	for _, root := range []string{"ipv4/conf", "ipv6/conf", "ipv4/ip_forward", "bridge"} {
+		filepath.WalkDir("/proc/sys/net/"+root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				b, _ := os.ReadFile(path)
+				h.add("sysctl", path+" = "+strings.TrimSpace(string(b)))
+			}
+			return nil
+		})
+	}
+}
+
+func (h *Host) files(dir string) {
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && path != dir {
+			h.add("file", path)
+		}
+		return nil
+	})
+}
+
+// Diff lists what appeared (+) and what went (-) from before to now, "" if
+// nothing did.
+func Diff(before, now Host) string {
+	var b strings.Builder
+	for _, line := range now.lines {
+		if !slices.Contains(before.lines, line) {
+			fmt.Fprintf(&b, "+ %s\n", line)
+		}
+	}
+	for _, line := range before.lines {
+		if !slices.Contains(now.lines, line) {
+			fmt.Fprintf(&b, "- %s\n", line)
+		}
+	}
+	if b.Len() == 0 && len(before.lines) != len(now.lines) {
+		return fmt.Sprintf("%d lines became %d: something is there twice", len(before.lines), len(now.lines))
+	}
+	return b.String()
+}
+
+// Check fails the test if the host differs from the snapshot. It looks again
+// for 2 s, because the kernel tells a link's carrier late.
+func (h Host) Check(t testing.TB) {
+	t.Helper()
+	var diff string
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if diff = Diff(h, Snapshot(t, h.dirs...)); diff == "" {
+			return
+		}
+	}
+	t.Errorf("the host is not as it was:\n%s", diff)
+}
