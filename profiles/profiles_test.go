@@ -156,7 +156,7 @@ func TestBadProfiles(t *testing.T) {
 		"unknown-in-array":      {nic("mod=\"nat\""), "vm.toml:2: nic[0].mod: unknown key"},
 		"unknown-in-inline":     {"nic = [{mode=\"nat\"},\n {mod=\"nat\"}]", "vm.toml:2: nic[1].mod: unknown key"},
 		"unknown-in-dotted":     {"boot.kernel = \"k\"\nboot.x = 1", "vm.toml:2: boot.x: unknown key"},
-		"too-many-nics":         {strings.Repeat("[[nic]]\nmode=\"none\"\n", 17), "at most 16"},
+		"too-many-nics":         {strings.Repeat("[[nic]]\nmode=\"none\"\n", 16), "at most 15"},
 		"raw-qemu-args-refused": {`qemu_args = ["-x"]`, "unknown key"},
 	} {
 		t.Run(name, func(t *testing.T) {

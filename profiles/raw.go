@@ -18,8 +18,8 @@ type rawProfile struct {
 	CPU     string                `toml:"cpu" pattern:"^[A-Za-z0-9_.-]{1,64}$" doc:"CPU model; default: host under kvm, max under tcg."`
 	Machine string                `toml:"machine" enum:"q35,pc" default:"q35" doc:"Machine type."`
 	Boot    rawBoot               `toml:"boot" doc:"A kernel to boot directly; default: the firmware boots the first disk."`
-	Disk    []rawDisk             `toml:"disk" doc:"Disk images, in order; at most 16."`
-	NIC     []rawNIC              `toml:"nic" doc:"Network cards, in order; at most 16. Default: one in mode nat."`
+	Disk    []rawDisk             `toml:"disk" doc:"Disk images, in order; at most 13."`
+	NIC     []rawNIC              `toml:"nic" doc:"Network cards, in order; at most 15. Default: one in mode nat."`
 	Network map[string]rawNetwork `toml:"network" doc:"Networks the NICs name, to pin what qnet would choose."`
 }
 

@@ -45,7 +45,7 @@ func fieldSchema(t reflect.Type, tag reflect.StructTag) map[string]any {
 	case reflect.Bool:
 		s = map[string]any{"type": "boolean"}
 	case reflect.Slice:
-		s = map[string]any{"type": "array", "maxItems": maxNICs, "items": objectSchema(t.Elem())}
+		s = map[string]any{"type": "array", "maxItems": map[string]int{"nic": maxNICs, "disk": maxDisks}[tag.Get("toml")], "items": objectSchema(t.Elem())}
 	case reflect.Map:
 		s = map[string]any{
 			"type": "object", "additionalProperties": objectSchema(t.Elem()),

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	maxNICs  = 16 // a tap's name has one digit for the NIC
-	maxDisks = 16
+	maxNICs  = 15 // PCI slots of the machine that package qemu sets aside
+	maxDisks = 13
 )
 
 var (

@@ -2,15 +2,21 @@ package keeper
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -21,62 +27,265 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func testOptions(t *testing.T) Options {
-	dir := t.TempDir()
-	return Options{
-		RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"),
-		Exe: []string{"/proc/self/exe", "keeper"}, Log: func(s string) { t.Log(s) },
-	}
+// inLab runs the test in a namespace with a network around it and options of its
+// own, and checks afterwards that the host is as it was.
+func inLab(t *testing.T, f func(t *testing.T, o Options)) {
+	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"))
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Lab(t)
+		dir, err := os.MkdirTemp("", "qnet")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		o := Options{
+			RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"),
+			Exe: []string{"/proc/self/exe", "keeper"},
+		}
+		before := nstest.Snapshot(t, o.RunDir)
+		f(t, o)
+		before.Check(t)
+	})
 }
 
-func mac(last byte) net.HardwareAddr { return net.HardwareAddr{0x52, 0x54, 0, 1, 2, last} }
+func port(last byte) []PortRequest {
+	return []PortRequest{{NIC: 0, MAC: net.HardwareAddr{0x52, 0x54, 0, 1, 2, last}}}
+}
 
-func sh(t *testing.T, script string) string {
+func mustJoin(t *testing.T, o Options, n Network, vm string, ports []PortRequest) *Registration {
 	t.Helper()
-	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
+	r, err := Join(context.Background(), o, n, vm, ports)
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", script, err, out)
+		t.Fatal(err)
 	}
-	return string(out)
+	return r
 }
 
-func TestJoinAndLeave(t *testing.T) {
-	o := testOptions(t)
-	ctx := context.Background()
-	sh(t, "ip link add eth0 type veth peer name p0; ip link set eth0 up; ip link set p0 up; ip addr add 192.0.2.10/24 dev eth0; ip route add default via 192.0.2.1; sleep 2")
-	before := sh(t, "ip -j link; ip -j addr; ip route show table all; nft list ruleset; sysctl -a 2>/dev/null | grep -v random | grep ^net.ip")
-	for _, mode := range []profiles.Mode{profiles.NAT, profiles.Private, profiles.HostOnly} {
-		a, err := Join(ctx, o, Network{Name: "dev", Mode: mode}, "web", []PortRequest{{NIC: 0, MAC: mac(1)}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := Join(ctx, o, Network{Name: "dev", Mode: mode}, "db", []PortRequest{{NIC: 0, MAC: mac(2)}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Log(sh(t, "ip -d link show qn-dev; ip addr show qn-dev; bridge link; nft list ruleset"))
-		t.Logf("%+v %+v", b.Info(), b.Ports())
-		_, err = Join(ctx, o, Network{Name: "dev", Mode: mode, Subnet: netip.MustParsePrefix("10.99.0.0/24")}, "x", []PortRequest{{NIC: 0, MAC: mac(3)}})
-		if err == nil || !strings.Contains(err.Error(), "[db web]") {
-			t.Errorf("got %v, want a refusal naming db and web", err)
-		}
-		if err := a.Leave(ctx); err != nil {
-			t.Fatal(err)
-		}
-		sh(t, "ip link show qndb0; ! ip link show qnweb0")
-		start := time.Now()
-		if err := b.Leave(ctx); err != nil {
-			t.Fatal(err)
-		}
-		t.Log("leave took", time.Since(start))
-		after := sh(t, "ip -j link; ip -j addr; ip route show table all; nft list ruleset; sysctl -a 2>/dev/null | grep -v random | grep ^net.ip")
-		if before != after {
-			os.WriteFile("/tmp/before", []byte(before), 0o644)
-			os.WriteFile("/tmp/after", []byte(after), 0o644)
-			t.Error(sh(t, "diff /tmp/before /tmp/after || true"))
-		}
+func mustLeave(t *testing.T, r *Registration) {
+	t.Helper()
+	if err := r.Leave(context.Background()); err != nil {
+		t.Error(err)
 	}
-	if _, err := os.Stat(o.RunDir); !os.IsNotExist(err) {
-		t.Error(sh(t, "find "+o.RunDir))
+}
+
+var subnet = netip.MustParsePrefix("10.77.0.0/24")
+
+func TestTwoVMsShareANetworkAndTheLastRemovesIt(t *testing.T) {
+	for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT} {
+		t.Run(string(mode), func(t *testing.T) {
+			inLab(t, func(t *testing.T, o Options) {
+				n := Network{Name: "dev", Mode: mode}
+				web := mustJoin(t, o, n, "web", port(1))
+				db := mustJoin(t, o, n, "db", port(2))
+				nstest.Sh(t, "bridge link | grep qnweb0 | grep -q 'master qn-dev state forwarding'; bridge link | grep -q qndb0")
+				infos, err := List(t.Context(), o.RunDir)
+				if err != nil || len(infos) != 1 || len(infos[0].VMs) != 2 || infos[0].Bridge != "qn-dev" {
+					t.Errorf("got %+v, %v", infos, err)
+				}
+				mustLeave(t, web)
+				nstest.Sh(t, "ip link show qndb0; ! ip link show qnweb0 2>&1")
+				mustLeave(t, db)
+			})
+		})
 	}
+}
+
+func TestKeeperHasThreeCapabilities(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.Private}, "web", port(1))
+		defer mustLeave(t, r)
+		status := nstest.Sh(t, fmt.Sprintf("cat /proc/%d/status", r.Info().KeeperPID))
+		for _, set := range []string{"CapPrm", "CapEff", "CapBnd"} {
+			if want := set + ":\t0000000000003400"; !strings.Contains(status, want) { // 10, 12, 13
+				t.Errorf("want %s in\n%s", want, status)
+			}
+		}
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		n := Network{Name: "dev", Mode: profiles.NAT}
+		pinned := n
+		pinned.Subnet = subnet
+		web := mustJoin(t, o, n, "web", port(1))
+		taken := web.Ports()[0].Address
+		for name, c := range map[string]struct {
+			network Network
+			vm      string
+			ports   []PortRequest
+			want    string
+		}{
+			"same-vm":        {n, "web", port(9), `VM "web" is on network "dev" already`},
+			"other-mode":     {Network{Name: "dev", Mode: profiles.Private}, "db", port(2), "VMs [web] run it in mode nat"},
+			"other-subnet":   {pinned, "db", port(2), "VMs [web] run it with"},
+			"other-uplink":   {Network{Name: "dev", Mode: profiles.NAT, Uplink: "lo"}, "db", port(2), "with uplink"},
+			"same-mac":       {n, "db", port(1), `which VM "web" has`},
+			"same-address":   {n, "db", []PortRequest{{MAC: port(2)[0].MAC, Address: taken}}, `which VM "web" has`},
+			"gateway":        {n, "db", []PortRequest{{MAC: port(2)[0].MAC, Address: web.Info().Gateway}}, "no guest address"},
+			"overlapping":    {Network{Name: "x", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.0.2.0/24")}, "db", port(2), "overlaps the host's address"},
+			"uplink-address": {Network{Name: "x", Mode: profiles.Bridge}, "db", port(2), "carries the host's address"},
+		} {
+			_, err := Join(t.Context(), o, c.network, c.vm, c.ports)
+			if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: got %v, want a refusal with %q", name, err, c.want)
+			}
+		}
+		mustLeave(t, web)
+	})
+}
+
+// What bears our name but not our mark is neither used nor removed.
+func TestForeignObjectsOfOurName(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		n := Network{Name: "dev", Mode: profiles.NAT}
+		for name, c := range map[string]struct{ add, del string }{
+			"bridge": {"ip link add qn-dev type bridge", "ip link del qn-dev"},
+			"veth":   {"ip link add qn-dev type veth peer name other", "ip link del qn-dev"},
+			"tap":    {"ip tuntap add qnweb0 mode tap", "ip tuntap del qnweb0 mode tap"},
+			"table":  {"nft add table inet qnet_dev", "nft delete table inet qnet_dev"},
+		} {
+			nstest.Sh(t, c.add)
+			with := nstest.Snapshot(t, o.RunDir)
+			if _, err := Join(t.Context(), o, n, "web", port(1)); !errors.Is(err, netsetup.ErrNotOurs) {
+				t.Errorf("%s: got %v, want ErrNotOurs", name, err)
+			}
+			with.Check(t)
+			nstest.Sh(t, c.del)
+		}
+	})
+}
+
+func TestManyAtOnce(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		for round := range 3 {
+			var wg sync.WaitGroup
+			var mu sync.Mutex
+			seen := map[netip.Addr]bool{}
+			for i := range 12 {
+				wg.Go(func() {
+					n := Network{Name: fmt.Sprintf("n%d", i%3), Mode: profiles.NAT}
+					r, err := Join(context.Background(), o, n, fmt.Sprintf("vm%d", i), port(byte(i)))
+					if err != nil {
+						t.Errorf("round %d, VM %d: %v", round, i, err)
+						return
+					}
+					mu.Lock()
+					if a := r.Ports()[0].Address; seen[a] {
+						t.Errorf("round %d: address %s twice", round, a)
+					} else {
+						seen[a] = true
+					}
+					mu.Unlock()
+					mustLeave(t, r)
+				})
+			}
+			wg.Wait()
+		}
+	})
+}
+
+// Two nat networks need the uplink's forwarding; the last one puts it back.
+func TestNetworksShareASysctl(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		forwarding := func() string {
+			return strings.TrimSpace(nstest.Sh(t, "cat /proc/sys/net/ipv4/conf/eth0/forwarding"))
+		}
+		a := mustJoin(t, o, Network{Name: "a", Mode: profiles.NAT}, "vma", port(1))
+		b := mustJoin(t, o, Network{Name: "b", Mode: profiles.NAT}, "vmb", port(2))
+		mustLeave(t, a)
+		if got := forwarding(); got != "1" {
+			t.Errorf("after the first left: got %s, want 1", got)
+		}
+		mustLeave(t, b)
+		if got := forwarding(); got != "0" {
+			t.Errorf("after the last left: got %s, want 0", got)
+		}
+	})
+}
+
+// The end of the connection is the end of the registration, said or not.
+func TestClientDies(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		n := Network{Name: "dev", Mode: profiles.NAT}
+		web := mustJoin(t, o, n, "web", port(1))
+		db := mustJoin(t, o, n, "db", port(2))
+		web.conn.Close() // what the kernel does for a killed process
+		nstest.Eventually(t, 2*time.Second, "port of the dead VM gone", func() bool {
+			_, err := nstest.Try("ip link show qnweb0")
+			return err != nil
+		})
+		nstest.Sh(t, "ip link show qndb0; ip link show qn-dev")
+		db.conn.Close()
+		nstest.Eventually(t, 2*time.Second, "network gone", func() bool {
+			_, err := os.Stat(o.RunDir)
+			return os.IsNotExist(err)
+		})
+	})
+}
+
+func TestCollectAfterKeeperWasKilled(t *testing.T) {
+	for _, mode := range []profiles.Mode{profiles.Private, profiles.NAT} {
+		t.Run(string(mode), func(t *testing.T) {
+			inLab(t, func(t *testing.T, o Options) {
+				r := mustJoin(t, o, Network{Name: "dev", Mode: mode}, "web", port(1))
+				if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 0 {
+					t.Errorf("collected a living network: %v, %v", removed, err)
+				}
+				unix.Kill(r.Info().KeeperPID, unix.SIGKILL)
+				<-r.Done()
+				nstest.Sh(t, "nft list ruleset | grep -q qnet_dev") // no moment without rules
+				r.Ports()[0].File.Close()
+				removed, err := Collect(t.Context(), o)
+				if err != nil || len(removed) != 1 {
+					t.Errorf("got %v, %v", removed, err)
+				}
+			})
+		})
+	}
+}
+
+// The next run of the network finds what a killed keeper left, and undoes it first.
+func TestJoinAfterKeeperWasKilled(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		n := Network{Name: "dev", Mode: profiles.NAT}
+		r := mustJoin(t, o, n, "web", port(1))
+		prefix := r.Info().Prefix
+		unix.Kill(r.Info().KeeperPID, unix.SIGKILL)
+		<-r.Done()
+		r.Ports()[0].File.Close()
+		again := mustJoin(t, o, n, "web", port(1))
+		if again.Info().Prefix != prefix {
+			t.Errorf("got %s, want %s as before", again.Info().Prefix, prefix)
+		}
+		mustLeave(t, again)
+	})
+}
+
+func TestUplinkFoundWhileRunning(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
+		nstest.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", "10.77.0.1")
+		if !nstest.Pings("vm1", "203.0.113.1") {
+			t.Error("no way out before the change")
+		}
+		nstest.Sh(t, `
+ip link add eth1 type veth peer name lan1 netns inet
+ip -n inet link set lan1 addrgenmode none up
+ip -n inet addr add 198.51.100.1/24 dev lan1
+ip link set eth1 addrgenmode none up
+ip addr add 198.51.100.10/24 dev eth1
+ip route replace default via 198.51.100.1
+ip route del 192.0.2.0/24 dev eth0`)
+		nstest.Eventually(t, 3*time.Second, "guest out by the new uplink", func() bool { return nstest.Pings("vm1", "203.0.113.1") })
+		nstest.Sh(t, `
+ip route add 192.0.2.0/24 dev eth0 proto kernel scope link src 192.0.2.10
+ip route replace default via 192.0.2.1
+ip netns del vm1`)
+		mustLeave(t, r)
+		if got := strings.TrimSpace(nstest.Sh(t, "cat /proc/sys/net/ipv4/conf/eth1/forwarding")); got != "0" {
+			t.Errorf("forwarding of the new uplink: got %s, want 0", got)
+		}
+		nstest.Sh(t, "ip link del eth1")
+	})
 }

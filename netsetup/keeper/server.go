@@ -153,6 +153,7 @@ func (k *keeper) plan(n netsetup.Network) (netsetup.Plan, error) {
 }
 
 func (k *keeper) listen() error {
+	os.Remove(k.socket()) // a killed keeper's; we hold its lock
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: k.socket(), Net: "unixpacket"})
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
