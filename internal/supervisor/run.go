@@ -1,0 +1,340 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/macgen"
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu"
+)
+
+// undoTimeout bounds the wait for a keeper that undoes a network.
+const undoTimeout = 30 * time.Second
+
+// Options say where and how a VM runs. Functions may be nil.
+type Options struct {
+	RunDir, StateDir string
+	Exe              []string     // argv that runs keeper.Main
+	QEMU             string       // binary; "" finds it in the PATH
+	Path             string       // the PATH
+	Extra            []string     // further QEMU arguments
+	Verbose          func(string) // gets each step done to the host
+	Warn             func(string)
+	User             *asuser.User
+	Stdin            *os.File
+	Stdout           io.Writer // gets the console; nil discards it
+	Interactive      bool      // Stdin and Stdout are a terminal
+	Started          func()    // called when the vCPUs run
+	Signals          <-chan os.Signal
+}
+
+// session is one VM's run; closers undo its steps.
+type session struct {
+	Options
+	paths
+	profile *profiles.Profile
+	opener  opener
+	config  qemu.Config
+	salt    []byte
+	regs    []*keeper.Registration
+	vm      *qemu.VM
+	console *console
+	stops   stopper
+	closers []func() error
+
+	mu    sync.Mutex // guards what follows, and console once it is served
+	state State
+	held  []net.Conn // of clients that wait for the end of the process
+}
+
+// Run runs the VM to its end. The error wraps ErrRunning, a *FileError, a
+// *qemu.ConfigError, a *qemu.ExitError, or netsetup's; a VM that its guest or
+// its user ended is none.
+func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
+	s := &session{Options: o, paths: paths{o.RunDir, o.StateDir, p.Name}, profile: p, opener: opener{user: o.User}}
+	s.defaults()
+	s.state = State{Name: p.Name, State: "starting", Profile: p.Path, PID: os.Getpid(), Started: time.Now()}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.stops.init(cancel)
+	defer func() {
+		for i := len(s.closers) - 1; i >= 0; i-- {
+			err = errors.Join(err, s.closers[i]())
+		}
+	}()
+	go s.watchSignals()
+	for _, step := range []func(context.Context) error{s.lockName, s.listen, s.join, s.start} {
+		if err := step(ctx); err != nil {
+			if s.stops.asked() && errors.Is(err, context.Canceled) {
+				return fmt.Errorf("start VM %q: %w", p.Name, context.Canceled)
+			}
+			return err
+		}
+	}
+	return s.wait()
+}
+
+func (s *session) defaults() {
+	quiet := func(string) {}
+	if s.Verbose == nil {
+		s.Verbose = quiet
+	}
+	if s.Warn == nil {
+		s.Warn = quiet
+	}
+	if s.Started == nil {
+		s.Started = func() {}
+	}
+	if s.Stdout == nil {
+		s.Stdout = io.Discard
+	}
+}
+
+func (s *session) onClose(f func() error) { s.closers = append(s.closers, f) }
+
+func (s *session) lockName(context.Context) error {
+	lock, err := lockfile.Try(s.lock())
+	if errors.Is(err, lockfile.ErrHeld) {
+		if other, err := Find(s.runDir, s.name); err == nil {
+			return fmt.Errorf("run VM %q: %w, as process %d from %s", s.name, ErrRunning, other.PID, other.Profile)
+		}
+		return fmt.Errorf("run VM %q: %w", s.name, ErrRunning)
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("run VM %q: %w: %w", s.name, netsetup.ErrNoPermission, err)
+	}
+	if err != nil {
+		return fmt.Errorf("run VM %q: %w", s.name, err)
+	}
+	s.onClose(lock.Release)
+	return nil
+}
+
+// listen makes the directory and the control socket, the user's own.
+func (s *session) listen(context.Context) error {
+	if err := s.make(); err != nil {
+		return fmt.Errorf("make run directory: %w", err)
+	}
+	s.onClose(s.remove)
+	os.Remove(s.socket()) // a dead supervisor's; we hold the lock
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.socket(), Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("listen for qnet stop: %w", err)
+	}
+	s.onClose(l.Close)
+	for _, path := range []string{s.dir(), s.socket()} {
+		if err := s.User.Chown(path); err != nil {
+			return fmt.Errorf("listen for qnet stop: %w", err)
+		}
+	}
+	if err := os.Chmod(s.socket(), 0o600); err != nil {
+		return fmt.Errorf("listen for qnet stop: %w", err)
+	}
+	go s.serve(l)
+	return nil
+}
+
+// join checks all that can be checked first, and then joins the networks.
+func (s *session) join(ctx context.Context) error {
+	binary, err := qemu.Find(s.Path, s.QEMU)
+	if err != nil {
+		return err
+	}
+	s.onClose(func() error { s.opener.close(); return nil })
+	if s.config, err = s.opener.config(s.profile, binary, s.Extra); err != nil {
+		return err
+	}
+	warnings, err := qemu.Check(s.config)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		s.Warn(w)
+	}
+	if _, err := qemu.Probe(ctx, binary); err != nil {
+		return err
+	}
+	if s.salt, err = netsetup.LoadSalt(s.stateDir); err != nil {
+		return err
+	}
+	for _, n := range NetworksOf(s.profile) {
+		if err := s.joinNetwork(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// MAC is the address of a profile's NIC: the one it gives or the derived one.
+func MAC(p *profiles.Profile, i int, salt []byte) net.HardwareAddr {
+	if p.NICs[i].MAC != nil {
+		return p.NICs[i].MAC
+	}
+	return macgen.Derive(salt, p.Path+"/"+p.Name, i)
+}
+
+// NetworksOf lists the networks of a profile's NICs, each once, in their order.
+func NetworksOf(p *profiles.Profile) []profiles.Network {
+	var networks []profiles.Network
+	seen := map[string]bool{}
+	for _, n := range p.NICs {
+		if n.Network != "" && !seen[n.Network] {
+			seen[n.Network] = true
+			networks = append(networks, p.Networks[n.Network])
+		}
+	}
+	return networks
+}
+
+func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
+	var requests []keeper.PortRequest
+	for i, nic := range s.profile.NICs {
+		if nic.Network == n.Name {
+			requests = append(requests, keeper.PortRequest{NIC: i, MAC: MAC(s.profile, i, s.salt), Address: nic.Address})
+		}
+	}
+	reg, err := keeper.Join(ctx, keeper.Options{
+		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.Warn,
+	}, keeper.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink}, s.name, requests)
+	if err != nil {
+		return err
+	}
+	s.regs = append(s.regs, reg)
+	s.onClose(func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
+		return reg.Leave(ctx)
+	})
+	return nil
+}
+
+// nics pairs the profile's NICs with their ports, for QEMU and for the state.
+func (s *session) nics() []qemu.NIC {
+	ports, infos := map[int]keeper.Port{}, map[int]keeper.Info{}
+	for _, r := range s.regs {
+		for _, p := range r.Ports() {
+			ports[p.NIC], infos[p.NIC] = p, r.Info()
+		}
+	}
+	var nics []qemu.NIC
+	for i, n := range s.profile.NICs {
+		mac := MAC(s.profile, i, s.salt)
+		entry := NIC{Index: i, Mode: string(n.Mode), Network: n.Network, MAC: mac.String()}
+		nic := qemu.NIC{Model: n.Model, MAC: mac, User: n.Mode == profiles.User}
+		if port, ok := ports[i]; ok {
+			nic.Taps = []*os.File{port.File}
+			entry.Tap, entry.Bridge = port.Tap, infos[i].Bridge
+			if port.Address.IsValid() {
+				entry.Address = port.Address.String()
+			}
+		}
+		if n.Mode != profiles.None {
+			nics = append(nics, nic)
+		}
+		s.state.NICs = append(s.state.NICs, entry)
+	}
+	return nics
+}
+
+func (s *session) start(ctx context.Context) error {
+	s.mu.Lock()
+	s.config.NICs = s.nics()
+	s.mu.Unlock()
+	log, err := openLog(filepath.Join(s.logs(), "qemu.log"), s.User.Chown)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	s.onClose(log.Close)
+	vm, err := qemu.StartAuto(ctx, s.config, qemu.StartOptions{Credential: credential(s.User), Stderr: log, Warn: s.Warn})
+	if err != nil {
+		return err
+	}
+	// The image locks and the taps are QEMU's alone from here on.
+	s.opener.close()
+	for _, r := range s.regs {
+		for _, p := range r.Ports() {
+			p.File.Close()
+		}
+	}
+	return s.started(vm)
+}
+
+func (s *session) started(vm *qemu.VM) error {
+	s.vm = vm
+	s.onClose(func() error {
+		// Nothing to do but when a later step of the start failed.
+		return vm.Stop(context.Background(), qemu.StopOptions{Force: true})
+	})
+	log, err := openLog(LogPath(s.stateDir, s.name), s.User.Chown)
+	if err != nil {
+		return fmt.Errorf("open console log: %w", err)
+	}
+	s.onClose(log.Close)
+	c := &console{guest: vm.Console(), log: log, out: s.Stdout, clients: map[chan []byte]struct{}{}}
+	s.mu.Lock()
+	s.console = c
+	s.state.State, s.state.Accel, s.state.QEMU = "running", vm.Accel(), vm.PID()
+	s.mu.Unlock()
+	if s.Interactive {
+		terminal, err := RawTerminal(s.Stdin, s.Stdout)
+		if err != nil {
+			return fmt.Errorf("set terminal raw: %w", err)
+		}
+		s.onClose(terminal.Restore)
+		go io.Copy(c.guest, NewKeyReader(s.Stdin, func() bool { //nolint:errcheck // ends with the process
+			s.stops.ask(stopRequest{})
+			return false
+		}))
+	}
+	s.Started()
+	return nil
+}
+
+// wait carries the VM to its end, its own or the one asked for.
+func (s *session) wait() error {
+	pumped := make(chan struct{})
+	go func() {
+		s.console.pump()
+		close(pumped)
+	}()
+	for _, r := range s.regs {
+		go func() {
+			select {
+			case <-r.Done():
+				s.Warn(fmt.Sprintf("the keeper of network %s is gone: restart the VM to get its network back", r.Info().Name))
+			case <-s.vm.Done():
+			}
+		}()
+	}
+	go s.stops.run(s.vm, func() { s.setState("stopping") })
+	status := s.vm.Wait()
+	<-pumped
+	if s.stops.asked() {
+		return nil
+	}
+	return status.Err()
+}
+
+func (s *session) setState(state string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.State = state
+}
+
+func (s *session) watchSignals() {
+	for range s.Signals {
+		s.stops.ask(stopRequest{})
+	}
+}

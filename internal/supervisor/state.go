@@ -1,0 +1,238 @@
+package supervisor
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/lockfile"
+)
+
+// Errors a caller may test for.
+var (
+	ErrRunning    = errors.New("it is running already")
+	ErrNotRunning = errors.New("it is not running")
+)
+
+// State describes a VM.
+type State struct {
+	Name    string    `json:"name"`
+	State   string    `json:"state"` // "starting", "running" or "stopping"
+	Profile string    `json:"profile"`
+	Accel   string    `json:"accel,omitempty"`
+	PID     int       `json:"pid"`            // the supervisor's
+	QEMU    int       `json:"qemu,omitempty"` // QEMU's pid
+	Started time.Time `json:"started"`
+	NICs    []NIC     `json:"nics"`
+}
+
+// NIC describes one NIC of a VM.
+type NIC struct {
+	Index   int    `json:"index"`
+	Mode    string `json:"mode"`
+	Network string `json:"network,omitempty"`
+	Bridge  string `json:"bridge,omitempty"`
+	Tap     string `json:"tap,omitempty"`
+	MAC     string `json:"mac"`
+	Address string `json:"address,omitempty"`
+}
+
+// paths are a VM's files.
+type paths struct{ runDir, stateDir, name string }
+
+func (p paths) vms() string    { return filepath.Join(p.runDir, "vms") }
+func (p paths) dir() string    { return filepath.Join(p.vms(), p.name) }
+func (p paths) socket() string { return filepath.Join(p.dir(), "control.sock") }
+func (p paths) lock() string   { return filepath.Join(p.runDir, "locks", "vm-"+p.name) }
+func (p paths) logs() string   { return filepath.Join(p.stateDir, "logs", p.name) }
+
+// remove takes the VM's directory away, and those above that are empty then.
+func (p paths) remove() error {
+	err := os.RemoveAll(p.dir())
+	os.Remove(p.vms()) // fails, as it should, while another VM is there
+	os.Remove(p.runDir)
+	return err
+}
+
+// make makes the VM's directory, which another VM's end may remove meanwhile.
+func (p paths) make() error {
+	for {
+		err := os.MkdirAll(p.vms(), 0o755)
+		if err == nil {
+			err = os.Mkdir(p.dir(), 0o700)
+		}
+		if errors.Is(err, fs.ErrExist) {
+			if _, statErr := os.Stat(p.dir()); statErr == nil {
+				return nil // a dead supervisor's: we hold the lock
+			}
+			continue
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+}
+
+// LogPath is the file that keeps a VM's console, also after its end.
+func LogPath(stateDir, name string) string {
+	return filepath.Join(paths{stateDir: stateDir, name: name}.logs(), "console.log")
+}
+
+// List returns the VMs of a run directory whose supervisor lives and may be
+// asked by the caller.
+func List(runDir string) ([]State, error) {
+	entries, err := os.ReadDir(paths{runDir: runDir}.vms())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list VMs: %w", err)
+	}
+	states := []State{}
+	for _, e := range entries {
+		s, err := Find(runDir, e.Name())
+		if err == nil {
+			states = append(states, s)
+		}
+	}
+	return states, nil
+}
+
+// Find asks a VM for its state. The error wraps ErrNotRunning where there is none.
+func Find(runDir, name string) (State, error) {
+	c, err := call(paths{runDir: runDir, name: name}, request{Op: "status"})
+	if err != nil {
+		return State{}, err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	var s State
+	if err := json.NewDecoder(c).Decode(&s); err != nil {
+		return State{}, fmt.Errorf("ask VM %q: %w", name, err)
+	}
+	return s, nil
+}
+
+// StopOptions say how to stop a VM.
+type StopOptions struct {
+	Force   bool          // do not ask the guest
+	Timeout time.Duration // for the guest to shut down; 0 is 30 s
+	Report  func(string)  // gets each rung of the ladder; may be nil
+}
+
+// Stop stops a VM and returns when everything of it is undone.
+func Stop(ctx context.Context, runDir, name string, o StopOptions) error {
+	c, err := call(paths{runDir: runDir, name: name}, request{Op: "stop", Force: o.Force, Timeout: o.Timeout})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	for answers := json.NewDecoder(c); ; {
+		var a answer
+		if err := answers.Decode(&a); err != nil {
+			// The supervisor's end is the answer: the kernel closes the connection then.
+			return ctx.Err()
+		}
+		if a.Error != "" {
+			return fmt.Errorf("stop VM %q: %s", name, a.Error)
+		}
+		if o.Report != nil && a.Rung != "" {
+			o.Report(a.Rung)
+		}
+	}
+}
+
+// Console connects in and out to a VM's console until either ends.
+func Console(ctx context.Context, runDir, name string, in io.Reader, out io.Writer) error {
+	c, err := call(paths{runDir: runDir, name: name}, request{Op: "console"})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	go func() {
+		io.Copy(c, in) //nolint:errcheck // the end of either side ends the console
+		c.Close()
+	}()
+	_, err = io.Copy(out, c)
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func call(p paths, r request) (*net.UnixConn, error) {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: p.socket(), Net: "unix"})
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+		return nil, fmt.Errorf("VM %q: %w", p.name, ErrNotRunning)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask VM %q: %w", p.name, err)
+	}
+	b, err := json.Marshal(r)
+	if err == nil {
+		_, err = c.Write(append(b, '\n'))
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("ask VM %q: %w", p.name, err)
+	}
+	return c, nil
+}
+
+// Collect removes the directories of dead supervisors and names their VMs.
+func Collect(runDir string) ([]string, error) {
+	entries, err := os.ReadDir(paths{runDir: runDir}.vms())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list VMs: %w", err)
+	}
+	var removed []string
+	var errs []error
+	for _, e := range entries {
+		p := paths{runDir: runDir, name: e.Name()}
+		lock, err := lockfile.Try(p.lock())
+		if errors.Is(err, lockfile.ErrHeld) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, p.remove(), lock.Release())
+		removed = append(removed, "VM "+e.Name())
+	}
+	return removed, errors.Join(errs...)
+}
+
+// request is the first line of a control connection.
+type request struct {
+	Op      string        `json:"op"` // "status", "stop" or "console"
+	Force   bool          `json:"force,omitempty"`
+	Timeout time.Duration `json:"timeout,omitempty"` // nanoseconds
+}
+
+// answer is a line of the answer to "stop".
+type answer struct {
+	Rung  string `json:"rung,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// readRequest reads the first line and leaves the rest in the reader.
+func readRequest(r *bufio.Reader) (request, error) {
+	var req request
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return req, err
+	}
+	return req, json.Unmarshal(line, &req)
+}
