@@ -136,9 +136,6 @@ func (s *session) answer(c *net.UnixConn) {
 		s.attach(in, c)
 	case "stop":
 		s.stops.ask(stopRequest{force: req.Force, timeout: req.Timeout})
-		if req.Force {
-			s.stops.ask(stopRequest{}) // where a ladder is being climbed already
-		}
 		out := json.NewEncoder(c)
 		s.stops.follow(func(rung string) { out.Encode(answer{Rung: rung}) }) //nolint:errcheck // as above
 		// The connection stays open until the process ends: that tells the

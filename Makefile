@@ -1,0 +1,41 @@
+# qnet's build, tests and demo. Everything that changes a network runs in
+# namespaces of its own.
+GO      ?= go
+CACHE   := $(CURDIR)/.cache
+LINT    := $(CACHE)/bin/golangci-lint
+LINT_VERSION := v2.15.0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -buildid= -X github.com/qnet-vm/qnet/cli.version=$(VERSION)
+
+.PHONY: build guest demo test bench fuzz lint check clean
+
+build: ## bin/qnet, static and the same from every directory
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/qnet .
+
+guest: ## the kernel and initramfs that the demo, the examples and the tests boot
+	$(GO) run ./internal/guest/mkguest -dir $(CACHE)/guest
+
+demo: ## a VM behind NAT, in namespaces of its own
+	sh internal/demo/install.sh
+	$(MAKE) --no-print-directory build guest
+	sh internal/demo/demo.sh
+
+test: guest ## everything; needs root for what concerns networks
+	$(GO) test -race -timeout 10m ./...
+
+bench: ## the benchmarks of Go code
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## each fuzz target for a while
+	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime 1m ./profiles
+
+$(LINT):
+	GOBIN=$(CACHE)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+
+lint: $(LINT)
+	$(LINT) run ./...
+
+check: lint test ## what CI runs
+
+clean:
+	rm -rf bin $(CACHE)

@@ -1,0 +1,256 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/macgen"
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+func (a *app) commands() []*cli.Command {
+	asJSON := &cli.BoolFlag{Name: "json", Usage: "print JSON"}
+	return []*cli.Command{
+		a.runCommand(),
+		{
+			Name: "plan", Usage: "show what a run would change on this host, and the QEMU command", ArgsUsage: "PROFILE",
+			Flags: []cli.Flag{asJSON}, Action: a.plan,
+		},
+		{Name: "check", Usage: "show every problem of profiles", ArgsUsage: "PROFILE...", Action: a.check},
+		{Name: "ps", Usage: "list running VMs", Flags: []cli.Flag{asJSON}, Action: a.ps},
+		{
+			Name: "stop", Usage: "stop a VM: its power button, then quit, SIGTERM, SIGKILL", ArgsUsage: "NAME",
+			Flags: []cli.Flag{
+				&cli.BoolFlag{Name: "force", Usage: "do not ask the guest"},
+				&cli.DurationFlag{Name: "timeout", Value: 30 * time.Second, Usage: "`TIME` the guest has to shut down"},
+			},
+			Action: a.stop,
+		},
+		{Name: "console", Usage: "connect to a VM's serial console; Ctrl-] q leaves", ArgsUsage: "NAME", Action: a.console},
+		{
+			Name: "logs", Usage: "show what a VM wrote to its console, also after its end", ArgsUsage: "NAME",
+			Flags:  []cli.Flag{&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on while it runs"}},
+			Action: a.logs,
+		},
+		{Name: "net", Usage: "list networks: mode, bridge, prefix, uplinks, keeper, VMs", Flags: []cli.Flag{asJSON}, Action: a.net},
+		{Name: "mac", Usage: "print the MAC addresses of a profile, or a random one", ArgsUsage: "[PROFILE]", Action: a.mac},
+		{Name: "schema", Usage: "print the JSON Schema of profiles", Action: a.schema},
+		{Name: "gc", Usage: "remove what dead processes left", Action: a.gc},
+		{Name: "version", Usage: "print the version", Action: func(*cli.Context) error {
+			fmt.Fprintln(a.Stdout, "qnet", version)
+			return nil
+		}},
+		{Name: "completion", Usage: "print shell completion", ArgsUsage: "bash|zsh|fish", Action: a.completion},
+	}
+}
+
+func (a *app) json(v any) error {
+	e := json.NewEncoder(a.Stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func (a *app) table(header string, rows func(w io.Writer)) error {
+	w := tabwriter.NewWriter(a.Stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, strings.ReplaceAll(header, " ", "\t"))
+	rows(w)
+	return w.Flush()
+}
+
+func orDash(s string) string { return first(s, "-") }
+
+func (a *app) check(c *cli.Context) error {
+	if !c.Args().Present() {
+		return &usage{"check needs a PROFILE; see qnet check --help"}
+	}
+	var errs []error
+	for _, path := range c.Args().Slice() {
+		_, err := a.load(path, "")
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (a *app) ps(c *cli.Context) error {
+	if _, err := operands(c); err != nil {
+		return err
+	}
+	states, err := supervisor.List(a.runDir)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.json(states)
+	}
+	return a.table("NAME STATE MODE NETWORK ADDRESS MAC TAP UPTIME", func(w io.Writer) {
+		for _, s := range states {
+			name, state, uptime := s.Name, s.State, time.Since(s.Started).Truncate(time.Second).String()
+			for _, n := range s.NICs {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, state, n.Mode, orDash(n.Network), orDash(n.Address), n.MAC, orDash(n.Tap), uptime)
+				name, state, uptime = "", "", "" // the VM's further NICs
+			}
+			if len(s.NICs) == 0 {
+				fmt.Fprintf(w, "%s\t%s\t-\t-\t-\t-\t-\t%s\n", name, state, uptime)
+			}
+		}
+	})
+}
+
+func (a *app) stop(c *cli.Context) error {
+	args, err := operands(c, "NAME")
+	if err != nil {
+		return err
+	}
+	return supervisor.Stop(c.Context, a.runDir, args[0], supervisor.StopOptions{
+		Force: c.Bool("force"), Timeout: c.Duration("timeout"), Report: func(rung string) { a.talk("%s: %s", args[0], rung) },
+	})
+}
+
+func (a *app) console(c *cli.Context) error {
+	args, err := operands(c, "NAME")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(c.Context)
+	defer cancel()
+	var in io.Reader = a.Stdin
+	if a.Stdin != nil && term.IsTerminal(int(a.Stdin.Fd())) {
+		a.talk("Ctrl-] q leaves")
+		terminal, err := supervisor.RawTerminal(a.Stdin, a.Stdout)
+		if err != nil {
+			return err
+		}
+		defer terminal.Restore() //nolint:errcheck // nothing better can be done
+		in = supervisor.NewKeyReader(a.Stdin, func() bool {
+			cancel()
+			return true
+		})
+	}
+	return supervisor.Console(ctx, a.runDir, args[0], in, a.Stdout)
+}
+
+func (a *app) logs(c *cli.Context) error {
+	args, err := operands(c, "NAME")
+	if err != nil {
+		return err
+	}
+	if !vmName.MatchString(args[0]) {
+		return &usage{fmt.Sprintf("logs: got %.80q, allowed: %s", args[0], vmName)}
+	}
+	f, err := os.Open(supervisor.LogPath(a.stateDir, args[0]))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read log of VM %q: it never ran here", args[0])
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for {
+		// The log may be put aside while it is followed; what is missed then is in the .1 file.
+		if _, err := io.Copy(a.Stdout, f); err != nil || !c.Bool("follow") {
+			return err
+		}
+		if _, err := supervisor.Find(a.runDir, args[0]); err != nil {
+			_, err = io.Copy(a.Stdout, f)
+			return err
+		}
+		select {
+		case <-c.Context.Done():
+			return nil
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (a *app) net(c *cli.Context) error {
+	if _, err := operands(c); err != nil {
+		return err
+	}
+	infos, err := keeper.List(c.Context, a.runDir)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		if infos == nil {
+			infos = []keeper.Info{}
+		}
+		return a.json(infos)
+	}
+	return a.table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) {
+		for _, n := range infos {
+			prefix := ""
+			if n.Prefix.IsValid() {
+				prefix = n.Prefix.String()
+			}
+			var vms []string
+			for _, vm := range n.VMs {
+				vms = append(vms, vm.Name)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", n.Name, n.Mode, n.Bridge, orDash(prefix),
+				orDash(strings.Join(n.Uplinks, ",")), n.KeeperPID, orDash(strings.Join(vms, ",")))
+		}
+	})
+}
+
+func (a *app) mac(c *cli.Context) error {
+	if !c.Args().Present() {
+		mac, err := macgen.Random(rand.Reader)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(a.Stdout, mac)
+		return nil
+	}
+	args, err := operands(c, "PROFILE")
+	if err != nil {
+		return err
+	}
+	p, err := a.load(args[0], "")
+	if err != nil {
+		return err
+	}
+	salt, err := netsetup.LoadSalt(a.stateDir)
+	if err != nil {
+		return err
+	}
+	for i := range p.NICs {
+		fmt.Fprintln(a.Stdout, supervisor.MAC(p, i, salt))
+	}
+	return nil
+}
+
+func (a *app) schema(*cli.Context) error {
+	b, err := profiles.Schema()
+	if err != nil {
+		return err
+	}
+	_, err = a.Stdout.Write(b)
+	return err
+}
+
+func (a *app) gc(c *cli.Context) error {
+	if _, err := operands(c); err != nil {
+		return err
+	}
+	networks, netErr := keeper.Collect(c.Context, keeper.Options{RunDir: a.runDir, StateDir: a.stateDir})
+	vms, vmErr := supervisor.Collect(a.runDir)
+	for _, what := range append(networks, vms...) {
+		fmt.Fprintln(a.Stdout, "removed", what)
+	}
+	return errors.Join(netErr, vmErr)
+}

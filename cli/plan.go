@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu"
+)
+
+// networkPlan is one network's part of `qnet plan --json`.
+type networkPlan struct {
+	netsetup.Plan
+	Do   []string `json:"do"`
+	Undo string   `json:"undo"`
+}
+
+func (a *app) plan(c *cli.Context) error {
+	args, err := operands(c, "PROFILE")
+	if err != nil {
+		return err
+	}
+	p, err := a.load(args[0], "")
+	if err != nil {
+		return err
+	}
+	facts, err := netsetup.Observe()
+	if err != nil {
+		return err
+	}
+	// Planning changes nothing, so a salt that is not there yet is not made.
+	salt, err := os.ReadFile(filepath.Join(a.stateDir, "salt"))
+	if err != nil {
+		a.talk("note: the first run chooses this host's salt, and with it other MACs and subnets than shown here")
+	}
+	var plans []networkPlan
+	for _, n := range supervisor.NetworksOf(p) {
+		plan, err := a.planNetwork(p, n, facts, salt)
+		if err != nil {
+			return err
+		}
+		plans = append(plans, plan)
+	}
+	command, err := a.qemuCommand(p, salt)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.json(struct {
+			Networks []networkPlan `json:"networks"`
+			QEMU     string        `json:"qemu"`
+		}{plans, command})
+	}
+	for _, plan := range plans {
+		a.printPlan(plan)
+	}
+	fmt.Fprintf(a.Stdout, "# QEMU: file descriptor 3 is QMP, 4 the serial console, then disks, taps, kernel and initrd\n%s\n", command)
+	return nil
+}
+
+func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, f netsetup.Facts, salt []byte) (networkPlan, error) {
+	plan, err := netsetup.NewPlan(
+		netsetup.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink}, f,
+		netsetup.PlanOptions{Salt: salt, Remembered: netsetup.Remembered(a.stateDir, n.Name)})
+	if err != nil {
+		return networkPlan{}, err
+	}
+	for i, nic := range p.NICs {
+		if nic.Network == n.Name {
+			plan.Steps = append(plan.Steps, plan.PortSteps(netsetup.Port{VM: p.Name, NIC: i})...)
+		}
+	}
+	np := networkPlan{Plan: plan, Undo: netsetup.UndoScript(plan.Steps)}
+	for _, s := range plan.Steps {
+		np.Do = append(np.Do, s.String())
+	}
+	return np, nil
+}
+
+func (a *app) printPlan(p networkPlan) {
+	fmt.Fprintf(a.Stdout, "# network %s: %s, bridge %s", p.Network.Name, p.Network.Mode, p.Bridge)
+	if p.Prefix.IsValid() {
+		fmt.Fprintf(a.Stdout, ", %s", p.Prefix)
+	}
+	fmt.Fprintln(a.Stdout)
+	for _, s := range p.Do {
+		fmt.Fprintln(a.Stdout, s)
+	}
+	fmt.Fprintf(a.Stdout, "\n# afterwards\n%s\n\n", p.Undo)
+}
+
+func (a *app) qemuCommand(p *profiles.Profile, salt []byte) (string, error) {
+	config := qemu.Config{
+		Name: p.Name, Memory: p.Memory, CPUs: p.CPUs, Accel: string(p.Accel), CPU: p.CPU, Machine: p.Machine, Cmdline: p.Boot.Cmdline,
+	}
+	if p.Accel == profiles.AccelAuto {
+		config.Accel = qemu.AccelTCG
+		if f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err == nil {
+			f.Close()
+			config.Accel = qemu.AccelKVM
+		}
+	}
+	// The command line only numbers files: any will do to say that one is there.
+	present := os.Stdin
+	if p.Boot.Kernel != "" {
+		config.Kernel = present
+	}
+	if p.Boot.Initrd != "" {
+		config.Initrd = present
+	}
+	for _, d := range p.Disks {
+		config.Disks = append(config.Disks, qemu.Disk{File: present, Format: d.Format, Snapshot: d.Snapshot, ReadOnly: d.ReadOnly})
+	}
+	for i, n := range p.NICs {
+		nic := qemu.NIC{Model: n.Model, MAC: supervisor.MAC(p, i, salt), User: n.Mode == profiles.User}
+		if n.Mode.NeedsNetwork() {
+			nic.Taps = []*os.File{present}
+		}
+		if n.Mode != profiles.None {
+			config.NICs = append(config.NICs, nic)
+		}
+	}
+	spec, err := qemu.Command(config, nil, nil)
+	if err != nil {
+		return "", err
+	}
+	return "qemu-system-x86_64 " + spec.String(), nil
+}

@@ -1,0 +1,189 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+func (a *app) runCommand() *cli.Command {
+	return &cli.Command{
+		Name: "run", Usage: "run a VM", ArgsUsage: "PROFILE [-- QEMU ARGUMENTS]",
+		Description: "The guest's serial console is this terminal; Ctrl-] q shuts the VM down, and again climbs to the\nnext, rougher way. Without a terminal the console is copied to stdout.\n\nExample: sudo qnet run vm.toml",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "return when the VM runs, and leave it running"},
+			&cli.StringFlag{Name: "name", Usage: "`NAME` of the VM instead of the profile's"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show each change to the host as it is done"},
+			&cli.BoolFlag{Name: "detached", Hidden: true},
+		},
+		Action: a.run,
+	}
+}
+
+var vmName = regexp.MustCompile("^[a-z][a-z0-9-]{0,30}$")
+
+// load reads a profile as the user behind sudo, and names the VM.
+func (a *app) load(path, name string) (*profiles.Profile, error) {
+	if name != "" && !vmName.MatchString(name) {
+		return nil, &usage{fmt.Sprintf("--name: got %.80q, allowed: %s", name, vmName)}
+	}
+	var p *profiles.Profile
+	err := a.user.Do(func() (err error) {
+		p, err = profiles.Load(path)
+		return err
+	})
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return nil, &usage{err.Error()}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if name != "" {
+		p.Name = name
+	}
+	return p, nil
+}
+
+func (a *app) run(c *cli.Context) error {
+	args := c.Args().Slice()
+	if len(args) == 0 {
+		return &usage{"run needs a PROFILE; see qnet run --help"}
+	}
+	extra := args[1:]
+	if len(extra) > 0 && extra[0] == "--" {
+		extra = extra[1:]
+	} else if len(extra) > 0 {
+		return &usage{fmt.Sprintf("run takes one profile; QEMU arguments such as %q go behind --", extra[0])}
+	}
+	p, err := a.load(args[0], c.String("name"))
+	if err != nil {
+		return err
+	}
+	if c.Bool("detach") {
+		return a.detach(c, p, args[0], extra)
+	}
+	o, done := a.options(c, p, extra)
+	defer done()
+	if c.Bool("detached") {
+		return a.runDetached(c.Context, p, o)
+	}
+	if o.Interactive {
+		o.Started = func() { a.rawTerminal = true }
+	}
+	err = supervisor.Run(c.Context, p, o)
+	a.rawTerminal = false
+	return err
+}
+
+func (a *app) options(c *cli.Context, p *profiles.Profile, extra []string) (supervisor.Options, func()) {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	o := supervisor.Options{
+		RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"},
+		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.user,
+		Stdin: a.Stdin, Stdout: a.Stdout, Signals: signals,
+		Warn: func(text string) { a.talk("warning: %s", text) },
+	}
+	if c.Bool("verbose") {
+		o.Verbose = func(step string) { a.talk("%s", step) }
+	}
+	out, isFile := a.Stdout.(*os.File)
+	o.Interactive = isFile && a.Stdin != nil && term.IsTerminal(int(a.Stdin.Fd())) && term.IsTerminal(int(out.Fd()))
+	return o, func() {
+		signal.Stop(signals)
+		close(signals)
+	}
+}
+
+// farError is an error of the detached process, worded and coded there.
+type farError struct {
+	Text string `json:"text"`
+	Hint string `json:"hint,omitempty"`
+	Code int    `json:"code"`
+}
+
+// Error is the text.
+func (e *farError) Error() string { return e.Text }
+
+// word is what the detached process says over its pipe: a warning or step while
+// it starts, then the end of the start.
+type word struct {
+	Talk string    `json:"talk,omitempty"`
+	Done bool      `json:"done,omitempty"`
+	Err  *farError `json:"err,omitempty"`
+}
+
+// detach starts the VM in a session of its own and returns when it runs.
+func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []string) error {
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ours.Close()
+	args := []string{"--run-dir", a.runDir, "--state-dir", a.stateDir, "run", "--detached", "--name", p.Name}
+	if c.Bool("verbose") {
+		args = append(args, "--verbose")
+	}
+	args = append(append(args, path, "--"), extra...)
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
+		return fmt.Errorf("start supervisor: %w", err)
+	}
+	for words := json.NewDecoder(ours); ; {
+		var w word
+		switch err := words.Decode(&w); {
+		case err != nil:
+			return fmt.Errorf("start supervisor: it ended without a word: %w", err)
+		case w.Talk != "":
+			a.talk("%s", w.Talk)
+		case w.Err != nil:
+			a.talk("qnet: %s", w.Err.Text)
+			if w.Err.Hint != "" {
+				a.talk("hint: %s", w.Err.Hint)
+			}
+			return errors.Join(errSilent, w.Err)
+		case w.Done:
+			fmt.Fprintln(a.Stdout, p.Name)
+			return nil
+		}
+	}
+}
+
+// runDetached is the other end of detach.
+func (a *app) runDetached(ctx context.Context, p *profiles.Profile, o supervisor.Options) error {
+	pipe := os.NewFile(3, "ready")
+	words := json.NewEncoder(pipe)
+	say := func(text string) { words.Encode(word{Talk: text}) } //nolint:errcheck // a parent that is gone needs no word
+	o.Warn = func(text string) { say("warning: " + text) }
+	if o.Verbose != nil {
+		o.Verbose = say
+	}
+	o.Interactive, o.Stdout = false, io.Discard
+	o.Started = func() {
+		words.Encode(word{Done: true}) //nolint:errcheck // as above
+		pipe.Close()
+	}
+	err := supervisor.Run(ctx, p, o)
+	if err != nil {
+		words.Encode(word{Err: &farError{err.Error(), hintFor(err), exitCode(err)}}) //nolint:errcheck // as above
+	}
+	return err
+}
