@@ -1,0 +1,154 @@
+// Package guest makes a small Linux guest for tests and the demo: the kernel of
+// a Debian package and an initramfs of busybox, the virtio modules and init.
+//
+// The guest is told what to do on its kernel command line, see init.sh.
+package guest
+
+import (
+	"bytes"
+	"compress/gzip"
+	_ "embed"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+//go:embed init.sh
+var initScript []byte
+
+// modules are loaded in this order; a kernel may have some built in.
+var modules = []string{
+	"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
+	"failover", "net_failover", "virtio_net", "button", "evdev",
+}
+
+// Script is the kernel argument that makes the guest run a shell script, whose
+// output comes on the console between the lines QNET-BEGIN and QNET-END rc=N.
+func Script(script string) string {
+	return "qnet.run=" + base64.StdEncoding.EncodeToString([]byte(script))
+}
+
+// Build writes vmlinuz and initrd.gz into dir. It downloads the kernel package
+// with apt-get where it is not there yet, and never installs it.
+func Build(dir string) error {
+	tree := filepath.Join(dir, "kernel")
+	images, _ := filepath.Glob(filepath.Join(tree, "boot", "vmlinuz-*"))
+	if len(images) == 0 {
+		if err := download(dir, tree); err != nil {
+			return err
+		}
+		images, _ = filepath.Glob(filepath.Join(tree, "boot", "vmlinuz-*"))
+	}
+	if len(images) == 0 {
+		return errors.New("unpack kernel package: no vmlinuz in it")
+	}
+	kernel, err := os.ReadFile(images[0])
+	if err != nil {
+		return err
+	}
+	archive, err := initramfs(tree)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "vmlinuz"), kernel, 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "initrd.gz"), archive, 0o644)
+}
+
+// download finds the package the meta package depends on, and unpacks it.
+func download(dir, tree string) error {
+	if err := os.MkdirAll(tree, 0o755); err != nil {
+		return err
+	}
+	script := `set -e
+cd "$0"
+name=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+test -n "$name"
+apt-get download -q "$name"
+dpkg -x "$name"_*.deb "$1"
+rm -f "$name"_*.deb`
+	out, err := exec.Command("sh", "-c", script, dir, tree).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("download kernel package (apt-get update first?): %w\n%s", err, out)
+	}
+	return nil
+}
+
+// initramfs packs init, busybox and the modules as a gzipped newc archive.
+func initramfs(tree string) ([]byte, error) {
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		return nil, fmt.Errorf("find busybox (package busybox-static): %w", err)
+	}
+	program, err := os.ReadFile(busybox)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	zip := gzip.NewWriter(&b)
+	a := &archive{w: zip}
+	for _, d := range []string{"bin", "dev", "etc", "proc", "sys", "lib", "www", "tmp"} {
+		a.add(d, 0o40755, nil)
+	}
+	a.add("bin/busybox", 0o100755, program)
+	a.add("bin/sh", 0o120777, []byte("busybox"))
+	a.add("init", 0o100755, initScript)
+	a.add("www/index.html", 0o100644, []byte("hello from the guest\n"))
+	if err := a.addModules(tree); err != nil {
+		return nil, err
+	}
+	a.add("TRAILER!!!", 0, nil)
+	err = errors.Join(a.err, zip.Close())
+	return b.Bytes(), err
+}
+
+func (a *archive) addModules(tree string) error {
+	found := map[string]string{}
+	err := filepath.WalkDir(filepath.Join(tree, "lib", "modules"), func(path string, _ fs.DirEntry, err error) error {
+		if name, ok := strings.CutSuffix(filepath.Base(path), ".ko"); ok {
+			found[strings.ReplaceAll(name, "-", "_")] = path
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for i, m := range modules {
+		if path, ok := found[m]; ok {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			a.add(fmt.Sprintf("lib/%02d-%s.ko", i, m), 0o100644, data)
+		}
+	}
+	return nil
+}
+
+// Files returns the guest's kernel and initramfs, made by `make guest`. Without
+// them it skips the test, or fails it when CI=true.
+func Files(t testing.TB) (kernel, initrd string) {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		kernel, initrd = filepath.Join(dir, ".cache/guest/vmlinuz"), filepath.Join(dir, ".cache/guest/initrd.gz")
+		if _, err := os.Stat(initrd); err == nil {
+			return kernel, initrd
+		}
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal("needs the test guest: make guest")
+	}
+	t.Skip("needs the test guest: make guest")
+	return "", ""
+}
