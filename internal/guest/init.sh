@@ -53,7 +53,10 @@ done
 
 # The power button, which QMP's system_powerdown presses: any input event is it.
 for event in /dev/input/event*; do
-	[ -e "$event" ] && (head -c 1 "$event" > /dev/null; poweroff -f) &
+	[ -e "$event" ] || continue
+	exec 3< "$event" # open before anyone can press it
+	(head -c 1 <&3 > /dev/null; poweroff -f) &
+	exec 3<&-
 done
 
 exec < /dev/ttyS0 > /dev/ttyS0 2>&1
