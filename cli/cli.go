@@ -84,7 +84,16 @@ type usage struct{ text string }
 // Error is the text.
 func (u *usage) Error() string { return u.text }
 
-func usageError(_ *cli.Context, err error, _ bool) error { return &usage{err.Error()} }
+func usageError(c *cli.Context, err error, _ bool) error {
+	switch name := c.Command.Name; name {
+	case c.App.Name:
+		return &usage{err.Error()}
+	case "run":
+		return &usage{"run: " + err.Error() + "; QEMU arguments go behind --"}
+	default:
+		return &usage{name + ": " + err.Error()}
+	}
+}
 
 // before decides the directories, for every command.
 func (a *app) before(c *cli.Context) error {

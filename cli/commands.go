@@ -25,7 +25,7 @@ import (
 
 func (a *app) commands() []*cli.Command {
 	asJSON := &cli.BoolFlag{Name: "json", Usage: "print JSON"}
-	return []*cli.Command{
+	list := []*cli.Command{
 		a.runCommand(),
 		{
 			Name: "plan", Usage: "show what a run would change on this host, and the QEMU command", ArgsUsage: "PROFILE",
@@ -57,6 +57,11 @@ func (a *app) commands() []*cli.Command {
 		}},
 		{Name: "completion", Usage: "print shell completion", ArgsUsage: "bash|zsh|fish", Action: a.completion},
 	}
+	for _, c := range list {
+		c.HideHelpCommand = true // VMs may be called "h" and "help"
+		c.OnUsageError = usageError
+	}
+	return list
 }
 
 func (a *app) json(v any) error {
@@ -170,7 +175,7 @@ func (a *app) logs(c *cli.Context) error {
 			return err
 		}
 		select {
-		case <-c.Context.Done():
+		case <-c.Done():
 			return nil
 		case <-time.After(200 * time.Millisecond):
 		}

@@ -76,7 +76,7 @@ func (a *app) run(c *cli.Context) error {
 	if c.Bool("detach") {
 		return a.detach(c, p, args[0], extra)
 	}
-	o, done := a.options(c, p, extra)
+	o, done := a.options(c, extra)
 	defer done()
 	if c.Bool("detached") {
 		return a.runDetached(c.Context, p, o)
@@ -89,7 +89,7 @@ func (a *app) run(c *cli.Context) error {
 	return err
 }
 
-func (a *app) options(c *cli.Context, p *profiles.Profile, extra []string) (supervisor.Options, func()) {
+func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func()) {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	o := supervisor.Options{

@@ -93,7 +93,7 @@ func (h *Host) AddBridge(b AddBridge) error {
 	return h.setAlias(b.Name, b.Alias)
 }
 
-// ip link set NAME alias ALIAS
+// setAlias marks a link: ip link set NAME alias ALIAS.
 func (h *Host) setAlias(name, alias string) error {
 	return h.withLink("set alias of", name, func(l netlink.Link) error { return netlink.LinkSetAlias(l, alias) })
 }

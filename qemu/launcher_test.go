@@ -22,8 +22,7 @@ func launcher() {
 	c := config(os.Getenv(launcherVariable))
 	vm, err := qemu.Start(context.Background(), c, qemu.StartOptions{})
 	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
+		panic(err)
 	}
 	fmt.Println(vm.PID())
 	time.Sleep(time.Minute)

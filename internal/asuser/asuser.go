@@ -83,8 +83,8 @@ func (u *User) become() error {
 		return fmt.Errorf("set groups: %w", e)
 	}
 	runtime.KeepAlive(groups)
-	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(u.GID), 0, 0)
-	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(u.UID), 0, 0)
+	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(u.GID), 0, 0) //nolint:errcheck // setfsgid(2) reports no error
+	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(u.UID), 0, 0) //nolint:errcheck // nor does setfsuid(2)
 	// The calls report no failure; asking with an impossible id tells what holds.
 	if now, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, ^uintptr(0), 0, 0); uint32(now) != u.UID {
 		return fmt.Errorf("set fsuid %d: it still is %d", u.UID, now)

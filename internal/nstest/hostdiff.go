@@ -28,7 +28,7 @@ func Snapshot(t testing.TB, dirs ...string) Host {
 	h.command(t, "addr", "ip -o addr")
 	h.command(t, "route", "ip route show table all; ip -6 route show table all")
 	h.command(t, "rule", "ip rule; ip -6 rule")
-	h.command(t, "nft", "nft list ruleset")
+	h.command(t, "nft", "nft -s list ruleset") // without counters
 	h.file("legacy", "/proc/net/ip_tables_names")
 	h.file("packet", "/proc/net/packet")
 	h.listeners()

@@ -33,7 +33,7 @@ func inLab(t *testing.T, f func(t *testing.T, o Options)) {
 	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"))
 	nstest.Run(t, func(t *testing.T) {
 		nstest.Lab(t)
-		dir, err := os.MkdirTemp("", "qnet")
+		dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,7 @@ func (k *keeper) client(c *net.UnixConn) {
 		files, err := receive(c, &req)
 		closeAll(files)
 		if err != nil {
-			k.leave(vm)
+			k.leave(vm) //nolint:errcheck // nobody is left to tell
 			return
 		}
 		switch req.Op {
@@ -41,7 +41,7 @@ func (k *keeper) client(c *net.UnixConn) {
 			err = send(c, reply{Error: toWire(fmt.Errorf("serve: unknown request %q: %w", req.Op, netsetup.ErrRefused))})
 		}
 		if err != nil {
-			k.leave(vm)
+			k.leave(vm) //nolint:errcheck // nobody is left to tell
 			return
 		}
 	}

@@ -85,7 +85,7 @@ func (m *Monitor) ConnectContext(ctx context.Context) error {
 	defer cancel()
 	m.start.Do(func() { go m.read() })
 	if err := m.handshake(ctx); err != nil {
-		m.fail(err)
+		m.fail(err) //nolint:errcheck // it returns what it was given
 		return fmt.Errorf("connect to QMP: %w", err)
 	}
 	m.ready.Store(true)

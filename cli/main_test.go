@@ -1,0 +1,212 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+)
+
+// TestMain makes the test binary qnet itself, for the tests and for what qnet
+// starts of itself, so that all of it runs under the race detector.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
+		os.Exit(Main(context.Background(), os.Args[1:], Env{
+			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
+		}))
+	}
+	os.Exit(m.Run())
+}
+
+// lab is a host of a test's own to run qnet on.
+type lab struct {
+	*testing.T
+	dir    string // profiles go here
+	run    string
+	env    []string
+	before nstest.Host
+}
+
+// inLab runs the test on a host of its own, see nstest.Lab, and checks
+// afterwards that the host is as it was.
+func inLab(t *testing.T, f func(l *lab)) {
+	t.Helper()
+	nstest.Require(t, nstest.Root, nstest.Tun, nstest.QEMU, nstest.Program("nft"), nstest.Program("ip"))
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Lab(t)
+		l := newLab(t)
+		l.prepared()
+		f(l)
+		if !t.Failed() { // the first failure's leftovers only distract
+			l.before.Check(t)
+		}
+	})
+}
+
+// prepared tells that the test has set its host up: so it must be at the end.
+func (l *lab) prepared() { l.before = nstest.Snapshot(l.T, l.run) }
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l := &lab{T: t, dir: dir, run: filepath.Join(dir, "run")}
+	t.Cleanup(l.stopAll)
+	l.env = append(os.Environ(), "QNET_RUN_DIR="+l.run, "QNET_STATE_DIR="+filepath.Join(dir, "state"), "LC_ALL=C",
+		"SUDO_UID=", "XDG_RUNTIME_DIR=")
+	return l
+}
+
+// stopAll ends the VMs that a failed test left running.
+func (l *lab) stopAll() {
+	left, _ := os.ReadDir(filepath.Join(l.run, "vms"))
+	for _, vm := range left {
+		l.command("stop", "--force", vm.Name()).Run()
+	}
+}
+
+// profile writes a profile and returns its path.
+func (l *lab) profile(name, text string) string {
+	l.Helper()
+	path := filepath.Join(l.dir, name+".toml")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		l.Fatal(err)
+	}
+	return path
+}
+
+// text is output that grows while it is read.
+type text struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *text) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *text) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// process is a qnet command that runs.
+type process struct {
+	*exec.Cmd
+	l           *lab
+	out, errout text
+	done        chan struct{}
+}
+
+func (l *lab) command(args ...string) *process {
+	p := &process{l: l, Cmd: exec.Command("/proc/self/exe", args...), done: make(chan struct{})}
+	p.Env, p.Stdout, p.Stderr = l.env, &p.out, &p.errout
+	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.WaitDelay = 2 * time.Second
+	return p
+}
+
+// start starts a command. It is killed at the test's end.
+func (l *lab) start(args ...string) *process {
+	l.Helper()
+	p := l.command(args...)
+	p.begin()
+	return p
+}
+
+func (p *process) begin() {
+	p.l.Helper()
+	if err := p.Start(); err != nil {
+		p.l.Fatal(err)
+	}
+	go func() {
+		p.Wait()
+		close(p.done)
+	}()
+	p.l.Cleanup(func() {
+		p.Process.Kill()
+		<-p.done
+	})
+}
+
+// end waits for the command's end and returns its exit code.
+func (p *process) end(within time.Duration) int {
+	p.l.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(within):
+		p.l.Fatalf("%v: still running after %s\n%s\n%s", p.Args[1:], within, &p.out, &p.errout)
+	}
+	return p.ProcessState.ExitCode()
+}
+
+// says waits until stdout or stderr holds the words.
+func (p *process) says(words string, within time.Duration) {
+	p.l.Helper()
+	for limit := time.After(within); !strings.Contains(p.out.String()+p.errout.String(), words); {
+		select {
+		case <-limit:
+			p.l.Fatalf("%v: does not say %q within %s\n%s\n%s", p.Args[1:], words, within, &p.out, &p.errout)
+		case <-p.done:
+			if !strings.Contains(p.out.String()+p.errout.String(), words) {
+				p.l.Fatalf("%v: ended without saying %q\n%s\n%s", p.Args[1:], words, &p.out, &p.errout)
+			}
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// qnet runs a command to its end.
+func (l *lab) qnet(args ...string) (code int, stdout, stderr string) {
+	l.Helper()
+	p := l.start(args...)
+	code = p.end(60 * time.Second)
+	return code, p.out.String(), p.errout.String()
+}
+
+// must runs a command that succeeds.
+func (l *lab) must(args ...string) string {
+	l.Helper()
+	code, stdout, stderr := l.qnet(args...)
+	if code != 0 {
+		l.Fatalf("qnet %v: exit code %d\n%s\n%s", args, code, stdout, stderr)
+	}
+	return stdout
+}
+
+// refused runs a command that fails with the code, naming the cause and what to
+// do next, and leaves the host as it was.
+func (l *lab) refused(code int, words []string, args ...string) {
+	l.Helper()
+	before := nstest.Snapshot(l, l.run)
+	got, stdout, stderr := l.qnet(args...)
+	if got != code {
+		l.Errorf("qnet %v: exit code %d, want %d\n%s\n%s", args, got, code, stdout, stderr)
+	}
+	for _, w := range words {
+		if !strings.Contains(stderr, w) {
+			l.Errorf("qnet %v: no %q in %q", args, w, stderr)
+		}
+	}
+	if lines := strings.Count(stderr, "\n"); lines > 12 || strings.Contains(stderr, "goroutine") {
+		l.Errorf("qnet %v: %d lines of error:\n%s", args, lines, stderr)
+	}
+	before.Check(l)
+}
