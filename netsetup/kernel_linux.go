@@ -101,7 +101,7 @@ func (h *Host) setAlias(name, alias string) error {
 // AddTap makes a non-persistent tap with IFF_VNET_HDR, which gives QEMU
 // segmentation offload, and keeps its file. TUN_EXCL refuses a name in use.
 //
-//	ip tuntap add NAME mode tap vnet_hdr
+//	ip tuntap add NAME mode tap user root group root vnet_hdr
 func (h *Host) AddTap(name, alias string, mtu int) error {
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
 		return fmt.Errorf("add tap %q: %w", name, ErrNoTun)

@@ -62,23 +62,30 @@ func laptop() Facts {
 	return f
 }
 
+// goldenPlan is the plan of a network named as its mode, as commands.
+func goldenPlan(t *testing.T, mode profiles.Mode) string {
+	t.Helper()
+	n := Network{Name: string(mode), Mode: mode}
+	switch mode {
+	case profiles.HostOnly, profiles.NAT:
+		n.Subnet = netip.MustParsePrefix("192.168.223.0/24")
+	case profiles.Bridge:
+		n.Uplink = "eth1"
+	}
+	p, err := NewPlan(n, laptop(), PlanOptions{Salt: testSalt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := p.PortSteps(Port{VM: "web", NIC: 0})
+	return "# set up\n" + Script(p.Steps) + "\n\n# for each NIC\n" + Script(port) +
+		"\n\n# afterwards\n" + UndoScript(port) + "\n" + UndoScript(p.Steps) + "\n"
+}
+
 func TestPlanGolden(t *testing.T) {
-	pinned := netip.MustParsePrefix("192.168.223.0/24")
-	for _, n := range []Network{
-		{Name: "private", Mode: profiles.Private},
-		{Name: "host-only", Mode: profiles.HostOnly, Subnet: pinned},
-		{Name: "nat", Mode: profiles.NAT, Subnet: pinned},
-		{Name: "bridge", Mode: profiles.Bridge, Uplink: "eth1"},
-	} {
-		t.Run(n.Name, func(t *testing.T) {
-			p, err := NewPlan(n, laptop(), PlanOptions{Salt: testSalt})
-			if err != nil {
-				t.Fatal(err)
-			}
-			port := p.PortSteps(Port{VM: "web", NIC: 0})
-			got := "# set up\n" + Script(p.Steps) + "\n\n# for each NIC\n" + Script(port) +
-				"\n\n# afterwards\n" + UndoScript(port) + "\n" + UndoScript(p.Steps) + "\n"
-			path := filepath.Join("testdata", n.Name+".golden")
+	for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT, profiles.Bridge} {
+		t.Run(string(mode), func(t *testing.T) {
+			got := goldenPlan(t, mode)
+			path := filepath.Join("testdata", string(mode)+".golden")
 			if *update {
 				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 					t.Fatal(err)

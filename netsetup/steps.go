@@ -85,7 +85,7 @@ func (s AddTap) Undo(k Kernel) error {
 }
 
 func (s AddTap) String() string {
-	cmd := fmt.Sprintf("ip tuntap add %s mode tap vnet_hdr\nip link set %s alias %s", s.Name, s.Name, s.Alias)
+	cmd := fmt.Sprintf("ip tuntap add %s mode tap user root group root vnet_hdr\nip link set %s alias %s", s.Name, s.Name, s.Alias)
 	if s.MTU != defaultMTU {
 		cmd += fmt.Sprintf("\nip link set %s mtu %d", s.Name, s.MTU)
 	}

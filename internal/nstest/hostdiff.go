@@ -93,6 +93,9 @@ func (h *Host) files(dir string) {
 	})
 }
 
+// Lines are what the snapshot holds, each "kind: what the kernel lists".
+func (h Host) Lines() []string { return slices.Clone(h.lines) }
+
 // Diff lists what appeared (+) and what went (-) from before to now, "" if
 // nothing did.
 func Diff(before, now Host) string {

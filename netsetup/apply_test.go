@@ -1,0 +1,181 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// memory is a Kernel that holds only what steps change, and fails one call.
+type memory struct {
+	state map[string]string
+	calls int
+	fail  int // the call to fail, from 1; 0 is none
+	after bool
+}
+
+var errInjected = errors.New("injected")
+
+// change makes a change, and fails before or after it.
+func (m *memory) change(f func()) error {
+	m.calls++
+	if m.calls == m.fail && !m.after {
+		return errInjected
+	}
+	f()
+	if m.calls == m.fail {
+		return errInjected
+	}
+	return nil
+}
+
+func (m *memory) Link(name string) (Link, bool, error) {
+	alias, ok := m.state["link "+name]
+	l := Link{Index: len(name), Name: name, Alias: alias, Kind: "tun"}
+	if strings.HasPrefix(name, "qn-") {
+		l.Kind = "bridge"
+	}
+	if master := m.state["master "+name]; master != "" {
+		l.Master = len(master)
+	}
+	return l, ok, nil
+}
+
+func (m *memory) AddBridge(b AddBridge) error {
+	return m.change(func() { m.state["link "+b.Name] = b.Alias })
+}
+
+func (m *memory) AddTap(name, alias string, _ int) error {
+	return m.change(func() { m.state["link "+name] = alias })
+}
+
+func (m *memory) DelLink(name string) error {
+	return m.change(func() {
+		maps.DeleteFunc(m.state, func(k, _ string) bool {
+			return strings.HasSuffix(k, " "+name) || strings.Contains(k, "/"+name+"/") || strings.HasSuffix(k, "@"+name)
+		})
+	})
+}
+
+func (m *memory) SetMaster(link, bridge string) error {
+	return m.change(func() {
+		if m.state["master "+link] = bridge; bridge == "" {
+			delete(m.state, "master "+link)
+		}
+	})
+}
+
+func (m *memory) SetUp(link string, up bool) error {
+	return m.change(func() {
+		if m.state["up "+link] = "yes"; !up {
+			delete(m.state, "up "+link)
+		}
+	})
+}
+
+func (m *memory) AddAddr(link string, p netip.Prefix) error {
+	return m.change(func() { m.state["addr "+p.String()+"@"+link] = "yes" })
+}
+
+func (m *memory) Sysctl(key string) (string, error) { return m.state["/"+key], nil }
+
+func (m *memory) SetSysctl(key, value string) error {
+	return m.change(func() { m.state["/"+key] = value })
+}
+
+func (m *memory) AddTable(t nft.Table) error {
+	return m.change(func() { m.state["table "+t.Name+string(t.Family)] = t.Comment })
+}
+
+func (m *memory) DelTable(t nft.Table) error {
+	return m.change(func() { delete(m.state, "table "+t.Name+string(t.Family)) })
+}
+
+func steps(t *testing.T, mode profiles.Mode) []Step {
+	t.Helper()
+	n := Network{Name: "dev", Mode: mode}
+	if mode == profiles.Bridge {
+		n.Uplink = "eth1"
+	}
+	p, err := NewPlan(n, laptop(), PlanOptions{Salt: testSalt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(p.Steps, p.PortSteps(Port{VM: "web", NIC: 0})...)
+}
+
+// Whichever call fails, before or after it took effect, the host is as before
+// and the error tells the cause.
+func TestApplyFailingAtEachCall(t *testing.T) {
+	for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT, profiles.Bridge} {
+		plan := steps(t, mode)
+		start := map[string]string{"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0"}
+		whole := &memory{state: maps.Clone(start)}
+		if err := Apply(whole, plan, nil); err != nil {
+			t.Fatal(err)
+		}
+		for call := 1; call <= whole.calls; call++ {
+			for _, after := range []bool{false, true} {
+				name := fmt.Sprintf("%s, call %d, after=%v", mode, call, after)
+				m := &memory{state: maps.Clone(start), fail: call, after: after}
+				err := Apply(m, plan, nil)
+				var step *StepError
+				if !errors.Is(err, errInjected) || !errors.As(err, &step) {
+					t.Errorf("%s: %v", name, err)
+				}
+				if !maps.Equal(m.state, start) {
+					t.Errorf("%s: left\n%v", name, m.state)
+				}
+			}
+		}
+	}
+}
+
+// A step that cannot be undone does not keep the others from being undone.
+func TestUndoGoesOnAfterAFailure(t *testing.T) {
+	plan := steps(t, profiles.NAT)
+	start := map[string]string{"/" + forwardingKey("eth0"): "0"}
+	m := &memory{state: maps.Clone(start)}
+	if err := Apply(m, plan, nil); err != nil {
+		t.Fatal(err)
+	}
+	applied, before := maps.Clone(m.state), m.calls
+	if err := Undo(m, plan); err != nil {
+		t.Fatal(err)
+	}
+	for call := before + 1; call <= m.calls; call++ {
+		again := &memory{state: maps.Clone(applied), calls: before, fail: call}
+		if err := Undo(again, plan); !errors.Is(err, errInjected) {
+			t.Errorf("call %d: %v", call, err)
+		}
+		if again.calls != m.calls {
+			t.Errorf("call %d failed: %d calls instead of %d", call, again.calls, m.calls)
+		}
+		if err := Undo(again, plan); err != nil || !maps.Equal(again.state, start) {
+			t.Errorf("call %d: a second undo leaves %v: %v", call, again.state, err)
+		}
+	}
+}
+
+// Undo respects what somebody else did meanwhile.
+func TestUndoLeavesOthersAlone(t *testing.T) {
+	plan := steps(t, profiles.NAT)
+	m := &memory{state: map[string]string{"/" + forwardingKey("eth0"): "0"}}
+	if err := Apply(m, plan, nil); err != nil {
+		t.Fatal(err)
+	}
+	m.state["link qn-dev"] = "somebody else's" // deleted and made anew
+	m.state["/"+forwardingKey("eth0")] = "0"   // turned off
+	if err := Undo(m, plan); err != nil {
+		t.Fatal(err)
+	}
+	if m.state["link qn-dev"] != "somebody else's" {
+		t.Error("undo deleted a foreign bridge")
+	}
+}

@@ -1,0 +1,68 @@
+package netsetup
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+const hostChanges = "../docs/host-changes.md"
+
+// chapters introduce the plans of docs/host-changes.md.
+var chapters = []struct {
+	mode  profiles.Mode
+	intro string
+}{
+	{profiles.Private, `A bridge without an address. The netdev table drops every frame that would go
+up from the bridge to the host, ARP and IPv6 included; the inet table does the
+same for what a firewall's bridge hooks show to the host.`},
+	{profiles.HostOnly, `A bridge with the host's address. Nothing is forwarded: the bridge's own
+forwarding is off, and the rules drop it even where another program turns it on.`},
+	{profiles.NAT, `As host-only, and forwarded and masqueraded. Only links whose forwarding was off
+get it turned on (here eth0); the set "guarded" names them, and the last rule of
+through_host drops whatever that would newly let pass between the host's other
+links. The global ip_forward is not written. Uplinks that appear while VMs run
+are added the same way.`},
+	{profiles.Bridge, `A NIC without an address becomes a port of a new bridge, which takes over the
+NIC's MAC and MTU. Where uplink names a bridge that exists, only the tap is added.`},
+}
+
+// TestHostChangesDoc keeps the page in step with the golden plans.
+func TestHostChangesDoc(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`# What qnet changes on your host
+
+Generated from the plans that the tests hold to what the kernel then lists
+(TestCommandsEqualNetlink executes these very commands and compares); written by
+` + "`go test ./netsetup -update`" + `. ` + "`qnet plan vm.toml`" + ` shows the like for your profile
+and your host, ` + "`qnet run -v`" + ` while it is done. qnet executes none of these
+programs: it speaks netlink.
+
+Two things differ from what the commands can say: qnet's taps are not
+persistent, so they go away with QEMU; and where the kernel knows the nftables
+flags "owner" and "persist", the tables carry them, so that another program's
+` + "`nft flush ruleset`" + ` leaves them alone.
+
+Besides: files in /run/qnet while VMs run, and in /var/lib/qnet for good: the
+host's salt (from which MACs and subnets derive), the subnets chosen, and each
+VM's last logs. Nothing else is written; no service, no file of another
+program, no default policy, no rule of another table is ever touched.
+`)
+	for _, c := range chapters {
+		b.WriteString("\n## " + string(c.mode) + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.mode) + "```\n")
+	}
+	if *update {
+		if err := os.WriteFile(hostChanges, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page, err := os.ReadFile(hostChanges)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(page) != b.String() {
+		t.Errorf("%s is not in step with the plans: go test ./netsetup -update", hostChanges)
+	}
+}
