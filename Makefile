@@ -1,6 +1,7 @@
 # qnet's build, tests and demo. Everything that changes a network runs in
 # namespaces of its own.
-GO      ?= go
+# Under sudo the PATH often lacks it.
+GO      ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 CACHE   := $(CURDIR)/.cache
 LINT    := $(CACHE)/bin/golangci-lint
 LINT_VERSION := v2.15.0
