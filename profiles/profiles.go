@@ -84,6 +84,13 @@ type Network struct {
 	Mode   Mode
 	Subnet netip.Prefix // zero = choose one
 	Uplink string       // "" = find it
+	PXE    PXE
+}
+
+// PXE is what BOOTP and PXE clients of a network load. File "" is nothing.
+type PXE struct {
+	Server netip.Addr `json:"server,omitzero"` // TFTP server; zero = the network's gateway
+	File   string     `json:"file,omitempty"`
 }
 
 // Error is one problem of a profile.

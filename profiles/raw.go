@@ -47,4 +47,10 @@ type rawNIC struct {
 type rawNetwork struct {
 	Subnet string `toml:"subnet" doc:"IPv4 prefix of host-only and nat, private (RFC 1918), /20 to /29; default: a free one, the same at every run."`
 	Uplink string `toml:"uplink" pattern:"^[^/: \\t]{1,15}$" doc:"nat: the only link to leave by; bridge: the bridge or NIC to join; default: the default route's."`
+	PXE    rawPXE `toml:"pxe" doc:"What BOOTP and PXE clients of host-only and nat load."`
+}
+
+type rawPXE struct {
+	Server string `toml:"server" doc:"IPv4 address of the TFTP server; default: the host's on the network."`
+	File   string `toml:"file" pattern:"^[!-~]{1,127}$" required:"true" doc:"File the client loads."`
 }

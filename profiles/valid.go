@@ -176,9 +176,27 @@ func (d *decoder) networks(nics []NIC, raws map[string]rawNetwork) map[string]Ne
 		if raw.Uplink != "" && n.Mode != NAT && n.Mode != Bridge {
 			d.fail("network."+name+".uplink", "got %s, but mode %s has no uplink; allowed in: nat, bridge", quote(raw.Uplink), n.Mode)
 		}
+		n.PXE = d.pxe("network."+name+".pxe", raw.PXE, n.Mode)
 		networks[name] = n
 	}
 	return networks
+}
+
+func (d *decoder) pxe(key string, raw rawPXE, mode Mode) PXE {
+	if raw == (rawPXE{}) {
+		return PXE{}
+	}
+	if mode != HostOnly && mode != NAT {
+		d.fail(key, "mode %s has no DHCP server of qnet's; allowed in: host-only, nat", mode)
+	}
+	p := PXE{File: raw.File}
+	if raw.Server != "" {
+		var err error
+		if p.Server, err = netip.ParseAddr(raw.Server); err != nil || !p.Server.Is4() {
+			d.fail(key+".server", "got %s, allowed: an IPv4 address like 192.168.223.1", quote(raw.Server))
+		}
+	}
+	return p
 }
 
 func (d *decoder) subnet(key, s string, mode Mode) netip.Prefix {

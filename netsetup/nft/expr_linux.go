@@ -67,6 +67,9 @@ func (c *Conn) ruleExprs(table *nftables.Table, r Rule, sets map[string]*nftable
 		}
 		es = append(es, lookup...)
 	}
+	if r.UDPPort != 0 {
+		es = append(es, udpPortExprs(r.UDPPort)...)
+	}
 	if r.SYN {
 		es = append(es, synExprs()...)
 	}
@@ -117,6 +120,15 @@ func (c *Conn) tcpUDP(table *nftables.Table) ([]expr.Any, error) {
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
 	}, err
+}
+
+func udpPortExprs(port uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_UDP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)},
+	}
 }
 
 func synExprs() []expr.Any {

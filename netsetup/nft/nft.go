@@ -77,6 +77,7 @@ type Rule struct {
 	OutLink     LinkMatch    `json:"oif,omitzero"`
 	Source      netip.Prefix `json:"saddr,omitzero"`
 	TCPUDP      bool         `json:"tcpudp,omitempty"` // TCP and UDP only
+	UDPPort     uint16       `json:"dport,omitempty"`  // UDP to this port only
 	SYN         bool         `json:"syn,omitempty"`    // TCP segments with SYN and without RST
 	Established bool         `json:"established,omitempty"`
 	Do          Action       `json:"do"`
@@ -118,6 +119,7 @@ func (r Rule) String() string {
 	add(r.OutLink.Name != "", r.OutLink.text("oifname"))
 	add(r.Source.IsValid(), "ip saddr "+prefixText(r.Source))
 	add(r.TCPUDP, "meta l4proto { tcp, udp }")
+	add(r.UDPPort != 0, fmt.Sprintf("udp dport %d", r.UDPPort))
 	add(r.SYN, "tcp flags syn / syn,rst")
 	add(r.Established, "ct state established,related")
 	return strings.Join(append(words, string(r.Do)), " ")

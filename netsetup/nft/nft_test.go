@@ -20,6 +20,7 @@ func everything() []Table {
 			{Name: "through_host", Type: "filter", Hook: Forward, Policy: Accept, Rules: []Rule{
 				{InLink: Link("qn-t"), OutLink: Link("qn-t"), Do: Accept},
 				{InLink: Link("qn-t"), Source: p("10.1.2.0/24"), Do: Accept},
+				{InLink: Link("qn-t"), UDPPort: 67, Do: Drop},
 				{InLink: Link("qn-t"), Source: p("10.1.2.128/25"), Do: Accept},
 				{OutLink: Link("qn-t"), Established: true, Do: Accept},
 				{InLink: Link("@guarded"), OutLink: NotLink("qn*"), Do: Drop},

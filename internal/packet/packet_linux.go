@@ -1,0 +1,115 @@
+// Package packet reads and writes whole Ethernet frames on a link, by packet(7)
+// sockets: before any firewall rule sees them, and after the last one.
+package packet
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// Protocols to listen for (linux/if_ether.h).
+const (
+	All  = unix.ETH_P_ALL // sees what the host sends, too
+	IPv4 = unix.ETH_P_IP
+)
+
+// Conn is a socket on one link. Its methods may be called concurrently.
+type Conn struct {
+	file *os.File
+	raw  syscall.RawConn
+	to   unix.SockaddrLinklayer
+}
+
+// Listen opens a socket on the link with that index, for the frames of a
+// protocol that pass the filter; nil passes all. It needs CAP_NET_RAW.
+func Listen(link int, protocol uint16, filter []bpf.Instruction) (*Conn, error) {
+	// Without a protocol the socket hears nothing yet, so that no frame slips in
+	// before the filter.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open packet socket: %w", err)
+	}
+	c := &Conn{file: os.NewFile(uintptr(fd), "packet"), to: unix.SockaddrLinklayer{Ifindex: link, Protocol: swap(protocol)}}
+	if c.raw, err = c.file.SyscallConn(); err == nil {
+		err = c.SetFilter(filter)
+	}
+	if err == nil {
+		err = c.control(func(fd int) error { return unix.Bind(fd, &c.to) })
+	}
+	if err != nil {
+		c.file.Close()
+		return nil, fmt.Errorf("open packet socket: %w", err)
+	}
+	return c, nil
+}
+
+// swap is htons(3); all machines qnet runs on are little-endian.
+func swap(v uint16) uint16 { return v<<8 | v>>8 }
+
+// SetFilter replaces the filter at once; nil passes all.
+func (c *Conn) SetFilter(filter []bpf.Instruction) error {
+	if filter == nil {
+		filter = []bpf.Instruction{bpf.RetConstant{Val: 1 << 16}}
+	}
+	raw, err := bpf.Assemble(filter)
+	if err != nil {
+		return fmt.Errorf("assemble filter: %w", err)
+	}
+	program := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		program[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	return c.control(func(fd int) error {
+		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+			&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+	})
+}
+
+func (c *Conn) control(f func(fd int) error) error {
+	var result error
+	if err := c.raw.Control(func(fd uintptr) { result = f(int(fd)) }); err != nil {
+		return err
+	}
+	return result
+}
+
+// Read reads one frame, cut off at the length of b. Out tells that the host
+// sends it by this link. It returns os.ErrClosed after Close, and ENETDOWN once
+// when the link goes down.
+func (c *Conn) Read(b []byte) (n int, out bool, err error) {
+	waitErr := c.raw.Read(func(fd uintptr) bool {
+		var from unix.Sockaddr
+		n, from, err = unix.Recvfrom(int(fd), b, 0)
+		if ll, ok := from.(*unix.SockaddrLinklayer); ok {
+			out = ll.Pkttype == unix.PACKET_OUTGOING
+		}
+		return err != unix.EAGAIN && err != unix.EINTR
+	})
+	if waitErr != nil { // the poller's own error for a closed file is not exported
+		return 0, false, os.ErrClosed
+	}
+	return n, out, err
+}
+
+// Write sends a frame by the link.
+func (c *Conn) Write(frame []byte) error {
+	var err error
+	waitErr := c.raw.Write(func(fd uintptr) bool {
+		err = unix.Sendto(int(fd), frame, 0, &c.to)
+		return err != unix.EAGAIN && err != unix.EINTR
+	})
+	if waitErr != nil {
+		return os.ErrClosed
+	}
+	if err != nil {
+		return fmt.Errorf("send frame: %w", err)
+	}
+	return nil
+}
+
+// Close closes the socket and ends Read.
+func (c *Conn) Close() error { return c.file.Close() }

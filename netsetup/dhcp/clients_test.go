@@ -1,0 +1,134 @@
+package dhcp
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+)
+
+// onBridge serves on a bridge in a namespace of the test's own, where a firewall
+// drops whatever comes in, goes out and passes.
+func onBridge(t *testing.T, f func(t *testing.T, s *Server)) {
+	t.Helper()
+	nstest.Require(t, nstest.Root, nstest.Program("nft"))
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Sh(t, `
+ip link add br0 address 52:54:00:00:00:01 type bridge mcast_snooping 0
+ip link set br0 addrgenmode none up
+ip addr add 10.91.0.1/24 dev br0
+nft -f - <<'EOF'
+table inet foreign {
+	chain in { type filter hook input priority 0; policy drop; }
+	chain out { type filter hook output priority 0; policy drop; }
+	chain through { type filter hook forward priority 0; policy drop; }
+}
+EOF`)
+		link, err := net.InterfaceByName("br0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newServer(t, func(c *Config) { c.Link, c.MAC = link.Index, link.HardwareAddr })
+		if err := s.Listen(); err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve() }()
+		f(t, s)
+		s.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// addressOf is what a client's namespace has on eth0.
+func addressOf(t *testing.T, ns string) string {
+	t.Helper()
+	words := strings.Fields(nstest.Sh(t, "ip -n "+ns+" -4 -o addr show dev eth0"))
+	if len(words) < 4 {
+		return ""
+	}
+	return words[3]
+}
+
+func macOf(t *testing.T, ns string) net.HardwareAddr {
+	t.Helper()
+	m, err := net.ParseMAC(strings.TrimSpace(nstest.Sh(t, "ip netns exec "+ns+" cat /sys/class/net/eth0/address")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// Real clients get the reserved address, mask, router and resolver, through a
+// firewall that drops all, and get it again when they renew.
+func TestRealClients(t *testing.T) {
+	for name, c := range map[string]struct {
+		need   string
+		script func(dir string) string // runs in the client's namespace until it has its address
+	}{
+		"udhcpc": {"busybox", func(dir string) string {
+			return "busybox udhcpc -i eth0 -n -q -t 5 -T 1 -s " + dir + "/udhcpc"
+		}},
+		"dhclient": {"dhclient", func(dir string) string {
+			return "dhclient -1 -4 -sf " + dir + "/dhclient -lf " + dir + "/leases -pf " + dir + "/pid -cf /dev/null eth0; kill $(cat " + dir + "/pid)"
+		}},
+		"dhcpcd": {"dhcpcd", func(dir string) string {
+			return "dhcpcd -4 -1 -B -t 10 --noarp -L -f /dev/null -c /bin/true eth0"
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nstest.Require(t, nstest.Program(c.need))
+			onBridge(t, func(t *testing.T, s *Server) {
+				dir := t.TempDir()
+				script(t, dir, "udhcpc", "case $1 in bound|renew) ip addr replace $ip/$mask dev $interface; echo $router $dns $domain > "+dir+"/got ;; esac")
+				script(t, dir, "dhclient", `case $reason in BOUND|RENEW|REBOOT) ip addr replace $new_ip_address/24 dev $interface
+echo $new_routers $new_domain_name_servers $new_domain_name > `+dir+"/got ;; esac")
+				nstest.Guest(t, "g", "br0", "", "")
+				want, err := s.Reserve(macOf(t, "g"), netip.Addr{}, "web")
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 2 { // the second time the client asks for what it had
+					nstest.Sh(t, "ip netns exec g sh -c '"+c.script(dir)+"'")
+					if got := addressOf(t, "g"); got != want.String()+"/24" {
+						t.Errorf("got %q, want %s", got, want)
+					}
+				}
+				if got, err := os.ReadFile(filepath.Join(dir, "got")); err == nil && string(got) != "10.91.0.1 10.91.0.1 qnet\n" {
+					t.Errorf("options: %q", got)
+				}
+			})
+		})
+	}
+}
+
+func script(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A client that stays renews by unicast, which the server hears although
+// nothing listens on port 67.
+func TestUnicastRenewal(t *testing.T) {
+	onBridge(t, func(t *testing.T, s *Server) {
+		dir := t.TempDir()
+		script(t, dir, "udhcpc", "case $1 in bound|renew) ip addr replace $ip/$mask dev $interface; echo $1 >> "+dir+"/events ;; esac")
+		nstest.Guest(t, "g", "br0", "", "")
+		nstest.Sh(t, "ip netns exec g busybox udhcpc -i eth0 -n -b -p "+dir+"/pid -s "+dir+"/udhcpc > /dev/null 2>&1")
+		defer nstest.Try("kill $(cat " + dir + "/pid)")
+		nstest.Sh(t, "kill -USR1 $(cat "+dir+"/pid)") // renew now
+		nstest.Eventually(t, 5*time.Second, "the renewal", func() bool {
+			b, _ := os.ReadFile(filepath.Join(dir, "events"))
+			return strings.Contains(string(b), "renew")
+		})
+	})
+}

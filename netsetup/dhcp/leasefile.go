@@ -1,0 +1,83 @@
+package dhcp
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+)
+
+// load reads the lease file: "MAC ADDRESS" lines, the last of a MAC holds. What
+// cannot be read counts as forgotten: addresses derive from MACs anyway.
+func (s *Server) load() error {
+	if s.c.LeaseFile == "" {
+		return nil
+	}
+	b, err := os.ReadFile(s.c.LeaseFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read leases: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		words := strings.Fields(line)
+		if len(words) != 2 || !strings.HasSuffix(line, "\n") {
+			continue
+		}
+		hw, err := net.ParseMAC(words[0])
+		a, addrErr := netip.ParseAddr(words[1])
+		if err == nil && addrErr == nil && len(hw) == 6 && s.pool.usable(a) {
+			s.pool.remember(toMAC(hw), a)
+		}
+	}
+	return s.compact()
+}
+
+// compact writes the file anew with what is remembered.
+func (s *Server) compact() error {
+	var b strings.Builder
+	macs := make([]mac, 0, len(s.pool.last))
+	for m := range s.pool.last {
+		macs = append(macs, m)
+	}
+	slices.SortFunc(macs, func(a, b mac) int { return cmp.Compare(a.String(), b.String()) })
+	for _, m := range macs {
+		fmt.Fprintf(&b, "%s %s\n", m, s.pool.last[m])
+	}
+	if s.file != nil {
+		s.file.Close()
+	}
+	tmp := s.c.LeaseFile + ".new"
+	if err := os.WriteFile(tmp, []byte(b.String()), 0o644); err != nil {
+		return fmt.Errorf("write leases: %w", err)
+	}
+	if err := os.Rename(tmp, s.c.LeaseFile); err != nil {
+		return fmt.Errorf("write leases: %w", err)
+	}
+	var err error
+	s.file, err = os.OpenFile(s.c.LeaseFile, os.O_WRONLY|os.O_APPEND, 0)
+	s.lines = len(macs)
+	if err != nil {
+		return fmt.Errorf("write leases: %w", err)
+	}
+	return nil
+}
+
+// keep appends a lease to the file; a full disk costs only the memory of it.
+func (s *Server) keep(m mac, l *lease) {
+	if s.file == nil {
+		return
+	}
+	if s.lines++; s.lines > 2*maxRemembered {
+		if err := s.compact(); err != nil {
+			s.c.Log.Warn("write leases", "error", err)
+		}
+		return
+	}
+	if _, err := fmt.Fprintf(s.file, "%s %s\n", m, l.address); err != nil {
+		s.c.Log.Warn("write leases", "error", err)
+	}
+}

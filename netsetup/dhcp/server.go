@@ -1,0 +1,303 @@
+// Package dhcp serves DHCPv4 (RFC 2131, options of RFC 2132) and BOOTP on a
+// network's bridge from a packet socket: a firewall that drops the host's input
+// does not stop it, and nothing has to be listening on port 67. The checksums of
+// its answers are its own.
+//
+// Each MAC has its address, derived from it: a VM's NIC the one reserved for it
+// whatever it asks and whatever the clock does, other clients one of the
+// prefix's last quarter. Client identifiers do not count, because cloned
+// machines send the same.
+package dhcp
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/packet"
+)
+
+// PXE is what BOOTP and PXE clients load. File "" is nothing.
+type PXE struct {
+	Server netip.Addr `json:"server,omitzero"` // zero: the network's gateway
+	File   string     `json:"file,omitempty"`
+}
+
+// Config describes the network to serve.
+type Config struct {
+	Link      int              // the bridge's index
+	MAC       net.HardwareAddr // the bridge's
+	Prefix    netip.Prefix
+	Address   netip.Addr // the host's in Prefix: server, DNS and, if Router, router
+	Router    bool
+	Domain    string // "" offers no DNS
+	MTU       int
+	PXE       PXE
+	LeaseFile string       // remembers addresses; "" is none
+	Warn      func(string) // gets what the user should know, each once a minute at most
+	Log       *slog.Logger
+}
+
+// Lease describes one client.
+type Lease struct {
+	MAC     string        `json:"mac"`
+	Address netip.Addr    `json:"address"`
+	Host    string        `json:"host,omitempty"`
+	VM      bool          `json:"vm"`             // a VM's NIC, reserved
+	Bound   bool          `json:"bound"`          // the client has taken it
+	Left    time.Duration `json:"left,omitempty"` // nanoseconds, of others than VMs'
+}
+
+// Server serves one network. Its methods may be called concurrently.
+type Server struct {
+	c    Config
+	conn *packet.Conn
+
+	mu     sync.Mutex // guards what follows
+	pool   *pool
+	file   *os.File
+	lines  int                  // in the lease file
+	warned map[string]time.Time // by text
+}
+
+// New makes a server that remembers the addresses of the lease file; Listen
+// opens its socket.
+func New(c Config) (*Server, error) {
+	s := &Server{c: c, pool: newPool(c.Prefix, c.Address), warned: map[string]time.Time{}}
+	if c.Log == nil {
+		s.c.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := s.load(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// port67 passes unfragmented IPv4 UDP datagrams to port 67.
+var port67 = []bpf.Instruction{
+	bpf.LoadAbsolute{Off: 23, Size: 1},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 5},
+	bpf.LoadAbsolute{Off: 20, Size: 2},
+	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x3fff, SkipTrue: 3},
+	bpf.LoadMemShift{Off: etherLen},
+	bpf.LoadIndirect{Off: etherLen + 2, Size: 2},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: serverPort, SkipTrue: 1},
+	bpf.RetConstant{Val: 0},
+	bpf.RetConstant{Val: 1 << 16},
+}
+
+// Listen opens the packet socket. It needs CAP_NET_RAW.
+func (s *Server) Listen() error {
+	conn, err := packet.Listen(s.c.Link, packet.IPv4, port67)
+	if err != nil {
+		return fmt.Errorf("serve DHCP: %w", err)
+	}
+	s.conn = conn
+	return nil
+}
+
+// Serve answers until Close, or until the link is gone.
+func (s *Server) Serve() error {
+	b := make([]byte, 2048)
+	for {
+		n, _, err := s.conn.Read(b)
+		switch {
+		case errors.Is(err, os.ErrClosed):
+			return nil
+		case errors.Is(err, unix.ENETDOWN):
+			continue // it may go up again
+		case err != nil:
+			return fmt.Errorf("serve DHCP: %w", err)
+		}
+		answer := s.handle(b[:n])
+		if answer == nil {
+			continue
+		}
+		if err := s.conn.Write(answer); err != nil {
+			s.c.Log.Warn("serve DHCP", "error", err)
+		}
+	}
+}
+
+// Close ends Serve and closes the lease file.
+func (s *Server) Close() error {
+	var err error
+	if s.conn != nil {
+		err = s.conn.Close()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file != nil {
+		err = errors.Join(err, s.file.Close())
+		s.file = nil
+	}
+	return err
+}
+
+// handle answers one frame with one, or nil.
+func (s *Server) handle(frame []byte) []byte {
+	d, ok := parseFrame(frame)
+	if !ok || d.dstPort != serverPort {
+		return nil
+	}
+	m, err := dhcpv4.FromBytes(d.payload)
+	if err != nil {
+		return nil
+	}
+	s.mu.Lock()
+	r := s.answer(m)
+	s.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	return s.envelope(m, r).frame()
+}
+
+// envelope says where an answer goes (RFC 2131, section 4.1).
+func (s *Server) envelope(m, r *dhcpv4.DHCPv4) datagram {
+	d := datagram{
+		srcMAC: s.c.MAC, src: s.c.Address, srcPort: serverPort, dstPort: clientPort, payload: r.ToBytes(),
+		dstMAC: m.ClientHWAddr, dst: toAddr(r.YourIPAddr),
+	}
+	ciaddr := toAddr(m.ClientIPAddr)
+	switch {
+	case r.MessageType() == dhcpv4.MessageTypeNak:
+		d.dstMAC, d.dst = etherBroadcast, broadcast
+	case ciaddr.IsValid() && !ciaddr.IsUnspecified():
+		d.dst = ciaddr
+	case m.IsBroadcast(), d.dst.IsUnspecified():
+		d.dstMAC, d.dst = etherBroadcast, broadcast
+	}
+	return d
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// Reserve gives a VM's NIC its address, the one wished for if that is valid. It
+// returns ErrTaken or ErrFull. Host is the VM's name.
+func (s *Server) Reserve(a net.HardwareAddr, wish netip.Addr, host string) (netip.Addr, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := toMAC(a)
+	got, err := s.pool.reserve(m, wish, host)
+	if err != nil {
+		return got, err
+	}
+	for other, l := range s.pool.leases {
+		if other != m && l.host == host && !l.reserved {
+			l.host = "" // a VM's name is the VM's
+		}
+	}
+	if s.pool.last[m] != got && !wish.IsValid() {
+		s.pool.remember(m, got)
+		s.keep(m, s.pool.leases[m])
+	}
+	return got, nil
+}
+
+// Release ends a VM's NIC's reservation. The MAC gets the address again next time.
+func (s *Server) Release(a net.HardwareAddr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pool.free(toMAC(a))
+}
+
+// Leases lists all clients by address.
+func (s *Server) Leases() []Lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pool.expire()
+	var list []Lease
+	for m, l := range s.pool.leases {
+		entry := Lease{MAC: m.String(), Address: l.address, Host: l.host, VM: l.reserved, Bound: l.bound}
+		if !l.reserved {
+			entry.Left = l.ends.Sub(s.pool.now()).Truncate(time.Second)
+		}
+		list = append(list, entry)
+	}
+	slices.SortFunc(list, func(a, b Lease) int { return a.Address.Compare(b.Address) })
+	return list
+}
+
+// Lookup returns the addresses of a name, nil where nobody has it.
+func (s *Server) Lookup(name string) []netip.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []netip.Addr
+	for _, l := range s.pool.leases {
+		if l.host == name {
+			found = append(found, l.address)
+		}
+	}
+	slices.SortFunc(found, netip.Addr.Compare)
+	return found
+}
+
+// Reverse returns the name of an address, "" where it has none.
+func (s *Server) Reverse(a netip.Addr) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m, ok := s.pool.holders[a]; ok {
+		return s.pool.leases[m].host
+	}
+	return ""
+}
+
+// name gives a client that is no VM's NIC the name it asks for, if it is a
+// proper one and nobody else's.
+func (s *Server) name(client mac, l *lease, m *dhcpv4.DHCPv4) {
+	asked := strings.ToLower(strings.TrimSuffix(m.HostName(), "."+s.c.Domain))
+	if l.reserved || asked == "" {
+		return
+	}
+	if !validName(asked) || asked == "host" || asked == "localhost" {
+		s.warn("client %s asks for the name %.80q, which is none a host may have", client, asked)
+		return
+	}
+	for other, l := range s.pool.leases {
+		if other != client && l.host == asked {
+			s.warn("client %s asks for the name %q, which %s has", client, asked, other)
+			return
+		}
+	}
+	l.host = asked
+}
+
+// validName follows RFC 1123, section 2.1.
+func validName(name string) bool {
+	if name == "" || len(name) > 63 || name[0] == '-' || name[len(name)-1] == '-' {
+		return false
+	}
+	return !strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
+	})
+}
+
+// maxWarnings bounds what is said in a minute, whatever guests do.
+const maxWarnings = 16
+
+// warn says something to the user, the same no more than once a minute.
+func (s *Server) warn(format string, args ...any) {
+	text, now := fmt.Sprintf(format, args...), s.pool.now()
+	maps.DeleteFunc(s.warned, func(_ string, said time.Time) bool { return now.Sub(said) > time.Minute })
+	if _, said := s.warned[text]; said || len(s.warned) >= maxWarnings {
+		return
+	}
+	s.warned[text] = now
+	s.c.Log.Warn(text)
+	if s.c.Warn != nil {
+		s.c.Warn(text)
+	}
+}
