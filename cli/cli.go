@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
@@ -31,12 +32,15 @@ type Env struct {
 	Getenv         func(string) string
 }
 
+const rootRunDir = "/run/qnet"
+
 // app is one invocation.
 type app struct {
 	Env
 	user             *asuser.User
 	runDir, stateDir string
-	rawTerminal      bool // the console of a VM has the terminal
+	elsewhere        string // where root's VMs are, for a user who named no directory
+	rawTerminal      bool   // the console of a VM has the terminal
 }
 
 // Main runs one command and returns the exit code.
@@ -104,6 +108,9 @@ func (a *app) before(c *cli.Context) error {
 	a.user = user
 	a.runDir = first(c.String("run-dir"), a.Getenv("QNET_RUN_DIR"), a.defaultRunDir())
 	a.stateDir = first(c.String("state-dir"), a.Getenv("QNET_STATE_DIR"), a.defaultStateDir())
+	if os.Geteuid() != 0 && c.String("run-dir") == "" && a.Getenv("QNET_RUN_DIR") == "" {
+		a.elsewhere = rootRunDir
+	}
 	for _, dir := range []*string{&a.runDir, &a.stateDir} {
 		if *dir, err = filepath.Abs(*dir); err != nil {
 			return err
@@ -120,7 +127,28 @@ func (a *app) defaultRunDir() string {
 	if xdg := a.Getenv("XDG_RUNTIME_DIR"); os.Geteuid() != 0 && xdg != "" {
 		return filepath.Join(xdg, "qnet")
 	}
-	return "/run/qnet"
+	return rootRunDir
+}
+
+// find asks a VM for its state, and says in which run directory it is.
+func (a *app) find(name string) (s supervisor.State, runDir string, err error) {
+	s, err = supervisor.Find(a.runDir, name)
+	if a.elsewhere == "" || !errors.Is(err, supervisor.ErrNotRunning) {
+		return s, a.runDir, err
+	}
+	// What sudo started is under root's directory, and its user's own.
+	s, err = supervisor.Find(a.elsewhere, name)
+	return s, a.elsewhere, err
+}
+
+// list returns all VMs that the caller may ask.
+func (a *app) list() ([]supervisor.State, error) {
+	states, err := supervisor.List(a.runDir)
+	if err != nil || a.elsewhere == "" {
+		return states, err
+	}
+	more, err := supervisor.List(a.elsewhere)
+	return append(states, more...), err
 }
 
 func (a *app) defaultStateDir() string {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -47,7 +49,9 @@ func (a *app) commands() []*cli.Command {
 			Flags:  []cli.Flag{&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on while it runs"}},
 			Action: a.logs,
 		},
-		{Name: "net", Usage: "list networks: mode, bridge, prefix, uplinks, keeper, VMs", Flags: []cli.Flag{asJSON}, Action: a.net},
+		a.ipCommand(), a.waitCommand(), a.sshCommand(),
+		{Name: "hosts", Usage: "print addresses and names of the VMs, as lines for /etc/hosts", Action: a.hosts},
+		{Name: "net", Usage: "list networks: mode, bridge, prefix, uplinks, keeper, VMs, leases", Flags: []cli.Flag{asJSON}, Action: a.net},
 		{Name: "mac", Usage: "print the MAC addresses of a profile, or a random one", ArgsUsage: "[PROFILE]", Action: a.mac},
 		{Name: "schema", Usage: "print the JSON Schema of profiles", Action: a.schema},
 		{Name: "gc", Usage: "remove what dead processes left", Action: a.gc},
@@ -95,7 +99,7 @@ func (a *app) ps(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err
 	}
-	states, err := supervisor.List(a.runDir)
+	states, err := a.list()
 	if err != nil {
 		return err
 	}
@@ -106,7 +110,11 @@ func (a *app) ps(c *cli.Context) error {
 		for _, s := range states {
 			name, state, uptime := s.Name, s.State, time.Since(s.Started).Truncate(time.Second).String()
 			for _, n := range s.NICs {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, state, n.Mode, orDash(n.Network), orDash(n.Address), n.MAC, orDash(n.Tap), uptime)
+				address := n.Address
+				if list := n.Addresses(); len(list) > 0 {
+					address = list[0].String()
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, state, n.Mode, orDash(n.Network), orDash(address), n.MAC, orDash(n.Tap), uptime)
 				name, state, uptime = "", "", "" // the VM's further NICs
 			}
 			if len(s.NICs) == 0 {
@@ -121,13 +129,21 @@ func (a *app) stop(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return supervisor.Stop(c.Context, a.runDir, args[0], supervisor.StopOptions{
+	_, runDir, err := a.find(args[0])
+	if err != nil {
+		return err
+	}
+	return supervisor.Stop(c.Context, runDir, args[0], supervisor.StopOptions{
 		Force: c.Bool("force"), Timeout: c.Duration("timeout"), Report: func(rung string) { a.talk("%s: %s", args[0], rung) },
 	})
 }
 
 func (a *app) console(c *cli.Context) error {
 	args, err := operands(c, "NAME")
+	if err != nil {
+		return err
+	}
+	_, runDir, err := a.find(args[0])
 	if err != nil {
 		return err
 	}
@@ -146,7 +162,7 @@ func (a *app) console(c *cli.Context) error {
 			return true
 		})
 	}
-	return supervisor.Console(ctx, a.runDir, args[0], in, a.Stdout)
+	return supervisor.Console(ctx, runDir, args[0], in, a.Stdout)
 }
 
 func (a *app) logs(c *cli.Context) error {
@@ -196,20 +212,60 @@ func (a *app) net(c *cli.Context) error {
 		}
 		return a.json(infos)
 	}
-	return a.table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) {
-		for _, n := range infos {
-			prefix := ""
-			if n.Prefix.IsValid() {
-				prefix = n.Prefix.String()
-			}
-			var vms []string
-			for _, vm := range n.VMs {
-				vms = append(vms, vm.Name)
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", n.Name, n.Mode, n.Bridge, orDash(prefix),
-				orDash(strings.Join(n.Uplinks, ",")), n.KeeperPID, orDash(strings.Join(vms, ",")))
+	if err := a.table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) { networkRows(w, infos) }); err != nil {
+		return err
+	}
+	return a.leases(infos)
+}
+
+func networkRows(w io.Writer, infos []keeper.Info) {
+	for _, n := range infos {
+		prefix := ""
+		if n.Prefix.IsValid() {
+			prefix = n.Prefix.String()
 		}
-	})
+		var vms []string
+		for _, vm := range n.VMs {
+			vms = append(vms, vm.Name)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", n.Name, n.Mode, n.Bridge, orDash(prefix),
+			orDash(strings.Join(n.Uplinks, ",")), n.KeeperPID, orDash(strings.Join(vms, ",")))
+	}
+}
+
+// leases lists the DHCP clients of the networks that have any, and what does not work.
+func (a *app) leases(infos []keeper.Info) error {
+	if slices.ContainsFunc(infos, func(n keeper.Info) bool { return len(n.Leases) > 0 }) {
+		fmt.Fprintln(a.Stdout)
+		err := a.table("NETWORK ADDRESS MAC NAME LEASE", func(w io.Writer) {
+			for _, n := range infos {
+				for _, l := range n.Leases {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.Name, l.Address, l.MAC, orDash(l.Host), leaseState(l))
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, n := range infos {
+		for _, note := range n.Notes {
+			a.talk("warning: network %s: %s", n.Name, note)
+		}
+	}
+	return nil
+}
+
+func leaseState(l dhcp.Lease) string {
+	switch {
+	case l.VM && l.Bound:
+		return "taken"
+	case l.VM:
+		return "reserved"
+	case l.Bound:
+		return l.Left.String()
+	}
+	return "offered"
 }
 
 func (a *app) mac(c *cli.Context) error {

@@ -48,6 +48,10 @@ func hintFor(err error) string {
 	if errors.As(err, &file) && errors.Is(err, fs.ErrPermission) {
 		return "the file is opened with your own rights, also under sudo: give yourself access to it"
 	}
+	var none *noAddress
+	if errors.As(err, &none) {
+		return fmt.Sprintf("qnet wait %s waits for it", none.name)
+	}
 	return ""
 }
 
@@ -58,11 +62,14 @@ func exitCode(err error) int {
 	var use *usage
 	var exit *qemu.ExitError
 	var far *farError
+	var other *exitStatus
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &far):
 		return far.Code
+	case errors.As(err, &other):
+		return other.code
 	case errors.As(err, &bad), errors.As(err, &config), errors.As(err, &file), errors.As(err, &use):
 		return exitUsage
 	case errors.Is(err, netsetup.ErrNoTun), errors.Is(err, netsetup.ErrNoPermission), errors.Is(err, netsetup.ErrUnsupported),

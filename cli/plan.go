@@ -65,7 +65,7 @@ func (a *app) plan(c *cli.Context) error {
 
 func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, f netsetup.Facts, salt []byte) (networkPlan, error) {
 	plan, err := netsetup.NewPlan(
-		netsetup.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink}, f,
+		supervisor.NetworkOf(n), f,
 		netsetup.PlanOptions{Salt: salt, Remembered: netsetup.Remembered(a.stateDir, n.Name)})
 	if err != nil {
 		return networkPlan{}, err

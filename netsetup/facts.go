@@ -24,7 +24,8 @@ type Link struct {
 	Alias     string           `json:"alias,omitempty"`
 	MAC       net.HardwareAddr `json:"mac,omitempty"`
 	MTU       int              `json:"mtu"`
-	Up        bool             `json:"up"` // administratively
+	Up        bool             `json:"up"`                // administratively
+	Carrier   bool             `json:"carrier,omitempty"` // of a tap: a file is open on it
 	Loopback  bool             `json:"loopback,omitempty"`
 	Ethernet  bool             `json:"ethernet"`
 	Wireless  bool             `json:"wireless,omitempty"`

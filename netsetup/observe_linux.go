@@ -59,7 +59,7 @@ func linkFact(l netlink.Link) Link {
 	a := l.Attrs()
 	fact := Link{
 		Index: a.Index, Name: a.Name, Kind: l.Type(), Alias: a.Alias, MAC: a.HardwareAddr, MTU: a.MTU,
-		Up: a.Flags&net.FlagUp != 0, Loopback: a.Flags&net.FlagLoopback != 0,
+		Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0, Loopback: a.Flags&net.FlagLoopback != 0,
 		Ethernet: a.EncapType == "ether", Master: a.MasterIndex, Parent: a.ParentIndex,
 	}
 	sys := filepath.Join("/sys/class/net", a.Name)

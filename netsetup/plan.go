@@ -23,6 +23,7 @@ type Network struct {
 	Mode   profiles.Mode `json:"mode"`            // private, host-only, nat or bridge
 	Subnet netip.Prefix  `json:"subnet,omitzero"` // zero: choose one
 	Uplink string        `json:"uplink,omitempty"`
+	PXE    profiles.PXE  `json:"pxe,omitzero"`
 }
 
 // PlanOptions are the inputs of a plan that are neither the profile's nor the network's.
@@ -202,8 +203,10 @@ func (p *Plan) inputRules() []nft.Rule {
 	}
 	// A guest that borrows a LAN address would get the host's answers sent to the LAN.
 	return []nft.Rule{
+		// Our DHCP server hears its packet socket, before any rule. Another on the
+		// host, or the kernel with a "port unreachable", must not answer too.
+		{InLink: from, UDPPort: 67, Do: nft.Drop},
 		{InLink: from, Source: p.Prefix, Do: nft.Accept},
-		{InLink: from, Source: netip.PrefixFrom(netip.IPv4Unspecified(), 32), Do: nft.Accept}, // DHCP
 		{InLink: from, Do: nft.Drop},
 	}
 }
@@ -322,6 +325,45 @@ func (l *StepList) UnmarshalJSON(data []byte) error {
 		*l = append(*l, s)
 	}
 	return nil
+}
+
+// Guard puts an uplink found while the network runs into the plan's own table,
+// for whoever adds that table anew.
+func (p *Plan) Guard(link string) {
+	for _, s := range p.Steps {
+		table, ok := s.(AddTable)
+		if !ok || len(table.Table.Sets) == 0 || slices.Contains(table.Table.Sets[0].Links, link) {
+			continue
+		}
+		table.Table.Sets[0].Links = append(table.Table.Sets[0].Links, link)
+	}
+}
+
+// Adopt takes over a network that a dead keeper left, for VMs that live: its
+// tables are added anew, which makes them this Kernel's; the rest is as it was.
+func Adopt(k Kernel, p Plan) error {
+	for _, s := range p.Steps {
+		if table, ok := s.(AddTable); ok {
+			if err := table.Do(k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Stands reports whether the plan's bridge is there and bears its mark.
+func (p Plan) Stands(k Kernel) (bool, error) {
+	l, ok, err := k.Link(p.Bridge)
+	if err != nil || !ok {
+		return false, err
+	}
+	for _, s := range p.Steps {
+		if b, ours := s.(AddBridge); ours {
+			return l.Alias == b.Alias, nil
+		}
+	}
+	return true, nil // a bridge we only joined
 }
 
 // NewUplink is the step for an uplink found while the network runs; off tells

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 )
 
@@ -82,24 +81,6 @@ func reserved(p netip.Prefix) bool {
 
 // Gateway is the host's address in a prefix: the first host address.
 func Gateway(p netip.Prefix) netip.Addr { return p.Masked().Addr().Next() }
-
-// GuestAddress derives the address of a NIC from its MAC, the same at every
-// run, skipping the network, gateway and broadcast addresses and those taken.
-// It returns the zero Addr when none is left.
-func GuestAddress(p netip.Prefix, mac net.HardwareAddr, taken func(netip.Addr) bool) netip.Addr {
-	hosts := uint32(1)<<(32-p.Bits()) - 3 // without network, gateway and broadcast
-	base := binary.BigEndian.Uint32(p.Masked().Addr().AsSlice()) + 2
-	sum := sha256.Sum256(mac)
-	start := binary.BigEndian.Uint32(sum[:4]) % hosts
-	for i := range hosts {
-		var b [4]byte
-		binary.BigEndian.PutUint32(b[:], base+(start+i)%hosts)
-		if a := netip.AddrFrom4(b); !taken(a) {
-			return a
-		}
-	}
-	return netip.Addr{}
-}
 
 // Usable reports whether a guest may have the address: inside the prefix, and
 // not its network, gateway or broadcast address.

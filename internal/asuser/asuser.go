@@ -3,11 +3,15 @@
 package asuser
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
 	"runtime"
+	"slices"
 	"strconv"
+	"sync"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -56,7 +60,7 @@ func Lookup(getenv func(string) string) (*User, error) {
 // and groups, and so none of root's capabilities over files (capabilities(7)).
 // The thread is thrown away afterwards. f must not start goroutines for the work.
 func (u *User) Do(f func() error) error {
-	if u == nil {
+	if u == nil || isDropped() {
 		return f()
 	}
 	result := make(chan error)
@@ -69,6 +73,12 @@ func (u *User) Do(f func() error) error {
 		result <- f()
 	}()
 	return <-result
+}
+
+func isDropped() bool {
+	rights.Lock()
+	defer rights.Unlock()
+	return dropped != nil
 }
 
 // become uses raw system calls, which change one thread; those of package
@@ -90,6 +100,54 @@ func (u *User) become() error {
 		return fmt.Errorf("set fsuid %d: it still is %d", u.UID, now)
 	}
 	return nil
+}
+
+// rights guards the process's effective user, which Drop and AsRoot change.
+var (
+	rights  sync.Mutex
+	dropped *User
+)
+
+// Drop makes the whole process the user's: real and effective ids and groups,
+// with more groups added. Only the saved user id stays root's, for AsRoot. A nil
+// user changes nothing.
+func (u *User) Drop(groups ...uint32) error {
+	if u == nil {
+		return nil
+	}
+	rights.Lock()
+	defer rights.Unlock()
+	all := make([]int, 0, len(u.Groups)+len(groups))
+	for _, g := range append(slices.Clone(u.Groups), groups...) {
+		all = append(all, int(g))
+	}
+	if err := syscall.Setgroups(all); err != nil {
+		return fmt.Errorf("set groups: %w", err)
+	}
+	if err := syscall.Setresgid(int(u.GID), int(u.GID), int(u.GID)); err != nil {
+		return fmt.Errorf("set gid %d: %w", u.GID, err)
+	}
+	if err := syscall.Setresuid(int(u.UID), int(u.UID), 0); err != nil {
+		return fmt.Errorf("set uid %d: %w", u.UID, err)
+	}
+	dropped = u
+	return nil
+}
+
+// AsRoot runs f while the process is root again after Drop: to start what needs
+// rights, and to remove what root made. Without Drop it just runs f. It is not
+// for calls from within f.
+func AsRoot(f func() error) error {
+	rights.Lock()
+	defer rights.Unlock()
+	if dropped == nil {
+		return f()
+	}
+	if err := syscall.Setresuid(-1, 0, -1); err != nil {
+		return fmt.Errorf("become root again: %w", err)
+	}
+	err := f()
+	return errors.Join(err, syscall.Setresuid(-1, int(dropped.UID), -1))
 }
 
 // Chown gives a file qnet made to the user; nothing happens where there is none.

@@ -58,20 +58,16 @@ bin/qnet plan examples/demo.toml 2> /dev/null
 say "2. The VM runs; its console follows.  qnet run examples/demo.toml"
 bin/qnet run examples/demo.toml > "$tmp/console" 2>&1 &
 run_pid=$!
-for _ in $(seq 300); do
-	grep -q 'QNET-BEGIN' "$tmp/console" && break
-	kill -0 "$run_pid" 2> /dev/null || { cat "$tmp/console"; fail "qnet run ended early"; }
-	sleep 0.2
+for _ in $(seq 100); do
+	[ -S "$QNET_RUN_DIR/vms/demo/control.sock" ] && break
+	sleep 0.1
 done
+address=$(bin/qnet wait --for port:80 demo) || { cat "$tmp/console"; fail "the guest got no address"; }
 bin/qnet ps
 bin/qnet net
 
-say "3. The host reaches the guest.  wget http://192.168.223.10/"
-answer=
-for _ in $(seq 50); do
-	answer=$(fetch http://192.168.223.10/ 2> /dev/null) && break
-	sleep 0.2
-done
+say "3. The host reaches the guest.  wget http://$address/"
+answer=$(fetch "http://$address/" || true)
 echo "$answer"
 [ "$answer" = "hello from the guest" ] || { cat "$tmp/console"; fail "the host does not reach the guest"; }
 

@@ -23,6 +23,10 @@ bound|renew)
 	ip addr flush dev $interface
 	ip addr add $ip/$mask dev $interface
 	[ -n "$router" ] && ip route replace default via ${router%% *}
+	: > /etc/resolv.conf
+	[ -n "$domain" ] && echo "search $domain" >> /etc/resolv.conf
+	for d in $dns; do echo "nameserver $d" >> /etc/resolv.conf; done
+	[ -n "$hostname" ] && hostname "$hostname"
 	;;
 esac
 EOF
@@ -37,7 +41,7 @@ for arg in $(cat /proc/cmdline); do
 		ip link set $dev up
 		case $value in
 		up) ;;
-		dhcp) udhcpc -q -n -t 10 -T 1 -i $dev -s /etc/udhcpc.sh > /dev/null 2>&1 ;;
+		dhcp) udhcpc -n -t 10 -T 1 -i $dev -O hostname -s /etc/udhcpc.sh > /dev/null 2>&1 ;;
 		*)
 			ip addr add ${value%%,*} dev $dev
 			case $value in *,*) ip route add default via ${value#*,} ;; esac

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 )
 
@@ -93,17 +92,10 @@ type logFile struct {
 	path string
 	file *os.File
 	size int64
-	own  func(path string) error // gives a new file to its user
 }
 
-func openLog(path string, own func(string) error) (*logFile, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	if err := own(filepath.Dir(path)); err != nil {
-		return nil, err
-	}
-	l := &logFile{path: path, own: own}
+func openLog(path string) (*logFile, error) {
+	l := &logFile{path: path}
 	return l, l.create()
 }
 
@@ -118,7 +110,7 @@ func (l *logFile) create() error {
 		return err
 	}
 	l.file, l.size = f, 0
-	return l.own(l.path)
+	return nil
 }
 
 // Write appends to the file.

@@ -107,9 +107,15 @@ func credential(u *asuser.User) *qemu.Credential {
 	default:
 		return nil
 	}
-	var st unix.Stat_t
-	if unix.Stat("/dev/kvm", &st) == nil && st.Gid != 0 {
-		c.Groups = append(c.Groups, st.Gid)
-	}
+	c.Groups = append(c.Groups, kvmGroup()...)
 	return c
+}
+
+// kvmGroup is the group that may use /dev/kvm, if there is one.
+func kvmGroup() []uint32 {
+	var st unix.Stat_t
+	if unix.Stat("/dev/kvm", &st) != nil || st.Gid == 0 {
+		return nil
+	}
+	return []uint32{st.Gid}
 }

@@ -75,7 +75,7 @@ func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
 		}
 	}()
 	go s.watchSignals()
-	for _, step := range []func(context.Context) error{s.lockName, s.listen, s.join, s.start} {
+	for _, step := range []func(context.Context) error{s.lockName, s.listen, s.join, s.drop, s.start} {
 		if err := step(ctx); err != nil {
 			if s.stops.asked() && errors.Is(err, context.Canceled) {
 				return fmt.Errorf("start VM %q: %w", p.Name, context.Canceled)
@@ -118,7 +118,7 @@ func (s *session) lockName(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("run VM %q: %w", s.name, err)
 	}
-	s.onClose(lock.Release)
+	s.onClose(func() error { return asuser.AsRoot(lock.Release) })
 	return nil
 }
 
@@ -127,7 +127,7 @@ func (s *session) listen(context.Context) error {
 	if err := s.make(); err != nil {
 		return fmt.Errorf("make run directory: %w", err)
 	}
-	s.onClose(s.remove)
+	s.onClose(func() error { return asuser.AsRoot(s.remove) })
 	os.Remove(s.socket()) // a dead supervisor's; we hold the lock
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.socket(), Net: "unix"})
 	if err != nil {
@@ -198,6 +198,24 @@ func NetworksOf(p *profiles.Profile) []profiles.Network {
 	return networks
 }
 
+// NetworkOf is what the keeper is told of a profile's network.
+func NetworkOf(n profiles.Network) keeper.Network {
+	return keeper.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink, PXE: n.PXE}
+}
+
+// portsChanged takes over what a keeper tells of the guest's NICs.
+func (s *session) portsChanged(ports []keeper.PortInfo) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range ports {
+		for i := range s.state.NICs {
+			if s.state.NICs[i].Index == p.NIC {
+				s.state.NICs[i].Seen = p.Seen
+			}
+		}
+	}
+}
+
 func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	var requests []keeper.PortRequest
 	for i, nic := range s.profile.NICs {
@@ -207,7 +225,8 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	}
 	reg, err := keeper.Join(ctx, keeper.Options{
 		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.Warn,
-	}, keeper.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink}, s.name, requests)
+		Changed: s.portsChanged, AsRoot: asuser.AsRoot,
+	}, NetworkOf(n), s.name, requests)
 	if err != nil {
 		return err
 	}
@@ -248,16 +267,33 @@ func (s *session) nics() []qemu.NIC {
 	return nics
 }
 
+// drop makes the process the user's behind sudo. What comes after it talks to
+// QEMU and carries the guest's console.
+func (s *session) drop(context.Context) error {
+	err := os.MkdirAll(s.logs(), 0o755)
+	if err == nil {
+		err = s.User.Chown(s.logs())
+	}
+	if err != nil {
+		return fmt.Errorf("make log directory: %w", err)
+	}
+	return s.User.Drop(kvmGroup()...)
+}
+
 func (s *session) start(ctx context.Context) error {
 	s.mu.Lock()
 	s.config.NICs = s.nics()
 	s.mu.Unlock()
-	log, err := openLog(filepath.Join(s.logs(), "qemu.log"), s.User.Chown)
+	log, err := openLog(filepath.Join(s.logs(), "qemu.log"))
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
 	s.onClose(log.Close)
-	vm, err := qemu.StartAuto(ctx, s.config, qemu.StartOptions{Credential: credential(s.User), Stderr: log, Warn: s.Warn})
+	var vm *qemu.VM
+	err = asuser.AsRoot(func() (err error) {
+		vm, err = qemu.StartAuto(ctx, s.config, qemu.StartOptions{Credential: credential(s.User), Stderr: log, Warn: s.Warn})
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -277,7 +313,7 @@ func (s *session) started(vm *qemu.VM) error {
 		// Nothing to do but when a later step of the start failed.
 		return vm.Stop(context.Background(), qemu.StopOptions{Force: true})
 	})
-	log, err := openLog(LogPath(s.stateDir, s.name), s.User.Chown)
+	log, err := openLog(LogPath(s.stateDir, s.name))
 	if err != nil {
 		return fmt.Errorf("open console log: %w", err)
 	}
@@ -309,15 +345,6 @@ func (s *session) wait() error {
 		s.console.pump()
 		close(pumped)
 	}()
-	for _, r := range s.regs {
-		go func() {
-			select {
-			case <-r.Done():
-				s.Warn(fmt.Sprintf("the keeper of network %s is gone: restart the VM to get its network back", r.Info().Name))
-			case <-s.vm.Done():
-			}
-		}()
-	}
 	go s.stops.run(s.vm, func() { s.setState("stopping") })
 	status := s.vm.Wait()
 	<-pumped

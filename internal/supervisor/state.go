@@ -9,13 +9,16 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/netsetup/watch"
 )
 
 // Errors a caller may test for.
@@ -44,7 +47,20 @@ type NIC struct {
 	Bridge  string `json:"bridge,omitempty"`
 	Tap     string `json:"tap,omitempty"`
 	MAC     string `json:"mac"`
-	Address string `json:"address,omitempty"`
+	Address string `json:"address,omitempty"` // host-only and nat: the one reserved for it
+
+	Seen watch.State `json:"seen,omitzero"` // what the guest does on it
+}
+
+// Addresses are those the guest uses, as far as it showed: the last first, and
+// IPv4 before IPv6. The reserved one comes first once the guest took it.
+func (n NIC) Addresses() []netip.Addr {
+	list := slices.Clone(n.Seen.Addresses)
+	reserved, err := netip.ParseAddr(n.Address)
+	if i := slices.Index(list, reserved); err == nil && i > 0 {
+		list = slices.Insert(slices.Delete(list, i, i+1), 0, reserved)
+	}
+	return list
 }
 
 // paths are a VM's files.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -129,6 +130,7 @@ func (s *session) answer(c *net.UnixConn) {
 	case "status":
 		s.mu.Lock()
 		state := s.state
+		state.NICs = slices.Clone(s.state.NICs)
 		s.mu.Unlock()
 		json.NewEncoder(c).Encode(state) //nolint:errcheck // a client that is gone needs no answer
 		c.Close()

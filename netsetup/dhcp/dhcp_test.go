@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/qnet-vm/qnet/internal/packet"
 )
 
 var (
@@ -40,34 +42,35 @@ func newServer(t testing.TB, change func(*Config)) *Server {
 	return s
 }
 
-// ask sends a client's message as a frame and returns the answer and its envelope.
-func ask(t testing.TB, s *Server, m *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, datagram) {
-	t.Helper()
-	d := datagram{
-		srcMAC: m.ClientHWAddr, dstMAC: etherBroadcast, src: netip.IPv4Unspecified(), dst: broadcast,
-		srcPort: clientPort, dstPort: serverPort, payload: m.ToBytes(),
+// fromClient is a client's message on its way.
+func fromClient(m *dhcpv4.DHCPv4) packet.Datagram {
+	return packet.Datagram{
+		SrcMAC: m.ClientHWAddr, DstMAC: packet.Broadcast, Src: netip.IPv4Unspecified(), Dst: broadcast,
+		SrcPort: clientPort, DstPort: serverPort, Payload: m.ToBytes(),
 	}
-	frame := s.handle(d.frame())
+}
+
+// ask sends a client's message as a frame and returns the answer and its envelope.
+func ask(t testing.TB, s *Server, m *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, packet.Datagram) {
+	t.Helper()
+	d := fromClient(m)
+	frame := s.handle(d.Frame())
 	if frame == nil {
 		return nil, d
 	}
-	answer, ok := parseFrame(frame)
+	answer, ok := packet.ParseDatagram(frame)
 	if !ok {
 		t.Fatalf("answer is no datagram: %x", frame)
 	}
-	if c := checksum(frame[etherLen:etherLen+ipLen], 0); c != 0 {
-		t.Errorf("IP checksum is wrong by %#x", c)
+	if !packet.Valid(frame) {
+		t.Errorf("wrong checksums: %x", frame)
 	}
-	udp := frame[etherLen+ipLen:]
-	if c := checksum(udp, sum(frame[etherLen+12:etherLen+20], 17+uint32(len(udp)))); c != 0 {
-		t.Errorf("UDP checksum is wrong by %#x", c)
-	}
-	r, err := dhcpv4.FromBytes(answer.payload)
+	r, err := dhcpv4.FromBytes(answer.Payload)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(answer.payload) < 300 {
-		t.Errorf("%d bytes; BOOTP clients want 300", len(answer.payload))
+	if len(answer.Payload) < 300 {
+		t.Errorf("%d bytes; BOOTP clients want 300", len(answer.Payload))
 	}
 	return r, answer
 }
@@ -110,7 +113,7 @@ func TestOptions(t *testing.T) {
 	if got := toAddr(offer.YourIPAddr); got != want {
 		t.Errorf("offered %s, reserved %s", got, want)
 	}
-	if d.src != gateway || d.dst != want || d.dstMAC.String() != hw(1).String() || d.srcPort != 67 || d.dstPort != 68 {
+	if d.Src != gateway || d.Dst != want || d.DstMAC.String() != hw(1).String() || d.SrcPort != 67 || d.DstPort != 68 {
 		t.Errorf("envelope: %+v", d)
 	}
 	for name, ok := range map[string]bool{
@@ -176,11 +179,11 @@ func TestRequests(t *testing.T) {
 			if got != c.want {
 				t.Errorf("%s, clock %+d: got %s, want %s", name, jump, got, c.want)
 			}
-			if got == dhcpv4.MessageTypeNak && (d.dst != broadcast || r.Message() == "") {
-				t.Errorf("%s: NAK to %s: %q", name, d.dst, r.Message())
+			if got == dhcpv4.MessageTypeNak && (d.Dst != broadcast || r.Message() == "") {
+				t.Errorf("%s: NAK to %s: %q", name, d.Dst, r.Message())
 			}
-			if name == "renews" && (d.dst != addr("10.91.0.10") || d.dstMAC.String() != hw(1).String()) {
-				t.Errorf("a renewal is answered to %s %s", d.dst, d.dstMAC)
+			if name == "renews" && (d.Dst != addr("10.91.0.10") || d.DstMAC.String() != hw(1).String()) {
+				t.Errorf("a renewal is answered to %s %s", d.Dst, d.DstMAC)
 			}
 		}
 	}
@@ -403,8 +406,7 @@ func TestNotForUs(t *testing.T) {
 // FuzzHandle feeds frames; answers must be whole and for who asked.
 func FuzzHandle(f *testing.F) {
 	seed := func(m *dhcpv4.DHCPv4) {
-		d := datagram{srcMAC: m.ClientHWAddr, dstMAC: etherBroadcast, src: netip.IPv4Unspecified(), dst: broadcast, srcPort: 68, dstPort: 67, payload: m.ToBytes()}
-		f.Add(d.frame())
+		f.Add(fromClient(m).Frame())
 	}
 	seed(message(hw(1), dhcpv4.MessageTypeDiscover))
 	seed(message(hw(1), dhcpv4.MessageTypeRequest, requested(netip.MustParseAddr("10.91.0.9"))))
@@ -429,11 +431,11 @@ func FuzzHandle(f *testing.F) {
 		if answer == nil {
 			return
 		}
-		d, ok := parseFrame(answer)
-		if !ok || d.src != gateway || d.srcPort != 67 {
+		d, ok := packet.ParseDatagram(answer)
+		if !ok || d.Src != gateway || d.SrcPort != 67 {
 			t.Fatalf("answer %x", answer)
 		}
-		if xid := binary.BigEndian.Uint32(d.payload[4:]); xid == 0 && !bytes.Contains(frame, []byte{0, 0, 0, 0}) {
+		if xid := binary.BigEndian.Uint32(d.Payload[4:]); xid == 0 && !bytes.Contains(frame, []byte{0, 0, 0, 0}) {
 			t.Fatal("another transaction")
 		}
 	})
@@ -444,9 +446,7 @@ func BenchmarkHandle(b *testing.B) {
 	if _, err := s.Reserve(hw(1), netip.Addr{}, "web"); err != nil {
 		b.Fatal(err)
 	}
-	m := message(hw(1), dhcpv4.MessageTypeDiscover)
-	d := datagram{srcMAC: hw(1), dstMAC: etherBroadcast, src: netip.IPv4Unspecified(), dst: broadcast, srcPort: 68, dstPort: 67, payload: m.ToBytes()}
-	frame := d.frame()
+	frame := fromClient(message(hw(1), dhcpv4.MessageTypeDiscover)).Frame()
 	b.ReportAllocs()
 	for b.Loop() {
 		if s.handle(frame) == nil {

@@ -85,14 +85,19 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
+const (
+	serverPort = 67
+	clientPort = 68
+)
+
 // port67 passes unfragmented IPv4 UDP datagrams to port 67.
 var port67 = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: 23, Size: 1},
 	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 5},
 	bpf.LoadAbsolute{Off: 20, Size: 2},
 	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x3fff, SkipTrue: 3},
-	bpf.LoadMemShift{Off: etherLen},
-	bpf.LoadIndirect{Off: etherLen + 2, Size: 2},
+	bpf.LoadMemShift{Off: packet.EtherLen},
+	bpf.LoadIndirect{Off: packet.EtherLen + 2, Size: 2},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: serverPort, SkipTrue: 1},
 	bpf.RetConstant{Val: 0},
 	bpf.RetConstant{Val: 1 << 16},
@@ -148,11 +153,11 @@ func (s *Server) Close() error {
 
 // handle answers one frame with one, or nil.
 func (s *Server) handle(frame []byte) []byte {
-	d, ok := parseFrame(frame)
-	if !ok || d.dstPort != serverPort {
+	d, ok := packet.ParseDatagram(frame)
+	if !ok || d.DstPort != serverPort {
 		return nil
 	}
-	m, err := dhcpv4.FromBytes(d.payload)
+	m, err := dhcpv4.FromBytes(d.Payload)
 	if err != nil {
 		return nil
 	}
@@ -162,23 +167,23 @@ func (s *Server) handle(frame []byte) []byte {
 	if r == nil {
 		return nil
 	}
-	return s.envelope(m, r).frame()
+	return s.envelope(m, r).Frame()
 }
 
 // envelope says where an answer goes (RFC 2131, section 4.1).
-func (s *Server) envelope(m, r *dhcpv4.DHCPv4) datagram {
-	d := datagram{
-		srcMAC: s.c.MAC, src: s.c.Address, srcPort: serverPort, dstPort: clientPort, payload: r.ToBytes(),
-		dstMAC: m.ClientHWAddr, dst: toAddr(r.YourIPAddr),
+func (s *Server) envelope(m, r *dhcpv4.DHCPv4) packet.Datagram {
+	d := packet.Datagram{
+		SrcMAC: s.c.MAC, Src: s.c.Address, SrcPort: serverPort, DstPort: clientPort, Payload: r.ToBytes(),
+		DstMAC: m.ClientHWAddr, Dst: toAddr(r.YourIPAddr),
 	}
 	ciaddr := toAddr(m.ClientIPAddr)
 	switch {
 	case r.MessageType() == dhcpv4.MessageTypeNak:
-		d.dstMAC, d.dst = etherBroadcast, broadcast
+		d.DstMAC, d.Dst = packet.Broadcast, broadcast
 	case ciaddr.IsValid() && !ciaddr.IsUnspecified():
-		d.dst = ciaddr
-	case m.IsBroadcast(), d.dst.IsUnspecified():
-		d.dstMAC, d.dst = etherBroadcast, broadcast
+		d.Dst = ciaddr
+	case m.IsBroadcast(), d.Dst.IsUnspecified():
+		d.DstMAC, d.Dst = packet.Broadcast, broadcast
 	}
 	return d
 }

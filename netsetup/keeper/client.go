@@ -24,9 +24,14 @@ import (
 // Options say where files are and how a keeper is started.
 type Options struct {
 	RunDir, StateDir string
-	Exe              []string     // argv that runs Main, {"/proc/self/exe", "keeper"}
-	Log              func(string) // each step as it was done; may be nil
-	Note             func(string) // what the user should know; may be nil
+	Exe              []string         // argv that runs Main, {"/proc/self/exe", "keeper"}
+	Log              func(string)     // each step as it was done; may be nil
+	Note             func(string)     // what the user should know; may be nil
+	Changed          func([]PortInfo) // gets a registration's ports when they change; may be nil
+
+	// AsRoot runs what needs the rights Join had, for a caller that dropped them
+	// since; nil runs it as it is.
+	AsRoot func(func() error) error
 }
 
 // Network is what a profile asks of a network.
@@ -38,16 +43,6 @@ const startTimeout = 30 * time.Second
 
 // errGone tells that the keeper ended before it answered.
 var errGone = errors.New("the keeper ended")
-
-// Registration is a VM's place in a network, as long as the process that holds
-// it lives or until Leave.
-type Registration struct {
-	conn    *net.UnixConn
-	info    Info
-	ports   []Port
-	replies chan reply
-	done    chan struct{}
-}
 
 // Join connects a VM's NICs to the network, starting its keeper where none runs.
 // Errors wrap netsetup's; nothing is left behind when one is returned.
@@ -98,11 +93,11 @@ func (o Options) join(ctx context.Context, n Network, req request) (*Registratio
 		return nil, err
 	}
 	o.report(rep)
-	r := &Registration{conn: conn, info: *rep.Info, replies: make(chan reply, 1), done: make(chan struct{})}
+	r := &Registration{options: o, network: n, vm: req.VM, conn: conn, info: *rep.Info, replies: make(chan reply, 1), done: make(chan struct{})}
 	for i, p := range rep.Ports {
 		r.ports = append(r.ports, Port{PortInfo: p, File: files[i]})
 	}
-	go r.read()
+	go r.follow(conn)
 	return r, nil
 }
 
@@ -136,8 +131,24 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// connect dials the network's keeper, starting one under the start lock.
-func (o Options) connect(ctx context.Context, n Network) (*net.UnixConn, error) {
+// connect dials the network's keeper, starting one where none runs.
+func (o Options) connect(ctx context.Context, n Network) (conn *net.UnixConn, err error) {
+	err = o.asRoot(func() error {
+		conn, err = o.dialOrStart(ctx, n)
+		return err
+	})
+	return conn, err
+}
+
+func (o Options) asRoot(f func() error) error {
+	if o.AsRoot == nil {
+		return f()
+	}
+	return o.AsRoot(f)
+}
+
+// dialOrStart starts a keeper under the start lock, so that one starts.
+func (o Options) dialOrStart(ctx context.Context, n Network) (*net.UnixConn, error) {
 	p := paths{o.RunDir, n.Name}
 	if c, err := dial(p); !noKeeper(err) {
 		return c, err
@@ -194,6 +205,9 @@ func (o Options) start(ctx context.Context, n Network) error {
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if os.Geteuid() == 0 && os.Getuid() != 0 { // AsRoot
+		cmd.SysProcAttr.Credential = &syscall.Credential{}
+	}
 	err = startLowered(cmd)
 	theirs.Close()
 	if err != nil {
@@ -213,58 +227,6 @@ func (o Options) start(ctx context.Context, n Network) error {
 	}
 	o.report(rep)
 	return nil
-}
-
-// read is the only reader of the connection once Join is done.
-func (r *Registration) read() {
-	defer close(r.done)
-	for {
-		var rep reply
-		files, err := receive(r.conn, &rep)
-		closeAll(files)
-		if err != nil {
-			return
-		}
-		select {
-		case r.replies <- rep:
-		default: // nobody asked: a keeper of another version
-		}
-	}
-}
-
-// Info is the network as it was at Join.
-func (r *Registration) Info() Info { return r.info }
-
-// Ports are the NICs connected, in the order asked for.
-func (r *Registration) Ports() []Port { return r.ports }
-
-// Done is closed when the keeper is gone.
-func (r *Registration) Done() <-chan struct{} { return r.done }
-
-// Leave ends the registration. It returns when this VM's ports, and with the
-// last VM the whole network, are undone, with what could not be undone.
-func (r *Registration) Leave(ctx context.Context) error {
-	defer r.conn.Close()
-	for _, p := range r.ports {
-		p.File.Close()
-	}
-	if err := send(r.conn, request{Op: "leave"}); err != nil {
-		return fmt.Errorf("leave network %q: %w", r.info.Name, err)
-	}
-	select {
-	case <-r.done:
-	case <-ctx.Done():
-		return fmt.Errorf("leave network %q: %w", r.info.Name, ctx.Err())
-	}
-	select {
-	case rep := <-r.replies:
-		if rep.Error != nil {
-			return fmt.Errorf("leave network %q: %w", r.info.Name, rep.Error)
-		}
-		return nil
-	default:
-		return fmt.Errorf("leave network %q: %w", r.info.Name, errGone)
-	}
 }
 
 // List asks the keepers of a run directory for their networks.

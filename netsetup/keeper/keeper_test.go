@@ -210,18 +210,45 @@ func TestClientDies(t *testing.T) {
 		n := Network{Name: "dev", Mode: profiles.NAT}
 		web := mustJoin(t, o, n, "web", port(1))
 		db := mustJoin(t, o, n, "db", port(2))
-		web.conn.Close() // what the kernel does for a killed process
+		die(web) // what the kernel does for a killed process
 		nstest.Eventually(t, 2*time.Second, "port of the dead VM gone", func() bool {
 			_, err := nstest.Try("ip link show qnweb0")
 			return err != nil
 		})
 		nstest.Sh(t, "ip link show qndb0; ip link show qn-dev")
-		db.conn.Close()
+		die(db)
 		nstest.Eventually(t, 2*time.Second, "network gone", func() bool {
 			_, err := os.Stat(o.RunDir)
 			return os.IsNotExist(err)
 		})
 	})
+}
+
+func die(r *Registration) {
+	r.mu.Lock()
+	r.leaving = true
+	r.mu.Unlock()
+	for _, p := range r.Ports() {
+		p.File.Close()
+	}
+	r.conn.Close()
+}
+
+// killBoth does to the host what a SIGKILL of keeper, supervisor and QEMU does.
+func killBoth(t *testing.T, r *Registration) {
+	t.Helper()
+	r.mu.Lock()
+	r.leaving = true // no supervisor starts another keeper
+	r.mu.Unlock()
+	unix.Kill(r.Info().KeeperPID, unix.SIGKILL)
+	<-r.Done()
+	for _, p := range r.Ports() {
+		p.File.Close()
+		nstest.Eventually(t, 2*time.Second, "tap gone", func() bool {
+			_, err := nstest.Try("ip link show " + p.Tap)
+			return err != nil
+		})
+	}
 }
 
 func TestCollectAfterKeeperWasKilled(t *testing.T) {
@@ -232,10 +259,8 @@ func TestCollectAfterKeeperWasKilled(t *testing.T) {
 				if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 0 {
 					t.Errorf("collected a living network: %v, %v", removed, err)
 				}
-				unix.Kill(r.Info().KeeperPID, unix.SIGKILL)
-				<-r.Done()
+				killBoth(t, r)
 				nstest.Sh(t, "nft list ruleset | grep -q qnet_dev") // no moment without rules
-				r.Ports()[0].File.Close()
 				removed, err := Collect(t.Context(), o)
 				if err != nil || len(removed) != 1 {
 					t.Errorf("got %v, %v", removed, err)
@@ -251,9 +276,7 @@ func TestJoinAfterKeeperWasKilled(t *testing.T) {
 		n := Network{Name: "dev", Mode: profiles.NAT}
 		r := mustJoin(t, o, n, "web", port(1))
 		prefix := r.Info().Prefix
-		unix.Kill(r.Info().KeeperPID, unix.SIGKILL)
-		<-r.Done()
-		r.Ports()[0].File.Close()
+		killBoth(t, r)
 		again := mustJoin(t, o, n, "web", port(1))
 		if again.Info().Prefix != prefix {
 			t.Errorf("got %s, want %s as before", again.Info().Prefix, prefix)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 
@@ -31,12 +30,16 @@ func (k *keeper) client(c *net.UnixConn) {
 			// The answer comes after the undo, and the end of the connection after the answer.
 			send(c, reply{Error: toWire(k.leave(vm))}) //nolint:errcheck // a client that is gone needs no answer
 			return
-		case "join":
+		case "join", "rejoin":
 			if vm != "" {
 				err = send(c, reply{Error: toWire(fmt.Errorf("join: this connection is VM %q: %w", vm, netsetup.ErrRefused))})
 				break
 			}
-			vm, err = k.serveJoin(c, req)
+			serve := k.join
+			if req.Op == "rejoin" {
+				serve = k.rejoin
+			}
+			vm, err = k.serveJoin(c, req, serve)
 		default:
 			err = send(c, reply{Error: toWire(fmt.Errorf("serve: unknown request %q: %w", req.Op, netsetup.ErrRefused))})
 		}
@@ -48,13 +51,13 @@ func (k *keeper) client(c *net.UnixConn) {
 }
 
 // serveJoin answers a join; it returns the VM's name once it is registered.
-func (k *keeper) serveJoin(c *net.UnixConn, req request) (string, error) {
+func (k *keeper) serveJoin(c *net.UnixConn, req request, serve func(*net.UnixConn, request) (reply, []*os.File, error)) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.over {
 		return "", net.ErrClosed // unanswered: the client starts the next keeper
 	}
-	rep, files, err := k.join(req)
+	rep, files, err := serve(c, req)
 	defer closeAll(files)
 	if err != nil {
 		if len(k.vms) == 0 {
@@ -62,33 +65,23 @@ func (k *keeper) serveJoin(c *net.UnixConn, req request) (string, error) {
 		}
 		return "", send(c, reply{Error: toWire(err)})
 	}
-	if err := send(c, rep, files...); err != nil {
-		return req.VM, err
-	}
-	return req.VM, nil
+	err = send(c, rep, files...)
+	k.watch(req.VM, k.vms[req.VM]) // after the answer: nothing may overtake it
+	return req.VM, err
 }
 
-func (k *keeper) join(req request) (reply, []*os.File, error) {
+func (k *keeper) join(c *net.UnixConn, req request) (reply, []*os.File, error) {
+	if m := k.vms[req.VM]; m != nil && m.away {
+		k.drop(req.VM) //nolint:errcheck // a VM of that name that did not come back; the journal keeps what is left
+	}
 	if err := k.check(req); err != nil {
 		return reply{}, nil, err
 	}
-	m := &member{}
-	for _, p := range req.Ports {
-		info, err := k.portInfo(req.VM, p, m.ports)
-		if err != nil {
-			return reply{}, nil, err
-		}
-		m.ports = append(m.ports, info)
-		m.steps = append(m.steps, k.journal.Plan.PortSteps(netsetup.Port{VM: req.VM, NIC: p.NIC})...)
-	}
-	k.journal.Ports[req.VM] = m.steps
-	if err := k.journal.Write(k.paths.journal()); err != nil {
+	m := newMember(c)
+	done, err := k.connect(req, m)
+	if err != nil {
 		delete(k.journal.Ports, req.VM)
-		return reply{}, nil, err
-	}
-	var done []string
-	if err := netsetup.Apply(k.host, m.steps, func(s netsetup.Step) { done = append(done, s.String()) }); err != nil {
-		delete(k.journal.Ports, req.VM)
+		k.release(m)
 		return reply{}, nil, err
 	}
 	k.vms[req.VM], k.joined = m, true
@@ -100,11 +93,39 @@ func (k *keeper) join(req request) (reply, []*os.File, error) {
 	return reply{Info: &info, Ports: m.ports, Steps: done, Notes: k.notes()}, files, nil
 }
 
+// connect decides and makes a VM's ports.
+func (k *keeper) connect(req request, m *member) ([]string, error) {
+	for _, p := range req.Ports {
+		info, err := k.portInfo(req.VM, p, m.ports)
+		if err != nil {
+			return nil, err
+		}
+		m.ports = append(m.ports, info)
+		m.steps = append(m.steps, k.journal.Plan.PortSteps(netsetup.Port{VM: req.VM, NIC: p.NIC})...)
+	}
+	k.journal.Ports[req.VM] = m.steps
+	if err := k.journal.Write(k.paths.journal()); err != nil {
+		return nil, err
+	}
+	var done []string
+	err := netsetup.Apply(k.host, m.steps, func(s netsetup.Step) { done = append(done, s.String()) })
+	return done, err
+}
+
+// release gives the addresses of a VM's NICs back.
+func (k *keeper) release(m *member) {
+	for _, p := range m.ports {
+		if p.Address.IsValid() {
+			k.dhcp.Release(p.MAC)
+		}
+	}
+}
+
 func (k *keeper) notes() []string {
 	if !k.journal.Plan.Waits {
-		return nil
+		return k.texts
 	}
-	return []string{fmt.Sprintf("bridge %s runs STP: a new port forwards nothing for its forward delay, often 30 s", k.journal.Plan.Bridge)}
+	return append(slices.Clone(k.texts), fmt.Sprintf("bridge %s runs STP: a new port forwards nothing for its forward delay, often 30 s", k.journal.Plan.Bridge))
 }
 
 // check refuses a VM that wants a different network, or what another VM has.
@@ -125,6 +146,8 @@ func (k *keeper) check(req request) error {
 		return refuse("VM %q wants network %q in mode %s, VMs %v run it in mode %s", req.VM, n.Name, n.Mode, others, have.Network.Mode)
 	case n.Subnet.IsValid() && n.Subnet != have.Prefix:
 		return refuse("VM %q wants network %q with subnet %s, VMs %v run it with %s", req.VM, n.Name, n.Subnet, others, have.Prefix)
+	case n.PXE.File != "" && n.PXE != have.Network.PXE:
+		return refuse("VM %q wants network %q with pxe file %q, VMs %v run it with %q", req.VM, n.Name, n.PXE.File, others, have.Network.PXE.File)
 	case n.Uplink != "" && n.Uplink != have.Network.Uplink:
 		return refuse("VM %q wants network %q with uplink %s, VMs %v run it with %q", req.VM, n.Name, n.Uplink, others, have.Network.Uplink)
 	}
@@ -157,25 +180,21 @@ func (k *keeper) portInfo(vm string, r PortRequest, sofar []PortInfo) (PortInfo,
 	if other := holder(func(p PortInfo) bool { return p.MAC.String() == r.MAC.String() }); other != "" {
 		return info, fmt.Errorf("VM %q wants MAC %s, which VM %q has: %w", vm, r.MAC, other, netsetup.ErrRefused)
 	}
-	prefix := k.journal.Plan.Prefix
-	if !prefix.IsValid() {
+	plan := k.journal.Plan
+	if !plan.Prefix.IsValid() {
 		return info, nil
 	}
-	has := func(a netip.Addr) string { return holder(func(p PortInfo) bool { return p.Address == a }) }
-	if !r.Address.IsValid() {
-		info.Address = netsetup.GuestAddress(prefix, r.MAC, func(a netip.Addr) bool { return has(a) != "" })
-		if !info.Address.IsValid() {
-			return info, fmt.Errorf("VM %q: every address of %s is taken: %w", vm, prefix, netsetup.ErrRefused)
-		}
-		return info, nil
+	if r.Address.IsValid() && !netsetup.Usable(plan.Prefix, r.Address) {
+		return info, fmt.Errorf("VM %q wants address %s, which is no guest address of %s (gateway %s): %w",
+			vm, r.Address, plan.Prefix, plan.Gateway, netsetup.ErrRefused)
 	}
-	info.Address = r.Address
-	if other := has(r.Address); other != "" {
+	same := func(p PortInfo) bool { return r.Address.IsValid() && p.Address == r.Address }
+	if other := holder(same); other != "" {
 		return info, fmt.Errorf("VM %q wants address %s, which VM %q has: %w", vm, r.Address, other, netsetup.ErrRefused)
 	}
-	if !netsetup.Usable(prefix, r.Address) {
-		return info, fmt.Errorf("VM %q wants address %s, which is no guest address of %s (gateway %s): %w",
-			vm, r.Address, prefix, k.journal.Plan.Gateway, netsetup.ErrRefused)
+	var err error
+	if info.Address, err = k.dhcp.Reserve(r.MAC, r.Address, vm); err != nil {
+		return PortInfo{}, fmt.Errorf("VM %q: %w: %w", vm, netsetup.ErrRefused, err)
 	}
 	return info, nil
 }
@@ -188,11 +207,21 @@ func (k *keeper) leave(vm string) error {
 	if !ok || k.over {
 		return k.err
 	}
-	delete(k.vms, vm)
-	if len(k.vms) == 0 {
+	if len(k.vms) == 1 {
+		m.close()
+		delete(k.vms, vm)
 		k.endLocked() // its ports are in the journal still, and undone first
 		return k.err
 	}
+	return k.drop(vm)
+}
+
+// drop undoes a VM's ports.
+func (k *keeper) drop(vm string) error {
+	m := k.vms[vm]
+	delete(k.vms, vm)
+	m.close()
+	k.release(m)
 	if err := netsetup.Undo(k.host, m.steps); err != nil {
 		return err // the journal still has them, for the network's end
 	}
@@ -213,8 +242,12 @@ func (k *keeper) infoLocked() Info {
 		Uplinks: p.Uplinks, KeeperPID: os.Getpid(), VMs: []VMInfo{},
 	}
 	for name, m := range k.vms {
-		info.VMs = append(info.VMs, VMInfo{Name: name, Ports: m.ports})
+		info.VMs = append(info.VMs, VMInfo{Name: name, Ports: slices.Clone(m.ports)})
 	}
+	if k.dhcp != nil {
+		info.Leases = k.dhcp.Leases()
+	}
+	info.Notes = slices.Clone(k.texts)
 	slices.SortFunc(info.VMs, func(a, b VMInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return info
 }

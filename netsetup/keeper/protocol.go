@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/watch"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -33,7 +35,8 @@ type PortInfo struct {
 	NIC     int              `json:"nic"`
 	Tap     string           `json:"tap"`
 	MAC     net.HardwareAddr `json:"mac"`
-	Address netip.Addr       `json:"address,omitzero"` // host-only and nat: the guest's
+	Address netip.Addr       `json:"address,omitzero"` // host-only and nat: the one reserved for the guest
+	Seen    watch.State      `json:"seen,omitzero"`    // how far the guest has got, and what it uses
 }
 
 // Info describes a running network.
@@ -46,6 +49,8 @@ type Info struct {
 	Uplinks   []string      `json:"uplinks,omitempty"`
 	KeeperPID int           `json:"keeper_pid"`
 	VMs       []VMInfo      `json:"vms"`
+	Leases    []dhcp.Lease  `json:"leases,omitempty"`
+	Notes     []string      `json:"notes,omitempty"` // what does not work
 }
 
 // VMInfo is a VM registered with a network.
@@ -56,11 +61,12 @@ type VMInfo struct {
 
 // request is what a client sends.
 type request struct {
-	Op      string           `json:"op"` // "join", "leave" or "info"
+	Op      string           `json:"op"` // "join", "rejoin", "leave" or "info"
 	NetNS   string           `json:"netns,omitempty"`
 	Network netsetup.Network `json:"network,omitzero"`
 	VM      string           `json:"vm,omitempty"`
 	Ports   []PortRequest    `json:"ports,omitempty"`
+	Held    []PortInfo       `json:"held,omitempty"` // rejoin: the ports it got from a keeper before
 }
 
 // reply is what the keeper answers, with the taps' files in the order of Ports.
@@ -70,6 +76,9 @@ type reply struct {
 	Ports []PortInfo `json:"ports,omitempty"`
 	Steps []string   `json:"steps,omitempty"` // what was done, as commands
 	Notes []string   `json:"notes,omitempty"` // what the user should know
+
+	// Update is set in what the keeper sends unasked: the ports as they are now.
+	Update []PortInfo `json:"update,omitempty"`
 }
 
 // wireError carries an error and its identity between processes.

@@ -51,6 +51,11 @@ func collect(p paths) (string, error) {
 		return "", err
 	}
 	defer host.Close()
+	if j, err := netsetup.ReadJournal(p.journal()); err == nil {
+		if used, err := inUse(host, j); used || err != nil {
+			return "", err
+		}
+	}
 	what, err := recoverNetwork(host, p)
 	if err != nil {
 		return "", err

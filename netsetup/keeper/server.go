@@ -16,6 +16,8 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -31,20 +33,22 @@ type keeper struct {
 	listener *net.UnixListener
 	log      *slog.Logger
 
+	dhcp *dhcp.Server // host-only and nat
+	dns  *dns.Server  // and that, unless somebody else has the port
+
 	mu      sync.Mutex // guards what follows, and every change to the host
 	journal *netsetup.Journal
 	vms     map[string]*member
-	joined  bool // a VM has registered at least once
-	over    bool // the network is undone or being undone
+	texts   []string // of note
+	joined  bool     // a VM has registered at least once
+	over    bool     // the network is undone or being undone
 	err     error
 	ended   chan struct{} // closed when over and done
 }
 
-// member is a VM registered.
-type member struct {
-	ports []PortInfo
-	steps netsetup.StepList
-}
+// rejoinTime is how long VMs have to come back to a keeper that adopted their
+// network. Supervisors notice the death of a keeper at once.
+const rejoinTime = 3 * time.Second
 
 // Main runs a keeper: `qnet keeper --run-dir D --state-dir D`, started by Join
 // with the network as JSON on stdin and a pipe for its first word as fd 3. It
@@ -96,7 +100,11 @@ func (k *keeper) open(n netsetup.Network) ([]string, error) {
 		return nil, errors.Join(err, life.Release())
 	}
 	k.life = life
-	if err := k.listen(); err != nil {
+	err = k.startServices()
+	if err == nil {
+		err = k.listen()
+	}
+	if err != nil {
 		k.end()
 		return nil, errors.Join(err, k.err)
 	}
@@ -110,6 +118,10 @@ func (k *keeper) apply(n netsetup.Network) ([]string, error) {
 	}
 	defer lock.Release()
 	if k.host, err = netsetup.NewHost(); err != nil {
+		return nil, err
+	}
+	adopted, err := k.adopt()
+	if adopted || err != nil {
 		return nil, err
 	}
 	if _, err := recoverNetwork(k.host, k.paths); err != nil {
@@ -172,6 +184,8 @@ func (k *keeper) serve() {
 	signal.Notify(term, unix.SIGTERM)
 	idle := time.AfterFunc(firstJoin, k.endIfIdle)
 	defer idle.Stop()
+	away := time.AfterFunc(rejoinTime, k.endAway)
+	defer away.Stop()
 	var clients sync.WaitGroup
 	go func() {
 		for {
@@ -215,6 +229,10 @@ func (k *keeper) endLocked() {
 	k.over = true
 	if k.listener != nil {
 		k.listener.Close() // removes the socket's file too
+	}
+	k.stopServices()
+	for _, m := range k.vms {
+		m.close()
 	}
 	k.err = errors.Join(k.undo(), k.life.Release())
 	close(k.ended)

@@ -102,6 +102,7 @@ func (k *keeper) refreshUplinks() error {
 		step, off := netsetup.NewUplink(facts, name)
 		if off {
 			k.journal.Added = append(k.journal.Added, step)
+			plan.Guard(name)
 		}
 		plan.Uplinks = append(plan.Uplinks, name)
 		if err := k.journal.Write(k.paths.journal()); err != nil {

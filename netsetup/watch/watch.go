@@ -117,6 +117,9 @@ func parse(b []byte, mac net.HardwareAddr, out bool) (sighting, bool) {
 	if !ok && !out {
 		return sighting{stage: Frame}, true
 	}
+	if x.address.IsUnspecified() {
+		x.address = netip.Addr{} // an ACK to INFORM, for one
+	}
 	return x, ok
 }
 
@@ -185,9 +188,6 @@ func parseDHCP(b []byte, mac net.HardwareAddr, out bool) (sighting, bool) {
 			x := sighting{stage: stages[options[2]], nak: out && options[2] == 6}
 			if x.stage == ACK {
 				x.address = netip.AddrFrom4([4]byte(b[16:20]))
-			}
-			if x.address.IsUnspecified() {
-				x.address = netip.Addr{} // an answer to INFORM
 			}
 			return x, x.stage != Silent
 		}

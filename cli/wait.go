@@ -1,0 +1,279 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/term"
+
+	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/netsetup/watch"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+func (a *app) waitCommand() *cli.Command {
+	return &cli.Command{
+		Name: "wait", Usage: "wait until a VM has an address, or say at which stage it is stuck", ArgsUsage: "NAME",
+		Description: "Prints the address. Stages: first frame, DISCOVER, OFFER, REQUEST, ACK, ARP, DNS query, DNS answer.\n\nExample: qnet run -d vm.toml && qnet wait --for port:22 vm",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "for", Value: "address", Usage: "`WHAT` to wait for: address, ping or port:N"},
+			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "`TIME` to wait"},
+		},
+		Action: a.wait,
+	}
+}
+
+func (a *app) wait(c *cli.Context) error {
+	args, err := operands(c, "NAME")
+	if err != nil {
+		return err
+	}
+	g, err := parseGoal(c.String("for"))
+	if err != nil {
+		return err
+	}
+	address, err := a.await(c.Context, args[0], g, c.Duration("timeout"))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(a.Stdout, address)
+	return nil
+}
+
+// goal is what to wait for, beyond an address.
+type goal struct {
+	ping bool
+	port int // 0 = none
+}
+
+func parseGoal(s string) (goal, error) {
+	switch s {
+	case "address":
+		return goal{}, nil
+	case "ping":
+		return goal{ping: true}, nil
+	}
+	if number, ok := strings.CutPrefix(s, "port:"); ok {
+		if n, err := strconv.Atoi(number); err == nil && n > 0 && n < 65536 {
+			return goal{port: n}, nil
+		}
+	}
+	return goal{}, &usage{fmt.Sprintf("--for: got %.80q, allowed: address, ping, port:N", s)}
+}
+
+func (g goal) String() string {
+	switch {
+	case g.ping:
+		return "an answer to ping"
+	case g.port != 0:
+		return fmt.Sprintf("port %d", g.port)
+	}
+	return "an address"
+}
+
+func (g goal) reached(ctx context.Context, a netip.Addr) bool {
+	switch {
+	case g.ping:
+		return pings(ctx, a)
+	case g.port != 0:
+		return dials(ctx, a, g.port)
+	}
+	return true
+}
+
+// pollTime is how often a VM is asked for its state.
+const pollTime = 100 * time.Millisecond
+
+// await returns the VM's address once the goal is reached. Its progress goes to
+// stderr: one line that changes on a terminal, else a line for each stage.
+func (a *app) await(ctx context.Context, name string, g goal, timeout time.Duration) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	told := ""
+	defer func() { a.progress("", told) }()
+	for {
+		s, _, err := a.find(name)
+		if err != nil {
+			return netip.Addr{}, err
+		}
+		nic, address := firstAddress(s)
+		if g != (goal{}) && nic.Mode == string(profiles.Private) {
+			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: it is on a private network, which the host cannot reach", g, name)}
+		}
+		if address.IsValid() && g.reached(ctx, address) {
+			return address, nil
+		}
+		line := fmt.Sprintf("%s: waiting for %s; %s", name, g, progressOf(s, nic, address))
+		if line != told {
+			a.progress(line, told)
+			told = line
+		}
+		select {
+		case <-ctx.Done():
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return netip.Addr{}, ctx.Err()
+			}
+			return netip.Addr{}, &stuck{name, g, timeout, nic, address}
+		case <-time.After(pollTime):
+		}
+	}
+}
+
+func progressOf(s supervisor.State, n supervisor.NIC, address netip.Addr) string {
+	switch {
+	case s.State != "running":
+		return "VM " + s.State
+	case address.IsValid():
+		return "address " + address.String()
+	case n.Seen.Last() == watch.Silent:
+		return "QEMU running"
+	}
+	return n.Seen.Last().String()
+}
+
+func (a *app) progress(line, before string) {
+	f, isFile := a.Stderr.(*os.File)
+	switch {
+	case isFile && term.IsTerminal(int(f.Fd())):
+		if line != "" || before != "" {
+			fmt.Fprint(a.Stderr, "\r\x1b[K"+line)
+		}
+	case line != "":
+		fmt.Fprintln(a.Stderr, line)
+	}
+}
+
+// stuck tells where a VM stands when the time is over, and why that may be.
+type stuck struct {
+	name    string
+	goal    goal
+	after   time.Duration
+	nic     supervisor.NIC
+	address netip.Addr
+}
+
+// Error names the last stage and the likely cause.
+func (e *stuck) Error() string {
+	stage := e.nic.Seen.Last().String()
+	if e.nic.Seen.Last() == watch.Silent {
+		stage = "QEMU running, no frame from the guest"
+	}
+	return fmt.Sprintf("wait for %s of VM %q: not within %s; last stage: %s\nlikely: %s", e.goal, e.name, e.after, stage, e.cause())
+}
+
+func (e *stuck) cause() string {
+	mode := profiles.Mode(e.nic.Mode)
+	if mode == profiles.User || mode == profiles.None || e.nic.Mode == "" {
+		return "a VM without a NIC on one of qnet's networks has no address that qnet could see"
+	}
+	if e.address.IsValid() {
+		return e.unreachable()
+	}
+	seen := e.nic.Seen
+	switch seen.Last() {
+	case watch.Silent:
+		return "the guest is still booting, has no driver for its NIC (model), or does not bring it up; look with: qnet console " + e.name
+	case watch.Frame:
+		if seen.NAKs > 0 {
+			return "the DHCP server refuses the address that the guest asks for"
+		}
+		return "the NIC is up, but the guest runs no DHCP client on it and has no address of its own"
+	case watch.Discover:
+		return noOffer(mode)
+	case watch.Offer:
+		return "the guest does not take what it is offered: its firewall drops the OFFER, or another server is offering too"
+	case watch.Request:
+		if seen.NAKs > 0 {
+			return "the DHCP server refuses the address that the guest asks for"
+		}
+		return "no server acknowledges: the guest asks one that is not there any more"
+	}
+	return "the guest got an address and does not use it"
+}
+
+func noOffer(mode profiles.Mode) string {
+	switch mode {
+	case profiles.Private:
+		return "a private network has no DHCP server: give the guest a static address, or run a server in one of its VMs"
+	case profiles.Bridge:
+		return "no DHCP server answers on the LAN: the uplink has no link, the LAN has no server, or the switch drops frames of a MAC it does not know (port security)"
+	default:
+		return "every address is taken, or the network's keeper does not answer; look with: qnet net"
+	}
+}
+
+func (e *stuck) unreachable() string {
+	if e.goal.port != 0 {
+		return fmt.Sprintf("nothing listens on port %d of %s, or the guest's firewall drops it", e.goal.port, e.address)
+	}
+	return fmt.Sprintf("the guest's firewall drops ping to %s, or the host has no route there", e.address)
+}
+
+// pings sends one ICMP echo request and waits a second for its reply. It needs
+// CAP_NET_RAW or a group of net.ipv4.ping_group_range.
+func pings(ctx context.Context, a netip.Addr) bool {
+	if !a.Is4() {
+		return false
+	}
+	c, to, err := listenICMP(a)
+	if err != nil {
+		return false
+	}
+	defer c.Close() //nolint:errcheck // nothing was written that could be lost
+	id := os.Getpid() & 0xffff
+	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: id, Seq: 1, Data: []byte("qnet")}}
+	b, err := m.Marshal(nil)
+	if err != nil {
+		return false
+	}
+	if _, err := c.WriteTo(b, to); err != nil {
+		return false
+	}
+	deadline, ok := ctx.Deadline()
+	if soon := time.Now().Add(time.Second); !ok || soon.Before(deadline) {
+		deadline = soon
+	}
+	c.SetReadDeadline(deadline) //nolint:errcheck // the read fails then
+	answer := make([]byte, 1500)
+	for {
+		n, from, err := c.ReadFrom(answer)
+		if err != nil {
+			return false
+		}
+		reply, err := icmp.ParseMessage(1, answer[:n])
+		if err == nil && reply.Type == ipv4.ICMPTypeEchoReply && hostOf(from) == a {
+			return true
+		}
+	}
+}
+
+func hostOf(from net.Addr) netip.Addr {
+	var ip net.IP
+	switch from := from.(type) {
+	case *net.UDPAddr:
+		ip = from.IP
+	case *net.IPAddr:
+		ip = from.IP
+	}
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+func listenICMP(a netip.Addr) (*icmp.PacketConn, net.Addr, error) {
+	ip := net.IP(a.AsSlice())
+	if c, err := icmp.ListenPacket("udp4", "0.0.0.0"); err == nil {
+		return c, &net.UDPAddr{IP: ip}, nil
+	}
+	c, err := icmp.ListenPacket("ip4:icmp", "0.0.0.0")
+	return c, &net.IPAddr{IP: ip}, err
+}

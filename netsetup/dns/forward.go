@@ -1,0 +1,151 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// forwarder passes queries on to the host's name servers. It is safe for
+// concurrent use.
+type forwarder struct {
+	self   netip.Addr // ours, never to be asked
+	conf   *resolvConf
+	limits limits
+	asked  crowd
+
+	log        *slog.Logger
+	looped     occasion
+	noUpstream occasion
+}
+
+// answer returns the reply to a query: a server's, or SERVFAIL. It takes no
+// longer than limits.total.
+func (f *forwarder) answer(ctx context.Context, raw []byte, q query, over transport) []byte {
+	failure := response{rcode: dnsmessage.RCodeServerFailure}
+	k := key{lower(q.question().Name.String()), q.question().Type}
+	if !f.asked.enter(k, f.limits.sameQuestion) {
+		if f.looped.due(f.limits.warnEvery) {
+			f.log.Warn("one question is in flight too often; does a name server of the host send it back to us?",
+				"name", k.name, "type", k.kind.String(), "limit", f.limits.sameQuestion)
+		}
+		return q.pack(failure, over)
+	}
+	defer f.asked.leave(k)
+
+	ctx, cancel := context.WithTimeout(ctx, f.limits.total)
+	defer cancel()
+	got := f.relay(ctx, raw, q, over)
+	if got == nil {
+		return q.pack(failure, over)
+	}
+	copy(got, raw[:2]) // the client's id
+	return q.fit(got, over)
+}
+
+// relay asks the servers in turn, and those that kept silent again until the time
+// is up: a packet may be lost, and a server may need longer for its first answer.
+// It returns nil if there is no answer.
+func (f *forwarder) relay(ctx context.Context, raw []byte, q query, over transport) []byte {
+	servers := f.servers()
+	var refusal []byte
+	for len(servers) > 0 && refusal == nil && ctx.Err() == nil {
+		var silent []netip.AddrPort
+		for _, server := range servers {
+			got, err := f.ask(ctx, server, raw, q, over)
+			switch {
+			case err == nil && !refuses(got):
+				return got
+			case err == nil && refusal == nil:
+				refusal = got
+			case timedOut(err):
+				silent = append(silent, server)
+			}
+		}
+		servers = silent
+	}
+	return refusal
+}
+
+// servers returns those of resolv.conf without ourselves, lest a query comes back
+// to us for ever.
+func (f *forwarder) servers() []netip.AddrPort {
+	var servers []netip.AddrPort
+	for _, addr := range f.conf.current() {
+		if addr != f.self {
+			servers = append(servers, netip.AddrPortFrom(addr, f.limits.upstreamPort))
+		}
+	}
+	if servers == nil && f.noUpstream.due(f.limits.warnEvery) {
+		f.log.Warn("no name server to forward to", "file", f.conf.path)
+	}
+	return servers
+}
+
+// refuses reports whether another server may have a better answer.
+func refuses(raw []byte) bool {
+	rcode := dnsmessage.RCode(raw[3] & 0xf)
+	return rcode == dnsmessage.RCodeServerFailure || rcode == dnsmessage.RCodeRefused
+}
+
+func timedOut(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
+}
+
+// key is a question as far as it must not be asked too often at once.
+type key struct {
+	name string // lower case
+	kind dnsmessage.Type
+}
+
+// crowd counts the queries in flight for each question. The zero value is empty.
+type crowd struct {
+	mu    sync.Mutex
+	count map[key]int // guarded by mu; has no zeros
+}
+
+// enter counts one more unless there are most already.
+func (c *crowd) enter(k key, most int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.count[k] >= most {
+		return false
+	}
+	if c.count == nil {
+		c.count = map[key]int{}
+	}
+	c.count[k]++
+	return true
+}
+
+func (c *crowd) leave(k key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.count[k]--; c.count[k] == 0 {
+		delete(c.count, k)
+	}
+}
+
+// occasion keeps a warning from filling the log. The zero value is due.
+type occasion struct {
+	mu   sync.Mutex
+	last time.Time // guarded by mu
+}
+
+// due reports whether the last time it was due is so long ago.
+func (o *occasion) due(every time.Duration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if now := time.Now(); o.last.IsZero() || now.Sub(o.last) >= every {
+		o.last = now
+		return true
+	}
+	return false
+}

@@ -1,0 +1,121 @@
+package dns
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// holder is a socket that keeps us from a port.
+type holder struct {
+	local netip.AddrPort
+	inode string
+}
+
+const listening = "0A" // TCP_LISTEN in /proc/net/tcp
+
+// describeHolders says who holds the port, as far as proc (/proc) tells:
+// " by dnsmasq (pid 812) at 0.0.0.0:53". Whose a socket is only its owner and
+// root can see; then it says " at 0.0.0.0:53".
+func describeHolders(proc string, over transport, at netip.AddrPort) string {
+	holders := findHolders(proc, over, at)
+	owners := socketOwners(proc, holders)
+	var words []string
+	for _, h := range holders {
+		if owner := owners[h.inode]; owner != "" {
+			words = append(words, " by "+owner+" at "+h.local.String())
+		} else {
+			words = append(words, " at "+h.local.String())
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+func findHolders(proc string, over transport, at netip.AddrPort) []holder {
+	var holders []holder
+	for _, table := range []string{string(over), string(over) + "6"} {
+		// The thread's own: its network namespace may differ from the process's.
+		text, err := os.ReadFile(filepath.Join(proc, "thread-self", "net", table))
+		if err == nil {
+			holders = append(holders, parseHolders(string(text), over, at)...)
+		}
+	}
+	return holders
+}
+
+// wildcardOnly reports whether the port is taken, but not on our own address.
+func wildcardOnly(holders []holder) bool {
+	return len(holders) > 0 && !slices.ContainsFunc(holders, func(h holder) bool { return !h.local.Addr().IsUnspecified() })
+}
+
+// parseHolders finds the sockets in a table of /proc/net that stand in the way of
+// one at that address. Its columns: slot, local address, remote address, state,
+// queues, timer, retransmits, uid, timeout, inode.
+func parseHolders(table string, over transport, at netip.AddrPort) []holder {
+	var holders []holder
+	for line := range strings.Lines(table) {
+		fields := strings.Fields(line)
+		if len(fields) < 10 {
+			continue
+		}
+		local, ok := parseEndpoint(fields[1])
+		if !ok || local.Port() != at.Port() || over == overTCP && fields[3] != listening {
+			continue
+		}
+		if a := local.Addr(); a == at.Addr() || a.IsUnspecified() {
+			holders = append(holders, holder{local, fields[9]})
+		}
+	}
+	return holders
+}
+
+// parseEndpoint reads "0100007F:0035". The address is in network order, but
+// printed as 32-bit numbers of the machine.
+func parseEndpoint(s string) (netip.AddrPort, bool) {
+	host, port, ok := strings.Cut(s, ":")
+	raw, err := hex.DecodeString(host)
+	if !ok || err != nil || len(raw)%4 != 0 {
+		return netip.AddrPort{}, false
+	}
+	for word := raw; len(word) > 0; word = word[4:] {
+		binary.NativeEndian.PutUint32(word, binary.BigEndian.Uint32(word))
+	}
+	addr, ok := netip.AddrFromSlice(raw)
+	number, err := strconv.ParseUint(port, 16, 16)
+	return netip.AddrPortFrom(addr.Unmap(), uint16(number)), ok && err == nil
+}
+
+// socketOwners finds the processes that have the sockets open: "dnsmasq (pid 812)"
+// by inode.
+func socketOwners(proc string, holders []holder) map[string]string {
+	wanted := map[string]string{} // link of an open socket: its inode
+	for _, h := range holders {
+		wanted["socket:["+h.inode+"]"] = h.inode
+	}
+	owners := map[string]string{}
+	if len(wanted) == 0 {
+		return owners
+	}
+	files, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "fd", "*"))
+	if err != nil {
+		return owners
+	}
+	for _, file := range files {
+		link, err := os.Readlink(file) // fails for what was closed since
+		inode, ok := wanted[link]
+		if err != nil || !ok || owners[inode] != "" {
+			continue
+		}
+		process := filepath.Dir(filepath.Dir(file))
+		comm, err := os.ReadFile(filepath.Join(process, "comm"))
+		if err == nil {
+			owners[inode] = strings.TrimSpace(string(comm)) + " (pid " + filepath.Base(process) + ")"
+		}
+	}
+	return owners
+}

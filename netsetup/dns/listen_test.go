@@ -1,0 +1,187 @@
+package dns
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestListenNamesHolder(t *testing.T) {
+	comm, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	me := fmt.Sprintf(" by %s (pid %d) at ", strings.TrimSpace(string(comm)), os.Getpid())
+	for _, test := range []struct {
+		over transport
+		host string // where the holder listens; "" is our address
+	}{{overTCP, ""}, {overUDP, ""}, {overUDP, "0.0.0.0"}} {
+		t.Run(string(test.over)+test.host, func(t *testing.T) {
+			at := freePort(t)
+			where := at.String()
+			if test.host != "" {
+				where = fmt.Sprintf("%s:%d", test.host, at.Port())
+			}
+			hold(t, test.over, where, nil)
+			s, err := Listen(Config{Address: at.Addr(), Port: at.Port(), Prefix: loopback})
+			if err == nil {
+				s.Close()
+				t.Fatal("listens on a port that is taken")
+			}
+			if !errors.Is(err, ErrPortTaken) || !strings.Contains(err.Error(), me+where) {
+				t.Errorf("got %q, want one with %q", err, me+where)
+			}
+		})
+	}
+}
+
+// A server on all addresses keeps us from TCP only, and is named.
+func TestListenBesideWildcardTCP(t *testing.T) {
+	for _, host := range []string{"0.0.0.0", "[::]"} {
+		at := freePort(t)
+		hold(t, overTCP, fmt.Sprintf("%s:%d", host, at.Port()), nil)
+		s, err := Listen(Config{Address: at.Addr(), Port: at.Port(), Prefix: loopback})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go s.Serve()
+		if err := s.WithoutTCP(); !errors.Is(err, ErrPortTaken) || !strings.Contains(err.Error(), host) {
+			t.Errorf("%s: got %v", host, err)
+		}
+		s.Close()
+	}
+}
+
+// dnsmasq holds UDP on all addresses with SO_REUSEADDR.
+func TestListenBesideWildcard(t *testing.T) {
+	at := freePort(t)
+	hold(t, overUDP, fmt.Sprintf("0.0.0.0:%d", at.Port()), func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+	})
+	s, err := Listen(Config{Address: at.Addr(), Port: at.Port(), Prefix: loopback})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+}
+
+func TestListenTwice(t *testing.T) {
+	at := freePort(t)
+	c := Config{Address: at.Addr(), Port: at.Port(), Prefix: loopback}
+	first, err := Listen(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if _, err := Listen(c); !errors.Is(err, ErrPortTaken) {
+		t.Errorf("got %v, want ErrPortTaken", err)
+	}
+}
+
+func TestListenErrors(t *testing.T) {
+	at := freePort(t)
+	for name, c := range map[string]Config{
+		"outside-prefix": {Address: netip.MustParseAddr("10.0.2.1"), Prefix: loopback},
+		"ipv6":           {Address: netip.IPv6Loopback(), Prefix: netip.MustParsePrefix("::1/128")},
+		"no-such-link":   {Address: at.Addr(), Port: at.Port(), Prefix: loopback, Link: "qnet-none"},
+		"not-ours":       {Address: netip.MustParseAddr("192.0.2.1"), Port: at.Port(), Prefix: netip.MustParsePrefix("192.0.2.0/24")},
+	} {
+		s, err := Listen(c)
+		if err == nil {
+			s.Close()
+		}
+		if err == nil || errors.Is(err, ErrPortTaken) || !strings.HasPrefix(err.Error(), "listen for DNS") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestParseHolders(t *testing.T) {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		t.Skip("the table is that of a little-endian machine")
+	}
+	const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0102000A:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 1 0 100 0 0 10 0
+   1: 00000000:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 102 1 0 100 0 0 10 0
+   2: 0102000A:0035 0202000A:C350 01 00000000:00000000 00:00000000 00000000     0        0 103 1 0 100 0 0 10 0
+   3: 3500007F:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 104 1 0 100 0 0 10 0
+   4: 0102000A:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 105 1 0 100 0 0 10 0
+   5: 00000000000000000000000000000000:0035 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 106 1
+   6: 0000000000000000FFFF00000102000A:0035 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 107 1
+   7: nonsense:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 108 1 0 100 0 0 10 0
+`
+	at := netip.MustParseAddrPort("10.0.2.1:53")
+	var tcp, udp []string
+	for _, h := range parseHolders(table, overTCP, at) {
+		tcp = append(tcp, h.inode+" "+h.local.String())
+	}
+	for _, h := range parseHolders(table, overUDP, at) {
+		udp = append(udp, h.inode)
+	}
+	want := []string{"101 10.0.2.1:53", "102 0.0.0.0:53", "106 [::]:53", "107 10.0.2.1:53"}
+	if !slices.Equal(tcp, want) {
+		t.Errorf("got %q, want %q", tcp, want)
+	}
+	if want := []string{"101", "102", "103", "106", "107"}; !slices.Equal(udp, want) {
+		t.Errorf("got %q, want %q", udp, want)
+	}
+}
+
+// Without rights to look into /proc/*/fd the address is still told.
+func TestDescribeHoldersWithoutRights(t *testing.T) {
+	proc := t.TempDir()
+	dir := filepath.Join(proc, "thread-self", "net")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	line := "0: 00000000:0035 00000000:0000 07 0:0 00:0 0 0 0 102 1\n"
+	if err := os.WriteFile(filepath.Join(dir, "udp"), []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "udp6")); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	at := netip.MustParseAddrPort("10.0.2.1:53")
+	if got, want := describeHolders(proc, overUDP, at), " at 0.0.0.0:53"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := describeHolders(proc, overTCP, at); got != "" {
+		t.Errorf("got %q, want nothing", got)
+	}
+}
+
+// hold takes the port until the test ends.
+func hold(t *testing.T, over transport, where string, control func(string, string, syscall.RawConn) error) {
+	t.Helper()
+	c := net.ListenConfig{Control: control}
+	c.SetMultipathTCP(false)
+	if over == overTCP {
+		network := "tcp4"
+		if strings.HasPrefix(where, "[") {
+			network = "tcp"
+		}
+		l, err := c.Listen(context.Background(), network, where)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return
+	}
+	l, err := c.ListenPacket(context.Background(), "udp4", where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+}

@@ -1,0 +1,93 @@
+package dns
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestNameservers(t *testing.T) {
+	text := `# comment
+nameserver 192.0.2.1
+; nameserver 192.0.2.99
+	nameserver	2001:db8::1   # trailing
+nameserver fe80::1%eth0
+nameserver ::ffff:192.0.2.2
+nameserver example.org
+nameserver 192.0.2.1.5
+nameserver
+nameservers 192.0.2.98
+search example.org
+options edns0
+nameserver 192.0.2.1
+nameserver 192.0.2.3`
+	var want []netip.Addr
+	for _, s := range []string{"192.0.2.1", "2001:db8::1", "fe80::1%eth0", "192.0.2.2", "192.0.2.3"} {
+		want = append(want, netip.MustParseAddr(s))
+	}
+	if got := nameservers(text); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestResolvConfChanges(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "resolv.conf")
+	r := &resolvConf{path: path}
+	expect := func(why string, want ...netip.Addr) {
+		t.Helper()
+		if got := r.current(); !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", why, got, want)
+		}
+	}
+	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	a, b := writeConf(t, filepath.Join(dir, "a"), one), writeConf(t, filepath.Join(dir, "b"), two)
+
+	expect("missing")
+	writeConf(t, path, one)
+	expect("appeared", one)
+	writeConf(t, path, two) // same size, maybe the same tick of the clock
+	expect("rewritten", two)
+	os.Remove(path)
+	expect("removed")
+	os.Symlink(a, path)
+	expect("link", one)
+	os.Remove(path)
+	os.Symlink(b, path)
+	expect("link elsewhere", two)
+	os.Remove(path)
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect("pipe") // must not wait for a writer
+}
+
+func TestResolvConfIsNotReadForEachQuery(t *testing.T) {
+	one := netip.MustParseAddr("192.0.2.1")
+	path := writeConf(t, filepath.Join(t.TempDir(), "resolv.conf"), one)
+	r := &resolvConf{path: path, every: time.Hour}
+	r.current()
+	os.Remove(path)
+	if got := r.current(); len(got) != 1 {
+		t.Errorf("got %v, want what was read before", got)
+	}
+	if every := defaultLimits().recheck; every > time.Second {
+		t.Errorf("a change is noticed after %v only", every)
+	}
+}
+
+func writeConf(t *testing.T, path string, servers ...netip.Addr) string {
+	t.Helper()
+	var text string
+	for _, s := range servers {
+		text += "nameserver " + s.String() + "\n"
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

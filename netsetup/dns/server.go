@@ -1,0 +1,223 @@
+package dns
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Config is what a Server needs to know. The functions are called from several
+// goroutines at once and must not block: names are looked up where queries are
+// received.
+type Config struct {
+	Link       string                                 // bridge to bind to with SO_BINDTODEVICE; "" binds to none
+	Address    netip.Addr                             // the host's address in Prefix: where it listens, port 53
+	Port       uint16                                 // 0 is 53; tests use others
+	Prefix     netip.Prefix                           // whose clients are served, and whose reverse names are ours
+	ResolvConf string                                 // "" is /etc/resolv.conf
+	Lookup     func(name string) []netip.Addr         // name lower case, without domain ("web", "host"); nil result = no such name
+	Reverse    func(netip.Addr) string                // name without domain, "" = none
+	Queried    func(client netip.Addr, answered bool) // called for each query received (false) and each answer sent (true); may be nil
+	Log        *slog.Logger                           // nil discards
+}
+
+// limits bound what a query may cost in time and memory. Tests shorten them.
+type limits struct {
+	upstreamPort uint16 // where name servers listen
+
+	perServer time.Duration // wait for one name server
+	total     time.Duration // wait for all of them; glibc gives up after 5 s
+	recheck   time.Duration // age at which resolv.conf is read again
+	tcpIdle   time.Duration // wait for a client to send a query, or to take an answer
+	warnEvery time.Duration // between two warnings of a kind
+	pause     time.Duration // after a socket failed to receive
+
+	inFlight     int // queries being forwarded
+	connections  int // of clients, over TCP
+	sameQuestion int // queries for one name and type being forwarded
+}
+
+func defaultLimits() limits {
+	return limits{
+		upstreamPort: 53,
+		perServer:    1500 * time.Millisecond,
+		total:        5 * time.Second,
+		recheck:      500 * time.Millisecond,
+		tcpIdle:      10 * time.Second,
+		warnEvery:    time.Minute,
+		pause:        100 * time.Millisecond,
+		inFlight:     256,
+		connections:  64,
+		sameQuestion: 16,
+	}
+}
+
+// Server answers the queries of one network. Its methods may be called from
+// several goroutines, but not from the functions of its Config.
+type Server struct {
+	config    Config
+	limits    limits
+	zone      zone
+	forwarder *forwarder
+	udp       *net.UDPConn
+	tcp       *net.TCPListener // nil where the port is taken
+
+	withoutTCP error // who has taken it
+
+	forwards chan struct{} // holds one for each query being forwarded
+	failed   occasion      // to receive
+
+	ctx    context.Context // done when Close is called
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // all goroutines
+
+	mu     sync.Mutex
+	closed bool                  // guarded by mu
+	conns  map[net.Conn]struct{} // of TCP clients; guarded by mu
+}
+
+func newServer(c Config, l limits, udp *net.UDPConn) *Server {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Queried == nil {
+		c.Queried = func(netip.Addr, bool) {}
+	}
+	if c.ResolvConf == "" {
+		c.ResolvConf = "/etc/resolv.conf"
+	}
+	s := &Server{
+		config: c, limits: l, udp: udp,
+		zone: zone{prefix: c.Prefix.Masked(), lookup: c.Lookup, reverse: c.Reverse},
+		forwarder: &forwarder{
+			self: c.Address, limits: l, log: c.Log,
+			conf: &resolvConf{path: c.ResolvConf, every: l.recheck},
+		},
+		forwards: make(chan struct{}, l.inFlight),
+		conns:    map[net.Conn]struct{}{},
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Serve answers queries until Close is called.
+func (s *Server) Serve() {
+	s.start(s.serveUDP)
+	if s.tcp != nil {
+		s.start(s.serveTCP)
+	}
+	<-s.ctx.Done()
+	s.wg.Wait()
+}
+
+// Close closes the sockets, gives up the queries in flight and waits for all
+// goroutines. Further calls do nothing but wait.
+func (s *Server) Close() error {
+	defer s.wg.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	s.cancel()
+	for conn := range s.conns {
+		conn.Close()
+	}
+	if s.tcp == nil {
+		return s.udp.Close()
+	}
+	return errors.Join(s.udp.Close(), s.tcp.Close())
+}
+
+// WithoutTCP says who has port 53 on all addresses and so keeps this server from
+// TCP, which answers longer than 1232 bytes need; nil where nobody does. The
+// error wraps ErrPortTaken.
+func (s *Server) WithoutTCP() error { return s.withoutTCP }
+
+// start runs f in a goroutine that Close waits for. It reports whether there is
+// one: none begins once Close was called.
+func (s *Server) start(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.wg.Go(f)
+	}
+	return !s.closed
+}
+
+func (s *Server) serveUDP() {
+	buf := make([]byte, maxUDP) // a longer query is cut, which the client learns
+	for {
+		n, client, err := s.udp.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			if !s.endures(err) {
+				return
+			}
+			continue
+		}
+		if s.serves(client.Addr()) {
+			s.serveDatagram(buf[:n], client)
+		}
+	}
+}
+
+// serveDatagram answers at once what is ours: nothing there waits, so the names
+// of VMs keep working however slow the name servers are.
+func (s *Server) serveDatagram(raw []byte, client netip.AddrPort) {
+	what, q, answer := s.zone.answer(raw, overUDP)
+	if what == drop {
+		return
+	}
+	s.config.Queried(client.Addr(), false)
+	if what == reply {
+		s.send(answer, client)
+		return
+	}
+	select {
+	case s.forwards <- struct{}{}:
+	default:
+		return // the client will ask again
+	}
+	raw = bytes.Clone(raw)
+	started := s.start(func() {
+		defer func() { <-s.forwards }()
+		s.send(s.forwarder.answer(s.ctx, raw, q, overUDP), client)
+	})
+	if !started {
+		<-s.forwards
+	}
+}
+
+func (s *Server) send(answer []byte, client netip.AddrPort) {
+	if answer == nil {
+		return
+	}
+	if _, err := s.udp.WriteToUDPAddrPort(answer, client); err == nil {
+		s.config.Queried(client.Addr(), true)
+	}
+}
+
+func (s *Server) serves(client netip.Addr) bool { return s.config.Prefix.Contains(client) }
+
+// endures waits a moment after a socket failed to receive, and reports whether to
+// go on: not once it is closed.
+func (s *Server) endures(err error) bool {
+	if errors.Is(err, net.ErrClosed) {
+		return false
+	}
+	if s.failed.due(s.limits.warnEvery) {
+		s.config.Log.Warn("DNS socket fails to receive", "err", err)
+	}
+	select {
+	case <-s.ctx.Done():
+		return false
+	case <-time.After(s.limits.pause):
+		return true
+	}
+}

@@ -1,0 +1,88 @@
+package dns
+
+import (
+	"net"
+	"net/netip"
+	"time"
+)
+
+func (s *Server) serveTCP() {
+	for {
+		conn, err := s.tcp.AcceptTCP()
+		if err != nil {
+			if !s.endures(err) {
+				return
+			}
+			continue
+		}
+		client := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+		if !s.serves(client) || !s.adopt(conn) {
+			conn.Close()
+			continue
+		}
+		if !s.start(func() { s.serveConn(conn, client) }) {
+			s.disown(conn)
+		}
+	}
+}
+
+// adopt enters a connection among those that Close closes; it reports false if
+// there are too many.
+func (s *Server) adopt(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) >= s.limits.connections {
+		return false
+	}
+	s.conns[conn] = struct{}{}
+	return true
+}
+
+func (s *Server) disown(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, conn)
+	conn.Close()
+}
+
+// serveConn answers the queries of a connection one after the other, until the
+// client is done, idle for too long, or sends what is no query.
+func (s *Server) serveConn(conn net.Conn, client netip.Addr) {
+	defer s.disown(conn)
+	for s.extend(conn) {
+		raw, err := readMessage(conn)
+		if err != nil {
+			return
+		}
+		what, q, answer := s.zone.answer(raw, overTCP)
+		if what == drop {
+			return
+		}
+		s.config.Queried(client, false)
+		if what == forward {
+			answer = s.forwardTCP(raw, q)
+		}
+		// The forwarding may have taken most of the time.
+		if answer == nil || !s.extend(conn) || writeMessage(conn, answer) != nil {
+			return
+		}
+		s.config.Queried(client, true)
+	}
+}
+
+// extend gives the client tcpIdle from now; it reports false for a closed connection.
+func (s *Server) extend(conn net.Conn) bool {
+	return conn.SetDeadline(time.Now().Add(s.limits.tcpIdle)) == nil
+}
+
+// forwardTCP waits for its turn: a connection brings one query at a time, so that
+// few can wait. It returns nil if Close is called meanwhile.
+func (s *Server) forwardTCP(raw []byte, q query) []byte {
+	select {
+	case s.forwards <- struct{}{}:
+	case <-s.ctx.Done():
+		return nil
+	}
+	defer func() { <-s.forwards }()
+	return s.forwarder.answer(s.ctx, raw, q, overTCP)
+}

@@ -1,0 +1,203 @@
+package dns
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// Domain is the domain of VM names, without dots around it.
+const Domain = "qnet"
+
+// ttl is how long an answer may be remembered, in seconds, also one that there is
+// no such name. A VM that starts has its name at once, and one that is made anew
+// may have another address: a client shall not keep the old one for long.
+const ttl = 5
+
+const (
+	apex        = Domain + "."
+	reverseApex = "in-addr.arpa."
+)
+
+// action is what becomes of a message.
+type action int
+
+const (
+	drop    action = iota
+	reply          // with the message that comes along
+	forward        // to the host's name servers
+)
+
+// zone is what is answered from here. It is pure as long as its functions are.
+type zone struct {
+	prefix  netip.Prefix
+	lookup  func(name string) []netip.Addr
+	reverse func(netip.Addr) string
+}
+
+// answer decides what becomes of a message, and makes the reply if there is one.
+func (z zone) answer(raw []byte, over transport) (action, query, []byte) {
+	q, rcode, ok := parse(raw)
+	if !ok {
+		return drop, q, nil
+	}
+	if rcode != dnsmessage.RCodeSuccess {
+		return reply, q, q.pack(response{rcode: rcode}, over)
+	}
+	r, ours := z.respond(q)
+	if !ours {
+		return forward, q, nil
+	}
+	r.authoritative = true
+	return reply, q, q.pack(r, over)
+}
+
+// respond answers what is ours to answer.
+func (z zone) respond(q query) (r response, ours bool) {
+	name := lower(q.question().Name.String())
+	host := strings.TrimSuffix(name, ".")
+	switch {
+	case name == apex:
+		return noData(q, apex), true
+	case strings.HasSuffix(name, "."+apex):
+		return z.host(q, strings.TrimSuffix(host, "."+Domain)), true
+	case strings.HasSuffix(name, "."+reverseApex):
+		return z.pointer(q, strings.TrimSuffix(name, "."+reverseApex))
+	case host != "" && !strings.Contains(host, "."):
+		return z.bare(q, host)
+	default:
+		return response{}, false
+	}
+}
+
+func (z zone) host(q query, host string) response {
+	addrs := z.lookup(host)
+	if addrs == nil {
+		return noName(apex)
+	}
+	return addresses(q, addrs, apex)
+}
+
+// bare answers for a name without a dot: a VM's, or nobody's. What a resolver
+// asks about a top-level domain is let through, as dnsmasq's domain-needed does:
+// to deny that com has a DS record would deny all that is below com.
+func (z zone) bare(q query, host string) (r response, ours bool) {
+	if addrs := z.lookup(host); addrs != nil {
+		return addresses(q, addrs, host+"."), true
+	}
+	switch q.question().Type {
+	case dnsmessage.TypeNS, dnsmessage.TypeSOA, typeDS, typeDNSKEY:
+		return response{}, false
+	default:
+		return response{rcode: dnsmessage.RCodeNameError}, true
+	}
+}
+
+// addresses answers with the addresses of the family asked for.
+func addresses(q query, addrs []netip.Addr, zone string) response {
+	var r response
+	asked := q.question().Type
+	for _, a := range addrs {
+		a = a.Unmap()
+		switch {
+		case a.Is4() && (asked == dnsmessage.TypeA || asked == dnsmessage.TypeALL):
+			r.answers = append(r.answers, q.record(&dnsmessage.AResource{A: a.As4()}))
+		case a.Is6() && (asked == dnsmessage.TypeAAAA || asked == dnsmessage.TypeALL):
+			r.answers = append(r.answers, q.record(&dnsmessage.AAAAResource{AAAA: a.As16()}))
+		}
+	}
+	if r.answers == nil {
+		return noData(q, zone)
+	}
+	return r
+}
+
+// pointer answers for a name below in-addr.arpa if all it stands for is in the prefix.
+func (z zone) pointer(q query, below string) (r response, ours bool) {
+	block, exact := reversed(below)
+	if block.Bits() < z.prefix.Bits() || !z.prefix.Contains(block.Addr()) {
+		return response{}, false
+	}
+	zone := reverseZone(z.prefix, block.Addr())
+	if !exact {
+		return noName(zone), true // service discovery asks for such: b._dns-sd._udp.0.2.0.10
+	}
+	if !block.IsSingleIP() {
+		return noData(q, zone), true
+	}
+	host := z.reverse(block.Addr())
+	if host == "" {
+		return noName(zone), true
+	}
+	if t := q.question().Type; t != dnsmessage.TypePTR && t != dnsmessage.TypeALL {
+		return noData(q, zone), true
+	}
+	// A name too long becomes the empty one, which cannot be packed: SERVFAIL.
+	target, _ := dnsmessage.NewName(host + "." + apex)
+	return response{answers: []dnsmessage.Resource{q.record(&dnsmessage.PTRResource{PTR: target})}}, true
+}
+
+// reversed reads "4.2.0.10" as 10.0.2.4/32 and "2.0.10" as 10.0.2.0/24. It stops
+// at the first label from the right that is no octet; exact reports whether there
+// was none.
+func reversed(below string) (block netip.Prefix, exact bool) {
+	labels := strings.Split(below, ".")
+	slices.Reverse(labels)
+	var octets [4]byte
+	n := 0
+	for n < len(labels) && n < len(octets) {
+		v, err := strconv.ParseUint(labels[n], 10, 8)
+		if err != nil || strconv.FormatUint(v, 10) != labels[n] {
+			break
+		}
+		octets[n] = byte(v)
+		n++
+	}
+	return netip.PrefixFrom(netip.AddrFrom4(octets), 8*n), n == len(labels)
+}
+
+// reverseZone is the largest zone around the address that the prefix holds whole.
+func reverseZone(prefix netip.Prefix, addr netip.Addr) string {
+	octets := addr.As4()
+	zone := reverseApex
+	for _, o := range octets[:(prefix.Bits()+7)/8] {
+		zone = strconv.Itoa(int(o)) + "." + zone
+	}
+	return zone
+}
+
+// noName answers that the name does not exist.
+func noName(zone string) response {
+	return response{rcode: dnsmessage.RCodeNameError, authorities: []dnsmessage.Resource{soa(zone)}}
+}
+
+// noData answers that the name exists but has nothing of the type asked for.
+func noData(q query, zone string) response {
+	if asked := q.question(); asked.Type == dnsmessage.TypeSOA && lower(asked.Name.String()) == zone {
+		return response{answers: []dnsmessage.Resource{soa(zone)}}
+	}
+	return response{authorities: []dnsmessage.Resource{soa(zone)}}
+}
+
+// soa is the record that lets a client remember a denial, for its TTL (RFC 2308, 5).
+func soa(zone string) dnsmessage.Resource {
+	return dnsmessage.Resource{
+		Header: dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(zone), Class: dnsmessage.ClassINET, TTL: ttl},
+		Body: &dnsmessage.SOAResource{
+			NS: dnsmessage.MustNewName("host." + apex), MBox: dnsmessage.MustNewName("hostmaster." + apex),
+			Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400, MinTTL: ttl,
+		},
+	}
+}
+
+// record is one of the name asked for, in the case it was asked in: a client may
+// use the case to tell our answer from a forged one.
+func (q query) record(body dnsmessage.ResourceBody) dnsmessage.Resource {
+	return dnsmessage.Resource{
+		Header: dnsmessage.ResourceHeader{Name: q.question().Name, Class: dnsmessage.ClassINET, TTL: ttl},
+		Body:   body,
+	}
+}

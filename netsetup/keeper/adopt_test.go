@@ -1,0 +1,176 @@
+package keeper
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// within runs f on a thread in a named network namespace. The thread is thrown away.
+func within(t *testing.T, ns string, f func() error) {
+	t.Helper()
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		file, err := os.Open("/run/netns/" + ns)
+		if err == nil {
+			err = unix.Setns(int(file.Fd()), unix.CLONE_NEWNET)
+		}
+		if err == nil {
+			err = f()
+		}
+		result <- err
+	}()
+	if err := <-result; err != nil {
+		t.Fatalf("in namespace %s: %v", ns, err)
+	}
+}
+
+// conversation is a TCP connection from one namespace to an echo server in inet.
+func conversation(t *testing.T, from string) (say func(string) bool) {
+	t.Helper()
+	within(t, "inet", func() error {
+		l, err := net.Listen("tcp", "203.0.113.1:7")
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go io.Copy(c, c)
+			}
+		}()
+		return nil
+	})
+	var c net.Conn
+	within(t, from, func() (err error) {
+		c, err = net.DialTimeout("tcp", "203.0.113.1:7", 3*time.Second)
+		return err
+	})
+	t.Cleanup(func() { c.Close() })
+	lines := bufio.NewReader(c)
+	return func(words string) bool {
+		c.SetDeadline(time.Now().Add(3 * time.Second))
+		fmt.Fprintln(c, words)
+		answer, err := lines.ReadString('\n')
+		return err == nil && strings.TrimSpace(answer) == words
+	}
+}
+
+// A killed keeper is followed by another within a second, which adopts the
+// network: connections through NAT live on, nobody's address changes, and the
+// last VM still takes everything away.
+func TestKeeperKilled(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
+		web := mustJoin(t, o, n, "web", port(1))
+		db := mustJoin(t, o, n, "db", port(2))
+		nstest.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", "10.77.0.1")
+		say := conversation(t, "vm1")
+		if !say("hello") {
+			t.Fatal("no conversation to begin with")
+		}
+		pid := web.Info().KeeperPID
+		for round := range 3 {
+			unix.Kill(pid, unix.SIGKILL)
+			begin := time.Now()
+			var now []Info
+			nstest.Eventually(t, 3*time.Second, "the next keeper", func() bool {
+				infos, err := List(t.Context(), o.RunDir)
+				now = infos
+				return err == nil && len(infos) == 1 && infos[0].KeeperPID != pid && len(infos[0].VMs) == 2 &&
+					len(infos[0].VMs[0].Ports) == 1 && len(infos[0].VMs[1].Ports) == 1
+			})
+			took := time.Since(begin)
+			t.Logf("round %d: another keeper after %s", round, took)
+			if took > patience*time.Second {
+				t.Errorf("round %d: took %s", round, took)
+			}
+			for i, r := range []*Registration{db, web} {
+				if got := now[0].VMs[i].Ports[0]; got.Address != r.Ports()[0].Address || got.Tap != r.Ports()[0].Tap {
+					t.Errorf("round %d: %+v, was %+v", round, got, r.Ports()[0])
+				}
+			}
+			if !say(fmt.Sprint("still there? ", round)) {
+				t.Errorf("round %d: the connection through NAT broke", round)
+			}
+			pid = now[0].KeeperPID
+		}
+		// The rules are the new keeper's own: another program's flush spares them.
+		nstest.Sh(t, "nft flush ruleset; nft list table inet qnet_dev > /dev/null")
+		nstest.Sh(t, "ip link del vvm1; ip netns del vm1")
+		mustLeave(t, web)
+		mustLeave(t, db)
+	})
+}
+
+// A VM that died together with the keeper loses its port; the other stays.
+func TestKeeperAndOneVMKilled(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		n := Network{Name: "dev", Mode: profiles.HostOnly}
+		web := mustJoin(t, o, n, "web", port(1))
+		db := mustJoin(t, o, n, "db", port(2))
+		db.mu.Lock()
+		db.leaving = true
+		db.mu.Unlock()
+		unix.Kill(web.Info().KeeperPID, unix.SIGKILL)
+		nstest.Sh(t, "ip tuntap add keep0 mode tap; ip link del keep0") // the kernel still answers
+		nstest.Eventually(t, rejoinTime+2*time.Second, "the dead VM's port gone", func() bool {
+			_, err := nstest.Try("ip link show qndb0")
+			return err != nil
+		})
+		nstest.Sh(t, "ip link show qnweb0")
+		if infos, err := List(t.Context(), o.RunDir); err != nil || len(infos) != 1 || len(infos[0].VMs) != 1 {
+			t.Errorf("got %+v, %v", infos, err)
+		}
+		die(db)
+		mustLeave(t, web)
+	})
+}
+
+// Collect leaves a network alone whose VMs live: their supervisors are about to
+// start the next keeper.
+func TestCollectSparesLivingVMs(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		web := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT}, "web", port(1))
+		web.mu.Lock() // holds the next keeper up
+		unix.Kill(web.Info().KeeperPID, unix.SIGKILL)
+		nstest.Eventually(t, 2*time.Second, "keeper gone", func() bool {
+			infos, err := List(t.Context(), o.RunDir)
+			return err == nil && len(infos) == 0
+		})
+		if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 0 {
+			t.Errorf("collected a living network: %v, %v", removed, err)
+		}
+		nstest.Sh(t, "ip link show qn-dev; ip link show qnweb0")
+		web.mu.Unlock()
+		mustLeave(t, web)
+	})
+}
+
+// Leaving works even when the keeper dies just then.
+func TestLeaveWithoutKeeper(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		web := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT}, "web", port(1))
+		web.mu.Lock()
+		web.leaving = true
+		web.mu.Unlock()
+		unix.Kill(web.Info().KeeperPID, unix.SIGKILL)
+		mustLeave(t, web)
+	})
+}

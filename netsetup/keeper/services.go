@@ -1,0 +1,103 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// startServices serves DHCP and DNS on a network with a prefix. A port 53 that
+// somebody else has costs the guests their resolver, not the network.
+func (k *keeper) startServices() error {
+	plan := k.journal.Plan
+	if !plan.Prefix.IsValid() {
+		return nil
+	}
+	bridge, ok, err := k.host.Link(plan.Bridge)
+	if err == nil && !ok {
+		err = fmt.Errorf("serve DHCP: bridge %q is gone", plan.Bridge)
+	}
+	if err != nil {
+		return err
+	}
+	domain := dns.Domain
+	if err := k.startDNS(); err != nil {
+		k.note(fmt.Sprintf("network %s has no name server, so its guests get none: %v", k.network, err))
+		domain = ""
+	}
+	leases := filepath.Join(k.stateDir, "leases", k.network)
+	if err := os.MkdirAll(filepath.Dir(leases), 0o755); err != nil {
+		return fmt.Errorf("keep leases: %w", err)
+	}
+	pxe := plan.Network.PXE
+	k.dhcp, err = dhcp.New(dhcp.Config{
+		Link: bridge.Index, MAC: bridge.MAC, Prefix: plan.Prefix, Address: plan.Gateway, MTU: plan.MTU,
+		// A default route that leads nowhere would break guests with a second NIC.
+		Router: plan.Network.Mode == profiles.NAT,
+		Domain: domain, PXE: dhcp.PXE{Server: pxe.Server, File: pxe.File}, LeaseFile: leases, Warn: k.note, Log: k.log,
+	})
+	if err == nil {
+		err = k.dhcp.Listen()
+	}
+	if err != nil {
+		return err
+	}
+	go func() {
+		if err := k.dhcp.Serve(); err != nil {
+			k.note(err.Error())
+		}
+	}()
+	return nil
+}
+
+func (k *keeper) startDNS() error {
+	plan := k.journal.Plan
+	server, err := dns.Listen(dns.Config{
+		Link: plan.Bridge, Address: plan.Gateway, Prefix: plan.Prefix, Lookup: k.lookup, Reverse: k.reverse, Log: k.log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := server.WithoutTCP(); err != nil {
+		k.note("names are served over UDP only: " + err.Error())
+	}
+	k.dns = server
+	go server.Serve()
+	return nil
+}
+
+// hostName is how guests call the host.
+const hostName = "host"
+
+func (k *keeper) lookup(name string) []netip.Addr {
+	if name == hostName {
+		return []netip.Addr{k.journal.Plan.Gateway}
+	}
+	return k.dhcp.Lookup(name)
+}
+
+func (k *keeper) reverse(a netip.Addr) string {
+	if a == k.journal.Plan.Gateway {
+		return hostName
+	}
+	return k.dhcp.Reverse(a)
+}
+
+func (k *keeper) stopServices() {
+	var errs []error
+	if k.dns != nil {
+		errs = append(errs, k.dns.Close())
+	}
+	if k.dhcp != nil {
+		errs = append(errs, k.dhcp.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		k.log.Warn("stop services", "error", err)
+	}
+}
