@@ -9,7 +9,7 @@ FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -buildid= -X github.com/qnet-vm/qnet/cli.version=$(VERSION)
 
-.PHONY: build guest demo test bench fuzz lint check clean
+.PHONY: build guest resolved demo test bench fuzz lint check clean
 
 build: ## bin/qnet, static and the same from every directory
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/qnet .
@@ -17,12 +17,16 @@ build: ## bin/qnet, static and the same from every directory
 guest: ## the kernel and initramfs that the demo, the examples and the tests boot
 	$(GO) run ./internal/guest/mkguest -dir $(CACHE)/guest
 
+resolved: ## systemd-resolved for a test, unpacked and not installed
+	@[ -e $(CACHE)/resolved/lib ] || { mkdir -p $(CACHE)/resolved && cd $(CACHE)/resolved && \
+		apt-get download -q systemd-resolved libsystemd-shared && for p in *.deb; do dpkg -x $$p .; done; rm -f *.deb; } || true
+
 demo: ## a VM behind NAT, in namespaces of its own
 	sh internal/demo/install.sh
 	$(MAKE) --no-print-directory build guest
 	sh internal/demo/demo.sh
 
-test: guest ## everything; needs root for what concerns networks
+test: guest resolved ## everything; needs root for what concerns networks
 	$(GO) test -race -timeout 10m ./...
 
 bench: ## the benchmarks of Go code

@@ -243,6 +243,9 @@ func mssChain(br string) nft.Chain {
 func (p *Plan) masqueradeChain() nft.Chain {
 	out := nft.NotLink(p.Bridge)
 	return nft.Chain{Name: "masquerade_guests", Type: "nat", Hook: nft.Postrouting, Priority: 100, Policy: nft.Accept, Rules: []nft.Rule{
+		// The host's own packets to its address on the bridge: with 127.0.0.1 for a
+		// source, a server bound to the bridge would not know its client.
+		{OutLink: nft.Link("lo"), Do: nft.Accept},
 		{OutLink: out, Source: p.Prefix, TCPUDP: true, Do: nft.MasqueradePorts},
 		{OutLink: out, Source: p.Prefix, Do: nft.Masquerade},
 	}}

@@ -69,6 +69,16 @@ func (c *Conn) SetFilter(filter []bpf.Instruction) error {
 	})
 }
 
+// SetReadBuffer bounds the frames that wait for Read, in bytes of kernel memory.
+// It takes CAP_NET_ADMIN to exceed net.core.rmem_max.
+func (c *Conn) SetReadBuffer(bytes int) error {
+	err := c.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) })
+	if err != nil {
+		return fmt.Errorf("set read buffer: %w", err)
+	}
+	return nil
+}
+
 func (c *Conn) control(f func(fd int) error) error {
 	var result error
 	if err := c.raw.Control(func(fd uintptr) { result = f(int(fd)) }); err != nil {

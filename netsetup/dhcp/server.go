@@ -103,6 +103,9 @@ var port67 = []bpf.Instruction{
 	bpf.RetConstant{Val: 1 << 16},
 }
 
+// readBuffer holds some 2,000 messages, at about 2 KiB of kernel memory each.
+const readBuffer = 4 << 20
+
 // Listen opens the packet socket. It needs CAP_NET_RAW.
 func (s *Server) Listen() error {
 	conn, err := packet.Listen(s.c.Link, packet.IPv4, port67)
@@ -110,6 +113,10 @@ func (s *Server) Listen() error {
 		return fmt.Errorf("serve DHCP: %w", err)
 	}
 	s.conn = conn
+	// Clients that start together, a thousand of them, lose no message.
+	if err := conn.SetReadBuffer(readBuffer); err != nil {
+		s.c.Log.Warn("serve DHCP", "error", err)
+	}
 	return nil
 }
 

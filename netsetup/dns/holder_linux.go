@@ -19,6 +19,13 @@ type holder struct {
 
 const listening = "0A" // TCP_LISTEN in /proc/net/tcp
 
+// Holders says who has port 53 on all addresses of the caller's network
+// namespace: " by dnsmasq (pid 812) at 0.0.0.0:53", "" where nobody has. To name
+// others' processes takes CAP_SYS_PTRACE, which a keeper lacks.
+func Holders() string {
+	return describeHolders("/proc", overTCP, netip.AddrPortFrom(netip.IPv4Unspecified(), defaultPort))
+}
+
 // describeHolders says who holds the port, as far as proc (/proc) tells:
 // " by dnsmasq (pid 812) at 0.0.0.0:53". Whose a socket is only its owner and
 // root can see; then it says " at 0.0.0.0:53".

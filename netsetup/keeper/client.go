@@ -19,6 +19,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/dns"
 )
 
 // Options say where files are and how a keeper is started.
@@ -187,9 +188,15 @@ func dial(p paths) (*net.UnixConn, error) {
 	return c, nil
 }
 
+// startSpec is what a keeper is told on stdin.
+type startSpec struct {
+	Network netsetup.Network `json:"network"`
+	Port53  string           `json:"port53,omitempty"` // of dns.Holders, asked by who may know
+}
+
 // start runs a keeper and waits until it serves or says why it cannot.
 func (o Options) start(ctx context.Context, n Network) error {
-	spec, err := json.Marshal(n)
+	spec, err := json.Marshal(startSpec{Network: n, Port53: dns.Holders()})
 	if err != nil {
 		return fmt.Errorf("start keeper: %w", err)
 	}

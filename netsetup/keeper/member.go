@@ -65,8 +65,10 @@ func (k *keeper) serveJoin(c *net.UnixConn, req request, serve func(*net.UnixCon
 		}
 		return "", send(c, reply{Error: toWire(err)})
 	}
+	m := k.vms[req.VM]
+	k.watch(req.VM, m)
 	err = send(c, rep, files...)
-	k.watch(req.VM, k.vms[req.VM]) // after the answer: nothing may overtake it
+	go k.push(m) // after the answer: nothing may overtake it
 	return req.VM, err
 }
 

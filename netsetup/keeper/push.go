@@ -36,7 +36,6 @@ func (m *member) close() {
 
 // watch follows what the VM's guest does on its taps. The lock is held.
 func (k *keeper) watch(vm string, m *member) {
-	go k.push(m)
 	for i := range m.ports {
 		l, ok, err := k.host.Link(m.ports[i].Tap)
 		if err != nil || !ok {

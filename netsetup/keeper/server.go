@@ -32,9 +32,12 @@ type keeper struct {
 	life     *lockfile.Lock
 	listener *net.UnixListener
 	log      *slog.Logger
+	port53   string // who has it on all addresses of the host, see dns.Holders
 
 	dhcp *dhcp.Server // host-only and nat
 	dns  *dns.Server  // and that, unless somebody else has the port
+
+	resolved *resolved // of the DNS server
 
 	mu      sync.Mutex // guards what follows, and every change to the host
 	journal *netsetup.Journal
@@ -77,13 +80,14 @@ func start(args []string, stdin io.Reader) (*keeper, []string, error) {
 	if len(args) != 4 || args[0] != "--run-dir" || args[2] != "--state-dir" {
 		return nil, nil, errors.New("start keeper: it is started by qnet run only")
 	}
-	var n netsetup.Network
-	if err := json.NewDecoder(stdin).Decode(&n); err != nil {
+	var spec startSpec
+	if err := json.NewDecoder(stdin).Decode(&spec); err != nil {
 		return nil, nil, fmt.Errorf("start keeper: decode network: %w", err)
 	}
+	n := spec.Network
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGPIPE)
 	k := &keeper{paths: paths{args[1], n.Name}, stateDir: args[3], vms: map[string]*member{}, ended: make(chan struct{})}
-	k.log = slog.New(slog.DiscardHandler)
+	k.log, k.port53 = slog.New(slog.DiscardHandler), spec.Port53
 	steps, err := k.open(n)
 	return k, steps, err
 }

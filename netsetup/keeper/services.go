@@ -27,7 +27,7 @@ func (k *keeper) startServices() error {
 		return err
 	}
 	domain := dns.Domain
-	if err := k.startDNS(); err != nil {
+	if err := k.startDNS(bridge.Index); err != nil {
 		k.note(fmt.Sprintf("network %s has no name server, so its guests get none: %v", k.network, err))
 		domain = ""
 	}
@@ -56,7 +56,7 @@ func (k *keeper) startServices() error {
 	return nil
 }
 
-func (k *keeper) startDNS() error {
+func (k *keeper) startDNS(bridge int) error {
 	plan := k.journal.Plan
 	server, err := dns.Listen(dns.Config{
 		Link: plan.Bridge, Address: plan.Gateway, Prefix: plan.Prefix, Lookup: k.lookup, Reverse: k.reverse, Log: k.log,
@@ -65,10 +65,11 @@ func (k *keeper) startDNS() error {
 		return err
 	}
 	if err := server.WithoutTCP(); err != nil {
-		k.note("names are served over UDP only: " + err.Error())
+		k.note(fmt.Sprintf("names are served over UDP only: %v%s", err, k.port53))
 	}
 	k.dns = server
 	go server.Serve()
+	k.resolved = tellResolved(bridge, plan.Gateway, func(err error) { k.note(err.Error()) })
 	return nil
 }
 
@@ -91,6 +92,9 @@ func (k *keeper) reverse(a netip.Addr) string {
 
 func (k *keeper) stopServices() {
 	var errs []error
+	if k.resolved != nil {
+		errs = append(errs, k.resolved.forget())
+	}
 	if k.dns != nil {
 		errs = append(errs, k.dns.Close())
 	}
