@@ -190,6 +190,17 @@ func TestVerboseIsThePlan(t *testing.T) {
 	})
 }
 
+// keeperReplaced kills the keeper of the only network and waits for the next.
+func (l *lab) keeperReplaced(vms string) {
+	l.Helper()
+	pid := strings.Fields(nstest.Sh(l, "pgrep -f 'keeper --run-dir "+l.run+"'"))[0]
+	nstest.Sh(l, "kill -9 "+pid)
+	nstest.Eventually(l, 5*time.Second, "the next keeper", func() bool {
+		out := l.must("net")
+		return strings.Contains(out, vms) && !strings.Contains(out, " "+pid+" ")
+	})
+}
+
 // Under sudo, QEMU and the logs are the user's, and a profile opens only what
 // the user could.
 func TestSudo(t *testing.T) {
@@ -203,6 +214,14 @@ func TestSudo(t *testing.T) {
 				t.Errorf("QEMU's status lacks %q:\n%s", want, status)
 			}
 		}
+		// The supervisor can become root again, for the keeper and its own files.
+		supervisor := nstest.Sh(t, "cat /proc/"+itoa(l.state("s").PID)+"/status")
+		for _, want := range []string{"Uid:\t54321\t54321\t0\t54321", "Gid:\t54321\t54321\t54321\t54321", "CapEff:\t0000000000000000"} {
+			if !strings.Contains(supervisor, want) {
+				t.Errorf("the supervisor's status lacks %q:\n%s", want, supervisor)
+			}
+		}
+		l.keeperReplaced("s")
 		if out := nstest.Sh(t, "find "+l.dir+"/state/logs/s -not -uid 54321"); out != "" {
 			t.Errorf("not the user's: %s", out)
 		}

@@ -95,15 +95,10 @@ func TestLeasesAndNames(t *testing.T) {
 	})
 }
 
-// keeperKilled kills a network's keeper; names work again with the next one.
+// keeperKilled kills the network's keeper; names work again with the next one.
 func (l *lab) keeperKilled(g *console) {
 	l.Helper()
-	pid := strings.Fields(nstest.Sh(l, "pgrep -f 'keeper --run-dir "+l.run+"'"))[0]
-	nstest.Sh(l, "kill -9 "+pid)
-	nstest.Eventually(l, 5*time.Second, "the next keeper", func() bool {
-		out := l.must("net")
-		return strings.Contains(out, "db,web") && !strings.Contains(out, " "+pid+" ")
-	})
+	l.keeperReplaced("db,web")
 	g.must("ping -c 1 -W 2 db && wget -q -O - http://203.0.113.1/")
 	g.must("udhcpc -n -q -t 3 -T 1 -i eth0 -s /etc/udhcpc.sh")
 }
@@ -169,5 +164,31 @@ func TestAddressFromFrames(t *testing.T) {
 			t.Errorf("private: %q", out)
 		}
 		l.must("stop", "--force", "p")
+	})
+}
+
+// A VM without an image boots from the network: QEMU's iPXE takes a lease and
+// asks for the file the profile names.
+func TestNetboot(t *testing.T) {
+	nstest.Require(t, nstest.Need{Name: "package ipxe-qemu", OK: func() bool {
+		_, err := os.Stat("/usr/lib/ipxe/qemu/pxe-virtio.rom")
+		return err == nil
+	}})
+	inLab(t, func(l *lab) {
+		p := l.start("run", l.profile("pxe", idle+`[[nic]]
+mode = "nat"
+address = "10.57.0.77"
+[network.nat]
+subnet = "10.57.0.0/24"
+[network.nat.pxe]
+file = "boot/pxelinux.0"
+`))
+		p.says("10.57.0.77/255.255.255.0 gw 10.57.0.1", 40*time.Second)
+		p.says("tftp://10.57.0.1/boot/pxelinux.0", 20*time.Second)
+		if out := l.must("ip", "pxe"); out != "10.57.0.77\n" {
+			t.Errorf("got %q", out)
+		}
+		l.must("stop", "--force", "pxe")
+		p.end(10 * time.Second)
 	})
 }

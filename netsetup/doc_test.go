@@ -45,9 +45,11 @@ persistent, so they go away with QEMU; and where the kernel knows the nftables
 flags "owner" and "persist", the tables carry them, so that another program's
 ` + "`nft flush ruleset`" + ` leaves them alone.
 
-Besides: files in /run/qnet while VMs run, and in /var/lib/qnet for good: the
-host's salt (from which MACs and subnets derive), the subnets chosen, and each
-VM's last logs. Nothing else is written; no service, no file of another
+Besides, while VMs run: files in /run/qnet; in host-only and nat a name server on
+the bridge's address, a packet socket that answers DHCP, and, where
+systemd-resolved runs, the bridge's name server and the domain ~qnet told to it.
+For good, in /var/lib/qnet: the host's salt (from which MACs and subnets derive),
+the subnets chosen, the addresses given, and each VM's last logs. Nothing else is written; no service, no file of another
 program, no default policy, no rule of another table is ever touched.
 `)
 	for _, c := range chapters {

@@ -68,8 +68,8 @@ func enter(t *testing.T) {
 
 // A Need is something a test cannot do without.
 type Need struct {
-	name string
-	ok   func() bool
+	Name string
+	OK   func() bool
 }
 
 // The needs tests have.
@@ -89,13 +89,13 @@ func Program(name string) Need {
 func Require(t testing.TB, needs ...Need) {
 	t.Helper()
 	for _, n := range needs {
-		if n.ok() {
+		if n.OK() {
 			continue
 		}
 		if os.Getenv("CI") == "true" {
-			t.Fatalf("needs %s", n.name)
+			t.Fatalf("needs %s", n.Name)
 		}
-		t.Skipf("needs %s", n.name)
+		t.Skipf("needs %s", n.Name)
 	}
 }
 
