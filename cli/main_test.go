@@ -19,6 +19,7 @@ import (
 // starts of itself, so that all of it runs under the race detector.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
+		armFailpoints(os.Args[1:])
 		os.Exit(Main(context.Background(), os.Args[1:], Env{
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 		}))

@@ -3,6 +3,8 @@ package netsetup
 import (
 	"errors"
 	"fmt"
+
+	"github.com/qnet-vm/qnet/internal/failpoint"
 )
 
 // StepError is the failure of one step.
@@ -22,7 +24,11 @@ func (e *StepError) Unwrap() error { return e.Err }
 // the undo met.
 func Apply(k Kernel, steps []Step, done func(Step)) error {
 	for i, s := range steps {
-		if err := s.Do(k); err != nil {
+		err := s.Do(k)
+		if err == nil {
+			err = failpoint.Hit("did " + stepType(s))
+		}
+		if err != nil {
 			return errors.Join(&StepError{Step: s, Err: err}, Undo(k, undoable(steps[:i+1], err)))
 		}
 		if done != nil {
@@ -41,16 +47,29 @@ func undoable(steps []Step, err error) []Step {
 	return steps
 }
 
-// Undo takes the steps back, last first. It never stops early and returns all
-// that failed.
+// Undo takes the steps back, last first. It tries what fails once more, never
+// stops early, and returns all that failed.
 func Undo(k Kernel, steps []Step) error {
 	var errs []error
 	for i := len(steps) - 1; i >= 0; i-- {
-		if err := steps[i].Undo(k); err != nil {
+		if err := undo(k, steps[i]); err != nil {
 			errs = append(errs, fmt.Errorf("undo %q: %w", firstLine(steps[i].String()), err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func undo(k Kernel, s Step) error {
+	var err error
+	for range 2 {
+		if err = s.Undo(k); err == nil {
+			err = failpoint.Hit("undid " + stepType(s))
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 func firstLine(s string) string {

@@ -17,6 +17,7 @@ type memory struct {
 	state map[string]string
 	calls int
 	fail  int // the call to fail, from 1; 0 is none
+	times int // how often it fails, once if 0
 	after bool
 }
 
@@ -25,11 +26,12 @@ var errInjected = errors.New("injected")
 // change makes a change, and fails before or after it.
 func (m *memory) change(f func()) error {
 	m.calls++
-	if m.calls == m.fail && !m.after {
+	fails := m.fail > 0 && m.calls >= m.fail && m.calls < m.fail+max(m.times, 1)
+	if fails && !m.after {
 		return errInjected
 	}
 	f()
-	if m.calls == m.fail {
+	if fails {
 		return errInjected
 	}
 	return nil
@@ -150,12 +152,16 @@ func TestUndoGoesOnAfterAFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	for call := before + 1; call <= m.calls; call++ {
-		again := &memory{state: maps.Clone(applied), calls: before, fail: call}
+		once := &memory{state: maps.Clone(applied), calls: before, fail: call}
+		if err := Undo(once, plan); err != nil || !maps.Equal(once.state, start) {
+			t.Errorf("call %d fails once: left %v: %v", call, once.state, err)
+		}
+		again := &memory{state: maps.Clone(applied), calls: before, fail: call, times: 2}
 		if err := Undo(again, plan); !errors.Is(err, errInjected) {
 			t.Errorf("call %d: %v", call, err)
 		}
-		if again.calls != m.calls {
-			t.Errorf("call %d failed: %d calls instead of %d", call, again.calls, m.calls)
+		if again.calls != m.calls+1 {
+			t.Errorf("call %d failed: %d calls instead of %d", call, again.calls, m.calls+1)
 		}
 		if err := Undo(again, plan); err != nil || !maps.Equal(again.state, start) {
 			t.Errorf("call %d: a second undo leaves %v: %v", call, again.state, err)

@@ -92,3 +92,24 @@ func (l *Lock) Release() error {
 	}
 	return errors.Join(err, l.file.Close())
 }
+
+// Sweep removes the files of a directory of locks that nobody holds: what dead
+// processes left. A directory that is missing is no error.
+func Sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		lock, err := Try(filepath.Join(dir, e.Name()))
+		switch {
+		case errors.Is(err, ErrHeld):
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			errs = append(errs, lock.Release())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -55,3 +55,27 @@ func TestExclusiveAcrossRemoval(t *testing.T) {
 		t.Errorf("entered %d times, want 1000", entered.Load())
 	}
 }
+
+func TestSweep(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run", "locks")
+	held, err := Try(filepath.Join(dir, "held"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "left"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Sweep(dir); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "held" {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+	if err := held.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Sweep(dir); err != nil {
+		t.Errorf("a directory that is gone: %v", err)
+	}
+}

@@ -29,7 +29,11 @@ func Run(t *testing.T, f func(t *testing.T)) {
 		return
 	}
 	Require(t, Root)
-	args := []string{"-test.run", pattern(t.Name()), "-test.v", "-test.timeout", "300s"}
+	timeout := "300s"
+	if os.Getenv("QNET_STRESS") != "" {
+		timeout = "1h"
+	}
+	args := []string{"-test.run", pattern(t.Name()), "-test.v", "-test.timeout", timeout}
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), insideEnv+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}

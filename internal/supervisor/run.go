@@ -8,11 +8,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -43,7 +46,7 @@ type Options struct {
 // session is one VM's run; closers undo its steps.
 type session struct {
 	Options
-	paths
+	place   rundir.VM
 	profile *profiles.Profile
 	opener  opener
 	config  qemu.Config
@@ -63,27 +66,61 @@ type session struct {
 // *qemu.ConfigError, a *qemu.ExitError, or netsetup's; a VM that its guest or
 // its user ended is none.
 func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
-	s := &session{Options: o, paths: paths{o.RunDir, o.StateDir, p.Name}, profile: p, opener: opener{user: o.User}}
+	s := &session{Options: o, place: rundir.VM{RunDir: o.RunDir, Name: p.Name}, profile: p, opener: opener{user: o.User}}
 	s.defaults()
 	s.state = State{Name: p.Name, State: "starting", Profile: p.Path, PID: os.Getpid(), Started: time.Now()}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.stops.init(cancel)
 	defer func() {
-		for i := len(s.closers) - 1; i >= 0; i-- {
-			err = errors.Join(err, s.closers[i]())
+		if p := recover(); p != nil {
+			err = internalError(p)
 		}
+		err = errors.Join(err, s.close())
 	}()
 	go s.watchSignals()
-	for _, step := range []func(context.Context) error{s.lockName, s.listen, s.join, s.drop, s.start} {
-		if err := step(ctx); err != nil {
-			if s.stops.asked() && errors.Is(err, context.Canceled) {
-				return fmt.Errorf("start VM %q: %w", p.Name, context.Canceled)
-			}
-			return err
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"lock", s.lockName}, {"listen", s.listen}, {"check", s.check}, {"join", s.join}, {"drop", s.drop}, {"start", s.start},
+	} {
+		err := step.do(ctx)
+		if err == nil {
+			err = failpoint.Hit("supervisor did " + step.name)
 		}
+		if err == nil {
+			continue
+		}
+		if s.stops.asked() && errors.Is(err, context.Canceled) {
+			return fmt.Errorf("start VM %q: %w", p.Name, context.Canceled)
+		}
+		return err
 	}
 	return s.wait()
+}
+
+// close undoes what was done, last first, and goes on when something fails.
+func (s *session) close() error {
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.undo(s.closers[i]))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *session) undo(closer func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = internalError(p)
+		}
+	}()
+	return errors.Join(closer(), failpoint.Hit("supervisor undid a step"))
+}
+
+// internalError is a bug's, which must not leave the host changed.
+func internalError(panicked any) error {
+	return fmt.Errorf("internal error: %v\n%s", panicked, debug.Stack())
 }
 
 func (s *session) defaults() {
@@ -104,19 +141,35 @@ func (s *session) defaults() {
 
 func (s *session) onClose(f func() error) { s.closers = append(s.closers, f) }
 
-func (s *session) lockName(context.Context) error {
-	lock, err := lockfile.Try(s.lock())
-	if errors.Is(err, lockfile.ErrHeld) {
-		if other, err := Find(s.runDir, s.name); err == nil {
-			return fmt.Errorf("run VM %q: %w, as process %d from %s", s.name, ErrRunning, other.PID, other.Profile)
+// lockTime is how long a lock may be held by somebody who only removes what a dead
+// supervisor left.
+const lockTime = time.Second
+
+// tryLock tells a VM that runs from one that is just being cleaned up after.
+func (s *session) tryLock() (*lockfile.Lock, error) {
+	for begin := time.Now(); ; {
+		lock, err := lockfile.Try(s.place.Lock())
+		if !errors.Is(err, lockfile.ErrHeld) {
+			return lock, err
 		}
-		return fmt.Errorf("run VM %q: %w", s.name, ErrRunning)
+		other, err := Find(s.RunDir, s.profile.Name)
+		if err == nil {
+			return nil, fmt.Errorf("%w, as process %d from %s", ErrRunning, other.PID, other.Profile)
+		}
+		if time.Since(begin) > lockTime {
+			return nil, ErrRunning
+		}
+		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // a lock tells nobody that it was given up
 	}
+}
+
+func (s *session) lockName(context.Context) error {
+	lock, err := s.tryLock()
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("run VM %q: %w: %w", s.name, netsetup.ErrNoPermission, err)
+		return fmt.Errorf("run VM %q: %w: %w", s.profile.Name, netsetup.ErrNoPermission, err)
 	}
 	if err != nil {
-		return fmt.Errorf("run VM %q: %w", s.name, err)
+		return fmt.Errorf("run VM %q: %w", s.profile.Name, err)
 	}
 	s.onClose(func() error { return asuser.AsRoot(lock.Release) })
 	return nil
@@ -124,30 +177,30 @@ func (s *session) lockName(context.Context) error {
 
 // listen makes the directory and the control socket, the user's own.
 func (s *session) listen(context.Context) error {
-	if err := s.make(); err != nil {
+	if err := s.place.Make(); err != nil {
 		return fmt.Errorf("make run directory: %w", err)
 	}
-	s.onClose(func() error { return asuser.AsRoot(s.remove) })
-	os.Remove(s.socket()) // a dead supervisor's; we hold the lock
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.socket(), Net: "unix"})
+	s.onClose(func() error { return asuser.AsRoot(s.place.Remove) })
+	os.Remove(s.place.Socket()) // a dead supervisor's; we hold the lock
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.place.Socket(), Net: "unix"})
 	if err != nil {
 		return fmt.Errorf("listen for qnet stop: %w", err)
 	}
 	s.onClose(l.Close)
-	for _, path := range []string{s.dir(), s.socket()} {
+	for _, path := range []string{s.place.Dir(), s.place.Socket()} {
 		if err := s.User.Chown(path); err != nil {
 			return fmt.Errorf("listen for qnet stop: %w", err)
 		}
 	}
-	if err := os.Chmod(s.socket(), 0o600); err != nil {
+	if err := os.Chmod(s.place.Socket(), 0o600); err != nil {
 		return fmt.Errorf("listen for qnet stop: %w", err)
 	}
 	go s.serve(l)
 	return nil
 }
 
-// join checks all that can be checked first, and then joins the networks.
-func (s *session) join(ctx context.Context) error {
+// check checks all that can be checked before anything changes.
+func (s *session) check(ctx context.Context) error {
 	binary, err := qemu.Find(s.Path, s.QEMU)
 	if err != nil {
 		return err
@@ -166,9 +219,11 @@ func (s *session) join(ctx context.Context) error {
 	if _, err := qemu.Probe(ctx, binary); err != nil {
 		return err
 	}
-	if s.salt, err = netsetup.LoadSalt(s.stateDir); err != nil {
-		return err
-	}
+	s.salt, err = netsetup.LoadSalt(s.StateDir)
+	return err
+}
+
+func (s *session) join(ctx context.Context) error {
 	for _, n := range NetworksOf(s.profile) {
 		if err := s.joinNetwork(ctx, n); err != nil {
 			return err
@@ -226,7 +281,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	reg, err := keeper.Join(ctx, keeper.Options{
 		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.Warn,
 		Changed: s.portsChanged, AsRoot: asuser.AsRoot,
-	}, NetworkOf(n), s.name, requests)
+	}, NetworkOf(n), s.profile.Name, requests)
 	if err != nil {
 		return err
 	}
@@ -270,9 +325,9 @@ func (s *session) nics() []qemu.NIC {
 // drop makes the process the user's behind sudo. What comes after it talks to
 // QEMU and carries the guest's console.
 func (s *session) drop(context.Context) error {
-	err := os.MkdirAll(s.logs(), 0o755)
+	err := os.MkdirAll(logDir(s.StateDir, s.profile.Name), 0o755)
 	if err == nil {
-		err = s.User.Chown(s.logs())
+		err = s.User.Chown(logDir(s.StateDir, s.profile.Name))
 	}
 	if err != nil {
 		return fmt.Errorf("make log directory: %w", err)
@@ -284,7 +339,7 @@ func (s *session) start(ctx context.Context) error {
 	s.mu.Lock()
 	s.config.NICs = s.nics()
 	s.mu.Unlock()
-	log, err := openLog(filepath.Join(s.logs(), "qemu.log"))
+	log, err := openLog(filepath.Join(logDir(s.StateDir, s.profile.Name), "qemu.log"))
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
@@ -313,7 +368,7 @@ func (s *session) started(vm *qemu.VM) error {
 		// Nothing to do but when a later step of the start failed.
 		return vm.Stop(context.Background(), qemu.StopOptions{Force: true})
 	})
-	log, err := openLog(LogPath(s.stateDir, s.name))
+	log, err := openLog(LogPath(s.StateDir, s.profile.Name))
 	if err != nil {
 		return fmt.Errorf("open console log: %w", err)
 	}
@@ -347,9 +402,10 @@ func (s *session) wait() error {
 	}()
 	go s.stops.run(s.vm, func() { s.setState("stopping") })
 	status := s.vm.Wait()
+	err := failpoint.Hit("supervisor saw the end")
 	<-pumped
-	if s.stops.asked() {
-		return nil
+	if err != nil || s.stops.asked() {
+		return err
 	}
 	return status.Err()
 }

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/watch"
 )
 
@@ -63,57 +63,23 @@ func (n NIC) Addresses() []netip.Addr {
 	return list
 }
 
-// paths are a VM's files.
-type paths struct{ runDir, stateDir, name string }
-
-func (p paths) vms() string    { return filepath.Join(p.runDir, "vms") }
-func (p paths) dir() string    { return filepath.Join(p.vms(), p.name) }
-func (p paths) socket() string { return filepath.Join(p.dir(), "control.sock") }
-func (p paths) lock() string   { return filepath.Join(p.runDir, "locks", "vm-"+p.name) }
-func (p paths) logs() string   { return filepath.Join(p.stateDir, "logs", p.name) }
-
-// remove takes the VM's directory away, and those above that are empty then.
-func (p paths) remove() error {
-	err := os.RemoveAll(p.dir())
-	os.Remove(p.vms()) // fails, as it should, while another VM is there
-	os.Remove(p.runDir)
-	return err
-}
-
-// make makes the VM's directory, which another VM's end may remove meanwhile.
-func (p paths) make() error {
-	for {
-		err := os.MkdirAll(p.vms(), 0o755)
-		if err == nil {
-			err = os.Mkdir(p.dir(), 0o700)
-		}
-		if errors.Is(err, fs.ErrExist) {
-			if _, statErr := os.Stat(p.dir()); statErr == nil {
-				return nil // a dead supervisor's: we hold the lock
-			}
-			continue
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-}
+func logDir(stateDir, name string) string { return filepath.Join(stateDir, "logs", name) }
 
 // LogPath is the file that keeps a VM's console, also after its end.
 func LogPath(stateDir, name string) string {
-	return filepath.Join(paths{stateDir: stateDir, name: name}.logs(), "console.log")
+	return filepath.Join(logDir(stateDir, name), "console.log")
 }
 
 // List returns the VMs of a run directory whose supervisor lives and may be
 // asked by the caller.
 func List(runDir string) ([]State, error) {
-	entries, err := os.ReadDir(paths{runDir: runDir}.vms())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list VMs: %w", err)
+	vms, err := rundir.List(runDir)
+	if err != nil {
+		return nil, err
 	}
 	states := []State{}
-	for _, e := range entries {
-		s, err := Find(runDir, e.Name())
+	for _, vm := range vms {
+		s, err := Find(runDir, vm.Name)
 		if err == nil {
 			states = append(states, s)
 		}
@@ -123,7 +89,7 @@ func List(runDir string) ([]State, error) {
 
 // Find asks a VM for its state. The error wraps ErrNotRunning where there is none.
 func Find(runDir, name string) (State, error) {
-	c, err := call(paths{runDir: runDir, name: name}, request{Op: "status"})
+	c, err := call(rundir.VM{RunDir: runDir, Name: name}, request{Op: "status"})
 	if err != nil {
 		return State{}, err
 	}
@@ -145,7 +111,7 @@ type StopOptions struct {
 
 // Stop stops a VM and returns when everything of it is undone.
 func Stop(ctx context.Context, runDir, name string, o StopOptions) error {
-	c, err := call(paths{runDir: runDir, name: name}, request{Op: "stop", Force: o.Force, Timeout: o.Timeout})
+	c, err := call(rundir.VM{RunDir: runDir, Name: name}, request{Op: "stop", Force: o.Force, Timeout: o.Timeout})
 	if err != nil {
 		return err
 	}
@@ -169,7 +135,7 @@ func Stop(ctx context.Context, runDir, name string, o StopOptions) error {
 
 // Console connects in and out to a VM's console until either ends.
 func Console(ctx context.Context, runDir, name string, in io.Reader, out io.Writer) error {
-	c, err := call(paths{runDir: runDir, name: name}, request{Op: "console"})
+	c, err := call(rundir.VM{RunDir: runDir, Name: name}, request{Op: "console"})
 	if err != nil {
 		return err
 	}
@@ -187,13 +153,13 @@ func Console(ctx context.Context, runDir, name string, in io.Reader, out io.Writ
 	return err
 }
 
-func call(p paths, r request) (*net.UnixConn, error) {
-	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: p.socket(), Net: "unix"})
+func call(vm rundir.VM, r request) (*net.UnixConn, error) {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: vm.Socket(), Net: "unix"})
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
-		return nil, fmt.Errorf("VM %q: %w", p.name, ErrNotRunning)
+		return nil, fmt.Errorf("VM %q: %w", vm.Name, ErrNotRunning)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask VM %q: %w", p.name, err)
+		return nil, fmt.Errorf("ask VM %q: %w", vm.Name, err)
 	}
 	b, err := json.Marshal(r)
 	if err == nil {
@@ -201,31 +167,28 @@ func call(p paths, r request) (*net.UnixConn, error) {
 	}
 	if err != nil {
 		c.Close()
-		return nil, fmt.Errorf("ask VM %q: %w", p.name, err)
+		return nil, fmt.Errorf("ask VM %q: %w", vm.Name, err)
 	}
 	return c, nil
 }
 
 // Collect removes the directories of dead supervisors and names their VMs.
 func Collect(runDir string) ([]string, error) {
-	entries, err := os.ReadDir(paths{runDir: runDir}.vms())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list VMs: %w", err)
+	vms, err := rundir.List(runDir)
+	if err != nil {
+		return nil, err
 	}
 	var removed []string
 	var errs []error
-	for _, e := range entries {
-		p := paths{runDir: runDir, name: e.Name()}
-		lock, err := lockfile.Try(p.lock())
-		if errors.Is(err, lockfile.ErrHeld) {
-			continue
-		}
-		if err != nil {
+	for _, vm := range vms {
+		err := vm.Collect()
+		switch {
+		case errors.Is(err, lockfile.ErrHeld):
+		case err != nil:
 			errs = append(errs, err)
-			continue
+		default:
+			removed = append(removed, "VM "+vm.Name)
 		}
-		errs = append(errs, p.remove(), lock.Release())
-		removed = append(removed, "VM "+e.Name())
 	}
 	return removed, errors.Join(errs...)
 }

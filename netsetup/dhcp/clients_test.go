@@ -4,8 +4,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -123,10 +125,20 @@ func TestUnicastRenewal(t *testing.T) {
 		dir := t.TempDir()
 		script(t, dir, "udhcpc", "case $1 in bound|renew) ip addr replace $ip/$mask dev $interface; echo $1 >> "+dir+"/events ;; esac")
 		nstest.Guest(t, "g", "br0", "", "")
-		nstest.Sh(t, "ip netns exec g busybox udhcpc -i eth0 -n -b -p "+dir+"/pid -s "+dir+"/udhcpc > /dev/null 2>&1")
-		defer nstest.Try("kill $(cat " + dir + "/pid)")
-		nstest.Sh(t, "kill -USR1 $(cat "+dir+"/pid)") // renew now
-		nstest.Eventually(t, 5*time.Second, "the renewal", func() bool {
+		client := exec.Command("ip", "netns", "exec", "g", "busybox", "udhcpc", "-f", "-i", "eth0", "-s", dir+"/udhcpc")
+		if err := client.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			client.Process.Kill()
+			client.Wait()
+		}()
+		nstest.Eventually(t, 10*time.Second, "the lease", func() bool {
+			b, _ := os.ReadFile(filepath.Join(dir, "events"))
+			return strings.Contains(string(b), "bound")
+		})
+		client.Process.Signal(syscall.SIGUSR1) // renew now
+		nstest.Eventually(t, 10*time.Second, "the renewal", func() bool {
 			b, _ := os.ReadFile(filepath.Join(dir, "events"))
 			return strings.Contains(string(b), "renew")
 		})

@@ -93,8 +93,6 @@ func (k *keeper) endAway() {
 	}
 	k.mu.Unlock()
 	for _, vm := range away {
-		if err := k.leave(vm); err != nil {
-			k.log.Warn("undo ports", "vm", vm, "error", err)
-		}
+		k.died(vm)
 	}
 }

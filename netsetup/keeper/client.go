@@ -42,8 +42,12 @@ type Network = netsetup.Network
 // the network for its last VM. Link removal takes some 50 ms.
 const startTimeout = 30 * time.Second
 
-// errGone tells that the keeper ended before it answered.
-var errGone = errors.New("the keeper ended")
+var (
+	// errGone tells that the keeper ended before it answered.
+	errGone = errors.New("the keeper ended")
+	// errDied tells that it did so at its start.
+	errDied = fmt.Errorf("%w without a word", errGone)
+)
 
 // Join connects a VM's NICs to the network, starting its keeper where none runs.
 // Errors wrap netsetup's; nothing is left behind when one is returned.
@@ -58,12 +62,20 @@ func Join(ctx context.Context, o Options, n Network, vm string, ports []PortRequ
 		return nil, err
 	}
 	req := request{Op: "join", NetNS: ns, Network: n, VM: vm, Ports: ports}
-	for {
+	for died := 0; ; {
 		r, err := o.join(ctx, n, req)
 		// A keeper that is leaving closes the connection unanswered: the next
-		// one waits for it to be done.
-		if errors.Is(err, errGone) && ctx.Err() == nil {
+		// one waits for it to be done. One that dies at its start is worth
+		// another try, which undoes what it did.
+		if errors.Is(err, errDied) {
+			died++
+		}
+		if errors.Is(err, errGone) && ctx.Err() == nil && died < 3 {
 			continue
+		}
+		if errors.Is(err, errGone) {
+			_, undoErr := Collect(context.WithoutCancel(ctx), o)
+			err = errors.Join(err, undoErr)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("join network %q: %w", n.Name, err)
@@ -227,7 +239,7 @@ func (o Options) start(ctx context.Context, n Network) error {
 	defer stop()
 	var rep reply
 	if err := json.NewDecoder(ready).Decode(&rep); err != nil {
-		return fmt.Errorf("start keeper: it ended without a word: %w", err)
+		return fmt.Errorf("start keeper: %w: %w", errDied, err)
 	}
 	if rep.Error != nil {
 		return rep.Error

@@ -63,7 +63,7 @@ func mustJoin(t *testing.T, o Options, n Network, vm string, ports []PortRequest
 
 func mustLeave(t *testing.T, r *Registration) {
 	t.Helper()
-	if err := r.Leave(context.Background()); err != nil {
+	if err := errors.Join(r.Leave(context.Background()), r.Close()); err != nil {
 		t.Error(err)
 	}
 }

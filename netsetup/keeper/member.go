@@ -2,11 +2,16 @@ package keeper
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
+	"time"
 
+	"github.com/qnet-vm/qnet/internal/failpoint"
+	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup"
 )
 
@@ -19,7 +24,7 @@ func (k *keeper) client(c *net.UnixConn) {
 		files, err := receive(c, &req)
 		closeAll(files)
 		if err != nil {
-			k.leave(vm) //nolint:errcheck // nobody is left to tell
+			k.died(vm)
 			return
 		}
 		switch req.Op {
@@ -28,7 +33,9 @@ func (k *keeper) client(c *net.UnixConn) {
 			err = send(c, reply{Info: &info})
 		case "leave":
 			// The answer comes after the undo, and the end of the connection after the answer.
+			failpoint.Hit("keeper was asked to leave") //nolint:errcheck // as below
 			send(c, reply{Error: toWire(k.leave(vm))}) //nolint:errcheck // a client that is gone needs no answer
+			k.awaitEnd(c, vm)
 			return
 		case "join", "rejoin":
 			if vm != "" {
@@ -44,9 +51,54 @@ func (k *keeper) client(c *net.UnixConn) {
 			err = send(c, reply{Error: toWire(fmt.Errorf("serve: unknown request %q: %w", req.Op, netsetup.ErrRefused))})
 		}
 		if err != nil {
-			k.leave(vm) //nolint:errcheck // nobody is left to tell
+			k.died(vm)
 			return
 		}
+	}
+}
+
+// endTime bounds how long a supervisor takes for its own files after it left.
+const endTime = 5 * time.Second
+
+// awaitEnd waits for the end of a supervisor that left, and removes the files
+// that it was killed before removing.
+func (k *keeper) awaitEnd(c *net.UnixConn, vm string) {
+	c.SetReadDeadline(time.Now().Add(endTime))
+	var none request
+	if _, err := receive(c, &none); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		k.removeFiles(vm)
+	}
+}
+
+// died ends the registration of a VM whose supervisor is gone, and removes what
+// that can not any more.
+func (k *keeper) died(vm string) {
+	if err := k.leave(vm); err != nil {
+		k.log.Warn("undo ports", "vm", vm, "error", err)
+	}
+	if vm != "" {
+		k.removeFiles(vm)
+	}
+}
+
+// removeFiles takes away what a dead supervisor left.
+func (k *keeper) removeFiles(vm string) {
+	// The kernel closes a dead process's files one by one: the lock may be later
+	// than the connection.
+	for range 20 {
+		place := rundir.VM{RunDir: k.runDir, Name: vm}
+		if !place.Left() {
+			return
+		}
+		err := place.Collect()
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, lockfile.ErrHeld) {
+			k.log.Warn("remove files", "vm", vm, "error", err)
+			return
+		}
+		time.Sleep(50 * time.Millisecond) //nolint:forbidigo // a lock tells nobody that it was given up
 	}
 }
 
@@ -106,11 +158,15 @@ func (k *keeper) connect(req request, m *member) ([]string, error) {
 		m.steps = append(m.steps, k.journal.Plan.PortSteps(netsetup.Port{VM: req.VM, NIC: p.NIC})...)
 	}
 	k.journal.Ports[req.VM] = m.steps
-	if err := k.journal.Write(k.paths.journal()); err != nil {
+	err := k.journal.Write(k.paths.journal())
+	if err == nil {
+		err = failpoint.Hit("keeper wrote the ports to the journal")
+	}
+	if err != nil {
 		return nil, err
 	}
 	var done []string
-	err := netsetup.Apply(k.host, m.steps, func(s netsetup.Step) { done = append(done, s.String()) })
+	err = netsetup.Apply(k.host, m.steps, func(s netsetup.Step) { done = append(done, s.String()) })
 	return done, err
 }
 

@@ -29,7 +29,7 @@ func Collect(_ context.Context, o Options) ([]string, error) {
 			removed = append(removed, what)
 		}
 	}
-	return removed, errors.Join(errs...)
+	return removed, errors.Join(append(errs, permission(lockfile.Sweep(filepath.Join(o.RunDir, "locks"))))...)
 }
 
 func collect(p paths) (string, error) {

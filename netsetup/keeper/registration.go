@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
-	"slices"
+	"os"
 	"sync"
 	"time"
 
@@ -141,7 +142,9 @@ func (r *Registration) connectAgain(ctx context.Context) (*net.UnixConn, error) 
 }
 
 // Leave ends the registration. It returns when this VM's ports, and with the
-// last VM the whole network, are undone, with what could not be undone.
+// last VM the whole network, are undone, with what could not be undone. The
+// connection stays open until Close or the end of the process: if that dies
+// before it has removed the VM's own files, the keeper does.
 func (r *Registration) Leave(ctx context.Context) error {
 	r.mu.Lock()
 	r.leaving = true
@@ -150,47 +153,81 @@ func (r *Registration) Leave(ctx context.Context) error {
 	for _, p := range r.ports {
 		p.File.Close()
 	}
-	if conn != nil {
-		defer conn.Close()
-		if send(conn, request{Op: "leave"}) == nil {
-			select {
-			case <-r.done:
-			case <-ctx.Done():
-				return fmt.Errorf("leave network %q: %w", r.info.Name, ctx.Err())
-			}
-		}
+	if conn == nil || send(conn, request{Op: "leave"}) != nil {
+		return r.clean(ctx)
 	}
 	select {
 	case rep := <-r.replies:
-		if rep.Error != nil {
-			return fmt.Errorf("leave network %q: %w", r.info.Name, rep.Error)
-		}
-		return nil
+		return r.left(rep)
+	case <-ctx.Done():
+		return fmt.Errorf("leave network %q: %w", r.info.Name, ctx.Err())
+	case <-r.done:
+	}
+	select {
+	case rep := <-r.replies: // said just before the end
+		return r.left(rep)
 	default:
 		return r.clean(ctx)
 	}
 }
 
+func (r *Registration) left(rep reply) error {
+	if rep.Error != nil {
+		return fmt.Errorf("leave network %q: %w", r.info.Name, rep.Error)
+	}
+	return nil
+}
+
+// Close lets the keeper go after Leave.
+func (r *Registration) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leaving = true
+	if r.conn == nil {
+		return nil
+	}
+	if err := r.conn.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil // the keeper was gone first
+}
+
 // clean undoes what a keeper left that died just then.
 func (r *Registration) clean(ctx context.Context) error {
-	// QEMU's end closed the taps; the kernel removes them some milliseconds later.
-	for tries := 0; ; tries++ {
-		var removed []string
-		err := r.options.asRoot(func() (err error) {
-			removed, err = Collect(ctx, r.options)
+	p := paths{r.options.RunDir, r.network.Name}
+	for {
+		err := r.options.asRoot(func() error {
+			_, err := Collect(ctx, r.options)
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("leave network %q: %w", r.info.Name, err)
 		}
-		if left, err := all(r.options.RunDir); err != nil || tries == 20 || len(removed) > 0 ||
-			!slices.ContainsFunc(left, func(p paths) bool { return p.network == r.network.Name }) {
+		// QEMU's end closed the taps, and the keeper's its lock; the kernel takes
+		// some milliseconds for both.
+		if gone, err := r.gone(p); gone || err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("leave network %q: %w", r.info.Name, ctx.Err())
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// gone reports whether nothing of the network is left, or another keeper has it.
+func (r *Registration) gone(p paths) (bool, error) {
+	if _, err := query(context.Background(), p); err == nil {
+		return true, nil
+	}
+	left := false
+	for _, path := range []string{p.dir(), p.keeperLock()} {
+		if _, err := os.Stat(path); err == nil {
+			left = true
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("leave network %q: %w", r.info.Name, err)
+		}
+	}
+	return !left, nil
 }

@@ -12,8 +12,12 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/dns"
 )
 
-// resolvedTimeout bounds a conversation with systemd-resolved.
-const resolvedTimeout = time.Second
+// A conversation with systemd-resolved is bounded: in the background, where
+// nobody waits, and at the end, where somebody does.
+const (
+	tellTimeout   = 10 * time.Second
+	forgetTimeout = time.Second
+)
 
 // systemd-resolved's D-Bus interface, org.freedesktop.resolve1(5).
 const (
@@ -46,7 +50,7 @@ type resolved struct {
 // tellResolved tells it in the background: no VM waits for it. failed gets the
 // error of a systemd-resolved that runs and refuses.
 func tellResolved(link int, server netip.Addr, failed func(error)) *resolved {
-	ctx, cancel := context.WithTimeout(context.Background(), resolvedTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
 	r := &resolved{link: link, cancel: cancel, told: make(chan bool, 1)}
 	go func() {
 		runs, err := withResolved(ctx, []call{
@@ -68,7 +72,7 @@ func (r *resolved) forget() error {
 	if !<-r.told {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), resolvedTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), forgetTimeout)
 	defer cancel()
 	_, err := withResolved(ctx, []call{{"RevertLink", []any{int32(r.link)}}})
 	return err

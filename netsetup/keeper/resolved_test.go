@@ -88,7 +88,7 @@ func TestHostResolvesNames(t *testing.T) {
 		before := state()
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 		want := r.Ports()[0].Address.String()
-		nstest.Eventually(t, 5*time.Second, "web.qnet on the host", func() bool {
+		nstest.Eventually(t, 20*time.Second, "web.qnet on the host", func() bool {
 			out, err := nstest.Try("busybox nslookup -type=a web.qnet 127.0.0.53")
 			return err == nil && strings.Contains(out, want)
 		})

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
@@ -106,7 +107,13 @@ func (k *keeper) open(n netsetup.Network) ([]string, error) {
 	k.life = life
 	err = k.startServices()
 	if err == nil {
+		err = failpoint.Hit("keeper serves")
+	}
+	if err == nil {
 		err = k.listen()
+	}
+	if err == nil {
+		err = failpoint.Hit("keeper listens")
 	}
 	if err != nil {
 		k.end()
@@ -141,7 +148,11 @@ func (k *keeper) apply(n netsetup.Network) ([]string, error) {
 	if err := k.make(); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
 	}
-	if err := k.journal.Write(k.paths.journal()); err != nil {
+	err = k.journal.Write(k.paths.journal())
+	if err == nil {
+		err = failpoint.Hit("keeper wrote the journal")
+	}
+	if err != nil {
 		return nil, errors.Join(err, k.remove())
 	}
 	var done []string
@@ -255,5 +266,7 @@ func (k *keeper) undo() error {
 	if err != nil {
 		return err
 	}
-	return k.remove()
+	err = k.remove()
+	failpoint.Hit("keeper removed its files") //nolint:errcheck // nothing is left to undo
+	return err
 }

@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+)
+
+// stress tells that the whole is to be tried, by `make stress`, and not only the
+// part that `make test` has time for.
+var stress = os.Getenv("QNET_STRESS") != ""
+
+// cells is how many cells of the matrix a mode gets without stress.
+const cells = 10
+
+var actions = []string{fail, panics, killKeeper, killSupervisor, killQEMU, killAll}
+
+// crash is one mode's part of the matrix.
+type crash struct {
+	*lab
+	mode, path string
+	tried      int
+	failed     int
+	worst      time.Duration // until the host was as before, after a single kill
+}
+
+// Whatever happens at whichever point of a VM's life, nothing is left.
+func TestCrashMatrix(t *testing.T) {
+	for _, mode := range []string{"private", "host-only", "nat", "bridge"} {
+		t.Run(mode, func(t *testing.T) {
+			inLab(t, func(l *lab) {
+				nstest.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; ip link set lan0 down")
+				l.prepared()
+				more := ""
+				if mode == "bridge" {
+					more = "[network.dev]\nuplink = \"lan0\"\n"
+				}
+				c := &crash{lab: l, mode: mode, path: l.profile("c", idle+"[[nic]]\nmode = \""+mode+"\"\nnetwork = \"dev\"\n"+more)}
+				c.matrix()
+			})
+		})
+	}
+}
+
+func (c *crash) matrix() {
+	c.Helper()
+	points := c.record()
+	if len(points) < 20 {
+		c.Fatalf("%d points only: %v", len(points), points)
+	}
+	stride := max(len(points)*len(actions)/cells, 1)
+	if stress {
+		stride = 1
+	}
+	for i := len(c.mode); i < len(points)*len(actions); i += stride {
+		c.cell(points[i/len(actions)], actions[i%len(actions)])
+	}
+	c.Logf("| %s | %d points | %d cells | %d failed | worst recovery after one kill %s |", c.mode, len(points), c.tried, c.failed, c.worst.Truncate(time.Millisecond))
+}
+
+func (c *crash) order(text string) {
+	c.Helper()
+	if err := os.WriteFile(filepath.Join(c.dir, "failpoint"), []byte(text), 0o644); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// record lists the points of an ordinary life.
+func (c *crash) record() []string {
+	c.Helper()
+	c.order("record")
+	c.live()
+	os.Remove(filepath.Join(c.dir, "failpoint"))
+	b, err := os.ReadFile(filepath.Join(c.dir, "points"))
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.before.Check(c.T)
+	return strings.Fields(string(b))
+}
+
+// live runs the VM and stops it once it runs, if it comes so far. It returns how
+// long the host took to be as before.
+func (c *crash) live() time.Duration {
+	c.Helper()
+	p := c.start("run", c.path)
+	defer func() { <-p.done }()
+	control := filepath.Join(c.run, "vms/c/control.sock")
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		select {
+		case <-p.done:
+			return c.recovered()
+		case <-time.After(10 * time.Millisecond):
+		}
+		if _, err := os.Stat(control); err != nil {
+			continue
+		}
+		if _, out, _ := c.qnet("ps"); strings.Contains(out, "running") {
+			break
+		}
+	}
+	c.qnet("stop", "--force", "c")
+	select {
+	case <-p.done:
+	case <-time.After(10 * time.Second):
+		p.Process.Kill()
+		c.Errorf("does not stop: %s", &p.errout)
+	}
+	return c.recovered()
+}
+
+// recovered waits until the host is as before, 5 s at most, and says how long
+// that took.
+func (c *crash) recovered() time.Duration {
+	begin := time.Now()
+	for time.Since(begin) < 5*time.Second {
+		if nstest.Diff(c.before, nstest.Snapshot(c.T, c.run)) == "" {
+			break
+		}
+	}
+	return time.Since(begin)
+}
+
+// cell tries one point and action.
+func (c *crash) cell(point, action string) {
+	c.Helper()
+	c.tried++
+	c.order(point + " " + action)
+	took := c.live()
+	if _, err := os.Stat(filepath.Join(c.dir, "failpoint")); err == nil {
+		// A kill that came earlier may keep a process from getting there.
+		c.Errorf("%s, %s: the point was not met", point, action)
+		os.Remove(filepath.Join(c.dir, "failpoint"))
+	}
+	limit := 2 * time.Second
+	switch {
+	case action == killAll, action == killSupervisor && aloneAt(point):
+		c.qnet("gc")
+		limit = 10 * time.Second
+	case action == fail, action == panics:
+		limit = time.Second
+	default:
+		c.worst = max(c.worst, took)
+	}
+	diff := nstest.Diff(c.before, nstest.Snapshot(c.T, c.run))
+	if diff != "" || took > limit {
+		c.failed++
+		c.Errorf("%s, %s: after %s left:\n%s", point, action, took.Truncate(time.Millisecond), brief(diff))
+		c.qnet("gc")
+		if left := nstest.Diff(c.before, nstest.Snapshot(c.T, c.run)); left != "" {
+			c.Fatalf("and gc leaves:\n%s", brief(left))
+		}
+	}
+}
+
+// aloneAt reports whether only the supervisor lives at the point, so that nobody
+// is there to clean up after it.
+func aloneAt(point string) bool {
+	return slices.Contains([]string{"supervisor:supervisor_did_lock#1", "supervisor:supervisor_did_listen#1", "supervisor:supervisor_did_check#1"}, point)
+}
+
+// brief leaves out the sysctls, which come and go with their links.
+func brief(diff string) string {
+	lines := slices.DeleteFunc(slices.Collect(strings.Lines(diff)), func(line string) bool {
+		return strings.Contains(line, "sysctl: /proc/sys/net/ipv")
+	})
+	return fmt.Sprint(strings.Join(lines, ""))
+}

@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/qnet-vm/qnet/internal/failpoint"
+)
+
+// What may happen at a failpoint.
+const (
+	fail           = "error"
+	panics         = "panic"
+	killKeeper     = "kill-keeper"
+	killSupervisor = "kill-supervisor"
+	killQEMU       = "kill-qemu"
+	killAll        = "kill-all"
+)
+
+// errFailpoint is the error that a process gets at one.
+var errFailpoint = errors.New("failpoint")
+
+// armFailpoints makes this process, one of qnet's under test, obey the file
+// "failpoint" beside the run directory: "record" lists the points it comes to in
+// the file "points"; "POINT ACTION" acts there, once in all processes.
+func armFailpoints(args []string) {
+	run := os.Getenv("QNET_RUN_DIR")
+	for i, a := range args {
+		if a == "--run-dir" && i+1 < len(args) {
+			run = args[i+1]
+		}
+	}
+	dir := filepath.Dir(run)
+	order, err := os.ReadFile(filepath.Join(dir, "failpoint"))
+	if err != nil {
+		return
+	}
+	role := "supervisor"
+	if len(args) > 0 && args[0] == "keeper" {
+		role = "keeper"
+	}
+	var mu sync.Mutex
+	count := map[string]int{}
+	failpoint.Set(func(name string) error {
+		mu.Lock()
+		count[name]++
+		point := strings.ReplaceAll(fmt.Sprintf("%s:%s#%d", role, name, count[name]), " ", "_")
+		mu.Unlock()
+		if string(order) == "record" {
+			f, err := os.OpenFile(filepath.Join(dir, "points"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
+			if err == nil {
+				fmt.Fprintln(f, point)
+				f.Close()
+			}
+			return nil
+		}
+		at, action, _ := strings.Cut(string(order), " ")
+		// Whoever removes the file acts: a keeper that follows a killed one does not.
+		if at != point || os.Remove(filepath.Join(dir, "failpoint")) != nil {
+			return nil
+		}
+		return act(action, run)
+	})
+}
+
+func act(action, run string) error {
+	switch action {
+	case fail:
+		return errFailpoint
+	case panics:
+		panic("failpoint")
+	}
+	me := os.Getpid()
+	suicide := false
+	for _, pid := range victims(action, run) {
+		if pid == me {
+			suicide = true
+			continue
+		}
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if suicide {
+		syscall.Kill(me, syscall.SIGKILL)
+		select {}
+	}
+	return nil
+}
+
+// victims finds the processes of this run directory, and QEMU, in this network
+// namespace.
+func victims(action, run string) []int {
+	here, _ := os.Readlink("/proc/self/ns/net")
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	var pids []int
+	for _, dir := range dirs {
+		if ns, _ := os.Readlink(dir + "/ns/net"); ns != here {
+			continue
+		}
+		cmdline, _ := os.ReadFile(dir + "/cmdline")
+		env, _ := os.ReadFile(dir + "/environ")
+		words := string(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '}))
+		kind := ""
+		switch {
+		case strings.Contains(words, "guest="):
+			kind = killQEMU
+		case strings.Contains(words, " keeper --run-dir "+run):
+			kind = killKeeper
+		case strings.HasPrefix(words, "/proc/self/exe run ") && bytes.Contains(env, []byte("QNET_RUN_DIR="+run)):
+			kind = killSupervisor
+		}
+		if kind != "" && (kind == action || action == killAll) {
+			pid, _ := strconv.Atoi(filepath.Base(dir))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
