@@ -38,8 +38,8 @@ func armFailpoints(args []string) {
 		}
 	}
 	dir := filepath.Dir(run)
-	order, err := os.ReadFile(filepath.Join(dir, "failpoint"))
-	if err != nil {
+	order, _ := os.ReadFile(filepath.Join(dir, "failpoint"))
+	if len(order) == 0 {
 		return
 	}
 	role := "supervisor"
@@ -55,11 +55,11 @@ func armFailpoints(args []string) {
 		mu.Unlock()
 		if string(order) == "record" {
 			f, err := os.OpenFile(filepath.Join(dir, "points"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
-			if err == nil {
-				fmt.Fprintln(f, point)
-				f.Close()
+			if err != nil {
+				return err
 			}
-			return nil
+			fmt.Fprintln(f, point)
+			return f.Close()
 		}
 		at, action, _ := strings.Cut(string(order), " ")
 		// Whoever removes the file acts: a keeper that follows a killed one does not.

@@ -3,8 +3,10 @@ package netsetup
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
+	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // StepError is the failure of one step.
@@ -79,4 +81,26 @@ func firstLine(s string) string {
 		}
 	}
 	return s
+}
+
+// UndoByMarks removes what bears a network's marks, for want of a journal that can
+// be read: its links and tables. What it changed of the host's own, the
+// forwarding of uplinks and a bridged NIC that was down, cannot be known.
+func UndoByMarks(k Kernel, f Facts, network string) error {
+	mark, table := networkMark(network), tableName(network)
+	var steps []Step
+	for _, l := range f.Links {
+		if l.Alias == mark {
+			steps = append(steps, AddBridge{Name: l.Name, Alias: mark})
+		}
+	}
+	for _, family := range []nft.Family{nft.INet, nft.NetDev} {
+		steps = append(steps, AddTable{Table: nft.Table{Family: family, Name: table, Comment: mark}})
+	}
+	for _, l := range f.Links {
+		if strings.HasPrefix(l.Alias, mark+"/") {
+			steps = append(steps, AddTap{Name: l.Name, Alias: l.Alias})
+		}
+	}
+	return Undo(k, steps)
 }

@@ -43,6 +43,7 @@ func (m *memory) Link(name string) (Link, bool, error) {
 	if strings.HasPrefix(name, "qn-") {
 		l.Kind = "bridge"
 	}
+	l.Up = m.state["up "+name] != ""
 	if master := m.state["master "+name]; master != "" {
 		l.Master = len(master)
 	}
@@ -89,6 +90,23 @@ func (m *memory) Sysctl(key string) (string, error) { return m.state["/"+key], n
 
 func (m *memory) SetSysctl(key, value string) error {
 	return m.change(func() { m.state["/"+key] = value })
+}
+
+func (m *memory) Addrs(link string) ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for k := range m.state {
+		if text, ok := strings.CutPrefix(k, "addr "); ok && strings.HasSuffix(text, "@"+link) {
+			list = append(list, netip.MustParsePrefix(strings.TrimSuffix(text, "@"+link)))
+		}
+	}
+	return list, nil
+}
+
+func (m *memory) AdoptTable(t nft.Table) error { return m.AddTable(t) }
+
+func (m *memory) HasTable(t nft.Table) (bool, error) {
+	comment, ok := m.state["table "+t.Name+string(t.Family)]
+	return ok && comment == t.Comment, nil
 }
 
 func (m *memory) AddTable(t nft.Table) error {
@@ -183,5 +201,36 @@ func TestUndoLeavesOthersAlone(t *testing.T) {
 	}
 	if m.state["link qn-dev"] != "somebody else's" {
 		t.Error("undo deleted a foreign bridge")
+	}
+}
+
+// Whatever of a network is taken away, Mend puts it back and nothing else; but a
+// tap, which it tells of.
+func TestMend(t *testing.T) {
+	for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT, profiles.Bridge} {
+		plan := steps(t, mode)
+		start := map[string]string{"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0"}
+		m := &memory{state: maps.Clone(start)}
+		if err := Apply(m, plan, nil); err != nil {
+			t.Fatal(err)
+		}
+		whole := maps.Clone(m.state)
+		for key, value := range whole {
+			if start[key] == value || key == "link qnweb0" {
+				continue
+			}
+			delete(m.state, key)
+			mended, err := Mend(m, plan, func(Step) bool { return false })
+			if err != nil || !maps.Equal(m.state, whole) || len(mended) == 0 {
+				t.Errorf("%s without %q: mended %v, %v", mode, key, mended, err)
+			}
+		}
+		if mended, err := Mend(m, plan, func(Step) bool { return false }); err != nil || len(mended) != 0 {
+			t.Errorf("%s: mended what was whole: %v, %v", mode, mended, err)
+		}
+		delete(m.state, "link qnweb0")
+		if _, err := Mend(m, plan, func(Step) bool { return false }); !errors.Is(err, ErrLost) {
+			t.Errorf("%s without the tap: %v", mode, err)
+		}
 	}
 }

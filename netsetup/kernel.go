@@ -17,9 +17,12 @@ type Kernel interface {
 	SetMaster(link, bridge string) error // bridge "" = none
 	SetUp(link string, up bool) error
 	AddAddr(link string, p netip.Prefix) error
-	Sysctl(key string) (string, error) // key as a path below /proc/sys
+	Addrs(link string) ([]netip.Prefix, error) // IPv4
+	Sysctl(key string) (string, error)         // key as a path below /proc/sys
 	SetSysctl(key, value string) error
 	AddTable(t nft.Table) error
+	AdoptTable(t nft.Table) error // takes over what a dead keeper left; adds what is not there
+	HasTable(t nft.Table) (bool, error)
 	DelTable(t nft.Table) error
 }
 

@@ -188,6 +188,31 @@ func (h *Host) AddAddr(link string, p netip.Prefix) error {
 	return h.withLink("add address "+p.String()+" to", link, func(l netlink.Link) error { return netlink.AddrAdd(l, addr) })
 }
 
+// Addrs lists a link's IPv4 addresses; none where there is no such link.
+//
+//	ip -4 addr show dev LINK
+func (h *Host) Addrs(link string) ([]netip.Prefix, error) {
+	l, err := netlink.LinkByName(link)
+	var notFound netlink.LinkNotFoundError
+	if errors.As(err, &notFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of %q: %w", link, err)
+	}
+	addrs, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V4) })
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of %q: %w", link, err)
+	}
+	var list []netip.Prefix
+	for _, a := range addrs {
+		if p, ok := prefixOf(a.IPNet); ok {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
 // Sysctl reads a key, a path below /proc/sys.
 func (h *Host) Sysctl(key string) (string, error) { return readSysctl(key) }
 
@@ -210,6 +235,14 @@ func readSysctl(key string) (string, error) {
 //
 //	nft -f - <<< TABLE
 func (h *Host) AddTable(t nft.Table) error { return notOurs(h.nft.Add(t)) }
+
+// AdoptTable makes a table that lost its owner this Host's, with the rules it has.
+func (h *Host) AdoptTable(t nft.Table) error { return notOurs(h.nft.Adopt(t)) }
+
+// HasTable reports whether the table is there and bears our comment.
+//
+//	nft list table FAMILY NAME
+func (h *Host) HasTable(t nft.Table) (bool, error) { return h.nft.Has(t.Family, t.Name, t.Comment) }
 
 // DelTable deletes the table if it bears our comment and leaves it alone otherwise.
 //

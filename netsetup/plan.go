@@ -343,11 +343,11 @@ func (p *Plan) Guard(link string) {
 }
 
 // Adopt takes over a network that a dead keeper left, for VMs that live: its
-// tables are added anew, which makes them this Kernel's; the rest is as it was.
+// tables become this Kernel's; the rest is as it was.
 func Adopt(k Kernel, p Plan) error {
 	for _, s := range p.Steps {
 		if table, ok := s.(AddTable); ok {
-			if err := table.Do(k); err != nil {
+			if err := k.AdoptTable(table.Table); err != nil {
 				return err
 			}
 		}

@@ -1,8 +1,11 @@
 package netsetup
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/nft"
@@ -15,6 +18,8 @@ type Step interface {
 	// Undo takes it back. What is gone already is no error; what does not bear
 	// our mark, or no longer holds the value we wrote, is left alone.
 	Undo(k Kernel) error
+	// Holds reports whether the host still is as Do left it.
+	Holds(k Kernel) (bool, error)
 	// String is the change as ip(8), nft(8) and sysctl(8) commands, one a line.
 	String() string
 	// UndoString is the like for Undo, "" where another step's undo does it.
@@ -263,4 +268,49 @@ func UndoScript(steps []Step) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+// Holds reports whether the bridge is there and bears our mark.
+func (s AddBridge) Holds(k Kernel) (bool, error) { return marked(k, s.Name, s.Alias) }
+
+// Holds reports whether the tap is there and bears our mark.
+func (s AddTap) Holds(k Kernel) (bool, error) { return marked(k, s.Name, s.Alias) }
+
+func marked(k Kernel, name, alias string) (bool, error) {
+	l, ok, err := k.Link(name)
+	return ok && l.Alias == alias, err
+}
+
+// Holds reports whether the key has our value.
+func (s SetSysctl) Holds(k Kernel) (bool, error) {
+	now, err := k.Sysctl(s.Key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.Old != "", nil // its link is gone: the host's own may be, ours not
+	}
+	return now == s.Value, err
+}
+
+// Holds reports whether the table is there and bears our mark.
+func (s AddTable) Holds(k Kernel) (bool, error) { return k.HasTable(s.Table) }
+
+// Holds reports whether the link has the address.
+func (s AddAddr) Holds(k Kernel) (bool, error) {
+	addrs, err := k.Addrs(s.Link)
+	return slices.Contains(addrs, s.Prefix), err
+}
+
+// Holds reports whether the link is up.
+func (s SetUp) Holds(k Kernel) (bool, error) {
+	l, ok, err := k.Link(s.Link)
+	return ok && l.Up || !ok && s.Restore, err // the host's own link may be gone
+}
+
+// Holds reports whether the link is a port of the bridge.
+func (s SetPort) Holds(k Kernel) (bool, error) {
+	l, ok, err := k.Link(s.Link)
+	if err != nil || !ok {
+		return s.Restore, err // as above
+	}
+	b, ok, err := k.Link(s.Bridge)
+	return ok && b.Index == l.Master, err
 }

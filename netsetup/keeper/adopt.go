@@ -19,7 +19,7 @@ func (k *keeper) adopt() (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, err
+		return false, nil //nolint:nilerr // recoverNetwork treats it
 	}
 	if ok, err := inUse(k.host, j); !ok || err != nil {
 		return false, err

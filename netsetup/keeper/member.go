@@ -34,7 +34,8 @@ func (k *keeper) client(c *net.UnixConn) {
 		case "leave":
 			// The answer comes after the undo, and the end of the connection after the answer.
 			failpoint.Hit("keeper was asked to leave") //nolint:errcheck // as below
-			send(c, reply{Error: toWire(k.leave(vm))}) //nolint:errcheck // a client that is gone needs no answer
+			err := k.leave(vm)
+			send(c, reply{Error: toWire(err), Left: true, Notes: k.drift}) //nolint:errcheck // a client that is gone needs no answer
 			k.awaitEnd(c, vm)
 			return
 		case "join", "rejoin":

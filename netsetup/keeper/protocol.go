@@ -77,6 +77,9 @@ type reply struct {
 	Steps []string   `json:"steps,omitempty"` // what was done, as commands
 	Notes []string   `json:"notes,omitempty"` // what the user should know
 
+	// Left is set in the answer to "leave".
+	Left bool `json:"left,omitempty"`
+
 	// Update is set in what the keeper sends unasked: the ports as they are now.
 	Update []PortInfo `json:"update,omitempty"`
 }

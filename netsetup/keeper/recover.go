@@ -2,12 +2,14 @@ package keeper
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/netsetup"
@@ -70,6 +72,10 @@ func recoverNetwork(k netsetup.Kernel, p paths) (string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
+	var damaged *json.SyntaxError
+	if errors.As(err, &damaged) {
+		return recoverByMarks(k, p, err)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -77,10 +83,25 @@ func recoverNetwork(k netsetup.Kernel, p paths) (string, error) {
 	if err != nil || !here {
 		return "network " + p.network + " (of another boot or namespace)", err
 	}
-	if err := netsetup.Undo(k, own(j.Steps(), p)); err != nil {
+	steps := own(j.Steps(), p)
+	drift := netsetup.Drift(k, steps)
+	if err := netsetup.Undo(k, steps); err != nil {
 		return "", fmt.Errorf("undo network %q: %w", p.network, err)
 	}
-	return "network " + p.network + " (bridge " + j.Plan.Bridge + ")", nil
+	return strings.Join(append([]string{"network " + p.network + " (bridge " + j.Plan.Bridge + ")"}, drift...), "; "), nil
+}
+
+// recoverByMarks undoes what can be known without the journal.
+func recoverByMarks(k netsetup.Kernel, p paths, damage error) (string, error) {
+	facts, err := netsetup.Observe()
+	if err != nil {
+		return "", err
+	}
+	if err := netsetup.UndoByMarks(k, facts, p.network); err != nil {
+		return "", fmt.Errorf("undo network %q: %w", p.network, err)
+	}
+	return fmt.Sprintf("network %s by its marks, because its journal is damaged (%v); if it was a nat network, "+
+		"look whether the forwarding of your uplinks is as it should be", p.network, damage), nil
 }
 
 // lives reports whether what the journal tells of can exist here. What a

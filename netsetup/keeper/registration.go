@@ -61,7 +61,7 @@ func (r *Registration) read(conn *net.UnixConn) {
 			return
 		case rep.Update != nil:
 			r.update(rep.Update)
-		case rep.Notes != nil:
+		case rep.Notes != nil && !rep.Left:
 			r.options.report(rep)
 		default:
 			select {
@@ -172,6 +172,7 @@ func (r *Registration) Leave(ctx context.Context) error {
 }
 
 func (r *Registration) left(rep reply) error {
+	r.options.report(rep)
 	if rep.Error != nil {
 		return fmt.Errorf("leave network %q: %w", r.info.Name, rep.Error)
 	}

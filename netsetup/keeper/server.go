@@ -44,6 +44,7 @@ type keeper struct {
 	journal *netsetup.Journal
 	vms     map[string]*member
 	texts   []string // of note
+	drift   []string // what was no longer as we left it when the network was undone
 	joined  bool     // a VM has registered at least once
 	over    bool     // the network is undone or being undone
 	err     error
@@ -191,6 +192,8 @@ func (k *keeper) listen() error {
 
 // serve returns when the network is undone.
 func (k *keeper) serve() {
+	guard := k.startGuard()
+	defer guard.stop()
 	if k.journal.Plan.Network.Mode == profiles.NAT {
 		stop := k.watchUplinks()
 		defer stop()
@@ -261,7 +264,9 @@ func (k *keeper) undo() error {
 		return err
 	}
 	defer lock.Release()
-	err = netsetup.Undo(k.host, own(k.journal.Steps(), k.paths))
+	steps := own(k.journal.Steps(), k.paths)
+	k.drift = netsetup.Drift(k.host, steps)
+	err = netsetup.Undo(k.host, steps)
 	err = errors.Join(err, k.host.Close())
 	if err != nil {
 		return err

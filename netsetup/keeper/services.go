@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/profiles"
@@ -26,51 +27,85 @@ func (k *keeper) startServices() error {
 	if err != nil {
 		return err
 	}
+	names, err := k.listenDNS()
 	domain := dns.Domain
-	if err := k.startDNS(bridge.Index); err != nil {
-		k.note(fmt.Sprintf("network %s has no name server, so its guests get none: %v", k.network, err))
+	if err != nil {
+		k.note(fmt.Sprintf("network %s has no name server, so its guests get none: %v%s", k.network, err, k.port53))
 		domain = ""
 	}
+	if err := k.startDHCP(bridge, domain); err != nil {
+		if names != nil {
+			err = errors.Join(err, names.Close())
+		}
+		return err
+	}
+	if names != nil { // it asks the DHCP server for names
+		k.dns = names
+		go names.Serve()
+		k.resolved = tellResolved(bridge.Index, plan.Gateway, func(err error) { k.note(err.Error()) })
+	}
+	return nil
+}
+
+func (k *keeper) startDHCP(bridge netsetup.Link, domain string) error {
 	leases := filepath.Join(k.stateDir, "leases", k.network)
 	if err := os.MkdirAll(filepath.Dir(leases), 0o755); err != nil {
 		return fmt.Errorf("keep leases: %w", err)
 	}
+	plan := k.journal.Plan
 	pxe := plan.Network.PXE
-	k.dhcp, err = dhcp.New(dhcp.Config{
+	server, err := dhcp.New(dhcp.Config{
 		Link: bridge.Index, MAC: bridge.MAC, Prefix: plan.Prefix, Address: plan.Gateway, MTU: plan.MTU,
 		// A default route that leads nowhere would break guests with a second NIC.
 		Router: plan.Network.Mode == profiles.NAT,
 		Domain: domain, PXE: dhcp.PXE{Server: pxe.Server, File: pxe.File}, LeaseFile: leases, Warn: k.note, Log: k.log,
 	})
 	if err == nil {
-		err = k.dhcp.Listen()
+		err = server.Listen()
 	}
 	if err != nil {
 		return err
 	}
+	k.dhcp = server
 	go func() {
-		if err := k.dhcp.Serve(); err != nil {
-			k.note(err.Error())
+		if err := server.Serve(); err != nil {
+			k.log.Warn("serve DHCP", "error", err) // the bridge is gone: the guard sees to it
 		}
 	}()
 	return nil
 }
 
-func (k *keeper) startDNS(bridge int) error {
+func (k *keeper) listenDNS() (*dns.Server, error) {
 	plan := k.journal.Plan
 	server, err := dns.Listen(dns.Config{
 		Link: plan.Bridge, Address: plan.Gateway, Prefix: plan.Prefix, Lookup: k.lookup, Reverse: k.reverse, Log: k.log,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := server.WithoutTCP(); err != nil {
 		k.note(fmt.Sprintf("names are served over UDP only: %v%s", err, k.port53))
 	}
-	k.dns = server
-	go server.Serve()
-	k.resolved = tellResolved(bridge, plan.Gateway, func(err error) { k.note(err.Error()) })
-	return nil
+	return server, nil
+}
+
+// restartServices serves on a bridge that was made anew.
+func (k *keeper) restartServices() error {
+	k.stopServices()
+	k.resolved, k.dns = nil, nil
+	if err := k.startServices(); err != nil {
+		return err
+	}
+	var errs []error
+	for vm, m := range k.vms {
+		for _, p := range m.ports {
+			if p.Address.IsValid() {
+				_, err := k.dhcp.Reserve(p.MAC, p.Address, vm)
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // hostName is how guests call the host.

@@ -56,7 +56,7 @@ func (c *Conn) Add(t Table) error {
 	if err := c.Delete(t.Family, t.Name, t.Comment); err != nil {
 		return err
 	}
-	if err := c.newTable(t); err != nil {
+	if err := c.newTable(t, netlink.Excl); err != nil {
 		return fmt.Errorf("add table %s %s: %w", t.Family, t.Name, err)
 	}
 	table := &nftables.Table{Name: t.Name, Family: families[t.Family]}
@@ -64,6 +64,28 @@ func (c *Conn) Add(t Table) error {
 		return fmt.Errorf("add table %s %s: %w", t.Family, t.Name, err)
 	}
 	return nil
+}
+
+// Adopt takes over a table that lost its owner, without a moment in which its
+// rules do not hold, and adds one that is not there.
+func (c *Conn) Adopt(t Table) error {
+	there, err := c.Has(t.Family, t.Name, t.Comment)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return c.Add(t)
+	}
+	if err := c.newTable(t, 0); err != nil {
+		return fmt.Errorf("adopt table %s %s: %w", t.Family, t.Name, err)
+	}
+	return nil
+}
+
+// Has reports whether there is a table of that name that bears the comment.
+func (c *Conn) Has(family Family, name, comment string) (bool, error) {
+	got, ok, err := c.comment(family, name)
+	return ok && got == comment, err
 }
 
 func (c *Conn) fill(table *nftables.Table, t Table) error {
@@ -127,15 +149,15 @@ func (c *Conn) Delete(family Family, name, comment string) error {
 // newTable sends NEWTABLE itself, because the library sends neither flags nor
 // comment. A kernel without owner and persist (before 6.10) gets a plain table:
 // owner alone would take the rules away in the moment the keeper dies.
-func (c *Conn) newTable(t Table) error {
-	err := c.sendTable(t, flagOwner|flagPersist)
+func (c *Conn) newTable(t Table, exclusive netlink.HeaderFlags) error {
+	err := c.sendTable(t, flagOwner|flagPersist, exclusive)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
-		return c.sendTable(t, 0)
+		return c.sendTable(t, 0, exclusive)
 	}
 	return err
 }
 
-func (c *Conn) sendTable(t Table, flags uint32) error {
+func (c *Conn) sendTable(t Table, flags uint32, exclusive netlink.HeaderFlags) error {
 	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: unix.NFTA_TABLE_NAME, Data: []byte(t.Name + "\x00")},
 		{Type: unix.NFTA_TABLE_FLAGS, Data: binaryutil.BigEndian.PutUint32(flags)},
@@ -149,7 +171,7 @@ func (c *Conn) sendTable(t Table, flags uint32) error {
 		{
 			Header: netlink.Header{
 				Type:  msgType(unix.NFT_MSG_NEWTABLE),
-				Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Excl,
+				Flags: netlink.Request | netlink.Acknowledge | netlink.Create | exclusive,
 			},
 			Data: append(genHeader(byte(families[t.Family]), 0), attrs...),
 		},

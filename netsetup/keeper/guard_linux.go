@@ -1,0 +1,192 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/netsetup"
+)
+
+const (
+	// patrol is how often is looked without an event: some sysctls tell nobody.
+	patrol = 10 * time.Second
+	// maxRounds is how often a step is done again before another program is let
+	// have its way; fights are counted for the time of truce.
+	maxRounds = 5
+	truce     = time.Minute
+)
+
+// fight counts how often another program undid one of our steps.
+type fight struct {
+	rounds int
+	began  time.Time
+}
+
+// guardian puts right what other programs change of a network while VMs run.
+type guardian struct {
+	quit    chan struct{}
+	conns   []*netlink.Conn
+	fights  map[string]*fight // by the step's command
+	yielded map[string]bool   // steps given up
+}
+
+// startGuard watches links, addresses, sysctls of links, and nftables.
+func (k *keeper) startGuard() *guardian {
+	g := &guardian{quit: make(chan struct{}), fights: map[string]*fight{}, yielded: map[string]bool{}}
+	changed := make(chan struct{}, 1)
+	for _, groups := range []struct {
+		family int
+		ids    []uint32
+	}{
+		{unix.NETLINK_ROUTE, []uint32{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_NETCONF}},
+		{unix.NETLINK_NETFILTER, []uint32{unix.NFNLGRP_NFTABLES}},
+	} {
+		conn, err := listenGroups(groups.family, groups.ids)
+		if err != nil {
+			k.note(fmt.Sprintf("changes by other programs are noticed late: %v", err))
+			continue
+		}
+		g.conns = append(g.conns, conn)
+		go hear(conn, changed)
+	}
+	go k.keepRight(g, changed)
+	return g
+}
+
+func listenGroups(family int, ids []uint32) (*netlink.Conn, error) {
+	conn, err := netlink.Dial(family, nil)
+	if err != nil {
+		return nil, fmt.Errorf("listen to netlink: %w", err)
+	}
+	for _, id := range ids {
+		if err := conn.JoinGroup(id); err != nil {
+			return nil, errors.Join(fmt.Errorf("listen to netlink group %d: %w", id, err), conn.Close())
+		}
+	}
+	return conn, nil
+}
+
+// hear pokes for whatever is told; what, a look at the host says better.
+func hear(conn *netlink.Conn, changed chan<- struct{}) {
+	for {
+		_, err := conn.Receive()
+		if errors.Is(err, os.ErrClosed) || errors.Is(err, unix.EBADF) {
+			return
+		}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) { // ENOBUFS: more events than fit
+			return
+		}
+		poke(changed)
+	}
+}
+
+func (g *guardian) stop() {
+	close(g.quit)
+	for _, c := range g.conns {
+		c.Close() //nolint:errcheck // nothing follows from it
+	}
+}
+
+func (k *keeper) keepRight(g *guardian, changed <-chan struct{}) {
+	tick := time.NewTicker(patrol)
+	defer tick.Stop()
+	for {
+		select {
+		case <-g.quit:
+			return
+		case <-tick.C:
+		case <-changed:
+			select {
+			case <-g.quit:
+				return
+			case <-time.After(settle): // a change seldom comes alone
+			}
+		}
+		if err := k.mend(g); err != nil {
+			k.log.Warn("mend network", "error", err)
+		}
+	}
+}
+
+// mend takes the locks in the order of endLocked: its own first.
+func (k *keeper) mend(g *guardian) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.over {
+		return nil
+	}
+	lock, err := lockfile.Wait(k.planLock())
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	mended, err := netsetup.Mend(k.host, k.liveSteps(), g.skips)
+	if len(mended) == 0 && err == nil {
+		return nil
+	}
+	k.tellMended(g, mended)
+	for _, s := range mended {
+		if _, ok := s.(netsetup.AddBridge); ok {
+			err = errors.Join(err, k.restartServices())
+		}
+	}
+	k.tellFailed(g, err)
+	return err
+}
+
+// liveSteps are those of the network and of the VMs on it.
+func (k *keeper) liveSteps() netsetup.StepList {
+	steps := append(netsetup.StepList{}, k.journal.Plan.Steps...)
+	steps = append(steps, k.journal.Added...)
+	for _, m := range k.vms {
+		steps = append(steps, m.steps...)
+	}
+	return steps
+}
+
+func (g *guardian) skips(s netsetup.Step) bool { return g.yielded[s.String()] }
+
+// tellMended says in one line what was put right, and gives up what was put right
+// too often.
+func (k *keeper) tellMended(g *guardian, mended []netsetup.Step) {
+	var words []string
+	for _, s := range mended {
+		command := s.String()
+		words = append(words, strings.SplitN(command, "\n", 2)[0])
+		if g.round(command) {
+			k.note(fmt.Sprintf("another program keeps undoing %q: given up after %d rounds; find and stop it, then restart the VMs of network %s",
+				words[len(words)-1], maxRounds, k.network))
+		}
+	}
+	if len(words) > 0 {
+		k.note(fmt.Sprintf("another program changed network %s; done again: %s", k.network, strings.Join(words, "; ")))
+	}
+}
+
+// round counts a fight's round and reports whether it was the last.
+func (g *guardian) round(command string) bool {
+	f := g.fights[command]
+	if f == nil || time.Since(f.began) > truce {
+		f = &fight{began: time.Now()}
+		g.fights[command] = f
+	}
+	f.rounds++
+	g.yielded[command] = f.rounds >= maxRounds
+	return g.yielded[command]
+}
+
+// tellFailed tells of each failure once.
+func (k *keeper) tellFailed(g *guardian, err error) {
+	if err == nil || g.yielded[err.Error()] {
+		return
+	}
+	g.yielded[err.Error()] = true
+	k.note(fmt.Sprintf("another program changed network %s, which cannot be put right: %v", k.network, err))
+}

@@ -1,0 +1,90 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
+
+// ErrLost tells that something is gone that cannot be made again: a tap, whose
+// other end is QEMU's.
+var ErrLost = errors.New("it cannot be made again")
+
+// Mend does again, in their order, the steps that no longer hold, unless skip says
+// not to, and returns those it did. It goes on after an error.
+func Mend(k Kernel, steps []Step, skip func(Step) bool) (mended []Step, err error) {
+	var errs []error
+	anew := false // the bridge was made again
+	for _, s := range steps {
+		holds, err := s.Holds(k)
+		if table, ok := s.(AddTable); ok && anew && table.Table.Family == nft.NetDev {
+			holds = false // its hook went with the bridge
+		}
+		if err == nil && (holds || skip(s)) {
+			continue
+		}
+		if err == nil {
+			err = mend(k, s)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("mend %q: %w", firstLine(s.String()), err))
+			continue
+		}
+		mended = append(mended, s)
+		_, isBridge := s.(AddBridge)
+		anew = anew || isBridge
+	}
+	return mended, errors.Join(errs...)
+}
+
+func mend(k Kernel, s Step) error {
+	if _, ok := s.(AddTap); ok {
+		return ErrLost
+	}
+	return s.Do(k)
+}
+
+// Drift tells, in words for the user, what of the steps is no longer as it was
+// left, or has company that Undo will take along.
+func Drift(k Kernel, steps []Step) []string {
+	var texts []string
+	for _, s := range steps {
+		switch s := s.(type) {
+		case AddBridge:
+			if holds, err := s.Holds(k); err == nil && !holds {
+				texts = append(texts, fmt.Sprintf("bridge %s is gone or another's: left as it is", s.Name))
+			}
+			texts = append(texts, strangers(k, s.Name, steps)...)
+		case SetSysctl:
+			if now, err := k.Sysctl(s.Key); err == nil && s.Old != "" && now != s.Value {
+				texts = append(texts, fmt.Sprintf("sysctl %s was %s, was set to %s by qnet and to %s by another: left as it is", s.Key, s.Old, s.Value, now))
+			}
+		case AddTable:
+			if holds, err := s.Holds(k); err == nil && !holds {
+				texts = append(texts, fmt.Sprintf("nftables table %s %s is gone or another's: left as it is", s.Table.Family, s.Table.Name))
+			}
+		}
+	}
+	return texts
+}
+
+// strangers are addresses of the bridge that no step added.
+func strangers(k Kernel, bridge string, steps []Step) []string {
+	addrs, err := k.Addrs(bridge)
+	if err != nil {
+		return nil
+	}
+	var texts []string
+	for _, a := range addrs {
+		ours := false
+		for _, s := range steps {
+			add, ok := s.(AddAddr)
+			ours = ours || ok && add.Prefix == a
+		}
+		if !ours {
+			texts = append(texts, fmt.Sprintf("address %s of bridge %s was another's, and went with the bridge", a, bridge))
+		}
+	}
+	return texts
+}
