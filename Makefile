@@ -9,7 +9,7 @@ FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -buildid= -X github.com/qnet-vm/qnet/cli.version=$(VERSION)
 
-.PHONY: build guest resolved demo test bench fuzz lint check clean
+.PHONY: build guest resolved demo test stress bench fuzz lint check clean
 
 build: ## bin/qnet, static and the same from every directory
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/qnet .
@@ -28,6 +28,9 @@ demo: ## a VM behind NAT, in namespaces of its own
 
 test: guest resolved ## everything; needs root for what concerns networks
 	$(GO) test -race -timeout 10m ./...
+
+stress: guest ## the whole of what `make test` tries a part of: some 20 minutes
+	QNET_STRESS=1 $(GO) test -count=1 -timeout 2h -v -run 'CrashMatrix|ManyRuns|Cycles|TwoHundred' ./cli | grep --line-buffered '| \|^ok\|FAIL'
 
 bench: ## the benchmarks of Go code
 	$(GO) test -run '^$$' -bench . -benchmem ./...

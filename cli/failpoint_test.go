@@ -63,12 +63,14 @@ func armFailpoints(args []string) {
 		}
 		at, action, _ := strings.Cut(string(order), " ")
 		// Whoever removes the file acts: a keeper that follows a killed one does not.
-		if at != point || os.Remove(filepath.Join(dir, "failpoint")) != nil {
-			return nil
+		if at == point && removed(filepath.Join(dir, "failpoint")) {
+			return act(action, run)
 		}
-		return act(action, run)
+		return nil
 	})
 }
+
+func removed(path string) bool { return os.Remove(path) == nil }
 
 func act(action, run string) error {
 	switch action {

@@ -1,13 +1,7 @@
 package keeper
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"net"
-	"os"
-	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,61 +10,6 @@ import (
 	"github.com/qnet-vm/qnet/internal/nstest"
 	"github.com/qnet-vm/qnet/profiles"
 )
-
-// within runs f on a thread in a named network namespace. The thread is thrown away.
-func within(t *testing.T, ns string, f func() error) {
-	t.Helper()
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		file, err := os.Open("/run/netns/" + ns)
-		if err == nil {
-			err = unix.Setns(int(file.Fd()), unix.CLONE_NEWNET)
-		}
-		if err == nil {
-			err = f()
-		}
-		result <- err
-	}()
-	if err := <-result; err != nil {
-		t.Fatalf("in namespace %s: %v", ns, err)
-	}
-}
-
-// conversation is a TCP connection from one namespace to an echo server in inet.
-func conversation(t *testing.T, from string) (say func(string) bool) {
-	t.Helper()
-	within(t, "inet", func() error {
-		l, err := net.Listen("tcp", "203.0.113.1:7")
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go io.Copy(c, c)
-			}
-		}()
-		return nil
-	})
-	var c net.Conn
-	within(t, from, func() (err error) {
-		c, err = net.DialTimeout("tcp", "203.0.113.1:7", 3*time.Second)
-		return err
-	})
-	t.Cleanup(func() { c.Close() })
-	lines := bufio.NewReader(c)
-	return func(words string) bool {
-		c.SetDeadline(time.Now().Add(3 * time.Second))
-		fmt.Fprintln(c, words)
-		answer, err := lines.ReadString('\n')
-		return err == nil && strings.TrimSpace(answer) == words
-	}
-}
 
 // A killed keeper is followed by another within a second, which adopts the
 // network: connections through NAT live on, nobody's address changes, and the
@@ -81,7 +20,7 @@ func TestKeeperKilled(t *testing.T) {
 		web := mustJoin(t, o, n, "web", port(1))
 		db := mustJoin(t, o, n, "db", port(2))
 		nstest.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", "10.77.0.1")
-		say := conversation(t, "vm1")
+		say := nstest.Conversation(t, "vm1")
 		if !say("hello") {
 			t.Fatal("no conversation to begin with")
 		}

@@ -73,6 +73,9 @@ func Join(ctx context.Context, o Options, n Network, vm string, ports []PortRequ
 		if errors.Is(err, errGone) && ctx.Err() == nil && died < 3 {
 			continue
 		}
+		if err != nil && ctx.Err() != nil {
+			err = ctx.Err() // what it led to is of no interest
+		}
 		if errors.Is(err, errGone) {
 			_, undoErr := Collect(context.WithoutCancel(ctx), o)
 			err = errors.Join(err, undoErr)
@@ -239,6 +242,9 @@ func (o Options) start(ctx context.Context, n Network) error {
 	defer stop()
 	var rep reply
 	if err := json.NewDecoder(ready).Decode(&rep); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err() // it ends when it finds the pipe closed
+		}
 		return fmt.Errorf("start keeper: %w: %w", errDied, err)
 	}
 	if rep.Error != nil {

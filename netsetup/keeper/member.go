@@ -79,7 +79,9 @@ func (k *keeper) died(vm string) {
 	}
 	if vm != "" {
 		k.removeFiles(vm)
+		return
 	}
+	k.endIfIdle() // whom it was started for may have changed their mind
 }
 
 // removeFiles takes away what a dead supervisor left.
