@@ -18,8 +18,21 @@ import (
 func Within(t testing.TB, ns string, f func() error) {
 	t.Helper()
 	result := make(chan error)
-	go func() {
+	var run func()
+	run = func() {
 		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// Not on the main thread, whose namespace is what /proc/self shows:
+			// it is held here while another does it.
+			next := make(chan struct{})
+			go func() {
+				defer close(next)
+				run()
+			}()
+			<-next
+			runtime.UnlockOSThread()
+			return
+		}
 		file, err := os.Open("/run/netns/" + ns)
 		if err == nil {
 			err = unix.Setns(int(file.Fd()), unix.CLONE_NEWNET)
@@ -28,7 +41,8 @@ func Within(t testing.TB, ns string, f func() error) {
 			err = f()
 		}
 		result <- err
-	}()
+	}
+	go run()
 	if err := <-result; err != nil {
 		t.Fatalf("in namespace %s: %v", ns, err)
 	}

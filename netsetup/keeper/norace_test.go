@@ -2,4 +2,4 @@
 
 package keeper
 
-const patience = 1
+const patience = 2

@@ -65,7 +65,7 @@ mount --bind `+dir+`/passwd /etc/passwd; mount --bind `+dir+`/group /etc/group; 
 			return err == nil
 		})
 	}
-	nstest.Eventually(t, 10*time.Second, "systemd-resolved", func() bool {
+	nstest.Eventually(t, 30*time.Second, "systemd-resolved", func() bool {
 		_, err := nstest.Try("busybox nslookup -type=a localhost 127.0.0.53")
 		return err == nil
 	})
@@ -88,8 +88,8 @@ func TestHostResolvesNames(t *testing.T) {
 		before := state()
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 		want := r.Ports()[0].Address.String()
-		nstest.Eventually(t, 20*time.Second, "web.qnet on the host", func() bool {
-			out, err := nstest.Try("busybox nslookup -type=a web.qnet 127.0.0.53")
+		nstest.Eventually(t, 60*time.Second, "web.qnet on the host", func() bool {
+			out, err := nstest.Try("timeout 5 busybox nslookup -type=a web.qnet 127.0.0.53")
 			return err == nil && strings.Contains(out, want)
 		})
 		mustLeave(t, r)
