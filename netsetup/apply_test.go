@@ -92,6 +92,17 @@ func (m *memory) SetSysctl(key, value string) error {
 	return m.change(func() { m.state["/"+key] = value })
 }
 
+func (m *memory) Links() ([]Link, error) {
+	var links []Link
+	for k := range m.state {
+		if name, ok := strings.CutPrefix(k, "link "); ok {
+			l, _, _ := m.Link(name)
+			links = append(links, l)
+		}
+	}
+	return links, nil
+}
+
 func (m *memory) Addrs(link string) ([]netip.Prefix, error) {
 	var list []netip.Prefix
 	for k := range m.state {

@@ -11,6 +11,7 @@ import (
 // does not exist is no error for Link (ok is false) and for DelLink.
 type Kernel interface {
 	Link(name string) (l Link, ok bool, err error)
+	Links() ([]Link, error)
 	AddBridge(b AddBridge) error
 	AddTap(name, alias string, mtu int) error
 	DelLink(name string) error

@@ -63,6 +63,21 @@ func (h *Host) Link(name string) (Link, bool, error) {
 	return linkFact(l), true, nil
 }
 
+// Links reads all links at once.
+//
+//	ip -d link
+func (h *Host) Links() ([]Link, error) {
+	list, err := retryDump(netlink.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	links := make([]Link, len(list))
+	for i, l := range list {
+		links[i] = linkFact(l)
+	}
+	return links, nil
+}
+
 // bridge attributes (linux/if_link.h) that the netlink package has no fields for.
 const (
 	brForwardDelay  = 1 // IFLA_BR_FORWARD_DELAY, in 1/100 s

@@ -14,10 +14,14 @@ var ErrLost = errors.New("it cannot be made again")
 // Mend does again, in their order, the steps that no longer hold, unless skip says
 // not to, and returns those it did. It goes on after an error.
 func Mend(k Kernel, steps []Step, skip func(Step) bool) (mended []Step, err error) {
+	seen, err := look(k)
+	if err != nil {
+		return nil, err
+	}
 	var errs []error
 	anew := false // the bridge was made again
 	for _, s := range steps {
-		holds, err := s.Holds(k)
+		holds, err := s.Holds(seen)
 		if table, ok := s.(AddTable); ok && anew && table.Table.Family == nft.NetDev {
 			holds = false // its hook went with the bridge
 		}
@@ -32,10 +36,55 @@ func Mend(k Kernel, steps []Step, skip func(Step) bool) (mended []Step, err erro
 			continue
 		}
 		mended = append(mended, s)
+		seen = k // what was seen no longer is so
 		_, isBridge := s.(AddBridge)
 		anew = anew || isBridge
 	}
 	return mended, errors.Join(errs...)
+}
+
+// seenKernel answers for links from one look at all, so that a network of many
+// VMs is looked through in one request.
+type seenKernel struct {
+	Kernel
+	links map[string]Link
+}
+
+func look(k Kernel) (Kernel, error) {
+	list, err := k.Links()
+	if err != nil {
+		return nil, err
+	}
+	seen := seenKernel{k, make(map[string]Link, len(list))}
+	for _, l := range list {
+		seen.links[l.Name] = l
+	}
+	return seen, nil
+}
+
+// Link finds the link as it was seen.
+func (s seenKernel) Link(name string) (Link, bool, error) {
+	l, ok := s.links[name]
+	return l, ok, nil
+}
+
+// Lost lists those of the taps in the steps that are gone.
+func Lost(k Kernel, steps []Step) ([]string, error) {
+	seen, err := look(k)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, s := range steps {
+		tap, ok := s.(AddTap)
+		if !ok {
+			continue
+		}
+		if holds, err := tap.Holds(seen); err == nil && !holds {
+			names = append(names, tap.Name)
+		}
+	}
+	return names, nil
 }
 
 func mend(k Kernel, s Step) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +33,7 @@ type fight struct {
 // guardian puts right what other programs change of a network while VMs run.
 type guardian struct {
 	quit    chan struct{}
+	changed chan struct{} // pokes a look at the host
 	conns   []*netlink.Conn
 	fights  map[string]*fight // by the step's command
 	yielded map[string]bool   // steps given up
@@ -39,8 +41,9 @@ type guardian struct {
 
 // startGuard watches links, addresses, sysctls of links, and nftables.
 func (k *keeper) startGuard() *guardian {
-	g := &guardian{quit: make(chan struct{}), fights: map[string]*fight{}, yielded: map[string]bool{}}
-	changed := make(chan struct{}, 1)
+	g := &guardian{
+		quit: make(chan struct{}), changed: make(chan struct{}, 1), fights: map[string]*fight{}, yielded: map[string]bool{},
+	}
 	for _, groups := range []struct {
 		family int
 		ids    []uint32
@@ -54,9 +57,9 @@ func (k *keeper) startGuard() *guardian {
 			continue
 		}
 		g.conns = append(g.conns, conn)
-		go hear(conn, changed)
+		go hear(conn, g.changed)
 	}
-	go k.keepRight(g, changed)
+	go k.keepRight(g)
 	return g
 }
 
@@ -94,7 +97,7 @@ func (g *guardian) stop() {
 	}
 }
 
-func (k *keeper) keepRight(g *guardian, changed <-chan struct{}) {
+func (k *keeper) keepRight(g *guardian) {
 	tick := time.NewTicker(patrol)
 	defer tick.Stop()
 	for {
@@ -102,7 +105,7 @@ func (k *keeper) keepRight(g *guardian, changed <-chan struct{}) {
 		case <-g.quit:
 			return
 		case <-tick.C:
-		case <-changed:
+		case <-g.changed:
 			select {
 			case <-g.quit:
 				return
@@ -127,7 +130,11 @@ func (k *keeper) mend(g *guardian) error {
 		return err
 	}
 	defer lock.Release()
-	mended, err := netsetup.Mend(k.host, k.liveSteps(), g.skips)
+	steps, err := k.liveSteps(g)
+	if err != nil {
+		return err
+	}
+	mended, err := netsetup.Mend(k.host, steps, g.skips)
 	if len(mended) == 0 && err == nil {
 		return nil
 	}
@@ -141,14 +148,47 @@ func (k *keeper) mend(g *guardian) error {
 	return err
 }
 
-// liveSteps are those of the network and of the VMs on it.
-func (k *keeper) liveSteps() netsetup.StepList {
+// liveSteps are those of the network and of the VMs on it whose taps are there. A
+// tap goes with its QEMU, a moment before the supervisor leaves; one that is gone
+// for longer was deleted, and cannot be made again, because its other end is QEMU's.
+func (k *keeper) liveSteps(g *guardian) (netsetup.StepList, error) {
 	steps := append(netsetup.StepList{}, k.journal.Plan.Steps...)
 	steps = append(steps, k.journal.Added...)
+	var all netsetup.StepList
 	for _, m := range k.vms {
-		steps = append(steps, m.steps...)
+		all = append(all, m.steps...)
 	}
-	return steps
+	lost, err := netsetup.Lost(k.host, all)
+	if err != nil {
+		return nil, err
+	}
+	for vm, m := range k.vms {
+		if !m.has(lost) {
+			m.lost = time.Time{}
+			steps = append(steps, m.steps...)
+			continue
+		}
+		k.tellLost(g, vm, m)
+	}
+	return steps, nil
+}
+
+func (m *member) has(taps []string) bool {
+	return slices.ContainsFunc(m.ports, func(p PortInfo) bool { return slices.Contains(taps, p.Tap) })
+}
+
+// lostTime is how long a tap may be gone before its VM is said to be cut off.
+const lostTime = 3 * time.Second
+
+func (k *keeper) tellLost(g *guardian, vm string, m *member) {
+	switch {
+	case m.lost.IsZero():
+		m.lost = time.Now()
+		time.AfterFunc(lostTime, func() { poke(g.changed) })
+	case time.Since(m.lost) >= lostTime && !m.told:
+		m.told = true
+		k.note(fmt.Sprintf("another program deleted a tap of VM %s, which cannot be made again: restart the VM to connect it", vm))
+	}
 }
 
 func (g *guardian) skips(s netsetup.Step) bool { return g.yielded[s.String()] }

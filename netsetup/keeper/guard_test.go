@@ -114,3 +114,24 @@ func TestFightIsGivenUp(t *testing.T) {
 		mustLeave(t, r)
 	})
 }
+
+// A VM's ordinary end is no other program's doing, and a deleted tap is told once.
+func TestLostTaps(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		told := &notes{}
+		o.Note = told.add
+		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
+		stays := mustJoin(t, o, n, "stays", port(1))
+		goes := mustJoin(t, o, n, "goes", port(2))
+		goes.Ports()[0].File.Close() // as QEMU's end does
+		time.Sleep(500 * time.Millisecond)
+		mustLeave(t, goes)
+		time.Sleep(500 * time.Millisecond)
+		if n := told.count("another program"); n != 0 {
+			t.Errorf("an ordinary end is told of: %q", told.texts)
+		}
+		nstest.Sh(t, "ip link del qnstays0")
+		nstest.Eventually(t, lostTime+3*time.Second, "the note", func() bool { return told.count("deleted a tap of VM stays") == 1 })
+		mustLeave(t, stays)
+	})
+}

@@ -17,6 +17,8 @@ type member struct {
 	steps   netsetup.StepList
 	watches []*watch.Port
 	away    bool          // of an adopted network, and not back yet
+	lost    time.Time     // since when a tap of it is gone, zero if none is
+	told    bool          // that it is
 	changed chan struct{} // pokes push
 	quit    chan struct{}
 	once    sync.Once
