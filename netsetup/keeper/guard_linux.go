@@ -18,6 +18,9 @@ import (
 const (
 	// patrol is how often is looked without an event: some sysctls tell nobody.
 	patrol = 10 * time.Second
+	// pause is between two looks: a host on which links come and go all the time,
+	// as with many VMs starting, must not keep the keeper busy.
+	pause = 500 * time.Millisecond
 	// maxRounds is how often a step is done again before another program is let
 	// have its way; fights are counted for the time of truce.
 	maxRounds = 5
@@ -114,6 +117,11 @@ func (k *keeper) keepRight(g *guardian) {
 		}
 		if err := k.mend(g); err != nil {
 			k.log.Warn("mend network", "error", err)
+		}
+		select {
+		case <-g.quit:
+			return
+		case <-time.After(pause):
 		}
 	}
 }
