@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -24,6 +25,9 @@ import (
 
 // firstJoin bounds how long a keeper waits for the VM it was started for.
 const firstJoin = 10 * time.Second
+
+// memoryLimit is what a keeper tries to stay below, in bytes.
+const memoryLimit = 16 << 20
 
 // keeper is one network's process.
 type keeper struct {
@@ -59,6 +63,10 @@ const rejoinTime = 3 * time.Second
 // with the network as JSON on stdin and a pipe for its first word as fd 3. It
 // returns the exit code.
 func Main(args []string, stdin io.Reader, stderr io.Writer) int {
+	// A keeper idles most of the time: the garbage of a burst, 64 KiB for each
+	// netlink answer, is worth more to the host than the time to collect it.
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(memoryLimit)
 	ready := os.NewFile(3, "ready")
 	k, steps, err := start(args, stdin)
 	rep := reply{Error: toWire(err), Steps: steps}
