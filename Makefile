@@ -30,7 +30,9 @@ test: guest resolved ## everything; needs root for what concerns networks
 	$(GO) test -race -timeout 10m ./...
 
 stress: guest ## the whole of what `make test` tries a part of: some 20 minutes
-	QNET_STRESS=1 $(GO) test -count=1 -timeout 2h -v -run 'CrashMatrix|ManyRuns|Cycles|TwoHundred' ./cli | grep --line-buffered '| \|^ok\|FAIL'
+	@{ QNET_STRESS=1 $(GO) test -p 1 -count=1 -timeout 2h -v \
+		-run 'CrashMatrix|ManyRuns|Cycles|TwoHundred|FullBridge' ./cli ./netsetup/keeper; echo $$? > $(CACHE)/stress.status; } | \
+		grep --line-buffered '| \|^ok\|FAIL'; exit $$(cat $(CACHE)/stress.status)
 
 bench: ## the benchmarks of Go code
 	$(GO) test -run '^$$' -bench . -benchmem ./...
