@@ -227,6 +227,14 @@ func TestSudo(t *testing.T) {
 		}
 		l.must("stop", "--force", "s")
 
+		// The keeper removes what a killed supervisor cannot.
+		l.must("run", "-d", path)
+		nstest.Sh(t, "kill -9 "+itoa(l.state("s").PID))
+		nstest.Eventually(t, 3*time.Second, "nothing left", func() bool {
+			_, err := os.Stat(l.run)
+			return os.IsNotExist(err)
+		})
+
 		secret := l.dir + "/secret"
 		if err := os.WriteFile(secret, make([]byte, 512), 0o600); err != nil {
 			t.Fatal(err)

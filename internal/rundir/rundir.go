@@ -33,7 +33,7 @@ func (v VM) Make() error {
 	for {
 		err := os.MkdirAll(v.vms(), 0o755)
 		if err == nil {
-			err = os.Mkdir(v.Dir(), 0o700)
+			err = os.Mkdir(v.Dir(), 0o755)
 		}
 		if errors.Is(err, fs.ErrExist) {
 			if _, statErr := os.Stat(v.Dir()); statErr == nil {

@@ -175,7 +175,7 @@ func (s *session) lockName(context.Context) error {
 	return nil
 }
 
-// listen makes the directory and the control socket, the user's own.
+// listen makes the directory and the control socket, which is the user's own.
 func (s *session) listen(context.Context) error {
 	if err := s.place.Make(); err != nil {
 		return fmt.Errorf("make run directory: %w", err)
@@ -187,10 +187,10 @@ func (s *session) listen(context.Context) error {
 		return fmt.Errorf("listen for qnet stop: %w", err)
 	}
 	s.onClose(l.Close)
-	for _, path := range []string{s.place.Dir(), s.place.Socket()} {
-		if err := s.User.Chown(path); err != nil {
-			return fmt.Errorf("listen for qnet stop: %w", err)
-		}
+	// The directory stays root's: a keeper, which is root without its powers over
+	// files, may have to remove it.
+	if err := s.User.Chown(s.place.Socket()); err != nil {
+		return fmt.Errorf("listen for qnet stop: %w", err)
 	}
 	if err := os.Chmod(s.place.Socket(), 0o600); err != nil {
 		return fmt.Errorf("listen for qnet stop: %w", err)

@@ -85,6 +85,7 @@ func TestDamagedJournals(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		otherNamespace(t, path, whole, o)
 		otherBoot(t, path, whole, o)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, whole, 0o644)); err != nil {
 			t.Fatal(err)
@@ -93,6 +94,25 @@ func TestDamagedJournals(t *testing.T) {
 			t.Errorf("whole: %v, %v", removed, err)
 		}
 	})
+}
+
+// otherNamespace gives the journal the id of a network namespace that lives: what
+// was made there is not touched from here.
+func otherNamespace(t *testing.T, path string, whole []byte, o Options) {
+	t.Helper()
+	var j netsetup.Journal
+	if err := json.Unmarshal(whole, &j); err != nil {
+		t.Fatal(err)
+	}
+	inode := strings.TrimSpace(nstest.Sh(t, "stat -L -c %i /run/netns/inet"))
+	j.NetNS = "net:[" + inode + "]"
+	if err := j.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	if removed, err := Collect(t.Context(), o); !errors.Is(err, netsetup.ErrRefused) || len(removed) != 0 || !strings.Contains(err.Error(), "another network namespace") {
+		t.Errorf("another namespace: %v, %v", removed, err)
+	}
+	nstest.Sh(t, "ip link show qn-dev")
 }
 
 // otherBoot gives the journal another boot's id: nothing of it can be left.

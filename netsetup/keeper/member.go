@@ -35,7 +35,7 @@ func (k *keeper) client(c *net.UnixConn) {
 			// The answer comes after the undo, and the end of the connection after the answer.
 			failpoint.Hit("keeper was asked to leave") //nolint:errcheck // as below
 			err := k.leave(vm)
-			send(c, reply{Error: toWire(err), Left: true, Notes: k.drift}) //nolint:errcheck // a client that is gone needs no answer
+			send(c, reply{Error: toWire(err), Left: true, Notes: k.drifted()}) //nolint:errcheck // a client that is gone needs no answer
 			k.awaitEnd(c, vm)
 			return
 		case "join", "rejoin":
@@ -56,6 +56,13 @@ func (k *keeper) client(c *net.UnixConn) {
 			return
 		}
 	}
+}
+
+// drifted tells what was no longer as the network was left, once it is undone.
+func (k *keeper) drifted() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.drift
 }
 
 // endTime bounds how long a supervisor takes for its own files after it left.
