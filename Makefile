@@ -27,7 +27,7 @@ demo: ## a VM behind NAT, in namespaces of its own
 	sh internal/demo/demo.sh
 
 test: guest resolved ## everything; needs root for what concerns networks
-	$(GO) test -race -timeout 10m ./...
+	$(GO) test -race -timeout 30m ./...
 
 stress: guest ## the whole of what `make test` tries a part of: some 20 minutes
 	@{ QNET_STRESS=1 $(GO) test -p 1 -count=1 -timeout 2h -v \

@@ -222,6 +222,10 @@ func TestSudo(t *testing.T) {
 			}
 		}
 		l.keeperReplaced("s")
+		nstest.Eventually(t, 5*time.Second, "a line in the log", func() bool {
+			b, _ := os.ReadFile(l.dir + "/state/logs/s/qnet.log")
+			return strings.Contains(string(b), "another has taken over")
+		})
 		if out := nstest.Sh(t, "find "+l.dir+"/state/logs/s -not -uid 54321"); out != "" {
 			t.Errorf("not the user's: %s", out)
 		}

@@ -8,7 +8,7 @@
 //
 // Below <run dir>: locks/vm-<name>, held for the VM's life, and
 // vms/<name>/control.sock. Below <state dir>, kept after the end:
-// logs/<name>/console.log and qemu.log.
+// logs/<name>/console.log, qemu.log and qnet.log (what the user should know).
 //
 // The other functions talk to a running supervisor over its control socket: one
 // request as a JSON line, answers as JSON lines, or the raw console.

@@ -60,6 +60,7 @@ type session struct {
 	mu    sync.Mutex // guards what follows, and console once it is served
 	state State
 	held  []net.Conn // of clients that wait for the end of the process
+	log   *logFile   // of what the user should know; nil until it is open
 }
 
 // Run runs the VM to its end. The error wraps ErrRunning, a *FileError, a
@@ -253,6 +254,35 @@ func NetworksOf(p *profiles.Profile) []profiles.Network {
 	return networks
 }
 
+// note tells the user something, now and in qnet.log: a VM in the background has
+// nobody to tell it to.
+func (s *session) note(text string) {
+	s.Warn(text)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.log != nil {
+		fmt.Fprintf(s.log, "%s %s\n", time.Now().Format(time.RFC3339), text)
+	}
+}
+
+// openNotes opens qnet.log, as the user behind sudo.
+func (s *session) openNotes() error {
+	log, err := openLog(filepath.Join(logDir(s.StateDir, s.profile.Name), "qnet.log"))
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	s.mu.Lock()
+	s.log = log
+	s.mu.Unlock()
+	s.onClose(func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.log = nil
+		return log.Close()
+	})
+	return nil
+}
+
 // NetworkOf is what the keeper is told of a profile's network.
 func NetworkOf(n profiles.Network) keeper.Network {
 	return keeper.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink, PXE: n.PXE}
@@ -279,7 +309,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 		}
 	}
 	reg, err := keeper.Join(ctx, keeper.Options{
-		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.Warn,
+		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note,
 		Changed: s.portsChanged, AsRoot: asuser.AsRoot,
 	}, NetworkOf(n), s.profile.Name, requests)
 	if err != nil {
@@ -332,7 +362,10 @@ func (s *session) drop(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make log directory: %w", err)
 	}
-	return s.User.Drop(kvmGroup()...)
+	if err := s.User.Drop(kvmGroup()...); err != nil {
+		return err
+	}
+	return s.openNotes()
 }
 
 func (s *session) start(ctx context.Context) error {
