@@ -29,7 +29,7 @@ func TestKeeperKilled(t *testing.T) {
 			unix.Kill(pid, unix.SIGKILL)
 			begin := time.Now()
 			var now []Info
-			nstest.Eventually(t, 3*time.Second, "the next keeper", func() bool {
+			nstest.Eventually(t, 15*time.Second, "the next keeper", func() bool {
 				infos, err := List(t.Context(), o.RunDir)
 				now = infos
 				return err == nil && len(infos) == 1 && infos[0].KeeperPID != pid && len(infos[0].VMs) == 2 &&

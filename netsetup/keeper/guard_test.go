@@ -70,7 +70,7 @@ func TestHostileManager(t *testing.T) {
 					now, _ := nstest.Try(links)
 					broken := now != whole
 					begin := time.Now()
-					for now := ""; now != whole && time.Since(begin) < 5*time.Second; {
+					for now := ""; now != whole && time.Since(begin) < 15*time.Second; {
 						now, _ = nstest.Try(links)
 					}
 					if took := time.Since(begin); took > 2*time.Second*patience {
@@ -80,7 +80,7 @@ func TestHostileManager(t *testing.T) {
 					if !broken {
 						continue // it did us no harm
 					}
-					nstest.Eventually(t, 2*time.Second, what+": the note", func() bool { return told.count("done again") > before })
+					nstest.Eventually(t, 10*time.Second, what+": the note", func() bool { return told.count("done again") > before })
 				}
 				if mode != profiles.Private {
 					nstest.Guest(t, "vm1", "qn-dev", "", "")
@@ -104,13 +104,13 @@ func TestFightIsGivenUp(t *testing.T) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 		for range maxRounds {
 			nstest.Sh(t, "ip link set qn-dev down")
-			nstest.Eventually(t, 3*time.Second, "the bridge up again", func() bool {
+			nstest.Eventually(t, 10*time.Second, "the bridge up again", func() bool {
 				_, err := nstest.Try("ip link show qn-dev | grep -q '[<,]UP'")
 				return err == nil
 			})
 		}
 		nstest.Sh(t, "ip link set qn-dev down; sleep 1; ! ip link show qn-dev | grep -q '[<,]UP'")
-		nstest.Eventually(t, 2*time.Second, "the note", func() bool { return told.count("given up after 5 rounds") == 1 })
+		nstest.Eventually(t, 10*time.Second, "the note", func() bool { return told.count("given up after 5 rounds") == 1 })
 		mustLeave(t, r)
 	})
 }
