@@ -32,7 +32,11 @@ type Env struct {
 	Getenv         func(string) string
 }
 
-const rootRunDir = "/run/qnet"
+// Root's directories.
+const (
+	rootRunDir   = "/run/qnet"
+	rootStateDir = "/var/lib/qnet"
+)
 
 // app is one invocation.
 type app struct {
@@ -108,7 +112,7 @@ func (a *app) before(c *cli.Context) error {
 	a.user = user
 	a.runDir = first(c.String("run-dir"), a.Getenv("QNET_RUN_DIR"), a.defaultRunDir())
 	a.stateDir = first(c.String("state-dir"), a.Getenv("QNET_STATE_DIR"), a.defaultStateDir())
-	if os.Geteuid() != 0 && c.String("run-dir") == "" && a.Getenv("QNET_RUN_DIR") == "" {
+	if os.Geteuid() != 0 && c.String("run-dir") == "" && a.Getenv("QNET_RUN_DIR") == "" && a.runDir != rootRunDir {
 		a.elsewhere = rootRunDir
 	}
 	for _, dir := range []*string{&a.runDir, &a.stateDir} {
@@ -153,7 +157,7 @@ func (a *app) list() ([]supervisor.State, error) {
 
 func (a *app) defaultStateDir() string {
 	if os.Geteuid() == 0 {
-		return "/var/lib/qnet"
+		return rootStateDir
 	}
 	if xdg := a.Getenv("XDG_STATE_HOME"); xdg != "" {
 		return filepath.Join(xdg, "qnet")

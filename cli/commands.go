@@ -174,6 +174,9 @@ func (a *app) logs(c *cli.Context) error {
 		return &usage{fmt.Sprintf("logs: got %.80q, allowed: %s", args[0], vmName)}
 	}
 	f, err := os.Open(supervisor.LogPath(a.stateDir, args[0]))
+	if errors.Is(err, fs.ErrNotExist) && c.String("state-dir") == "" && a.Getenv("QNET_STATE_DIR") == "" {
+		f, err = os.Open(supervisor.LogPath(rootStateDir, args[0])) // of a VM that sudo started
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read log of VM %q: it never ran here", args[0])
 	}
@@ -186,7 +189,7 @@ func (a *app) logs(c *cli.Context) error {
 		if _, err := io.Copy(a.Stdout, f); err != nil || !c.Bool("follow") {
 			return err
 		}
-		if _, err := supervisor.Find(a.runDir, args[0]); err != nil {
+		if _, _, err := a.find(args[0]); err != nil {
 			_, err = io.Copy(a.Stdout, f)
 			return err
 		}
