@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -17,6 +18,7 @@ import (
 const (
 	tellTimeout   = 10 * time.Second
 	forgetTimeout = time.Second
+	retryTime     = 200 * time.Millisecond
 )
 
 // systemd-resolved's D-Bus interface, org.freedesktop.resolve1(5).
@@ -52,18 +54,33 @@ type resolved struct {
 func tellResolved(link int, server netip.Addr, failed func(error)) *resolved {
 	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
 	r := &resolved{link: link, cancel: cancel, told: make(chan bool, 1)}
+	calls := []call{
+		{"SetLinkDNS", []any{int32(link), []linkDNS{{unix.AF_INET, server.AsSlice()}}}},
+		{"SetLinkDomains", []any{int32(link), []linkDomain{{dns.Domain, true}}}},
+		{"SetLinkDefaultRoute", []any{int32(link), false}},
+	}
 	go func() {
-		runs, err := withResolved(ctx, []call{
-			{"SetLinkDNS", []any{int32(link), []linkDNS{{unix.AF_INET, server.AsSlice()}}}},
-			{"SetLinkDomains", []any{int32(link), []linkDomain{{dns.Domain, true}}}},
-			{"SetLinkDefaultRoute", []any{int32(link), false}},
-		})
-		if err != nil && ctx.Err() == nil {
+		runs, err := withResolved(ctx, calls)
+		// A busy one may not have heard of the new link yet.
+		for err != nil && wait(ctx, retryTime) {
+			runs, err = withResolved(ctx, calls)
+		}
+		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 			failed(err)
 		}
 		r.told <- runs
 	}()
 	return r
+}
+
+// wait reports false when the context ended before the time.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 // forget undoes it: resolvectl revert BRIDGE.

@@ -69,6 +69,11 @@ mount --bind `+dir+`/passwd /etc/passwd; mount --bind `+dir+`/group /etc/group; 
 		_, err := nstest.Try("busybox nslookup -type=a localhost 127.0.0.53")
 		return err == nil
 	})
+	// It answers before it has its name on the bus.
+	nstest.Eventually(t, 30*time.Second, "systemd-resolved on the bus", func() bool {
+		runs, err := withResolved(t.Context(), nil)
+		return runs && err == nil
+	})
 	return stop
 }
 
@@ -86,6 +91,13 @@ func TestHostResolvesNames(t *testing.T) {
 			return nstest.Sh(t, "find /run/systemd/resolve -type f | sort; cat /run/systemd/resolve/resolv.conf")
 		}
 		before := state()
+		told := &notes{}
+		o.Note = told.add
+		defer func() {
+			if t.Failed() {
+				t.Logf("told: %q", told.texts)
+			}
+		}()
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 		want := r.Ports()[0].Address.String()
 		nstest.Eventually(t, 60*time.Second, "web.qnet on the host", func() bool {
