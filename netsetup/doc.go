@@ -25,6 +25,9 @@
 // Never touched: other programs' links, tables, routes, the global ip_forward,
 // and files outside the run and state directories.
 //
+// Mend does again what other programs undid while a network runs; Drift tells what
+// is no longer as it was left; UndoByMarks undoes without a journal.
+//
 // Only the keeper process (package keeper) calls Apply and Undo. No function
 // here is safe for concurrent use on the same network.
 package netsetup

@@ -7,7 +7,18 @@
 // socket, is the registration of a VM's ports: it stays open as long as the VM
 // lives, and when it ends, for whatever reason, the keeper undoes those ports.
 // With the last VM it undoes the network and exits. Leave ends the registration
-// and returns when the keeper is done with that.
+// and returns when the keeper is done with that; the keeper stays until the
+// supervisor has removed its own files, or does that in its place.
+//
+// While it runs, a keeper serves DHCP and DNS on a network with a prefix, tells
+// systemd-resolved of it, follows the guests' frames on their taps and the host's
+// uplinks, and puts right what other programs change of the network.
+//
+// A keeper that dies is followed by another, started by the first supervisor that
+// notices: it takes over what bears the network's marks, and the supervisors
+// register again with the ports they hold. VMs that do not come back within 3 s
+// are taken for dead. Nothing is adopted of which no VM has a tap open: that is
+// undone, from the journal or, where that is damaged, by the marks.
 //
 // Locks, all below <run dir>/locks, in the order they are taken:
 //

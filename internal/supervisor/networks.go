@@ -1,0 +1,112 @@
+package supervisor
+
+import (
+	"context"
+	"net"
+	"os"
+
+	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/macgen"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu"
+)
+
+func (s *session) join(ctx context.Context) error {
+	for _, n := range NetworksOf(s.profile) {
+		if err := s.joinNetwork(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// MAC is the address of a profile's NIC: the one it gives or the derived one.
+func MAC(p *profiles.Profile, i int, salt []byte) net.HardwareAddr {
+	if p.NICs[i].MAC != nil {
+		return p.NICs[i].MAC
+	}
+	return macgen.Derive(salt, p.Path+"/"+p.Name, i)
+}
+
+// NetworksOf lists the networks of a profile's NICs, each once, in their order.
+func NetworksOf(p *profiles.Profile) []profiles.Network {
+	var networks []profiles.Network
+	seen := map[string]bool{}
+	for _, n := range p.NICs {
+		if n.Network != "" && !seen[n.Network] {
+			seen[n.Network] = true
+			networks = append(networks, p.Networks[n.Network])
+		}
+	}
+	return networks
+}
+
+// NetworkOf is what the keeper is told of a profile's network.
+func NetworkOf(n profiles.Network) keeper.Network {
+	return keeper.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink, PXE: n.PXE}
+}
+
+// portsChanged takes over what a keeper tells of the guest's NICs.
+func (s *session) portsChanged(ports []keeper.PortInfo) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range ports {
+		for i := range s.state.NICs {
+			if s.state.NICs[i].Index == p.NIC {
+				s.state.NICs[i].Seen = p.Seen
+			}
+		}
+	}
+}
+
+func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
+	var requests []keeper.PortRequest
+	for i, nic := range s.profile.NICs {
+		if nic.Network == n.Name {
+			requests = append(requests, keeper.PortRequest{NIC: i, MAC: MAC(s.profile, i, s.salt), Address: nic.Address})
+		}
+	}
+	reg, err := keeper.Join(ctx, keeper.Options{
+		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note,
+		Changed: s.portsChanged, AsRoot: asuser.AsRoot,
+	}, NetworkOf(n), s.profile.Name, requests)
+	if err != nil {
+		return err
+	}
+	s.regs = append(s.regs, reg)
+	s.onClose(func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
+		return reg.Leave(ctx)
+	})
+	return nil
+}
+
+// nics pairs the profile's NICs with their ports, for QEMU and for the state.
+func (s *session) nics() []qemu.NIC {
+	ports, infos := map[int]keeper.Port{}, map[int]keeper.Info{}
+	for _, r := range s.regs {
+		for _, p := range r.Ports() {
+			ports[p.NIC], infos[p.NIC] = p, r.Info()
+		}
+	}
+	var nics []qemu.NIC
+	for i, n := range s.profile.NICs {
+		mac := MAC(s.profile, i, s.salt)
+		entry := NIC{Index: i, Mode: string(n.Mode), Network: n.Network, MAC: mac.String()}
+		nic := qemu.NIC{Model: n.Model, MAC: mac, User: n.Mode == profiles.User}
+		if port, ok := ports[i]; ok {
+			nic.Taps = []*os.File{port.File}
+			entry.Tap, entry.Bridge = port.Tap, infos[i].Bridge
+			if port.Address.IsValid() {
+				entry.Address = port.Address.String()
+			}
+		}
+		if n.Mode != profiles.None {
+			nics = append(nics, nic)
+		}
+		s.state.NICs = append(s.state.NICs, entry)
+	}
+	return nics
+}
