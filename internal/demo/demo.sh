@@ -66,8 +66,13 @@ address=$(bin/qnet wait --for port:80 demo) || { cat "$tmp/console"; fail "the g
 bin/qnet ps
 bin/qnet net
 
-say "3. The host reaches the guest.  wget http://$address/"
-answer=$(fetch "http://$address/" || true)
+page=http://$address/cgi-bin/hello
+say "3. The host reaches the guest.  wget $page"
+answer=
+for _ in $(seq 50); do # the guest writes the page a moment after its server is up
+	answer=$(fetch "$page" 2> /dev/null) && break
+	sleep 0.2
+done
 echo "$answer"
 [ "$answer" = "hello from the guest" ] || { cat "$tmp/console"; fail "the host does not reach the guest"; }
 
