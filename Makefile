@@ -27,6 +27,7 @@ demo: ## a VM behind NAT, in namespaces of its own
 	sh internal/demo/demo.sh
 
 test: guest resolved ## everything; needs root for what concerns networks
+	QNET_TEST_ALONE=1 $(GO) test -count=1 -run TestHostResolvesNames ./netsetup/keeper
 	$(GO) test -race -timeout 30m ./...
 
 stress: guest ## the whole of what `make test` tries a part of: some 20 minutes

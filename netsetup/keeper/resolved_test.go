@@ -80,6 +80,11 @@ mount --bind `+dir+`/passwd /etc/passwd; mount --bind `+dir+`/group /etc/group; 
 // Where systemd-resolved runs, the host resolves VMs' names through it, and it
 // knows nothing of the network afterwards.
 func TestHostResolvesNames(t *testing.T) {
+	if os.Getenv("QNET_TEST_ALONE") == "" {
+		// Beside the other packages' tests on two cores, under the race detector,
+		// systemd-resolved gives up on servers that are only slow.
+		t.Skip("make test runs it alone, before the others: QNET_TEST_ALONE=1")
+	}
 	program, err := filepath.Abs(resolvedProgram)
 	if err != nil {
 		t.Fatal(err)
