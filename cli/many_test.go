@@ -135,7 +135,7 @@ func TestCycles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return len(files), memory(t, pid)
+			return len(files), nstest.PSS(t, pid)
 		}
 		between := nstest.Snapshot(t, l.dir)
 		fds, kib := count()
@@ -163,22 +163,6 @@ func (l *lab) networks() []keeper.Info {
 	return infos
 }
 
-// memory is a process's proportional memory in KiB.
-func memory(t *testing.T, pid int) int {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for line := range strings.Lines(string(b)) {
-		if strings.HasPrefix(line, "Pss:") {
-			fmt.Sscanf(line, "Pss: %d kB", &n)
-		}
-	}
-	return n
-}
-
 // Two hundred VMs on one network: nothing grows faster than their number.
 func TestTwoHundredVMs(t *testing.T) {
 	vms := 6
@@ -196,9 +180,9 @@ func TestTwoHundredVMs(t *testing.T) {
 		first, last := median(took[:min(9, vms/2)]), median(took[vms-min(9, vms/2):])
 		supervisors := 0
 		for _, s := range l.running() {
-			supervisors += memory(t, s.PID)
+			supervisors += nstest.PSS(t, s.PID)
 		}
-		kib := memory(t, l.networks()[0].KeeperPID)
+		kib := nstest.PSS(t, l.networks()[0].KeeperPID)
 		begin := time.Now()
 		for i := range vms {
 			l.must("stop", "--force", fmt.Sprintf("v%d", i))

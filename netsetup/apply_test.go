@@ -215,6 +215,15 @@ func TestUndoLeavesOthersAlone(t *testing.T) {
 	}
 }
 
+func mendAll(t *testing.T, k Kernel, plan []Step) ([]Step, error) {
+	t.Helper()
+	seen, err := Look(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Mend(seen, plan, func(Step) bool { return false })
+}
+
 // Whatever of a network is taken away, Mend puts it back and nothing else; but a
 // tap, which it tells of.
 func TestMend(t *testing.T) {
@@ -231,16 +240,16 @@ func TestMend(t *testing.T) {
 				continue
 			}
 			delete(m.state, key)
-			mended, err := Mend(m, plan, func(Step) bool { return false })
+			mended, err := mendAll(t, m, plan)
 			if err != nil || !maps.Equal(m.state, whole) || len(mended) == 0 {
 				t.Errorf("%s without %q: mended %v, %v", mode, key, mended, err)
 			}
 		}
-		if mended, err := Mend(m, plan, func(Step) bool { return false }); err != nil || len(mended) != 0 {
+		if mended, err := mendAll(t, m, plan); err != nil || len(mended) != 0 {
 			t.Errorf("%s: mended what was whole: %v, %v", mode, mended, err)
 		}
 		delete(m.state, "link qnweb0")
-		if _, err := Mend(m, plan, func(Step) bool { return false }); !errors.Is(err, ErrLost) {
+		if _, err := mendAll(t, m, plan); !errors.Is(err, ErrLost) {
 			t.Errorf("%s without the tap: %v", mode, err)
 		}
 	}

@@ -13,15 +13,12 @@ var ErrLost = errors.New("it cannot be made again")
 
 // Mend does again, in their order, the steps that no longer hold, unless skip says
 // not to, and returns those it did. It goes on after an error.
-func Mend(k Kernel, steps []Step, skip func(Step) bool) (mended []Step, err error) {
-	seen, err := look(k)
-	if err != nil {
-		return nil, err
-	}
+func Mend(seen Seen, steps []Step, skip func(Step) bool) (mended []Step, err error) {
 	var errs []error
+	var now Kernel = seen
 	anew := false // the bridge was made again
 	for _, s := range steps {
-		holds, err := s.Holds(seen)
+		holds, err := s.Holds(now)
 		if table, ok := s.(AddTable); ok && anew && table.Table.Family == nft.NetDev {
 			holds = false // its hook went with the bridge
 		}
@@ -29,33 +26,34 @@ func Mend(k Kernel, steps []Step, skip func(Step) bool) (mended []Step, err erro
 			continue
 		}
 		if err == nil {
-			err = mend(k, s)
+			err = mend(seen.Kernel, s)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("mend %q: %w", firstLine(s.String()), err))
 			continue
 		}
 		mended = append(mended, s)
-		seen = k // what was seen no longer is so
+		now = seen.Kernel // what was seen no longer is so
 		_, isBridge := s.(AddBridge)
 		anew = anew || isBridge
 	}
 	return mended, errors.Join(errs...)
 }
 
-// seenKernel answers for links from one look at all, so that a network of many
-// VMs is looked through in one request.
-type seenKernel struct {
+// Seen is a Kernel that answers for links from one look at all, so that a network
+// of many VMs is looked through in one request. It is of use until a link changes.
+type Seen struct {
 	Kernel
 	links map[string]Link
 }
 
-func look(k Kernel) (Kernel, error) {
+// Look looks at all links.
+func Look(k Kernel) (Seen, error) {
 	list, err := k.Links()
 	if err != nil {
-		return nil, err
+		return Seen{}, err
 	}
-	seen := seenKernel{k, make(map[string]Link, len(list))}
+	seen := Seen{k, make(map[string]Link, len(list))}
 	for _, l := range list {
 		seen.links[l.Name] = l
 	}
@@ -63,17 +61,13 @@ func look(k Kernel) (Kernel, error) {
 }
 
 // Link finds the link as it was seen.
-func (s seenKernel) Link(name string) (Link, bool, error) {
+func (s Seen) Link(name string) (Link, bool, error) {
 	l, ok := s.links[name]
 	return l, ok, nil
 }
 
 // Lost lists those of the taps in the steps that are gone.
-func Lost(k Kernel, steps []Step) ([]string, error) {
-	seen, err := look(k)
-	if err != nil {
-		return nil, err
-	}
+func Lost(seen Seen, steps []Step) []string {
 	var names []string
 	for _, s := range steps {
 		tap, ok := s.(AddTap)
@@ -84,7 +78,7 @@ func Lost(k Kernel, steps []Step) ([]string, error) {
 			names = append(names, tap.Name)
 		}
 	}
-	return names, nil
+	return names
 }
 
 func mend(k Kernel, s Step) error {

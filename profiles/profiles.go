@@ -35,6 +35,10 @@ func (m Mode) NeedsNetwork() bool {
 	return m == Private || m == HostOnly || m == NAT || m == Bridge
 }
 
+// HasSubnet reports whether the host has an address on networks of the mode, and
+// serves DHCP and names there.
+func (m Mode) HasSubnet() bool { return m == HostOnly || m == NAT }
+
 // Accel is what runs the guest's code.
 type Accel string
 

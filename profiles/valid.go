@@ -139,7 +139,7 @@ func (d *decoder) address(key, s string, mode Mode) netip.Addr {
 	if s == "" {
 		return netip.Addr{}
 	}
-	if mode != HostOnly && mode != NAT {
+	if !mode.HasSubnet() {
 		d.fail(key, "got %s, but in mode %s qnet gives no address; allowed in: host-only, nat", quote(s), mode)
 		return netip.Addr{}
 	}
@@ -186,7 +186,7 @@ func (d *decoder) pxe(key string, raw rawPXE, mode Mode) PXE {
 	if raw == (rawPXE{}) {
 		return PXE{}
 	}
-	if mode != HostOnly && mode != NAT {
+	if !mode.HasSubnet() {
 		d.fail(key, "mode %s has no DHCP server of qnet's; allowed in: host-only, nat", mode)
 	}
 	p := PXE{File: raw.File}
@@ -203,7 +203,7 @@ func (d *decoder) subnet(key, s string, mode Mode) netip.Prefix {
 	if s == "" {
 		return netip.Prefix{}
 	}
-	if mode != HostOnly && mode != NAT {
+	if !mode.HasSubnet() {
 		d.fail(key, "got %s, but mode %s has no subnet of qnet's; allowed in: host-only, nat", quote(s), mode)
 		return netip.Prefix{}
 	}

@@ -5,9 +5,11 @@ package nstest
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -132,4 +134,20 @@ func Eventually(t testing.TB, within time.Duration, what string, ok func() bool)
 			t.Fatalf("%s: not within %s", what, within)
 		}
 	}
+}
+
+// PSS is a process's proportional memory in KiB (proc(5), smaps_rollup).
+func PSS(t testing.TB, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if words := strings.Fields(line); words[0] == "Pss:" {
+			n, _ := strconv.Atoi(words[1])
+			return n
+		}
+	}
+	return 0
 }

@@ -27,13 +27,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/profiles"
 )
-
-// PXE is what BOOTP and PXE clients load. File "" is nothing.
-type PXE struct {
-	Server netip.Addr `json:"server,omitzero"` // zero: the network's gateway
-	File   string     `json:"file,omitempty"`
-}
 
 // Config describes the network to serve.
 type Config struct {
@@ -44,7 +39,7 @@ type Config struct {
 	Router    bool
 	Domain    string // "" offers no DNS
 	MTU       int
-	PXE       PXE
+	PXE       profiles.PXE
 	LeaseFile string       // remembers addresses; "" is none
 	Warn      func(string) // gets what the user should know, each once a minute at most
 	Log       *slog.Logger

@@ -1,9 +1,7 @@
 package keeper
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 
@@ -15,11 +13,8 @@ import (
 // count as away until their supervisors rejoin.
 func (k *keeper) adopt() (bool, error) {
 	j, err := netsetup.ReadJournal(k.paths.journal())
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
 	if err != nil {
-		return false, nil //nolint:nilerr // recoverNetwork treats it
+		return false, nil //nolint:nilerr // there is none, or recoverNetwork treats it
 	}
 	if ok, err := inUse(k.host, j); !ok || err != nil {
 		return false, err
@@ -68,14 +63,9 @@ func (k *keeper) rejoin(c *net.UnixConn, req request) (reply, []*os.File, error)
 		return reply{}, nil, fmt.Errorf("rejoin network %q: VM %q is none of those that were on it: %w", k.network, req.VM, netsetup.ErrRefused)
 	}
 	m := newMember(c)
-	m.steps = before.steps
-	for _, p := range req.Held {
-		if p.Address.IsValid() {
-			if _, err := k.dhcp.Reserve(p.MAC, p.Address, req.VM); err != nil {
-				return reply{}, nil, fmt.Errorf("rejoin network %q: %w", k.network, err)
-			}
-		}
-		m.ports = append(m.ports, p)
+	m.steps, m.ports = before.steps, req.Held
+	if err := k.reserveAgain(req.VM, m.ports); err != nil {
+		return reply{}, nil, fmt.Errorf("rejoin network %q: %w", k.network, err)
 	}
 	k.vms[req.VM] = m
 	info := k.infoLocked()

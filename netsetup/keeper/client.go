@@ -211,7 +211,11 @@ type startSpec struct {
 
 // start runs a keeper and waits until it serves or says why it cannot.
 func (o Options) start(ctx context.Context, n Network) error {
-	spec, err := json.Marshal(startSpec{Network: n, Port53: dns.Holders()})
+	start := startSpec{Network: n}
+	if n.Mode.HasSubnet() {
+		start.Port53 = dns.Holders()
+	}
+	spec, err := json.Marshal(start)
 	if err != nil {
 		return fmt.Errorf("start keeper: %w", err)
 	}

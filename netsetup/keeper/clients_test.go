@@ -1,12 +1,9 @@
 package keeper
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +29,7 @@ func dhcpFrame(client net.HardwareAddr, t dhcpv4.MessageType, more ...dhcpv4.Mod
 	}.Frame()
 }
 
-// taps opens a tap that is a port of the bridge, for frames from userspace.
+// tapOn opens a tap that is a port of the bridge, for frames from userspace.
 func tapOn(t *testing.T, bridge string) *water.Interface {
 	t.Helper()
 	tap, err := water.New(water.Config{DeviceType: water.TAP, PlatformSpecificParams: water.PlatformSpecificParams{Name: "clients0"}})
@@ -44,27 +41,11 @@ func tapOn(t *testing.T, bridge string) *water.Interface {
 	return tap
 }
 
-// pss is a process's proportional memory in KiB.
-func pss(t *testing.T, pid int) int {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if words := strings.Fields(line); words[0] == "Pss:" {
-			n, _ := strconv.Atoi(words[1])
-			return n
-		}
-	}
-	return 0
-}
-
 // A thousand clients on one tap: all get an address, all different, none lost.
 func TestThousandClients(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("10.77.0.0/20")}, "web", port(1))
-		idle := pss(t, r.Info().KeeperPID)
+		idle := nstest.PSS(t, r.Info().KeeperPID)
 		tap := tapOn(t, "qn-dev")
 		const clients = 1000
 		mac := func(i int) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)} }
@@ -87,7 +68,7 @@ func TestThousandClients(t *testing.T) {
 			seen[a] = client
 		}
 		t.Logf("%d leases in %s: %.0f leases/s; the keeper's PSS: %d KiB idle, %d KiB afterwards",
-			len(got), took, float64(len(got))/took.Seconds(), idle, pss(t, r.Info().KeeperPID))
+			len(got), took, float64(len(got))/took.Seconds(), idle, nstest.PSS(t, r.Info().KeeperPID))
 		tap.Close()
 		mustLeave(t, r)
 	})

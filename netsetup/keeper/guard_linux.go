@@ -11,7 +11,6 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/netsetup"
 )
 
@@ -115,7 +114,7 @@ func (k *keeper) keepRight(g *guardian) {
 			case <-time.After(settle): // a change seldom comes alone
 			}
 		}
-		if err := k.mend(g); err != nil {
+		if err := k.whileRunning(func() error { return k.mend(g) }); err != nil {
 			k.log.Warn("mend network", "error", err)
 		}
 		select {
@@ -126,23 +125,13 @@ func (k *keeper) keepRight(g *guardian) {
 	}
 }
 
-// mend takes the locks in the order of endLocked: its own first.
+// mend runs by whileRunning.
 func (k *keeper) mend(g *guardian) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.over {
-		return nil
-	}
-	lock, err := lockfile.Wait(k.planLock())
+	seen, err := netsetup.Look(k.host)
 	if err != nil {
 		return err
 	}
-	defer lock.Release()
-	steps, err := k.liveSteps(g)
-	if err != nil {
-		return err
-	}
-	mended, err := netsetup.Mend(k.host, steps, g.skips)
+	mended, err := netsetup.Mend(seen, k.liveSteps(g, seen), g.skips)
 	if len(mended) == 0 && err == nil {
 		return nil
 	}
@@ -159,17 +148,14 @@ func (k *keeper) mend(g *guardian) error {
 // liveSteps are those of the network and of the VMs on it whose taps are there. A
 // tap goes with its QEMU, a moment before the supervisor leaves; one that is gone
 // for longer was deleted, and cannot be made again, because its other end is QEMU's.
-func (k *keeper) liveSteps(g *guardian) (netsetup.StepList, error) {
+func (k *keeper) liveSteps(g *guardian, seen netsetup.Seen) netsetup.StepList {
 	steps := append(netsetup.StepList{}, k.journal.Plan.Steps...)
 	steps = append(steps, k.journal.Added...)
 	var all netsetup.StepList
 	for _, m := range k.vms {
 		all = append(all, m.steps...)
 	}
-	lost, err := netsetup.Lost(k.host, all)
-	if err != nil {
-		return nil, err
-	}
+	lost := netsetup.Lost(seen, all)
 	for vm, m := range k.vms {
 		if !m.has(lost) {
 			m.lost = time.Time{}
@@ -178,7 +164,7 @@ func (k *keeper) liveSteps(g *guardian) (netsetup.StepList, error) {
 		}
 		k.tellLost(g, vm, m)
 	}
-	return steps, nil
+	return steps
 }
 
 func (m *member) has(taps []string) bool {

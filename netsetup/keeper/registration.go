@@ -209,10 +209,8 @@ func (r *Registration) clean(ctx context.Context) error {
 		if gone, err := r.gone(p); gone || err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !wait(ctx, 20*time.Millisecond) {
 			return fmt.Errorf("leave network %q: %w", r.info.Name, ctx.Err())
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

@@ -232,6 +232,22 @@ func (k *keeper) serve() {
 	}
 }
 
+// whileRunning runs f, which may change the network, unless that is being undone.
+// It takes the locks in the order of endLocked: the keeper's own first.
+func (k *keeper) whileRunning(f func() error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.over {
+		return nil
+	}
+	lock, err := lockfile.Wait(k.planLock())
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	return f()
+}
+
 func (k *keeper) endIfIdle() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -53,12 +53,11 @@ func (k *keeper) startDHCP(bridge netsetup.Link, domain string) error {
 		return fmt.Errorf("keep leases: %w", err)
 	}
 	plan := k.journal.Plan
-	pxe := plan.Network.PXE
 	server, err := dhcp.New(dhcp.Config{
 		Link: bridge.Index, MAC: bridge.MAC, Prefix: plan.Prefix, Address: plan.Gateway, MTU: plan.MTU,
 		// A default route that leads nowhere would break guests with a second NIC.
 		Router: plan.Network.Mode == profiles.NAT,
-		Domain: domain, PXE: dhcp.PXE{Server: pxe.Server, File: pxe.File}, LeaseFile: leases, Warn: k.note, Log: k.log,
+		Domain: domain, PXE: plan.Network.PXE, LeaseFile: leases, Warn: k.note, Log: k.log,
 	})
 	if err == nil {
 		err = server.Listen()
@@ -98,11 +97,18 @@ func (k *keeper) restartServices() error {
 	}
 	var errs []error
 	for vm, m := range k.vms {
-		for _, p := range m.ports {
-			if p.Address.IsValid() {
-				_, err := k.dhcp.Reserve(p.MAC, p.Address, vm)
-				errs = append(errs, err)
-			}
+		errs = append(errs, k.reserveAgain(vm, m.ports))
+	}
+	return errors.Join(errs...)
+}
+
+// reserveAgain tells a new DHCP server the addresses that a VM's ports have.
+func (k *keeper) reserveAgain(vm string, ports []PortInfo) error {
+	var errs []error
+	for _, p := range ports {
+		if p.Address.IsValid() {
+			_, err := k.dhcp.Reserve(p.MAC, p.Address, vm)
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

@@ -6,7 +6,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/netsetup"
 )
 
@@ -36,7 +35,7 @@ func (k *keeper) watchUplinks() (stop func()) {
 				return
 			case <-time.After(settle):
 			}
-			if err := k.refreshUplinks(); err != nil {
+			if err := k.whileRunning(k.refreshUplinks); err != nil {
 				k.log.Warn("refresh uplinks", "error", err)
 			}
 		}
@@ -76,18 +75,8 @@ func (k *keeper) follow(quit chan struct{}, changed chan<- struct{}) bool {
 	}
 }
 
-// refreshUplinks takes the locks in the order of endLocked: its own first.
+// refreshUplinks runs by whileRunning.
 func (k *keeper) refreshUplinks() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.over {
-		return nil
-	}
-	lock, err := lockfile.Wait(k.planLock())
-	if err != nil {
-		return err
-	}
-	defer lock.Release()
 	facts, err := netsetup.Observe()
 	if err != nil {
 		return err

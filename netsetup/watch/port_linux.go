@@ -21,15 +21,15 @@ var telling = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: 12, Size: 2},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherARP, SkipTrue: 13},
 	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: etherIPv6, SkipTrue: 2},
-	bpf.LoadAbsolute{Off: etherLen + 6, Size: 1}, // next header
+	bpf.LoadAbsolute{Off: packet.EtherLen + 6, Size: 1}, // next header
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 10, SkipFalse: 11},
-	bpf.LoadAbsolute{Off: etherLen + 9, Size: 1}, // protocol
+	bpf.LoadAbsolute{Off: packet.EtherLen + 9, Size: 1}, // protocol
 	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 9},
-	bpf.LoadMemShift{Off: etherLen},
-	bpf.LoadIndirect{Off: etherLen, Size: 2}, // source port
+	bpf.LoadMemShift{Off: packet.EtherLen},
+	bpf.LoadIndirect{Off: packet.EtherLen, Size: 2}, // source port
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: 53, SkipTrue: 5},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: 67, SkipTrue: 4},
-	bpf.LoadIndirect{Off: etherLen + 2, Size: 2}, // destination port
+	bpf.LoadIndirect{Off: packet.EtherLen + 2, Size: 2}, // destination port
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: 53, SkipTrue: 2},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: 67, SkipTrue: 1},
 	bpf.RetConstant{Val: 0},

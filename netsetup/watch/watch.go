@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+
+	"github.com/qnet-vm/qnet/internal/packet"
 )
 
 // Stage is how far a guest has got on its network.
@@ -94,7 +96,6 @@ func rank(a netip.Addr) int {
 }
 
 const (
-	etherLen  = 14
 	etherARP  = 0x0806
 	etherIPv4 = 0x0800
 	etherIPv6 = 0x86dd
@@ -102,11 +103,11 @@ const (
 
 // parse reads one frame; out tells that it goes to the guest.
 func parse(b []byte, mac net.HardwareAddr, out bool) (sighting, bool) {
-	if len(b) < etherLen {
+	if len(b) < packet.EtherLen {
 		return sighting{}, false
 	}
 	x, ok := sighting{}, false
-	switch kind, body := binary.BigEndian.Uint16(b[12:]), b[etherLen:]; {
+	switch kind, body := binary.BigEndian.Uint16(b[12:]), b[packet.EtherLen:]; {
 	case kind == etherARP && !out:
 		x, ok = parseARP(body)
 	case kind == etherIPv4:
