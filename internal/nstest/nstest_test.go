@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestNamespaceIsEmpty(t *testing.T) {
@@ -47,6 +48,37 @@ func TestSnapshotSeesLeftovers(t *testing.T) {
 			}
 			Sh(t, c.undo)
 			before.Check(t)
+		}
+	})
+}
+
+// A host on the LAN gets what the LAN offers, and a break is measured.
+func TestLAN(t *testing.T) {
+	Run(t, func(t *testing.T) {
+		Require(t, Program("dnsmasq"), Program("radvd"), Program("busybox"))
+		lan := NewLAN(t, LANOptions{Static: true, DHCP: true, Renew: 3 * time.Second, RA: true})
+		if out := Sh(t, "busybox udhcpc -i eth0 -n -q -f -s /bin/true 2>&1"); !strings.Contains(out, "lease of 192.0.2.1") {
+			t.Errorf("no lease: %s", out)
+		}
+		if log := lan.DHCPLog(); !strings.Contains(log, "DHCPACK(eth0)") {
+			t.Errorf("the server's log has no lease:\n%s", log)
+		}
+		if lan.HasSLAAC("eth0"); !Pings("", LANInternet) || !Pings("", LANInternet6) || !Pings("outside", LANHost) {
+			t.Error("no way to the Internet, or from outside")
+		}
+		pings, talk := PingFrom(t, "outside", LANHost), Talk(t, "outside", LANHost)
+		time.Sleep(300 * time.Millisecond)
+		lan.Cable("host", false)
+		time.Sleep(200 * time.Millisecond)
+		lan.Cable("host", true)
+		time.Sleep(500 * time.Millisecond)
+		c, d := pings(), talk()
+		if c.Lost < 5 || c.Lost > c.Sent/2 || c.Gap < 150*time.Millisecond || d.Gap < 150*time.Millisecond || d.Lost != 0 {
+			t.Errorf("a break of 200 ms was measured as %s, and %s", c, d)
+		}
+		lan.PortSecurity("02:00:00:00:00:01")
+		if Pings("outside", LANHost) {
+			t.Error("port security lets the host's MAC pass")
 		}
 	})
 }
