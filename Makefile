@@ -9,7 +9,7 @@ FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -buildid= -X github.com/qnet-vm/qnet/cli.version=$(VERSION)
 
-.PHONY: build guest resolved resolved-test demo test stress bench fuzz lint check clean
+.PHONY: build guest resolved resolved-test demo test stress bench bench-go fuzz lint check clean
 
 build: ## bin/qnet, static and the same from every directory
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/qnet .
@@ -37,7 +37,13 @@ stress: guest ## the whole of what `make test` tries a part of: some 20 minutes
 		-run 'CrashMatrix|ManyRuns|Cycles|TwoHundred|FullBridge' ./cli ./netsetup/keeper; echo $$? > $(CACHE)/stress.status; } | \
 		grep --line-buffered '| \|^ok\|FAIL'; exit $$(cat $(CACHE)/stress.status)
 
-bench: ## the benchmarks of Go code
+bench: build guest ## qnet beside the shell recipe, libvirt, dnsmasq, passt: make bench GROUPS="launch dns"
+	@mkdir -p $(CACHE)/bench
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(CACHE)/bench/wire ./internal/bench/wire
+	@$(GO) build -o $(CACHE)/bench/bench ./internal/bench
+	@$(CACHE)/bench/bench -cache $(CACHE) -qnet bin/qnet $(GROUPS)
+
+bench-go: ## the benchmarks of Go code
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 fuzz: ## each fuzz target for a while

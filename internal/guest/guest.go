@@ -109,6 +109,18 @@ func initramfs(tree string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
+// Archive packs one program. Appended to the guest's initramfs, it is unpacked
+// with it.
+func Archive(name string, program []byte) ([]byte, error) {
+	var b bytes.Buffer
+	zip := gzip.NewWriter(&b)
+	a := &archive{w: zip}
+	a.add(name, 0o100755, program)
+	a.add("TRAILER!!!", 0, nil)
+	err := errors.Join(a.err, zip.Close())
+	return b.Bytes(), err
+}
+
 func (a *archive) addModules(tree string) error {
 	found := map[string]string{}
 	err := filepath.WalkDir(filepath.Join(tree, "lib", "modules"), func(path string, _ fs.DirEntry, err error) error {

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const insideEnv = "QNET_BENCH_INSIDE"
+
+// outside runs this program again in namespaces of its own and returns its exit
+// code: nothing it does reaches the machine's network.
+func outside() int {
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(os.Stderr, "bench: it needs root")
+		return 1
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), insideEnv+"=1", "LC_ALL=C", "SUDO_UID=")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// resolver is the name server of the lab's Internet.
+const resolver = "203.0.113.1"
+
+// enterLab makes the host: eth0 with 192.0.2.10 and a default route into the
+// namespace "inet", which stands for the Internet.
+func (b *bench) enterLab() error {
+	resolv := filepath.Join(b.dir, "resolv.conf")
+	if err := os.WriteFile(resolv, []byte("nameserver "+resolver+"\n"), 0o644); err != nil {
+		return err
+	}
+	for _, m := range []struct {
+		from, to, kind string
+		flags          uintptr
+	}{
+		{"sysfs", "/sys", "sysfs", 0}, {"tmpfs", "/run/netns", "tmpfs", 0}, {resolv, "/etc/resolv.conf", "", unix.MS_BIND},
+	} {
+		if err := os.MkdirAll("/run/netns", 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.from, m.to, m.kind, m.flags, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", m.to, err)
+		}
+	}
+	for k, v := range map[string]string{"QNET_RUN_DIR": b.dir + "/run", "QNET_STATE_DIR": b.dir + "/state"} {
+		if err := os.Setenv(k, v); err != nil {
+			return err
+		}
+	}
+	return sh(`
+ip link set lo up
+ip netns add inet
+ip link add eth0 type veth peer name lan0 netns inet
+ip -n inet link set lo up
+ip -n inet link set lan0 addrgenmode none up
+ip link set eth0 addrgenmode none up
+ip -n inet addr add 192.0.2.1/24 dev lan0
+ip -n inet addr add 203.0.113.1/32 dev lo
+ip addr add 192.0.2.10/24 dev eth0
+ip route add default via 192.0.2.1
+ip link add eth1 type veth peer name lan1 netns inet
+ip -n inet link set lan1 addrgenmode none up
+ip link set eth1 addrgenmode none`)
+}
+
+// sh runs a shell script that must succeed within a minute.
+func sh(script string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-ec", script)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", script, err, out)
+	}
+	return nil
+}
