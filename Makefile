@@ -9,13 +9,18 @@ FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -buildid= -X github.com/qnet-vm/qnet/cli.version=$(VERSION)
 
-.PHONY: build guest resolved resolved-test demo test stress bench bench-go fuzz lint check clean
+.PHONY: build guest networkmanager resolved resolved-test demo test stress bench bench-go fuzz lint check clean
 
 build: ## bin/qnet, static and the same from every directory
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/qnet .
 
 guest: ## the kernel and initramfs that the demo, the examples and the tests boot
 	$(GO) run ./internal/guest/mkguest -dir $(CACHE)/guest
+
+networkmanager: ## NetworkManager for the tests, unpacked and not installed
+	@[ -e $(CACHE)/networkmanager/usr ] || { mkdir -p $(CACHE)/networkmanager && cd $(CACHE)/networkmanager && \
+		apt-get download -q network-manager libnm0 libndp0 libteamdctl0 libmm-glib0 libjansson4 && \
+		for p in *.deb; do dpkg -x $$p .; done; rm -f *.deb; } || true
 
 resolved: ## systemd-resolved for a test, unpacked and not installed
 	@[ -e $(CACHE)/resolved/lib ] || { mkdir -p $(CACHE)/resolved && cd $(CACHE)/resolved && \
@@ -29,7 +34,7 @@ demo: ## a VM behind NAT, in namespaces of its own
 	$(MAKE) --no-print-directory build guest
 	sh internal/demo/demo.sh
 
-test: guest ## everything; needs root for what concerns networks
+test: guest networkmanager ## everything; needs root for what concerns networks
 	$(GO) test -race -timeout 30m ./...
 
 stress: guest ## the whole of what `make test` tries a part of: some 20 minutes

@@ -9,6 +9,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 )
@@ -33,6 +34,7 @@ func (a *app) plan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	facts.Configurators = netcfg.Running()
 	// Planning changes nothing, so a salt that is not there yet is not made.
 	salt, err := os.ReadFile(filepath.Join(a.stateDir, "salt"))
 	if err != nil {
@@ -88,6 +90,9 @@ func (a *app) printPlan(p networkPlan) {
 		fmt.Fprintf(a.Stdout, ", %s", p.Prefix)
 	}
 	fmt.Fprintln(a.Stdout)
+	for _, note := range p.Notes {
+		fmt.Fprintln(a.Stdout, "# note: "+note)
+	}
 	for _, s := range p.Do {
 		fmt.Fprintln(a.Stdout, s)
 	}

@@ -3,9 +3,11 @@ package netsetup
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
@@ -88,7 +90,7 @@ func firstLine(s string) string {
 // forwarding of uplinks and a bridged NIC that was down, cannot be known.
 func UndoByMarks(k Kernel, f Facts, network string) error {
 	mark, table := networkMark(network), tableName(network)
-	var steps []Step
+	steps := slices.Clone(leaveAlone(netcfg.Programs))
 	for _, l := range f.Links {
 		if l.Alias == mark {
 			steps = append(steps, AddBridge{Name: l.Name, Alias: mark})

@@ -8,6 +8,7 @@
 //
 // What a plan does, in order (String of each step shows the equivalent command):
 //
+//  0. NetworkManager and systemd-networkd told to leave links named qn* alone
 //  1. the bridge, down, with its MAC, MTU, STP off, no forward delay, marked by
 //     ifalias "qnet:<network>"
 //  2. sysctls of the bridge: no IPv6, no redirects, forwarding as the mode wants
@@ -23,7 +24,8 @@
 // on the host's side of it, port of the bridge, up.
 //
 // Never touched: other programs' links, tables, routes, the global ip_forward,
-// and files outside the run and state directories.
+// and files outside the run and state directories, but for a file of its own
+// among their run-time configuration.
 //
 // Mend does again what other programs undid while a network runs; Drift tells what
 // is no longer as it was left; UndoByMarks undoes without a journal.

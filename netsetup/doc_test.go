@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -49,8 +50,20 @@ Besides, while VMs run: files in /run/qnet; in host-only and nat a name server o
 the bridge's address, a packet socket that answers DHCP, and, where
 systemd-resolved runs, the bridge's name server and the domain ~qnet told to it.
 For good, in /var/lib/qnet: the host's salt (from which MACs and subnets derive),
-the subnets chosen, the addresses given, and each VM's last logs. Nothing else is written; no service, no file of another
-program, no default policy, no rule of another table is ever touched.
+the subnets chosen, the addresses given, and each VM's last logs. Nothing else is
+written but what the next chapter tells; no service, no file of another program,
+no default policy, no rule of another table is ever touched.
+
+## Beside NetworkManager and systemd-networkd
+
+Before the first link appears, in every mode, each that runs is told to leave
+links named qn* alone, by a file of its run-time configuration. All networks
+share it, and the last one removes it. To read it, the program reads its other
+files too: what you changed in them and have not applied yet takes effect then.
+ConnMan has no such thing: a run tells what to add to its main.conf. dhcpcd leaves
+bridges and taps alone by itself.
+
+` + "```sh\n# set up\n" + Script(leaveAlone(netcfg.Programs)) + "\n\n# afterwards\n" + UndoScript(leaveAlone(netcfg.Programs)) + "\n```" + `
 `)
 	for _, c := range chapters {
 		b.WriteString("\n## " + string(c.mode) + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.mode) + "```\n")

@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
 )
 
 // Facts is a snapshot of what a plan depends on. It holds no handles and can be
@@ -14,6 +16,9 @@ type Facts struct {
 	Resolvers []netip.Addr      `json:"resolvers"` // nameserver lines of resolv.conf
 	Sysctls   map[string]string `json:"sysctls"`   // net.ipv4.conf.<link>.forwarding of every link
 	HasIPv6   bool              `json:"has_ipv6"`  // /proc/sys/net/ipv6 exists
+
+	// Configurators are the programs of this namespace that configure links.
+	Configurators []netcfg.Program `json:"configurators,omitempty"`
 }
 
 // Link is a network interface.

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
@@ -25,6 +26,13 @@ type Kernel interface {
 	AdoptTable(t nft.Table) error // takes over what a dead keeper left; adds what is not there
 	HasTable(t nft.Table) (bool, error)
 	DelTable(t nft.Table) error
+
+	// Other programs' run-time configuration.
+	ReadConfig(path string) (string, error) // fs.ErrNotExist where there is none
+	WriteConfig(path, text string) error    // makes its directory, too
+	RemoveConfig(path string) error         // and the directory, if WriteConfig made it
+	Reload(p netcfg.Program) error
+	Warn(text string) // tells the user
 }
 
 // AddBridge is the step that creates a network's bridge, down and marked.

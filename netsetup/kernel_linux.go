@@ -21,6 +21,7 @@ import (
 type Host struct {
 	taps map[string]*os.File
 	nft  *nft.Conn
+	warn func(string)
 }
 
 // NewHost opens the sockets it needs. It returns ErrUnsupported where the
@@ -30,8 +31,11 @@ func NewHost() (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	return &Host{taps: map[string]*os.File{}, nft: conn}, nil
+	return &Host{taps: map[string]*os.File{}, nft: conn, warn: func(string) {}}, nil
 }
+
+// OnWarn has what the user should know told to f.
+func (h *Host) OnWarn(f func(string)) { h.warn = f }
 
 // Close gives up taps nobody took and the ownership of the tables.
 func (h *Host) Close() error {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/macgen"
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -48,13 +49,19 @@ type Plan struct {
 	Uplinks []string     `json:"uplinks,omitempty"`
 	HasIPv6 bool         `json:"has_ipv6"`
 	Waits   bool         `json:"waits,omitempty"` // the joined bridge runs STP: a new port is deaf for its forward delay
+	Notes   []string     `json:"notes,omitempty"` // what the user should know
 	Steps   StepList     `json:"steps"`
 }
 
 // NewPlan decides everything; it is pure. It returns ErrRefused, with the way
 // out in the text, when the host's state forbids the network.
 func NewPlan(n Network, f Facts, o PlanOptions) (Plan, error) {
-	p := Plan{Network: n, Bridge: BridgeName(n.Name), MTU: defaultMTU, HasIPv6: f.HasIPv6}
+	p := Plan{Network: n, Bridge: BridgeName(n.Name), MTU: defaultMTU, HasIPv6: f.HasIPv6, Steps: leaveAlone(f.Configurators)}
+	for _, c := range f.Configurators {
+		if advice := netcfg.Advice(c); advice != "" {
+			p.Notes = append(p.Notes, advice)
+		}
+	}
 	var err error
 	switch n.Mode {
 	case profiles.Private:
@@ -76,7 +83,7 @@ func NewPlan(n Network, f Facts, o PlanOptions) (Plan, error) {
 			return Plan{}, err
 		}
 	}
-	p.Steps = p.ownBridgeSteps(f, macgen.Derive(o.Salt, "network/"+n.Name, 0))
+	p.Steps = append(p.Steps, p.ownBridgeSteps(f, macgen.Derive(o.Salt, "network/"+n.Name, 0))...)
 	return p, nil
 }
 
@@ -261,13 +268,14 @@ type stepRecord struct {
 
 // stepTypes decode a step by the name MarshalJSON gave it.
 var stepTypes = map[string]func(json.RawMessage) (Step, error){
-	"AddBridge": decodeStep[AddBridge],
-	"AddTap":    decodeStep[AddTap],
-	"SetSysctl": decodeStep[SetSysctl],
-	"AddTable":  decodeStep[AddTable],
-	"AddAddr":   decodeStep[AddAddr],
-	"SetUp":     decodeStep[SetUp],
-	"SetPort":   decodeStep[SetPort],
+	"ConfigFile": decodeStep[ConfigFile],
+	"AddBridge":  decodeStep[AddBridge],
+	"AddTap":     decodeStep[AddTap],
+	"SetSysctl":  decodeStep[SetSysctl],
+	"AddTable":   decodeStep[AddTable],
+	"AddAddr":    decodeStep[AddAddr],
+	"SetUp":      decodeStep[SetUp],
+	"SetPort":    decodeStep[SetPort],
 }
 
 func decodeStep[S Step](raw json.RawMessage) (Step, error) {
@@ -291,6 +299,8 @@ func (l StepList) MarshalJSON() ([]byte, error) {
 
 func stepType(s Step) string {
 	switch s.(type) {
+	case ConfigFile:
+		return "ConfigFile"
 	case AddBridge:
 		return "AddBridge"
 	case AddTap:

@@ -21,7 +21,7 @@ func planBridge(p Plan, f Facts) (Plan, error) {
 	if err := bridgeable(p.Network, up, f); err != nil {
 		return Plan{}, err
 	}
-	p.Steps = StepList{AddBridge{Name: p.Bridge, MAC: up.MAC, MTU: p.MTU, Alias: networkMark(p.Network.Name)}}
+	p.Steps = append(p.Steps, AddBridge{Name: p.Bridge, MAC: up.MAC, MTU: p.MTU, Alias: networkMark(p.Network.Name)})
 	p.Steps = append(p.Steps, p.bridgeSysctls()...)
 	p.Steps = append(p.Steps, SetUp{Link: p.Bridge}, SetPort{Link: up.Name, Bridge: p.Bridge, Restore: true})
 	if !up.Up {

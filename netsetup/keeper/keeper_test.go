@@ -30,6 +30,11 @@ func TestMain(m *testing.M) {
 // inLab runs the test in a namespace with a network around it and options of its
 // own, and checks afterwards that the host is as it was.
 func inLab(t *testing.T, f func(t *testing.T, o Options)) {
+	beside(t, func(*testing.T) {}, f)
+}
+
+// beside is inLab with another program there, that start starts.
+func beside(t *testing.T, start func(t *testing.T), f func(t *testing.T, o Options)) {
 	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"))
 	nstest.Run(t, func(t *testing.T) {
 		nstest.Lab(t)
@@ -42,6 +47,7 @@ func inLab(t *testing.T, f func(t *testing.T, o Options)) {
 			RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"),
 			Exe: []string{"/proc/self/exe", "keeper"},
 		}
+		start(t)
 		before := nstest.Snapshot(t, o.RunDir)
 		f(t, o)
 		before.Check(t)

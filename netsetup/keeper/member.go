@@ -190,10 +190,11 @@ func (k *keeper) release(m *member) {
 }
 
 func (k *keeper) notes() []string {
+	texts := slices.Concat(k.texts, k.journal.Plan.Notes)
 	if !k.journal.Plan.Waits {
-		return k.texts
+		return texts
 	}
-	return append(slices.Clone(k.texts), fmt.Sprintf("bridge %s runs STP: a new port forwards nothing for its forward delay, often 30 s", k.journal.Plan.Bridge))
+	return append(texts, fmt.Sprintf("bridge %s runs STP: a new port forwards nothing for its forward delay, often 30 s", k.journal.Plan.Bridge))
 }
 
 // check refuses a VM that wants a different network, or what another VM has.
@@ -315,7 +316,7 @@ func (k *keeper) infoLocked() Info {
 	if k.dhcp != nil {
 		info.Leases = k.dhcp.Leases()
 	}
-	info.Notes = slices.Clone(k.texts)
+	info.Notes = slices.Concat(k.texts, p.Notes)
 	slices.SortFunc(info.VMs, func(a, b VMInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return info
 }

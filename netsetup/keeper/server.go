@@ -20,6 +20,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -140,6 +141,7 @@ func (k *keeper) apply(n netsetup.Network) ([]string, error) {
 	if k.host, err = netsetup.NewHost(); err != nil {
 		return nil, err
 	}
+	k.host.OnWarn(k.note)
 	adopted, err := k.adopt()
 	if adopted || err != nil {
 		return nil, err
@@ -176,6 +178,7 @@ func (k *keeper) plan(n netsetup.Network) (netsetup.Plan, error) {
 	if err != nil {
 		return netsetup.Plan{}, err
 	}
+	facts.Configurators = k.configurators()
 	original(facts, k.paths)
 	salt, err := netsetup.LoadSalt(k.stateDir)
 	if err != nil {
@@ -186,6 +189,17 @@ func (k *keeper) plan(n netsetup.Network) (netsetup.Plan, error) {
 		err = netsetup.Remember(k.stateDir, n.Name, p.Prefix)
 	}
 	return p, err
+}
+
+// configurators are the programs that can be told to leave our links alone: their
+// files are root's, which a keeper with its file's capabilities only is not.
+func (k *keeper) configurators() []netcfg.Program {
+	running := netcfg.Running()
+	if os.Geteuid() == 0 || len(running) == 0 {
+		return running
+	}
+	k.note(fmt.Sprintf("%v may meddle with the links of VMs: only root can tell them not to", running))
+	return nil
 }
 
 func (k *keeper) listen() error {

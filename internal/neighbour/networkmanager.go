@@ -1,0 +1,67 @@
+package neighbour
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+)
+
+// unpacked is where `make networkmanager` unpacks the package: to install it
+// would hand the machine's own links to it.
+func unpacked() string {
+	dir, err := os.Getwd()
+	for ; err == nil && dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			break
+		}
+	}
+	return filepath.Join(dir, ".cache/networkmanager")
+}
+
+// NetworkManagerNeeds are what NetworkManager needs.
+func NetworkManagerNeeds() []nstest.Need {
+	return []nstest.Need{nstest.Root, nstest.Program("dbus-daemon"), nstest.Program(filepath.Join(unpacked(), "usr/sbin/NetworkManager"))}
+}
+
+// NMCLI runs nmcli with those arguments.
+func NMCLI(args string) (string, error) {
+	return nstest.Try(nmEnv() + filepath.Join(unpacked(), "usr/bin/nmcli") + " " + args)
+}
+
+func nmEnv() string {
+	return "LD_LIBRARY_PATH=" + filepath.Join(unpacked(), "usr/lib/x86_64-linux-gnu") + " "
+}
+
+// NetworkManager runs the real one, with config added to its configuration, on a
+// system bus of its own. It returns once eth0 is connected.
+func NetworkManager(t testing.TB, config string) (restart func()) {
+	t.Helper()
+	nstest.Bus(t)
+	nstest.Private(t, "/run/NetworkManager", "/etc/NetworkManager", "/var/lib/NetworkManager")
+	path := "/etc/NetworkManager/NetworkManager.conf"
+	config = "[main]\nplugins=keyfile\nauth-polkit=false\ndhcp=internal\nrc-manager=unmanaged\nhostname-mode=none\n" + config
+	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stop := runNetworkManager(t)
+	return func() {
+		stop()
+		stop = runNetworkManager(t)
+	}
+}
+
+func runNetworkManager(t testing.TB) (stop func()) {
+	t.Helper()
+	// With a /sys that cannot be written to, it does not wait for udev.
+	stop = nstest.Daemon(t, "unshare", "--mount", "--uts", "sh", "-c",
+		"mount -o remount,ro /sys; "+nmEnv()+"exec "+filepath.Join(unpacked(), "usr/sbin/NetworkManager")+" --debug")
+	nstest.Eventually(t, 30*time.Second, "NetworkManager", func() bool {
+		state, err := NMCLI("-t -f DEVICE,STATE device")
+		return err == nil && strings.Contains(state, "eth0:connected")
+	})
+	return stop
+}

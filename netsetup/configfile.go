@@ -1,0 +1,97 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
+)
+
+// ConfigFile puts a file among the run-time configuration of a program that
+// configures links, and has it read that. All networks share the file: the last
+// one removes it.
+type ConfigFile struct {
+	Program netcfg.Program `json:"program"`
+	Path    string         `json:"path"`
+	Text    string         `json:"text"`
+}
+
+// leaveAlone has the programs that run here leave qnet's links alone. It comes
+// first in a plan: a program that sees a link before it is told has taken it.
+func leaveAlone(programs []netcfg.Program) StepList {
+	var steps StepList
+	for _, p := range programs {
+		if f, ok := netcfg.LeaveAlone(p); ok {
+			steps = append(steps, ConfigFile{p, f.Path, f.Text})
+		}
+	}
+	return steps
+}
+
+// Do writes the file, unless another network did. A program that fails to read it
+// costs a warning and not the network: what it then does is mended.
+func (s ConfigFile) Do(k Kernel) error {
+	now, err := k.ReadConfig(s.Path)
+	switch {
+	case err == nil && strings.HasPrefix(now, s.Text):
+		return nil
+	case err == nil && !strings.HasPrefix(now, netcfg.Mark):
+		return fmt.Errorf("write %s: %w", s.Path, ErrNotOurs)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := k.WriteConfig(s.Path, s.Text); err != nil {
+		return err
+	}
+	if err := k.Reload(s.Program); err != nil {
+		k.Warn(fmt.Sprintf("%s may meddle with the links of VMs: %v", s.Program, err))
+	}
+	return nil
+}
+
+// Undo removes the file, if it is ours and no network has links any more.
+func (s ConfigFile) Undo(k Kernel) error {
+	now, err := k.ReadConfig(s.Path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !strings.HasPrefix(now, netcfg.Mark) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	links, err := k.Links()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if l.ours() {
+			return nil // another network's, whose plan has this step too
+		}
+	}
+	if err := k.RemoveConfig(s.Path); err != nil {
+		return err
+	}
+	if err := k.Reload(s.Program); err != nil {
+		k.Warn(fmt.Sprintf("%s still knows of VMs' links: %v", s.Program, err))
+	}
+	return nil
+}
+
+// Holds reports whether the file is there and ours.
+func (s ConfigFile) Holds(k Kernel) (bool, error) {
+	now, err := k.ReadConfig(s.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return strings.HasPrefix(now, s.Text), err
+}
+
+func (s ConfigFile) String() string {
+	return fmt.Sprintf("install -D -m 644 /dev/stdin %s <<'EOF'\n%sEOF\n%s", s.Path, s.Text, netcfg.ReloadCommand(s.Program))
+}
+
+// UndoString is the command Undo equals.
+func (s ConfigFile) UndoString() string {
+	return fmt.Sprintf("rm %s\n%s", s.Path, netcfg.ReloadCommand(s.Program))
+}

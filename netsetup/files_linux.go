@@ -1,0 +1,55 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
+)
+
+// madeDirectory is a file's last line where its directory is qnet's too.
+const madeDirectory = netcfg.Mark + "the directory is qnet's, too\n"
+
+// ReadConfig reads a file of a program's run-time configuration.
+func (h *Host) ReadConfig(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	return string(b), err
+}
+
+// WriteConfig replaces a file in one go. Everybody may read it: not all the
+// programs run as root.
+func (h *Host) WriteConfig(path, text string) error {
+	dir := filepath.Dir(path)
+	before, _ := os.ReadFile(path)
+	_, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) || strings.HasSuffix(string(before), madeDirectory) {
+		text += madeDirectory
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return writeFile(path, []byte(text))
+}
+
+// RemoveConfig removes a file and, if WriteConfig made it and nothing else is in
+// it, its directory.
+func (h *Host) RemoveConfig(path string) error {
+	text, _ := os.ReadFile(path)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove configuration: %w", err)
+	}
+	if strings.HasSuffix(string(text), madeDirectory) {
+		os.Remove(filepath.Dir(path)) // fails, as it should, where more is in it
+	}
+	return nil
+}
+
+// Reload has a program read its configuration again.
+func (h *Host) Reload(p netcfg.Program) error { return netcfg.Reload(p) }
+
+// Warn tells the user, by the function of OnWarn.
+func (h *Host) Warn(text string) { h.warn(text) }
