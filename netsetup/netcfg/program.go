@@ -82,7 +82,7 @@ func Reload(p Program) error {
 	defer cancel()
 	bus, err := systemBus(ctx)
 	if err != nil {
-		return nil //nolint:nilerr // it ended
+		return nil // it ended
 	}
 	defer bus.Close() //nolint:errcheck // everything is answered by then
 	owned := false
