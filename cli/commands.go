@@ -231,7 +231,11 @@ func networkRows(w io.Writer, infos []keeper.Info) {
 		for _, vm := range n.VMs {
 			vms = append(vms, vm.Name)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", n.Name, n.Mode, n.Bridge, orDash(prefix),
+		bridge := n.Bridge
+		if n.Macvtap {
+			bridge = "(macvtap)"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", n.Name, n.Mode, orDash(bridge), orDash(prefix),
 			orDash(strings.Join(n.Uplinks, ",")), n.KeeperPID, orDash(strings.Join(vms, ",")))
 	}
 }

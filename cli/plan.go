@@ -74,7 +74,7 @@ func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, f netsetup.Fa
 	}
 	for i, nic := range p.NICs {
 		if nic.Network == n.Name {
-			plan.Steps = append(plan.Steps, plan.PortSteps(netsetup.Port{VM: p.Name, NIC: i})...)
+			plan.Steps = append(plan.Steps, plan.PortSteps(netsetup.Port{VM: p.Name, NIC: i, MAC: supervisor.MAC(p, i, salt)})...)
 		}
 	}
 	np := networkPlan{Plan: plan, Undo: netsetup.UndoScript(plan.Steps)}
@@ -85,7 +85,11 @@ func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, f netsetup.Fa
 }
 
 func (a *app) printPlan(p networkPlan) {
-	fmt.Fprintf(a.Stdout, "# network %s: %s, bridge %s", p.Network.Name, p.Network.Mode, p.Bridge)
+	by := "bridge " + p.Bridge
+	if p.Network.Macvtap {
+		by = "macvtap on " + p.Network.Uplink
+	}
+	fmt.Fprintf(a.Stdout, "# network %s: %s, %s", p.Network.Name, p.Network.Mode, by)
 	if p.Prefix.IsValid() {
 		fmt.Fprintf(a.Stdout, ", %s", p.Prefix)
 	}

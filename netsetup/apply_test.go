@@ -11,7 +11,6 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/nft"
-	"github.com/qnet-vm/qnet/profiles"
 )
 
 // memory is a Kernel that holds only what steps change, and fails one call.
@@ -58,6 +57,10 @@ func (m *memory) AddBridge(b AddBridge) error {
 
 func (m *memory) AddTap(name, alias string, _ int) error {
 	return m.change(func() { m.state["link "+name] = alias })
+}
+
+func (m *memory) AddMacvtap(s AddMacvtap) error {
+	return m.change(func() { m.state["link "+s.Name] = s.Alias })
 }
 
 func (m *memory) DelLink(name string) error {
@@ -150,25 +153,23 @@ func (m *memory) Reload(netcfg.Program) error { return nil }
 
 func (m *memory) Warn(string) {}
 
-func steps(t *testing.T, mode profiles.Mode) []Step {
+func steps(t *testing.T, golden string) []Step {
 	t.Helper()
-	n := Network{Name: "dev", Mode: mode}
-	if mode == profiles.Bridge {
-		n.Uplink = "eth1"
-	}
+	n := goldenNetworks[golden]
+	n.Name = "dev"
 	facts := laptop()
 	facts.Configurators = netcfg.Programs
 	p, err := NewPlan(n, facts, PlanOptions{Salt: testSalt})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(p.Steps, p.PortSteps(Port{VM: "web", NIC: 0})...)
+	return append(p.Steps, p.PortSteps(Port{VM: "web", NIC: 0, MAC: guestMAC})...)
 }
 
 // Whichever call fails, before or after it took effect, the host is as before
 // and the error tells the cause.
 func TestApplyFailingAtEachCall(t *testing.T) {
-	for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT, profiles.Bridge} {
+	for mode := range goldenNetworks {
 		plan := steps(t, mode)
 		start := map[string]string{"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0"}
 		whole := &memory{state: maps.Clone(start)}
@@ -194,7 +195,7 @@ func TestApplyFailingAtEachCall(t *testing.T) {
 
 // A step that cannot be undone does not keep the others from being undone.
 func TestUndoGoesOnAfterAFailure(t *testing.T) {
-	plan := steps(t, profiles.NAT)
+	plan := steps(t, "nat")
 	start := map[string]string{"/" + forwardingKey("eth0"): "0"}
 	m := &memory{state: maps.Clone(start)}
 	if err := Apply(m, plan, nil); err != nil {
@@ -228,7 +229,7 @@ func TestUndoGoesOnAfterAFailure(t *testing.T) {
 
 // Undo respects what somebody else did meanwhile.
 func TestUndoLeavesOthersAlone(t *testing.T) {
-	plan := steps(t, profiles.NAT)
+	plan := steps(t, "nat")
 	m := &memory{state: map[string]string{"/" + forwardingKey("eth0"): "0"}}
 	if err := Apply(m, plan, nil); err != nil {
 		t.Fatal(err)
@@ -255,7 +256,7 @@ func mendAll(t *testing.T, k Kernel, plan []Step) ([]Step, error) {
 // Whatever of a network is taken away, Mend puts it back and nothing else; but a
 // tap, which it tells of.
 func TestMend(t *testing.T) {
-	for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT, profiles.Bridge} {
+	for mode := range goldenNetworks {
 		plan := steps(t, mode)
 		start := map[string]string{"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0"}
 		m := &memory{state: maps.Clone(start)}

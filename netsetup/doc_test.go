@@ -6,28 +6,26 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
-	"github.com/qnet-vm/qnet/profiles"
 )
 
 const hostChanges = "../docs/host-changes.md"
 
 // chapters introduce the plans of docs/host-changes.md.
-var chapters = []struct {
-	mode  profiles.Mode
-	intro string
-}{
-	{profiles.Private, `A bridge without an address. The netdev table drops every frame that would go
+var chapters = []struct{ plan, title, intro string }{
+	{"private", "private", `A bridge without an address. The netdev table drops every frame that would go
 up from the bridge to the host, ARP and IPv6 included; the inet table does the
 same for what a firewall's bridge hooks show to the host.`},
-	{profiles.HostOnly, `A bridge with the host's address. Nothing is forwarded: the bridge's own
+	{"host-only", "host-only", `A bridge with the host's address. Nothing is forwarded: the bridge's own
 forwarding is off, and the rules drop it even where another program turns it on.`},
-	{profiles.NAT, `As host-only, and forwarded and masqueraded. Only links whose forwarding was off
+	{"nat", "nat", `As host-only, and forwarded and masqueraded. Only links whose forwarding was off
 get it turned on (here eth0); the set "guarded" names them, and the last rule of
 through_host drops whatever that would newly let pass between the host's other
 links. The global ip_forward is not written. Uplinks that appear while VMs run
 are added the same way.`},
-	{profiles.Bridge, `A NIC without an address becomes a port of a new bridge, which takes over the
+	{"bridge", "bridge", `A NIC without an address becomes a port of a new bridge, which takes over the
 NIC's MAC and MTU. Where uplink names a bridge that exists, only the tap is added.`},
+	{"macvtap", "bridge with macvtap = true", `The NIC, its addresses and who manages it stay as they are; each NIC of a VM gets a
+macvtap link on it. (A NIC that is down is set up, and down again afterwards.)`},
 }
 
 // TestHostChangesDoc keeps the page in step with the golden plans.
@@ -66,7 +64,7 @@ bridges and taps alone by itself.
 ` + "```sh\n# set up\n" + Script(leaveAlone(netcfg.Programs)) + "\n\n# afterwards\n" + UndoScript(leaveAlone(netcfg.Programs)) + "\n```" + `
 `)
 	for _, c := range chapters {
-		b.WriteString("\n## " + string(c.mode) + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.mode) + "```\n")
+		b.WriteString("\n## " + c.title + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.plan) + "```\n")
 	}
 	if *update {
 		if err := os.WriteFile(hostChanges, []byte(b.String()), 0o644); err != nil {

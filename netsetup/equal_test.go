@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"cmp"
 	"net/netip"
 	"os"
 	"regexp"
@@ -81,6 +82,7 @@ func TestCommandsEqualNetlink(t *testing.T) {
 		{Name: "host-only", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("10.91.0.0/24")},
 		{Name: "nat", Mode: profiles.NAT},
 		{Name: "bridge", Mode: profiles.Bridge, Uplink: "lan0"},
+		{Name: "macvtap", Mode: profiles.Bridge, Macvtap: true},
 	} {
 		t.Run(n.Name, func(t *testing.T) {
 			nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"))
@@ -104,7 +106,7 @@ func compareWays(t *testing.T, n Network) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps := slices.Concat(plan.Steps, plan.PortSteps(Port{VM: "web", NIC: 0}))
+	steps := slices.Concat(plan.Steps, plan.PortSteps(Port{VM: "web", NIC: 0, MAC: guestMAC}))
 	before := kernelState(t)
 
 	host, err := NewHost()
@@ -115,9 +117,9 @@ func compareWays(t *testing.T, n Network) {
 		t.Fatal(err)
 	}
 	var byNetlink []string
-	nstest.Eventually(t, 5*time.Second, "the bridge's carrier", func() bool {
+	nstest.Eventually(t, 5*time.Second, "the carrier", func() bool {
 		byNetlink = kernelState(t)
-		return strings.Contains(nstest.Sh(t, "ip link show "+plan.Bridge), "state UP")
+		return strings.Contains(nstest.Sh(t, "ip link show "+cmp.Or(plan.Bridge, "qnweb0")), "state UP")
 	})
 	byNetlink = kernelState(t)
 	if err := Undo(host, steps); err != nil {
@@ -127,8 +129,10 @@ func compareWays(t *testing.T, n Network) {
 	nstest.Eventually(t, 5*time.Second, "the state as before, by Undo", func() bool { return difference(before, kernelState(t)) == "" })
 
 	nstest.Sh(t, Script(steps))
-	tap := hold(t, "qnweb0")
-	defer tap.Close()
+	if !n.Macvtap {
+		tap := hold(t, "qnweb0")
+		defer tap.Close()
+	}
 	var diff string
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if diff = difference(byNetlink, kernelState(t)); diff == "" {

@@ -15,6 +15,7 @@ type Kernel interface {
 	Links() ([]Link, error)
 	AddBridge(b AddBridge) error
 	AddTap(name, alias string, mtu int) error
+	AddMacvtap(m AddMacvtap) error
 	DelLink(name string) error
 	SetMaster(link, bridge string) error // bridge "" = none
 	SetUp(link string, up bool) error

@@ -66,23 +66,34 @@ func (s Seen) Link(name string) (Link, bool, error) {
 	return l, ok, nil
 }
 
+// TapOf names the link of a step that connects a VM's NIC, a tap or a macvtap.
+func TapOf(s Step) (name string, ok bool) {
+	switch s := s.(type) {
+	case AddTap:
+		return s.Name, true
+	case AddMacvtap:
+		return s.Name, true
+	}
+	return "", false
+}
+
 // Lost lists those of the taps in the steps that are gone.
 func Lost(seen Seen, steps []Step) []string {
 	var names []string
 	for _, s := range steps {
-		tap, ok := s.(AddTap)
+		tap, ok := TapOf(s)
 		if !ok {
 			continue
 		}
-		if holds, err := tap.Holds(seen); err == nil && !holds {
-			names = append(names, tap.Name)
+		if holds, err := s.Holds(seen); err == nil && !holds {
+			names = append(names, tap)
 		}
 	}
 	return names
 }
 
 func mend(k Kernel, s Step) error {
-	if _, ok := s.(AddTap); ok {
+	if _, ok := TapOf(s); ok {
 		return ErrLost
 	}
 	return s.Do(k)

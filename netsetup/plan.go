@@ -24,7 +24,9 @@ type Network struct {
 	Mode   profiles.Mode `json:"mode"`            // private, host-only, nat or bridge
 	Subnet netip.Prefix  `json:"subnet,omitzero"` // zero: choose one
 	Uplink string        `json:"uplink,omitempty"`
-	PXE    profiles.PXE  `json:"pxe,omitzero"`
+	// Macvtap, in mode bridge, connects VMs to the uplink without a bridge.
+	Macvtap bool         `json:"macvtap,omitempty"`
+	PXE     profiles.PXE `json:"pxe,omitzero"`
 }
 
 // PlanOptions are the inputs of a plan that are neither the profile's nor the network's.
@@ -35,14 +37,15 @@ type PlanOptions struct {
 
 // Port is one NIC of a VM to be connected.
 type Port struct {
-	VM  string `json:"vm"`
-	NIC int    `json:"nic"` // 0 to 15
+	VM  string           `json:"vm"`
+	NIC int              `json:"nic"`           // 0 to 15
+	MAC net.HardwareAddr `json:"mac,omitempty"` // the guest's, for a macvtap link
 }
 
 // Plan is everything decided for one network.
 type Plan struct {
 	Network Network      `json:"network"`
-	Bridge  string       `json:"bridge"`
+	Bridge  string       `json:"bridge"` // "" with macvtap
 	MTU     int          `json:"mtu"`
 	Prefix  netip.Prefix `json:"prefix,omitzero"`  // host-only and nat
 	Gateway netip.Addr   `json:"gateway,omitzero"` // the host's address in Prefix
@@ -71,6 +74,9 @@ func NewPlan(n Network, f Facts, o PlanOptions) (Plan, error) {
 			p.Gateway = Gateway(p.Prefix)
 		}
 	case profiles.Bridge:
+		if n.Macvtap {
+			return planMacvtap(p, f)
+		}
 		return planBridge(p, f)
 	default:
 		err = fmt.Errorf("plan network %q: mode %q makes no network: %w", n.Name, n.Mode, ErrRefused)
@@ -168,6 +174,9 @@ func (p *Plan) bridgeSysctls() StepList {
 // PortSteps connect one NIC: a tap, without IPv6 on the host's side (which
 // would speak to the guest), as a port of the bridge.
 func (p Plan) PortSteps(port Port) StepList {
+	if p.Network.Macvtap {
+		return p.macvtapSteps(port)
+	}
 	tap := TapName(port.VM, port.NIC)
 	steps := StepList{AddTap{Name: tap, Alias: portMark(p.Network.Name, port.VM, port.NIC), MTU: p.MTU}}
 	if p.HasIPv6 {
@@ -271,6 +280,7 @@ var stepTypes = map[string]func(json.RawMessage) (Step, error){
 	"ConfigFile": decodeStep[ConfigFile],
 	"AddBridge":  decodeStep[AddBridge],
 	"AddTap":     decodeStep[AddTap],
+	"AddMacvtap": decodeStep[AddMacvtap],
 	"SetSysctl":  decodeStep[SetSysctl],
 	"AddTable":   decodeStep[AddTable],
 	"AddAddr":    decodeStep[AddAddr],
@@ -305,6 +315,8 @@ func stepType(s Step) string {
 		return "AddBridge"
 	case AddTap:
 		return "AddTap"
+	case AddMacvtap:
+		return "AddMacvtap"
 	case SetSysctl:
 		return "SetSysctl"
 	case AddTable:
@@ -365,8 +377,13 @@ func Adopt(k Kernel, p Plan) error {
 	return nil
 }
 
-// Stands reports whether the plan's bridge is there and bears its mark.
+// Stands reports whether the plan's bridge is there and bears its mark, or with
+// macvtap whether the uplink is there.
 func (p Plan) Stands(k Kernel) (bool, error) {
+	if p.Network.Macvtap {
+		_, ok, err := k.Link(p.Network.Uplink)
+		return ok, err
+	}
 	l, ok, err := k.Link(p.Bridge)
 	if err != nil || !ok {
 		return false, err

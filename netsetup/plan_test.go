@@ -43,6 +43,8 @@ func laptop() Facts {
 			{Index: 8, Name: "tun0", Kind: "tun", Up: true, MTU: 1420, Addresses: prefixes("10.200.0.2/32")},
 			{Index: 9, Name: "eth3", Kind: "device", Ethernet: true, Up: true, MTU: 1500},
 			{Index: 10, Name: "mv0", Kind: "macvlan", Ethernet: true, Up: true, MTU: 1500, Parent: 9},
+			{Index: 11, Name: "eth5", Kind: "device", Ethernet: true, Up: true, MTU: 1500},
+			{Index: 12, Name: "ipv0", Kind: "ipvlan", Ethernet: true, Up: true, MTU: 1500, Parent: 11},
 		},
 		Routes: []Route{
 			{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "eth0", Table: 254},
@@ -62,30 +64,39 @@ func laptop() Facts {
 	return f
 }
 
-// goldenPlan is the plan of a network named as its mode, as commands.
-func goldenPlan(t *testing.T, mode profiles.Mode) string {
+// goldenNetworks are what goldenPlan plans, by a golden file's name.
+var goldenNetworks = map[string]Network{
+	"private":   {Mode: profiles.Private},
+	"host-only": {Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
+	"nat":       {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
+	"bridge":    {Mode: profiles.Bridge, Uplink: "eth1"},
+	"macvtap":   {Mode: profiles.Bridge, Uplink: "eth0", Macvtap: true},
+}
+
+var guestMAC = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
+
+// goldenPlan is the plan of one of goldenNetworks, as commands.
+func goldenPlan(t *testing.T, name string) string {
 	t.Helper()
-	n := Network{Name: string(mode), Mode: mode}
-	switch mode {
-	case profiles.HostOnly, profiles.NAT:
-		n.Subnet = netip.MustParsePrefix("192.168.223.0/24")
-	case profiles.Bridge:
-		n.Uplink = "eth1"
-	}
+	n := goldenNetworks[name]
+	n.Name = name
 	p, err := NewPlan(n, laptop(), PlanOptions{Salt: testSalt})
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := p.PortSteps(Port{VM: "web", NIC: 0})
+	port := p.PortSteps(Port{VM: "web", NIC: 0, MAC: guestMAC})
+	if len(p.Steps) == 0 {
+		return "# for each NIC\n" + Script(port) + "\n\n# afterwards\n" + UndoScript(port) + "\n"
+	}
 	return "# set up\n" + Script(p.Steps) + "\n\n# for each NIC\n" + Script(port) +
 		"\n\n# afterwards\n" + UndoScript(port) + "\n" + UndoScript(p.Steps) + "\n"
 }
 
 func TestPlanGolden(t *testing.T) {
-	for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT, profiles.Bridge} {
-		t.Run(string(mode), func(t *testing.T) {
-			got := goldenPlan(t, mode)
-			path := filepath.Join("testdata", string(mode)+".golden")
+	for name := range goldenNetworks {
+		t.Run(name, func(t *testing.T) {
+			got := goldenPlan(t, name)
+			path := filepath.Join("testdata", name+".golden")
 			if *update {
 				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
@@ -122,6 +133,13 @@ func TestPlanRefuses(t *testing.T) {
 		"bridge-uplink-has-macvlan":  {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth3"}, "mv0"},
 		"bridge-uplink-has-address":  {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth0"}, "carries the host's address 192.0.2.10/24"},
 		"bridge-default-has-address": {Network{Name: "a", Mode: profiles.Bridge}, "carries the host's address 192.0.2.10/24"},
+		"macvtap-wifi":               {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "wlan0"}, "Wi-Fi"},
+		"macvtap-loopback":           {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "lo"}, "loopback"},
+		"macvtap-tun":                {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "tun0"}, "not an Ethernet NIC"},
+		"macvtap-missing":            {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "eth9"}, "no such link"},
+		"macvtap-on-a-bridge":        {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "br0"}, "leave macvtap out"},
+		"macvtap-on-a-port":          {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "eth2"}, `(EBUSY): use uplink = "br0" without macvtap`},
+		"macvtap-under-ipvlan":       {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "eth5"}, "has ipv0 of kind ipvlan on top"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := NewPlan(c.network, laptop(), PlanOptions{Salt: testSalt})
@@ -220,6 +238,7 @@ func TestJournalRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	j.Ports["web"] = p.PortSteps(Port{VM: "web", NIC: 3})
+	j.Ports["db"] = StepList{AddMacvtap{Name: "qndb0", Uplink: "eth0", MAC: guestMAC, Alias: "qnet:lan/db/0"}}
 	j.Added = StepList{UplinkForwarding("eth7")}
 	path := filepath.Join(t.TempDir(), "journal.json")
 	if err := j.Write(path); err != nil {

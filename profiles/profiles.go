@@ -84,11 +84,12 @@ type NIC struct {
 
 // Network is what the profile says of a network.
 type Network struct {
-	Name   string
-	Mode   Mode
-	Subnet netip.Prefix // zero = choose one
-	Uplink string       // "" = find it
-	PXE    PXE
+	Name    string
+	Mode    Mode
+	Subnet  netip.Prefix // zero = choose one
+	Uplink  string       // "" = find it
+	Macvtap bool         // bridge: without one
+	PXE     PXE
 }
 
 // PXE is what BOOTP and PXE clients of a network load. File "" is nothing.

@@ -136,6 +136,8 @@ func TestBadProfiles(t *testing.T) {
 		"disk-empty":            {"[[disk]]\nfile=\"\"\nformat=\"raw\"", "empty string"},
 		"network-two-modes":     {nic("mode=\"nat\"\nnetwork=\"a\"\n[[nic]]\nmode=\"private\"\nnetwork=\"a\""), "vm.toml:5: nic[1].mode"},
 		"network-in-user":       {nic("mode=\"user\"\nnetwork=\"a\""), "is on no network"},
+		"macvtap-in-nat":        {nic("mode=\"nat\"\nnetwork=\"a\"\n[network.a]\nmacvtap=true"), `vm.toml:5: network.a.macvtap: got true, but network "a" is in mode nat; allowed in: bridge`},
+		"macvtap-a-string":      {nic("mode=\"bridge\"\n[network.bridge]\nmacvtap=\"yes\""), "vm.toml:4: network.bridge.macvtap: got the string"},
 		"network-bad-name":      {nic("mode=\"nat\"\n[network.Bad]"), `got the name "Bad"`},
 		"mac-twice":             {nic("mac=\"52:54:00:00:00:01\"\n[[nic]]\nmac=\"52:54:00:00:00:01\""), "vm.toml:4: nic[1].mac"},
 		"mac-short":             {nic(`mac="52:54:00"`), "nic[0].mac: got"},

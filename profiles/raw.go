@@ -45,9 +45,10 @@ type rawNIC struct {
 }
 
 type rawNetwork struct {
-	Subnet string `toml:"subnet" doc:"IPv4 prefix of host-only and nat, private (RFC 1918), /20 to /29; default: a free one, the same at every run."`
-	Uplink string `toml:"uplink" pattern:"^[^/: \\t]{1,15}$" doc:"nat: the only link to leave by; bridge: the bridge or NIC to join; default: the default route's."`
-	PXE    rawPXE `toml:"pxe" doc:"What BOOTP and PXE clients of host-only and nat load."`
+	Subnet  string `toml:"subnet" doc:"IPv4 prefix of host-only and nat, private (RFC 1918), /20 to /29; default: a free one, the same at every run."`
+	Uplink  string `toml:"uplink" pattern:"^[^/: \\t]{1,15}$" doc:"nat: the only link to leave by; bridge: the bridge or NIC to join; default: the default route's."`
+	Macvtap bool   `toml:"macvtap" doc:"bridge: a macvtap link per NIC instead of a bridge; leaves the NIC alone, but host and VMs do not reach each other."`
+	PXE     rawPXE `toml:"pxe" doc:"What BOOTP and PXE clients of host-only and nat load."`
 }
 
 type rawPXE struct {

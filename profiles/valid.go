@@ -176,6 +176,10 @@ func (d *decoder) networks(nics []NIC, raws map[string]rawNetwork) map[string]Ne
 		if raw.Uplink != "" && n.Mode != NAT && n.Mode != Bridge {
 			d.fail("network."+name+".uplink", "got %s, but mode %s has no uplink; allowed in: nat, bridge", quote(raw.Uplink), n.Mode)
 		}
+		n.Macvtap = raw.Macvtap
+		if raw.Macvtap && n.Mode != Bridge {
+			d.fail("network."+name+".macvtap", "got true, but network %q is in mode %s; allowed in: bridge", name, n.Mode)
+		}
 		n.PXE = d.pxe("network."+name+".pxe", raw.PXE, n.Mode)
 		networks[name] = n
 	}

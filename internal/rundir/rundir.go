@@ -78,6 +78,18 @@ func (v VM) Left() bool {
 	return false
 }
 
+// Lives reports whether the VM's supervisor does.
+func (v VM) Lives() (bool, error) {
+	lock, err := lockfile.Try(v.Lock())
+	if errors.Is(err, lockfile.ErrHeld) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, lock.Release()
+}
+
 // Collect removes what a dead supervisor left of the VM, its lock's file too. It
 // returns an error that wraps lockfile.ErrHeld where the supervisor lives.
 func (v VM) Collect() error {

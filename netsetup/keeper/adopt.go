@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup"
 )
 
@@ -16,7 +17,7 @@ func (k *keeper) adopt() (bool, error) {
 	if err != nil {
 		return false, nil //nolint:nilerr // there is none, or recoverNetwork treats it
 	}
-	if ok, err := inUse(k.host, j); !ok || err != nil {
+	if ok, err := inUse(k.host, j, k.runDir, ""); !ok || err != nil {
 		return false, err
 	}
 	if err := netsetup.Adopt(k.host, j.Plan); err != nil {
@@ -29,29 +30,38 @@ func (k *keeper) adopt() (bool, error) {
 	return true, nil
 }
 
-// inUse reports whether a VM still has a tap of a dead keeper's network open: its
-// supervisor is about to start the next keeper.
-func inUse(k netsetup.Kernel, j *netsetup.Journal) (bool, error) {
+// inUse reports whether a VM, other than one that is leaving, still has a tap of a dead keeper's network open: its
+// supervisor is about to start the next keeper. A macvtap link does not tell
+// whether it is open, but the supervisor's lock does.
+func inUse(k netsetup.Kernel, j *netsetup.Journal, runDir, leaving string) (bool, error) {
 	if here, err := lives(j); !here || err != nil {
 		return false, nil //nolint:nilerr // recoverNetwork words it
 	}
 	if stands, err := j.Plan.Stands(k); !stands || err != nil {
 		return false, err
 	}
-	for _, steps := range j.Ports {
+	for vm, steps := range j.Ports {
 		for _, s := range steps {
-			tap, ok := s.(netsetup.AddTap)
-			if !ok {
-				continue
-			}
-			l, there, err := k.Link(tap.Name)
-			if err != nil {
-				return false, err
-			}
-			if there && l.Alias == tap.Alias && l.Carrier {
-				return true, nil
+			open, err := isOpen(k, s, rundir.VM{RunDir: runDir, Name: vm}, vm == leaving)
+			if open || err != nil {
+				return open, err
 			}
 		}
+	}
+	return false, nil
+}
+
+func isOpen(k netsetup.Kernel, s netsetup.Step, vm rundir.VM, leaving bool) (bool, error) {
+	switch s := s.(type) {
+	case netsetup.AddTap:
+		l, there, err := k.Link(s.Name)
+		return there && l.Alias == s.Alias && l.Carrier, err
+	case netsetup.AddMacvtap:
+		holds, err := s.Holds(k)
+		if !holds || leaving || err != nil {
+			return false, err
+		}
+		return vm.Lives()
 	}
 	return false, nil
 }

@@ -165,7 +165,7 @@ func (k *keeper) connect(req request, m *member) ([]string, error) {
 			return nil, err
 		}
 		m.ports = append(m.ports, info)
-		m.steps = append(m.steps, k.journal.Plan.PortSteps(netsetup.Port{VM: req.VM, NIC: p.NIC})...)
+		m.steps = append(m.steps, k.journal.Plan.PortSteps(netsetup.Port{VM: req.VM, NIC: p.NIC, MAC: p.MAC})...)
 	}
 	k.journal.Ports[req.VM] = m.steps
 	err := k.journal.Write(k.paths.journal())
@@ -213,6 +213,8 @@ func (k *keeper) check(req request) error {
 	switch {
 	case n.Mode != have.Network.Mode:
 		return refuse("VM %q wants network %q in mode %s, VMs %v run it in mode %s", req.VM, n.Name, n.Mode, others, have.Network.Mode)
+	case n.Macvtap != have.Network.Macvtap:
+		return refuse("VM %q wants network %q %s macvtap, VMs %v run it %s", req.VM, n.Name, with(n.Macvtap), others, with(have.Network.Macvtap))
 	case n.Subnet.IsValid() && n.Subnet != have.Prefix:
 		return refuse("VM %q wants network %q with subnet %s, VMs %v run it with %s", req.VM, n.Name, n.Subnet, others, have.Prefix)
 	case n.PXE.File != "" && n.PXE != have.Network.PXE:
@@ -221,6 +223,13 @@ func (k *keeper) check(req request) error {
 		return refuse("VM %q wants network %q with uplink %s, VMs %v run it with %q", req.VM, n.Name, n.Uplink, others, have.Network.Uplink)
 	}
 	return nil
+}
+
+func with(it bool) string {
+	if it {
+		return "with"
+	}
+	return "without"
 }
 
 func (k *keeper) names() []string {
@@ -307,7 +316,7 @@ func (k *keeper) info() Info {
 func (k *keeper) infoLocked() Info {
 	p := k.journal.Plan
 	info := Info{
-		Name: p.Network.Name, Mode: p.Network.Mode, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
+		Name: p.Network.Name, Mode: p.Network.Mode, Macvtap: p.Network.Macvtap, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
 		Uplinks: p.Uplinks, KeeperPID: os.Getpid(), VMs: []VMInfo{},
 	}
 	for name, m := range k.vms {

@@ -43,7 +43,8 @@ type PortInfo struct {
 type Info struct {
 	Name      string        `json:"name"`
 	Mode      profiles.Mode `json:"mode"`
-	Bridge    string        `json:"bridge"`
+	Macvtap   bool          `json:"macvtap,omitempty"`
+	Bridge    string        `json:"bridge"` // "" with macvtap
 	Prefix    netip.Prefix  `json:"prefix,omitzero"`
 	Gateway   netip.Addr    `json:"gateway,omitzero"`
 	Uplinks   []string      `json:"uplinks,omitempty"`

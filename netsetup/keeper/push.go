@@ -43,7 +43,7 @@ func (k *keeper) watch(vm string, m *member) {
 		if err != nil || !ok {
 			continue
 		}
-		w, err := watch.Open(l.Index, m.ports[i].MAC)
+		w, err := watch.Open(l.Index, m.ports[i].MAC, l.Kind == "macvtap")
 		if err != nil {
 			k.log.Warn("watch tap", "vm", vm, "error", err)
 			continue

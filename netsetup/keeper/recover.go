@@ -17,7 +17,11 @@ import (
 
 // Collect undoes the networks whose keeper is dead and says what it removed.
 // Networks of another living network namespace are left alone.
-func Collect(_ context.Context, o Options) ([]string, error) {
+func Collect(_ context.Context, o Options) ([]string, error) { return collectAll(o, "") }
+
+// collectAll is Collect for a VM that is leaving, and so no reason to leave its
+// network alone.
+func collectAll(o Options, leaving string) ([]string, error) {
 	list, err := all(o.RunDir)
 	if err != nil {
 		return nil, fmt.Errorf("list networks: %w", err)
@@ -25,7 +29,7 @@ func Collect(_ context.Context, o Options) ([]string, error) {
 	var removed []string
 	var errs []error
 	for _, p := range list {
-		what, err := collect(p)
+		what, err := collect(p, leaving)
 		errs = append(errs, err)
 		if what != "" {
 			removed = append(removed, what)
@@ -34,7 +38,7 @@ func Collect(_ context.Context, o Options) ([]string, error) {
 	return removed, errors.Join(append(errs, permission(lockfile.Sweep(filepath.Join(o.RunDir, "locks"))))...)
 }
 
-func collect(p paths) (string, error) {
+func collect(p paths, leaving string) (string, error) {
 	lock, err := lockfile.Try(p.keeperLock())
 	if errors.Is(err, lockfile.ErrHeld) {
 		return "", nil
@@ -54,7 +58,7 @@ func collect(p paths) (string, error) {
 	}
 	defer host.Close()
 	if j, err := netsetup.ReadJournal(p.journal()); err == nil {
-		if used, err := inUse(host, j); used || err != nil {
+		if used, err := inUse(host, j, p.runDir, leaving); used || err != nil {
 			return "", err
 		}
 	}
@@ -88,7 +92,11 @@ func recoverNetwork(k netsetup.Kernel, p paths) (string, error) {
 	if err := netsetup.Undo(k, steps); err != nil {
 		return "", fmt.Errorf("undo network %q: %w", p.network, err)
 	}
-	return strings.Join(append([]string{"network " + p.network + " (bridge " + j.Plan.Bridge + ")"}, drift...), "; "), nil
+	what := "network " + p.network + " (bridge " + j.Plan.Bridge + ")"
+	if j.Plan.Network.Macvtap {
+		what = "network " + p.network + " (macvtap on " + j.Plan.Network.Uplink + ")"
+	}
+	return strings.Join(append([]string{what}, drift...), "; "), nil
 }
 
 // recoverByMarks undoes what can be known without the journal.

@@ -198,7 +198,7 @@ func (r *Registration) clean(ctx context.Context) error {
 	p := paths{r.options.RunDir, r.network.Name}
 	for {
 		err := r.options.asRoot(func() error {
-			_, err := Collect(ctx, r.options)
+			_, err := collectAll(r.options, r.vm)
 			return err
 		})
 		if err != nil {

@@ -39,18 +39,19 @@ var telling = []bpf.Instruction{
 
 // Port is a tap being watched.
 type Port struct {
-	conn *packet.Conn
-	mac  net.HardwareAddr
+	conn    *packet.Conn
+	mac     net.HardwareAddr
+	macvtap bool
 }
 
 // Open watches the link with that index, the tap of a guest's NIC with that MAC.
-// It needs CAP_NET_RAW.
-func Open(link int, mac net.HardwareAddr) (*Port, error) {
+// What a guest sends, a tap receives and a macvtap link sends on. It needs CAP_NET_RAW.
+func Open(link int, mac net.HardwareAddr, macvtap bool) (*Port, error) {
 	conn, err := packet.Listen(link, packet.All, nil)
 	if err != nil {
 		return nil, fmt.Errorf("watch tap: %w", err)
 	}
-	return &Port{conn: conn, mac: mac}, nil
+	return &Port{conn: conn, mac: mac, macvtap: macvtap}, nil
 }
 
 // Run calls changed with each new state, starting from the one given, until
@@ -66,6 +67,7 @@ func (p *Port) Run(state State, changed func(State)) {
 		if err != nil {
 			return
 		}
+		out = out != p.macvtap
 		x, ok := parse(b[:n], p.mac, out)
 		if !ok {
 			continue

@@ -1,0 +1,122 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// maxMacvtapTries bounds how often another index is tried for a device.
+const maxMacvtapTries = 32
+
+// AddMacvtap makes a macvtap link on the uplink and keeps the file of its device,
+// /dev/tapN, N being the link's index. devtmpfs knows no network namespaces: where
+// another one has a macvtap link of that index, /dev/tapN is the other's device and
+// ours has none. The next link gets another index.
+//
+// All multicast passes: which groups the guest listens to, the link is not told,
+// and IPv6 needs some.
+//
+//	ip link add link UPLINK name NAME address MAC type macvtap mode bridge
+//	ip link set NAME alias ALIAS
+//	ip link set NAME allmulticast on
+func (h *Host) AddMacvtap(m AddMacvtap) error {
+	for tries := 1; ; tries++ {
+		index, err := h.addMacvtap(m)
+		if err != nil {
+			return err
+		}
+		file, err := openMacvtap(m.Name, index)
+		if err == nil {
+			h.taps[m.Name] = file
+			return nil
+		}
+		err = fmt.Errorf("open macvtap %q: %w", m.Name, err)
+		if !errors.Is(err, ErrNoTapDevice) || tries == maxMacvtapTries {
+			return err // Undo deletes the link
+		}
+		if err := h.DelLink(m.Name); err != nil {
+			return err
+		}
+	}
+}
+
+func (h *Host) addMacvtap(m AddMacvtap) (index int, err error) {
+	up, ok, err := h.Link(m.Uplink)
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		return 0, fmt.Errorf("add macvtap %q: there is no link %q: %w", m.Name, m.Uplink, ErrRefused)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex, attrs.HardwareAddr = m.Name, up.Index, m.MAC
+	link := &netlink.Macvtap{Macvlan: netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}}
+	if err := netlink.LinkAdd(link); err != nil {
+		return 0, fmt.Errorf("add macvtap %q on %s: %w", m.Name, m.Uplink, explain(err))
+	}
+	if err := h.setAlias(m.Name, m.Alias); err != nil {
+		return 0, err
+	}
+	err = h.withLink("set all multicast of", m.Name, func(l netlink.Link) error {
+		index = l.Attrs().Index
+		return netlink.LinkSetAllmulticastOn(l)
+	})
+	return index, err
+}
+
+// openMacvtap opens the device of the link, if it is that link's, with
+// IFF_VNET_HDR as for taps. It takes no capability: the device is root's.
+func openMacvtap(name string, index int) (*os.File, error) {
+	device, err := os.ReadFile(fmt.Sprintf("/sys/class/net/%s/tap%d/dev", name, index))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoTapDevice, err)
+	}
+	fd, err := unix.Open(fmt.Sprintf("/dev/tap%d", index), unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) {
+		return nil, fmt.Errorf("%w: /dev/tap%d: %w", ErrNoTapDevice, index, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("/dev/tap%d: %w", index, explain(err))
+	}
+	file := os.NewFile(uintptr(fd), name)
+	err = isDevice(fd, strings.TrimSpace(string(device)))
+	if err == nil {
+		err = setMacvtapFlags(fd)
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// isDevice checks that the file is the character device MAJOR:MINOR.
+func isDevice(fd int, device string) error {
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return err
+	}
+	got := fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
+	if stat.Mode&unix.S_IFMT != unix.S_IFCHR || got != device {
+		return fmt.Errorf("%w: it is %s, the one found is %s, of another network namespace", ErrNoTapDevice, device, got)
+	}
+	return nil
+}
+
+func setMacvtapFlags(fd int) error {
+	req, err := unix.NewIfreq("")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+		return fmt.Errorf("set flags: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package netsetup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// A NIC serves VMs by a bridge or by macvtap; who has it is named.
+func TestMacvtapAndBridgeDoNotMix(t *testing.T) {
+	f := laptop()
+	f.Links = append(f.Links,
+		Link{Index: 20, Name: "qn-lan", Kind: "bridge", Ethernet: true, Alias: "qnet:lan"},
+		Link{Index: 21, Name: "eth8", Kind: "device", Ethernet: true, Master: 20},
+		Link{Index: 22, Name: "qnweb0", Kind: "tun", Ethernet: true, Master: 20, Alias: "qnet:lan/web/0"},
+		Link{Index: 23, Name: "qnweb1", Kind: "tun", Ethernet: true, Master: 20, Alias: "qnet:lan/web/1"},
+		Link{Index: 24, Name: "eth9", Kind: "device", Ethernet: true},
+		Link{Index: 25, Name: "qndb0", Kind: "macvtap", Ethernet: true, Parent: 24, Alias: "qnet:office/db/0"},
+	)
+	for _, c := range []struct {
+		n    Network
+		want string
+	}{
+		{Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "eth8"}, `plan network "a": uplink "eth8" is a port of network "lan" (VM web)`},
+		{Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth9"}, `plan network "a": uplink "eth9" carries network "office" (VM db) by macvtap`},
+	} {
+		if _, err := NewPlan(c.n, f, PlanOptions{Salt: testSalt}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got %v, want a refusal with %q", err, c.want)
+		}
+	}
+	if _, err := NewPlan(Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "eth9"}, f, PlanOptions{Salt: testSalt}); err != nil {
+		t.Errorf("a second network by macvtap: %v", err)
+	}
+}
+
+// macvtap gives what a guest needs: its frames, in both directions and with a
+// header for offloads, unicast and any multicast.
+func TestMacvtapCarriesFrames(t *testing.T) {
+	nstest.Require(t, nstest.Root)
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Lab(t)
+		before := nstest.Snapshot(t)
+		host, err := NewHost()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer host.Close()
+		last := foreignDevices(t)
+		step := AddMacvtap{Name: "qnweb0", Uplink: "eth0", MAC: guestMAC, Alias: "qnet:lan/web/0"}
+		if err := Apply(host, []Step{step, SetUp{Link: "qnweb0"}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		guest := host.TakeTap("qnweb0")
+		defer guest.Close()
+		if l, _, _ := host.Link("qnweb0"); l.Index <= last {
+			t.Errorf("index %d, whose device is another namespace's up to %d", l.Index, last)
+		}
+		if got, err := tapFlags(guest); err != nil || got&unix.IFF_VNET_HDR == 0 {
+			t.Errorf("flags %#x, %v", got, err)
+		}
+		for _, to := range []string{guestMAC.String(), "ff:ff:ff:ff:ff:ff", "33:33:ff:12:34:56", "01:00:5e:7f:00:01"} {
+			if !hears(t, guest, to) {
+				t.Errorf("the guest does not hear what goes to %s", to)
+			}
+		}
+		if hears(t, guest, "52:54:00:99:99:99") {
+			t.Error("the guest hears what goes to another")
+		}
+		// As ours and marked, it goes; unmarked, too, by its MAC; another's stays.
+		nstest.Sh(t, "ip link set qnweb0 alias ''")
+		if err := Undo(host, []Step{step}); err != nil {
+			t.Error(err)
+		}
+		before.Check(t)
+		nstest.Sh(t, "ip link add link eth0 name qnweb0 type macvtap mode bridge")
+		if err := Apply(host, []Step{step}, nil); !errors.Is(err, ErrNotOurs) {
+			t.Errorf("got %v", err)
+		}
+		if err := Undo(host, []Step{step}); err != nil {
+			t.Error(err)
+		}
+		nstest.Sh(t, "ip link del qnweb0; ip link add br0 type bridge; ip link set eth0 master br0")
+		if err := Apply(host, []Step{step}, nil); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "EBUSY") {
+			t.Errorf("on a port: got %v", err)
+		}
+		nstest.Sh(t, "ip link del br0")
+		before.Check(t)
+	})
+}
+
+// foreignDevices makes macvtap links in another namespace with the indexes that
+// ours would get, whose /dev/tapN are in the way: devtmpfs knows no namespaces. It
+// returns the last of these indexes.
+func foreignDevices(t *testing.T) (last int) {
+	t.Helper()
+	nstest.Sh(t, "ip netns add other; ip -n other link add e0 index 1000 type veth peer name e1 index 1001; ip link add probe0 type bridge")
+	t.Cleanup(func() { nstest.Try("ip netns del other") })
+	probe, err := net.InterfaceByName("probe0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nstest.Sh(t, "ip link del probe0")
+	last = probe.Index + 4
+	for i := probe.Index + 1; i <= last; i++ {
+		nstest.Sh(t, fmt.Sprintf("ip -n other link add link e0 name m%d index %d type macvtap mode bridge; ls /dev/tap%d", i, i, i))
+	}
+	return last
+}
+
+func tapFlags(f *os.File) (uint16, error) {
+	req, err := unix.NewIfreq("")
+	if err != nil {
+		return 0, err
+	}
+	err = unix.IoctlIfreq(int(f.Fd()), unix.TUNGETIFF, req)
+	return req.Uint16(), err
+}
+
+// hears sends a frame to a MAC from the LAN and reports whether it arrives.
+func hears(t *testing.T, guest *os.File, to string) bool {
+	t.Helper()
+	mac, err := net.ParseMAC(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := slices.Concat(mac, net.HardwareAddr{2, 0, 0, 0, 0, 0xaa}, []byte{0x88, 0xb5}, []byte(to), make([]byte, 40)) // IEEE 802 local experiments
+	nstest.Within(t, "inet", func() error {
+		link, err := net.InterfaceByName("lan0")
+		if err != nil {
+			return err
+		}
+		c, err := packet.Listen(link.Index, packet.All, nil)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return c.Write(frame)
+	})
+	guest.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	for b := make([]byte, 2000); ; {
+		n, err := guest.Read(b)
+		if err != nil {
+			return false
+		}
+		if bytes.Contains(b[:n], frame) && n == len(frame)+vnetHeader {
+			return true
+		}
+	}
+}
+
+// vnetHeader is the length of struct virtio_net_hdr (linux/virtio_net.h).
+const vnetHeader = 10
