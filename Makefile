@@ -9,7 +9,7 @@ FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -buildid= -X github.com/qnet-vm/qnet/cli.version=$(VERSION)
 
-.PHONY: build guest networkmanager resolved resolved-test demo test stress bench bench-go fuzz lint check clean
+.PHONY: build guest networkmanager resolved demo test stress bench bench-go fuzz lint check clean
 
 build: ## bin/qnet, static and the same from every directory
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/qnet .
@@ -26,15 +26,12 @@ resolved: ## systemd-resolved for a test, unpacked and not installed
 	@[ -e $(CACHE)/resolved/lib ] || { mkdir -p $(CACHE)/resolved && cd $(CACHE)/resolved && \
 		apt-get download -q systemd-resolved libsystemd-shared && for p in *.deb; do dpkg -x $$p .; done; rm -f *.deb; } || true
 
-resolved-test: resolved ## that the host resolves VMs' names through systemd-resolved
-	QNET_TEST_RESOLVED=1 $(GO) test -count=1 -run TestHostResolvesNames ./netsetup/keeper
-
 demo: ## a VM behind NAT, in namespaces of its own
 	sh internal/demo/install.sh
 	$(MAKE) --no-print-directory build guest
 	sh internal/demo/demo.sh
 
-test: guest networkmanager ## everything; needs root for what concerns networks
+test: guest networkmanager resolved ## everything; needs root for what concerns networks
 	$(GO) test -race -timeout 30m ./...
 
 stress: guest ## the whole of what `make test` tries a part of: some 20 minutes

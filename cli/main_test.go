@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -119,7 +118,6 @@ type process struct {
 func (l *lab) command(args ...string) *process {
 	p := &process{l: l, Cmd: exec.Command("/proc/self/exe", args...), done: make(chan struct{})}
 	p.Env, p.Stdout, p.Stderr = l.env, &p.out, &p.errout
-	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p.WaitDelay = 2 * time.Second
 	return p
 }
@@ -134,11 +132,12 @@ func (l *lab) start(args ...string) *process {
 
 func (p *process) begin() {
 	p.l.Helper()
-	if err := p.Start(); err != nil {
+	wait, err := nstest.Start(p.Cmd)
+	if err != nil {
 		p.l.Fatal(err)
 	}
 	go func() {
-		p.Wait()
+		wait()
 		close(p.done)
 	}()
 	p.l.Cleanup(func() {

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -52,13 +51,13 @@ func serve(l *lab, ns, address, words string) {
 func background(l *lab, args ...string) {
 	l.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	wait, err := nstest.Start(cmd)
+	if err != nil {
 		l.Fatal(err)
 	}
 	l.Cleanup(func() {
 		cmd.Process.Kill()
-		cmd.Wait()
+		wait()
 	})
 }
 

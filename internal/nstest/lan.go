@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -157,18 +156,13 @@ func (l *LAN) Daemon(ns string, args ...string) (stop func()) {
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	wait, err := Start(cmd)
+	if err != nil {
 		l.t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(done)
-	}()
 	stop = func() {
 		cmd.Process.Kill()
-		<-done
+		wait()
 	}
 	l.t.Cleanup(func() {
 		stop()

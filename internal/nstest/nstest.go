@@ -4,6 +4,7 @@
 package nstest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -38,15 +39,20 @@ func Run(t *testing.T, f func(t *testing.T)) {
 	args := []string{"-test.run", pattern(t.Name()), "-test.v", "-test.timeout", timeout}
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), insideEnv+"="+t.Name())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
-	out, err := cmd.CombinedOutput()
-	if strings.Contains(string(out), "--- SKIP: "+t.Name()) && err == nil {
-		t.Skipf("in the namespace:\n%s", out)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	wait, err := Start(cmd)
+	if err == nil {
+		err = wait()
+	}
+	if strings.Contains(out.String(), "--- SKIP: "+t.Name()) && err == nil {
+		t.Skipf("in the namespace:\n%s", &out)
 	}
 	if err != nil {
-		t.Fatalf("in the namespace: %v\n%s", err, out)
+		t.Fatalf("in the namespace: %v\n%s", err, &out)
 	}
-	t.Logf("in the namespace:\n%s", out)
+	t.Logf("in the namespace:\n%s", &out)
 }
 
 // pattern matches the one test, subtests part by part.
