@@ -84,6 +84,7 @@ func TestRealClients(t *testing.T) {
 		"dhcpcd": {"dhcpcd", func(dir string) string {
 			return "dhcpcd -4 -1 -B -t 10 --noarp -L -f /dev/null -c /bin/true eth0"
 		}},
+		"networkd": {networkd, func(dir string) string { return "sh -e " + dir + "/networkd " + dir }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			nstest.Require(t, nstest.Program(c.need))
@@ -92,6 +93,7 @@ func TestRealClients(t *testing.T) {
 				script(t, dir, "udhcpc", "case $1 in bound|renew) ip addr replace $ip/$mask dev $interface; echo $router $dns $domain > "+dir+"/got ;; esac")
 				script(t, dir, "dhclient", `case $reason in BOUND|RENEW|REBOOT) ip addr replace $new_ip_address/24 dev $interface
 echo $new_routers $new_domain_name_servers $new_domain_name > `+dir+"/got ;; esac")
+				script(t, dir, "networkd", runNetworkd)
 				nstest.Guest(t, "g", "br0", "", "")
 				want, err := s.Reserve(macOf(t, "g"), netip.Addr{}, "web")
 				if err != nil {
@@ -110,6 +112,35 @@ echo $new_routers $new_domain_name_servers $new_domain_name > `+dir+"/got ;; esa
 		})
 	}
 }
+
+const networkd = "/lib/systemd/systemd-networkd"
+
+// runNetworkd has systemd-networkd take a lease, with the client identifier it
+// takes by itself, and end without giving it back. A /sys that is read-only tells
+// it that no udev will ever say that the link is ready.
+const runNetworkd = `
+mkdir -p /run/systemd
+mount -t tmpfs none /run/systemd
+mkdir /run/systemd/network
+install -d -o systemd-network -g systemd-network /run/systemd/netif
+cat > /run/systemd/network/eth0.network <<'EOF'
+[Match]
+Name=eth0
+[Network]
+DHCP=ipv4
+LinkLocalAddressing=no
+KeepConfiguration=dhcp-on-stop
+EOF
+mount -o remount,ro /sys
+` + networkd + ` &
+for i in $(seq 200); do
+	! grep -qs ^DNS= /run/systemd/netif/leases/* || break
+	sleep 0.05
+done
+. /run/systemd/netif/leases/*
+echo $ROUTER $DNS $DOMAINNAME > $1/got
+kill $!
+wait $!`
 
 func script(t *testing.T, dir, name, text string) {
 	t.Helper()
