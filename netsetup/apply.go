@@ -104,5 +104,5 @@ func UndoByMarks(k Kernel, f Facts, network string) error {
 			steps = append(steps, AddTap{Name: l.Name, Alias: l.Alias})
 		}
 	}
-	return Undo(k, steps)
+	return errors.Join(Undo(k, steps), SweepAccepts(k, network))
 }

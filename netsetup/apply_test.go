@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
@@ -153,12 +154,36 @@ func (m *memory) Reload(netcfg.Program) error { return nil }
 
 func (m *memory) Warn(string) {}
 
+func (m *memory) Filters() (foreign.Ruleset, error) {
+	r := foreign.Ruleset{Tables: []foreign.Table{{Engine: foreign.IPTablesNFT, Family: foreign.IP, Name: "filter"}}}
+	for _, name := range []string{"INPUT", "FORWARD"} {
+		c := foreign.Chain{Name: name, Type: "filter", Hook: foreign.Hook(strings.ToLower(name)), Policy: foreign.Discard}
+		for k := range m.state {
+			if text, ok := strings.CutPrefix(k, "accept "); ok && strings.HasPrefix(text, "-A "+name) {
+				c.Rules = append(c.Rules, foreign.Rule{Verdict: foreign.Accept, Text: text})
+			}
+		}
+		r.Tables[0].Chains = append(r.Tables[0].Chains, c)
+	}
+	r.Programs = foreign.Programs{foreign.IPTablesNFT: {foreign.IP: "/sbin/iptables-nft"}}
+	return r, nil
+}
+
+func (m *memory) InsertAccept(a foreign.AcceptRule) error {
+	return m.change(func() { m.state["accept "+a.Text()] = "yes" })
+}
+
+func (m *memory) DeleteAccept(a foreign.AcceptRule) error {
+	return m.change(func() { delete(m.state, "accept "+a.Text()) })
+}
+
 func steps(t *testing.T, golden string) []Step {
 	t.Helper()
 	n := goldenNetworks[golden]
 	n.Name = "dev"
 	facts := laptop()
 	facts.Configurators = netcfg.Programs
+	facts.Filters, _ = (&memory{}).Filters() // as Docker and ufw leave them
 	p, err := NewPlan(n, facts, PlanOptions{Salt: testSalt})
 	if err != nil {
 		t.Fatal(err)

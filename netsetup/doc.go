@@ -19,6 +19,8 @@
 //  5. nat only: forwarding of each uplink that has it off, with a rule that drops
 //     what this would newly let pass between the host's other links
 //  6. bridge mode only: the uplink becomes a port
+//  7. accepts in other programs' iptables chains that would drop the network's
+//     packets (package foreign decides which)
 //
 // and for each NIC of a VM: a tap, its mark "qnet:<network>/<vm>/<nic>", no IPv6
 // on the host's side of it, port of the bridge, up.

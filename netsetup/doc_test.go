@@ -5,7 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 const hostChanges = "../docs/host-changes.md"
@@ -37,7 +39,7 @@ Generated from the plans that the tests hold to what the kernel then lists
 (TestCommandsEqualNetlink executes these very commands and compares); written by
 ` + "`go test ./netsetup -update`" + `. ` + "`qnet plan vm.toml`" + ` shows the like for your profile
 and your host, ` + "`qnet run -v`" + ` while it is done. qnet executes none of these
-programs: it speaks netlink.
+programs, it speaks netlink; but for iptables, whose chains only it may write to.
 
 Two things differ from what the commands can say: qnet's taps are not
 persistent, so they go away with QEMU; and where the kernel knows the nftables
@@ -50,7 +52,8 @@ systemd-resolved runs, the bridge's name server and the domain ~qnet told to it.
 For good, in /var/lib/qnet: the host's salt (from which MACs and subnets derive),
 the subnets chosen, the addresses given, and each VM's last logs. Nothing else is
 written but what the next chapter tells; no service, no file of another program,
-no default policy, no rule of another table is ever touched.
+no default policy and no rule of another's is ever touched. Where another's rules
+drop what the network needs, see the last chapter.
 
 ## Beside NetworkManager and systemd-networkd
 
@@ -66,6 +69,7 @@ bridges and taps alone by itself.
 	for _, c := range chapters {
 		b.WriteString("\n## " + c.title + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.plan) + "```\n")
 	}
+	b.WriteString(acceptsDoc(t))
 	if *update {
 		if err := os.WriteFile(hostChanges, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -77,5 +81,71 @@ bridges and taps alone by itself.
 	}
 	if string(page) != b.String() {
 		t.Errorf("%s is not in step with the plans: go test ./netsetup -update", hostChanges)
+	}
+}
+
+// acceptsDoc is the section on other firewalls, with the plans' accepts on a host
+// where Docker and ufw drop what they can.
+func acceptsDoc(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString(`
+## Where another firewall drops the packets
+
+An accept in a table of qnet's own does not help against a drop in another's: every
+table is asked. So qnet reads the tables of others, at the start and whenever they
+change, and walks through them what the network's mode promises.
+
+In chains of iptables, of either engine, it inserts the fewest accepts that let
+that pass: where the owner wants them (DOCKER-USER, ufw's user chains), or else at
+the head of INPUT, OUTPUT or FORWARD. Each bears the comment qnet:NETWORK, is put
+back within 2 s when the other firewall is started or reloaded, and is removed with
+the network. Here with Docker and ufw and, as Docker does, net.bridge.bridge-nf-call-iptables=1:
+
+`)
+	for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT} {
+		facts := laptop()
+		facts.Filters = dockerAndUFW()
+		n := goldenNetworks[string(mode)]
+		n.Name = string(mode)
+		p, err := NewPlan(n, facts, PlanOptions{Salt: testSalt})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, accepts := SplitAccepts(p.Steps)
+		b.WriteString("```sh\n# " + string(mode) + "\n" + Script(accepts) + "\n# afterwards\n" + UndoScript(accepts) + "\n```\n\n")
+	}
+	b.WriteString(`On a bridge of another's, which ` + "`mode = \"bridge\"`" + ` joins, only frames from or to qnet's taps are
+accepted (-m physdev). What guests may reach of the host by this is the network's
+gateway address, all ports: a host-only or nat network promises it.
+
+Not edited are native nftables chains of others, iptables' other tables, and the
+kill-switch of a VPN. There a note says who drops what, and the command that lets
+it pass. Policies and net.bridge.* are never changed.
+`)
+	return b.String()
+}
+
+// dockerAndUFW are the filters of a host with both, as far as they decide.
+func dockerAndUFW() foreign.Ruleset {
+	chain := func(hook foreign.Hook, jumps ...string) foreign.Chain {
+		c := foreign.Chain{Name: strings.ToUpper(string(hook)), Type: "filter", Hook: hook, Policy: foreign.Discard}
+		for _, j := range jumps {
+			c.Rules = append(c.Rules, foreign.Rule{Verdict: foreign.Jump, Chain: j, Text: "-A " + c.Name + " -j " + j})
+		}
+		return c
+	}
+	table := func(f foreign.Family, chains ...foreign.Chain) foreign.Table {
+		return foreign.Table{Engine: foreign.IPTablesNFT, Family: f, Name: "filter", Chains: chains}
+	}
+	return foreign.Ruleset{
+		BridgeIPv4: true, BridgeIPv6: true,
+		Programs: foreign.Programs{foreign.IPTablesNFT: {foreign.IP: "/usr/sbin/iptables-nft", foreign.IP6: "/usr/sbin/ip6tables-nft"}},
+		Tables: []foreign.Table{
+			table(foreign.IP, chain(foreign.Input, "ufw-user-input"), chain(foreign.Forward, "DOCKER-USER", "ufw-user-forward"),
+				foreign.Chain{Name: "ufw-user-input"}, foreign.Chain{Name: "ufw-user-forward"}, foreign.Chain{Name: "DOCKER-USER"}),
+			table(foreign.IP6, chain(foreign.Input, "ufw6-user-input"), chain(foreign.Forward, "ufw6-user-forward"),
+				foreign.Chain{Name: "ufw6-user-input"}, foreign.Chain{Name: "ufw6-user-forward"}),
+		},
 	}
 }

@@ -85,11 +85,13 @@ func TestCommandsEqualNetlink(t *testing.T) {
 		{Name: "macvtap", Mode: profiles.Bridge, Macvtap: true},
 	} {
 		t.Run(n.Name, func(t *testing.T) {
-			nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"))
+			nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"), nstest.Program("iptables-nft"), nstest.Program("iptables-legacy"))
 			nstest.Run(t, func(t *testing.T) {
 				nstest.Lab(t)
 				// Up once, because a link keeps a queueing discipline from then on.
 				nstest.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; ip link set lan0 down")
+				// Others whose drops are answered, one in each engine.
+				nstest.Sh(t, "iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP; ip6tables-legacy -P FORWARD DROP")
 				compareWays(t, n)
 			})
 		})

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 )
 
@@ -19,6 +20,7 @@ type Facts struct {
 
 	// Configurators are the programs of this namespace that configure links.
 	Configurators []netcfg.Program `json:"configurators,omitempty"`
+	Filters       foreign.Ruleset  `json:"filters"` // the packet filters of others
 }
 
 // Link is a network interface.

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
@@ -33,7 +34,10 @@ type Kernel interface {
 	WriteConfig(path, text string) error    // makes its directory, too
 	RemoveConfig(path string) error         // and the directory, if WriteConfig made it
 	Reload(p netcfg.Program) error
-	Warn(text string) // tells the user
+	Warn(text string)                  // tells the user
+	Filters() (foreign.Ruleset, error) // of others, as they are now
+	InsertAccept(a foreign.AcceptRule) error
+	DeleteAccept(a foreign.AcceptRule) error // one copy
 }
 
 // AddBridge is the step that creates a network's bridge, down and marked.

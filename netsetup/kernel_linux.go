@@ -13,15 +13,17 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // Host is the Kernel of the network namespace the process is in. It keeps the
 // files of the taps it made until TakeTap, and owns the nftables tables.
 type Host struct {
-	taps map[string]*os.File
-	nft  *nft.Conn
-	warn func(string)
+	taps    map[string]*os.File
+	nft     *nft.Conn
+	warn    func(string)
+	filters foreign.Reader
 }
 
 // NewHost opens the sockets it needs. It returns ErrUnsupported where the
@@ -273,6 +275,23 @@ func (h *Host) DelTable(t nft.Table) error {
 	}
 	return err
 }
+
+// Filters reads others' packet filters, where they have changed.
+//
+//	nft list ruleset; iptables-legacy-save
+func (h *Host) Filters() (foreign.Ruleset, error) {
+	r, _ := h.filters.Read()
+	if len(r.Unread) > 0 {
+		return r, fmt.Errorf("read packet filters: %s", strings.Join(r.Unread, "; "))
+	}
+	return r, nil
+}
+
+// InsertAccept puts an accept at the head of a chain of iptables' (AcceptRule.Insert).
+func (h *Host) InsertAccept(a foreign.AcceptRule) error { return explain(a.Insert()) }
+
+// DeleteAccept removes one copy of it (AcceptRule.Delete).
+func (h *Host) DeleteAccept(a foreign.AcceptRule) error { return explain(a.Delete()) }
 
 // AddGuarded puts an uplink into the set of links whose forwarding we turned on.
 func (h *Host) AddGuarded(network, link string) error {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/foreign"
 )
 
 // Observe reads the host's network as the calling thread's namespace shows it.
@@ -41,6 +43,7 @@ func Observe() (Facts, error) {
 	_, err = os.Stat("/proc/sys/net/ipv6")
 	f.HasIPv6 = err == nil
 	f.Resolvers = resolvers("/etc/resolv.conf")
+	f.Filters = foreign.Read()
 	return f, nil
 }
 

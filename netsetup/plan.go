@@ -59,6 +59,16 @@ type Plan struct {
 // NewPlan decides everything; it is pure. It returns ErrRefused, with the way
 // out in the text, when the host's state forbids the network.
 func NewPlan(n Network, f Facts, o PlanOptions) (Plan, error) {
+	p, err := planNetwork(n, f, o)
+	if err != nil {
+		return Plan{}, err
+	}
+	accepts, notes := p.LetPass(f.Filters)
+	p.Steps, p.Notes = append(p.Steps, accepts...), append(p.Notes, notes...)
+	return p, nil
+}
+
+func planNetwork(n Network, f Facts, o PlanOptions) (Plan, error) {
 	p := Plan{Network: n, Bridge: BridgeName(n.Name), MTU: defaultMTU, HasIPv6: f.HasIPv6, Steps: leaveAlone(f.Configurators)}
 	for _, c := range f.Configurators {
 		if advice := netcfg.Advice(c); advice != "" {
@@ -107,6 +117,10 @@ func subnet(n Network, bridge string, f Facts, o PlanOptions) (netip.Prefix, err
 func (p *Plan) findUplinks(f Facts) error {
 	if p.Network.Uplink == "" {
 		p.Uplinks = f.Uplinks()
+		if l, ok := f.DefaultLink(); ok { // first: where guests mostly leave
+			others := slices.DeleteFunc(p.Uplinks, func(name string) bool { return name == l.Name })
+			p.Uplinks = slices.Insert(others, 0, l.Name)
+		}
 		return nil
 	}
 	l, ok := f.Link(p.Network.Uplink)
@@ -286,6 +300,7 @@ var stepTypes = map[string]func(json.RawMessage) (Step, error){
 	"AddAddr":    decodeStep[AddAddr],
 	"SetUp":      decodeStep[SetUp],
 	"SetPort":    decodeStep[SetPort],
+	"AddAccept":  decodeStep[AddAccept],
 }
 
 func decodeStep[S Step](raw json.RawMessage) (Step, error) {
@@ -327,6 +342,8 @@ func stepType(s Step) string {
 		return "SetUp"
 	case SetPort:
 		return "SetPort"
+	case AddAccept:
+		return "AddAccept"
 	}
 	panic(fmt.Sprintf("netsetup: step %T has no name", s))
 }

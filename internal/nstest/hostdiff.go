@@ -29,7 +29,7 @@ func Snapshot(t testing.TB, dirs ...string) Host {
 	h.command(t, "route", "ip route show table all; ip -6 route show table all")
 	h.command(t, "rule", "ip rule; ip -6 rule")
 	h.command(t, "nft", "nft -s list ruleset") // without counters
-	h.file("legacy", "/proc/net/ip_tables_names")
+	h.command(t, "legacy", legacyRules)
 	h.file("packet", "/proc/net/packet")
 	h.listeners()
 	h.sysctls()
@@ -38,6 +38,14 @@ func Snapshot(t testing.TB, dirs ...string) Host {
 	}
 	return h
 }
+
+// legacyRules lists the tables of iptables-legacy that are loaded, without
+// counters; listing others would load them.
+const legacyRules = `for v in "" 6; do
+	for t in $(cat /proc/net/ip${v}_tables_names 2>/dev/null); do
+		echo "$v $t"; ip${v}tables-legacy-save -t $t | sed '/^#/d; s/\[[0-9]*:[0-9]*\]//'
+	done
+done`
 
 // volatile is what changes by itself: lifetimes, timers, states that follow
 // with a delay, and qdisc handles.

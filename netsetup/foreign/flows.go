@@ -14,6 +14,7 @@ type Network struct {
 	Prefix  netip.Prefix // host-only and nat
 	Gateway netip.Addr
 	Uplinks []string // nat: links by which guests leave; bridge: the port to the LAN
+	Joined  bool     // the bridge is another's, with ports that are not qnet's
 }
 
 // maxUplinks bounds how many uplinks' packets are tried.
@@ -40,19 +41,16 @@ const (
 // Packets are those that must pass for the network to keep its mode's promise, in
 // the order in which a guest would miss them, replies after what they answer.
 func (r Ruleset) Packets(n Network) []Packet {
-	list := r.betweenGuests(n)
-	switch n.Mode {
-	case profiles.HostOnly:
-		list = append(list, n.withHost()...)
-	case profiles.NAT:
-		list = append(list, n.withHost()...)
-		for i, up := range n.Uplinks {
-			if i < maxUplinks {
-				list = append(list, n.outside(up)...)
-			}
+	var list []Packet
+	if n.Mode == profiles.NAT || n.Mode == profiles.HostOnly {
+		list = n.withHost()
+	}
+	if n.Mode == profiles.NAT {
+		for _, up := range n.Uplinks[:min(len(n.Uplinks), maxUplinks)] {
+			list = append(list, n.outside(up)...)
 		}
 	}
-	return list
+	return append(list, r.betweenGuests(n)...)
 }
 
 // betweenGuests are frames from port to port, which the chains of ip and ip6 see
@@ -62,10 +60,12 @@ func (r Ruleset) betweenGuests(n Network) []Packet {
 	p := Packet{In: n.Bridge, Out: n.Bridge, Proto: TCP, Sport: ephemeral, Dport: service}
 	if n.Mode == profiles.Bridge {
 		name = "what guests and the LAN send each other"
+		p.PortIn = tapPrefix + "guest0"
 		if len(n.Uplinks) > 0 && n.Uplinks[0] != n.Bridge {
 			p.PortOut = n.Uplinks[0]
 		}
 	}
+	p.Passes = n.betweenPorts()
 	four, six := p, p
 	four.Name, four.Src, four.Dst, four.Path = name, anyOne, anyTwo, bridgedPath(r.BridgeIPv4)
 	if n.Prefix.IsValid() {
@@ -75,6 +75,21 @@ func (r Ruleset) betweenGuests(n Network) []Packet {
 	return []Packet{four, four.reply(), six, six.reply()}
 }
 
+// betweenPorts is all that goes over a bridge of qnet's own, and of another's bridge
+// what comes from or goes to qnet's taps.
+func (n Network) betweenPorts() []Traffic {
+	all := Traffic{In: n.Bridge, Out: n.Bridge}
+	if !n.Joined {
+		return []Traffic{all}
+	}
+	in, out := all, all
+	in.PortIn, out.PortOut = tapPrefix, tapPrefix
+	return []Traffic{in, out}
+}
+
+// tapPrefix begins the names of all of qnet's taps (netsetup.TapName).
+const tapPrefix = "qn"
+
 // guest is an address of the prefix that is not the gateway's.
 func (n Network) guest() netip.Addr { return n.Gateway.Next() }
 
@@ -83,13 +98,20 @@ func (n Network) withHost() []Packet {
 		Path: routedPath(Input), In: n.Bridge, Src: n.guest(), Dst: n.Gateway, DstLocal: true,
 		Proto: TCP, Sport: ephemeral, Dport: service, Name: "what guests send to the host",
 	}
+	gateway := netip.PrefixFrom(n.Gateway, n.Gateway.BitLen())
+	to.Passes = []Traffic{{In: n.Bridge, Src: n.Prefix, Dst: gateway}}
 	dns := to
 	dns.Proto, dns.Dport, dns.Name = UDP, dnsPort, "what guests ask the host's name server"
 	from := Packet{
 		Path: sentPath(), Out: n.Bridge, Src: n.Gateway, Dst: n.guest(), SrcLocal: true,
 		Proto: TCP, Sport: ephemeral, Dport: service, Name: "what the host sends to guests",
 	}
-	return []Packet{dns, answer(dns, sentPath()), to, answer(to, sentPath()), from, answer(from, routedPath(Input))}
+	from.Passes = []Traffic{{Out: n.Bridge, Src: gateway, Dst: n.Prefix}}
+	toHost, toGuests := to.Passes, from.Passes
+	return []Packet{
+		dns, answer(dns, sentPath(), toGuests), to, answer(to, sentPath(), toGuests),
+		from, answer(from, routedPath(Input), toHost),
+	}
 }
 
 func (n Network) outside(uplink string) []Packet {
@@ -97,7 +119,9 @@ func (n Network) outside(uplink string) []Packet {
 		Path: routedPath(Forward), In: n.Bridge, Out: uplink, Src: n.guest(), Dst: outside,
 		Proto: TCP, Sport: ephemeral, Dport: httpsPort, Name: "what guests send to the outside",
 	}
+	out.Passes = []Traffic{{In: n.Bridge}}
 	back := out.reply()
+	back.Passes = []Traffic{{Out: n.Bridge, Established: true}}
 	back.Path = []Stage{
 		{false, Ingress},
 		{false, Prerouting},
@@ -120,9 +144,9 @@ func (p Packet) reply() Packet {
 	return p
 }
 
-func answer(p Packet, path []Stage) Packet {
+func answer(p Packet, path []Stage, passes []Traffic) Packet {
 	p = p.reply()
-	p.Path = path
+	p.Path, p.Passes = path, passes
 	return p
 }
 

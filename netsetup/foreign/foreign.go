@@ -82,7 +82,14 @@ type Ruleset struct {
 	// chains of ip, ip6 and inet too (net.bridge.bridge-nf-call-iptables, F02).
 	BridgeIPv4 bool `json:"bridge_ipv4,omitempty"`
 	BridgeIPv6 bool `json:"bridge_ipv6,omitempty"`
+	// Programs are the iptables programs that can change the tables that are here.
+	Programs Programs `json:"programs,omitempty"`
 }
+
+// Programs are the paths of iptables programs.
+type Programs map[Engine]map[Family]string
+
+func (p Programs) path(e Engine, f Family) string { return p[e][f] }
 
 // Table is a table of another program.
 type Table struct {

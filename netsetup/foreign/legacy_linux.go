@@ -79,16 +79,25 @@ func LegacyLoaded(f Family, table string) bool {
 }
 
 func (f legacyFamily) read(name string) (Table, error) {
-	fd, err := unix.Socket(f.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	info, blob, err := f.blob(name)
 	if err != nil {
 		return Table{}, err
 	}
+	return f.table(name, info, blob)
+}
+
+// blob reads a table as the kernel keeps it: struct ipt_getinfo, and the entries.
+func (f legacyFamily) blob(name string) (info, blob []byte, err error) {
+	fd, err := unix.Socket(f.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	if err != nil {
+		return nil, nil, err
+	}
 	defer unix.Close(fd) //nolint:errcheck // nothing follows from it
 	for tries := 0; ; tries++ {
-		info := make([]byte, infoSize)
+		info = make([]byte, infoSize)
 		copy(info, name)
 		if err := getsockopt(fd, f.level, getInfo, info); err != nil {
-			return Table{}, err
+			return nil, nil, err
 		}
 		size := binary.NativeEndian.Uint32(info[80:])
 		entries := make([]byte, entriesHead+int(size))
@@ -99,9 +108,9 @@ func (f legacyFamily) read(name string) (Table, error) {
 			continue
 		}
 		if err != nil {
-			return Table{}, err
+			return nil, nil, err
 		}
-		return f.table(name, info, entries[entriesHead:])
+		return info, entries[entriesHead:], nil
 	}
 }
 

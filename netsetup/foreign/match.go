@@ -55,7 +55,9 @@ const (
 	srcType   = "fib saddr type" // linux/rtnetlink.h, RTN_*
 	dstType   = "fib daddr type"
 	srcRoute  = "fib saddr oif" // 0 where the source has no route back
-	bridged   = "physdev bridged"
+	bridged   = "physdev is bridged"
+	portIn    = "physdev in" // ports of the bridge, to the chains of ip and ip6
+	portOut   = "physdev out"
 )
 
 // Bits of "ct state" (NF_CT_STATE_BIT) and, above them, of the states that only
@@ -140,6 +142,11 @@ func (r Range) holds(values [][]byte, fields []Field) bool {
 
 func slice(b []byte, at, width int) []byte {
 	return b[min(at, len(b)):min(at+width, len(b))]
+}
+
+// bit is "any of these bits is set in the field", or none of them.
+func bit(name string, mask uint32, none bool) Match {
+	return Match{Fields: []Field{{Name: name, Len: 4}}, Mask: native(mask), Any: []Range{{native(0), native(0)}}, Not: !none}
 }
 
 // String names the field as nft(8) does.

@@ -29,6 +29,10 @@ type Packet struct {
 	SrcLocal        bool // the source is an address of the host
 	DstLocal        bool
 
+	// Passes is the least that must be accepted for the packet, and what it stands
+	// for, to pass a chain that drops it.
+	Passes []Traffic
+
 	ports bool // In and Out are ports of a bridge, "" if unknown
 }
 
@@ -79,6 +83,10 @@ func (p *Packet) value(f Field) ([]byte, bool) {
 		return native(pick[uint32](p.DstLocal, rtnLocal, rtnUnicast)), true
 	case srcRoute:
 		return native(1 << 30), true // some link
+	case portIn:
+		return linkName(p.PortIn), p.PortIn != ""
+	case portOut:
+		return linkName(p.PortOut), p.PortOut != ""
 	case bridged:
 		return []byte{pick(p.bridgedFrame(), byte(1), 0)}, true
 	}

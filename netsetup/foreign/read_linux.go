@@ -20,6 +20,7 @@ func Read() Ruleset {
 	legacy, err := readLegacy()
 	r.unread(err, string(IPTablesLegacy))
 	r.Tables = slices.Concat(tables, legacy)
+	r.Programs = findPrograms(r.Tables)
 	return r
 }
 

@@ -100,7 +100,7 @@ func (f Field) isAddress() bool { return f.isSource() || f.isDestination() }
 // text words a value of the field.
 func (f Field) text(v, mask []byte) string {
 	switch {
-	case f.Name == inLink || f.Name == outLink:
+	case f.Name == inLink || f.Name == outLink || f.Name == portIn || f.Name == portOut:
 		if name, exact := linkText(v); exact {
 			return strconv.Quote(name)
 		}

@@ -108,8 +108,8 @@ func TestDrops(t *testing.T) {
 			"what guests send each other nftables bridge/f by a ruleset of nft", "what guests send each other, the answer", "what guests send each other over IPv6 nftables", "what guests send each other over IPv6, the answer",
 		}},
 		"ingress": {"ip link add qn-dev type bridge; nft 'table netdev n { chain i { type filter hook ingress device \"qn-dev\" priority 0; policy drop; }; }'", profiles.HostOnly, []string{
-			"what guests send each other nftables netdev/i", "what guests send each other, the answer", "what guests send each other over IPv6 n", "what guests send each other over IPv6, t",
 			"what guests ask", "what guests send to the host", "what the host sends to guests, the answer",
+			"what guests send each other nftables netdev/i", "what guests send each other, the answer", "what guests send each other over IPv6 n", "what guests send each other over IPv6, t",
 		}},
 		"kill-switch": {"nft 'table inet mullvad { chain forward { type filter hook forward priority 0; policy drop; oifname \"wg0-mullvad\" accept; }; }'", profiles.NAT, []string{
 			"what guests send to the outside nftables inet/forward by Mullvad VPN policy", "what the outside answers guests nftables inet/forward by Mullvad VPN policy",

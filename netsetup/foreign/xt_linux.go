@@ -140,11 +140,6 @@ var xtMatches = map[string]func(xtModule) ([]Match, string, bool){
 	"physdev":   xtPhysdev,
 }
 
-// bit is "any of these bits is set in the field".
-func bit(name string, mask uint32, not bool) Match {
-	return Match{Fields: []Field{{Name: name, Len: 4}}, Mask: native(mask), Any: []Range{{native(0), native(0)}}, Not: !not}
-}
-
 // xtConntrack is struct xt_conntrack_mtinfo3, of which only the state is understood.
 func xtConntrack(x xtModule) ([]Match, string, bool) {
 	const matchFlags, stateMask = 146, 150
@@ -332,13 +327,30 @@ func xtRPFilter(x xtModule) ([]Match, string, bool) {
 	return []Match{{Fields: []Field{{Name: srcRoute, Len: 4}}, Any: []Range{none}, Not: x.info[0]&8 == 0}}, words, true
 }
 
-// xtPhysdev is struct xt_physdev_info, of which only --physdev-is-bridged is understood.
+// xtPhysdev is struct xt_physdev_info: two names with their masks, and bits that
+// tell what is asked (XT_PHYSDEV_OP_*), whether there is such a port among it.
 func xtPhysdev(x xtModule) ([]Match, string, bool) {
-	const invert, bitmask, isBridged = 64, 65, 4
-	if len(x.info) < 66 || x.info[bitmask] != isBridged {
+	const in, out, isBridged = 1, 2, 4
+	if len(x.info) < 66 {
 		return nil, "", false
 	}
-	not := x.info[invert]&isBridged != 0
-	return []Match{{Fields: []Field{{Name: bridged, Len: 1}}, Any: []Range{{[]byte{1}, []byte{1}}}, Not: not}},
-		"-m physdev " + pick(not, "! ", "") + "--physdev-is-bridged", true
+	inverted, asked := x.info[64], x.info[65]
+	if asked&^(in|out|isBridged) != 0 {
+		return nil, "", false
+	}
+	var list []Match
+	words := "-m physdev"
+	add := func(bit byte, f Field, v []byte, option string) {
+		if asked&bit == 0 {
+			return
+		}
+		not := inverted&bit != 0
+		list = append(list, Match{Fields: []Field{f}, Any: []Range{{v, v}}, Not: not})
+		words += " " + pick(not, "! ", "") + option
+	}
+	name := func(at int) []byte { return masked(x.info[at:at+16], x.info[at+16:at+32])[:ones(x.info[at+16:at+32])] }
+	add(in, Field{Name: portIn, Len: 16}, name(0), "--physdev-in "+xtLink(name(0)))
+	add(out, Field{Name: portOut, Len: 16}, name(32), "--physdev-out "+xtLink(name(32)))
+	add(isBridged, Field{Name: bridged, Len: 1}, []byte{1}, "--physdev-is-bridged")
+	return list, words, true
 }

@@ -61,6 +61,7 @@ func (k *keeper) startGuard() *guardian {
 		g.conns = append(g.conns, conn)
 		go hear(conn, g.changed)
 	}
+	go g.pollSilent()
 	go k.keepRight(g)
 	return g
 }
@@ -131,7 +132,9 @@ func (k *keeper) mend(g *guardian) error {
 	if err != nil {
 		return err
 	}
-	mended, err := netsetup.Mend(seen, k.liveSteps(g, seen), g.skips)
+	accepts, err := k.refreshAccepts()
+	k.tellFailed(g, err)
+	mended, err := netsetup.Mend(seen, slices.Concat(k.liveSteps(g, seen), accepts), g.skips)
 	if len(mended) == 0 && err == nil {
 		return nil
 	}
@@ -149,8 +152,7 @@ func (k *keeper) mend(g *guardian) error {
 // tap goes with its QEMU, a moment before the supervisor leaves; one that is gone
 // for longer was deleted, and cannot be made again, because its other end is QEMU's.
 func (k *keeper) liveSteps(g *guardian, seen netsetup.Seen) netsetup.StepList {
-	steps := append(netsetup.StepList{}, k.journal.Plan.Steps...)
-	steps = append(steps, k.journal.Added...)
+	steps, _ := netsetup.SplitAccepts(slices.Concat(k.journal.Plan.Steps, k.journal.Added))
 	var all netsetup.StepList
 	for _, m := range k.vms {
 		all = append(all, m.steps...)

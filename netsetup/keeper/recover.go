@@ -89,7 +89,7 @@ func recoverNetwork(k netsetup.Kernel, p paths) (string, error) {
 	}
 	steps := own(j.Steps(), p)
 	drift := netsetup.Drift(k, steps)
-	if err := netsetup.Undo(k, steps); err != nil {
+	if err := errors.Join(netsetup.Undo(k, steps), netsetup.SweepAccepts(k, p.network)); err != nil {
 		return "", fmt.Errorf("undo network %q: %w", p.network, err)
 	}
 	what := "network " + p.network + " (bridge " + j.Plan.Bridge + ")"

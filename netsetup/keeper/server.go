@@ -48,10 +48,11 @@ type keeper struct {
 	mu      sync.Mutex // guards what follows, and every change to the host
 	journal *netsetup.Journal
 	vms     map[string]*member
-	texts   []string // of note
-	drift   []string // what was no longer as we left it when the network was undone
-	joined  bool     // a VM has registered at least once
-	over    bool     // the network is undone or being undone
+	texts   []string        // of note
+	told    map[string]bool // notes on others' filters, each told once
+	drift   []string        // what was no longer as we left it when the network was undone
+	joined  bool            // a VM has registered at least once
+	over    bool            // the network is undone or being undone
 	err     error
 	ended   chan struct{} // closed when over and done
 }
@@ -97,7 +98,7 @@ func start(args []string, stdin io.Reader) (*keeper, []string, error) {
 	}
 	n := spec.Network
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGPIPE)
-	k := &keeper{paths: paths{args[1], n.Name}, stateDir: args[3], vms: map[string]*member{}, ended: make(chan struct{})}
+	k := &keeper{paths: paths{args[1], n.Name}, stateDir: args[3], vms: map[string]*member{}, told: map[string]bool{}, ended: make(chan struct{})}
 	k.log, k.port53 = slog.New(slog.DiscardHandler), spec.Port53
 	steps, err := k.open(n)
 	return k, steps, err
@@ -167,9 +168,12 @@ func (k *keeper) apply(n netsetup.Network) ([]string, error) {
 		return nil, errors.Join(err, k.remove())
 	}
 	var done []string
-	if err := netsetup.Apply(k.host, plan.Steps, func(s netsetup.Step) { done = append(done, s.String()) }); err != nil {
+	say := func(s netsetup.Step) { done = append(done, s.String()) }
+	own, accepts := netsetup.SplitAccepts(plan.Steps)
+	if err := netsetup.Apply(k.host, own, say); err != nil {
 		return nil, errors.Join(err, k.remove())
 	}
+	k.letPass(accepts, say)
 	return done, nil
 }
 
@@ -304,7 +308,7 @@ func (k *keeper) undo() error {
 	defer lock.Release()
 	steps := own(k.journal.Steps(), k.paths)
 	k.drift = netsetup.Drift(k.host, steps)
-	err = netsetup.Undo(k.host, steps)
+	err = errors.Join(netsetup.Undo(k.host, steps), netsetup.SweepAccepts(k.host, k.network))
 	err = errors.Join(err, k.host.Close())
 	if err != nil {
 		return err

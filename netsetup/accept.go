@@ -1,0 +1,110 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/qnet-vm/qnet/netsetup/foreign"
+)
+
+// AddAccept puts an accept for the network into a chain of iptables, where another
+// program drops its packets (F01, F02, F03). Our own tables' accepts do not help
+// against that (F07).
+type AddAccept struct {
+	Rule foreign.AcceptRule `json:"rule"`
+}
+
+// Do inserts the rule, unless it is there.
+func (s AddAccept) Do(k Kernel) error {
+	there, err := s.Holds(k)
+	if err != nil || there {
+		return err
+	}
+	return k.InsertAccept(s.Rule)
+}
+
+// Undo deletes the rule, and what copies of it others made: a firewall that was
+// saved and restored meanwhile holds it twice. It is gone already where its chain
+// was flushed.
+func (s AddAccept) Undo(k Kernel) error {
+	filters, err := k.Filters()
+	if err != nil {
+		return err
+	}
+	for range filters.Count(s.Rule) {
+		if err := k.DeleteAccept(s.Rule); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Holds reports whether the rule is there.
+func (s AddAccept) Holds(k Kernel) (bool, error) {
+	filters, err := k.Filters()
+	return filters.Count(s.Rule) > 0, err
+}
+
+func (s AddAccept) String() string { return s.Rule.Command("-I") }
+
+// UndoString is the command Undo equals.
+func (s AddAccept) UndoString() string { return s.Rule.Command("-D") }
+
+// LetPass decides what is done about what others drop of the plan's packets: steps
+// that let them pass, and notes for the user. It is pure, and the plan's own
+// accepts among the filters change nothing about it.
+func (p *Plan) LetPass(filters foreign.Ruleset) (accepts StepList, notes []string) {
+	if p.Network.Macvtap { // whose frames no filter of the host's sees
+		return nil, nil
+	}
+	for _, a := range filters.Answers(p.filtered()) {
+		for _, rule := range a.Accepts {
+			accepts = append(accepts, AddAccept{Rule: rule})
+		}
+		if a.Note != "" {
+			notes = append(notes, a.Note)
+		}
+	}
+	for _, why := range filters.Unread {
+		notes = append(notes, fmt.Sprintf("network %s: whether other programs drop its packets is not known: %s", p.Network.Name, why))
+	}
+	return accepts, notes
+}
+
+// filtered is what of the plan others' filters see.
+func (p *Plan) filtered() foreign.Network {
+	return foreign.Network{
+		Name: p.Network.Name, Mode: p.Network.Mode, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
+		Uplinks: p.Uplinks, Joined: p.Bridge != BridgeName(p.Network.Name),
+	}
+}
+
+// SplitAccepts parts the steps that make a network from those in others' chains,
+// without which it stands, if with fewer promises.
+func SplitAccepts(steps StepList) (own, accepts StepList) {
+	for _, s := range steps {
+		if _, ok := s.(AddAccept); ok {
+			accepts = append(accepts, s)
+			continue
+		}
+		own = append(own, s)
+	}
+	return own, accepts
+}
+
+// SweepAccepts removes every accept that bears the network's mark: what a dead
+// keeper's journal does not tell of, or a firewall brought back that was saved
+// while the network ran.
+func SweepAccepts(k Kernel, network string) error {
+	filters, err := k.Filters()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, rule := range filters.Marked(network) {
+		if err := k.DeleteAccept(rule); err != nil {
+			errs = append(errs, fmt.Errorf("sweep: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,139 @@
+package netsetup
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// acceptsOf plans a network on the host as it is and returns its accepts.
+func acceptsOf(t *testing.T, mode profiles.Mode) (accepts StepList, notes []string) {
+	t.Helper()
+	facts, err := Observe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := Network{Name: "dev", Mode: mode, Subnet: netip.MustParsePrefix("192.168.223.0/24")}
+	switch mode {
+	case profiles.Private:
+		n.Subnet = netip.Prefix{}
+	case profiles.Bridge:
+		n.Subnet, n.Uplink = netip.Prefix{}, "br0"
+	}
+	p, err := NewPlan(n, facts, PlanOptions{Salt: testSalt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, accepts = SplitAccepts(p.Steps)
+	return accepts, p.Notes
+}
+
+// What is put where, for the owners of iptables' chains, and what is told.
+func TestAcceptsWhereOwnersExpectThem(t *testing.T) {
+	bridgeOff := "sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0\n"
+	inbound := `-s 192.168.223.0/24 -d 192.168.223.1/32 -i qn-dev -m comment --comment "qnet:dev" -j ACCEPT`
+	out := `-i qn-dev -m comment --comment "qnet:dev" -j ACCEPT`
+	back := `-o qn-dev -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment "qnet:dev" -j ACCEPT`
+	between := `-i qn-dev -o qn-dev -m comment --comment "qnet:dev" -j ACCEPT`
+	for name, c := range map[string]struct {
+		load string
+		mode profiles.Mode
+		want []string // the commands, without what is the same in all
+		note string   // words of the one note
+	}{
+		"nothing drops": {"iptables-nft -A FORWARD -i eth0 -j LOG", profiles.NAT, nil, ""},
+		"policy": {bridgeOff + "iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP", profiles.NAT, []string{
+			"iptables-nft INPUT " + inbound, "iptables-nft FORWARD " + out, "iptables-nft FORWARD " + back,
+		}, ""},
+		"policy, host-only": {bridgeOff + "iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP", profiles.HostOnly, []string{"iptables-nft INPUT " + inbound}, ""},
+		"output": {bridgeOff + "iptables-nft -P OUTPUT DROP", profiles.HostOnly, []string{
+			`iptables-nft OUTPUT -s 192.168.223.1/32 -d 192.168.223.0/24 -o qn-dev -m comment --comment "qnet:dev" -j ACCEPT`,
+		}, ""},
+		"a reject at the end": {bridgeOff + "iptables-nft -A FORWARD -i lo -j ACCEPT; iptables-nft -A FORWARD -j REJECT", profiles.NAT, []string{
+			"iptables-nft FORWARD " + out, "iptables-nft FORWARD " + back,
+		}, ""},
+		"DOCKER-USER": {bridgeOff + "iptables-nft -P FORWARD DROP; iptables-nft -N DOCKER-USER; iptables-nft -A FORWARD -j DOCKER-USER; iptables-nft -A DOCKER-USER -j RETURN", profiles.NAT, []string{
+			"iptables-nft DOCKER-USER " + out, "iptables-nft DOCKER-USER " + back,
+		}, ""},
+		"DOCKER-USER too late": {bridgeOff + "iptables-nft -N DOCKER-USER; iptables-nft -A FORWARD -j DROP; iptables-nft -A FORWARD -j DOCKER-USER", profiles.NAT, []string{
+			"iptables-nft FORWARD " + out, "iptables-nft FORWARD " + back,
+		}, ""},
+		"both engines": {bridgeOff + "iptables-nft -P FORWARD DROP; iptables-legacy -P FORWARD DROP", profiles.NAT, []string{
+			"iptables-nft FORWARD " + out, "iptables-nft FORWARD " + back, "iptables-legacy FORWARD " + out, "iptables-legacy FORWARD " + back,
+		}, ""},
+		"br_netfilter": {"iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP", profiles.Private, []string{
+			"iptables-nft FORWARD " + between, "ip6tables-nft FORWARD " + between,
+		}, ""},
+		"br_netfilter, nat": {"iptables-nft -P FORWARD DROP; ip6tables-legacy -P FORWARD DROP", profiles.NAT, []string{
+			"iptables-nft FORWARD " + out, "iptables-nft FORWARD " + back, "ip6tables-legacy FORWARD " + between,
+		}, ""},
+		"another's bridge": {"iptables-nft -P FORWARD DROP", profiles.Bridge, []string{
+			`iptables-nft FORWARD -i br0 -o br0 -m physdev --physdev-in qn+ --physdev-is-bridged -m comment --comment "qnet:dev" -j ACCEPT`,
+			`iptables-nft FORWARD -i br0 -o br0 -m physdev --physdev-out qn+ --physdev-is-bridged -m comment --comment "qnet:dev" -j ACCEPT`,
+		}, ""},
+		"nft is not edited": {
+			"nft 'table inet filter { chain forward { type filter hook forward priority 0; policy drop; ct state established accept; }; }'", profiles.NAT, nil,
+			"`nft insert rule inet filter forward iifname \"qn-dev\" accept`",
+		},
+		"mangle is not edited": {bridgeOff + "iptables-nft -t mangle -A PREROUTING -i qn+ -j DROP", profiles.HostOnly, nil, "-t mangle -I PREROUTING"},
+		"kill-switch":          {bridgeOff + "nft 'table inet mullvad { chain forward { type filter hook forward priority 0; policy drop; }; }'", profiles.NAT, nil, "blocked on purpose by Mullvad VPN"},
+		"kill-switch in iptables": {
+			bridgeOff + "iptables-nft -N IVPN-FORWARD; iptables-nft -A FORWARD -j IVPN-FORWARD; iptables-nft -A IVPN-FORWARD -j DROP", profiles.NAT, nil,
+			"blocked on purpose by IVPN",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nstest.Require(t, nstest.Root, nstest.Program("iptables-nft"), nstest.Program("iptables-legacy"), nstest.Program("nft"))
+			nstest.Run(t, func(t *testing.T) {
+				nstest.Lab(t)
+				nstest.Sh(t, "ip link add br0 type bridge; ip link set br0 up\n"+c.load)
+				before := nstest.Snapshot(t)
+				accepts, notes := acceptsOf(t, c.mode)
+				var got []string
+				for _, a := range accepts {
+					got = append(got, strings.Replace(a.String(), " -w 10 -t filter -I", "", 1))
+				}
+				if !slices.Equal(got, c.want) {
+					t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
+				}
+				if c.note == "" && len(notes) > 0 || c.note != "" && (len(notes) != 1 || !strings.Contains(notes[0], c.note)) {
+					t.Errorf("notes %q, want one with %q", notes, c.note)
+				}
+				tryAccepts(t, accepts)
+				before.Check(t)
+			})
+		})
+	}
+}
+
+// tryAccepts does the steps twice and undoes them, with copies that others made.
+func tryAccepts(t *testing.T, accepts StepList) {
+	t.Helper()
+	host, err := NewHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	for range 2 {
+		if err := Apply(host, accepts, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range accepts {
+		rule := s.(AddAccept).Rule
+		filters, err := host.Filters()
+		if n := filters.Count(rule); n != 1 || err != nil {
+			t.Errorf("%s: there %d times, %v", rule.Text(), n, err)
+		}
+		if err := rule.Insert(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := Undo(host, accepts); err != nil {
+		t.Error(err)
+	}
+}

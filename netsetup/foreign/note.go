@@ -1,0 +1,70 @@
+package foreign
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// note tells the user who drops what, and what would let it pass.
+func (n Network) note(r Ruleset, drops []Drop) string {
+	d := drops[0]
+	where := fmt.Sprintf("%s (%s, table %s %s, chain %s%s)", d.Program, d.Engine, d.Family, d.Table, d.Chain, why(d))
+	who := fmt.Sprintf("network %s: %s drops %s", n.Name, where, packets(drops))
+	if d.KillSwitch {
+		return who + ": blocked on purpose by " + d.Program + " to keep all traffic in its tunnel; allow local network sharing (or a split tunnel) in its settings"
+	}
+	var traffic []Traffic
+	for _, p := range r.Packets(n) {
+		if !slices.ContainsFunc(drops, func(e Drop) bool { return e.Packet == p.Name }) {
+			continue
+		}
+		for _, t := range p.Passes {
+			if !slices.Contains(traffic, t) {
+				traffic = append(traffic, t)
+			}
+		}
+	}
+	var lines []string
+	for _, t := range traffic {
+		lines = append(lines, n.command(d, t))
+	}
+	return who + "; qnet does not edit its rules: to let it pass, run " + strings.Join(lines, " and ")
+}
+
+// command is what an administrator would run to let the traffic pass.
+func (n Network) command(d Drop, t Traffic) string {
+	if d.Engine == IPTablesNFT || d.Engine == IPTablesLegacy {
+		return "`" + AcceptRule{Engine: d.Engine, Family: d.Family, Table: d.Table, Chain: d.Base, Spec: t.spec(n.Name)}.Command("-I") + "`"
+	}
+	if d.Engine == EBTablesNFT {
+		return fmt.Sprintf("`ebtables -t %s -I %s -j ACCEPT` with what it is to match", d.Table, d.Base)
+	}
+	match := t.nft()
+	if d.Family == Bridge || d.Family == NetDev { // where links are ports, and no link is known by its bridge
+		match = "accept"
+	}
+	return fmt.Sprintf("`nft insert rule %s %s %s %s`", d.Family, d.Table, d.Base, match)
+}
+
+func why(d Drop) string {
+	if d.Policy() {
+		return ", policy drop"
+	}
+	return ": " + d.Rule
+}
+
+// packets joins what the packets of drops are, each once.
+func packets(drops []Drop) string {
+	var names []string
+	for _, d := range drops {
+		if !slices.Contains(names, d.Packet) {
+			names = append(names, d.Packet)
+		}
+	}
+	if len(names) == 1 {
+		return names[0]
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}

@@ -1,0 +1,166 @@
+package keeper
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// reloadTime is how soon accepts are back after another firewall is (F05).
+const reloadTime = 2 * time.Second
+
+// needIPTables are the programs of both engines.
+func needIPTables(t *testing.T) {
+	t.Helper()
+	nstest.Require(t, nstest.Program("iptables-nft"), nstest.Program("iptables-legacy"))
+}
+
+// natGuest is a guest of network dev that plays the VM whose tap the test holds.
+func natGuest(t *testing.T) {
+	t.Helper()
+	nstest.Guest(t, "guest", "qn-dev", "10.77.0.9/24", "10.77.0.1")
+}
+
+func reaches() bool {
+	return nstest.Pings("guest", "203.0.113.1") && nstest.Pings("guest", "10.77.0.1")
+}
+
+// The filters of another program, set before and after qnet's start, and again and
+// again while it runs: guests reach what they may within 2 s, each rule is there
+// once, and nothing of qnet's stays.
+func TestReloadsOfOtherFilters(t *testing.T) {
+	for name, c := range map[string]struct{ set, clear string }{
+		"iptables-nft": {
+			"iptables-nft -F FORWARD; iptables-nft -F INPUT; iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP",
+			"nft delete table ip filter 2> /dev/null || true",
+		},
+		"iptables-legacy": {
+			"printf '*filter\n:INPUT DROP\n:FORWARD DROP\nCOMMIT\n' | iptables-legacy-restore",
+			"printf '*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\nCOMMIT\n' | iptables-legacy-restore",
+		},
+		"a user's chain": {
+			"printf '*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:DOCKER-USER -\n-A FORWARD -j DOCKER-USER\n-A FORWARD -j DROP\nCOMMIT\n' | iptables-nft-restore",
+			"nft delete table ip filter 2> /dev/null || true",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			beside(t, func(t *testing.T) { nstest.Sh(t, c.clear) }, func(t *testing.T, o Options) {
+				needIPTables(t)
+				r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
+				natGuest(t)
+				if !reaches() {
+					t.Fatal("the guest reaches nothing with no filter")
+				}
+				for range 3 {
+					nstest.Sh(t, c.set)
+					nstest.Eventually(t, reloadTime, "guests reach the host and the outside again", reaches)
+				}
+				nstest.Sh(t, "ip netns del guest")
+				mustLeave(t, r)
+				nstest.Sh(t, c.set)
+				before := nstest.Snapshot(t)
+				r = mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
+				natGuest(t)
+				if !reaches() {
+					t.Error("the guest reaches nothing where the filter was first")
+				}
+				for line, n := range count(nstest.Sh(t, "iptables-nft-save; iptables-legacy-save")) {
+					if strings.Contains(line, "qnet:dev") && n != 1 {
+						t.Errorf("%d times %s", n, line)
+					}
+				}
+				nstest.Sh(t, "ip netns del guest")
+				mustLeave(t, r)
+				before.Check(t)
+				nstest.Sh(t, c.set) // no zombies: a reload brings nothing back
+				before.Check(t)
+				nstest.Sh(t, c.clear)
+			})
+		})
+	}
+}
+
+func count(text string) map[string]int {
+	n := map[string]int{}
+	for line := range strings.Lines(text) {
+		n[strings.TrimSpace(line)]++
+	}
+	return n
+}
+
+// A killed keeper's accepts are taken over by the next, and removed by gc.
+func TestAcceptsOfAKilledKeeper(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		needIPTables(t)
+		nstest.Sh(t, "printf '*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\nCOMMIT\n' | iptables-nft-restore")
+		before := nstest.Snapshot(t)
+		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
+		killBoth(t, mustJoin(t, o, n, "web", port(1)))
+		nstest.Sh(t, "iptables-nft -S FORWARD | grep -c qnet:dev | grep -qx 2")
+		// As a firewall that was saved with ours would bring back.
+		nstest.Sh(t, "iptables-nft-save | iptables-nft-restore -n; iptables-nft -I FORWARD -i qn-old -m comment --comment qnet:dev -j ACCEPT")
+		r := mustJoin(t, o, n, "web", port(1))
+		nstest.Sh(t, "iptables-nft -S FORWARD | grep -c qnet:dev | grep -qx 2")
+		killBoth(t, r)
+		if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 1 {
+			t.Errorf("removed %q, %v", removed, err)
+		}
+		before.Check(t)
+		nstest.Sh(t, "nft delete table ip filter")
+	})
+}
+
+// What cannot be answered is told once, with the line to add; the network stands.
+func TestForeignDropIsTold(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		nstest.Sh(t, "nft 'table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }'")
+		var mu sync.Mutex
+		var notes []string
+		o.Note = func(text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			notes = append(notes, text)
+		}
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
+		nstest.Sh(t, "nft add rule inet filter forward counter; nft add chain inet filter other")
+		said := func() string {
+			mu.Lock()
+			defer mu.Unlock()
+			return strings.Join(notes, "\n")
+		}
+		nstest.Eventually(t, reloadTime, "the note", func() bool {
+			return strings.Contains(said(), `nft insert rule inet filter forward iifname "qn-dev" accept`)
+		})
+		nstest.Sh(t, `nft insert rule inet filter forward iifname "qn-dev" accept; nft insert rule inet filter forward oifname "qn-dev" ct state established,related accept`)
+		natGuest(t)
+		if !nstest.Pings("guest", "203.0.113.1") {
+			t.Error("the lines of the note do not help")
+		}
+		if n := strings.Count(said(), "policy drop"); n != 1 {
+			t.Errorf("told %d times:\n%s", n, said())
+		}
+		nstest.Sh(t, "ip netns del guest")
+		mustLeave(t, r)
+		nstest.Sh(t, "nft delete table inet filter")
+	})
+}
+
+// A program that cannot insert costs the promise, not the network.
+func TestAcceptFails(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		needIPTables(t)
+		nstest.Sh(t, "iptables-nft -P FORWARD DROP; mount --bind /bin/false $(readlink -f $(command -v iptables-nft))")
+		var notes []string
+		o.Note = func(text string) { notes = append(notes, text) }
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT}, "web", port(1))
+		mustLeave(t, r)
+		if text := strings.Join(notes, "\n"); !strings.Contains(text, "iptables-nft -w 10 -t filter -I FORWARD") {
+			t.Errorf("notes %q", text)
+		}
+		nstest.Sh(t, "umount $(readlink -f $(command -v iptables-nft)); nft delete table ip filter")
+	})
+}
