@@ -30,11 +30,6 @@ func (a *app) plan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	facts, err := netsetup.Observe()
-	if err != nil {
-		return err
-	}
-	facts.Configurators = netcfg.Running()
 	// Planning changes nothing, so a salt that is not there yet is not made.
 	salt, err := os.ReadFile(filepath.Join(a.stateDir, "salt"))
 	if err != nil {
@@ -42,7 +37,7 @@ func (a *app) plan(c *cli.Context) error {
 	}
 	var plans []networkPlan
 	for _, n := range supervisor.NetworksOf(p) {
-		plan, err := a.planNetwork(p, n, facts, salt)
+		plan, err := a.planNetwork(p, n, salt)
 		if err != nil {
 			return err
 		}
@@ -65,9 +60,15 @@ func (a *app) plan(c *cli.Context) error {
 	return nil
 }
 
-func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, f netsetup.Facts, salt []byte) (networkPlan, error) {
+func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, salt []byte) (networkPlan, error) {
+	network := supervisor.NetworkOf(n)
+	facts, err := netsetup.ObserveFor(network)
+	if err != nil {
+		return networkPlan{}, err
+	}
+	facts.Configurators = netcfg.Running()
 	plan, err := netsetup.NewPlan(
-		supervisor.NetworkOf(n), f,
+		network, facts,
 		netsetup.PlanOptions{Salt: salt, Remembered: netsetup.Remembered(a.stateDir, n.Name)})
 	if err != nil {
 		return networkPlan{}, err

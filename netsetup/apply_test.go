@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
@@ -90,6 +91,20 @@ func (m *memory) SetUp(link string, up bool) error {
 
 func (m *memory) AddAddr(link string, p netip.Prefix) error {
 	return m.change(func() { m.state["addr "+p.String()+"@"+link] = "yes" })
+}
+
+func (m *memory) MoveToBridge(s MoveToBridge) error {
+	return m.change(func() { m.state["master "+s.Link] = s.Bridge; m.state["host "+s.Bridge] = "moved" })
+}
+
+func (m *memory) MoveBack(s MoveToBridge) error {
+	return m.change(func() { delete(m.state, "master "+s.Link); delete(m.state, "host "+s.Bridge) })
+}
+
+func (m *memory) CarriesHost(bridge string) (bool, error) { return m.state["host "+bridge] != "", nil }
+
+func (m *memory) Ask(_ string, want []Answer, _ time.Duration) ([]Answer, error) {
+	return want, m.change(func() {})
 }
 
 func (m *memory) Sysctl(key string) (string, error) { return m.state["/"+key], nil }
@@ -181,7 +196,7 @@ func steps(t *testing.T, golden string) []Step {
 	t.Helper()
 	n := goldenNetworks[golden]
 	n.Name = "dev"
-	facts := laptop()
+	facts := goldenFacts(golden)
 	facts.Configurators = netcfg.Programs
 	facts.Filters, _ = (&memory{}).Filters() // as Docker and ufw leave them
 	p, err := NewPlan(n, facts, PlanOptions{Salt: testSalt})
@@ -196,7 +211,9 @@ func steps(t *testing.T, golden string) []Step {
 func TestApplyFailingAtEachCall(t *testing.T) {
 	for mode := range goldenNetworks {
 		plan := steps(t, mode)
-		start := map[string]string{"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0"}
+		start := map[string]string{
+			"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
+		}
 		whole := &memory{state: maps.Clone(start)}
 		if err := Apply(whole, plan, nil); err != nil {
 			t.Fatal(err)
@@ -283,7 +300,9 @@ func mendAll(t *testing.T, k Kernel, plan []Step) ([]Step, error) {
 func TestMend(t *testing.T) {
 	for mode := range goldenNetworks {
 		plan := steps(t, mode)
-		start := map[string]string{"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0"}
+		start := map[string]string{
+			"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
+		}
 		m := &memory{state: maps.Clone(start)}
 		if err := Apply(m, plan, nil); err != nil {
 			t.Fatal(err)

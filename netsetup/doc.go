@@ -18,7 +18,10 @@
 //  4. the host's address on the bridge; the bridge up
 //  5. nat only: forwarding of each uplink that has it off, with a rule that drops
 //     what this would newly let pass between the host's other links
-//  6. bridge mode only: the uplink becomes a port
+//  6. bridge mode only: the uplink becomes a port; where the host itself uses it,
+//     the bridge has its sysctls, and MoveToBridge moves the host's addresses and
+//     routes to the bridge. AwaitAnswers then lets that stand only if the gateways
+//     that answered before do so again
 //  7. accepts in other programs' iptables chains that would drop the network's
 //     packets (package foreign decides which)
 //

@@ -24,8 +24,17 @@ get it turned on (here eth0); the set "guarded" names them, and the last rule of
 through_host drops whatever that would newly let pass between the host's other
 links. The global ip_forward is not written. Uplinks that appear while VMs run
 are added the same way.`},
-	{"bridge", "bridge", `A NIC without an address becomes a port of a new bridge, which takes over the
+	{"bridge", "bridge, with a NIC to spare", `A NIC without an address becomes a port of a new bridge, which takes over the
 NIC's MAC and MTU. Where uplink names a bridge that exists, only the tap is added.`},
+	{"move", "bridge, with the NIC the host itself uses", `The host's addresses, routes of every table, neighbours and policy rules that name
+the NIC move to the bridge, which has the NIC's MAC, MTU and sysctls, and at the
+end what is there by then moves back. Each is there on both links before it
+goes from the one, and qnet sends each block of commands as one request.
+
+Two things these commands cannot say. A default route that the kernel got by an
+IPv6 router advertisement is added with the flags of one and a metric smaller by
+one, so that the next advertisement, which qnet asks for, replaces it by the
+kernel's own. And neighbours that were learned are taken along too.`},
 	{"macvtap", "bridge with macvtap = true", `The NIC, its addresses and who manages it stay as they are; each NIC of a VM gets a
 macvtap link on it. (A NIC that is down is set up, and down again afterwards.)`},
 }

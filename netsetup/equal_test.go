@@ -56,6 +56,18 @@ func difference(a, b []string) string {
 	return d.String()
 }
 
+// becomes waits until the state is the one given, and tells how it differs if not.
+func becomes(t *testing.T, want []string, words string) {
+	t.Helper()
+	var diff string
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if diff = difference(want, kernelState(t)); diff == "" {
+			return
+		}
+	}
+	t.Errorf("%s\n%s", words, diff)
+}
+
 // hold opens the tap that ip(8) made, as QEMU would, so that it has a carrier.
 func hold(t *testing.T, tap string) *os.File {
 	t.Helper()
@@ -83,6 +95,7 @@ func TestCommandsEqualNetlink(t *testing.T) {
 		{Name: "nat", Mode: profiles.NAT},
 		{Name: "bridge", Mode: profiles.Bridge, Uplink: "lan0"},
 		{Name: "macvtap", Mode: profiles.Bridge, Macvtap: true},
+		{Name: "move", Mode: profiles.Bridge, Uplink: "eth0"},
 	} {
 		t.Run(n.Name, func(t *testing.T) {
 			nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"), nstest.Program("iptables-nft"), nstest.Program("iptables-legacy"))
@@ -92,15 +105,53 @@ func TestCommandsEqualNetlink(t *testing.T) {
 				nstest.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; ip link set lan0 down")
 				// Others whose drops are answered, one in each engine.
 				nstest.Sh(t, "iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP; ip6tables-legacy -P FORWARD DROP")
+				if n.Name == "move" {
+					nstest.Sh(t, rich)
+					nstest.Eventually(t, 5*time.Second, "IPv6 addresses are checked", func() bool { return nstest.Sh(t, "ip -6 addr show tentative") == "" })
+				}
 				compareWays(t, n)
 			})
 		})
 	}
 }
 
+// rich gives eth0 what a NIC of a host can have. lan0 is a second way out.
+const rich = `
+ip link set lan0 up; ip link set lan1 up; ip addr add 198.51.100.10/24 dev lan0
+sysctl -qw net/ipv4/conf/eth0/arp_notify=1 net/ipv6/conf/eth0/accept_ra=0 net/ipv6/conf/eth0/hop_limit=70 net/ipv4/neigh/eth0/gc_stale_time=70
+ip addr add 192.0.2.11/24 dev eth0 label eth0:1
+ip addr add 192.0.2.12/25 broadcast + dev eth0 scope link
+ip addr add 10.1.0.1/31 dev eth0 metric 50
+ip addr add 10.2.0.1 peer 10.2.0.2/32 dev eth0
+ip addr add 10.3.0.1/24 dev eth0 noprefixroute
+ip addr add 10.4.0.1/32 dev eth0 valid_lft forever preferred_lft 0
+ip addr add 2001:db8:7::10/64 dev eth0 nodad
+ip addr add 2001:db8:8::10/64 dev eth0 noprefixroute; ip addr add fe80::10/64 dev eth0
+ip neigh add 192.0.2.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent
+ip neigh add proxy 192.0.2.78 dev eth0
+ip route add 10.9.0.1 dev eth0 scope link
+ip route add default via 10.9.0.1 dev eth0 onlink table 9 metric 3
+ip route add 10.10.0.0/16 via 192.0.2.1 src 192.0.2.11 mtu 1400 advmss 1300 metric 7
+ip route add 10.11.0.0/16 nexthop via 192.0.2.1 weight 2 nexthop via 198.51.100.1 dev lan0 weight 3
+ip route add 10.12.0.0/16 via inet6 fe80::1 dev eth0 proto static
+ip route add 10.13.0.0/16 dev eth0 tos 0x10 window 9000
+ip route add local 10.14.0.0/16 dev eth0 table 10
+ip route add blackhole 10.15.0.0/16 metric 4
+ip route add 10.16.0.0/16 dev eth0; ip route append 10.16.0.0/16 dev lan0
+ip route add 10.17.0.0/16 dev lan0; ip route append 10.17.0.0/16 dev eth0
+ip -6 route add default via 2001:db8:7::1 metric 5
+ip -6 route add 2001:db8:9::/48 nexthop via 2001:db8:7::1 dev eth0 weight 1 nexthop via fe80::9 dev lan0 weight 2
+ip -6 route add 2001:db8:a::/48 dev eth0 table 9 mtu 1300 pref low
+ip rule add from 10.3.0.0/24 iif eth0 lookup 9 priority 100
+ip rule add to 10.4.0.0/24 oif eth0 fwmark 0x5/0xff blackhole priority 101
+ip -6 rule add iif eth0 lookup 9 priority 100`
+
 func compareWays(t *testing.T, n Network) {
 	t.Helper()
-	facts, err := Observe()
+	facts, err := ObserveFor(n)
+	if err == nil {
+		err = facts.AskNeighbours(n, netip.Addr{})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,25 +179,17 @@ func compareWays(t *testing.T, n Network) {
 		t.Fatal(err)
 	}
 	host.Close()
-	nstest.Eventually(t, 5*time.Second, "the state as before, by Undo", func() bool { return difference(before, kernelState(t)) == "" })
+	becomes(t, before, "-: before, +: after Undo")
 
 	nstest.Sh(t, Script(steps))
 	if !n.Macvtap {
 		tap := hold(t, "qnweb0")
 		defer tap.Close()
 	}
-	var diff string
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if diff = difference(byNetlink, kernelState(t)); diff == "" {
-			break
-		}
-	}
-	if diff != "" {
-		t.Errorf("-: by netlink, +: by the printed commands\n%s", diff)
-	}
+	becomes(t, byNetlink, "-: by netlink, +: by the printed commands")
 	if len(byNetlink) < len(before)+10 {
 		t.Errorf("the plan added %d lines only", len(byNetlink)-len(before))
 	}
 	nstest.Sh(t, UndoScript(steps))
-	nstest.Eventually(t, 5*time.Second, "the state as before, by the undo commands", func() bool { return difference(before, kernelState(t)) == "" })
+	becomes(t, before, "-: before, +: after the undo commands")
 }

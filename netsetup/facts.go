@@ -17,11 +17,40 @@ type Facts struct {
 	Resolvers []netip.Addr      `json:"resolvers"` // nameserver lines of resolv.conf
 	Sysctls   map[string]string `json:"sysctls"`   // net.ipv4.conf.<link>.forwarding of every link
 	HasIPv6   bool              `json:"has_ipv6"`  // /proc/sys/net/ipv6 exists
+	NIC       NIC               `json:"nic,omitzero"`
 
 	// Configurators are the programs of this namespace that configure links.
 	Configurators []netcfg.Program `json:"configurators,omitempty"`
 	Filters       foreign.Ruleset  `json:"filters"` // the packet filters of others
 }
+
+// NIC is what more a plan must know of the link that a network in mode bridge joins.
+type NIC struct {
+	Held     Holdings `json:"held"`
+	Conf     []Conf   `json:"conf,omitempty"`     // the link's sysctls that differ from a new link's
+	RPFilter string   `json:"rp_filter"`          // of IPv4
+	GenMode  string   `json:"gen_mode,omitempty"` // addr_gen_mode; "" where IPv6 is off
+	Programs []string `json:"programs,omitempty"` // "an XDP program": what handles its frames
+
+	Asked   bool       `json:"asked,omitempty"`   // AskNeighbours filled in what follows
+	Answers []Answer   `json:"answers,omitempty"` // of the gateways, and of Peer
+	Peer    netip.Addr `json:"peer,omitzero"`     // the other end of the session qnet runs in, if that comes in by this NIC
+}
+
+// Conf is a sysctl of a link.
+type Conf struct {
+	Dir   string `json:"dir"`  // "net/ipv4/conf"
+	Name  string `json:"name"` // "accept_local"
+	Value string `json:"value"`
+}
+
+func (c Conf) key(link string) string { return c.Dir + "/" + link + "/" + c.Name }
+
+// Values of addr_gen_mode (linux/if_link.h).
+const (
+	genModeStable = "2"
+	genModeRandom = "3"
+)
 
 // Link is a network interface.
 type Link struct {

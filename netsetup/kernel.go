@@ -3,6 +3,7 @@ package netsetup
 import (
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
@@ -22,7 +23,11 @@ type Kernel interface {
 	SetUp(link string, up bool) error
 	AddAddr(link string, p netip.Prefix) error
 	Addrs(link string) ([]netip.Prefix, error) // IPv4
-	Sysctl(key string) (string, error)         // key as a path below /proc/sys
+	MoveToBridge(m MoveToBridge) error
+	MoveBack(m MoveToBridge) error
+	CarriesHost(bridge string) (bool, error)                                // an address that is no link-local one
+	Ask(link string, want []Answer, within time.Duration) ([]Answer, error) // who answers ARP and ND on the link
+	Sysctl(key string) (string, error)                                      // key as a path below /proc/sys
 	SetSysctl(key, value string) error
 	AddTable(t nft.Table) error
 	AdoptTable(t nft.Table) error // takes over what a dead keeper left; adds what is not there
@@ -46,4 +51,8 @@ type AddBridge struct {
 	MAC   net.HardwareAddr `json:"mac"`
 	MTU   int              `json:"mtu"`
 	Alias string           `json:"alias"`
+
+	// Carries is the NIC whose addresses are moved to the bridge, "" for none. Undo
+	// leaves a bridge that still has them: it would take them along.
+	Carries string `json:"carries,omitempty"`
 }

@@ -109,7 +109,9 @@ func Drift(k Kernel, steps []Step) []string {
 			if holds, err := s.Holds(k); err == nil && !holds {
 				texts = append(texts, fmt.Sprintf("bridge %s is gone or another's: left as it is", s.Name))
 			}
-			texts = append(texts, strangers(k, s.Name, steps)...)
+			if s.Carries == "" { // else they go to the NIC
+				texts = append(texts, strangers(k, s.Name, steps)...)
+			}
 		case SetSysctl:
 			if now, err := k.Sysctl(s.Key); err == nil && s.Old != "" && now != s.Value {
 				texts = append(texts, fmt.Sprintf("sysctl %s was %s, was set to %s by qnet and to %s by another: left as it is", s.Key, s.Old, s.Value, now))

@@ -33,6 +33,7 @@ type Network struct {
 type PlanOptions struct {
 	Salt       []byte       // of LoadSalt
 	Remembered netip.Prefix // the subnet this network had last time, zero if none
+	AssumeYes  bool         // move the host to a bridge though nobody could tell whether that went well
 }
 
 // Port is one NIC of a VM to be connected.
@@ -87,7 +88,7 @@ func planNetwork(n Network, f Facts, o PlanOptions) (Plan, error) {
 		if n.Macvtap {
 			return planMacvtap(p, f)
 		}
-		return planBridge(p, f)
+		return planBridge(p, f, o)
 	default:
 		err = fmt.Errorf("plan network %q: mode %q makes no network: %w", n.Name, n.Mode, ErrRefused)
 	}
@@ -301,6 +302,9 @@ var stepTypes = map[string]func(json.RawMessage) (Step, error){
 	"SetUp":      decodeStep[SetUp],
 	"SetPort":    decodeStep[SetPort],
 	"AddAccept":  decodeStep[AddAccept],
+
+	"MoveToBridge": decodeStep[MoveToBridge],
+	"AwaitAnswers": decodeStep[AwaitAnswers],
 }
 
 func decodeStep[S Step](raw json.RawMessage) (Step, error) {
@@ -344,6 +348,10 @@ func stepType(s Step) string {
 		return "SetPort"
 	case AddAccept:
 		return "AddAccept"
+	case MoveToBridge:
+		return "MoveToBridge"
+	case AwaitAnswers:
+		return "AwaitAnswers"
 	}
 	panic(fmt.Sprintf("netsetup: step %T has no name", s))
 }

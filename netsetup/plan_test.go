@@ -9,8 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -64,23 +67,84 @@ func laptop() Facts {
 	return f
 }
 
+// rawAddr is an address of the laptop's eth0 as the kernel lists it.
+func rawAddr(prefix, label string, flags uint32, l lifetimes) Raw {
+	p := netip.MustParsePrefix(prefix)
+	family := byte(unix.AF_INET)
+	if p.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	r := Raw{family, byte(p.Bits()), 0, 0, 2, 0, 0, 0}
+	r = appendAttr(r, attr{unix.IFA_ADDRESS, p.Addr().AsSlice()})
+	if label != "" {
+		r = appendAttr(r, attr{unix.IFA_LOCAL, p.Addr().AsSlice()})
+		r = appendAttr(r, attr{unix.IFA_LABEL, append([]byte(label), 0)})
+	}
+	r = appendAttr(r, attr{unix.IFA_FLAGS, u32(flags)})
+	return appendAttr(r, attr{unix.IFA_CACHEINFO, slices.Concat(u32(l.preferred), u32(l.valid), make([]byte, 8))})
+}
+
+// rawDefault is a default route by the laptop's eth0.
+func rawDefault(gateway string, protocol byte, metric uint32) Raw {
+	gw := netip.MustParseAddr(gateway)
+	family := byte(unix.AF_INET)
+	if gw.Is6() {
+		family = unix.AF_INET6
+	}
+	r := Raw{family, 0, 0, 0, unix.RT_TABLE_MAIN, protocol, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
+	r = appendAttr(r, attr{unix.RTA_GATEWAY, gw.AsSlice()})
+	r = appendAttr(r, attr{unix.RTA_OIF, u32(2)})
+	if metric != 0 {
+		r = appendAttr(r, attr{unix.RTA_PRIORITY, u32(metric)})
+	}
+	return r
+}
+
+// settled is the laptop whose eth0 has static addresses of both families.
+func settled() Facts {
+	f := laptop()
+	f.NIC = NIC{
+		Held: Holdings{
+			Index: 2,
+			Addrs: []Raw{
+				rawAddr("192.0.2.10/24", "eth0", unix.IFA_F_PERMANENT, lifetimes{forever, forever}),
+				rawAddr("192.0.2.11/24", "eth0:1", unix.IFA_F_PERMANENT|unix.IFA_F_SECONDARY, lifetimes{forever, forever}),
+				rawAddr("2001:db8::10/64", "", unix.IFA_F_PERMANENT, lifetimes{forever, forever}),
+			},
+			Routes: []Raw{rawDefault("192.0.2.1", unix.RTPROT_BOOT, 0), rawDefault("2001:db8::1", unix.RTPROT_BOOT, 1024)},
+			First:  []bool{false, false},
+		},
+		Conf:     []Conf{{"net/ipv4/conf", "arp_notify", "1"}},
+		RPFilter: "0", GenMode: "0",
+	}
+	return f
+}
+
 // goldenNetworks are what goldenPlan plans, by a golden file's name.
 var goldenNetworks = map[string]Network{
 	"private":   {Mode: profiles.Private},
 	"host-only": {Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
 	"nat":       {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
 	"bridge":    {Mode: profiles.Bridge, Uplink: "eth1"},
+	"move":      {Mode: profiles.Bridge},
 	"macvtap":   {Mode: profiles.Bridge, Uplink: "eth0", Macvtap: true},
 }
 
 var guestMAC = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
+
+func goldenFacts(name string) Facts {
+	if name == "move" {
+		return settled()
+	}
+	return laptop()
+}
 
 // goldenPlan is the plan of one of goldenNetworks, as commands.
 func goldenPlan(t *testing.T, name string) string {
 	t.Helper()
 	n := goldenNetworks[name]
 	n.Name = name
-	p, err := NewPlan(n, laptop(), PlanOptions{Salt: testSalt})
+	p, err := NewPlan(n, goldenFacts(name), PlanOptions{Salt: testSalt})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,30 +183,58 @@ func TestPlanRefuses(t *testing.T) {
 		network Network
 		want    string
 	}{
-		"subnet-of-an-address":       {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("192.0.2.0/25")}, "192.0.2.10/24 of eth0"},
-		"subnet-around-an-address":   {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("172.17.0.0/20")}, "docker0"},
-		"subnet-of-another-table":    {Network{Name: "a", Mode: profiles.HostOnly, Subnet: pin("192.168.100.0/24")}, "table 51820"},
-		"subnet-of-a-resolver":       {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("192.168.200.0/24")}, "nameserver 192.168.200.53"},
-		"nat-uplink-missing":         {Network{Name: "a", Mode: profiles.NAT, Uplink: "eth9"}, "no such link"},
-		"nat-uplink-loopback":        {Network{Name: "a", Mode: profiles.NAT, Uplink: "lo"}, "leads nowhere"},
-		"bridge-uplink-missing":      {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth9"}, "no such link"},
-		"bridge-uplink-wifi":         {Network{Name: "a", Mode: profiles.Bridge, Uplink: "wlan0"}, "Wi-Fi"},
-		"bridge-uplink-loopback":     {Network{Name: "a", Mode: profiles.Bridge, Uplink: "lo"}, "loopback"},
-		"bridge-uplink-tun":          {Network{Name: "a", Mode: profiles.Bridge, Uplink: "tun0"}, "not an Ethernet NIC"},
-		"bridge-uplink-is-a-port":    {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth2"}, `use uplink = "br0"`},
-		"bridge-uplink-has-macvlan":  {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth3"}, "mv0"},
-		"bridge-uplink-has-address":  {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth0"}, "carries the host's address 192.0.2.10/24"},
-		"bridge-default-has-address": {Network{Name: "a", Mode: profiles.Bridge}, "carries the host's address 192.0.2.10/24"},
-		"macvtap-wifi":               {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "wlan0"}, "Wi-Fi"},
-		"macvtap-loopback":           {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "lo"}, "loopback"},
-		"macvtap-tun":                {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "tun0"}, "not an Ethernet NIC"},
-		"macvtap-missing":            {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "eth9"}, "no such link"},
-		"macvtap-on-a-bridge":        {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "br0"}, "leave macvtap out"},
-		"macvtap-on-a-port":          {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "eth2"}, `(EBUSY): use uplink = "br0" without macvtap`},
-		"macvtap-under-ipvlan":       {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "eth5"}, "has ipv0 of kind ipvlan on top"},
+		"subnet-of-an-address":      {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("192.0.2.0/25")}, "192.0.2.10/24 of eth0"},
+		"subnet-around-an-address":  {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("172.17.0.0/20")}, "docker0"},
+		"subnet-of-another-table":   {Network{Name: "a", Mode: profiles.HostOnly, Subnet: pin("192.168.100.0/24")}, "table 51820"},
+		"subnet-of-a-resolver":      {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("192.168.200.0/24")}, "nameserver 192.168.200.53"},
+		"nat-uplink-missing":        {Network{Name: "a", Mode: profiles.NAT, Uplink: "eth9"}, "no such link"},
+		"nat-uplink-loopback":       {Network{Name: "a", Mode: profiles.NAT, Uplink: "lo"}, "leads nowhere"},
+		"bridge-uplink-missing":     {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth9"}, "no such link"},
+		"bridge-uplink-wifi":        {Network{Name: "a", Mode: profiles.Bridge, Uplink: "wlan0"}, "Wi-Fi"},
+		"bridge-uplink-loopback":    {Network{Name: "a", Mode: profiles.Bridge, Uplink: "lo"}, "loopback"},
+		"bridge-uplink-tun":         {Network{Name: "a", Mode: profiles.Bridge, Uplink: "tun0"}, "not an Ethernet NIC"},
+		"bridge-uplink-is-a-port":   {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth2"}, `use uplink = "br0"`},
+		"bridge-uplink-has-macvlan": {Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth3"}, "mv0"},
+		"macvtap-wifi":              {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "wlan0"}, "Wi-Fi"},
+		"macvtap-loopback":          {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "lo"}, "loopback"},
+		"macvtap-tun":               {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "tun0"}, "not an Ethernet NIC"},
+		"macvtap-missing":           {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "eth9"}, "no such link"},
+		"macvtap-on-a-bridge":       {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "br0"}, "leave macvtap out"},
+		"macvtap-on-a-port":         {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "eth2"}, `(EBUSY): use uplink = "br0" without macvtap`},
+		"macvtap-under-ipvlan":      {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "eth5"}, "has ipv0 of kind ipvlan on top"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := NewPlan(c.network, laptop(), PlanOptions{Salt: testSalt})
+			if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want a refusal with %q", err, c.want)
+			}
+		})
+	}
+}
+
+// A NIC that carries the host, but in a way a bridge cannot take over, is refused
+// before anything is touched.
+func TestMoveRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(f *Facts)
+		want   string
+	}{
+		"down":           {func(f *Facts) { f.Links[1].Up = false }, "is down"},
+		"xdp":            {func(f *Facts) { f.NIC.Programs = []string{"an XDP program"} }, "an XDP program attached"},
+		"stable-privacy": {func(f *Facts) { f.NIC.GenMode = genModeStable }, "stable-privacy"},
+		"nexthop-object": {func(f *Facts) {
+			f.NIC.Held.Routes[0] = appendAttr(f.NIC.Held.Routes[0], attr{rtaNHID, u32(7)})
+		}, "nexthop object"},
+		"bond": {func(f *Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "bond" }, `is a link of the bond br0: use uplink = "br0"`},
+		"vrf":  {func(f *Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "vrf" }, "is in the VRF br0"},
+		"lease": {func(f *Facts) {
+			f.NIC.Held.Addrs[0] = rawAddr("192.0.2.10/24", "eth0", 0, lifetimes{1800, 3600})
+		}, "from a DHCP client"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := settled()
+			c.change(&f)
+			_, err := NewPlan(Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth0"}, f, PlanOptions{Salt: testSalt})
 			if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want a refusal with %q", err, c.want)
 			}

@@ -6,8 +6,8 @@ import (
 )
 
 // planBridge joins the host's LAN: a bridge that exists is used as it is; a NIC
-// without an address becomes the port of a bridge of ours.
-func planBridge(p Plan, f Facts) (Plan, error) {
+// becomes the port of a bridge of ours, which takes over what the host has by it.
+func planBridge(p Plan, f Facts, o PlanOptions) (Plan, error) {
 	up, err := lanLink(p.Network, f)
 	if err != nil {
 		return Plan{}, err
@@ -21,12 +21,50 @@ func planBridge(p Plan, f Facts) (Plan, error) {
 	if err := bridgeable(p.Network, up, f); err != nil {
 		return Plan{}, err
 	}
+	if f.NIC.Held.carries() {
+		if err := checkable(p.Network, up, f.NIC, o.AssumeYes); err != nil {
+			return Plan{}, err
+		}
+		return planMove(p, f, up)
+	}
 	p.Steps = append(p.Steps, AddBridge{Name: p.Bridge, MAC: up.MAC, MTU: p.MTU, Alias: networkMark(p.Network.Name)})
 	p.Steps = append(p.Steps, p.bridgeSysctls()...)
 	p.Steps = append(p.Steps, SetUp{Link: p.Bridge}, SetPort{Link: up.Name, Bridge: p.Bridge, Restore: true})
 	if !up.Up {
 		p.Steps = append(p.Steps, SetUp{Link: up.Name, Restore: true})
 	}
+	return p, nil
+}
+
+// planMove moves the host from the NIC to the bridge. The bridge behaves as the
+// NIC did: it has the NIC's MAC, MTU and sysctls.
+func planMove(p Plan, f Facts, up Link) (Plan, error) {
+	if err := movable(p.Network, up, f.NIC); err != nil {
+		return Plan{}, err
+	}
+	before, after, err := handOver(p, f, up)
+	if err != nil {
+		return Plan{}, err
+	}
+	mark := networkMark(p.Network.Name)
+	p.Steps = append(p.Steps, AddBridge{Name: p.Bridge, MAC: up.MAC, MTU: p.MTU, Alias: mark, Carries: up.Name})
+	for _, c := range f.NIC.Conf {
+		if c.Name != "rp_filter" { // the move sets it, twice
+			p.Steps = append(p.Steps, SetSysctl{Key: c.key(p.Bridge), Value: c.Value})
+		}
+	}
+	p.Steps = append(p.Steps, SetUp{Link: p.Bridge})
+	p.Steps = append(p.Steps, before...)
+	move := MoveToBridge{Link: up.Name, Bridge: p.Bridge, Alias: mark, GenMode: f.NIC.GenMode, RPFilter: f.NIC.RPFilter, Held: f.NIC.Held}
+	p.Steps = append(p.Steps, move)
+	if f.NIC.GenMode != "" {
+		// Or the port keeps a route to ff00::/8, by which multicasts would leave.
+		p.Steps = append(p.Steps, SetSysctl{Key: "net/ipv6/conf/" + up.Name + "/disable_ipv6", Value: "1", Old: "0"})
+	}
+	if want := f.NIC.askable(); len(want) > 0 {
+		p.Steps = append(p.Steps, AwaitAnswers{Link: p.Bridge, Want: want})
+	}
+	p.Steps = append(p.Steps, after...)
 	return p, nil
 }
 
@@ -53,8 +91,7 @@ func bridgeable(n Network, up Link, f Facts) error {
 		return refuse(why)
 	}
 	if up.Master != 0 {
-		m, _ := f.linkByIndex(up.Master)
-		return refuse(fmt.Sprintf("already is a port of %s: use uplink = %q", m.Name, m.Name))
+		return refuse(whosePort(up, f))
 	}
 	if network, vms, ok := f.tappedBy(up); ok {
 		return refuse(fmt.Sprintf("carries network %q (%s) by macvtap, and a NIC cannot be a port as well (EBUSY): "+
@@ -63,8 +100,38 @@ func bridgeable(n Network, up Link, f Facts) error {
 	if i := slices.IndexFunc(f.Links, func(l Link) bool { return l.Parent == up.Index && rxTaken(l.Kind) }); i >= 0 {
 		return refuse(fmt.Sprintf("has %s of kind %s on top, so the kernel refuses it as a port", f.Links[i].Name, f.Links[i].Kind))
 	}
-	if a, ok := up.globalAddress(); ok {
-		return refuse(fmt.Sprintf(`carries the host's address %s, and a bridge port cannot: name a bridge or a NIC without an address, or use mode = "nat"`, a))
+	return nil
+}
+
+// whosePort words whose port the NIC is, and what to do about it.
+func whosePort(up Link, f Facts) string {
+	m, _ := f.linkByIndex(up.Master)
+	switch m.Kind {
+	case "vrf":
+		return fmt.Sprintf(`is in the VRF %s, whose routes would not follow a bridge: use mode = "nat"`, m.Name)
+	case "bond", "team":
+		return fmt.Sprintf("is a link of the %s %s: use uplink = %q", m.Kind, m.Name, m.Name)
+	}
+	return fmt.Sprintf("already is a port of %s: use uplink = %q", m.Name, m.Name)
+}
+
+// movable refuses a NIC whose part in the host's network a bridge cannot take over.
+func movable(n Network, up Link, nic NIC) error {
+	refuse := func(why string) error {
+		return fmt.Errorf(`plan network %q: uplink %q carries the host's addresses and %s, or use mode = "nat": %w`, n.Name, up.Name, why, ErrRefused)
+	}
+	switch {
+	case !up.Up:
+		return refuse("is down: set it up")
+	case len(nic.Programs) > 0:
+		return refuse(fmt.Sprintf("has %s attached, which would see other frames on a port: detach it", nic.Programs[0]))
+	case nic.GenMode == genModeStable || nic.GenMode == genModeRandom:
+		return refuse("gets stable-privacy IPv6 addresses from the kernel (addr_gen_mode), which would give the bridge others: name a bridge or another NIC")
+	}
+	for _, r := range nic.Held.routes() {
+		if r.strange() {
+			return refuse(fmt.Sprintf("has the route %s with a nexthop object or an encapsulation: delete that", r.dst()))
+		}
 	}
 	return nil
 }

@@ -50,6 +50,15 @@ func (s AddBridge) Undo(k Kernel) error {
 	if l.Kind != "bridge" || l.Alias != s.Alias && !unmarked {
 		return nil
 	}
+	if s.Carries != "" {
+		carries, err := k.CarriesHost(s.Name)
+		if err == nil && carries {
+			err = fmt.Errorf("delete bridge %q: it still has the host's addresses", s.Name)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return k.DelLink(s.Name)
 }
 

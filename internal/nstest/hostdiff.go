@@ -13,7 +13,7 @@ import (
 )
 
 // Host is a snapshot of what qnet may change on a host: links, addresses,
-// routes, rules, nftables, iptables-legacy, sysctls, listening and packet
+// routes, rules, neighbours that were set, nftables, iptables-legacy, sysctls, listening and packet
 // sockets, and the files of the directories given. Each line tells one thing.
 type Host struct {
 	dirs  []string
@@ -27,6 +27,7 @@ func Snapshot(t testing.TB, dirs ...string) Host {
 	h.command(t, "link", "ip -d -o link")
 	h.command(t, "addr", "ip -o addr")
 	h.command(t, "route", "ip route show table all; ip -6 route show table all")
+	h.command(t, "neigh", "ip neigh show nud permanent; ip neigh show proxy; ip -6 neigh show proxy")
 	h.command(t, "rule", "ip rule; ip -6 rule")
 	h.command(t, "nft", "nft -s list ruleset") // without counters
 	h.command(t, "legacy", legacyRules)

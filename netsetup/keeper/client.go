@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -29,6 +30,9 @@ type Options struct {
 	Log              func(string)     // each step as it was done; may be nil
 	Note             func(string)     // what the user should know; may be nil
 	Changed          func([]PortInfo) // gets a registration's ports when they change; may be nil
+
+	AssumeYes bool       // move the host to a bridge though nobody could tell whether that went well
+	Peer      netip.Addr // the other end of the remote session qnet runs in, zero if it runs in none
 
 	// AsRoot runs what needs the rights Join had, for a caller that dropped them
 	// since; nil runs it as it is.
@@ -207,11 +211,14 @@ func dial(p paths) (*net.UnixConn, error) {
 type startSpec struct {
 	Network netsetup.Network `json:"network"`
 	Port53  string           `json:"port53,omitempty"` // of dns.Holders, asked by who may know
+
+	AssumeYes bool       `json:"assume_yes,omitempty"`
+	Peer      netip.Addr `json:"peer,omitzero"`
 }
 
 // start runs a keeper and waits until it serves or says why it cannot.
 func (o Options) start(ctx context.Context, n Network) error {
-	start := startSpec{Network: n}
+	start := startSpec{Network: n, AssumeYes: o.AssumeYes, Peer: o.Peer}
 	if n.Mode.HasSubnet() {
 		start.Port53 = dns.Holders()
 	}

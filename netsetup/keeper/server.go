@@ -38,7 +38,7 @@ type keeper struct {
 	life     *lockfile.Lock
 	listener *net.UnixListener
 	log      *slog.Logger
-	port53   string // who has it on all addresses of the host, see dns.Holders
+	spec     startSpec
 
 	dhcp *dhcp.Server // host-only and nat
 	dns  *dns.Server  // and that, unless somebody else has the port
@@ -99,7 +99,7 @@ func start(args []string, stdin io.Reader) (*keeper, []string, error) {
 	n := spec.Network
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGPIPE)
 	k := &keeper{paths: paths{args[1], n.Name}, stateDir: args[3], vms: map[string]*member{}, told: map[string]bool{}, ended: make(chan struct{})}
-	k.log, k.port53 = slog.New(slog.DiscardHandler), spec.Port53
+	k.log, k.spec = slog.New(slog.DiscardHandler), spec
 	steps, err := k.open(n)
 	return k, steps, err
 }
@@ -150,10 +150,23 @@ func (k *keeper) apply(n netsetup.Network) ([]string, error) {
 	if _, err := recoverNetwork(k.host, k.paths); err != nil {
 		return nil, err
 	}
-	plan, err := k.plan(n)
-	if err != nil {
-		return nil, err
+	for tries := 1; ; tries++ {
+		plan, err := k.plan(n)
+		if err != nil {
+			return nil, err
+		}
+		done, err := k.carryOut(plan)
+		if !errors.Is(err, netsetup.ErrChanged) || tries == maxPlans {
+			return done, err
+		}
 	}
+}
+
+// maxPlans is how often is planned anew when the host changes meanwhile.
+const maxPlans = 5
+
+// carryOut writes the journal, and then does what the plan says.
+func (k *keeper) carryOut(plan netsetup.Plan) (done []string, err error) {
 	if k.journal, err = netsetup.NewJournal(plan); err != nil {
 		return nil, err
 	}
@@ -167,7 +180,6 @@ func (k *keeper) apply(n netsetup.Network) ([]string, error) {
 	if err != nil {
 		return nil, errors.Join(err, k.remove())
 	}
-	var done []string
 	say := func(s netsetup.Step) { done = append(done, s.String()) }
 	own, accepts := netsetup.SplitAccepts(plan.Steps)
 	if err := netsetup.Apply(k.host, own, say); err != nil {
@@ -178,7 +190,10 @@ func (k *keeper) apply(n netsetup.Network) ([]string, error) {
 }
 
 func (k *keeper) plan(n netsetup.Network) (netsetup.Plan, error) {
-	facts, err := netsetup.Observe()
+	facts, err := netsetup.ObserveFor(n)
+	if err == nil && n.Mode == profiles.Bridge {
+		err = facts.AskNeighbours(n, k.spec.Peer)
+	}
 	if err != nil {
 		return netsetup.Plan{}, err
 	}
@@ -188,7 +203,9 @@ func (k *keeper) plan(n netsetup.Network) (netsetup.Plan, error) {
 	if err != nil {
 		return netsetup.Plan{}, err
 	}
-	p, err := netsetup.NewPlan(n, facts, netsetup.PlanOptions{Salt: salt, Remembered: netsetup.Remembered(k.stateDir, n.Name)})
+	p, err := netsetup.NewPlan(n, facts, netsetup.PlanOptions{
+		Salt: salt, Remembered: netsetup.Remembered(k.stateDir, n.Name), AssumeYes: k.spec.AssumeYes,
+	})
 	if err == nil && p.Prefix.IsValid() && !n.Subnet.IsValid() {
 		err = netsetup.Remember(k.stateDir, n.Name, p.Prefix)
 	}

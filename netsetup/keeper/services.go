@@ -30,7 +30,7 @@ func (k *keeper) startServices() error {
 	names, err := k.listenDNS()
 	domain := dns.Domain
 	if err != nil {
-		k.note(fmt.Sprintf("network %s has no name server, so its guests get none: %v%s", k.network, err, k.port53))
+		k.note(fmt.Sprintf("network %s has no name server, so its guests get none: %v%s", k.network, err, k.spec.Port53))
 		domain = ""
 	}
 	if err := k.startDHCP(bridge, domain); err != nil {
@@ -83,7 +83,7 @@ func (k *keeper) listenDNS() (*dns.Server, error) {
 		return nil, err
 	}
 	if err := server.WithoutTCP(); err != nil {
-		k.note(fmt.Sprintf("names are served over UDP only: %v%s", err, k.port53))
+		k.note(fmt.Sprintf("names are served over UDP only: %v%s", err, k.spec.Port53))
 	}
 	return server, nil
 }

@@ -1,0 +1,171 @@
+package netsetup
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
+
+	"github.com/qnet-vm/qnet/internal/packet"
+)
+
+const (
+	askAgain = 200 * time.Millisecond
+	// firstAsk is how long neighbours are asked before a move.
+	firstAsk = time.Second
+)
+
+// answers passes ARP and neighbour advertisements.
+var answers = []bpf.Instruction{
+	bpf.LoadAbsolute{Off: 12, Size: 2},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: packet.ARP, SkipTrue: 5},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: packet.IPv6, SkipTrue: 5},
+	bpf.LoadAbsolute{Off: 20, Size: 1},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 58, SkipTrue: 3},
+	bpf.LoadAbsolute{Off: 54, Size: 1},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 136, SkipTrue: 1},
+	bpf.RetConstant{Val: 1 << 16},
+	bpf.RetConstant{Val: 0},
+}
+
+// AskNeighbours asks, on the NIC a plan may move the host from, who answers: the
+// gateways, and peer where it is a neighbour. peer is the other end of the session
+// that qnet runs in, and is taken note of only if it comes in by this NIC. It
+// needs CAP_NET_RAW.
+func (f *Facts) AskNeighbours(n Network, peer netip.Addr) error {
+	up, err := lanLink(n, *f)
+	if err != nil || !f.NIC.Held.carries() {
+		return nil //nolint:nilerr // the plan says so
+	}
+	want := f.NIC.askable()
+	if peer.IsValid() && !peer.IsLoopback() {
+		routes, err := netlink.RouteGet(peer.AsSlice())
+		if err == nil && len(routes) > 0 && routes[0].LinkIndex == up.Index {
+			f.NIC.Peer = peer
+			if routes[0].Gw == nil {
+				want = append(want, Answer{Addr: peer})
+			}
+		}
+	}
+	f.NIC.Asked = true
+	if len(want) == 0 {
+		return nil
+	}
+	f.NIC.Answers, err = ask(up, want, firstAsk)
+	return err
+}
+
+// Ask asks on a link, by its name, and returns who answered in time: at once when
+// all those wanted have.
+func (h *Host) Ask(link string, want []Answer, within time.Duration) ([]Answer, error) {
+	l, ok, err := h.Link(link)
+	if err == nil && !ok {
+		err = fmt.Errorf("there is no such link")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask on %q: %w", link, err)
+	}
+	return ask(l, want, within)
+}
+
+func ask(l Link, want []Answer, within time.Duration) ([]Answer, error) {
+	c, err := dialRTNL()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close() //nolint:errcheck // nothing follows from it
+	addrs, err := c.addrs(l)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := packet.Listen(l.Index, packet.All, answers)
+	if err != nil {
+		return nil, fmt.Errorf("ask on %q: %w", l.Name, err)
+	}
+	defer conn.Close() //nolint:errcheck // nothing follows from it
+	heard := make(chan Answer, 64)
+	go hear(conn, heard)
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
+	var got []Answer
+	for end := time.After(within); ; {
+		for _, w := range unanswered(want, got) {
+			conn.Write(question(l.MAC, Holdings{Addrs: addrs}.nearest(w.Addr), w.Addr)) //nolint:errcheck // asked again
+		}
+		select {
+		case a := <-heard:
+			if len(unanswered([]Answer{a}, got)) > 0 {
+				got = append(got, a)
+			}
+			if len(unanswered(want, got)) == 0 {
+				return got, nil
+			}
+		case <-again.C:
+		case <-end:
+			return got, nil
+		}
+	}
+}
+
+// hear passes on what neighbours answer, until the socket is closed.
+func hear(conn *packet.Conn, heard chan<- Answer) {
+	b := make([]byte, 2048)
+	for {
+		n, out, err := conn.Read(b)
+		if err != nil {
+			return
+		}
+		if addr, mac, ok := packet.Neighbour(b[:n]); ok && !out {
+			select {
+			case heard <- Answer{addr, bytes.Clone(mac)}:
+			default: // more than anybody asked for
+			}
+		}
+	}
+}
+
+func question(mac net.HardwareAddr, src, target netip.Addr) []byte {
+	if target.Is4() {
+		return packet.ARPRequest(mac, src, target)
+	}
+	if !src.IsValid() {
+		src = netip.IPv6Unspecified()
+	}
+	return packet.NeighbourSolicitation(mac, src, target)
+}
+
+// nearest is the address to ask a neighbour from: one of its prefix, else any of
+// its family.
+func (h Holdings) nearest(target netip.Addr) netip.Addr {
+	var best netip.Addr
+	for _, a := range h.addresses() {
+		switch {
+		case a.local().Is4() != target.Is4():
+		case a.prefix().Masked().Contains(target):
+			return a.local()
+		case !best.IsValid():
+			best = a.local()
+		}
+	}
+	return best
+}
+
+// solicit asks the link's routers to advertise themselves, by a link-local address.
+func (x *crossing) solicit() {
+	for _, a := range x.held.addresses() {
+		if !x.asks || !a.local().Is6() || !a.local().IsLinkLocalUnicast() {
+			continue
+		}
+		conn, err := packet.Listen(x.to.Index, packet.All, []bpf.Instruction{bpf.RetConstant{Val: 0}})
+		if err != nil {
+			return
+		}
+		conn.Write(packet.RouterSolicitation(x.to.MAC, a.local())) //nolint:errcheck // routers advertise themselves anyway
+		conn.Close()                                               //nolint:errcheck // nothing follows from it
+		return
+	}
+}

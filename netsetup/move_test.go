@@ -1,0 +1,102 @@
+package netsetup
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// lanPlan is the plan of a network that takes eth0, as a keeper makes it.
+func lanPlan(t testing.TB) Plan {
+	t.Helper()
+	n := Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
+	facts, err := ObserveFor(n)
+	if err == nil {
+		err = facts.AskNeighbours(n, netip.Addr{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewPlan(n, facts, PlanOptions{Salt: testSalt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func newHost(t testing.TB) *Host {
+	t.Helper()
+	host, err := NewHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { host.Close() })
+	return host
+}
+
+// onLink is what the kernel lists of the host's network, the name of the link it
+// is by left out, and with it what only says that the link is a bridge or a port.
+func onLink(t testing.TB, link string) []string {
+	t.Helper()
+	var lines []string
+	for _, line := range nstest.Snapshot(t).Lines() {
+		if kind, _, _ := strings.Cut(line, ":"); kind != "addr" && kind != "route" && kind != "neigh" && kind != "rule" {
+			continue
+		}
+		line = strings.ReplaceAll(noisy.ReplaceAllString(line, "$1"), link, "LINK")
+		if !strings.Contains(line, "eth0") || link == "eth0" {
+			lines = append(lines, strings.Join(strings.Fields(line), " "))
+		}
+	}
+	return lines
+}
+
+// same waits until two lists are one, but for their order: a router advertises
+// itself every 3 to 4 s here, and only then the kernel has its own route by it.
+func same(t testing.TB, words string, want []string, now func() []string) {
+	t.Helper()
+	var diff string
+	for end := time.Now().Add(6 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if diff = difference(want, now()); diff == "" {
+			return
+		}
+	}
+	t.Errorf("%s\n%s", words, diff)
+}
+
+// The host moves to the bridge and back with all it has, IPv4 and IPv6, static and
+// by router advertisement, and neither pings nor a TCP connection notice.
+func TestMoveAndBack(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Require(t, nstest.Program("radvd"))
+		lan := nstest.NewLAN(t, nstest.LANOptions{Static: true, RA: true})
+		address6 := lan.HasSLAAC("eth0")
+		nstest.Sh(t, "ip addr add 192.0.2.11/24 dev eth0 label eth0:1; ip route add 198.51.100.0/24 via 192.0.2.1 table 7 metric 5 mtu 1400 src 192.0.2.11")
+		host := newHost(t)
+		pings, talk := nstest.PingFrom(t, "outside", nstest.LANHost), nstest.Talk(t, "outside", nstest.LANHost)
+		pings6 := nstest.PingFrom(t, "outside", address6)
+		before, lines := nstest.Snapshot(t), onLink(t, "eth0")
+		p := lanPlan(t)
+		if err := Apply(host, p.Steps, nil); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "-: by the NIC, +: by the bridge", lines, func() []string { return onLink(t, p.Bridge) })
+		if !nstest.Pings("", nstest.LANInternet) || !nstest.Pings("", nstest.LANInternet6) {
+			t.Error("the host does not reach the Internet")
+		}
+		if err := Undo(host, p.Steps); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "-: before, +: after", lines, func() []string { return onLink(t, "eth0") })
+		before.Check(t)
+		for name, c := range map[string]nstest.Continuity{"ping": pings(), "ping -6": pings6(), "TCP": talk()} {
+			if t.Logf("%s: %s", name, c); c.Lost > 1 || c.Gap > 200*time.Millisecond {
+				t.Errorf("%s: %s", name, c)
+			}
+		}
+	})
+}

@@ -1,0 +1,95 @@
+package netsetup
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// ObserveFor observes the host for a network's plan: in mode bridge, also what it
+// has by the NIC.
+func ObserveFor(n Network) (Facts, error) {
+	f, err := Observe()
+	if err != nil || n.Mode != profiles.Bridge || n.Macvtap {
+		return f, err
+	}
+	up, err := lanLink(n, f)
+	if err != nil || up.Kind == "bridge" {
+		return f, nil //nolint:nilerr // the plan says so
+	}
+	f.NIC, err = observeNIC(up)
+	return f, err
+}
+
+func observeNIC(up Link) (NIC, error) {
+	var nic NIC
+	c, err := dialRTNL()
+	if err != nil {
+		return nic, err
+	}
+	defer c.Close() //nolint:errcheck // nothing follows from it
+	if nic.Held, err = c.holdings(up); err != nil {
+		return nic, fmt.Errorf("read what the host has by %q: %w", up.Name, err)
+	}
+	nic.Conf = confOf(up)
+	nic.RPFilter, _ = readSysctl(rpFilterKey(up.Name))
+	if off, err := readSysctl("net/ipv6/conf/" + up.Name + "/disable_ipv6"); err == nil && off == "0" {
+		nic.GenMode, _ = readSysctl(genModeKey(up.Name))
+	}
+	nic.Programs, err = programs(up)
+	return nic, err
+}
+
+// confOf lists the link's sysctls that differ from those of a new link.
+func confOf(up Link) []Conf {
+	var list []Conf
+	for _, dir := range []string{"net/ipv4/conf", "net/ipv6/conf", "net/ipv4/neigh", "net/ipv6/neigh"} {
+		entries, _ := os.ReadDir(filepath.Join("/proc/sys", dir, up.Name))
+		for _, e := range entries {
+			info, err := e.Info()
+			if err != nil || info.Mode().Perm()&0o200 == 0 || slices.Contains(derived, e.Name()) {
+				continue
+			}
+			c := Conf{Dir: dir, Name: e.Name()}
+			plain, plainErr := readSysctl(c.key("default"))
+			c.Value, err = readSysctl(c.key(up.Name))
+			same := c.Value == plain || c.Name == "mtu" && c.Value == strconv.Itoa(up.MTU)
+			if err == nil && plainErr == nil && !same {
+				list = append(list, c)
+			}
+		}
+	}
+	return list
+}
+
+// derived are sysctls that others tell already, in another unit; stable_secret goes
+// with an addr_gen_mode that is refused.
+var derived = []string{"base_reachable_time", "retrans_time", "stable_secret"}
+
+// programs lists what handles the link's frames before a bridge would.
+func programs(up Link) ([]string, error) {
+	l, err := netlink.LinkByIndex(up.Index)
+	if err != nil {
+		return nil, fmt.Errorf("read link %q: %w", up.Name, err)
+	}
+	var list []string
+	if xdp := l.Attrs().Xdp; xdp != nil && xdp.Attached {
+		list = append(list, "an XDP program")
+	}
+	qdiscs, err := retryDump(func() ([]netlink.Qdisc, error) { return netlink.QdiscList(l) })
+	if err != nil {
+		return nil, fmt.Errorf("list qdiscs of %q: %w", up.Name, err)
+	}
+	for _, q := range qdiscs {
+		if kind := q.Type(); kind == "clsact" || kind == "ingress" {
+			list = append(list, "the tc qdisc "+kind)
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,115 @@
+package netsetup
+
+import (
+	"fmt"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Flags of IPv6 routes (linux/ipv6_route.h) that only the kernel, which gives them
+// to what RAs tell, and ioctl(2) can set.
+const (
+	rtfUp        = 0x1
+	rtfGateway   = 0x2
+	rtfDefault   = 0x10000
+	rtfAddrConf  = 0x40000
+	rtfExpires   = 0x400000
+	rtfRouteInfo = 0x800000
+	rtfPrefShift = 27
+)
+
+// in6Rtmsg is struct in6_rtmsg (linux/ipv6_route.h).
+type in6Rtmsg struct {
+	dst, src, gateway [16]byte
+	class             uint32
+	dstLen, srcLen    uint16
+	metric            uint32
+	info              uint64 // when it expires, in 1/100 s
+	flags             uint32
+	index             int32
+}
+
+// readRA learns whether the kernel itself takes RAs on the link. Where a program
+// does, its routes are like any other.
+func (x *crossing) readRA(link string) {
+	conf := "net/ipv6/conf/" + link + "/"
+	accept, err := readSysctl(conf + "accept_ra")
+	forwards, _ := readSysctl(conf + "forwarding")
+	x.asks = err == nil && (accept == "2" || accept == "1" && forwards == "0")
+	x.metric = 1024
+	x.replaced = false
+	if m, err := readSysctl(conf + "ra_defrtr_metric"); err == nil {
+		n, err := strconv.ParseUint(m, 10, 32)
+		if err == nil && n > 1 {
+			x.metric, x.replaced = uint32(n), true
+		}
+	}
+}
+
+// raMetric is what a default route by RA gets on its new link: one that the next
+// RA finds wrong, so that the kernel makes its own in place of ours. Kernels before
+// 5.12 know no other than 1024, and take ours for their own.
+func (x *crossing) raMetric() uint32 {
+	if x.replaced {
+		return x.metric - 1
+	}
+	return x.metric
+}
+
+// byRA reports whether the kernel has the route from an RA, or it is one that
+// solicited put in its place.
+func (x *crossing) byRA(r route) bool {
+	if !x.asks || r.family() != unix.AF_INET6 || !r.gateway().IsValid() || r.expires() == 0 {
+		return false
+	}
+	ours := r.protocol() == unix.RTPROT_BOOT && r.dst().Bits() == 0 && r.metric() == x.raMetric()
+	return r.protocol() == unix.RTPROT_RA || ours
+}
+
+// solicited gives the other link the routes by RA. A route made by netlink would
+// not do: the kernel would not know it for a router's, and ignore further RAs of
+// that router because a like route is there.
+func (x *crossing) solicited() error {
+	for _, r := range x.held.routes() {
+		if !x.byRA(r) {
+			continue
+		}
+		m := in6Rtmsg{
+			dst: r.dst().Addr().As16(), gateway: r.gateway().As16(), dstLen: uint16(r.dst().Bits()), metric: r.metric(),
+			info: uint64(r.expires()) * 100, flags: rtfUp | rtfGateway | rtfAddrConf | rtfExpires | r.preference(), index: int32(x.to.Index),
+		}
+		if r.dst().Bits() == 0 {
+			m.metric, m.flags = x.raMetric(), m.flags|rtfDefault
+		} else {
+			m.flags |= rtfRouteInfo
+		}
+		if err := addRoute6(m); err != nil {
+			return fmt.Errorf("add route %s by RA to %q: %w", r.dst(), x.to.Name, err)
+		}
+	}
+	return nil
+}
+
+// preference is the route's, RFC 4191, as a flag.
+func (r route) preference() uint32 {
+	v := r.attr(bodyKind, unix.RTA_PREF)
+	if len(v) == 0 {
+		return 0
+	}
+	return uint32(v[0]&3) << rtfPrefShift
+}
+
+func addRoute6(m in6Rtmsg) error {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing follows from it
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCADDRT, uintptr(unsafe.Pointer(&m)))
+	if errno != 0 && errno != unix.EEXIST {
+		return errno
+	}
+	return nil
+}
