@@ -9,6 +9,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
@@ -67,6 +68,9 @@ func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, salt []byte) 
 		return networkPlan{}, err
 	}
 	facts.Configurators = netcfg.Running()
+	if facts.Firewalld, err = firewalld.Look(); err != nil {
+		a.talk("note: %v", err)
+	}
 	plan, err := netsetup.NewPlan(
 		network, facts,
 		netsetup.PlanOptions{Salt: salt, Remembered: netsetup.Remembered(a.stateDir, n.Name)})

@@ -52,12 +52,15 @@ func (s AddAccept) UndoString() string { return s.Rule.Command("-D") }
 
 // LetPass decides what is done about what others drop of the plan's packets: steps
 // that let them pass, and notes for the user. It is pure, and the plan's own
-// accepts among the filters change nothing about it.
-func (p *Plan) LetPass(filters foreign.Ruleset) (accepts StepList, notes []string) {
+// accepts among the filters change nothing about it. zoned tells that firewalld
+// runs, which is told of the bridge another way.
+func (p *Plan) LetPass(filters foreign.Ruleset, zoned bool) (accepts StepList, notes []string) {
 	if p.Network.Macvtap { // whose frames no filter of the host's sees
 		return nil, nil
 	}
-	for _, a := range filters.Answers(p.filtered()) {
+	n := p.filtered()
+	n.Zoned = zoned && !n.Joined
+	for _, a := range filters.Answers(n) {
 		for _, rule := range a.Accepts {
 			accepts = append(accepts, AddAccept{Rule: rule})
 		}
@@ -79,15 +82,16 @@ func (p *Plan) filtered() foreign.Network {
 	}
 }
 
-// SplitAccepts parts the steps that make a network from those in others' chains,
+// SplitAccepts parts the steps that make a network from those in others' hands,
 // without which it stands, if with fewer promises.
 func SplitAccepts(steps StepList) (own, accepts StepList) {
 	for _, s := range steps {
-		if _, ok := s.(AddAccept); ok {
+		switch s.(type) {
+		case AddAccept, SetZone:
 			accepts = append(accepts, s)
-			continue
+		default:
+			own = append(own, s)
 		}
-		own = append(own, s)
 	}
 	return own, accepts
 }

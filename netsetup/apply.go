@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
@@ -100,6 +101,13 @@ func UndoByMarks(k Kernel, f Facts, network string) error {
 		steps = append(steps, AddTable{Table: nft.Table{Family: family, Name: table, Comment: mark}})
 	}
 	for _, l := range f.Links {
+		if zone := f.Firewalld.Zones[l.Name]; l.Alias == mark && zone != "" {
+			z := firewalld.Zone{Name: zone, Link: l.Name}
+			if a, ok := l.globalAddress(); ok {
+				z.Rules = guestRules(a.Masked())
+			}
+			steps = append(steps, SetZone{z})
+		}
 		if strings.HasPrefix(l.Alias, mark+"/") {
 			steps = append(steps, AddTap{Name: l.Name, Alias: l.Alias})
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/nft"
@@ -326,4 +327,16 @@ func TestMend(t *testing.T) {
 			t.Errorf("%s without the tap: %v", mode, err)
 		}
 	}
+}
+
+func (m *memory) SetZone(z firewalld.Zone) error {
+	return m.change(func() { m.state["zone "+z.Link] = z.Name })
+}
+
+func (m *memory) UnsetZone(z firewalld.Zone) error {
+	return m.change(func() { delete(m.state, "zone "+z.Link) })
+}
+
+func (m *memory) InZone(z firewalld.Zone) (bool, error) {
+	return m.state["zone "+z.Link] == z.Name, nil
 }

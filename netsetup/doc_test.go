@@ -1,10 +1,12 @@
 package netsetup
 
 import (
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/profiles"
@@ -39,6 +41,34 @@ kernel's own. And neighbours that were learned are taken along too.`},
 macvtap link on it. (A NIC that is down is set up, and down again afterwards.)`},
 }
 
+const firewalldChapter = `## Beside firewalld
+
+firewalld lets nothing pass from and to a link that is in no zone of its own. So
+qnet puts its bridge into one, over D-Bus, in the running firewalld only: nothing
+is permanent, and a reload or restart, after which firewalld knows nothing of it
+any more, is followed by the same again. In host-only and nat that is "trusted",
+with rules for the network's guests: of the host they reach the gateway address,
+all ports. In private and bridge, where a zone is needed only if br_netfilter is
+on, it is the default zone or the uplink's. A bridge that you put into a zone
+yourself stays there, and gets no rules: "firewall-cmd --permanent --zone=ZONE
+--add-interface=qn-NETWORK".
+
+firewalld keeps empty chains of a zone it once used until it reloads.
+`
+
+// goldenZone is what firewalld is told of a nat network, and the undo.
+func goldenZone(t *testing.T) string {
+	t.Helper()
+	f := laptop()
+	f.Firewalld = firewalld.State{Running: true, Default: "public"}
+	p, err := NewPlan(Network{Name: "nat", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")}, f, PlanOptions{Salt: testSalt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, accepts := SplitAccepts(p.Steps)
+	return "# set up\n" + Script(accepts) + "\n\n# afterwards\n" + UndoScript(accepts) + "\n"
+}
+
 // TestHostChangesDoc keeps the page in step with the golden plans.
 func TestHostChangesDoc(t *testing.T) {
 	var b strings.Builder
@@ -57,12 +87,13 @@ flags "owner" and "persist", the tables carry them, so that another program's
 
 Besides, while VMs run: files in /run/qnet; in host-only and nat a name server on
 the bridge's address, a packet socket that answers DHCP, and, where
-systemd-resolved runs, the bridge's name server and the domain ~qnet told to it.
+systemd-resolved runs, the bridge's name server and the domain ~qnet told to it;
+where firewalld runs, the bridge in one of its zones, see below.
 For good, in /var/lib/qnet: the host's salt (from which MACs and subnets derive),
 the subnets chosen, the addresses given, and each VM's last logs. Nothing else is
 written but what the next chapter tells; no service, no file of another program,
 no default policy and no rule of another's is ever touched. Where another's rules
-drop what the network needs, see the last chapter.
+drop what the network needs, see the last chapters.
 
 ## Beside NetworkManager and systemd-networkd
 
@@ -79,6 +110,7 @@ bridges and taps alone by itself.
 		b.WriteString("\n## " + c.title + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.plan) + "```\n")
 	}
 	b.WriteString(acceptsDoc(t))
+	b.WriteString("\n" + firewalldChapter + "\n```sh\n" + goldenZone(t) + "```\n")
 	if *update {
 		if err := os.WriteFile(hostChanges, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)

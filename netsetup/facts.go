@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 )
@@ -18,6 +19,7 @@ type Facts struct {
 	Sysctls   map[string]string `json:"sysctls"`   // net.ipv4.conf.<link>.forwarding of every link
 	HasIPv6   bool              `json:"has_ipv6"`  // /proc/sys/net/ipv6 exists
 	NIC       NIC               `json:"nic,omitzero"`
+	Firewalld firewalld.State   `json:"firewalld"` // of firewalld.Look
 
 	// Configurators are the programs of this namespace that configure links.
 	Configurators []netcfg.Program `json:"configurators,omitempty"`

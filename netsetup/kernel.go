@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/nft"
@@ -33,6 +34,9 @@ type Kernel interface {
 	AdoptTable(t nft.Table) error // takes over what a dead keeper left; adds what is not there
 	HasTable(t nft.Table) (bool, error)
 	DelTable(t nft.Table) error
+	SetZone(z firewalld.Zone) error // of firewalld; nothing happens where that does not run
+	UnsetZone(z firewalld.Zone) error
+	InZone(z firewalld.Zone) (bool, error)
 
 	// Other programs' run-time configuration.
 	ReadConfig(path string) (string, error) // fs.ErrNotExist where there is none

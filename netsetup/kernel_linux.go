@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
@@ -297,6 +298,21 @@ func (h *Host) DeleteAccept(a foreign.AcceptRule) error { return explain(a.Delet
 func (h *Host) AddGuarded(network, link string) error {
 	return h.nft.AddLinks(nft.INet, tableName(network), guardedSet, link)
 }
+
+// SetZone puts a link into a zone of firewalld.
+//
+//	firewall-cmd --zone=ZONE --add-interface=LINK
+func (h *Host) SetZone(z firewalld.Zone) error { return firewalld.Add(z) }
+
+// UnsetZone takes it out.
+//
+//	firewall-cmd --zone=ZONE --remove-interface=LINK
+func (h *Host) UnsetZone(z firewalld.Zone) error { return firewalld.Remove(z) }
+
+// InZone reports whether it is in.
+//
+//	firewall-cmd --zone=ZONE --query-interface=LINK
+func (h *Host) InZone(z firewalld.Zone) (bool, error) { return firewalld.Has(z) }
 
 func notOurs(err error) error {
 	if errors.Is(err, nft.ErrNotOurs) {

@@ -64,7 +64,12 @@ func NewPlan(n Network, f Facts, o PlanOptions) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	accepts, notes := p.LetPass(f.Filters)
+	if zone, ok := p.zone(f.Firewalld); ok {
+		p.Steps = append(p.Steps, zone)
+	} else if in := f.Firewalld.Zones[p.Bridge]; in != "" {
+		p.Notes = append(p.Notes, fmt.Sprintf("firewalld has bridge %s in its zone %q by your settings: guests reach what that lets them", p.Bridge, in))
+	}
+	accepts, notes := p.LetPass(f.Filters, f.Firewalld.Running)
 	p.Steps, p.Notes = append(p.Steps, accepts...), append(p.Notes, notes...)
 	return p, nil
 }
@@ -302,6 +307,7 @@ var stepTypes = map[string]func(json.RawMessage) (Step, error){
 	"SetUp":      decodeStep[SetUp],
 	"SetPort":    decodeStep[SetPort],
 	"AddAccept":  decodeStep[AddAccept],
+	"SetZone":    decodeStep[SetZone],
 
 	"MoveToBridge": decodeStep[MoveToBridge],
 	"AwaitAnswers": decodeStep[AwaitAnswers],
@@ -348,6 +354,8 @@ func stepType(s Step) string {
 		return "SetPort"
 	case AddAccept:
 		return "AddAccept"
+	case SetZone:
+		return "SetZone"
 	case MoveToBridge:
 		return "MoveToBridge"
 	case AwaitAnswers:

@@ -1,6 +1,9 @@
 package nstest
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // Lab gives the namespace a network around it: eth0 192.0.2.10 with a default
 // route to the namespace "inet", which has 192.0.2.1 on lan0 and stands for the
@@ -46,4 +49,16 @@ func Pings(from, to string) bool {
 	}
 	_, err := Try(cmd)
 	return err == nil
+}
+
+// Fetches reports whether a web server at HOST:PORT answers a namespace; "" is
+// the host.
+func Fetches(from, address string) bool {
+	cmd := "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 2 "
+	if from != "" {
+		cmd += "ip netns exec " + from + " "
+	}
+	host, port, _ := strings.Cut(address, ":")
+	out, _ := Try(cmd + "busybox nc -w 1 " + host + " " + port)
+	return strings.Contains(out, "HTTP/")
 }

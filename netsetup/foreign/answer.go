@@ -49,6 +49,9 @@ func (r Ruleset) Answers(n Network) []Answer {
 			if d.May != "" { // somebody's rule against something else, most likely
 				continue
 			}
+			if n.Zoned && d.Program == firewalld { // until it is told, a moment later
+				continue
+			}
 			list, r = r.answer(n, p, d, list)
 		}
 	}

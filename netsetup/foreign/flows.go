@@ -15,6 +15,7 @@ type Network struct {
 	Gateway netip.Addr
 	Uplinks []string // nat: links by which guests leave; bridge: the port to the LAN
 	Joined  bool     // the bridge is another's, with ports that are not qnet's
+	Zoned   bool     // firewalld is told of the bridge, whose rules for it come and go
 }
 
 // maxUplinks bounds how many uplinks' packets are tried.

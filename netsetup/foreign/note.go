@@ -27,7 +27,9 @@ func (n Network) note(r Ruleset, drops []Drop) string {
 	}
 	var lines []string
 	for _, t := range traffic {
-		lines = append(lines, n.command(d, t))
+		if line := n.command(d, t); !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
 	}
 	return who + "; qnet does not edit its rules: to let it pass, run " + strings.Join(lines, " and ")
 }
@@ -36,6 +38,12 @@ func (n Network) note(r Ruleset, drops []Drop) string {
 func (n Network) command(d Drop, t Traffic) string {
 	if d.Engine == IPTablesNFT || d.Engine == IPTablesLegacy {
 		return "`" + AcceptRule{Engine: d.Engine, Family: d.Family, Table: d.Table, Chain: d.Base, Spec: t.spec(n.Name)}.Command("-I") + "`"
+	}
+	if d.Program == firewalld && n.Joined { // to the default zone, which forwards between its links
+		return fmt.Sprintf("`firewall-cmd --add-interface=%s`", n.Bridge)
+	}
+	if d.Program == firewalld {
+		return fmt.Sprintf("`firewall-cmd --zone=trusted --change-interface=%s`", n.Bridge)
 	}
 	if d.Engine == EBTablesNFT {
 		return fmt.Sprintf("`ebtables -t %s -I %s -j ACCEPT` with what it is to match", d.Table, d.Base)

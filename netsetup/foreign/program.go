@@ -11,6 +11,8 @@ type sign struct {
 	killSwitch      bool
 }
 
+const firewalld = "firewalld"
+
 // tableSigns are of tables that one program has for itself.
 var tableSigns = []sign{
 	{"mullvad", "Mullvad VPN", true},
@@ -20,7 +22,7 @@ var tableSigns = []sign{
 	{"protonvpn", "Proton VPN", true},
 	{"killswitch", "a VPN's kill-switch", true},
 	{"wg-quick-", "wg-quick", true},
-	{"firewalld", "firewalld", false},
+	{firewalld, firewalld, false},
 	{"docker-", "Docker", false},
 	{"libvirt_", "libvirt", false},
 	{"netavark", "Podman", false},

@@ -56,7 +56,7 @@ func (k *keeper) refreshAccepts() (netsetup.StepList, error) {
 	if err != nil {
 		return nil, err
 	}
-	accepts, notes := k.journal.Plan.LetPass(filters)
+	accepts, notes := k.journal.Plan.LetPass(filters, k.zoned.Load())
 	for _, note := range notes {
 		k.noteOnce(note)
 	}

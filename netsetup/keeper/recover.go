@@ -13,6 +13,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
 )
 
 // Collect undoes the networks whose keeper is dead and says what it removed.
@@ -103,6 +104,9 @@ func recoverNetwork(k netsetup.Kernel, p paths) (string, error) {
 func recoverByMarks(k netsetup.Kernel, p paths, damage error) (string, error) {
 	facts, err := netsetup.Observe()
 	if err != nil {
+		return "", err
+	}
+	if facts.Firewalld, err = firewalld.Look(); err != nil {
 		return "", err
 	}
 	if err := netsetup.UndoByMarks(k, facts, p.network); err != nil {

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +21,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -43,7 +45,8 @@ type keeper struct {
 	dhcp *dhcp.Server // host-only and nat
 	dns  *dns.Server  // and that, unless somebody else has the port
 
-	resolved *resolved // of the DNS server
+	resolved *resolved   // of the DNS server
+	zoned    atomic.Bool // firewalld runs
 
 	mu      sync.Mutex // guards what follows, and every change to the host
 	journal *netsetup.Journal
@@ -199,6 +202,9 @@ func (k *keeper) plan(n netsetup.Network) (netsetup.Plan, error) {
 	}
 	facts.Configurators = k.configurators()
 	original(facts, k.paths)
+	if facts.Firewalld, err = firewalld.Look(); err != nil {
+		k.note(err.Error())
+	}
 	salt, err := netsetup.LoadSalt(k.stateDir)
 	if err != nil {
 		return netsetup.Plan{}, err
@@ -237,6 +243,7 @@ func (k *keeper) listen() error {
 func (k *keeper) serve() {
 	guard := k.startGuard()
 	defer guard.stop()
+	defer k.followFirewalld()()
 	if k.journal.Plan.Network.Mode == profiles.NAT {
 		stop := k.watchUplinks()
 		defer stop()

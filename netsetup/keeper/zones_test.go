@@ -1,0 +1,275 @@
+package keeper
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/neighbour"
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// besideFirewalld runs the test on a host on which a firewalld runs, and checks afterwards
+// that firewalld and the host are as they were.
+func besideFirewalld(t *testing.T, f func(t *testing.T, o Options, fw *neighbour.FirewalldProgram)) {
+	fw := neighbour.Firewalld()
+	nstest.Require(t, append(fw.Needs, nstest.Tun)...)
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Lab(t)
+		fw.Start(t)
+		dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		o := Options{
+			RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"),
+			Exe: []string{"/proc/self/exe", "keeper"},
+		}
+		host, state := nstest.Snapshot(t, o.RunDir), fw.State(t)
+		f(t, o, fw)
+		sameState(t, "at the end", state, fw.State(t))
+		fw.Reload(t) // empty chains, see State
+		host.Check(t)
+	})
+}
+
+func sameState(t *testing.T, when, was, is string) {
+	t.Helper()
+	if was == is {
+		return
+	}
+	dir := t.TempDir()
+	os.WriteFile(dir+"/was", []byte(was), 0o644)
+	os.WriteFile(dir+"/is", []byte(is), 0o644)
+	out, _ := nstest.Try("diff " + dir + "/was " + dir + "/is || true")
+	t.Errorf("%s: the state of the other program has changed:\n%s", when, out)
+}
+
+// lacks names what of that a mode promises does not pass.
+func lacks(n Network) []string {
+	var list []string
+	check := func(what string, ok bool) {
+		if !ok {
+			list = append(list, what)
+		}
+	}
+	pings := func(from, to string) bool {
+		_, err := nstest.Try(from + " ping -n -c 1 -W 0.2 " + to)
+		return err == nil
+	}
+	const vm1 = "ip netns exec vm1"
+	check("guest to guest", pings(vm1, "10.77.0.8"))
+	if n.Mode == profiles.Private {
+		return list
+	}
+	if n.Mode == profiles.NAT {
+		check("outside", pings(vm1, "203.0.113.1"))
+	}
+	_, err := nstest.Try("timeout 0.5 ip netns exec vm1 busybox nslookup -type=a web.qnet 10.77.0.1")
+	check("name server", err == nil)
+	check("ping to the host", pings(vm1, "10.77.0.1"))
+	check("ping from the host", pings("", "10.77.0.9"))
+	check("port of the host", nstest.Fetches("vm1", "10.77.0.1:8081"))
+	return list
+}
+
+// leaks names what passes and should not.
+func leaks(n Network) []string {
+	var list []string
+	check := func(what string, passes bool) {
+		if passes {
+			list = append(list, what)
+		}
+	}
+	if n.Mode != profiles.Private {
+		check("port of the host at another address", nstest.Fetches("vm1", "192.0.2.10:8081"))
+	}
+	if n.Mode != profiles.NAT {
+		check("outside", nstest.Pings("vm1", "203.0.113.1"))
+	}
+	check("from outside", nstest.Pings("inet", "10.77.0.9"))
+	return list
+}
+
+func guests(t *testing.T, n Network) {
+	t.Helper()
+	gateway := "10.77.0.1"
+	if n.Mode == profiles.Private {
+		gateway = ""
+	}
+	nstest.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", gateway)
+	nstest.Guest(t, "vm2", "qn-dev", "10.77.0.8/24", gateway)
+}
+
+const removeGuests = "for g in vm1 vm2; do ip link del v$g; ip netns del $g; done"
+
+// mustPass waits for what the mode promises: 2 s, F05, and more on a busy machine.
+func mustPass(t *testing.T, n Network, when string) {
+	t.Helper()
+	begin := time.Now()
+	missing := lacks(n)
+	for ; len(missing) > 0 && time.Since(begin) < patience*2*time.Second; missing = lacks(n) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Logf("%s, %s: missing %q after %s", n.Mode, when, missing, time.Since(begin).Round(time.Millisecond))
+	if len(missing) > 0 {
+		t.Fail()
+	}
+}
+
+// Beside a firewalld with its defaults, all of what a mode promises passes, and
+// nothing else; it does again after firewalld reloaded and restarted, and
+// afterwards firewalld knows nothing of the network.
+func TestFirewalld(t *testing.T) {
+	besideFirewalld(t, func(t *testing.T, o Options, fw *neighbour.FirewalldProgram) {
+		told := &notes{}
+		o.Note = told.add
+		for _, mode := range []profiles.Mode{profiles.NAT, profiles.HostOnly, profiles.Private} {
+			n := Network{Name: "dev", Mode: mode}
+			if mode != profiles.Private {
+				n.Subnet = subnet
+			}
+			r := mustJoin(t, o, n, "web", port(1))
+			guests(t, n)
+			lease := "ip netns exec vm1 busybox udhcpc -i eth0 -n -q -f -t 3 -T 1 -s /bin/true"
+			if mode == profiles.Private {
+				lease = "true"
+			}
+			mustPass(t, n, "started")
+			if leaks := leaks(n); len(leaks) > 0 {
+				t.Errorf("%s: passes: %q", mode, leaks)
+			}
+			nstest.Sh(t, lease)
+			fw.Reload(t)
+			mustPass(t, n, "reloaded")
+			fw.Stop()
+			fw.Run(t)
+			mustPass(t, n, "restarted")
+			nstest.Sh(t, removeGuests)
+			if mode == profiles.NAT {
+				if err := fw.Works(t); err != nil {
+					t.Error(err)
+				}
+			}
+			mustLeave(t, r)
+		}
+		if told.count("") > 0 {
+			t.Errorf("there was nothing to tell: %q", told.texts)
+		}
+	})
+}
+
+// What a dead keeper told firewalld, the next one or gc takes back, without a
+// journal too.
+func TestFirewalldAfterCrash(t *testing.T) {
+	besideFirewalld(t, func(t *testing.T, o Options, fw *neighbour.FirewalldProgram) {
+		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
+		bound := func() bool {
+			out, _ := nstest.Try("firewall-cmd --get-zone-of-interface=qn-dev; firewall-cmd --zone=trusted --list-rich-rules")
+			return strings.Contains(out, "trusted") && strings.Contains(out, subnet.String())
+		}
+		r := mustJoin(t, o, n, "web", port(1))
+		unix.Kill(r.Info().KeeperPID, unix.SIGKILL)
+		nstest.Eventually(t, 15*time.Second, "the next keeper", func() bool {
+			infos, err := List(t.Context(), o.RunDir)
+			return err == nil && len(infos) == 1 && len(infos[0].VMs) == 1
+		})
+		if !bound() {
+			t.Error("the next keeper's bridge is in no zone")
+		}
+		mustLeave(t, r)
+		if bound() {
+			t.Error("the next keeper left the bridge in its zone")
+		}
+		n.Mode = profiles.HostOnly // of nat, a damaged journal loses the uplink's sysctl
+		for _, damaged := range []bool{false, true} {
+			r := mustJoin(t, o, n, "web", port(1))
+			if !bound() {
+				t.Error("the bridge is in no zone")
+			}
+			killBoth(t, r)
+			if damaged {
+				os.WriteFile(paths{o.RunDir, "dev"}.journal(), []byte("{"), 0o644)
+			}
+			if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 1 {
+				t.Errorf("removed %q, %v", removed, err)
+			}
+			if bound() {
+				t.Errorf("gc left the bridge in its zone, journal damaged: %v", damaged)
+			}
+		}
+	})
+}
+
+// firewalld may start while the network runs, and be locked down; and a bridge that the administrator put into a zone stays there.
+func TestFirewalldChanges(t *testing.T) {
+	besideFirewalld(t, func(t *testing.T, o Options, fw *neighbour.FirewalldProgram) {
+		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
+		fw.Stop()
+		told := &notes{}
+		o.Note = told.add
+		r := mustJoin(t, o, n, "web", port(1))
+		guests(t, n)
+		fw.Run(t)
+		mustPass(t, n, "firewalld started")
+
+		os.WriteFile("/etc/firewalld/lockdown-whitelist.xml",
+			[]byte(`<whitelist><command name="/usr/bin/python3 /usr/bin/firewall-cmd*"/></whitelist>`), 0o644)
+		nstest.Sh(t, "cd /etc/firewalld; cp firewalld.conf firewalld.conf.was; echo Lockdown=yes >> firewalld.conf; firewall-cmd --reload")
+		nstest.Eventually(t, patience*2*time.Second, "word of the refusal", func() bool {
+			return told.count("firewall-cmd --zone=trusted --add-interface=qn-dev") == 1
+		})
+		nstest.Sh(t, "firewall-cmd --lockdown-off")
+		mustPass(t, n, "no longer locked down")
+		nstest.Sh(t, removeGuests)
+		mustLeave(t, r)
+		nstest.Sh(t, "rm /etc/firewalld/lockdown-whitelist.xml; mv /etc/firewalld/firewalld.conf.was /etc/firewalld/firewalld.conf; firewall-cmd --reload")
+
+		nstest.Sh(t, "firewall-cmd --zone=work --add-interface=qn-dev")
+		r = mustJoin(t, o, n, "web", port(1))
+		time.Sleep(settle * 3) // for what should not happen
+		mustLeave(t, r)
+		nstest.Sh(t, "firewall-cmd --get-zone-of-interface=qn-dev | grep work; firewall-cmd --zone=work --remove-interface=qn-dev")
+	})
+}
+
+// The printed commands do what the calls do.
+func TestFirewalldCommands(t *testing.T) {
+	besideFirewalld(t, func(t *testing.T, _ Options, fw *neighbour.FirewalldProgram) {
+		state, err := firewalld.Look()
+		if err != nil || !state.Running || state.Default != "public" {
+			t.Fatalf("got %+v, %v", state, err)
+		}
+		plan, err := netsetup.NewPlan(Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet},
+			netsetup.Facts{Firewalld: state}, netsetup.PlanOptions{Salt: []byte("salt")})
+		step, ok := netsetup.FindZone(plan.Steps)
+		if err != nil || !ok {
+			t.Fatalf("got %+v, %v", plan.Steps, err)
+		}
+		host := &netsetup.Host{}
+		if err := step.Do(host); err != nil {
+			t.Fatal(err)
+		}
+		called := fw.State(t)
+		if holds, err := step.Holds(host); !holds || err != nil {
+			t.Errorf("holds: %v, %v", holds, err)
+		}
+		if err := step.Undo(host); err != nil {
+			t.Fatal(err)
+		}
+		if holds, err := step.Holds(host); holds || err != nil {
+			t.Errorf("holds after the undo: %v, %v", holds, err)
+		}
+		nstest.Sh(t, step.String())
+		sameState(t, "by commands", called, fw.State(t))
+		nstest.Sh(t, step.UndoString())
+	})
+}

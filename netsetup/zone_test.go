@@ -1,0 +1,76 @@
+package netsetup
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+func TestZoneOfAPlan(t *testing.T) {
+	running := firewalld.State{
+		Running: true, Default: "public", Zones: map[string]string{"eth1": "home"},
+	}
+	unbound := running
+	unbound.Zones = nil
+	ours := running
+	ours.Zones = map[string]string{"qn-dev": "work"}
+	for name, c := range map[string]struct {
+		mode      profiles.Mode
+		uplink    string
+		firewalld firewalld.State
+		want      string // zone and number of rules
+	}{
+		"none runs":             {profiles.NAT, "", firewalld.State{}, ""},
+		"private":               {profiles.Private, "", running, "public 0"},
+		"host-only":             {profiles.HostOnly, "", running, "trusted 2"},
+		"nat":                   {profiles.NAT, "", running, "trusted 2"},
+		"in a zone already":     {profiles.NAT, "", ours, ""},
+		"the uplink's":          {profiles.Bridge, "eth1", running, "home 0"},
+		"uplink without a zone": {profiles.Bridge, "eth1", unbound, "public 0"},
+		"the host's own bridge": {profiles.Bridge, "br0", running, ""},
+	} {
+		f := laptop()
+		f.Firewalld = c.firewalld
+		p, err := NewPlan(Network{Name: "dev", Mode: c.mode, Uplink: c.uplink}, f, PlanOptions{Salt: testSalt})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if s, ok := FindZone(p.Steps); ok {
+			got = fmt.Sprintf("%s %d", s.Zone.Name, len(s.Zone.Rules))
+			if s.Zone.Link != "qn-dev" {
+				t.Errorf("%s: link %q", name, s.Zone.Link)
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+		raw, err := json.Marshal(p.Steps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back StepList
+		if err := json.Unmarshal(raw, &back); err != nil || !reflect.DeepEqual(back, p.Steps) && len(p.Steps) > 0 {
+			t.Errorf("%s: the journal gives back %v, %v", name, back, err)
+		}
+	}
+}
+
+// The rule that rejects is the last of all, and nothing but the guests is meant.
+func TestGuestRules(t *testing.T) {
+	rules := guestRules(netip.MustParsePrefix("10.1.2.0/24"))
+	for _, r := range rules {
+		if !strings.Contains(r, `source address="10.1.2.0/24"`) {
+			t.Errorf("%s: of everybody", r)
+		}
+	}
+	if last := rules[len(rules)-1]; !strings.HasPrefix(last, `rule priority="32767"`) || !strings.HasSuffix(last, "reject") {
+		t.Errorf("last: %s", last)
+	}
+}
