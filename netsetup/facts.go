@@ -77,6 +77,7 @@ type Link struct {
 type Route struct {
 	Dst   netip.Prefix `json:"dst"` // 0.0.0.0/0 for a default route
 	Link  string       `json:"link,omitempty"`
+	Via   netip.Addr   `json:"via,omitzero"` // the gateway, zero if there is none
 	Table int          `json:"table"`
 }
 

@@ -105,14 +105,12 @@ func observeRoutes(f *Facts) error {
 		if !ok {
 			dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		}
-		indexes := []int{r.LinkIndex}
-		for _, hop := range r.MultiPath {
-			indexes = append(indexes, hop.LinkIndex)
-		}
-		for _, i := range indexes {
-			l, known := f.linkByIndex(i)
+		hops := append([]*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}, r.MultiPath...)
+		for _, hop := range hops {
+			l, known := f.linkByIndex(hop.LinkIndex)
 			if known || len(r.MultiPath) == 0 {
-				f.Routes = append(f.Routes, Route{Dst: dst, Link: l.Name, Table: r.Table})
+				via, _ := netip.AddrFromSlice(hop.Gw)
+				f.Routes = append(f.Routes, Route{Dst: dst, Link: l.Name, Via: via.Unmap(), Table: r.Table})
 			}
 		}
 	}

@@ -1,0 +1,219 @@
+package probe
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+
+	"github.com/qnet-vm/qnet/internal/packet"
+)
+
+// Protocol numbers (RFC 790).
+const (
+	protoICMP = 1
+	protoTCP  = 6
+	protoUDP  = 17
+)
+
+const (
+	etherARP   = 0x0806
+	arpRequest = 1
+	arpReply   = 2
+)
+
+// arp is RFC 826's packet for IPv4 on Ethernet.
+type arp struct {
+	op                   uint16
+	senderMAC, targetMAC net.HardwareAddr // targetMAC of a request: nil
+	sender, target       netip.Addr
+}
+
+func (a arp) frame() []byte {
+	to := a.targetMAC
+	if to == nil {
+		to = packet.Broadcast
+	}
+	b := append(append([]byte{}, to...), a.senderMAC...)
+	b = binary.BigEndian.AppendUint16(b, etherARP)
+	b = append(b, 0, 1, 8, 0, 6, 4)
+	b = binary.BigEndian.AppendUint16(b, a.op)
+	b = append(append(b, a.senderMAC...), a.sender.AsSlice()...)
+	if a.targetMAC == nil {
+		return append(append(b, make([]byte, 6)...), a.target.AsSlice()...)
+	}
+	return append(append(b, a.targetMAC...), a.target.AsSlice()...)
+}
+
+func parseARP(b []byte) (arp, bool) {
+	if len(b) < packet.EtherLen+28 || binary.BigEndian.Uint16(b[12:]) != etherARP {
+		return arp{}, false
+	}
+	b = b[packet.EtherLen:]
+	return arp{
+		op: binary.BigEndian.Uint16(b[6:]), senderMAC: net.HardwareAddr(b[8:14]), sender: netip.AddrFrom4([4]byte(b[14:18])),
+		targetMAC: net.HardwareAddr(b[18:24]), target: netip.AddrFrom4([4]byte(b[24:28])),
+	}, true
+}
+
+// Flow is a packet's addresses as the guest sent it: what tells it from others
+// where it is looked for.
+type Flow struct {
+	Src, Dst netip.Addr
+	Protocol byte
+	ID       uint16 // of an ICMP echo, or the source port
+	Port     uint16 // the destination port
+}
+
+// String words it "tcp to 203.0.113.1:80".
+func (f Flow) String() string {
+	switch f.Protocol {
+	case protoTCP:
+		return fmt.Sprintf("tcp to %s:%d", f.Dst, f.Port)
+	case protoUDP:
+		return fmt.Sprintf("udp to %s:%d", f.Dst, f.Port)
+	}
+	return fmt.Sprintf("ping to %s", f.Dst)
+}
+
+// flowOf reads the flow of a packet that may be cut off behind 8 bytes of its
+// payload, as ICMP errors and traces quote it.
+func flowOf(p packet.IP) Flow {
+	f := Flow{Src: p.Src, Dst: p.Dst, Protocol: p.Protocol}
+	if len(p.Payload) < 8 {
+		return f
+	}
+	switch p.Protocol {
+	case protoICMP:
+		f.ID = binary.BigEndian.Uint16(p.Payload[4:])
+	case protoTCP, protoUDP:
+		f.ID, f.Port = binary.BigEndian.Uint16(p.Payload), binary.BigEndian.Uint16(p.Payload[2:])
+	}
+	return f
+}
+
+// ICMPError is an ICMP error that came back in place of an answer.
+type ICMPError struct {
+	From       netip.Addr
+	Type, Code byte
+	MTU        int // of "fragmentation needed"
+}
+
+// Error words it as ping(8) does.
+func (e *ICMPError) Error() string {
+	text := fmt.Sprintf("ICMP type %d code %d", e.Type, e.Code)
+	switch {
+	case e.Type == 3 && e.Code == 4:
+		text = fmt.Sprintf("fragmentation needed, mtu %d", e.MTU)
+	case e.Type == 3 && int(e.Code) < len(unreachable) && unreachable[e.Code] != "":
+		text = unreachable[e.Code]
+	case e.Type == 11:
+		text = "time to live exceeded"
+	}
+	return fmt.Sprintf("%s says: %s", e.From, text)
+}
+
+// unreachable are the codes of RFC 792 and RFC 1812, section 5.2.7.1.
+var unreachable = [...]string{
+	0: "network unreachable", 1: "host unreachable", 2: "protocol unreachable", 3: "port unreachable",
+	9: "network administratively prohibited", 10: "host administratively prohibited", 13: "communication administratively prohibited",
+}
+
+// icmpErrorOf reads the ICMP error about a flow, nil where the frame is none.
+func icmpErrorOf(p packet.IP, f Flow) *ICMPError {
+	if p.Protocol != protoICMP || len(p.Payload) < 8 {
+		return nil
+	}
+	kind := p.Payload[0]
+	if kind != 3 && kind != 11 && kind != 12 {
+		return nil
+	}
+	quoted, ok := packet.ParseIPHeader(p.Payload[8:])
+	if !ok || flowOf(quoted) != f {
+		return nil
+	}
+	return &ICMPError{From: p.Src, Type: kind, Code: p.Payload[1], MTU: int(binary.BigEndian.Uint16(p.Payload[6:]))}
+}
+
+func echoRequest(id, seq uint16, size int) []byte {
+	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: int(id), Seq: int(seq), Data: make([]byte, size)}}
+	b, err := m.Marshal(nil)
+	if err != nil {
+		panic(err) // an IPv4 echo request always can be
+	}
+	return b
+}
+
+// echoReply answers a ping, nil where the packet is none.
+func echoReply(p packet.IP) []byte {
+	m, err := icmp.ParseMessage(protoICMP, p.Payload)
+	if err != nil || m.Type != ipv4.ICMPTypeEcho {
+		return nil
+	}
+	m.Type = ipv4.ICMPTypeEchoReply
+	b, err := m.Marshal(nil)
+	if err != nil {
+		return nil
+	}
+	return packet.IP{SrcMAC: p.DstMAC, DstMAC: p.SrcMAC, Src: p.Dst, Dst: p.Src, Protocol: protoICMP, Payload: b}.Frame()
+}
+
+// TCP flags (RFC 9293, section 3.1).
+const (
+	tcpSYN = 0x02
+	tcpRST = 0x04
+	tcpACK = 0x10
+)
+
+// segment is a TCP segment without data.
+type segment struct {
+	from, to  uint16
+	seq, ack  uint32
+	flags     byte
+	maxLength uint16 // option MSS, 0 = none
+}
+
+// packet puts the segment into an IP packet that has its addresses already.
+func (s segment) packet(p packet.IP) packet.IP {
+	b := binary.BigEndian.AppendUint16(nil, s.from)
+	b = binary.BigEndian.AppendUint16(b, s.to)
+	b = binary.BigEndian.AppendUint32(b, s.seq)
+	b = binary.BigEndian.AppendUint32(b, s.ack)
+	words := byte(5)
+	if s.maxLength != 0 {
+		words++
+	}
+	b = append(b, words<<4, s.flags, 0xff, 0xff, 0, 0, 0, 0)
+	if s.maxLength != 0 {
+		b = binary.BigEndian.AppendUint16(append(b, 2, 4), s.maxLength)
+	}
+	p.Protocol, p.Payload = protoTCP, b
+	binary.BigEndian.PutUint16(b[16:], p.TransportChecksum())
+	return p
+}
+
+func parseSegment(p packet.IP) (segment, bool) {
+	b := p.Payload
+	if p.Protocol != protoTCP || len(b) < 20 {
+		return segment{}, false
+	}
+	s := segment{
+		from: binary.BigEndian.Uint16(b), to: binary.BigEndian.Uint16(b[2:]),
+		seq: binary.BigEndian.Uint32(b[4:]), ack: binary.BigEndian.Uint32(b[8:]), flags: b[13],
+	}
+	end := min(int(b[12]>>4)*4, len(b))
+	for o := 20; o+1 < end && b[o] != 0; {
+		if b[o] == 1 {
+			o++
+			continue
+		}
+		if b[o] == 2 && o+4 <= end {
+			s.maxLength = binary.BigEndian.Uint16(b[o+2:])
+		}
+		o += max(int(b[o+1]), 2)
+	}
+	return s, true
+}

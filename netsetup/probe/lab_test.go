@@ -1,0 +1,165 @@
+package probe
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "keeper" {
+		os.Exit(keeper.Main(os.Args[2:], os.Stdin, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// outside is the lab's stand-in for the Internet.
+var outside = netip.MustParseAddrPort("203.0.113.1:7")
+
+// lab is a host of a test's own, see nstest.Lab, whose resolver is outside.
+type lab struct {
+	*testing.T
+	o keeper.Options
+}
+
+// inLab runs the test on a host of its own, and checks afterwards that the host
+// is as it was after the faults.
+func inLab(t *testing.T, f func(l *lab)) {
+	t.Helper()
+	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"))
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Lab(t)
+		dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		resolv := filepath.Join(dir, "resolv.conf")
+		if err := os.WriteFile(resolv, []byte("nameserver 203.0.113.1\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		nstest.Sh(t, "mount --bind "+resolv+" /etc/resolv.conf")
+		l := &lab{t, keeper.Options{
+			RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Exe: []string{"/proc/self/exe", "keeper"},
+		}}
+		l.nameServer()
+		l.echoServer()
+		f(l)
+	})
+}
+
+// nameServer answers every question about a name with 198.51.100.7, until the
+// test's end.
+func (l *lab) nameServer() {
+	l.Helper()
+	var c net.PacketConn
+	nstest.Within(l, "inet", func() (err error) {
+		c, err = net.ListenPacket("udp4", "203.0.113.1:53")
+		return err
+	})
+	l.Cleanup(func() { c.Close() })
+	go func() {
+		b := make([]byte, 1500)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			var m dnsmessage.Message
+			if m.Unpack(b[:n]) != nil || len(m.Questions) != 1 {
+				continue
+			}
+			m.Response = true
+			m.Additionals = nil
+			m.Answers = []dnsmessage.Resource{{
+				Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name, Class: dnsmessage.ClassINET, TTL: 60},
+				Body:   &dnsmessage.AResource{A: [4]byte{198, 51, 100, 7}},
+			}}
+			if answer, err := m.Pack(); err == nil {
+				c.WriteTo(answer, from)
+			}
+		}
+	}()
+}
+
+func (l *lab) echoServer() {
+	l.Helper()
+	nstest.Within(l, "inet", func() error {
+		listener, err := net.Listen("tcp4", outside.String())
+		if err != nil {
+			return err
+		}
+		l.Cleanup(func() { listener.Close() })
+		go func() {
+			for {
+				c, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				c.Close()
+			}
+		}()
+		return nil
+	})
+}
+
+// probe runs a probe of a network of the mode.
+func (l *lab) probe(n keeper.Network) Report {
+	l.Helper()
+	if n.Name == "" {
+		n.Name = "dev"
+	}
+	r, err := Run(context.Background(), l.o, n, Options{Target: outside})
+	if err != nil {
+		l.Fatal(err)
+	}
+	for _, s := range r.Steps {
+		l.Logf("%-22s %-4s %8s  %s  %s", s.Name, s.Outcome, s.Took.Round(10000), s.Detail, s.Cause)
+	}
+	l.Logf("all in %s", r.Took)
+	return r
+}
+
+// names lists the steps of an outcome.
+func names(r Report, o Outcome) string {
+	var list []string
+	for _, s := range r.Steps {
+		if s.Outcome == o {
+			list = append(list, s.Name)
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// LAN makes the namespace "lan" with a DHCP server behind the host's link lan0,
+// which carries no address.
+func (l *lab) lan() {
+	l.Helper()
+	nstest.Require(l, nstest.Program("dnsmasq"))
+	dir := filepath.Dir(l.o.RunDir)
+	nstest.Sh(l, `
+ip netns add lan
+ip link add lan0 type veth peer name port0 netns lan
+ip link set lan0 addrgenmode none up
+ip link set lan0 down
+ip -n lan link set lo up
+ip -n lan link set port0 addrgenmode none up
+ip -n lan addr add 198.51.100.1/24 dev port0
+ip -n lan addr add `+outside.Addr().String()+`/32 dev lo
+ip netns exec lan dnsmasq --conf-file=/dev/null --user=root --interface=port0 --bind-interfaces --no-resolv --no-hosts \
+	--address=/example.com/198.51.100.7 --dhcp-range=198.51.100.50,198.51.100.99,1h --dhcp-authoritative \
+	--dhcp-leasefile=`+dir+`/leases --pid-file=`+dir+`/dnsmasq.pid`)
+	l.Cleanup(func() { nstest.Try("kill $(cat " + dir + "/dnsmasq.pid)") })
+}
+
+var modes = []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT}

@@ -1,0 +1,203 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// Options say what a probe tries beyond the network itself.
+type Options struct {
+	// Target is what a guest connects to outside. Zero: the host's resolvers and
+	// its default gateway, of which one must answer.
+	Target netip.AddrPort
+	Name   string // resolved by the host's resolvers; "" is example.com
+}
+
+// Outcome of a step.
+type Outcome string
+
+// The outcomes. A failed step tells why in Cause, as far as was found.
+const (
+	Pass Outcome = "pass"
+	Warn Outcome = "warn" // it works, but
+	Fail Outcome = "fail"
+	Skip Outcome = "skip" // it could not be tried
+)
+
+// Step is one thing tried.
+type Step struct {
+	Name    string        `json:"name"`
+	Outcome Outcome       `json:"outcome"`
+	Took    time.Duration `json:"took_ns"`
+	Detail  string        `json:"detail,omitempty"`
+	Cause   string        `json:"cause,omitempty"` // where a packet vanished and what to do
+}
+
+// Report is what a probe of a network found.
+type Report struct {
+	Network string           `json:"network"`
+	Mode    profiles.Mode    `json:"mode"`
+	Bridge  string           `json:"bridge"`
+	MAC     string           `json:"mac"`
+	Lease   Lease            `json:"lease"`
+	Steps   []Step           `json:"steps"`
+	Took    time.Duration    `json:"took_ns"` // joining and leaving included
+	Facts   *netsetup.Facts  `json:"-"`       // of the host, as the probe found it
+	Targets []netip.AddrPort `json:"-"`       // that were tried
+}
+
+// Failed reports whether a step failed.
+func (r Report) Failed() bool {
+	return slices.ContainsFunc(r.Steps, func(s Step) bool { return s.Outcome == Fail })
+}
+
+// Run probes a network as a VM of the name probe-PID. The error is keeper.Join's
+// or that of leaving; what a guest would suffer is in the report.
+func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Options) (report Report, err error) {
+	begin := time.Now()
+	facts, err := netsetup.Observe()
+	if err != nil {
+		return Report{}, err
+	}
+	r := &run{network: n, options: options, facts: facts}
+	r.targets = r.findTargets()
+	place := Place{
+		Keeper: o, Network: n, VM: fmt.Sprintf("probe-%d", os.Getpid()), Identity: "probe/" + n.Name, NICs: 1,
+	}
+	if n.Mode != profiles.Bridge {
+		place.NICs = 2 // guests of one network reach each other
+	}
+	m, err := Join(ctx, place)
+	if err != nil {
+		return Report{}, err
+	}
+	r.member, r.guest = m, m.Guests[0]
+	defer func() {
+		err = errors.Join(err, m.Close(context.WithoutCancel(ctx)))
+		report.Took = time.Since(begin)
+	}()
+	if r.facts, err = netsetup.Observe(); err == nil { // now with the network
+		r.all(ctx)
+	}
+	report = Report{
+		Network: n.Name, Mode: n.Mode, Bridge: m.Info().Bridge, MAC: r.guest.MAC.String(), Lease: r.lease,
+		Steps: r.steps, Facts: &r.facts, Targets: r.targets,
+	}
+	return report, errors.Join(err, ctx.Err())
+}
+
+// run is one probe.
+type run struct {
+	network keeper.Network
+	options Options
+	facts   netsetup.Facts
+	targets []netip.AddrPort
+	member  *Member
+	guest   *Guest
+	lease   Lease
+	steps   []Step
+	pinged  netip.Addr // a target that answers ping
+}
+
+// findTargets are what a guest connects to where none is given.
+func (r *run) findTargets() []netip.AddrPort {
+	if r.options.Target.IsValid() {
+		return []netip.AddrPort{r.options.Target}
+	}
+	var targets []netip.AddrPort
+	add := func(a netip.Addr) {
+		own := slices.ContainsFunc(r.facts.Links, func(l netsetup.Link) bool {
+			return slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+		})
+		t := netip.AddrPortFrom(a, 53)
+		if a.Is4() && !a.IsLoopback() && !own && !slices.Contains(targets, t) {
+			targets = append(targets, t)
+		}
+	}
+	for _, a := range r.facts.Resolvers {
+		add(a)
+	}
+	for _, route := range r.facts.Routes {
+		if route.Dst.Bits() == 0 {
+			add(route.Via)
+		}
+	}
+	return targets
+}
+
+// skipped is the error of a step that could not be tried.
+type skipped struct{ why string }
+
+func (s skipped) Error() string { return s.why }
+
+// warned is the error of a step that went well, but.
+type warned struct{ what string }
+
+func (w warned) Error() string { return w.what }
+
+// try does one step and keeps what came of it.
+func (r *run) try(ctx context.Context, name string, do func(context.Context) (string, error)) bool {
+	begin := time.Now()
+	detail, err := do(ctx)
+	s := Step{Name: name, Outcome: Pass, Took: time.Since(begin), Detail: detail}
+	var skip skipped
+	var warn warned
+	switch {
+	case errors.As(err, &skip):
+		s.Outcome, s.Detail = Skip, skip.why
+	case errors.As(err, &warn):
+		s.Outcome, s.Detail = Warn, warn.what
+	case err != nil:
+		s.Outcome, s.Detail = Fail, err.Error()
+	}
+	r.steps = append(r.steps, s)
+	return s.Outcome == Pass || s.Outcome == Warn
+}
+
+// all goes through the steps of the network's mode, in the order a guest needs them.
+func (r *run) all(ctx context.Context) {
+	switch r.network.Mode {
+	case profiles.Private:
+		r.guest.Configure(linkLocal(0))
+		r.try(ctx, "another guest", r.peer)
+		r.try(ctx, "the host is hidden", r.hostHidden)
+		return
+	case profiles.Bridge:
+		if !r.try(ctx, "lease", r.leaseOfLAN) {
+			return
+		}
+		defer r.guest.Release(context.WithoutCancel(ctx)) //nolint:errcheck // it ends by itself too
+	default:
+		r.try(ctx, "lease", r.leaseOfKeeper)
+	}
+	reached := r.try(ctx, "gateway ARP", r.gatewayARP) && r.try(ctx, "gateway ping", r.gatewayPing)
+	if r.network.Mode != profiles.Bridge {
+		r.try(ctx, "another guest", r.peer)
+		r.try(ctx, "name host.qnet", r.ownName)
+	}
+	r.try(ctx, "name outside", r.nameOutside)
+	if r.network.Mode == profiles.HostOnly {
+		r.try(ctx, "the outside is closed", r.outsideClosed)
+		return
+	}
+	if reached || r.network.Mode == profiles.NAT {
+		r.try(ctx, "connect", r.connect)
+		r.try(ctx, "ping outside", r.pingOutside)
+		r.try(ctx, "full-size packet", r.fullSize)
+	}
+}
+
+// linkLocal configures a guest of a network without DHCP (RFC 3927).
+func linkLocal(nic int) Lease {
+	a := netip.AddrFrom4([4]byte{169, 254, 113, byte(10 + nic)})
+	return Lease{Address: a, Prefix: netip.PrefixFrom(a, 16).Masked(), MTU: defaultMTU}
+}

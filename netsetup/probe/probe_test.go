@@ -1,0 +1,123 @@
+package probe
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// Where everything is right every step passes, in less than 3 s, and the host is
+// as it was.
+func TestAllIsWell(t *testing.T) {
+	want := map[profiles.Mode]string{
+		profiles.Private:  "another guest, the host is hidden",
+		profiles.HostOnly: "lease, gateway ARP, gateway ping, another guest, name host.qnet, name outside, the outside is closed",
+		profiles.NAT: "lease, gateway ARP, gateway ping, another guest, name host.qnet, name outside, connect, ping outside, " +
+			"full-size packet",
+	}
+	for _, mode := range modes {
+		t.Run(string(mode), func(t *testing.T) {
+			inLab(t, func(l *lab) {
+				before := nstest.Snapshot(t, l.o.RunDir)
+				r := l.probe(keeper.Network{Mode: mode})
+				before.Check(t)
+				if got := names(r, Pass); got != want[mode] || len(r.Steps) != strings.Count(got, ",")+1 {
+					t.Errorf("passed: %s\nwant: %s", got, want[mode])
+				}
+				if r.Took > 3*time.Second {
+					t.Errorf("took %s", r.Took)
+				}
+			})
+		})
+	}
+}
+
+// On a LAN the probe takes a lease of the LAN's server, and gives it back.
+func TestBridge(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.lan()
+		before := nstest.Snapshot(t, l.o.RunDir)
+		r := l.probe(keeper.Network{Mode: profiles.Bridge, Uplink: "lan0"})
+		before.Check(t)
+		if got := names(r, Pass); got != "lease, gateway ARP, gateway ping, name outside, connect, ping outside, full-size packet" {
+			t.Errorf("passed: %s", got)
+		}
+		leases := filepath.Join(filepath.Dir(l.o.RunDir), "leases")
+		nstest.Eventually(t, 2*time.Second, "the lease is given back", func() bool {
+			b, err := os.ReadFile(leases)
+			return err == nil && !strings.Contains(string(b), r.MAC)
+		})
+	})
+}
+
+// A network on which a VM runs is probed like any other, and the VM stays.
+func TestBesideAVM(t *testing.T) {
+	inLab(t, func(l *lab) {
+		n := keeper.Network{Name: "dev", Mode: profiles.NAT}
+		vm, err := Join(t.Context(), Place{Keeper: l.o, Network: n, VM: "web", NICs: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := vm.Guests[0].DHCP(t.Context(), keeperTime); err != nil {
+			t.Fatal(err)
+		}
+		if r := l.probe(n); r.Failed() || r.Bridge != vm.Info().Bridge {
+			t.Errorf("%+v", r)
+		}
+		web := vm.Guests[0]
+		if _, err := web.Ping(t.Context(), web.Lease().Gateway, 84, answerTime); err != nil {
+			t.Errorf("after the probe: %v", err)
+		}
+		if err := vm.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A probe that is killed at whatever moment leaves nothing.
+func TestKilled(t *testing.T) {
+	if os.Getenv("QNET_PROBE_FOR_EVER") != "" {
+		for {
+			l := &lab{t, keeper.Options{RunDir: os.Getenv("QNET_RUN"), StateDir: os.Getenv("QNET_STATE"), Exe: []string{"/proc/self/exe", "keeper"}}}
+			l.probe(keeper.Network{Mode: profiles.NAT})
+		}
+	}
+	inLab(t, func(l *lab) {
+		before, diff := nstest.Snapshot(t), ""
+		defer func() {
+			if t.Failed() {
+				t.Log(diff)
+			}
+		}()
+		for _, after := range []int{60, 120, 200, 400} {
+			cmd := exec.Command("/proc/self/exe", "-test.run", "^TestKilled$")
+			cmd.Env = append(os.Environ(), "QNET_PROBE_FOR_EVER=1", "QNET_RUN="+l.o.RunDir, "QNET_STATE="+l.o.StateDir)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Duration(after) * time.Millisecond)
+			cmd.Process.Kill()
+			cmd.Wait()
+			// Its keeper needs no help; only the file of a lock waits for qnet gc.
+			nstest.Eventually(t, 15*time.Second, "nothing is left", func() bool {
+				diff = nstest.Diff(before, nstest.Snapshot(t))
+				return diff == ""
+			})
+			if _, err := keeper.Collect(t.Context(), l.o); err != nil {
+				t.Error(err)
+			}
+			if left, err := os.ReadDir(filepath.Join(l.o.RunDir, "networks")); err == nil {
+				t.Errorf("killed after %d ms: left %v", after, left)
+			}
+		}
+	})
+}

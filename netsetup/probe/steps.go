@@ -1,0 +1,298 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+const (
+	keeperTime  = 800 * time.Millisecond // for each message of the keeper's DHCP, which takes some milliseconds
+	lanTime     = 4 * time.Second        // and of a LAN's, which may look whether the address is in use
+	nameTime    = 1200 * time.Millisecond
+	silenceTime = 300 * time.Millisecond // what is forbidden must not be answered for that long
+)
+
+// leaseOfKeeper takes the lease that the keeper reserved. Where that fails the
+// guest is configured by hand, so that what comes next is tried all the same.
+func (r *run) leaseOfKeeper(ctx context.Context) (string, error) {
+	info, port := r.member.Info(), r.member.reg.Ports()[0]
+	lease, err := r.guest.DHCP(ctx, keeperTime)
+	if err != nil {
+		lease = Lease{Address: port.Address, Prefix: info.Prefix, Gateway: info.Gateway, Resolver: info.Gateway, MTU: defaultMTU}
+	}
+	if !lease.Gateway.IsValid() {
+		lease.Gateway = info.Gateway // host-only offers no route; what is forbidden is tried by it
+	}
+	r.guest.Configure(lease)
+	r.lease = lease
+	if err == nil && lease.Address != port.Address {
+		err = fmt.Errorf("got %s from %s, and %s is reserved: another DHCP server is on the network", lease.Address, lease.Server, port.Address)
+	}
+	if err == nil && !lease.Resolver.IsValid() {
+		err = warned{fmt.Sprintf("%s, but no name server", lease.Address)}
+	}
+	return fmt.Sprintf("%s from %s", lease.Address, lease.Server), err
+}
+
+func (r *run) leaseOfLAN(ctx context.Context) (string, error) {
+	lease, err := r.guest.DHCP(ctx, lanTime)
+	r.lease = lease
+	return fmt.Sprintf("%s from %s", lease.Address, lease.Server), err
+}
+
+func (r *run) gatewayARP(ctx context.Context) (string, error) {
+	if !r.lease.Gateway.IsValid() {
+		return "", skipped{"the lease names no gateway"}
+	}
+	mac, err := r.guest.Neighbor(ctx, r.lease.Gateway)
+	return fmt.Sprintf("%s is at %s", r.lease.Gateway, mac), err
+}
+
+func (r *run) gatewayPing(ctx context.Context) (string, error) {
+	took, err := r.guest.Ping(ctx, r.lease.Gateway, 84, answerTime)
+	return fmt.Sprintf("%s in %s", r.lease.Gateway, short(took)), err
+}
+
+func short(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }
+
+// peer pings the probe's second NIC, which plays another guest of the network.
+func (r *run) peer(ctx context.Context) (string, error) {
+	other := r.member.Guests[1]
+	l := linkLocal(1)
+	if r.network.Mode != profiles.Private {
+		l = Lease{Address: r.member.reg.Ports()[1].Address, Prefix: r.member.Info().Prefix}
+	}
+	other.Configure(l)
+	took, err := r.guest.Ping(ctx, l.Address, 84, answerTime)
+	return fmt.Sprintf("%s in %s", l.Address, short(took)), err
+}
+
+// hostName is the keeper's name for the host.
+const hostName = "host.qnet"
+
+func (r *run) ownName(ctx context.Context) (string, error) {
+	if !r.lease.Resolver.IsValid() {
+		return "", skipped{"the lease names no name server"}
+	}
+	addrs, err := r.guest.Resolve(ctx, hostName, nameTime)
+	if err != nil {
+		return "", err
+	}
+	if addrs[0] != r.member.Info().Gateway {
+		return "", fmt.Errorf("%s is %s, want %s: another name server answered", hostName, addrs[0], r.member.Info().Gateway)
+	}
+	return fmt.Sprintf("%s is %s", hostName, addrs[0]), nil
+}
+
+func (r *run) nameOutside(ctx context.Context) (string, error) {
+	name := r.options.Name
+	if name == "" {
+		name = "example.com"
+	}
+	if !r.lease.Resolver.IsValid() {
+		return "", skipped{"the lease names no name server"}
+	}
+	addrs, err := r.guest.Resolve(ctx, name, nameTime)
+	var answer errAnswer
+	if errors.As(err, &answer) && (dnsmessage.RCode(answer) == dnsmessage.RCodeSuccess || dnsmessage.RCode(answer) == dnsmessage.RCodeNameError) {
+		return fmt.Sprintf("%s: %s", name, err), nil // somebody who knows said so
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	return fmt.Sprintf("%s is %s", name, addrs[0]), nil
+}
+
+var errNoTarget = skipped{"the host has neither a default gateway nor a resolver to connect to; name a target"}
+
+// connect tries all targets at once; the first that answers will do.
+func (r *run) connect(ctx context.Context) (string, error) {
+	if len(r.targets) == 0 {
+		return "", r.noTarget()
+	}
+	type result struct {
+		to  netip.AddrPort
+		c   Connection
+		err error
+	}
+	results := make(chan result, len(r.targets))
+	for _, to := range r.targets {
+		go func() {
+			c, err := r.guest.Connect(ctx, to, answerTime)
+			results <- result{to, c, err}
+		}()
+	}
+	var failed error
+	for range r.targets {
+		res := <-results
+		if res.err != nil {
+			failed = res.err
+			continue
+		}
+		how := fmt.Sprintf("mss %d", res.c.MSS)
+		if res.c.Refused {
+			how = "refused, so it is reached"
+		}
+		return fmt.Sprintf("%s in %s, %s", res.to, short(res.c.Took), how), nil
+	}
+	return "", failed
+}
+
+// noTarget tells a host that is cut off from one of which nothing is known.
+func (r *run) noTarget() error {
+	if _, ok := r.facts.DefaultLink(); !ok && r.network.Mode == profiles.NAT {
+		return errors.New("the host has no default route, so its guests have none to the outside")
+	}
+	return errNoTarget
+}
+
+func (r *run) pingOutside(ctx context.Context) (string, error) {
+	if len(r.targets) == 0 {
+		return "", r.noTarget()
+	}
+	results := make(chan error, len(r.targets))
+	var mu sync.Mutex
+	for _, to := range r.targets {
+		go func() {
+			_, err := r.guest.Ping(ctx, to.Addr(), 84, answerTime)
+			if err == nil {
+				mu.Lock()
+				r.pinged = to.Addr()
+				mu.Unlock()
+			}
+			results <- err
+		}()
+	}
+	var failed error
+	for range r.targets {
+		err := <-results
+		if err == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			return r.pinged.String(), nil
+		}
+		failed = err
+	}
+	return "", failed
+}
+
+// fullSize sends as much as the guest's MTU allows, not to be fragmented (F42).
+func (r *run) fullSize(ctx context.Context) (string, error) {
+	if !r.pinged.IsValid() {
+		return "", skipped{"nothing outside answers ping"}
+	}
+	mtu := r.guest.mtu()
+	_, err := r.guest.Ping(ctx, r.pinged, mtu, answerTime)
+	var icmpErr *ICMPError
+	var silence *Silence
+	switch {
+	case err == nil:
+		return fmt.Sprintf("%d bytes to %s", mtu, r.pinged), nil
+	case errors.As(err, &icmpErr) && icmpErr.MTU != 0:
+		return fmt.Sprintf("%s; guests take that up", icmpErr), nil
+	case !errors.As(err, &silence):
+		return "", err
+	}
+	best := r.guest.passes(ctx, r.pinged, mtu)
+	return "", &BlackHole{Silence: silence, Full: mtu, Passes: best}
+}
+
+// BlackHole tells that large packets vanish, without the ICMP error that would
+// tell the guest.
+type BlackHole struct {
+	*Silence
+	Full, Passes int // bytes; Passes 0: not even 576 do
+}
+
+func (e *BlackHole) Error() string {
+	return fmt.Sprintf("%d bytes to %s vanish without an ICMP error, %d pass", e.Full, e.Flow.Dst, e.Passes)
+}
+
+// Unwrap returns the silence.
+func (e *BlackHole) Unwrap() error { return e.Silence }
+
+// outsideClosed tries what host-only forbids: a way by the host to elsewhere.
+func (r *run) outsideClosed(ctx context.Context) (string, error) {
+	if len(r.targets) == 0 {
+		return "", errNoTarget
+	}
+	return r.silent(ctx, "no way beyond the host", func(ctx context.Context) []string {
+		var open []string
+		for _, to := range r.targets {
+			if _, err := r.guest.Ping(ctx, to.Addr(), 84, silenceTime); err == nil {
+				open = append(open, "reached "+to.Addr().String())
+			}
+		}
+		return open
+	})
+}
+
+// hostHidden tries what a private network forbids: the host by any of its
+// addresses, by ARP and by its bridge's MAC.
+func (r *run) hostHidden(ctx context.Context) (string, error) {
+	var bridge net.HardwareAddr
+	if l, ok := r.facts.Link(r.member.Info().Bridge); ok {
+		bridge = l.MAC
+	}
+	return r.silent(ctx, "the host answers neither ARP nor ping", func(ctx context.Context) []string {
+		found := make(chan string)
+		var tries sync.WaitGroup
+		for _, a := range r.hostAddresses() {
+			tries.Go(func() {
+				if _, err := r.guest.whoHas(ctx, a, silenceTime); err == nil {
+					found <- "the host answers ARP for " + a.String()
+				}
+			})
+			if bridge == nil {
+				continue
+			}
+			tries.Go(func() {
+				p := packet.IP{SrcMAC: r.guest.MAC, DstMAC: bridge, Src: r.guest.Lease().Address, Dst: a}
+				if _, err := r.guest.ping(ctx, p, 84, silenceTime); err == nil {
+					found <- "the host answers ping for " + a.String()
+				}
+			})
+		}
+		go func() {
+			tries.Wait()
+			close(found)
+		}()
+		var open []string
+		for text := range found {
+			open = append(open, text)
+		}
+		return open
+	})
+}
+
+// silent words what came of trying the forbidden.
+func (r *run) silent(ctx context.Context, promise string, try func(context.Context) []string) (string, error) {
+	if open := try(ctx); len(open) > 0 {
+		return "", fmt.Errorf("the mode forbids it: %s", strings.Join(open, ", "))
+	}
+	return promise, nil
+}
+
+// hostAddresses are the host's own IPv4 addresses.
+func (r *run) hostAddresses() []netip.Addr {
+	var addrs []netip.Addr
+	for _, l := range r.facts.Links {
+		for _, p := range l.Addresses {
+			if p.Addr().Is4() && !l.Loopback {
+				addrs = append(addrs, p.Addr())
+			}
+		}
+	}
+	return addrs
+}

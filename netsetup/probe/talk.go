@@ -1,0 +1,274 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+
+	"github.com/qnet-vm/qnet/internal/packet"
+)
+
+// Times of an exchange: how long an answer is waited for, and when it is asked again.
+const (
+	answerTime = 600 * time.Millisecond
+	againTime  = 200 * time.Millisecond
+)
+
+// Silence is the error about a packet that vanished: neither an answer came nor an
+// ICMP error. It is ErrSilence.
+type Silence struct {
+	Flow Flow
+	err  error
+}
+
+func (e *Silence) Error() string { return e.Flow.String() + ": " + e.err.Error() }
+
+// Unwrap returns ErrSilence with the time waited.
+func (e *Silence) Unwrap() error { return e.err }
+
+// Neighbor asks by ARP for the MAC of an address, once in a guest's life.
+func (g *Guest) Neighbor(ctx context.Context, a netip.Addr) (net.HardwareAddr, error) {
+	g.mu.Lock()
+	mac := g.neighbors[a]
+	g.mu.Unlock()
+	if mac != nil {
+		return mac, nil
+	}
+	mac, err := g.whoHas(ctx, a, answerTime)
+	if err != nil {
+		return nil, fmt.Errorf("who has %s: %w", a, err)
+	}
+	g.mu.Lock()
+	g.neighbors[a] = mac
+	g.mu.Unlock()
+	return mac, nil
+}
+
+func (g *Guest) whoHas(ctx context.Context, a netip.Addr, within time.Duration) (net.HardwareAddr, error) {
+	frame, err := g.ask(ctx, within, againTime, func(b []byte) bool {
+		r, ok := parseARP(b)
+		return ok && r.op == arpReply && r.sender == a
+	}, arp{op: arpRequest, senderMAC: g.MAC, sender: g.Lease().Address, target: a}.frame())
+	if err != nil {
+		return nil, err
+	}
+	r, _ := parseARP(frame)
+	return r.senderMAC, nil
+}
+
+// nextHop is the MAC a packet to the address goes to.
+func (g *Guest) nextHop(ctx context.Context, to netip.Addr) (net.HardwareAddr, error) {
+	l := g.Lease()
+	if l.Prefix.IsValid() && l.Prefix.Contains(to) {
+		return g.Neighbor(ctx, to)
+	}
+	if !l.Gateway.IsValid() {
+		return nil, fmt.Errorf("send to %s: the guest has no route there", to)
+	}
+	return g.Neighbor(ctx, l.Gateway)
+}
+
+// talk sends a packet and waits for what answers it: a packet that matches, or
+// an ICMP error about it, which it returns as *ICMPError. What vanishes is a *Silence.
+func (g *Guest) talk(ctx context.Context, within time.Duration, p packet.IP, match func(packet.IP) bool) (packet.IP, error) {
+	flow := flowOf(p)
+	frame, err := g.ask(ctx, within, againTime, func(b []byte) bool {
+		got, ok := packet.ParseIP(b)
+		return ok && (match(got) || icmpErrorOf(got, flow) != nil)
+	}, p.Frame())
+	if errors.Is(err, ErrSilence) {
+		return packet.IP{}, &Silence{flow, err}
+	}
+	if err != nil {
+		return packet.IP{}, err
+	}
+	got, _ := packet.ParseIP(frame)
+	if e := icmpErrorOf(got, flow); e != nil {
+		return got, e
+	}
+	return got, nil
+}
+
+// to is a packet without contents to an address, by the guest's routes.
+func (g *Guest) to(ctx context.Context, a netip.Addr) (packet.IP, error) {
+	mac, err := g.nextHop(ctx, a)
+	return packet.IP{SrcMAC: g.MAC, DstMAC: mac, Src: g.Lease().Address, Dst: a}, err
+}
+
+// headers is what an echo request has around its data, in bytes.
+const headers = 20 + 8
+
+// Ping sends an echo request of that size in bytes, headers included, that routers
+// may not fragment, and returns the time to its reply.
+func (g *Guest) Ping(ctx context.Context, a netip.Addr, size int, within time.Duration) (time.Duration, error) {
+	p, err := g.to(ctx, a)
+	if err != nil {
+		return 0, err
+	}
+	return g.ping(ctx, p, size, within)
+}
+
+func (g *Guest) ping(ctx context.Context, p packet.IP, size int, within time.Duration) (time.Duration, error) {
+	id := g.nextID()
+	p.Protocol, p.DontFragment = protoICMP, true
+	p.Payload = echoRequest(id, 1, max(size-headers, 0))
+	begin := time.Now()
+	_, err := g.talk(ctx, within, p, func(got packet.IP) bool {
+		m, err := icmp.ParseMessage(protoICMP, got.Payload)
+		if got.Protocol != protoICMP || got.Src != p.Dst || err != nil || m.Type != ipv4.ICMPTypeEchoReply {
+			return false
+		}
+		echo, ok := m.Body.(*icmp.Echo)
+		return ok && echo.ID == int(id)
+	})
+	return time.Since(begin), err
+}
+
+// Connection is what the answer to a SYN tells.
+type Connection struct {
+	Took    time.Duration
+	Refused bool // by a RST: the way there and back is open, the port is not
+	MSS     int  // of the peer, as it arrived; 0 if it gave none
+}
+
+// Connect opens a TCP connection, which it resets at once.
+func (g *Guest) Connect(ctx context.Context, to netip.AddrPort, within time.Duration) (Connection, error) {
+	p, err := g.to(ctx, to.Addr())
+	if err != nil {
+		return Connection{}, err
+	}
+	port := 32768 + g.nextID()&0x3fff
+	syn := segment{from: port, to: to.Port(), seq: 1, flags: tcpSYN, maxLength: uint16(g.mtu() - 40)}
+	begin := time.Now()
+	got, err := g.talk(ctx, within, syn.packet(p), func(got packet.IP) bool {
+		s, ok := parseSegment(got)
+		return ok && got.Src == p.Dst && s.from == to.Port() && s.to == port && s.flags&(tcpSYN|tcpRST) != 0
+	})
+	c := Connection{Took: time.Since(begin)}
+	if err != nil {
+		return c, err
+	}
+	s, _ := parseSegment(got)
+	c.Refused, c.MSS = s.flags&tcpRST != 0, int(s.maxLength)
+	if !c.Refused {
+		err = g.send(segment{from: port, to: to.Port(), seq: 2, ack: s.seq + 1, flags: tcpRST | tcpACK}.packet(p).Frame())
+	}
+	return c, err
+}
+
+func (g *Guest) mtu() int {
+	if mtu := g.Lease().MTU; mtu != 0 {
+		return mtu
+	}
+	return defaultMTU
+}
+
+// errAnswer is a name server's answer that is no address.
+type errAnswer dnsmessage.RCode
+
+func (e errAnswer) Error() string {
+	if dnsmessage.RCode(e) == dnsmessage.RCodeSuccess {
+		return "the name has no address"
+	}
+	return "the name server answers " + rcodes[dnsmessage.RCode(e)]
+}
+
+// rcodes are as dig(1) prints them.
+var rcodes = map[dnsmessage.RCode]string{
+	dnsmessage.RCodeFormatError: "FORMERR", dnsmessage.RCodeServerFailure: "SERVFAIL", dnsmessage.RCodeNameError: "NXDOMAIN",
+	dnsmessage.RCodeNotImplemented: "NOTIMP", dnsmessage.RCodeRefused: "REFUSED",
+}
+
+// Resolve asks the guest's name server for the IPv4 addresses of a name.
+func (g *Guest) Resolve(ctx context.Context, name string, within time.Duration) ([]netip.Addr, error) {
+	p, err := g.to(ctx, g.Lease().Resolver)
+	if err != nil {
+		return nil, err
+	}
+	id := g.nextID()
+	query, err := question(id, name)
+	if err != nil {
+		return nil, err
+	}
+	d := packet.Datagram{
+		SrcMAC: p.SrcMAC, DstMAC: p.DstMAC, Src: p.Src, Dst: p.Dst, SrcPort: 32768 + id&0x3fff, DstPort: 53, Payload: query,
+	}
+	p, _ = packet.ParseIP(d.Frame())
+	got, err := g.talk(ctx, within, p, func(got packet.IP) bool {
+		f := flowOf(got)
+		return got.Protocol == protoUDP && f.Src == d.Dst && f.ID == d.DstPort && f.Port == d.SrcPort
+	})
+	if err != nil {
+		return nil, err
+	}
+	return addressesIn(got.Payload[8:])
+}
+
+func question(id uint16, name string) ([]byte, error) {
+	n, err := dnsmessage.NewName(name + ".")
+	if err != nil {
+		return nil, fmt.Errorf("resolve %q: %w", name, err)
+	}
+	m := dnsmessage.Message{
+		Header:    dnsmessage.Header{ID: id, RecursionDesired: true},
+		Questions: []dnsmessage.Question{{Name: n, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}},
+	}
+	return m.Pack()
+}
+
+func addressesIn(b []byte) ([]netip.Addr, error) {
+	var m dnsmessage.Message
+	if err := m.Unpack(b); err != nil {
+		return nil, fmt.Errorf("read DNS answer: %w", err)
+	}
+	var addrs []netip.Addr
+	for _, a := range m.Answers {
+		if body, ok := a.Body.(*dnsmessage.AResource); ok {
+			addrs = append(addrs, netip.AddrFrom4(body.A))
+		}
+	}
+	if len(addrs) == 0 {
+		return nil, errAnswer(m.RCode)
+	}
+	return addrs, nil
+}
+
+// packetSizes are the IP packets tried where the full-size one vanishes: PPPoE,
+// VPNs of several kinds, and the least IPv6 allows.
+var packetSizes = []int{1492, 1472, 1450, 1420, 1400, 1380, 1280, 576}
+
+// passes is the largest of the packet sizes below full that an address answers, 0 if none.
+func (g *Guest) passes(ctx context.Context, a netip.Addr, full int) int {
+	sizes := slices.DeleteFunc(slices.Clone(packetSizes), func(size int) bool { return size >= full })
+	results := make(chan int, len(sizes))
+	for _, size := range sizes {
+		go func() {
+			if _, err := g.Ping(ctx, a, size, answerTime); err != nil {
+				size = 0
+			}
+			results <- size
+		}()
+	}
+	best := 0
+	for range sizes {
+		best = max(best, <-results)
+	}
+	return best
+}
+
+// nextID numbers echo requests, queries and source ports, so that no answer is
+// taken for another's.
+func (g *Guest) nextID() uint16 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.id++
+	return g.id
+}
