@@ -110,6 +110,9 @@ func UndoByMarks(k Kernel, f Facts, network string) error {
 		}
 		if strings.HasPrefix(l.Alias, mark+"/") {
 			steps = append(steps, AddTap{Name: l.Name, Alias: l.Alias})
+			for _, family := range []nft.Family{nft.Bridge, nft.INet} {
+				steps = append(steps, AddTable{Table: nft.Table{Family: family, Name: traceTable(l.Name), Comment: l.Alias}})
+			}
 		}
 	}
 	return errors.Join(Undo(k, steps), SweepAccepts(k, network))

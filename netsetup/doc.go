@@ -26,7 +26,8 @@
 //     packets (package foreign decides which)
 //
 // and for each NIC of a VM: a tap, its mark "qnet:<network>/<vm>/<nic>", no IPv6
-// on the host's side of it, port of the bridge, up.
+// on the host's side of it, port of the bridge, up. A probe's port also gets tables
+// qnet_trace_<tap> (bridge and inet), whose rules mark its packets for a trace.
 //
 // Never touched: other programs' links, tables, routes, the global ip_forward,
 // and files outside the run and state directories, but for a file of its own

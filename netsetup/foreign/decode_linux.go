@@ -93,6 +93,9 @@ func comment(user []byte) (string, bool) {
 func (d *decoder) expr(name string, data []byte) {
 	empty, known := exprs[name]
 	switch {
+	case name == "notrack" && d.engine == NFTables:
+		d.words = append(d.words, name) // no drop, but no masquerade either
+		return
 	case effects[name]:
 		return
 	case translations[name]:

@@ -107,6 +107,7 @@ type Chain struct {
 	Devices  []string `json:"devices,omitempty"` // of an ingress or egress chain
 	Priority int      `json:"priority,omitempty"`
 	Policy   Verdict  `json:"policy,omitempty"`
+	Packets  uint64   `json:"packets,omitempty"` // that met the policy, in iptables-legacy
 	Rules    []Rule   `json:"rules,omitempty"`
 }
 
@@ -116,6 +117,8 @@ type Rule struct {
 	Verdict Verdict `json:"verdict"`
 	Chain   string  `json:"chain,omitempty"` // where Jump and Goto go
 	Comment string  `json:"comment,omitempty"`
+	Handle  uint64  `json:"handle,omitempty"`  // in nftables
+	Packets uint64  `json:"packets,omitempty"` // that matched, in iptables-legacy
 	// Text is the rule as its engine's program lists it, as far as it is understood.
 	Text string `json:"text"`
 }

@@ -215,7 +215,7 @@ func (f legacyFamily) fill(t *Table, list []entry, starts map[int]Chain, chains 
 		last := nextBegins || i+1 == len(list) || list[i+1].target.name == "ERROR"
 		switch {
 		case c.Hook != "" && under[e.at] && last:
-			c.Policy = r.Verdict
+			c.Policy, c.Packets = r.Verdict, r.Packets
 		case c.Hook == "" && last:
 		default:
 			c.Rules = append(c.Rules, r)
@@ -249,7 +249,7 @@ func legacyPriority(table string, h Hook) int {
 
 // rule decodes an entry.
 func (f legacyFamily) rule(chain string, e entry, chains map[int]string) Rule {
-	r := Rule{Verdict: Continue}
+	r := Rule{Verdict: Continue, Packets: f.packets(e.data)}
 	var flags xtFlags
 	for _, m := range f.conditions(e.data) {
 		r.Matches = append(r.Matches, m)
@@ -277,6 +277,9 @@ func (f legacyFamily) rule(chain string, e entry, chains map[int]string) Rule {
 	r.Text = flags.rule(chain, r, words)
 	return r
 }
+
+// packets is the first of the counters, the last two numbers of an entry's head.
+func (f legacyFamily) packets(e []byte) uint64 { return binary.NativeEndian.Uint64(e[f.entrySize-16:]) }
 
 // standard is the target of verdicts and jumps: struct xt_standard_target.
 func (f legacyFamily) standard(r *Rule, e entry, chains map[int]string) {

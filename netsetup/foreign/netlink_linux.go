@@ -219,12 +219,15 @@ func (s *source) rules(list []Table, index map[tableKey]int) error {
 		key := tableKey{family: m.Data[0]}
 		var chain string
 		var exprs, user []byte
+		var handle uint64
 		for _, a := range attributes(m.Data) {
 			switch a.Type {
 			case unix.NFTA_RULE_TABLE:
 				key.name = text(a.Data)
 			case unix.NFTA_RULE_CHAIN:
 				chain = text(a.Data)
+			case unix.NFTA_RULE_HANDLE:
+				handle = binary.BigEndian.Uint64(a.Data)
 			case unix.NFTA_RULE_EXPRESSIONS:
 				exprs = a.Data
 			case unix.NFTA_RULE_USERDATA:
@@ -242,6 +245,9 @@ func (s *source) rules(list []Table, index map[tableKey]int) error {
 		rules, err := s.decodeRule(key, &list[i], chain, exprs, user)
 		if err != nil {
 			return err
+		}
+		for i := range rules {
+			rules[i].Handle = handle
 		}
 		c.Rules = append(c.Rules, rules...)
 	}

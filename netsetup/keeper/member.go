@@ -165,7 +165,11 @@ func (k *keeper) connect(req request, m *member) ([]string, error) {
 			return nil, err
 		}
 		m.ports = append(m.ports, info)
-		m.steps = append(m.steps, k.journal.Plan.PortSteps(netsetup.Port{VM: req.VM, NIC: p.NIC, MAC: p.MAC})...)
+		port := netsetup.Port{VM: req.VM, NIC: p.NIC, MAC: p.MAC}
+		m.steps = append(m.steps, k.journal.Plan.PortSteps(port)...)
+		if p.Trace != nil {
+			m.steps = append(m.steps, k.journal.Plan.TraceSteps(port, info.Address, p.Trace)...)
+		}
 	}
 	k.journal.Ports[req.VM] = m.steps
 	err := k.journal.Write(k.paths.journal())

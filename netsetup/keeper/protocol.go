@@ -21,6 +21,10 @@ type PortRequest struct {
 	NIC     int              `json:"nic"` // index in the profile, 0 to 15
 	MAC     net.HardwareAddr `json:"mac"`
 	Address netip.Addr       `json:"address,omitzero"` // zero: derived from the MAC
+
+	// Trace is a probe's: its own packets and those from these addresses are marked
+	// for nft.Trace. Nil marks none.
+	Trace []netip.Addr `json:"trace,omitzero"`
 }
 
 // Port is a NIC connected. The caller closes File; the tap lives as long as any

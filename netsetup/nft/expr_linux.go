@@ -13,12 +13,15 @@ import (
 var families = map[Family]nftables.TableFamily{
 	INet:   nftables.TableFamilyINet,
 	NetDev: nftables.TableFamilyNetdev,
+	Bridge: nftables.TableFamilyBridge,
 }
 
 var hooks = map[Hook]*nftables.ChainHook{
 	Ingress:     nftables.ChainHookIngress,
+	Prerouting:  nftables.ChainHookPrerouting,
 	Input:       nftables.ChainHookInput,
 	Forward:     nftables.ChainHookForward,
+	Output:      nftables.ChainHookOutput,
 	Postrouting: nftables.ChainHookPostrouting,
 }
 
@@ -58,7 +61,10 @@ func (c *Conn) ruleExprs(table *nftables.Table, r Rule, sets map[string]*nftable
 		es = append(es, linkExprs(expr.MetaKeyOIFNAME, r.OutLink, sets)...)
 	}
 	if r.Source.IsValid() {
-		es = append(es, sourceExprs(r.Source)...)
+		es = append(es, addressExprs(sourceOffset, r.Source)...)
+	}
+	if r.Dest.IsValid() {
+		es = append(es, addressExprs(destOffset, r.Dest)...)
 	}
 	if r.TCPUDP {
 		lookup, err := c.tcpUDP(table)
@@ -95,9 +101,15 @@ func linkExprs(key expr.MetaKey, m LinkMatch, sets map[string]*nftables.Set) []e
 	return []expr.Any{load, &expr.Cmp{Op: op, Register: 1, Data: data}}
 }
 
-func sourceExprs(p netip.Prefix) []expr.Any {
+// Offsets in the IPv4 header (RFC 791).
+const (
+	sourceOffset = 12
+	destOffset   = 16
+)
+
+func addressExprs(offset uint32, p netip.Prefix) []expr.Any {
 	addr := p.Masked().Addr().As4()
-	load := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}
+	load := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4}
 	es := []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
@@ -169,6 +181,11 @@ func actionExprs(a Action) []expr.Any {
 			&expr.Rt{Register: 1, Key: expr.RtTCPMSS},
 			&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 2, Size: 2},
 			&expr.Exthdr{SourceRegister: 1, Type: 2, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt},
+		}
+	case TracePacket:
+		return []expr.Any{
+			&expr.Immediate{Register: 1, Data: []byte{1}},
+			&expr.Meta{Key: expr.MetaKeyNFTRACE, SourceRegister: true, Register: 1},
 		}
 	default:
 		panic("nft: unknown action " + string(a))

@@ -20,6 +20,7 @@ type Family string
 const (
 	INet   Family = "inet"
 	NetDev Family = "netdev"
+	Bridge Family = "bridge"
 )
 
 // Hook is a netfilter hook as nft(8) spells it.
@@ -28,8 +29,10 @@ type Hook string
 // The hooks qnet uses.
 const (
 	Ingress     Hook = "ingress"
+	Prerouting  Hook = "prerouting"
 	Input       Hook = "input"
 	Forward     Hook = "forward"
+	Output      Hook = "output"
 	Postrouting Hook = "postrouting"
 )
 
@@ -43,6 +46,7 @@ const (
 	Masquerade      Action = "masquerade"
 	MasqueradePorts Action = "masquerade to :1024-65535"
 	ClampMSS        Action = "tcp option maxseg size set rt mtu"
+	TracePacket     Action = "meta nftrace set 1" // its way is told from here on, see Trace
 )
 
 // Table is one nftables table of qnet's: Comment is the mark it is believed by.
@@ -76,6 +80,7 @@ type Rule struct {
 	InLink      LinkMatch    `json:"iif,omitzero"`
 	OutLink     LinkMatch    `json:"oif,omitzero"`
 	Source      netip.Prefix `json:"saddr,omitzero"`
+	Dest        netip.Prefix `json:"daddr,omitzero"`
 	TCPUDP      bool         `json:"tcpudp,omitempty"` // TCP and UDP only
 	UDPPort     uint16       `json:"dport,omitempty"`  // UDP to this port only
 	SYN         bool         `json:"syn,omitempty"`    // TCP segments with SYN and without RST
@@ -118,6 +123,7 @@ func (r Rule) String() string {
 	add(r.InLink.Name != "", r.InLink.text("iifname"))
 	add(r.OutLink.Name != "", r.OutLink.text("oifname"))
 	add(r.Source.IsValid(), "ip saddr "+prefixText(r.Source))
+	add(r.Dest.IsValid(), "ip daddr "+prefixText(r.Dest))
 	add(r.TCPUDP, "meta l4proto { tcp, udp }")
 	add(r.UDPPort != 0, fmt.Sprintf("udp dport %d", r.UDPPort))
 	add(r.SYN, "tcp flags syn / syn,rst")

@@ -25,6 +25,7 @@ func everything() []Table {
 				{OutLink: Link("qn-t"), Established: true, Do: Accept},
 				{InLink: Link("@guarded"), OutLink: NotLink("qn*"), Do: Drop},
 				{InLink: NotLink("eth0"), Do: Drop},
+				{Dest: p("10.1.2.3/32"), Do: TracePacket},
 			}},
 			{Name: "clamp", Type: "filter", Hook: Forward, Priority: -150, Policy: Accept, Rules: []Rule{{InLink: Link("qn-t"), SYN: true, Do: ClampMSS}}},
 			{Name: "from_guests", Type: "filter", Hook: Input, Policy: Drop, Rules: []Rule{{Source: p("0.0.0.0/32"), Do: Accept}}},
@@ -35,6 +36,10 @@ func everything() []Table {
 		}},
 		{Family: NetDev, Name: "qnet_t", Comment: "qnet:t", Chains: []Chain{
 			{Name: "to_host", Type: "filter", Hook: Ingress, Device: "lo", Priority: -300, Policy: Drop},
+		}},
+		{Family: Bridge, Name: "qnet_t", Comment: "qnet:t", Chains: []Chain{
+			{Name: "from_guest", Type: "filter", Hook: Prerouting, Priority: -1000, Policy: Accept, Rules: []Rule{{InLink: Link("qnt0"), Do: TracePacket}}},
+			{Name: "to_guest", Type: "filter", Hook: Output, Priority: -1000, Policy: Accept, Rules: []Rule{{OutLink: Link("qnt0"), Do: TracePacket}}},
 		}},
 	}
 }

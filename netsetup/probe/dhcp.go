@@ -32,7 +32,7 @@ func (g *Guest) DHCP(ctx context.Context, within time.Duration) (Lease, error) {
 	}
 	offer, err := g.exchangeDHCP(ctx, within, discover, dhcpv4.MessageTypeOffer)
 	if err != nil {
-		return Lease{}, fmt.Errorf("DISCOVER: %w", err)
+		return Lease{}, fmt.Errorf("no OFFER: %w", err)
 	}
 	request, err := dhcpv4.NewRequestFromOffer(offer)
 	if err != nil {
@@ -40,7 +40,7 @@ func (g *Guest) DHCP(ctx context.Context, within time.Duration) (Lease, error) {
 	}
 	ack, err := g.exchangeDHCP(ctx, within, request, dhcpv4.MessageTypeAck)
 	if err != nil {
-		return Lease{}, fmt.Errorf("REQUEST: %w", err)
+		return Lease{}, fmt.Errorf("no ACK: %w", err)
 	}
 	l := leaseOf(ack)
 	g.Configure(l)
@@ -91,6 +91,9 @@ func (g *Guest) exchangeDHCP(ctx context.Context, within time.Duration, m *dhcpv
 		SrcMAC: g.MAC, DstMAC: packet.Broadcast, Src: netip.IPv4Unspecified(), Dst: limitedBroadcast,
 		SrcPort: dhcpClient, DstPort: dhcpServer, Payload: m.ToBytes(),
 	}.Frame())
+	if errors.Is(err, ErrSilence) {
+		err = &Silence{Flow{netip.IPv4Unspecified(), limitedBroadcast, protoUDP, dhcpClient, dhcpServer}, err}
+	}
 	if err != nil {
 		return nil, err
 	}

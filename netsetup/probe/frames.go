@@ -17,6 +17,7 @@ const (
 	protoICMP = 1
 	protoTCP  = 6
 	protoUDP  = 17
+	protoARP  = 0 // in a Flow: none of IP
 )
 
 const (
@@ -71,6 +72,8 @@ type Flow struct {
 // String words it "tcp to 203.0.113.1:80".
 func (f Flow) String() string {
 	switch f.Protocol {
+	case protoARP:
+		return fmt.Sprintf("who has %s", f.Dst)
 	case protoTCP:
 		return fmt.Sprintf("tcp to %s:%d", f.Dst, f.Port)
 	case protoUDP:
@@ -97,6 +100,7 @@ func flowOf(p packet.IP) Flow {
 
 // ICMPError is an ICMP error that came back in place of an answer.
 type ICMPError struct {
+	Flow       Flow // of the packet it is about
 	From       netip.Addr
 	Type, Code byte
 	MTU        int // of "fragmentation needed"
@@ -135,7 +139,7 @@ func icmpErrorOf(p packet.IP, f Flow) *ICMPError {
 	if !ok || flowOf(quoted) != f {
 		return nil
 	}
-	return &ICMPError{From: p.Src, Type: kind, Code: p.Payload[1], MTU: int(binary.BigEndian.Uint16(p.Payload[6:]))}
+	return &ICMPError{Flow: f, From: p.Src, Type: kind, Code: p.Payload[1], MTU: int(binary.BigEndian.Uint16(p.Payload[6:]))}
 }
 
 func echoRequest(id, seq uint16, size int) []byte {

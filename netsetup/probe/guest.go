@@ -86,6 +86,10 @@ type Place struct {
 	VM       string // no running VM's name
 	Identity string // the MACs derive from it and the host's salt; "" is VM
 	NICs     int    // at least 1
+
+	// Trace makes the keeper mark the VM's packets, and those that come from these
+	// addresses, for nft.Trace; nil marks none.
+	Trace []netip.Addr
 }
 
 // Join makes the VM and starts to play its NICs. Errors are keeper.Join's.
@@ -96,7 +100,7 @@ func Join(ctx context.Context, p Place) (*Member, error) {
 	}
 	var ports []keeper.PortRequest
 	for i := range p.NICs {
-		ports = append(ports, keeper.PortRequest{NIC: i, MAC: macgen.Derive(salt, "probe/"+cmp.Or(p.Identity, p.VM), i)})
+		ports = append(ports, keeper.PortRequest{NIC: i, MAC: macgen.Derive(salt, "probe/"+cmp.Or(p.Identity, p.VM), i), Trace: p.Trace})
 	}
 	reg, err := keeper.Join(ctx, p.Keeper, p.Network, p.VM, ports)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -76,12 +77,15 @@ func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Option
 	if n.Mode != profiles.Bridge {
 		place.NICs = 2 // guests of one network reach each other
 	}
-	m, err := Join(ctx, place)
+	m, err := r.join(ctx, place)
 	if err != nil {
 		return Report{}, err
 	}
 	r.member, r.guest = m, m.Guests[0]
 	defer func() {
+		if r.tracer != nil {
+			err = errors.Join(err, r.tracer.Close())
+		}
 		err = errors.Join(err, m.Close(context.WithoutCancel(ctx)))
 		report.Took = time.Since(begin)
 	}()
@@ -95,6 +99,38 @@ func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Option
 	return report, errors.Join(err, ctx.Err())
 }
 
+// join joins with a trace where the kernel has one.
+func (r *run) join(ctx context.Context, p Place) (*Member, error) {
+	tracer, err := nft.Trace()
+	if err == nil {
+		r.tracer = tracer
+		p.Trace = r.traced()
+	}
+	m, err := Join(ctx, p)
+	if p.Trace != nil && errors.Is(err, netsetup.ErrUnsupported) {
+		p.Trace = nil
+		m, err = Join(ctx, p)
+	}
+	if err != nil || p.Trace == nil {
+		if r.tracer != nil {
+			err = errors.Join(err, r.tracer.Close())
+		}
+		r.tracer = nil
+	}
+	return m, err
+}
+
+// traced are the addresses outside whose answers are followed through the host.
+func (r *run) traced() []netip.Addr {
+	list := []netip.Addr{}
+	for _, t := range r.targets {
+		if t.Addr().Is4() && !slices.Contains(list, t.Addr()) {
+			list = append(list, t.Addr())
+		}
+	}
+	return list
+}
+
 // run is one probe.
 type run struct {
 	network keeper.Network
@@ -106,6 +142,8 @@ type run struct {
 	lease   Lease
 	steps   []Step
 	pinged  netip.Addr // a target that answers ping
+
+	tracer *nft.Tracer // nil: nothing can be traced
 }
 
 // findTargets are what a guest connects to where none is given.
@@ -146,6 +184,7 @@ func (w warned) Error() string { return w.what }
 
 // try does one step and keeps what came of it.
 func (r *run) try(ctx context.Context, name string, do func(context.Context) (string, error)) bool {
+	before := r.count()
 	begin := time.Now()
 	detail, err := do(ctx)
 	s := Step{Name: name, Outcome: Pass, Took: time.Since(begin), Detail: detail}
@@ -158,6 +197,7 @@ func (r *run) try(ctx context.Context, name string, do func(context.Context) (st
 		s.Outcome, s.Detail = Warn, warn.what
 	case err != nil:
 		s.Outcome, s.Detail = Fail, err.Error()
+		s.Cause = r.explain(ctx, err, before)
 	}
 	r.steps = append(r.steps, s)
 	return s.Outcome == Pass || s.Outcome == Warn
@@ -179,21 +219,23 @@ func (r *run) all(ctx context.Context) {
 	default:
 		r.try(ctx, "lease", r.leaseOfKeeper)
 	}
-	reached := r.try(ctx, "gateway ARP", r.gatewayARP) && r.try(ctx, "gateway ping", r.gatewayPing)
+	if !r.try(ctx, "gateway ARP", r.gatewayARP) {
+		return // and nothing else would get there
+	}
+	r.try(ctx, "gateway ping", r.gatewayPing)
 	if r.network.Mode != profiles.Bridge {
 		r.try(ctx, "another guest", r.peer)
 		r.try(ctx, "name host.qnet", r.ownName)
+		r.try(ctx, "borrowed address", r.borrowed)
 	}
 	r.try(ctx, "name outside", r.nameOutside)
 	if r.network.Mode == profiles.HostOnly {
 		r.try(ctx, "the outside is closed", r.outsideClosed)
 		return
 	}
-	if reached || r.network.Mode == profiles.NAT {
-		r.try(ctx, "connect", r.connect)
-		r.try(ctx, "ping outside", r.pingOutside)
-		r.try(ctx, "full-size packet", r.fullSize)
-	}
+	r.try(ctx, "connect", r.connect)
+	r.try(ctx, "ping outside", r.pingOutside)
+	r.try(ctx, "full-size packet", r.fullSize)
 }
 
 // linkLocal configures a guest of a network without DHCP (RFC 3927).

@@ -19,8 +19,8 @@ import (
 func TestAllIsWell(t *testing.T) {
 	want := map[profiles.Mode]string{
 		profiles.Private:  "another guest, the host is hidden",
-		profiles.HostOnly: "lease, gateway ARP, gateway ping, another guest, name host.qnet, name outside, the outside is closed",
-		profiles.NAT: "lease, gateway ARP, gateway ping, another guest, name host.qnet, name outside, connect, ping outside, " +
+		profiles.HostOnly: "lease, gateway ARP, gateway ping, another guest, name host.qnet, borrowed address, name outside, the outside is closed",
+		profiles.NAT: "lease, gateway ARP, gateway ping, another guest, name host.qnet, borrowed address, name outside, connect, ping outside, " +
 			"full-size packet",
 	}
 	for _, mode := range modes {

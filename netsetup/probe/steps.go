@@ -276,6 +276,36 @@ func (r *run) hostHidden(ctx context.Context) (string, error) {
 	})
 }
 
+// strange is an address of nobody's (RFC 5737), which a guest gives itself.
+var strange = netip.AddrFrom4([4]byte{198, 51, 100, 254})
+
+// borrowed tries what a guest may not: to send from an address that is none of its
+// network's. The host's answer would go elsewhere, so a trace has to tell.
+func (r *run) borrowed(ctx context.Context) (string, error) {
+	if r.tracer == nil {
+		return "", skipped{"packets cannot be traced here"}
+	}
+	mac, err := r.guest.Neighbor(ctx, r.lease.Gateway)
+	if err != nil {
+		return "", skipped{"the gateway is not reached"}
+	}
+	p := packet.IP{
+		SrcMAC: r.guest.MAC, DstMAC: mac, Src: strange, Dst: r.lease.Gateway, Protocol: protoICMP, Payload: echoRequest(r.guest.nextID(), 1, 56),
+	}
+	if err := r.guest.send(p.Frame()); err != nil {
+		return "", err
+	}
+	flow := flowOf(p)
+	w := r.wayOf(ctx, flow)
+	if s, ok := dropped(w.out, flow); ok {
+		return fmt.Sprintf("%s is dropped at %s by table %s %s", strange, s.at.hook, s.Family, s.Table), nil
+	}
+	if len(w.out) == 0 {
+		return "", skipped{"the packet does not show in the trace"}
+	}
+	return "", fmt.Errorf("the mode forbids it: a packet from %s, which is none of the network's, came to the host", strange)
+}
+
 // silent words what came of trying the forbidden.
 func (r *run) silent(ctx context.Context, promise string, try func(context.Context) []string) (string, error) {
 	if open := try(ctx); len(open) > 0 {

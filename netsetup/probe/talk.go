@@ -43,8 +43,11 @@ func (g *Guest) Neighbor(ctx context.Context, a netip.Addr) (net.HardwareAddr, e
 		return mac, nil
 	}
 	mac, err := g.whoHas(ctx, a, answerTime)
+	if errors.Is(err, ErrSilence) {
+		err = &Silence{Flow{Src: g.Lease().Address, Dst: a, Protocol: protoARP}, err}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("who has %s: %w", a, err)
+		return nil, err
 	}
 	g.mu.Lock()
 	g.neighbors[a] = mac

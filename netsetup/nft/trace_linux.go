@@ -1,0 +1,186 @@
+package nft
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Verdict is what came of a rule or a policy, as nft(8) spells it.
+type Verdict string
+
+// The verdicts of a trace. Stolen is a packet that was answered or taken in by
+// the rule itself.
+const (
+	Accepted  Verdict = "accept"
+	Dropped   Verdict = "drop"
+	Stolen    Verdict = "stolen"
+	Queued    Verdict = "queue"
+	Continued Verdict = "continue"
+	Jumped    Verdict = "jump"
+	Gone      Verdict = "goto"
+	Returned  Verdict = "return"
+)
+
+// verdicts are by the kernel's codes (linux/netfilter.h, nf_tables.h).
+var verdicts = map[int32]Verdict{
+	0: Dropped, 1: Accepted, 2: Stolen, 3: Queued, -1: Continued, -2: Continued, -3: Jumped, -4: Gone, -5: Returned,
+}
+
+// traceFamilies are by their numbers (NFPROTO_*).
+var traceFamilies = map[byte]Family{
+	unix.NFPROTO_INET: INet, unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_ARP: "arp",
+	unix.NFPROTO_BRIDGE: Bridge, unix.NFPROTO_NETDEV: NetDev,
+}
+
+// TraceEvent tells of one rule that a traced packet matched, or of the policy that
+// it met. The headers are those of the packet when it came to the base chain.
+type TraceEvent struct {
+	ID        uint32 // of the packet in one hook; another hook may have another
+	Family    Family
+	Table     string
+	Chain     string
+	Handle    uint64 // of the rule; 0 for a policy
+	Policy    bool
+	Verdict   Verdict
+	In, Out   int    // link indexes, 0 where there is none
+	Network   []byte // at most 20 bytes of an IPv4 header
+	Transport []byte // at most 20 bytes behind it
+}
+
+// Tracer collects what the kernel tells of packets that a TracePacket rule marked.
+//
+//	nft monitor trace
+type Tracer struct {
+	conn *netlink.Conn
+
+	mu     sync.Mutex // guards what follows
+	events []TraceEvent
+	heads  map[uint32]TraceEvent // the first event of an ID, which has the headers
+	lost   bool
+}
+
+// maxTrace bounds the events kept; a probe's packets make some hundreds.
+const maxTrace = 1 << 15
+
+// Trace begins to listen. It needs CAP_NET_ADMIN.
+func Trace() (*Tracer, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("listen to nftables trace: %w", err)
+	}
+	if err := conn.JoinGroup(unix.NFNLGRP_NFTRACE); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen to nftables trace: %w", err), conn.Close())
+	}
+	conn.SetReadBuffer(4 << 20) //nolint:errcheck // the default loses events only when there are many
+	t := &Tracer{conn: conn, heads: map[uint32]TraceEvent{}}
+	go t.listen()
+	return t, nil
+}
+
+// Close ends it.
+func (t *Tracer) Close() error { return t.conn.Close() }
+
+// Events are those told so far, in their order. Lost tells that there were more
+// than fit: others' traces, most likely.
+func (t *Tracer) Events() (events []TraceEvent, lost bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]TraceEvent{}, t.events...), t.lost
+}
+
+func (t *Tracer) listen() {
+	for {
+		msgs, err := t.conn.Receive()
+		t.mu.Lock()
+		t.lost = t.lost || errors.Is(err, unix.ENOBUFS)
+		for _, m := range msgs {
+			t.add(m)
+		}
+		t.mu.Unlock()
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return // closed
+		}
+	}
+}
+
+func (t *Tracer) add(m netlink.Message) {
+	if m.Header.Type != msgType(unix.NFT_MSG_TRACE) || len(m.Data) < 4 {
+		return
+	}
+	if len(t.events) >= maxTrace {
+		t.lost = true
+		return
+	}
+	e, err := decodeTrace(m.Data)
+	if err != nil {
+		return
+	}
+	if e.Network != nil {
+		t.heads[e.ID] = e
+	} else if head, ok := t.heads[e.ID]; ok {
+		e.Network, e.Transport, e.In, e.Out = head.Network, head.Transport, head.In, head.Out
+	}
+	t.events = append(t.events, e)
+}
+
+// decodeTrace reads a message of linux/netfilter/nf_tables.h, enum nft_trace_attributes.
+func decodeTrace(data []byte) (TraceEvent, error) {
+	e := TraceEvent{Family: traceFamilies[data[0]]}
+	attrs, err := netlink.UnmarshalAttributes(data[4:])
+	if err != nil {
+		return e, fmt.Errorf("decode trace: %w", err)
+	}
+	for _, a := range attrs {
+		switch a.Type &^ unix.NLA_F_NESTED {
+		case unix.NFTA_TRACE_TABLE:
+			e.Table = unix.ByteSliceToString(a.Data)
+		case unix.NFTA_TRACE_CHAIN:
+			e.Chain = unix.ByteSliceToString(a.Data)
+		case unix.NFTA_TRACE_RULE_HANDLE:
+			if len(a.Data) == 8 {
+				e.Handle = binary.BigEndian.Uint64(a.Data)
+			}
+		case unix.NFTA_TRACE_ID:
+			e.ID = number(a.Data)
+		case unix.NFTA_TRACE_VERDICT:
+			e.Verdict = decodeVerdict(a.Data)
+		case unix.NFTA_TRACE_POLICY:
+			e.Policy, e.Verdict = true, verdicts[int32(number(a.Data))]
+		case unix.NFTA_TRACE_IIF:
+			e.In = int(number(a.Data))
+		case unix.NFTA_TRACE_OIF:
+			e.Out = int(number(a.Data))
+		case unix.NFTA_TRACE_NETWORK_HEADER:
+			e.Network = a.Data
+		case unix.NFTA_TRACE_TRANSPORT_HEADER:
+			e.Transport = a.Data
+		}
+	}
+	return e, nil
+}
+
+func decodeVerdict(data []byte) Verdict {
+	attrs, err := netlink.UnmarshalAttributes(data)
+	if err != nil {
+		return ""
+	}
+	for _, a := range attrs {
+		if a.Type == unix.NFTA_VERDICT_CODE {
+			return verdicts[int32(number(a.Data))]
+		}
+	}
+	return ""
+}
+
+// number is a 32-bit number in network byte order, 0 for anything shorter.
+func number(b []byte) uint32 {
+	if len(b) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(b)
+}

@@ -1,0 +1,106 @@
+package probe
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// controlTime is how long the host itself waits for what its guests did not get.
+const controlTime = 700 * time.Millisecond
+
+// hostReaches tries from the host what a guest tried: where that fails too, the
+// guest's way is not to blame. What the host cannot try counts as reached.
+func (r *run) hostReaches(ctx context.Context, f Flow) bool {
+	switch f.Protocol {
+	case protoTCP:
+		d := net.Dialer{Timeout: controlTime}
+		c, err := d.DialContext(ctx, "tcp4", netip.AddrPortFrom(f.Dst, f.Port).String())
+		if err == nil {
+			c.Close()
+		}
+		return err == nil || !os.IsTimeout(err) && !strings.Contains(err.Error(), "no route")
+	case protoICMP:
+		return hostPings(f.Dst)
+	}
+	return true
+}
+
+// hostPings sends an echo request from the host.
+func hostPings(a netip.Addr) bool {
+	c, err := net.Dial("ip4:icmp", a.String())
+	if err != nil {
+		return true
+	}
+	defer c.Close()
+	id := uint16(os.Getpid())
+	c.SetDeadline(time.Now().Add(controlTime)) //nolint:errcheck // the read fails then
+	if _, err := c.Write(echoRequest(id, 1, 56)); err != nil {
+		return false
+	}
+	b := make([]byte, 1500)
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			return false
+		}
+		// Type 0 is an echo reply.
+		if n >= 8 && b[0] == 0 && uint16(b[4])<<8|uint16(b[5]) == id {
+			return true
+		}
+	}
+}
+
+// hostResolves asks a resolver for the root's name servers, as anybody may.
+func hostResolves(ctx context.Context, a netip.Addr) bool {
+	d := net.Dialer{Timeout: controlTime}
+	c, err := d.DialContext(ctx, "udp", netip.AddrPortFrom(a, 53).String())
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	query, err := question(1, "example.com")
+	if err != nil {
+		return false
+	}
+	c.SetDeadline(time.Now().Add(controlTime)) //nolint:errcheck // the read fails then
+	if _, err := c.Write(query); err != nil {
+		return false
+	}
+	_, err = c.Read(make([]byte, 1500))
+	return err == nil
+}
+
+// rpFiltered is how many packets the host's rp_filter has dropped.
+//
+//	nstat -az TcpExtIPReversePathFilter
+func rpFiltered() uint64 {
+	f, err := os.Open("/proc/net/netstat")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	var names []string
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		words := strings.Fields(lines.Text())
+		if len(words) == 0 || words[0] != "TcpExt:" {
+			continue
+		}
+		if names == nil {
+			names = words
+			continue
+		}
+		for i, name := range names {
+			if name == "IPReversePathFilter" && i < len(words) {
+				n, _ := strconv.ParseUint(words[i], 10, 64)
+				return n
+			}
+		}
+	}
+	return 0
+}

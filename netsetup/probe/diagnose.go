@@ -1,0 +1,363 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/foreign"
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
+
+// The places a packet passes, with what each proves.
+var (
+	atHost  = hookAt{false, nft.Prerouting}  // the host's IP has it
+	toHost  = hookAt{false, nft.Input}       // it is for the host itself
+	through = hookAt{false, nft.Forward}     // the host forwards it
+	leaving = hookAt{false, nft.Postrouting} // it has its address for the outside
+	sent    = hookAt{false, nft.Output}      // the host's own packet
+	toGuest = hookAt{true, nft.Output}       // on its way to the guest's tap
+)
+
+// explain finds where the packets of a failed step vanished, and says it in one line
+// with the remedy; "" where nothing was found that the error does not say.
+func (r *run) explain(ctx context.Context, err error, before counts) string {
+	var hole *BlackHole
+	var silence *Silence
+	var refusal *ICMPError
+	switch {
+	case errors.As(err, &hole):
+		return r.explainBlackHole(hole)
+	case errors.As(err, &silence):
+		return r.explainSilence(ctx, silence.Flow, before)
+	case errors.As(err, &refusal):
+		return r.explainICMP(ctx, refusal, before)
+	}
+	var answer errAnswer
+	if errors.As(err, &answer) {
+		return r.explainResolvers(ctx)
+	}
+	return ""
+}
+
+// counts are counters from before a step.
+type counts struct {
+	legacy     foreign.Ruleset // nothing where iptables-legacy is not loaded
+	rpFiltered uint64
+}
+
+func (r *run) count() counts {
+	c := counts{rpFiltered: rpFiltered()}
+	if loaded, err := os.ReadFile("/proc/net/ip_tables_names"); err == nil && len(loaded) > 0 {
+		c.legacy = foreign.Read()
+	}
+	return c
+}
+
+func (r *run) explainSilence(ctx context.Context, f Flow, before counts) string {
+	w := r.wayOf(ctx, f)
+	if s, ok := dropped(w.out, f); ok {
+		return r.explainDrop(s, "")
+	}
+	if s, ok := dropped(w.back, f); ok {
+		return r.explainDrop(s, "the answer: ")
+	}
+	after := r.count()
+	if list := after.legacy.Counted(before.legacy); len(list) > 0 {
+		return r.word(list[0], "")
+	}
+	filtered := after.rpFiltered > before.rpFiltered
+	switch {
+	case r.tracer == nil:
+		return r.explainStatically(f)
+	case f.Protocol == protoARP || f.Dst == limitedBroadcast:
+		return r.explainOnBridge(w)
+	case reached(w.back, toGuest):
+		return "the answer was sent to the guest's tap and did not arrive: look for a tc filter or an XDP program on " + r.guest.Tap
+	case len(w.back) > 0 && reached(w.back, through), len(w.back) > 0 && reached(w.back, sent):
+		return "the answer vanishes between the host's IP and the tap: look for a filter of ebtables-legacy or tc on " + r.member.Info().Bridge
+	case len(w.back) > 0:
+		return r.explainLostAnswer(w, f, filtered)
+	case reached(w.out, leaving), reached(w.out, through):
+		return r.explainNoAnswer(ctx, w, f, filtered)
+	case reached(w.out, toHost):
+		return r.explainDeaf(ctx, f)
+	case reached(w.out, atHost):
+		return r.explainRouting(f, filtered)
+	}
+	return r.explainOnBridge(w)
+}
+
+// explainDrop words the rule or policy that a trace says dropped the packet.
+func (r *run) explainDrop(s sight, which string) string {
+	d, ok := foreign.Read().Culprit(foreign.Family(s.Family), s.Table, s.Chain, s.Handle)
+	if !ok {
+		d = foreign.Drop{
+			Engine: foreign.NFTables, Family: foreign.Family(s.Family), Table: s.Table, Chain: s.Chain, Base: s.Chain,
+			Program: "a program that has removed it since",
+		}
+		if strings.HasPrefix(s.Table, "qnet_") {
+			d.Program = "qnet itself"
+		}
+	}
+	if !s.Policy {
+		d.Rule = strings.TrimSpace(fmt.Sprintf("%s # handle %d", d.Rule, s.Handle)) // as nft -a prints it
+	}
+	if d.Hook == "" {
+		d.Hook = foreign.Hook(s.at.hook)
+	}
+	return r.word(d, which)
+}
+
+// explainStatically reads the rules where no packet could be traced.
+func (r *run) explainStatically(f Flow) string {
+	p := foreign.Packet{
+		Name: f.String(), In: r.member.Info().Bridge, PortIn: r.guest.Tap, Src: f.Src, Dst: f.Dst, Proto: f.Protocol, Sport: f.ID, Dport: f.Port,
+		Path: []foreign.Stage{{Hook: foreign.Prerouting}, {Hook: foreign.Forward}},
+	}
+	if f.Dst == r.lease.Gateway {
+		p.Path[1].Hook, p.DstLocal = foreign.Input, true
+	}
+	for _, d := range foreign.Read().Drops(p) {
+		return r.word(d, "")
+	}
+	return ""
+}
+
+// explainOnBridge is about frames that no hook of IP has seen.
+func (r *run) explainOnBridge(w way) string {
+	tap, bridge := r.guest.Tap, r.member.Info().Bridge
+	state, _ := os.ReadFile(filepath.Join("/sys/class/net", tap, "brport/state"))
+	switch s := strings.TrimSpace(string(state)); {
+	case s == "":
+		return fmt.Sprintf("tap %s is no port of bridge %s any more: another program took it off: ip link set %s master %s", tap, bridge, tap, bridge)
+	case s != "3": // BR_STATE_FORWARDING
+		return fmt.Sprintf("bridge %s does not forward for the port yet (state %s): STP is on, its forward delay must be over", bridge, s)
+	case len(w.out) == 0:
+		return fmt.Sprintf("the frame vanishes between tap %s and bridge %s: look for a chain of nftables at hook ingress, tc or XDP on %s", tap, bridge, tap)
+	case len(w.back) > 0:
+		return fmt.Sprintf("an answer comes back to bridge %s and does not reach the tap", bridge)
+	case r.uplink() != "":
+		return fmt.Sprintf("nothing on the LAN behind %s answers: it has no such server, no link, or its switch drops frames of a MAC that it does not know", r.uplink())
+	}
+	return fmt.Sprintf("the frame reaches bridge %s and nobody answers: the network's keeper (process %d) does not, look with: qnet net", bridge, r.member.Info().KeeperPID)
+}
+
+// uplink is the link of a bridge-mode network to the LAN, "" in the other modes.
+func (r *run) uplink() string {
+	info := r.member.Info()
+	if info.Mode == "bridge" && len(info.Uplinks) > 0 {
+		return info.Uplinks[0]
+	}
+	return ""
+}
+
+// explainDeaf is about packets that the host took in and did not answer.
+func (r *run) explainDeaf(ctx context.Context, f Flow) string {
+	if f.Port == 53 && r.passed("name host.qnet") {
+		return r.explainResolvers(ctx)
+	}
+	if f.Protocol == protoICMP {
+		if v, _ := os.ReadFile("/proc/sys/net/ipv4/icmp_echo_ignore_all"); strings.TrimSpace(string(v)) == "1" {
+			return "the host answers no ping at all: sysctl -w net.ipv4.icmp_echo_ignore_all=0"
+		}
+	}
+	return fmt.Sprintf("the host takes the packet in and nothing on it answers %s; look with: qnet net", f)
+}
+
+// passed reports whether a step before passed.
+func (r *run) passed(name string) bool {
+	return slices.ContainsFunc(r.steps, func(s Step) bool { return s.Name == name && s.Outcome == Pass })
+}
+
+// explainRouting is about packets that came to the host's IP and got no route.
+func (r *run) explainRouting(f Flow, filtered bool) string {
+	bridge := r.member.Info().Bridge
+	if filtered {
+		return fmt.Sprintf("dropped by rp_filter on %s, which finds no route back to %s by it (IPReversePathFilter rises): sysctl -w net.ipv4.conf.all.rp_filter=2", bridge, f.Src)
+	}
+	if err := netsetup.RouteFor(f.Dst, f.Src, bridge); err != nil {
+		return fmt.Sprintf("no route: the host has none to %s for what comes from %s (%s): look with: ip route get %s from %s iif %s",
+			f.Dst, bridge, err, f.Dst, f.Src, bridge)
+	}
+	for _, l := range []string{bridge, "all"} {
+		if v, _ := os.ReadFile("/proc/sys/net/ipv4/conf/" + l + "/forwarding"); strings.TrimSpace(string(v)) == "0" && l == bridge {
+			return fmt.Sprintf("the host does not forward: sysctl -w net.ipv4.conf.%s.forwarding=1", l)
+		}
+	}
+	return r.explainStatically(f)
+}
+
+// explainLostAnswer is about an answer that came back to the host and not to the guest.
+func (r *run) explainLostAnswer(w way, f Flow, filtered bool) string {
+	link := r.linkName(w.back[0].In)
+	if filtered {
+		return fmt.Sprintf("the answer is dropped by rp_filter on %s: the host's route to %s leaves by another link (IPReversePathFilter rises): "+
+			"sysctl -w net.ipv4.conf.%s.rp_filter=2", link, f.Dst, link)
+	}
+	if v, _ := os.ReadFile("/proc/sys/net/ipv4/conf/" + link + "/forwarding"); strings.TrimSpace(string(v)) == "0" {
+		return fmt.Sprintf("the answer comes in by %s, which does not forward: sysctl -w net.ipv4.conf.%s.forwarding=1", link, link)
+	}
+	return fmt.Sprintf("the answer comes back by %s and is not translated back to the guest: look with: conntrack -L -s %s", link, f.Src)
+}
+
+// explainNoAnswer is about what left the host and was not answered.
+func (r *run) explainNoAnswer(ctx context.Context, w way, f Flow, filtered bool) string {
+	out := r.linkName(w.out[len(w.out)-1].Out)
+	if text := r.explainTranslation(w, f, out); text != "" {
+		return text
+	}
+	if filtered {
+		return fmt.Sprintf("the answer is dropped by rp_filter: the host's route to %s leaves by another link than the answer comes by "+
+			"(IPReversePathFilter rises): sysctl -w net.ipv4.conf.all.rp_filter=2, and of the link", f.Dst)
+	}
+	if hop := r.nextHopOf(f.Dst); hop.IsValid() && netsetup.NeighborFailed(hop) {
+		return fmt.Sprintf("the uplink is dead: %s does not answer ARP on %s: look at the cable, the Wi-Fi and the router behind it", hop, out)
+	}
+	if !r.hostReaches(ctx, f) {
+		return fmt.Sprintf("sent out by %s, and the host itself gets no answer from %s either: the fault is beyond this host", out, f.Dst)
+	}
+	return fmt.Sprintf("sent out by %s and not answered, though %s answers the host itself: something behind %s drops what is forwarded", out, f.Dst, out)
+}
+
+// explainTranslation looks whether the packet left with an address that answers
+// come back to.
+func (r *run) explainTranslation(w way, f Flow, out string) string {
+	if r.network.Mode != "nat" {
+		return ""
+	}
+	entry, found := netsetup.Tracked(f.Src, f.Dst, f.Protocol)
+	switch {
+	case !found:
+		return fmt.Sprintf("not masqueraded: the connection is not tracked, so the packet leaves by %s with the guest's own address %s%s", out, f.Src, r.notrack())
+	case entry == f.Src:
+		return fmt.Sprintf("not masqueraded: the packet leaves by %s with the guest's own address %s%s", out, f.Src, r.translator(w))
+	case !r.hasAddress(entry):
+		return fmt.Sprintf("masqueraded wrongly: the packet leaves by %s as %s, which is no address of this host%s", out, entry, r.translator(w))
+	}
+	return ""
+}
+
+// notrack names a rule that keeps packets from being tracked.
+func (r *run) notrack() string {
+	for _, t := range foreign.Read().Tables {
+		for _, c := range t.Chains {
+			for _, rule := range c.Rules {
+				if strings.Contains(strings.ToLower(rule.Text), "notrack") {
+					return fmt.Sprintf(": table %s %s chain %s has the rule %q", t.Family, t.Name, c.Name, rule.Text)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// translator names the rule of another's nat chain that took the packet first.
+func (r *run) translator(w way) string {
+	for _, s := range w.out {
+		if s.at != leaving || s.Verdict != nft.Accepted || s.Policy || strings.HasPrefix(s.Table, "qnet_") {
+			continue
+		}
+		if d, ok := foreign.Read().Culprit(foreign.Family(s.Family), s.Table, s.Chain, s.Handle); ok {
+			return fmt.Sprintf(": table %s %s chain %s, rule %q (%s), comes before qnet's", d.Family, d.Table, d.Chain, d.Rule, d.Program)
+		}
+	}
+	return ""
+}
+
+func (r *run) hasAddress(a netip.Addr) bool {
+	for _, l := range r.facts.Links {
+		for _, p := range l.Addresses {
+			if p.Addr() == a {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *run) linkName(index int) string {
+	for _, l := range r.facts.Links {
+		if l.Index == index {
+			return l.Name
+		}
+	}
+	return fmt.Sprintf("link %d", index)
+}
+
+// nextHopOf is the gateway of the host's default route, or the address itself where
+// a link of the host's has it in its prefix.
+func (r *run) nextHopOf(a netip.Addr) netip.Addr {
+	for _, l := range r.facts.Links {
+		for _, p := range l.Addresses {
+			if p.Contains(a) {
+				return a
+			}
+		}
+	}
+	for _, route := range r.facts.Routes {
+		if route.Dst.Bits() == 0 && route.Via.IsValid() {
+			return route.Via
+		}
+	}
+	return netip.Addr{}
+}
+
+// explainICMP is about an ICMP error in place of an answer.
+func (r *run) explainICMP(ctx context.Context, e *ICMPError, before counts) string {
+	ours := e.From == r.lease.Gateway || r.hasAddress(e.From)
+	switch {
+	case !ours:
+		return fmt.Sprintf("the router %s refuses it, beyond this host", e.From)
+	case r.refused(ctx, e.Flow) != "":
+		return r.refused(ctx, e.Flow)
+	case e.Type == 3 && (e.Code == 0 || e.Code == 1):
+		if hop := r.nextHopOf(netip.IPv4Unspecified()); hop.IsValid() && netsetup.NeighborFailed(hop) {
+			return fmt.Sprintf("the uplink is dead: %s does not answer ARP: look at the cable, the Wi-Fi and the router behind it", hop)
+		}
+		return "no route: the host has no route there: look with: ip route; a default route is what is missing most often"
+	}
+	if list := r.count().legacy.Counted(before.legacy); len(list) > 0 {
+		return r.word(list[0], "")
+	}
+	return ""
+}
+
+// refused names the rule that answered the guest with an ICMP error or a RST.
+func (r *run) refused(ctx context.Context, f Flow) string {
+	w := r.wayOf(ctx, f)
+	if s, ok := dropped(w.out, f); ok {
+		return r.explainDrop(s, "")
+	}
+	return ""
+}
+
+func (r *run) explainBlackHole(e *BlackHole) string {
+	link, _ := r.facts.DefaultLink()
+	text := fmt.Sprintf("MTU black hole behind %s: %s", link.Name, e)
+	if e.Passes == 0 {
+		return text
+	}
+	return text + fmt.Sprintf(": ip link set %s mtu %d (TCP is safe: qnet clamps its segments to the link's MTU)", link.Name, e.Passes)
+}
+
+// explainResolvers asks the host's resolvers as the host does.
+func (r *run) explainResolvers(ctx context.Context) string {
+	if len(r.facts.Resolvers) == 0 {
+		return "the host has no resolver: /etc/resolv.conf names none"
+	}
+	var dead []string
+	for _, a := range r.facts.Resolvers {
+		if hostResolves(ctx, a) {
+			return fmt.Sprintf("the host's resolver %s answers the host; the network's name server does not get its answer in time: look with: qnet net", a)
+		}
+		dead = append(dead, a.String())
+	}
+	return fmt.Sprintf("DNS is dead on the host itself: none of its resolvers answers (%s): look at /etc/resolv.conf", strings.Join(dead, ", "))
+}
