@@ -54,27 +54,91 @@ func undoable(steps []Step, err error) []Step {
 
 // Undo takes the steps back, last first. It tries what fails once more, never
 // stops early, and returns all that failed.
+//
+// What the kernel takes long for comes together at the end, in the turn of the
+// first step that made a link: links are set down in their turn, so that nothing
+// passes any more, and then deleted in one request, beside the tables.
 func Undo(k Kernel, steps []Step) error {
-	var errs []error
+	u := undoing{k: k}
+	first := slices.IndexFunc(steps, makesLink)
 	for i := len(steps) - 1; i >= 0; i-- {
-		if err := undo(k, steps[i]); err != nil {
-			errs = append(errs, fmt.Errorf("undo %q: %w", firstLine(steps[i].String()), err))
+		s := steps[i]
+		_, isTable := s.(AddTable)
+		switch {
+		case makesLink(s):
+			u.try(s, func() error { return u.doom(s) })
+		case isTable && i > first && first >= 0:
+			u.tables = append(u.tables, s)
+		default:
+			u.try(s, func() error { return s.Undo(k) })
+		}
+		if i == first {
+			u.finish(s)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(u.errs...)
 }
 
-func undo(k Kernel, s Step) error {
+// undoing is one Undo.
+type undoing struct {
+	k      Kernel
+	links  []string // set down
+	tables []Step
+	errs   []error
+}
+
+// try tries to undo a step, twice if need be.
+func (u *undoing) try(s Step, f func() error) {
 	var err error
 	for range 2 {
-		if err = s.Undo(k); err == nil {
+		if err = f(); err == nil {
 			err = failpoint.Hit("undid " + stepType(s))
 		}
 		if err == nil {
-			return nil
+			return
 		}
 	}
+	u.errs = append(u.errs, fmt.Errorf("undo %q: %w", firstLine(s.String()), err))
+}
+
+// doom sets down the link that a step made, if it is there and bears our mark.
+func (u *undoing) doom(s Step) error {
+	name, err := s.(linkMaker).made(u.k)
+	if err != nil || name == "" || slices.Contains(u.links, name) {
+		return err
+	}
+	err = u.k.SetUp(name, false)
+	if err == nil {
+		u.links = append(u.links, name)
+	}
 	return err
+}
+
+// finish deletes the links and the tables; first is the step whose turn it is.
+func (u *undoing) finish(first Step) {
+	deleted := make(chan error, 1)
+	go func() { deleted <- u.k.DelLinks(u.links) }()
+	for _, s := range u.tables {
+		u.try(s, func() error { return s.Undo(u.k) })
+	}
+	err := <-deleted
+	if err != nil {
+		err = u.k.DelLinks(u.links)
+	}
+	if err != nil {
+		u.errs = append(u.errs, fmt.Errorf("undo %q: %w", firstLine(first.String()), err))
+	}
+}
+
+// linkMaker is a step that makes a link.
+type linkMaker interface {
+	// made returns the name of the link if it is there and bears our mark.
+	made(k Kernel) (string, error)
+}
+
+func makesLink(s Step) bool {
+	_, ok := s.(linkMaker)
+	return ok
 }
 
 func firstLine(s string) string {

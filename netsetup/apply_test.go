@@ -66,11 +66,13 @@ func (m *memory) AddMacvtap(s AddMacvtap) error {
 	return m.change(func() { m.state["link "+s.Name] = s.Alias })
 }
 
-func (m *memory) DelLink(name string) error {
+func (m *memory) DelLinks(names []string) error {
 	return m.change(func() {
-		maps.DeleteFunc(m.state, func(k, _ string) bool {
-			return strings.HasSuffix(k, " "+name) || strings.Contains(k, "/"+name+"/") || strings.HasSuffix(k, "@"+name)
-		})
+		for _, name := range names {
+			maps.DeleteFunc(m.state, func(k, _ string) bool {
+				return strings.HasSuffix(k, " "+name) || strings.Contains(k, "/"+name+"/") || strings.HasSuffix(k, "@"+name)
+			})
+		}
 	})
 }
 

@@ -12,14 +12,14 @@ import (
 )
 
 // Kernel is everything a step may do to the host. Links are named; a link that
-// does not exist is no error for Link (ok is false) and for DelLink.
+// does not exist is no error for Link (ok is false) and for DelLinks.
 type Kernel interface {
 	Link(name string) (l Link, ok bool, err error)
 	Links() ([]Link, error)
 	AddBridge(b AddBridge) error
 	AddTap(name, alias string, mtu int) error
 	AddMacvtap(m AddMacvtap) error
-	DelLink(name string) error
+	DelLinks(names []string) error       // all in one request
 	SetMaster(link, bridge string) error // bridge "" = none
 	SetUp(link string, up bool) error
 	AddAddr(link string, p netip.Prefix) error

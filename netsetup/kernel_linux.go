@@ -144,26 +144,6 @@ func (h *Host) AddTap(name, alias string, mtu int) error {
 	return h.withLink("set mtu of", name, func(l netlink.Link) error { return netlink.LinkSetMTU(l, mtu) })
 }
 
-// DelLink deletes a link.
-//
-//	ip link del NAME
-func (h *Host) DelLink(name string) error {
-	if f := h.TakeTap(name); f != nil {
-		f.Close()
-	}
-	l, ok, err := h.Link(name)
-	if err != nil || !ok {
-		return err
-	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Index = l.Index
-	err = netlink.LinkDel(&netlink.GenericLink{LinkAttrs: attrs})
-	if err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("delete link %q: %w", name, explain(err))
-	}
-	return nil
-}
-
 // SetMaster makes a link a port of a bridge, or of none.
 //
 //	ip link set LINK master BRIDGE

@@ -136,18 +136,21 @@ func (s AddMacvtap) Do(k Kernel) error {
 	return k.AddMacvtap(s)
 }
 
-// Undo deletes the link if it bears our mark, or if it is the one we were killed
-// at before it was marked, which our MAC tells.
-func (s AddMacvtap) Undo(k Kernel) error {
+// Undo deletes the link.
+func (s AddMacvtap) Undo(k Kernel) error { return delMade(k, s) }
+
+// made finds the link if it bears our mark, or if it is the one we were killed at
+// before it was marked, which our MAC tells.
+func (s AddMacvtap) made(k Kernel) (string, error) {
 	l, ok, err := k.Link(s.Name)
 	if err != nil || !ok {
-		return err
+		return "", err
 	}
 	unmarked := l.Alias == "" && l.Kind == "macvtap" && l.MAC.String() == s.MAC.String()
 	if l.Alias != s.Alias && !unmarked {
-		return nil
+		return "", nil
 	}
-	return k.DelLink(s.Name)
+	return s.Name, nil
 }
 
 // Holds reports whether the link is there and bears our mark.

@@ -40,7 +40,7 @@ func (h *Host) AddMacvtap(m AddMacvtap) error {
 		if !errors.Is(err, ErrNoTapDevice) || tries == maxMacvtapTries {
 			return err // Undo deletes the link
 		}
-		if err := h.DelLink(m.Name); err != nil {
+		if err := h.DelLinks([]string{m.Name}); err != nil {
 			return err
 		}
 	}

@@ -38,17 +38,20 @@ func (s AddBridge) Do(k Kernel) error {
 	return k.AddBridge(s)
 }
 
-// Undo deletes the bridge if it bears our mark, or if it is the one we were
-// killed at before it was marked, which our MAC tells. Its address, routes,
-// sysctls and ports' membership go with it.
-func (s AddBridge) Undo(k Kernel) error {
+// Undo deletes the bridge. Its address, routes, sysctls and ports' membership go
+// with it.
+func (s AddBridge) Undo(k Kernel) error { return delMade(k, s) }
+
+// made finds the bridge if it bears our mark, or if it is the one we were killed
+// at before it was marked, which our MAC tells.
+func (s AddBridge) made(k Kernel) (string, error) {
 	l, ok, err := k.Link(s.Name)
 	if err != nil || !ok {
-		return err
+		return "", err
 	}
 	unmarked := l.Alias == "" && l.MAC.String() == s.MAC.String()
 	if l.Kind != "bridge" || l.Alias != s.Alias && !unmarked {
-		return nil
+		return "", nil
 	}
 	if s.Carries != "" {
 		carries, err := k.CarriesHost(s.Name)
@@ -56,10 +59,18 @@ func (s AddBridge) Undo(k Kernel) error {
 			err = fmt.Errorf("delete bridge %q: it still has the host's addresses", s.Name)
 		}
 		if err != nil {
-			return err
+			return "", err
 		}
 	}
-	return k.DelLink(s.Name)
+	return s.Name, nil
+}
+
+func delMade(k Kernel, s linkMaker) error {
+	name, err := s.made(k)
+	if err != nil || name == "" {
+		return err
+	}
+	return k.DelLinks([]string{name})
 }
 
 func (s AddBridge) String() string {
@@ -90,12 +101,14 @@ func (s AddTap) Do(k Kernel) error {
 }
 
 // Undo deletes the tap if it still exists, even one that was made persistent.
-func (s AddTap) Undo(k Kernel) error {
+func (s AddTap) Undo(k Kernel) error { return delMade(k, s) }
+
+func (s AddTap) made(k Kernel) (string, error) {
 	l, ok, err := k.Link(s.Name)
 	if err != nil || !ok || l.Alias != s.Alias {
-		return err
+		return "", err
 	}
-	return k.DelLink(s.Name)
+	return s.Name, nil
 }
 
 func (s AddTap) String() string {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -41,17 +42,23 @@ func environment() []string { return []string{"PATH=/usr/bin:/bin", "LANG=C", "L
 type process struct {
 	cmd    *exec.Cmd
 	stderr *tail
+	ending chan struct{} // see VM.Ending
 	done   chan struct{}
 }
 
 // launch starts binary with no rights beyond its files. Setting user and
 // groups takes root; a nil cred keeps the caller's.
 func launch(binary string, spec Spec, cred *Credential, stderr io.Writer) (*process, error) {
-	p := &process{stderr: &tail{tee: stderr}, done: make(chan struct{})}
+	p := &process{stderr: &tail{tee: stderr}, ending: make(chan struct{}), done: make(chan struct{})}
+	life, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make pipe: %w", err)
+	}
+	defer theirs.Close()
 	p.cmd = exec.Command(binary, spec.Args...)
 	p.cmd.Env = environment()
 	p.cmd.Dir = "/"
-	p.cmd.ExtraFiles = spec.Files
+	p.cmd.ExtraFiles = append(slices.Clone(spec.Files), theirs)
 	p.cmd.Stdout, p.cmd.Stderr = p.stderr, p.stderr
 	p.cmd.WaitDelay = time.Second // for a grandchild that keeps stderr open
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -63,7 +70,19 @@ func launch(binary string, spec Spec, cred *Credential, stderr io.Writer) (*proc
 	}
 	started := make(chan error, 1)
 	go p.run(started)
-	return p, <-started
+	if err := <-started; err != nil {
+		life.Close()
+		return nil, err
+	}
+	go p.follow(life)
+	return p, nil
+}
+
+// follow waits until nobody holds the other end of the pipe any more.
+func (p *process) follow(life *os.File) {
+	life.Read(make([]byte, 1)) //nolint:errcheck // nothing is ever written
+	life.Close()
+	close(p.ending)
 }
 
 // run starts the child and waits for its end, all on one thread. The thread

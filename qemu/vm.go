@@ -75,6 +75,12 @@ func (v *VM) PID() int { return v.proc.cmd.Process.Pid }
 // Accel returns the accelerator in use, "kvm" or "tcg".
 func (v *VM) Accel() string { return v.accel }
 
+// Ending is closed when the process begins to end: QEMU holds a pipe open that it
+// knows nothing of, and the kernel closes that before the taps, each of which takes
+// it some 20 ms (a dying process's files go last first: task_work_run in
+// kernel/task_work.c). The guest runs no more; Done follows.
+func (v *VM) Ending() <-chan struct{} { return v.proc.ending }
+
 // Done is closed when the process is gone.
 func (v *VM) Done() <-chan struct{} { return v.done }
 

@@ -5,6 +5,7 @@ package packet
 import (
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 
 	"golang.org/x/net/bpf"
@@ -22,6 +23,8 @@ type Conn struct {
 	file *os.File
 	raw  syscall.RawConn
 	to   unix.SockaddrLinklayer
+
+	closing sync.Once
 }
 
 // Listen opens a socket on the link with that index, for the frames of a
@@ -121,5 +124,10 @@ func (c *Conn) Write(frame []byte) error {
 	return nil
 }
 
-// Close closes the socket and ends Read.
-func (c *Conn) Close() error { return c.file.Close() }
+// Close ends Read and closes the socket, which it does not wait for: the kernel
+// lets go of a packet socket only after a grace period of RCU, some 15 ms
+// (packet_release in net/packet/af_packet.c).
+func (c *Conn) Close() error {
+	c.closing.Do(func() { go c.file.Close() })
+	return nil
+}

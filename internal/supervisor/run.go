@@ -334,6 +334,13 @@ func (s *session) wait() error {
 		close(pumped)
 	}()
 	go s.stops.run(s.vm, func() { s.setState("stopping") })
+	select {
+	case <-s.vm.Ending():
+	case <-s.vm.Done(): // its pipe lives on, in a grandchild
+	}
+	for _, r := range s.regs {
+		r.Ending()
+	}
 	status := s.vm.Wait()
 	err := failpoint.Hit("supervisor saw the end")
 	<-pumped

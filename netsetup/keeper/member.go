@@ -19,6 +19,7 @@ import (
 func (k *keeper) client(c *net.UnixConn) {
 	defer c.Close()
 	vm := ""
+	var left error // what the undo of an ending VM met
 	for {
 		var req request
 		files, err := receive(c, &req)
@@ -31,11 +32,13 @@ func (k *keeper) client(c *net.UnixConn) {
 		case "info":
 			info := k.info()
 			err = send(c, reply{Info: &info})
+		case "ending":
+			left = k.leave(vm)
 		case "leave":
 			// The answer comes after the undo, and the end of the connection after the answer.
 			failpoint.Hit("keeper was asked to leave") //nolint:errcheck // as below
-			err := k.leave(vm)
-			send(c, reply{Error: toWire(err), Left: true, Notes: k.drifted()}) //nolint:errcheck // a client that is gone needs no answer
+			left = errors.Join(left, k.leave(vm))
+			send(c, reply{Error: toWire(left), Left: true, Notes: k.drifted()}) //nolint:errcheck // a client that is gone needs no answer
 			k.awaitEnd(c, vm)
 			return
 		case "join", "rejoin":
@@ -285,12 +288,11 @@ func (k *keeper) portInfo(vm string, r PortRequest, sofar []PortInfo) (PortInfo,
 func (k *keeper) leave(vm string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	m, ok := k.vms[vm]
-	if !ok || k.over {
+	if _, ok := k.vms[vm]; !ok || k.over {
 		return k.err
 	}
 	if len(k.vms) == 1 {
-		m.close()
+		k.vms[vm].close()
 		delete(k.vms, vm)
 		k.endLocked() // its ports are in the journal still, and undone first
 		return k.err

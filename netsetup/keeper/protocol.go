@@ -66,7 +66,7 @@ type VMInfo struct {
 
 // request is what a client sends.
 type request struct {
-	Op      string           `json:"op"` // "join", "rejoin", "leave" or "info"
+	Op      string           `json:"op"` // "join", "rejoin", "ending", "leave" or "info"
 	NetNS   string           `json:"netns,omitempty"`
 	Network netsetup.Network `json:"network,omitzero"`
 	VM      string           `json:"vm,omitempty"`

@@ -141,6 +141,17 @@ func (r *Registration) connectAgain(ctx context.Context) (*net.UnixConn, error) 
 	}
 }
 
+// Ending tells the keeper that the VM uses its ports no more, so that it undoes
+// them while QEMU's process still ends. Leave must follow.
+func (r *Registration) Ending() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leaving = true
+	if r.conn != nil {
+		send(r.conn, request{Op: "ending"}) //nolint:errcheck // Leave will see
+	}
+}
+
 // Leave ends the registration. It returns when this VM's ports, and with the
 // last VM the whole network, are undone, with what could not be undone. The
 // connection stays open until Close or the end of the process: if that dies
