@@ -179,5 +179,6 @@ func UndoByMarks(k Kernel, f Facts, network string) error {
 			}
 		}
 	}
-	return errors.Join(Undo(k, steps), SweepAccepts(k, network))
+	pins, err := strayPins(k, f, mark)
+	return errors.Join(err, Undo(k, append(steps, pins...)), SweepAccepts(k, network))
 }

@@ -152,6 +152,36 @@ func (m *memory) DelTable(t nft.Table) error {
 	return m.change(func() { delete(m.state, "table "+t.Name+string(t.Family)) })
 }
 
+func (m *memory) FIB() (FIB, error) {
+	var f FIB
+	for k := range m.state {
+		if text, ok := strings.CutPrefix(k, "pin "); ok {
+			guest, link, _ := strings.Cut(text, "@")
+			f.Routes = append(f.Routes, FIBRoute{Dst: netip.MustParsePrefix(guest + "/32"), Link: len(link), Table: mainTable, Protocol: pinProtocol})
+		}
+		if text, ok := strings.CutPrefix(k, "rule "); ok {
+			f.Rules = append(f.Rules, FIBRule{To: netip.MustParsePrefix(text), Priority: len(m.state[k]), Protocol: pinProtocol})
+		}
+	}
+	return f, nil
+}
+
+func (m *memory) AddPin(link string, guest netip.Addr) error {
+	return m.change(func() { m.state["pin "+guest.String()+"@"+link] = "yes" })
+}
+
+func (m *memory) DelPin(link string, guest netip.Addr) error {
+	return m.change(func() { delete(m.state, "pin "+guest.String()+"@"+link) })
+}
+
+func (m *memory) AddPinRule(s PinRule) error {
+	return m.change(func() { m.state["rule "+s.Prefix.String()] = strings.Repeat("i", s.Priority) })
+}
+
+func (m *memory) DelPinRule(s PinRule) error {
+	return m.change(func() { delete(m.state, "rule "+s.Prefix.String()) })
+}
+
 func (m *memory) ReadConfig(path string) (string, error) {
 	text, ok := m.state["file "+path]
 	if !ok {

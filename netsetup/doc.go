@@ -33,6 +33,9 @@
 // and files outside the run and state directories, but for a file of its own
 // among their run-time configuration.
 //
+// Pins keep guests reachable whose addresses other programs' routes take while a
+// network runs.
+//
 // Mend does again what other programs undid while a network runs; Drift tells what
 // is no longer as it was left; UndoByMarks undoes without a journal.
 //

@@ -41,6 +41,24 @@ kernel's own. And neighbours that were learned are taken along too.`},
 macvtap link on it. (A NIC that is down is set up, and down again afterwards.)`},
 }
 
+const pinsChapter = `## When another program takes the VMs' addresses
+
+A VPN that comes up while VMs run may bring a route for their subnet, or for a
+part of it, or a policy rule that leads past the main table. In host-only and nat
+each VM whose address such a route takes then gets a host route on the bridge,
+within moments; and where it takes a policy rule to be found, there is one directly
+before the one that takes the address, which looks for nothing but host routes.
+Everything else goes where the other program wants it. The user is told who it is;
+when the other's route goes, these go too. They bear the protocol number 113.
+`
+
+// goldenPins are the pins of a guest that a rule of priority 100 leads past the
+// main table.
+func goldenPins() string {
+	steps := Pins{Guests: []netip.Addr{netip.MustParseAddr("192.168.223.10")}, Rules: []int{99}}.Steps("qn-nat", netip.MustParsePrefix("192.168.223.0/24"))
+	return "# set up\n" + Script(steps) + "\n\n# afterwards\n" + UndoScript(steps) + "\n"
+}
+
 const firewalldChapter = `## Beside firewalld
 
 firewalld lets nothing pass from and to a link that is in no zone of its own. So
@@ -109,6 +127,7 @@ bridges and taps alone by itself.
 	for _, c := range chapters {
 		b.WriteString("\n## " + c.title + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.plan) + "```\n")
 	}
+	b.WriteString("\n" + pinsChapter + "\n```sh\n" + goldenPins() + "```\n")
 	b.WriteString(acceptsDoc(t))
 	b.WriteString("\n" + firewalldChapter + "\n```sh\n" + goldenZone(t) + "```\n")
 	if *update {

@@ -14,8 +14,10 @@ import (
 // encoded as JSON.
 type Facts struct {
 	Links     []Link            `json:"links"`
-	Routes    []Route           `json:"routes"`    // IPv4, every table
-	Resolvers []netip.Addr      `json:"resolvers"` // nameserver lines of resolv.conf
+	Routes    []Route           `json:"routes"` // IPv4, every table
+	Rules     []FIBRule         `json:"rules,omitempty"`
+	Defined   []Defined         `json:"defined,omitempty"`
+	Resolvers []netip.Addr      `json:"resolvers"` // nameserver lines of resolv.conf, and of systemd-resolved's
 	Sysctls   map[string]string `json:"sysctls"`   // net.ipv4.conf.<link>.forwarding of every link
 	HasIPv6   bool              `json:"has_ipv6"`  // /proc/sys/net/ipv6 exists
 	NIC       NIC               `json:"nic,omitzero"`

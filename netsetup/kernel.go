@@ -38,6 +38,12 @@ type Kernel interface {
 	UnsetZone(z firewalld.Zone) error
 	InZone(z firewalld.Zone) (bool, error)
 
+	FIB() (FIB, error)
+	AddPin(link string, guest netip.Addr) error
+	DelPin(link string, guest netip.Addr) error // one that is gone is no error
+	AddPinRule(s PinRule) error
+	DelPinRule(s PinRule) error // nor here
+
 	// Other programs' run-time configuration.
 	ReadConfig(path string) (string, error) // fs.ErrNotExist where there is none
 	WriteConfig(path, text string) error    // makes its directory, too

@@ -42,7 +42,11 @@ func Observe() (Facts, error) {
 	}
 	_, err = os.Stat("/proc/sys/net/ipv6")
 	f.HasIPv6 = err == nil
-	f.Resolvers = resolvers("/etc/resolv.conf")
+	f.Resolvers = append(resolvers("/etc/resolv.conf"), resolvers("/run/systemd/resolve/resolv.conf")...)
+	f.Defined = definedNetworks("/")
+	if f.Rules, err = readRules(); err != nil {
+		return f, err
+	}
 	f.Filters = foreign.Read()
 	return f, nil
 }

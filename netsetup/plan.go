@@ -89,6 +89,9 @@ func planNetwork(n Network, f Facts, o PlanOptions) (Plan, error) {
 		if err == nil {
 			p.Gateway = Gateway(p.Prefix)
 		}
+		if by := defined(p.Prefix, f); by != "" {
+			p.Notes = append(p.Notes, fmt.Sprintf("subnet %s of network %s is that of %s, too: only one of them can run", p.Prefix, n.Name, by))
+		}
 	case profiles.Bridge:
 		if n.Macvtap {
 			return planMacvtap(p, f)
@@ -311,6 +314,9 @@ var stepTypes = map[string]func(json.RawMessage) (Step, error){
 
 	"MoveToBridge": decodeStep[MoveToBridge],
 	"AwaitAnswers": decodeStep[AwaitAnswers],
+
+	"PinGuest": decodeStep[PinGuest],
+	"PinRule":  decodeStep[PinRule],
 }
 
 func decodeStep[S Step](raw json.RawMessage) (Step, error) {
@@ -360,6 +366,10 @@ func stepType(s Step) string {
 		return "MoveToBridge"
 	case AwaitAnswers:
 		return "AwaitAnswers"
+	case PinGuest:
+		return "PinGuest"
+	case PinRule:
+		return "PinRule"
 	}
 	panic(fmt.Sprintf("netsetup: step %T has no name", s))
 }

@@ -277,8 +277,25 @@ func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
 			t.Errorf("got %s, want the remembered %s", kept, second)
 		}
 	}
-	// The network's own bridge, left by a crash, is no conflict.
+	// Selected by a policy rule, whose table may get its routes later; and of a
+	// network that is defined and down.
 	g := laptop()
+	g.Rules = append(g.Rules, FIBRule{Priority: 100, To: first, Table: 7})
+	if second, err := chooseSubnet("dev", "qn-dev", g, o); err != nil || second == first {
+		t.Errorf("rule to %s: got %s, %v", first, second, err)
+	}
+	g = laptop()
+	g.Defined = []Defined{{first, `the network "default" of libvirt`}}
+	if second, err := chooseSubnet("dev", "qn-dev", g, o); err != nil || second == first {
+		t.Errorf("defined %s: got %s, %v", first, second, err)
+	}
+	// Who asks for just that is told.
+	p, err := NewPlan(Network{Name: "dev", Mode: profiles.HostOnly, Subnet: first}, g, o)
+	if err != nil || !slices.ContainsFunc(p.Notes, func(n string) bool { return strings.Contains(n, `"default" of libvirt`) }) {
+		t.Errorf("got %q, %v", p.Notes, err)
+	}
+	// The network's own bridge, left by a crash, is no conflict.
+	g = laptop()
 	g.Routes = append(g.Routes, Route{Dst: first, Link: "qn-dev", Table: 254})
 	if again, _ := chooseSubnet("dev", "qn-dev", g, o); again != first {
 		t.Errorf("got %s, want %s", again, first)

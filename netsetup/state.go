@@ -69,6 +69,7 @@ type Journal struct {
 	Plan   Plan                `json:"plan"`
 	Ports  map[string]StepList `json:"ports,omitempty"` // by VM
 	Added  StepList            `json:"added,omitempty"` // uplinks found while running
+	Pins   StepList            `json:"pins,omitempty"`  // of guests whose addresses were taken
 	VMs    []string            `json:"vms,omitempty"`   // for messages only
 }
 
@@ -92,7 +93,7 @@ func (j *Journal) Steps() StepList {
 	for _, port := range j.Ports {
 		steps = append(steps, port...)
 	}
-	return steps
+	return append(steps, j.Pins...)
 }
 
 // Write replaces the file in one go.

@@ -36,9 +36,27 @@ func conflict(p netip.Prefix, f Facts, bridge string) string {
 			return fmt.Sprintf("route %s dev %s table %d", r.Dst, r.Link, r.Table)
 		}
 	}
+	for _, r := range f.Rules {
+		for _, selected := range []netip.Prefix{r.From, r.To} {
+			if selected.Bits() > aggregate && p.Overlaps(selected) && r.Protocol != pinProtocol {
+				return fmt.Sprintf("policy rule %d for %s", r.Priority, selected)
+			}
+		}
+	}
 	for _, a := range f.Resolvers {
 		if p.Contains(a) {
 			return fmt.Sprintf("nameserver %s of resolv.conf", a)
+		}
+	}
+	return ""
+}
+
+// defined says which network of another program, that may be down, has a part of
+// the prefix, "" if none.
+func defined(p netip.Prefix, f Facts) string {
+	for _, d := range f.Defined {
+		if p.Overlaps(d.Prefix) {
+			return d.By
 		}
 	}
 	return ""
@@ -52,7 +70,7 @@ func chooseSubnet(network, bridge string, f Facts, o PlanOptions) (netip.Prefix,
 	}
 	for i := range uint32(4096) {
 		p := candidate(o.Salt, network, i)
-		if reserved(p) || conflict(p, f, bridge) != "" {
+		if reserved(p) || defined(p, f) != "" || conflict(p, f, bridge) != "" {
 			continue
 		}
 		return p, nil

@@ -12,7 +12,8 @@
 //
 // While it runs, a keeper serves DHCP and DNS on a network with a prefix, tells
 // systemd-resolved of it, follows the guests' frames on their taps and the host's
-// uplinks, and puts right what other programs change of the network.
+// uplinks, puts right what other programs change of the network, and keeps guests
+// reachable whose addresses others' routes take.
 //
 // A keeper that dies is followed by another, started by the first supervisor that
 // notices: it takes over what bears the network's marks, and the supervisors

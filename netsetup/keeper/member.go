@@ -132,6 +132,7 @@ func (k *keeper) serveJoin(c *net.UnixConn, req request, serve func(*net.UnixCon
 	}
 	m := k.vms[req.VM]
 	k.watch(req.VM, m)
+	k.pinner.look()
 	err = send(c, rep, files...)
 	go k.push(m) // after the answer: nothing may overtake it
 	return req.VM, err
@@ -306,6 +307,7 @@ func (k *keeper) drop(vm string) error {
 	delete(k.vms, vm)
 	m.close()
 	k.release(m)
+	k.pinner.look()
 	if err := netsetup.Undo(k.host, m.steps); err != nil {
 		return err // the journal still has them, for the network's end
 	}

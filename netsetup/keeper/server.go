@@ -47,6 +47,7 @@ type keeper struct {
 
 	resolved *resolved   // of the DNS server
 	zoned    atomic.Bool // firewalld runs
+	pinner   *pinner     // nil before serve, and where the network has no prefix
 
 	mu      sync.Mutex // guards what follows, and every change to the host
 	journal *netsetup.Journal
@@ -247,6 +248,10 @@ func (k *keeper) serve() {
 	if k.journal.Plan.Network.Mode == profiles.NAT {
 		stop := k.watchUplinks()
 		defer stop()
+	}
+	if k.journal.Plan.Prefix.IsValid() {
+		k.pinner = k.startPinning()
+		defer k.pinner.stop()
 	}
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, unix.SIGTERM)

@@ -1,0 +1,158 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// FIB reads the host's rules and routes.
+//
+//	ip rule; ip route show table all
+func (h *Host) FIB() (FIB, error) { return ReadFIB() }
+
+// ReadFIB is Host.FIB for who has no rights.
+func ReadFIB() (FIB, error) {
+	rules, err := readRules()
+	if err != nil {
+		return FIB{}, err
+	}
+	every := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
+	routes, err := retryDump(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, every, netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
+		return FIB{}, fmt.Errorf("list routes: %w", err)
+	}
+	f := FIB{Rules: rules}
+	for _, r := range routes {
+		if r.Flags&unix.RTNH_F_DEAD == 0 && r.Tos == 0 {
+			f.Routes = append(f.Routes, fibRoute(r))
+		}
+	}
+	return f, nil
+}
+
+func fibRoute(r netlink.Route) FIBRoute {
+	dst, ok := prefixOf(r.Dst)
+	if !ok {
+		dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	link := r.LinkIndex
+	if len(r.MultiPath) > 0 {
+		link = r.MultiPath[0].LinkIndex
+	}
+	if r.Type == unix.RTN_BLACKHOLE || r.Type == unix.RTN_UNREACHABLE || r.Type == unix.RTN_PROHIBIT {
+		link = 0
+	}
+	return FIBRoute{
+		Dst: dst, Table: r.Table, Metric: r.Priority, Link: link, Throw: r.Type == unix.RTN_THROW, Protocol: int(r.Protocol),
+	}
+}
+
+// readRules reads the policy rules. A kernel without them looks up the tables
+// local, main and default.
+func readRules() ([]FIBRule, error) {
+	list, err := retryDump(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_V4) })
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return []FIBRule{{Table: 255, Suppress: -1}, {Priority: 32766, Table: mainTable, Suppress: -1}, {Priority: 32767, Table: 253, Suppress: -1}}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list policy rules: %w", err)
+	}
+	rules := make([]FIBRule, 0, len(list))
+	for _, r := range list {
+		rules = append(rules, ruleFact(r))
+	}
+	return rules, nil
+}
+
+func ruleFact(r netlink.Rule) FIBRule {
+	fact := FIBRule{Priority: r.Priority, Mark: r.Mark, Not: r.Invert, Table: r.Table, Suppress: r.SuppressPrefixlen, Protocol: int(r.Protocol)}
+	fact.From, _ = prefixOf(r.Src)
+	fact.To, _ = prefixOf(r.Dst)
+	if r.Mask != nil {
+		fact.Mark &= *r.Mask
+	}
+	if r.Goto > 0 {
+		fact.Goto = r.Goto
+	}
+	// What the host sends itself comes in by lo.
+	fact.Narrow = r.IifName != "" && r.IifName != "lo" || r.OifName != "" || r.Tos != 0 || r.TunID != 0 || r.IPProto > 0 ||
+		r.Dport != nil || r.Sport != nil || r.UIDRange != nil || r.SuppressIfgroup >= 0
+	return fact
+}
+
+func (h *Host) pin(link string, guest netip.Addr) (*netlink.Route, error) {
+	l, ok, err := h.Link(link)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &netlink.Route{
+		LinkIndex: l.Index, Dst: &net.IPNet{IP: guest.AsSlice(), Mask: net.CIDRMask(32, 32)},
+		Scope: netlink.SCOPE_LINK, Protocol: pinProtocol, Table: mainTable,
+	}, nil
+}
+
+// AddPin adds a host route before others to the address (neither NLM_F_EXCL nor
+// NLM_F_APPEND).
+//
+//	ip route prepend GUEST/32 dev LINK scope link proto 113
+func (h *Host) AddPin(link string, guest netip.Addr) error {
+	r, err := h.pin(link, guest)
+	if err == nil && r == nil {
+		err = fmt.Errorf("there is no link %q", link)
+	}
+	if err == nil {
+		err = netlink.RouteAddEcmp(r)
+	}
+	if err != nil {
+		return fmt.Errorf("add host route to %s: %w", guest, explain(err))
+	}
+	return nil
+}
+
+// DelPin deletes it.
+//
+//	ip route del GUEST/32 dev LINK scope link proto 113
+func (h *Host) DelPin(link string, guest netip.Addr) error {
+	r, err := h.pin(link, guest)
+	if err != nil || r == nil {
+		return err // it went with the link
+	}
+	if err := netlink.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("delete host route to %s: %w", guest, explain(err))
+	}
+	return nil
+}
+
+func pinRule(s PinRule) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family, r.Priority, r.Table, r.SuppressPrefixlen, r.Protocol = netlink.FAMILY_V4, s.Priority, mainTable, 31, pinProtocol
+	r.Dst = &net.IPNet{IP: s.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(s.Prefix.Bits(), 32)}
+	return r
+}
+
+// AddPinRule adds the rule.
+//
+//	ip rule add priority N to PREFIX lookup main suppress_prefixlength 31 protocol 113
+func (h *Host) AddPinRule(s PinRule) error {
+	if err := netlink.RuleAdd(pinRule(s)); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add policy rule: %w", explain(err))
+	}
+	return nil
+}
+
+// DelPinRule deletes it.
+//
+//	ip rule del priority N to PREFIX lookup main suppress_prefixlength 31 protocol 113
+func (h *Host) DelPinRule(s PinRule) error {
+	if err := netlink.RuleDel(pinRule(s)); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("delete policy rule: %w", explain(err))
+	}
+	return nil
+}
