@@ -34,13 +34,27 @@ func ARPRequest(mac net.HardwareAddr, src, target netip.Addr) []byte {
 	return b
 }
 
-// NeighbourSolicitation asks who has an IPv6 address; src is one of the asking link.
+// NeighbourSolicitation asks who has an IPv6 address; src is one of the asking
+// link. The unspecified one asks as one that has none yet (RFC 4862, 5.4.2).
 func NeighbourSolicitation(mac net.HardwareAddr, src, target netip.Addr) []byte {
 	// The solicited-node multicast address (RFC 4291, 2.7.1).
 	t := target.As16()
 	group := netip.AddrFrom16([16]byte{0: 0xff, 1: 2, 11: 1, 12: 0xff, 13: t[13], 14: t[14], 15: t[15]})
 	body := append(make([]byte, 4), t[:]...)
-	return icmpv6(mac, src, group, neighbourSolicitation, append(body, linkLayer(mac)...))
+	if !src.IsUnspecified() {
+		body = append(body, linkLayer(mac)...)
+	}
+	return icmpv6(mac, src, group, neighbourSolicitation, body)
+}
+
+// GratuitousARP tells everybody where an IPv4 address is (RFC 5227, 3).
+func GratuitousARP(mac net.HardwareAddr, addr netip.Addr) []byte { return ARPRequest(mac, addr, addr) }
+
+// UnsolicitedAdvertisement tells everybody where an IPv6 address is (RFC 4861, 7.2.6).
+func UnsolicitedAdvertisement(mac net.HardwareAddr, addr netip.Addr) []byte {
+	body := append([]byte{0x20, 0, 0, 0}, addr.AsSlice()...) // it overrides what is known
+	body = append(append(body, 2, 1), mac...)
+	return icmpv6(mac, addr, netip.IPv6LinkLocalAllNodes(), neighbourAdvertisement, body)
 }
 
 // RouterSolicitation asks routers to advertise themselves; src is a link-local

@@ -16,6 +16,7 @@ import (
 const (
 	All  = unix.ETH_P_ALL // sees what the host sends, too
 	IPv4 = unix.ETH_P_IP
+	None = 0 // only sends
 )
 
 // Conn is a socket on one link. Its methods may be called concurrently.
