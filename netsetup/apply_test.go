@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,19 @@ func (m *memory) SetUp(link string, up bool) error {
 	return m.change(func() {
 		if m.state["up "+link] = "yes"; !up {
 			delete(m.state, "up "+link)
+		}
+	})
+}
+
+func (m *memory) SetMTU(link string, mtu int) error {
+	return m.change(func() { m.state["mtu "+link] = strconv.Itoa(mtu) })
+}
+
+func (m *memory) ReplaceRoutes(link string, swaps []Swap) error {
+	return m.change(func() {
+		for _, s := range swaps {
+			delete(m.state, "route "+string(s.Old)+"@"+link)
+			m.state["route "+string(s.New)+"@"+link] = "yes"
 		}
 	})
 }

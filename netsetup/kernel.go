@@ -22,10 +22,12 @@ type Kernel interface {
 	DelLinks(names []string) error       // all in one request
 	SetMaster(link, bridge string) error // bridge "" = none
 	SetUp(link string, up bool) error
+	SetMTU(link string, mtu int) error
 	AddAddr(link string, p netip.Prefix) error
 	Addrs(link string) ([]netip.Prefix, error) // IPv4
 	MoveToBridge(m MoveToBridge) error
 	MoveBack(m MoveToBridge) error
+	ReplaceRoutes(link string, swaps []Swap) error
 	CarriesHost(bridge string) (bool, error)                                // an address that is no link-local one
 	Ask(link string, want []Answer, within time.Duration) ([]Answer, error) // who answers ARP and ND on the link
 	Sysctl(key string) (string, error)                                      // key as a path below /proc/sys

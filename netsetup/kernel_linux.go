@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -174,6 +175,55 @@ func (h *Host) SetUp(link string, up bool) error {
 		return h.withLink("set up", link, netlink.LinkSetUp)
 	}
 	return h.withLink("set down", link, netlink.LinkSetDown)
+}
+
+// SetMTU sets a link's MTU.
+//
+//	ip link set LINK mtu MTU
+func (h *Host) SetMTU(link string, mtu int) error {
+	return h.withLink("set mtu of", link, func(l netlink.Link) error { return netlink.LinkSetMTU(l, mtu) })
+}
+
+// Gateways lists those of the default routes by a link, of all tables, each once.
+//
+//	ip route show table all default dev LINK
+func (h *Host) Gateways(link int) ([]netip.Addr, error) {
+	var list []netip.Addr
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := retryDump(func() ([]netlink.Route, error) {
+			by := &netlink.Route{LinkIndex: link, Table: unix.RT_TABLE_UNSPEC}
+			return netlink.RouteListFiltered(family, by, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		for _, r := range routes {
+			gateway, ok := netip.AddrFromSlice(r.Gw)
+			wide, _ := prefixOf(r.Dst)
+			if gateway = gateway.Unmap(); ok && wide.Bits() <= 0 && !slices.Contains(list, gateway) {
+				list = append(list, gateway)
+			}
+		}
+	}
+	return list, nil
+}
+
+// AddrsOf lists a link's addresses, IPv4 and IPv6, that can be used.
+//
+//	ip addr show dev LINK
+func (h *Host) AddrsOf(link int) ([]netip.Addr, error) {
+	addrs, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	var list []netip.Addr
+	for _, a := range addrs {
+		p, ok := prefixOf(a.IPNet)
+		if ok && a.LinkIndex == link && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 {
+			list = append(list, p.Addr())
+		}
+	}
+	return list, nil
 }
 
 // AddAddr adds an address with its prefix's broadcast address.

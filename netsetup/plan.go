@@ -52,7 +52,7 @@ type Plan struct {
 	Gateway netip.Addr   `json:"gateway,omitzero"` // the host's address in Prefix
 	Uplinks []string     `json:"uplinks,omitempty"`
 	HasIPv6 bool         `json:"has_ipv6"`
-	Waits   bool         `json:"waits,omitempty"` // the joined bridge runs STP: a new port is deaf for its forward delay
+	Waits   bool         `json:"waits,omitempty"` // the joined bridge runs STP: a VM waits for its ports to forward
 	Notes   []string     `json:"notes,omitempty"` // what the user should know
 	Steps   StepList     `json:"steps"`
 }
@@ -313,6 +313,7 @@ var stepTypes = map[string]func(json.RawMessage) (Step, error){
 	"SetZone":    decodeStep[SetZone],
 
 	"MoveToBridge": decodeStep[MoveToBridge],
+	"RaiseMetrics": decodeStep[RaiseMetrics],
 	"AwaitAnswers": decodeStep[AwaitAnswers],
 
 	"PinGuest": decodeStep[PinGuest],
@@ -362,6 +363,8 @@ func stepType(s Step) string {
 		return "AddAccept"
 	case SetZone:
 		return "SetZone"
+	case RaiseMetrics:
+		return "RaiseMetrics"
 	case MoveToBridge:
 		return "MoveToBridge"
 	case AwaitAnswers:

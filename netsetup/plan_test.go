@@ -247,8 +247,8 @@ func TestBridgeOfTheAdministratorIsJoined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Bridge != "br0" || len(p.Steps) != 0 || !p.Waits {
-		t.Errorf("got bridge %s, %d steps, waits %v; want br0, none, true", p.Bridge, len(p.Steps), p.Waits)
+	if p.Bridge != "br0" || len(p.Steps) != 0 || !p.Waits || len(p.Notes) != 1 {
+		t.Errorf("got bridge %s, %d steps, waits %v, notes %q; want br0, none, true, one", p.Bridge, len(p.Steps), p.Waits, p.Notes)
 	}
 }
 

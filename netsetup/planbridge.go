@@ -16,6 +16,9 @@ func planBridge(p Plan, f Facts, o PlanOptions) (Plan, error) {
 	p.MTU = up.MTU
 	if up.Kind == "bridge" {
 		p.Bridge, p.Waits = up.Name, up.STP
+		if p.Waits {
+			p.Notes = append(p.Notes, fmt.Sprintf("bridge %s runs STP: a VM starts when its port forwards, often 30 s after it joined", up.Name))
+		}
 		return p, nil
 	}
 	if err := bridgeable(p.Network, up, f); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/macgen"
+	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
@@ -69,7 +70,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	}
 	reg, err := keeper.Join(ctx, keeper.Options{
 		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note,
-		Changed: s.portsChanged, AsRoot: asuser.AsRoot,
+		Changed: s.portsChanged, Replug: s.replug, AsRoot: asuser.AsRoot,
 	}, NetworkOf(n), s.profile.Name, requests)
 	if err != nil {
 		return err
@@ -80,6 +81,26 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 		defer cancel()
 		return reg.Leave(ctx)
 	})
+	return nil
+}
+
+// awaitForwarding keeps the guest from asking for an address while a bridge with
+// STP would not carry its question.
+func (s *session) awaitForwarding(ctx context.Context) error {
+	for _, r := range s.regs {
+		if !r.Info().STP {
+			continue
+		}
+		for _, p := range r.Ports() {
+			err := netsetup.AwaitForwarding(ctx, p.Tap, r.Info().Bridge)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				s.note(err.Error())
+			}
+		}
+	}
 	return nil
 }
 

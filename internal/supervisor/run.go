@@ -56,7 +56,7 @@ type session struct {
 	stops   stopper
 	closers []func() error
 
-	mu    sync.Mutex // guards what follows, and console once it is served
+	mu    sync.Mutex // guards what follows, console once it is served, and vm for whom the keeper calls
 	state State
 	held  []net.Conn // of clients that wait for the end of the process
 	log   *logFile   // of what the user should know; nil until it is open
@@ -83,7 +83,7 @@ func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
 		name string
 		do   func(context.Context) error
 	}{
-		{"lock", s.lockName}, {"listen", s.listen}, {"check", s.check}, {"join", s.join}, {"drop", s.drop}, {"start", s.start},
+		{"lock", s.lockName}, {"listen", s.listen}, {"check", s.check}, {"join", s.join}, {"await", s.awaitForwarding}, {"drop", s.drop}, {"start", s.start},
 	} {
 		err := step.do(ctx)
 		if err == nil {
@@ -296,7 +296,9 @@ func (s *session) start(ctx context.Context) error {
 }
 
 func (s *session) started(vm *qemu.VM) error {
+	s.mu.Lock()
 	s.vm = vm
+	s.mu.Unlock()
 	s.onClose(func() error {
 		// Nothing to do but when a later step of the start failed.
 		return vm.Stop(context.Background(), qemu.StopOptions{Force: true})

@@ -30,6 +30,7 @@ type Options struct {
 	Log              func(string)     // each step as it was done; may be nil
 	Note             func(string)     // what the user should know; may be nil
 	Changed          func([]PortInfo) // gets a registration's ports when they change; may be nil
+	Replug           func([]int)      // pulls and plugs the guest's cables of these NICs; may be nil
 
 	AssumeYes bool       // move the host to a bridge though nobody could tell whether that went well
 	Peer      netip.Addr // the other end of the remote session qnet runs in, zero if it runs in none

@@ -21,6 +21,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "sleepy" {
+		now = slept(os.Args[2])
+		os.Exit(Main(os.Args[3:], os.Stdin, os.Stderr))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "keeper" {
 		os.Exit(Main(os.Args[2:], os.Stdin, os.Stderr))
 	}

@@ -197,13 +197,7 @@ func (k *keeper) release(m *member) {
 	}
 }
 
-func (k *keeper) notes() []string {
-	texts := slices.Concat(k.texts, k.journal.Plan.Notes)
-	if !k.journal.Plan.Waits {
-		return texts
-	}
-	return append(texts, fmt.Sprintf("bridge %s runs STP: a new port forwards nothing for its forward delay, often 30 s", k.journal.Plan.Bridge))
-}
+func (k *keeper) notes() []string { return slices.Concat(k.texts, k.journal.Plan.Notes) }
 
 // check refuses a VM that wants a different network, or what another VM has.
 func (k *keeper) check(req request) error {
@@ -325,7 +319,7 @@ func (k *keeper) infoLocked() Info {
 	p := k.journal.Plan
 	info := Info{
 		Name: p.Network.Name, Mode: p.Network.Mode, Macvtap: p.Network.Macvtap, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
-		Uplinks: p.Uplinks, KeeperPID: os.Getpid(), VMs: []VMInfo{},
+		Uplinks: p.Uplinks, STP: p.Waits, KeeperPID: os.Getpid(), VMs: []VMInfo{},
 	}
 	for name, m := range k.vms {
 		info.VMs = append(info.VMs, VMInfo{Name: name, Ports: slices.Clone(m.ports)})

@@ -52,6 +52,7 @@ type Info struct {
 	Prefix    netip.Prefix  `json:"prefix,omitzero"`
 	Gateway   netip.Addr    `json:"gateway,omitzero"`
 	Uplinks   []string      `json:"uplinks,omitempty"`
+	STP       bool          `json:"stp,omitempty"` // of the bridge: ports forward late
 	KeeperPID int           `json:"keeper_pid"`
 	VMs       []VMInfo      `json:"vms"`
 	Leases    []dhcp.Lease  `json:"leases,omitempty"`
@@ -87,6 +88,10 @@ type reply struct {
 
 	// Update is set in what the keeper sends unasked: the ports as they are now.
 	Update []PortInfo `json:"update,omitempty"`
+
+	// Replug is set in what the keeper sends unasked: the NICs whose guest should
+	// see its cable pulled and plugged again.
+	Replug []int `json:"replug,omitempty"`
 }
 
 // wireError carries an error and its identity between processes.

@@ -61,6 +61,10 @@ func (r *Registration) read(conn *net.UnixConn) {
 			return
 		case rep.Update != nil:
 			r.update(rep.Update)
+		case rep.Replug != nil:
+			if r.options.Replug != nil {
+				go r.options.Replug(rep.Replug)
+			}
 		case rep.Notes != nil && !rep.Left:
 			r.options.report(rep)
 		default:

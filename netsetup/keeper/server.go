@@ -253,6 +253,10 @@ func (k *keeper) serve() {
 		k.pinner = k.startPinning()
 		defer k.pinner.stop()
 	}
+	if k.journal.Plan.Network.Mode == profiles.Bridge {
+		stop := k.watchLAN(guard)
+		defer stop()
+	}
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, unix.SIGTERM)
 	idle := time.AfterFunc(firstJoin, k.endIfIdle)

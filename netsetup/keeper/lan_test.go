@@ -1,0 +1,285 @@
+package keeper
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// inLAN is inLab on a LAN.
+func inLAN(t *testing.T, o nstest.LANOptions, f func(t *testing.T, lan *nstest.LAN, o Options)) {
+	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"))
+	nstest.Run(t, func(t *testing.T) {
+		lan := nstest.NewLAN(t, o)
+		dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		options := Options{
+			RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"),
+			Exe: []string{"/proc/self/exe", "keeper"},
+		}
+		before := nstest.Snapshot(t, options.RunDir)
+		f(t, lan, options)
+		before.Check(t)
+	})
+}
+
+// heard gathers what a keeper tells.
+type heard struct {
+	mu      sync.Mutex
+	notes   []string
+	replugs [][]int
+}
+
+func (h *heard) options(o Options) Options {
+	o.Note = func(text string) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.notes = append(h.notes, text)
+	}
+	o.Replug = func(nics []int) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.replugs = append(h.replugs, nics)
+	}
+	return o
+}
+
+func (h *heard) says(words string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(h.notes, func(n string) bool { return strings.Contains(n, words) })
+}
+
+func (h *heard) replugged() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.replugs)
+}
+
+// speaks has the VM's guest send a frame, an ARP probe.
+func speaks(t *testing.T, r *Registration) {
+	t.Helper()
+	frame := packet.ARPRequest(r.Ports()[0].MAC, netip.Addr{}, netip.MustParseAddr("192.0.2.250"))
+	if _, err := unix.Write(int(r.Ports()[0].File.Fd()), append(make([]byte, 10), frame...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lanNetworks are the ways onto a LAN.
+var lanNetworks = map[string]Network{"macvtap": macvtap, "bridge": {Name: "lan", Mode: profiles.Bridge}}
+
+// While VMs are on the LAN: their links follow the uplink's MTU, a guest is told of
+// each time that the cable was pulled for a while, and of a switch that takes the
+// host's MAC only, but not of a healthy one.
+func TestWhileOnTheLAN(t *testing.T) {
+	for name, n := range lanNetworks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+				var h heard
+				web := mustJoin(t, h.options(o), n, "web", port(1))
+				spoken := time.Now()
+				speaks(t, web)
+				followsMTU(t, o, n, &h)
+				for round := range 2 {
+					lan.Cable("host", false)
+					time.Sleep(1500 * time.Millisecond)
+					lan.Cable("host", true)
+					nstest.Eventually(t, 5*time.Second, "the guest is told", func() bool { return h.replugged() == round+1 })
+				}
+				time.Sleep(time.Until(spoken.Add(offerTime + tries*tryTime + 2*time.Second)))
+				const words = "the switch drops frames from new MACs"
+				if h.says(words) {
+					t.Error("a false alarm")
+				}
+				lan.PortSecurity(strings.TrimSpace(nstest.Sh(t, "cat /sys/class/net/eth0/address")))
+				lan.Cable("host", false)
+				time.Sleep(1500 * time.Millisecond)
+				lan.Cable("host", true)
+				nstest.Eventually(t, 40*time.Second, "port security is found", func() bool { return h.says(words) })
+				mustLeave(t, web)
+			})
+		})
+	}
+}
+
+func followsMTU(t *testing.T, o Options, n Network, h *heard) {
+	t.Helper()
+	for _, mtu := range []string{"1400", "9000", "1300"} {
+		nstest.Sh(t, "ip link set eth0 mtu "+mtu)
+		nstest.Eventually(t, 5*time.Second, "MTU "+mtu, func() bool {
+			all := strings.Fields(nstest.Sh(t, "cat /sys/class/net/qn*/mtu"))
+			return !slices.ContainsFunc(all, func(m string) bool { return m != mtu }) && h.says("and is "+mtu)
+		})
+	}
+	db := mustJoin(t, o, n, "db", port(2)) // one that comes later
+	nstest.Sh(t, "ip link show qndb0 | grep -q 'mtu 1300'")
+	mustLeave(t, db)
+	nstest.Sh(t, "ip link set eth0 mtu 1500")
+	nstest.Eventually(t, 5*time.Second, "the MTU as before", func() bool { return h.says("was 1300 and is 1500") })
+}
+
+// wifi gives the host a second way to the Internet, by another link and with a
+// larger metric, as Wi-Fi has.
+func wifi(t *testing.T) {
+	t.Helper()
+	nstest.Sh(t, `
+ip link add wifi0 type veth peer name eth1 netns gateway
+ip -n gateway link set eth1 addrgenmode none up
+ip -n gateway addr add 198.51.100.1/24 dev eth1
+ip link set wifi0 addrgenmode none up
+ip addr add 198.51.100.10/24 dev wifi0
+ip route add default via 198.51.100.1 metric 600`)
+}
+
+// While the cable is pulled the host goes out by its other link, though the bridge
+// stays up; when it is back all is as before, again and again, and also if the
+// keeper dies meanwhile or the VM ends.
+func TestPulledCableGivesWay(t *testing.T) {
+	t.Parallel()
+	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+		wifi(t)
+		before := nstest.Snapshot(t, o.RunDir)
+		way := func() string { return nstest.Sh(t, "ip route get "+nstest.LANInternet) }
+		pull := func() {
+			t.Helper()
+			lan.Cable("host", false)
+			nstest.Eventually(t, yieldTime+3*time.Second, "out by the other link", func() bool { return strings.Contains(way(), "dev wifi0") })
+			if !nstest.Pings("", nstest.LANInternet) {
+				t.Error("no answer by the other link")
+			}
+		}
+		var h heard
+		r := mustJoin(t, h.options(o), lanNetworks["bridge"], "web", port(1))
+		routes := nstest.Sh(t, "ip route show table all; ip -6 route show table all")
+		again := func() bool { return nstest.Sh(t, "ip route show table all; ip -6 route show table all") == routes }
+		rounds := 1
+		if os.Getenv("QNET_STRESS") != "" {
+			rounds = 20
+		}
+		for range rounds {
+			pull()
+			lan.Cable("host", true)
+			nstest.Eventually(t, 5*time.Second, "the routes as before", again)
+			nstest.Eventually(t, 5*time.Second, "an answer by the cable", func() bool { return nstest.Pings("", nstest.LANInternet) })
+		}
+		if !h.says("the cable of eth0 is pulled: the host's routes by it give way") || !h.says("the cable of eth0 is back, and") {
+			t.Errorf("notes: %q", h.notes)
+		}
+		lan.Cable("host", false) // for a moment: nothing is to be done
+		time.Sleep(500 * time.Millisecond)
+		lan.Cable("host", true)
+		nstest.Eventually(t, 5*time.Second, "an answer by the cable", func() bool { return nstest.Pings("", nstest.LANInternet) && again() })
+
+		pull()
+		pid := r.Info().KeeperPID
+		unix.Kill(pid, unix.SIGKILL)
+		nstest.Eventually(t, 15*time.Second, "the next keeper", func() bool {
+			infos, err := List(t.Context(), o.RunDir)
+			return err == nil && len(infos) == 1 && infos[0].KeeperPID != pid && len(infos[0].VMs[0].Ports) == 1
+		})
+		lan.Cable("host", true)
+		nstest.Eventually(t, 5*time.Second, "the routes as before", again)
+
+		pull()
+		mustLeave(t, r)
+		lan.Cable("host", true)
+		before.Check(t)
+		nstest.Sh(t, "ip link del wifi0")
+	})
+}
+
+// slept is the clocks of a host that slept as many seconds as a file tells.
+func slept(file string) func() clock {
+	return func() clock {
+		c := clocks()
+		if b, err := os.ReadFile(file); err == nil {
+			if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+				c.boot += time.Duration(n) * time.Second
+			}
+		}
+		return c
+	}
+}
+
+// lost makes the outside host look for the host in a wrong place.
+func lost(t *testing.T) {
+	t.Helper()
+	nstest.Sh(t, "ip -n outside neigh replace "+nstest.LANHost+" lladdr 02:00:00:00:00:66 dev eth0 nud stale")
+}
+
+func found() bool {
+	out, err := nstest.Try("ip -n outside neigh show " + nstest.LANHost)
+	return err == nil && !strings.Contains(out, "02:00:00:00:00:66")
+}
+
+// After the host slept, its LAN is told where it is, and guests ask again.
+func TestAfterSleep(t *testing.T) {
+	t.Parallel()
+	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+		file := filepath.Join(t.TempDir(), "slept")
+		o.Exe = []string{"/proc/self/exe", "sleepy", file}
+		var h heard
+		r := mustJoin(t, h.options(o), lanNetworks["bridge"], "web", port(1))
+		lost(t)
+		time.Sleep(round + time.Second)
+		if h.replugged() != 0 || found() {
+			t.Error("something was done before")
+		}
+		for i, seconds := range []string{"3600", "3700"} {
+			lost(t)
+			if err := os.WriteFile(file, []byte(seconds), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			nstest.Eventually(t, round+5*time.Second, "the LAN and the guest told", func() bool { return h.replugged() == i+1 && found() })
+		}
+		mustLeave(t, r)
+	})
+}
+
+// When the cable is back and the gateway does not answer, that is said, with the
+// reason where a switch's STP is heard; and that it does, when it does. Then the
+// LAN is told where the host is.
+func TestGatewayAfterReplug(t *testing.T) {
+	t.Parallel()
+	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+		var h heard
+		r := mustJoin(t, h.options(o), lanNetworks["bridge"], "web", port(1))
+		replug := func(while func()) {
+			lan.Cable("host", false)
+			time.Sleep(awayTime + 200*time.Millisecond)
+			while()
+			lan.Cable("host", true)
+		}
+		replug(func() { lost(t) })
+		nstest.Eventually(t, 5*time.Second, "the LAN told", found)
+		if h.says("does not answer") {
+			t.Errorf("notes: %q", h.notes)
+		}
+		replug(func() { lan.Cable("gateway", false) })
+		nstest.Eventually(t, answerTime+5*time.Second, "the note", func() bool {
+			return h.says("the gateway 192.0.2.1 does not answer by eth0: is it another network?")
+		})
+		lan.Cable("gateway", true)
+		nstest.Eventually(t, 5*time.Second, "the note that it is back", func() bool { return h.says("the gateway 192.0.2.1 answers by eth0") })
+		replug(func() { nstest.Sh(t, "ip -n lan link set switch type bridge stp_state 1 forward_delay 400") })
+		nstest.Eventually(t, answerTime+5*time.Second, "the reason", func() bool { return h.says("the switch runs STP, and forwards nothing for some 30 s") })
+		nstest.Eventually(t, 10*time.Second, "the end of it", func() bool { return nstest.Pings("", nstest.LANGateway) })
+		mustLeave(t, r)
+	})
+}

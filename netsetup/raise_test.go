@@ -1,0 +1,69 @@
+package netsetup
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+)
+
+// Raised routes go after every other, and are restored exactly, by netlink as by
+// the commands that are shown, and from a journal.
+func TestRaiseMetrics(t *testing.T) {
+	nstest.Require(t, nstest.Root)
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Lab(t)
+		nstest.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none; ip link set lan1 addrgenmode none")
+		nstest.Sh(t, rich)
+		nstest.Sh(t, "ip route add default via 198.51.100.1 metric 600; ip addr add 192.0.2.99/24 dev lan0 metric 600")
+		nstest.Eventually(t, 5*time.Second, "IPv6 addresses are checked", func() bool { return nstest.Sh(t, "ip -6 addr show tentative") == "" })
+		host := newHost(t)
+		before := kernelState(t)
+		way := func(want string) {
+			t.Helper()
+			for _, to := range []string{"203.0.113.1", "192.0.2.200"} {
+				if out := nstest.Sh(t, "ip route get "+to); !strings.Contains(out, "dev "+want) {
+					t.Errorf("want %s: %s", want, out)
+				}
+			}
+		}
+		way("eth0")
+		eth0, _, err := host.Link("eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		step, err := host.Raisable(eth0)
+		if err != nil || len(step.Held.Routes) < 12 {
+			t.Fatalf("%d routes, %v", len(step.Held.Routes), err)
+		}
+		if err := step.Do(host); err != nil {
+			t.Fatal(err)
+		}
+		way("lan0")
+		raised := kernelState(t)
+		if again, err := host.Raisable(eth0); err != nil || len(again.Held.Routes) != 0 {
+			t.Errorf("%d routes would be raised twice: %v", len(again.Held.Routes), err)
+		}
+		var read StepList
+		b, err := json.Marshal(StepList{step})
+		if err == nil {
+			err = json.Unmarshal(b, &read)
+		}
+		if err != nil || !reflect.DeepEqual(read, StepList{step}) {
+			t.Errorf("from the journal: %+v, %v", read, err)
+		}
+		for range 2 { // the second time nothing is to be done
+			if err := Undo(host, read); err != nil {
+				t.Fatal(err)
+			}
+			becomes(t, before, "-: before, +: after Undo")
+		}
+		nstest.Sh(t, step.String())
+		becomes(t, raised, "-: by netlink, +: by the printed commands")
+		nstest.Sh(t, step.UndoString())
+		becomes(t, before, "-: before, +: after the undo commands")
+	})
+}
