@@ -53,6 +53,7 @@ func (a *app) commands() []*cli.Command {
 		{Name: "hosts", Usage: "print addresses and names of the VMs, as lines for /etc/hosts", Action: a.hosts},
 		{Name: "net", Usage: "list networks: mode, bridge, prefix, uplinks, keeper, VMs, leases", Flags: []cli.Flag{asJSON}, Action: a.net},
 		{Name: "mac", Usage: "print the MAC addresses of a profile, or a random one", ArgsUsage: "[PROFILE]", Action: a.mac},
+		a.doctorCommand(),
 		{Name: "schema", Usage: "print the JSON Schema of profiles", Action: a.schema},
 		{Name: "gc", Usage: "remove what dead processes left", Action: a.gc},
 		{Name: "version", Usage: "print the version", Action: func(*cli.Context) error {

@@ -31,7 +31,7 @@ var hints = []struct {
 	{netsetup.ErrNoPermission, `run it with sudo, or use mode = "user", which needs no rights`},
 	{netsetup.ErrNoTun, `load the module with "modprobe tun"; in a container, give it --device /dev/net/tun --cap-add NET_ADMIN; or use mode = "user"`},
 	{netsetup.ErrNotOurs, `look with "ip -d link" and "nft list tables" at whose it is; name the network or the VM differently, or remove it`},
-	{netsetup.ErrUnsupported, `the kernel lacks a feature (bridge, tun or nf_tables): after a kernel upgrade, reboot; else use mode = "user"`},
+	{netsetup.ErrUnsupported, `the kernel lacks a feature (bridge, tun or nf_tables): after a kernel upgrade, reboot; "sudo qnet doctor" tells which; else use mode = "user"`},
 	{qemu.ErrNotFound, "install QEMU: apt install qemu-system-x86"},
 	{qemu.ErrTooOld, "install QEMU 7.2 or newer; Debian 12 has it"},
 	{supervisor.ErrRunning, `"qnet ps" lists what runs; --name starts it a second time under another name`},
@@ -47,6 +47,10 @@ func hintFor(err error) string {
 	var file *supervisor.FileError
 	if errors.As(err, &file) && errors.Is(err, fs.ErrPermission) {
 		return "the file is opened with your own rights, also under sudo: give yourself access to it"
+	}
+	var waited *stuck
+	if errors.As(err, &waited) && profiles.Mode(waited.nic.Mode).NeedsNetwork() {
+		return "sudo qnet doctor --probe " + waited.profile + " tries its networks with a synthetic guest, and says where packets vanish"
 	}
 	var none *noAddress
 	if errors.As(err, &none) {

@@ -123,7 +123,7 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return netip.Addr{}, ctx.Err()
 			}
-			return netip.Addr{}, &stuck{name, g, timeout, nic, address}
+			return netip.Addr{}, &stuck{name, s.Profile, g, timeout, nic, address}
 		case <-time.After(pollTime):
 		}
 	}
@@ -156,6 +156,7 @@ func (a *app) progress(line, before string) {
 // stuck tells where a VM stands when the time is over, and why that may be.
 type stuck struct {
 	name    string
+	profile string
 	goal    goal
 	after   time.Duration
 	nic     supervisor.NIC

@@ -35,7 +35,7 @@ func TestStuckNamesStageAndCause(t *testing.T) {
 		{"nat", watch.Answer, 0, goal{port: 22}, a, []string{"last stage: DNS answer", "nothing listens on port 22"}},
 		{"user", watch.Silent, 0, goal{}, netip.Addr{}, []string{"without a NIC on one of qnet's networks"}},
 	} {
-		e := &stuck{"web", c.goal, 5 * time.Second, supervisor.NIC{
+		e := &stuck{"web", "/web.toml", c.goal, 5 * time.Second, supervisor.NIC{
 			Mode: c.mode, Seen: watch.State{Stages: 1 << c.stage &^ 1, NAKs: c.naks},
 		}, c.address}
 		for _, w := range append(c.want, `"web"`, "5s") {

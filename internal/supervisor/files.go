@@ -94,9 +94,9 @@ func (o *opener) config(p *profiles.Profile, binary string, extra []string) (qem
 	return c, nil
 }
 
-// credential is whom QEMU runs as: the user behind sudo; nobody where root
+// Credential is whom QEMU runs as: the user behind sudo; nobody where root
 // called; the caller otherwise. The first two get /dev/kvm's group.
-func credential(u *asuser.User) *qemu.Credential {
+func Credential(u *asuser.User) *qemu.Credential {
 	const nobody = 65534
 	var c *qemu.Credential
 	switch {

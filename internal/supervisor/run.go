@@ -279,7 +279,7 @@ func (s *session) start(ctx context.Context) error {
 	s.onClose(log.Close)
 	var vm *qemu.VM
 	err = asuser.AsRoot(func() (err error) {
-		vm, err = qemu.StartAuto(ctx, s.config, qemu.StartOptions{Credential: credential(s.User), Stderr: log, Warn: s.Warn})
+		vm, err = qemu.StartAuto(ctx, s.config, qemu.StartOptions{Credential: Credential(s.User), Stderr: log, Warn: s.Warn})
 		return err
 	})
 	if err != nil {

@@ -191,3 +191,25 @@ func original(f netsetup.Facts, p paths) {
 		}
 	}
 }
+
+// Left lists the networks below a run directory whose keeper is dead: what
+// Collect would undo.
+func Left(runDir string) ([]string, error) {
+	list, err := all(runDir)
+	if err != nil {
+		return nil, fmt.Errorf("list networks: %w", err)
+	}
+	var left []string
+	for _, p := range list {
+		c, err := dial(p)
+		switch {
+		case err == nil:
+			c.Close()
+		case noKeeper(err):
+			left = append(left, "network "+p.network)
+		default:
+			return left, err
+		}
+	}
+	return left, nil
+}

@@ -56,8 +56,9 @@ func hostPings(a netip.Addr) bool {
 	}
 }
 
-// hostResolves asks a resolver for the root's name servers, as anybody may.
-func hostResolves(ctx context.Context, a netip.Addr) bool {
+// HostResolves asks a resolver for a name from the host itself, and reports whether it
+// answers anything.
+func HostResolves(ctx context.Context, a netip.Addr) bool {
 	d := net.Dialer{Timeout: controlTime}
 	c, err := d.DialContext(ctx, "udp", netip.AddrPortFrom(a, 53).String())
 	if err != nil {

@@ -354,7 +354,7 @@ func (r *run) explainResolvers(ctx context.Context) string {
 	}
 	var dead []string
 	for _, a := range r.facts.Resolvers {
-		if hostResolves(ctx, a) {
+		if HostResolves(ctx, a) {
 			return fmt.Sprintf("the host's resolver %s answers the host; the network's name server does not get its answer in time: look with: qnet net", a)
 		}
 		dead = append(dead, a.String())

@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/doctor"
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/netsetup/probe"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// examine runs qnet doctor --json and returns its exit code and what it found.
+func (l *lab) examine(args ...string) (int, doctor.Report) {
+	l.Helper()
+	code, stdout, stderr := l.qnet(append([]string{"doctor", "--json"}, args...)...)
+	var r doctor.Report
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+		l.Fatalf("qnet doctor: %v\n%s\n%s", err, stdout, stderr)
+	}
+	return code, r
+}
+
+// found is the worst of a check's findings, with all of their words.
+func found(r doctor.Report, check string) (doctor.Status, string) {
+	worst, words := doctor.Pass, ""
+	for _, f := range r.Findings {
+		if f.Check != check {
+			continue
+		}
+		words += f.Evidence + "\n" + f.Remedy + "\n"
+		if f.Status != doctor.Pass && worst != doctor.Fail {
+			worst = f.Status
+		}
+	}
+	return worst, words
+}
+
+// Where everything is right no mode is said to fail, and looking changes nothing.
+func TestDoctor(t *testing.T) {
+	inLab(t, func(l *lab) {
+		code, r := l.examine()
+		if code != 0 || r.CannotWork() || len(r.Modes) != 4 {
+			t.Errorf("exit code %d: %+v", code, r)
+		}
+		for _, c := range doctor.Checks {
+			if s, words := found(r, c.Name); words == "" || s == doctor.Fail {
+				t.Errorf("%s: %s %s", c.Name, s, words)
+			}
+		}
+		if s, words := found(r, "guests run"); !strings.Contains(words, "KVM") && !strings.Contains(words, "TCG") {
+			t.Errorf("guests run: %s %s", s, words)
+		}
+		l.before.Check(t)
+		out := l.must("doctor")
+		for _, want := range []string{"CHECK", "nftables", "private: works", "nat: works"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("no %q in\n%s", want, out)
+			}
+		}
+		l.before.Check(t)
+	})
+}
+
+// Each thing wrong with a host is found by the check that is about it, with the modes
+// it breaks; a profile asks about its own modes only.
+func TestDoctorFindsFaults(t *testing.T) {
+	nat := func(l *lab) string { return l.profile("n", "[[nic]]\nmode = \"nat\"\n") }
+	for name, c := range map[string]struct {
+		inject string
+		check  string
+		status doctor.Status
+		words  []string
+		code   int // with a nat profile
+	}{
+		"drop policy of nftables": {
+			"nft 'table inet f { chain f { type filter hook forward priority 0; policy drop; }; }'",
+			"filters", doctor.Fail,
+			[]string{"table inet f", "nft insert rule inet f f"},
+			3,
+		},
+		"drop policy of iptables": {"iptables-nft -P FORWARD DROP", "filters", doctor.Pass, []string{"put in their chains", "-I FORWARD -i qn-nat"}, 0},
+		"no tun":                  {"mount -t tmpfs tmpfs /dev/net", "tun", doctor.Fail, []string{"no /dev/net/tun", "modprobe tun"}, 3},
+		"read-only sysctls":       {"mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys", "sysctls", doctor.Fail, []string{"read-only"}, 3},
+		"no default route":        {"ip route del default", "uplinks", doctor.Warn, []string{"no default route"}, 0},
+		"small MTU":               {"ip link set eth0 mtu 1400", "MTU", doctor.Warn, []string{"eth0 has MTU 1400"}, 0},
+		"strict rp_filter": {
+			"ip link add eth1 type veth peer name lan1; ip addr add 192.0.3.10/24 dev eth1; ip link set eth1 up; sysctl -qw net.ipv4.conf.eth0.rp_filter=1",
+			"rp_filter", doctor.Warn,
+			[]string{"strict on eth0", "sysctl -w net.ipv4.conf.eth0.rp_filter=2"},
+			0,
+		},
+		"leftovers": {"", "leftovers", doctor.Warn, []string{"network dev", "qnet gc"}, 0},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			inLab(t, func(l *lab) {
+				profile := nat(l)
+				if c.inject == "" {
+					l.leaveNetwork()
+				} else {
+					nstest.Sh(t, c.inject)
+				}
+				l.prepared()
+				code, r := l.examine(profile)
+				if code != c.code || len(r.Modes) != 1 {
+					t.Errorf("exit code %d, want %d; modes %v", code, c.code, r.Modes)
+				}
+				status, words := found(r, c.check)
+				if status != c.status {
+					t.Errorf("%s: %s, want %s: %s", c.check, status, c.status, words)
+				}
+				for _, want := range c.words {
+					if !strings.Contains(words, want) {
+						t.Errorf("%s: no %q in %s", c.check, want, words)
+					}
+				}
+				if c.code == 3 && r.Modes[profiles.NAT] != doctor.Fail {
+					t.Errorf("modes: %v", r.Modes)
+				}
+			})
+		})
+	}
+}
+
+// leaveNetwork makes the run directory of a network whose keeper is dead.
+func (l *lab) leaveNetwork() {
+	l.Helper()
+	nstest.Sh(l, fmt.Sprintf("mkdir -p %s/networks/dev; echo '{}' > %s/networks/dev/journal.json", l.run, l.run))
+	l.Cleanup(func() { nstest.Try("rm -r " + l.run) })
+}
+
+// Without rights it sees what it can, says what it cannot, and fails nothing for that.
+func TestDoctorWithoutRights(t *testing.T) {
+	inLab(t, func(l *lab) {
+		p := l.command("doctor", "--json")
+		p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		p.begin()
+		code := p.end(60 * time.Second)
+		var r doctor.Report
+		if err := json.Unmarshal([]byte(p.out.String()), &r); err != nil || code != 0 {
+			t.Fatalf("exit code %d: %v\n%s\n%s", code, err, &p.out, &p.errout)
+		}
+		for _, check := range []string{"bridge", "nftables", "filters"} {
+			if s, words := found(r, check); s != doctor.Unseen {
+				t.Errorf("%s: %s %s", check, s, words)
+			}
+		}
+		if s, _ := found(r, "QEMU"); s != doctor.Pass {
+			t.Errorf("QEMU: %s", s)
+		}
+	})
+}
+
+// A probe by the command line: of a profile's networks, in words and in JSON.
+func TestDoctorProbe(t *testing.T) {
+	inLab(t, func(l *lab) {
+		profile := l.profile("two", "[[nic]]\nmode = \"nat\"\n[[nic]]\nmode = \"private\"\nnetwork = \"inner\"\n")
+		code, stdout, stderr := l.qnet("doctor", "--probe", "--json", "--target", "203.0.113.1:7", profile)
+		var reports []probe.Report
+		if err := json.Unmarshal([]byte(stdout), &reports); err != nil || len(reports) != 2 || reports[1].Network != "inner" {
+			t.Fatalf("exit code %d: %v\n%s\n%s", code, err, stdout, stderr)
+		}
+		l.before.Check(t)
+		nstest.Sh(t, "nft 'table inet f { chain f { type filter hook forward priority 0; policy drop; }; }'")
+		code, stdout, stderr = l.qnet("doctor", "--probe", "--target", "203.0.113.1:7")
+		if code != 3 || !strings.Contains(stdout, "drop at forward: table inet f chain f policy DROP") {
+			t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
+		}
+		nstest.Sh(t, "nft delete table inet f")
+		for _, args := range [][]string{{"--target", "203.0.113.1:7"}, {"--probe", "--target", "203.0.113.1"}, {"--probe", "--target", "203.0.113.1:0"}} {
+			if code, _, stderr := l.qnet(append([]string{"doctor"}, args...)...); code != 2 {
+				t.Errorf("%v: exit code %d\n%s", args, code, stderr)
+			}
+		}
+	})
+}

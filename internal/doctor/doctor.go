@@ -1,0 +1,128 @@
+// Package doctor looks what on this host will break which mode, and says what to do
+// about it. Its checks are data: a name, the modes that depend on it, and a
+// function that looks. They change nothing on the host; what has to be tried (a
+// tap, a bridge, a table, a machine under KVM) is made in a network namespace of
+// its own, or without a network.
+//
+// What takes rights that the caller lacks is reported as unseen, never as passed.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// Status is what came of a check.
+type Status string
+
+// The statuses, the worst last. Unseen is what could not be looked at.
+const (
+	Pass   Status = "pass"
+	Unseen Status = "unseen"
+	Warn   Status = "warn"
+	Fail   Status = "fail"
+)
+
+var order = []Status{Pass, Unseen, Warn, Fail}
+
+// worse is the worse of two.
+func worse(a, b Status) Status {
+	return order[max(slices.Index(order, a), slices.Index(order, b))]
+}
+
+// Finding is what a check found: of most checks there is one, of others one for
+// each network or filter.
+type Finding struct {
+	Check    string          `json:"check"`
+	Status   Status          `json:"status"`
+	Modes    []profiles.Mode `json:"modes,omitempty"` // those it affects
+	Evidence string          `json:"evidence"`
+	Remedy   string          `json:"remedy,omitempty"` // a command, or what to change
+}
+
+// Check is one thing to look at. Run may leave a finding's Check and Modes to it.
+type Check struct {
+	Name  string
+	Modes []profiles.Mode
+	Run   func(context.Context, *Host) []Finding
+}
+
+// Options say where to look.
+type Options struct {
+	RunDir, StateDir string
+	QEMU             string // the binary, "" finds it in Path
+	Path             string // the PATH
+	User             *asuser.User
+	Networks         []netsetup.Network // of a profile; nil looks at one of each mode
+	Accel            profiles.Accel     // of the profile
+}
+
+// Report is what all checks found.
+type Report struct {
+	Findings []Finding `json:"checks"`
+	// Modes has the worst finding of each mode that was asked about.
+	Modes map[profiles.Mode]Status `json:"modes"`
+}
+
+// CannotWork reports whether a mode that was asked about cannot work.
+func (r Report) CannotWork() bool {
+	for _, s := range r.Modes {
+		if s == Fail {
+			return true
+		}
+	}
+	return false
+}
+
+var (
+	all    = []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT, profiles.Bridge}
+	served = []profiles.Mode{profiles.HostOnly, profiles.NAT}
+	routed = []profiles.Mode{profiles.NAT}
+)
+
+// Checks are all of them, in the order of the table.
+var Checks = slices.Concat(machineChecks, kernelChecks, networkChecks, ownChecks)
+
+// Run does the checks.
+func Run(ctx context.Context, o Options) (Report, error) {
+	h, err := newHost(o)
+	if err != nil {
+		return Report{}, fmt.Errorf("look at the host: %w", err)
+	}
+	r := Report{Modes: map[profiles.Mode]Status{}}
+	for _, n := range h.networks {
+		r.Modes[n.Mode] = Pass
+	}
+	for _, c := range Checks {
+		if ctx.Err() != nil {
+			return r, ctx.Err()
+		}
+		for _, f := range c.Run(ctx, h) {
+			f.Check = c.Name
+			if f.Modes == nil {
+				f.Modes = c.Modes
+			}
+			r.add(f)
+		}
+	}
+	return r, nil
+}
+
+func (r *Report) add(f Finding) {
+	// Of a profile's, only its modes are of interest.
+	f.Modes = slices.DeleteFunc(slices.Clone(f.Modes), func(m profiles.Mode) bool { return r.Modes[m] == "" })
+	r.Findings = append(r.Findings, f)
+	for _, m := range f.Modes {
+		r.Modes[m] = worse(r.Modes[m], f.Status)
+	}
+}
+
+// one is the answer of a check with one finding.
+func one(s Status, remedy, format string, args ...any) []Finding {
+	return []Finding{{Status: s, Evidence: fmt.Sprintf(format, args...), Remedy: remedy}}
+}

@@ -1,0 +1,90 @@
+package doctor
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
+)
+
+// Host is what the checks look at.
+type Host struct {
+	Options
+	facts    netsetup.Facts
+	networks []netsetup.Network
+	asked    bool // the networks are a profile's
+	admin    bool // the caller has CAP_NET_ADMIN
+	plans    []planned
+	scratch  *scratch
+}
+
+// planned is a network with its plan, or why there is none.
+type planned struct {
+	network netsetup.Network
+	plan    netsetup.Plan
+	facts   netsetup.Facts
+	err     error
+}
+
+func newHost(o Options) (*Host, error) {
+	h := &Host{Options: o, networks: o.Networks, asked: o.Networks != nil, admin: hasNetAdmin()}
+	if !h.asked {
+		for _, m := range all {
+			h.networks = append(h.networks, netsetup.Network{Name: string(m), Mode: m})
+		}
+	}
+	var err error
+	if h.facts, err = netsetup.Observe(); err != nil {
+		return nil, err
+	}
+	// Looking changes nothing, so a salt that is not there yet is not made.
+	salt, _ := os.ReadFile(filepath.Join(o.StateDir, "salt"))
+	zones, _ := firewalld.Look() // what it says of an error, the plan of a run says too
+	running := netcfg.Running()
+	for _, n := range h.networks {
+		p := planned{network: n}
+		if p.facts, p.err = netsetup.ObserveFor(n); p.err == nil {
+			p.facts.Configurators, p.facts.Firewalld = running, zones
+			p.plan, p.err = netsetup.NewPlan(n, p.facts, netsetup.PlanOptions{
+				Salt: salt, Remembered: netsetup.Remembered(o.StateDir, n.Name), AssumeYes: !h.asked,
+			})
+		}
+		h.plans = append(h.plans, p)
+	}
+	return h, nil
+}
+
+// hasNetAdmin reports whether the caller has CAP_NET_ADMIN, as root usually does.
+func hasNetAdmin() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) != nil {
+		return false
+	}
+	return data[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0
+}
+
+// sysctl reads a key below /proc/sys/net, "" where there is none.
+func sysctl(key string) string {
+	b, err := os.ReadFile(filepath.Join("/proc/sys/net", key))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// uplinks are the links by which guests leave: those with a default route first.
+func (h *Host) uplinks() []netsetup.Link {
+	var links []netsetup.Link
+	for _, name := range h.facts.Uplinks() {
+		if l, ok := h.facts.Link(name); ok {
+			links = append(links, l)
+		}
+	}
+	return links
+}

@@ -1,0 +1,167 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
+
+// kernelChecks are about what a network is made of. Each thing is made, in a network
+// namespace of its own: that a module is there says little (F53).
+var kernelChecks = []Check{
+	{Name: "rights", Modes: all, Run: checkRights},
+	{Name: "tun", Modes: all, Run: checkTun},
+	{Name: "bridge", Modes: all, Run: func(_ context.Context, h *Host) []Finding {
+		s := h.tried()
+		return s.finding(s.bridge, "a bridge was made in a namespace of its own")
+	}},
+	{Name: "nftables", Modes: all, Run: checkNFTables},
+	{Name: "sysctls", Modes: all, Run: checkSysctls},
+}
+
+func checkRights(_ context.Context, h *Host) []Finding {
+	if !h.admin {
+		return one(Warn, "sudo qnet run; or mode = \"user\"", "uid %d without CAP_NET_ADMIN: what filters, taps and namespaces show is unseen", os.Getuid())
+	}
+	return one(Pass, "", "uid %d with CAP_NET_ADMIN", os.Getuid())
+}
+
+// scratch is what came of making one of each thing.
+type scratch struct {
+	err         error // there is no namespace to try in
+	tap, bridge error
+	table       error
+	trace       error // a table of the bridge family
+	owned       bool  // a table cannot be deleted by another
+}
+
+// tried tries once.
+func (h *Host) tried() *scratch {
+	if h.scratch == nil {
+		h.scratch = &scratch{}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			// Never unlocked: the thread ends with the goroutine, and with it the
+			// namespace.
+			runtime.LockOSThread()
+			if h.scratch.err = unix.Unshare(unix.CLONE_NEWNET); h.scratch.err == nil {
+				h.scratch.try()
+			}
+		}()
+		<-done
+	}
+	return h.scratch
+}
+
+func (s *scratch) try() {
+	host, err := netsetup.NewHost()
+	if err != nil {
+		s.tap, s.bridge, s.table, s.trace = err, err, err, err
+		return
+	}
+	defer host.Close()
+	s.tap = host.AddTap("qndoctor0", "qnet:doctor/doctor/0", 1500)
+	s.bridge = host.AddBridge(netsetup.AddBridge{Name: "qn-doctor", MAC: net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, Alias: "qnet:doctor"})
+	table := nft.Table{Family: nft.INet, Name: "qnet_doctor", Comment: "qnet:doctor", Chains: []nft.Chain{
+		{Name: "through_host", Type: "filter", Hook: nft.Forward, Policy: nft.Accept, Rules: []nft.Rule{
+			{OutLink: nft.Link("qn-doctor"), Established: true, Do: nft.Accept},
+			{InLink: nft.Link("qn-doctor"), SYN: true, Do: nft.ClampMSS},
+		}},
+		{Name: "masquerade_guests", Type: "nat", Hook: nft.Postrouting, Priority: 100, Policy: nft.Accept, Rules: []nft.Rule{
+			{OutLink: nft.NotLink("qn-doctor"), TCPUDP: true, Do: nft.MasqueradePorts},
+		}},
+	}}
+	s.table = host.AddTable(table)
+	s.trace = host.AddTable(nft.Table{Family: nft.Bridge, Name: "qnet_doctor", Comment: "qnet:doctor", Chains: []nft.Chain{
+		{Name: "from_guest", Type: "filter", Hook: nft.Prerouting, Policy: nft.Accept, Rules: []nft.Rule{{InLink: nft.Link("qndoctor0"), Do: nft.TracePacket}}},
+	}})
+	if another, err := netsetup.NewHost(); err == nil && s.table == nil {
+		s.owned = errors.Is(another.DelTable(table), unix.EPERM)
+		another.Close()
+	}
+}
+
+// finding words what came of one thing.
+func (s *scratch) finding(err error, made string) []Finding {
+	switch {
+	case errors.Is(s.err, unix.EPERM):
+		return one(Unseen, "sudo qnet doctor", "only root can make a namespace to try it in")
+	case s.err != nil:
+		return one(Fail, "", "make a network namespace: %s", s.err)
+	case err != nil:
+		return one(Fail, kernelRemedy(err), "%s", err)
+	}
+	return one(Pass, "", "%s", made)
+}
+
+// kernelRemedy tells a kernel that was upgraded from one that lacks something, and
+// both from a container.
+func kernelRemedy(err error) string {
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		if _, err := os.Stat("/lib/modules/" + unix.ByteSliceToString(name.Release[:])); errors.Is(err, fs.ErrNotExist) && container() == "" {
+			return "reboot: the modules of the running kernel are gone, so it was upgraded"
+		}
+	}
+	switch {
+	case errors.Is(err, netsetup.ErrNoTun):
+		return "modprobe tun; in a container: --device /dev/net/tun --cap-add NET_ADMIN"
+	case errors.Is(err, netsetup.ErrNoPermission), errors.Is(err, unix.EPERM):
+		return "in a container: --cap-add NET_ADMIN --device /dev/net/tun; else run it with sudo"
+	case errors.Is(err, netsetup.ErrUnsupported):
+		return "modprobe bridge nf_tables; or use a distribution's kernel"
+	}
+	return ""
+}
+
+func checkTun(_ context.Context, h *Host) []Finding {
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return one(Fail, kernelRemedy(netsetup.ErrNoTun), "there is no /dev/net/tun")
+	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return one(Fail, kernelRemedy(netsetup.ErrNoTun), "/dev/net/tun is there, and no driver behind it")
+	case errors.Is(err, unix.EPERM) && h.admin:
+		return one(Fail, "in a container: --device /dev/net/tun", "this cgroup is denied the device /dev/net/tun")
+	case err != nil:
+		return one(Unseen, "", "%s", err)
+	}
+	f.Close()
+	s := h.tried()
+	return s.finding(s.tap, "a tap was made in a namespace of its own")
+}
+
+func checkNFTables(_ context.Context, h *Host) []Finding {
+	s := h.tried()
+	list := s.finding(s.table, "filter and masquerade rules load, and no other program can flush them (owner flag)")
+	if list[0].Status != Pass {
+		return list
+	}
+	if !s.owned {
+		list = one(Warn, "a kernel from 6.10 has it; until then avoid `nft flush ruleset` while VMs run",
+			"the kernel has no owner flag: when another program flushes the rules, guests are without for up to 2 s")
+	}
+	if s.trace != nil {
+		list = append(list, one(Warn, kernelRemedy(s.trace), "no rules of the bridge family (%s): a probe cannot say where a packet vanishes", s.trace)...)
+	}
+	return list
+}
+
+func checkSysctls(context.Context, *Host) []Finding {
+	const key = "/proc/sys/net/ipv4/conf/all/forwarding"
+	if err := unix.Access(key, unix.W_OK); errors.Is(err, unix.EROFS) {
+		return one(Fail, "in a container: --privileged, or --security-opt systempaths=unconfined", "/proc/sys is read-only, so a bridge cannot be set up")
+	}
+	return one(Pass, "", "/proc/sys can be written%s", strings.TrimSuffix(fmt.Sprintf(" (ip_forward is %s, and stays so)", sysctl("ipv4/ip_forward")), "\n"))
+}

@@ -1,0 +1,159 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu"
+)
+
+// machineChecks are about what runs a guest.
+var machineChecks = []Check{
+	{Name: "QEMU", Modes: all, Run: checkQEMU},
+	{Name: "guests run", Modes: all, Run: checkGuests},
+	{Name: "Landlock", Run: checkLandlock},
+	{Name: "limits", Modes: all, Run: checkLimits},
+}
+
+func checkQEMU(ctx context.Context, h *Host) []Finding {
+	const install = "apt install qemu-system-x86"
+	binary, err := qemu.Find(h.Path, h.QEMU)
+	if err != nil {
+		return one(Fail, install, "%s", err)
+	}
+	v, err := qemu.Probe(ctx, binary)
+	if err != nil {
+		return one(Fail, install+", which is 7.2 or newer on Debian 12", "%s", err)
+	}
+	return one(Pass, "", "%s is version %s", binary, v)
+}
+
+// bootTime is how long a firmware may take to say its first word: TCG needs a second.
+const bootTime = 10 * time.Second
+
+// checkGuests starts a real machine, by the same code as a run, and waits until its
+// firmware has been executed far enough to write to the serial console: on some
+// hosts /dev/kvm opens and every guest dies at once.
+func checkGuests(ctx context.Context, h *Host) []Finding {
+	binary, err := qemu.Find(h.Path, h.QEMU)
+	if err != nil {
+		return one(Unseen, "", "there is no QEMU")
+	}
+	var warnings []string
+	vm, err := qemu.StartAuto(ctx, qemu.Config{
+		Binary: binary, Name: "doctor", Memory: 64 << 20, CPUs: 1, Accel: qemu.AccelAuto,
+	}, qemu.StartOptions{Credential: supervisor.Credential(h.User), Warn: func(w string) { warnings = append(warnings, w) }})
+	if err != nil {
+		return one(Fail, "", "QEMU starts no machine, sandboxed as a run's is: %s", err)
+	}
+	defer vm.Stop(context.WithoutCancel(ctx), qemu.StopOptions{Force: true}) //nolint:errcheck // nothing of it is kept
+	said, begin := false, time.Now()
+	vm.Console().SetReadDeadline(time.Now().Add(bootTime)) //nolint:errcheck // the read fails then
+	if n, err := vm.Console().Read(make([]byte, 64)); err == nil && n > 0 {
+		said = true
+	}
+	switch {
+	case !said:
+		return one(Fail, "", "a machine under %s starts and its firmware says nothing within %s", vm.Accel(), bootTime)
+	case vm.Accel() == qemu.AccelKVM:
+		return one(Pass, "", "under KVM, in QEMU's sandbox: the firmware wrote to its console after %s", time.Since(begin).Round(time.Millisecond))
+	}
+	status := Warn
+	if h.Accel == profiles.AccelKVM {
+		status = Fail
+	}
+	why := strings.TrimPrefix(strings.Join(warnings, "; "), "KVM does not work here, using TCG, which is slower: ")
+	return one(status, kvmRemedy(why), "only under TCG, which is slower: %s", why)
+}
+
+// kvmRemedy is what to do about a KVM that cannot be used. QEMU runs as the caller or
+// as nobody, with the group of /dev/kvm.
+func kvmRemedy(why string) string {
+	var st unix.Stat_t
+	switch err := unix.Stat("/dev/kvm", &st); {
+	case err != nil:
+		return "turn virtualization on in the firmware's settings; modprobe kvm_intel or kvm_amd; in a container: --device /dev/kvm"
+	case strings.Contains(strings.ToLower(why), "permission denied") && (st.Gid == 0 || st.Mode&0o060 != 0o060):
+		return fmt.Sprintf("chgrp kvm /dev/kvm; chmod 660 /dev/kvm (its group is %d, its mode %#o)", st.Gid, st.Mode&0o777)
+	case strings.Contains(strings.ToLower(why), "permission denied"):
+		return "usermod -aG kvm $USER, and log in again"
+	}
+	return "this host is a virtual machine without nested virtualization, most likely: turn that on, or live with TCG"
+}
+
+// checkLandlock asks for the ABI (landlock_create_ruleset(2)).
+func checkLandlock(context.Context, *Host) []Finding {
+	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return one(Warn, "boot with lsm=landlock,... or a kernel that has it", "the kernel has none (%s): a QEMU that is taken over sees more of the files", errno)
+	}
+	return one(Pass, "", "ABI %d", abi)
+}
+
+// Limits that a VM with its keeper needs: files, and processes with their threads.
+const (
+	needFiles = 256
+	needPIDs  = 64
+)
+
+func checkLimits(context.Context, *Host) []Finding {
+	var list []Finding
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil && files.Cur < needFiles {
+		list = append(list, one(Warn, "ulimit -n 1024", "%d open files at most, a VM needs %d", files.Cur, needFiles)...)
+	}
+	if left, limited := pidsLeft(); limited && left < needPIDs {
+		list = append(list, one(Warn, "raise TasksMax= of the unit, or the container's --pids-limit", "%d more processes at most in this cgroup, a VM needs %d", left, needPIDs)...)
+	}
+	if list == nil {
+		where := ""
+		if name := container(); name != "" {
+			where = ", in a container (" + name + ")"
+		}
+		list = one(Pass, "", "%d open files%s", files.Cur, where)
+	}
+	return list
+}
+
+// pidsLeft reads the caller's cgroup, of version 2.
+func pidsLeft() (left int, limited bool) {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return 0, false
+	}
+	path, ok := strings.CutPrefix(strings.TrimSpace(string(b)), "0::")
+	if !ok {
+		return 0, false
+	}
+	var most, now int
+	if !number("/sys/fs/cgroup"+path+"/pids.max", &most) || !number("/sys/fs/cgroup"+path+"/pids.current", &now) {
+		return 0, false
+	}
+	return most - now, true
+}
+
+func number(path string, n *int) bool {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	_, err = fmt.Sscanf(string(b), "%d", n)
+	return err == nil
+}
+
+// container names the container the caller is in, as far as it shows.
+func container() string {
+	for path, name := range map[string]string{"/.dockerenv": "Docker", "/run/.containerenv": "Podman"} {
+		if _, err := os.Stat(path); err == nil {
+			return name
+		}
+	}
+	return ""
+}

@@ -1,0 +1,227 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/probe"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// networkChecks are about what of the host is in the way of a network.
+var networkChecks = []Check{
+	{Name: "plan", Run: checkPlans},
+	{Name: "filters", Run: checkFilters},
+	{Name: "br_netfilter", Modes: all, Run: checkBridgeNetfilter},
+	{Name: "uplinks", Modes: routed, Run: checkUplinks},
+	{Name: "MTU", Modes: routed, Run: checkMTU},
+	{Name: "rp_filter", Modes: routed, Run: checkRPFilter},
+	{Name: "port 53", Modes: served, Run: checkPort53},
+	{Name: "resolver", Modes: served, Run: checkResolvers},
+	{Name: "managers", Modes: all, Run: checkManagers},
+}
+
+// checkPlans plans each network as a run would: subnets that collide, an uplink
+// that cannot be a port, a link of that name.
+func checkPlans(_ context.Context, h *Host) []Finding {
+	var list []Finding
+	for _, p := range h.plans {
+		f := Finding{Status: Pass, Modes: []profiles.Mode{p.network.Mode}}
+		switch {
+		case p.err == nil:
+			f.Evidence = fmt.Sprintf("network %s: bridge %s", p.network.Name, p.plan.Bridge)
+			if p.network.Macvtap {
+				f.Evidence = fmt.Sprintf("network %s: macvtap on %s", p.network.Name, p.plan.Network.Uplink)
+			}
+			if p.network.Mode == profiles.Bridge && !p.network.Macvtap && p.plan.Network.Uplink != p.plan.Bridge {
+				f.Evidence += ", to the LAN by " + p.plan.Network.Uplink
+			}
+			if p.plan.Prefix.IsValid() {
+				f.Evidence += fmt.Sprintf(", subnet %s is free", p.plan.Prefix)
+			}
+		case h.asked || p.network.Mode != profiles.Bridge:
+			f.Status, f.Evidence, f.Remedy = Fail, planText(p.err), "change the profile as the text says"
+		default:
+			// Most hosts have no NIC to spare: nobody asked for it.
+			f.Status, f.Evidence, f.Remedy = Warn, planText(p.err), "name a bridge or a NIC with [network.NAME] uplink; or use mode = \"nat\""
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+func planText(err error) string {
+	return strings.TrimSuffix(err.Error(), ": "+netsetup.ErrRefused.Error())
+}
+
+// checkFilters asks for each network what other programs' filters would drop, and
+// what a run would do about it.
+func checkFilters(_ context.Context, h *Host) []Finding {
+	var list []Finding
+	for _, why := range h.facts.Filters.Unread {
+		list = append(list, Finding{Status: Unseen, Modes: all, Evidence: why, Remedy: "sudo qnet doctor"})
+	}
+	for _, p := range h.plans {
+		if p.err != nil {
+			continue
+		}
+		modes := []profiles.Mode{p.network.Mode}
+		accepts, notes := p.plan.LetPass(p.facts.Filters, p.facts.Firewalld.Running)
+		for _, note := range notes {
+			if !slices.ContainsFunc(h.facts.Filters.Unread, func(why string) bool { return strings.HasSuffix(note, why) }) {
+				list = append(list, noted(note, modes))
+			}
+		}
+		if len(accepts) > 0 {
+			f := Finding{Status: Pass, Modes: modes, Evidence: fmt.Sprintf(
+				"others drop packets of network %s; put in their chains while it runs: %s", p.network.Name, accepts[0])}
+			if more := len(accepts) - 1; more > 0 {
+				f.Evidence += fmt.Sprintf(" (and %d more, see qnet plan)", more)
+			}
+			list = append(list, f)
+		}
+	}
+	if list == nil {
+		return one(Pass, "", "no filter of another program drops what networks need")
+	}
+	return list
+}
+
+// noted splits a note of package foreign into what it says and what to run.
+func noted(note string, modes []profiles.Mode) Finding {
+	for _, mark := range []string{"; qnet does not edit its rules: to let it pass, run ", "; allow local"} {
+		if evidence, remedy, ok := strings.Cut(note, mark); ok {
+			if strings.HasPrefix(mark, "; allow") {
+				remedy = "allow local" + remedy
+			}
+			return Finding{Status: Fail, Modes: modes, Evidence: evidence, Remedy: strings.ReplaceAll(remedy, "`", "")}
+		}
+	}
+	return Finding{Status: Fail, Modes: modes, Evidence: note}
+}
+
+func checkBridgeNetfilter(_ context.Context, h *Host) []Finding {
+	on := func(b bool) string {
+		if b {
+			return "on"
+		}
+		return "off"
+	}
+	f := h.facts.Filters
+	return one(Pass, "", "frames between guests go through iptables: IPv4 %s, IPv6 %s (filters that then drop them are told above)", on(f.BridgeIPv4), on(f.BridgeIPv6))
+}
+
+func checkUplinks(_ context.Context, h *Host) []Finding {
+	var names []string
+	for _, l := range h.uplinks() {
+		forwarding := "its forwarding is turned on while guests run"
+		if sysctl("ipv4/conf/"+l.Name+"/forwarding") == "1" {
+			forwarding = "forwards"
+		}
+		names = append(names, fmt.Sprintf("%s (%s)", l.Name, forwarding))
+	}
+	switch _, ok := h.facts.DefaultLink(); {
+	case len(names) == 0:
+		return one(Warn, "connect the host to a network", "the host has no uplink: guests reach the host only")
+	case !ok:
+		return one(Warn, "ip route add default via GATEWAY", "no default route: guests reach what %s leads to, and nothing else", strings.Join(names, ", "))
+	}
+	return one(Pass, "", "guests leave by %s", strings.Join(names, ", "))
+}
+
+// ethernetMTU is what guests expect of a link.
+const ethernetMTU = 1500
+
+func checkMTU(_ context.Context, h *Host) []Finding {
+	l, ok := h.facts.DefaultLink()
+	switch {
+	case !ok:
+		return one(Unseen, "", "no default route, so no uplink")
+	case l.MTU < ethernetMTU:
+		return one(Warn, "", "%s has MTU %d: guests' TCP is clamped to it, larger UDP datagrams are fragmented or refused; look further with qnet doctor --probe", l.Name, l.MTU)
+	}
+	return one(Pass, "", "%s has MTU %d", l.Name, l.MTU)
+}
+
+func checkRPFilter(_ context.Context, h *Host) []Finding {
+	var strict []string
+	every := sysctl("ipv4/conf/all/rp_filter")
+	links := h.uplinks()
+	for _, l := range links {
+		own := sysctl("ipv4/conf/" + l.Name + "/rp_filter")
+		if max(every, own) == "1" { // the greater of the two counts
+			strict = append(strict, l.Name)
+		}
+	}
+	if len(strict) > 0 && len(links) > 1 {
+		return one(Warn, "sysctl -w net.ipv4.conf."+strict[0]+".rp_filter=2",
+			"strict on %s, and the host has %d uplinks: answers that come by another than the request left by are dropped", strings.Join(strict, ", "), len(links))
+	}
+	if len(strict) > 0 {
+		return one(Pass, "", "strict on %s, the only uplink", strict[0])
+	}
+	return one(Pass, "", "off or loose on the uplinks")
+}
+
+func checkPort53(context.Context, *Host) []Finding {
+	if who := dns.Holders(); who != "" {
+		return one(Warn, "bind it to the addresses it is for, and not to all (dnsmasq: --bind-interfaces)",
+			"held on all addresses%s: networks' names are served over UDP only", who)
+	}
+	return one(Pass, "", "free on the addresses that networks get")
+}
+
+func checkResolvers(ctx context.Context, h *Host) []Finding {
+	if len(h.facts.Resolvers) == 0 {
+		return one(Warn, "add a nameserver line to /etc/resolv.conf", "/etc/resolv.conf names none: guests resolve the names of VMs only")
+	}
+	for _, a := range h.facts.Resolvers {
+		if probe.HostResolves(ctx, a) {
+			return one(Pass, "", "%s answers", a)
+		}
+	}
+	return one(Warn, "look at /etc/resolv.conf", "none of the host's resolvers answers: %v", h.facts.Resolvers)
+}
+
+func checkManagers(context.Context, *Host) []Finding {
+	var told []string
+	for _, p := range netcfg.Running() {
+		if advice := netcfg.Advice(p); advice != "" {
+			return one(Warn, advice, "%s runs, and cannot be told at run time to leave VMs' links alone", p)
+		}
+		told = append(told, string(p))
+	}
+	if told == nil {
+		return one(Pass, "", "no program that configures links runs here")
+	}
+	return one(Pass, "", "%s: told to leave qn* alone while VMs run", strings.Join(told, ", "))
+}
+
+var errUnwritable = errors.New("it cannot be written")
+
+// writable reports why a directory, or the nearest one above it that is there, cannot
+// be written.
+func writable(dir string) error {
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case err == nil && !info.IsDir():
+			return fmt.Errorf("%s is no directory", dir)
+		case err == nil:
+			if accessWrite(dir) != nil {
+				return fmt.Errorf("%s: %w", dir, errUnwritable)
+			}
+			return nil
+		case dir == parent(dir):
+			return err
+		}
+		dir = parent(dir)
+	}
+}

@@ -1,0 +1,67 @@
+package doctor
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+)
+
+// ownChecks are about qnet's own files and what dead processes left.
+var ownChecks = []Check{
+	{Name: "directories", Modes: all, Run: checkDirectories},
+	{Name: "leftovers", Run: checkLeftovers},
+}
+
+func parent(dir string) string { return filepath.Dir(dir) }
+
+func accessWrite(dir string) error { return unix.Access(dir, unix.W_OK|unix.X_OK) }
+
+// maxSocketPath is what fits into sockaddr_un.
+const maxSocketPath = 107
+
+func checkDirectories(_ context.Context, h *Host) []Finding {
+	var list []Finding
+	for _, dir := range []string{h.RunDir, h.StateDir} {
+		if err := writable(dir); err != nil {
+			status := Fail
+			if !h.admin {
+				status = Unseen // root's, which sudo will be able to write
+			}
+			list = append(list, one(status, "sudo, or --run-dir and --state-dir", "%s", err)...)
+		}
+	}
+	longest := filepath.Join(h.RunDir, "networks", strings.Repeat("n", 31), "keeper.sock")
+	if len(longest) > maxSocketPath {
+		list = append(list, one(Warn, "use a shorter --run-dir", "sockets below %s may have too long a path (%d bytes, %d fit)", h.RunDir, len(longest), maxSocketPath)...)
+	}
+	if list == nil {
+		return one(Pass, "", "%s and %s can be written", h.RunDir, h.StateDir)
+	}
+	return list
+}
+
+// checkLeftovers tells what qnet gc would remove.
+func checkLeftovers(_ context.Context, h *Host) []Finding {
+	left, err := keeper.Left(h.RunDir)
+	if err != nil {
+		return one(Unseen, "sudo qnet doctor", "%s", err)
+	}
+	vms, err := rundir.List(h.RunDir)
+	if err != nil {
+		return one(Unseen, "sudo qnet doctor", "%s", err)
+	}
+	for _, vm := range vms {
+		if lives, err := vm.Lives(); err == nil && !lives {
+			left = append(left, "VM "+vm.Name)
+		}
+	}
+	if len(left) > 0 {
+		return one(Warn, "qnet gc", "dead processes left %s", strings.Join(left, ", "))
+	}
+	return one(Pass, "", "none")
+}
