@@ -165,7 +165,7 @@ func (c *crash) cell(point, action string) {
 // aloneAt reports whether only the supervisor lives at the point, so that nobody
 // is there to clean up after it.
 func aloneAt(point string) bool {
-	return slices.Contains([]string{"supervisor:supervisor_did_lock#1", "supervisor:supervisor_did_listen#1", "supervisor:supervisor_did_check#1"}, point)
+	return slices.Contains([]string{"supervisor:supervisor_did_lock#1", "supervisor:supervisor_did_listen#1", "supervisor:supervisor_did_check#1", "supervisor:supervisor_did_launch#1"}, point)
 }
 
 // brief leaves out the sysctls, which come and go with their links.

@@ -23,6 +23,7 @@ import (
 // files of the taps it made until TakeTap, and owns the nftables tables.
 type Host struct {
 	taps    map[string]*os.File
+	given   map[string][]*os.File // by GiveTap
 	nft     *nft.Conn
 	warn    func(string)
 	filters foreign.Reader
@@ -35,7 +36,7 @@ func NewHost() (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	return &Host{taps: map[string]*os.File{}, nft: conn, warn: func(string) {}}, nil
+	return &Host{taps: map[string]*os.File{}, given: map[string][]*os.File{}, nft: conn, warn: func(string) {}}, nil
 }
 
 // OnWarn has what the user should know told to f.
@@ -119,30 +120,6 @@ func (h *Host) AddBridge(b AddBridge) error {
 // setAlias marks a link: ip link set NAME alias ALIAS.
 func (h *Host) setAlias(name, alias string) error {
 	return h.withLink("set alias of", name, func(l netlink.Link) error { return netlink.LinkSetAlias(l, alias) })
-}
-
-// AddTap makes a non-persistent tap with IFF_VNET_HDR, which gives QEMU
-// segmentation offload, and keeps its file. TUN_EXCL refuses a name in use.
-//
-//	ip tuntap add NAME mode tap user root group root vnet_hdr
-func (h *Host) AddTap(name, alias string, mtu int) error {
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		return fmt.Errorf("add tap %q: %w", name, ErrNoTun)
-	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = name
-	tap := &netlink.Tuntap{
-		LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, NonPersist: true, Queues: 1,
-		Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR | netlink.TUNTAP_TUN_EXCL,
-	}
-	if err := netlink.LinkAdd(tap); err != nil {
-		return fmt.Errorf("add tap %q: %w", name, explain(err))
-	}
-	h.taps[name] = tap.Fds[0]
-	if err := h.setAlias(name, alias); err != nil {
-		return err
-	}
-	return h.withLink("set mtu of", name, func(l netlink.Link) error { return netlink.LinkSetMTU(l, mtu) })
 }
 
 // SetMaster makes a link a port of a bridge, or of none.

@@ -18,29 +18,87 @@ const (
 	settleTime = 250 * time.Millisecond
 )
 
-// StartAuto starts the machine and lets the guest run. With Accel "auto" (or
-// "") it tries KVM first; if KVM cannot be opened, or QEMU dies of it or stops
-// the guest within moments, it warns and starts again with TCG. The caller's
-// files must therefore stay open until StartAuto returns.
+// Launched is a QEMU that loads, and then waits for Start before it looks at the
+// files of its config: taps may be attached meanwhile.
+type Launched struct {
+	config  Config
+	options StartOptions
+	auto    bool
+	noKVM   error // why it is not tried
+	vm      *VM
+}
+
+// Launch starts the process for [Launched.Start]. With Accel "auto" (or "") that
+// tries KVM first; if KVM cannot be opened, or QEMU dies of it or stops the guest
+// within moments, it warns and starts again with TCG. The caller's files must
+// therefore stay open until Start returns.
+func Launch(c Config, o StartOptions) (*Launched, error) {
+	l := &Launched{config: c, options: o, auto: c.Accel == AccelAuto || c.Accel == ""}
+	if l.auto {
+		l.options.Warn = once(o.Warn) // there may be two starts
+		l.config.Accel = AccelKVM
+		if l.noKVM = o.tryKVM(); l.noKVM != nil {
+			l.config = withTCG(c)
+		}
+	}
+	var err error
+	if l.vm, err = launchVM(l.config, l.options); err != nil {
+		return nil, fmt.Errorf("start QEMU: %w", err)
+	}
+	return l, nil
+}
+
+// Start lets QEMU go on and the guest run. ctx bounds the start only; Close is not
+// needed afterwards, whatever it returns.
+func (l *Launched) Start(ctx context.Context) (*VM, error) {
+	vm := l.vm
+	l.vm = nil
+	err := vm.startCont(ctx, l.config, l.options)
+	if l.auto && l.noKVM == nil {
+		if l.noKVM, err = vm.underKVM(ctx, err); l.noKVM == nil {
+			return vm, err
+		}
+		l.config = withTCG(l.config)
+		if vm, err = launchVM(l.config, l.options); err != nil {
+			return nil, fmt.Errorf("start QEMU: %w", err)
+		}
+		err = vm.startCont(ctx, l.config, l.options)
+	}
+	if err != nil {
+		return nil, err // KVM was not the problem, or not the only one
+	}
+	if l.noKVM != nil {
+		l.options.warn("KVM does not work here, using TCG, which is slower: %s", reason(l.noKVM))
+	}
+	return vm, nil
+}
+
+// Close ends a QEMU that was not started, and waits for its end.
+func (l *Launched) Close() error {
+	if l.vm == nil {
+		return nil
+	}
+	_ = l.vm.proc.cmd.Process.Kill() // no error matters but "already done"
+	l.vm.Wait()
+	return errors.Join(l.vm.gate.Close(), l.vm.console.Close())
+}
+
+// StartAuto is Launch and Start.
 func StartAuto(ctx context.Context, c Config, o StartOptions) (*VM, error) {
-	if c.Accel != AccelAuto && c.Accel != "" {
-		return startCont(ctx, c, o)
+	l, err := Launch(c, o)
+	if err != nil {
+		return nil, err
 	}
-	o.Warn = once(o.Warn) // there may be two starts
-	vm, noKVM, err := startKVM(ctx, c, o)
-	if noKVM == nil {
-		return vm, err
-	}
+	return l.Start(ctx)
+}
+
+// withTCG is the config without KVM.
+func withTCG(c Config) Config {
 	c.Accel = AccelTCG
 	if c.CPU == "host" {
 		c.CPU = "" // exists under KVM only
 	}
-	vm, err = startCont(ctx, c, o)
-	if err != nil {
-		return nil, err // KVM was not the problem, or not the only one
-	}
-	o.warn("KVM does not work here, using TCG, which is slower: %s", reason(noKVM))
-	return vm, nil
+	return c
 }
 
 // once passes on every warning once.
@@ -72,41 +130,43 @@ func reason(err error) string {
 	return died.Error()
 }
 
-// startCont is Start and Cont.
-func startCont(ctx context.Context, c Config, o StartOptions) (*VM, error) {
-	vm, err := Start(ctx, c, o)
-	if err != nil {
-		return nil, err
+// startCont lets a launched QEMU go on and the guest run. With an error, the
+// process is gone.
+func (v *VM) startCont(ctx context.Context, c Config, o StartOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(o.StartTimeout, defaultStartTimeout))
+	defer cancel()
+	if err := v.begin(ctx, c); err != nil {
+		return err
 	}
-	if err := vm.Cont(ctx); err != nil {
-		return nil, errors.Join(vm.explain(err), vm.kill())
+	if err := v.Cont(ctx); err != nil {
+		return errors.Join(v.explain(err), v.kill())
 	}
-	return vm, nil
+	return nil
 }
 
-// startKVM returns either a machine that runs under KVM, an error that has
-// nothing to do with KVM, or why KVM is out of the question.
-func startKVM(ctx context.Context, c Config, o StartOptions) (vm *VM, noKVM, err error) {
+// tryKVM returns why KVM cannot be used, as far as opening its device tells.
+func (o StartOptions) tryKVM() error {
 	device, err := os.OpenFile(cmp.Or(o.kvm, defaultKVM), os.O_RDWR, 0)
 	if err != nil {
-		return nil, err, nil
+		return err
 	}
-	if err := device.Close(); err != nil {
-		return nil, nil, err
-	}
-	c.Accel = AccelKVM
-	vm, err = startCont(ctx, c, o)
+	return device.Close()
+}
+
+// underKVM judges a start under KVM by its error: noKVM tells that, and why, KVM is
+// out of the question.
+func (v *VM) underKVM(ctx context.Context, started error) (noKVM, err error) {
 	var died *ExitError
 	switch {
-	case errors.As(err, &died):
-		return nil, err, nil
-	case err != nil:
-		return nil, nil, err
+	case errors.As(started, &died):
+		return started, nil
+	case started != nil:
+		return nil, started
 	}
-	if noKVM := vm.settle(ctx); noKVM != nil {
-		return nil, errors.Join(noKVM, vm.kill()), nil
+	if noKVM := v.settle(ctx); noKVM != nil {
+		return errors.Join(noKVM, v.kill()), nil
 	}
-	return vm, nil, nil
+	return nil, nil
 }
 
 // settle returns an error if the machine shows within moments that KVM cannot

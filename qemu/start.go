@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,11 +64,17 @@ func Start(ctx context.Context, c Config, o StartOptions) (*VM, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
-	if err := vm.handshake(ctx, c); err != nil {
-		err = vm.abandon(ctx, c.Binary, err)
-		return nil, fmt.Errorf("start QEMU: %w", err)
+	return vm, vm.begin(ctx, c)
+}
+
+// begin opens the gate and waits until the machine stands. With an error, the
+// process is gone.
+func (v *VM) begin(ctx context.Context, c Config) error {
+	v.gate.Close()
+	if err := v.handshake(ctx, c); err != nil {
+		return fmt.Errorf("start QEMU: %w", v.abandon(ctx, c.Binary, err))
 	}
-	return vm, nil
+	return nil
 }
 
 // launchVM prepares the files and starts the process.
@@ -95,11 +102,30 @@ func launchVM(c Config, o StartOptions) (vm *VM, err error) {
 	if err != nil {
 		return nil, errors.Join(err, monitor.Close(), console.Close())
 	}
-	proc, err := launch(c.Binary, spec, set, o.Stderr)
+	theirs, gate, err := os.Pipe()
+	if err == nil {
+		err = p.keep(theirs).Chmod(0o444) // QEMU, another user, opens it by its path
+	}
 	if err != nil {
 		return nil, errors.Join(err, monitor.Close(), console.Close())
 	}
-	return newVM(c, proc, qmp.New(monitor), console), nil
+	proc, err := launch(c.Binary, spec.behind(theirs), set, o.Stderr)
+	if err != nil {
+		return nil, errors.Join(err, monitor.Close(), console.Close(), gate.Close())
+	}
+	vm = newVM(c, proc, qmp.New(monitor), console)
+	vm.gate = gate
+	return vm, nil
+}
+
+// behind adds an option that keeps QEMU from looking at its files until the other
+// end of the pipe is closed: a secret, which nobody uses, is read to its end while
+// QEMU begins to build the machine, before it comes to accelerator, network and
+// devices (qemu_create_early_backends in softmmu/vl.c).
+func (s Spec) behind(gate *os.File) Spec {
+	fd := firstFD + len(s.Files)
+	option := fmt.Sprintf(`{"qom-type":"secret","id":"gate","file":"/proc/self/fd/%d"}`, fd)
+	return Spec{Args: append(slices.Clone(s.Args), "-object", option), Files: append(slices.Clone(s.Files), gate)}
 }
 
 // socketpair returns a connection and, for the child, its other end.

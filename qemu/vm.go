@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ type VM struct {
 	monitor *qmp.Monitor
 	console net.Conn
 	accel   string
+	gate    *os.File // closed when QEMU may go on
 
 	running       atomic.Bool   // Cont was called
 	guestShutdown atomic.Bool   // QEMU said so

@@ -3,14 +3,12 @@ package supervisor
 import (
 	"context"
 	"net"
-	"os"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
-	"github.com/qnet-vm/qnet/qemu"
 )
 
 func (s *session) join(ctx context.Context) error {
@@ -65,12 +63,12 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	var requests []keeper.PortRequest
 	for i, nic := range s.profile.NICs {
 		if nic.Network == n.Name {
-			requests = append(requests, keeper.PortRequest{NIC: i, MAC: MAC(s.profile, i, s.salt), Address: nic.Address})
+			requests = append(requests, keeper.PortRequest{NIC: i, MAC: MAC(s.profile, i, s.salt), Address: nic.Address, Files: s.taps[i]})
 		}
 	}
 	reg, err := keeper.Join(ctx, keeper.Options{
 		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note,
-		Changed: s.portsChanged, Replug: s.replug, AsRoot: asuser.AsRoot,
+		Changed: s.portsChanged, Replug: s.replug, GiveUp: s.giveUp, AsRoot: asuser.AsRoot,
 	}, NetworkOf(n), s.profile.Name, requests)
 	if err != nil {
 		return err
@@ -104,30 +102,19 @@ func (s *session) awaitForwarding(ctx context.Context) error {
 	return nil
 }
 
-// nics pairs the profile's NICs with their ports, for QEMU and for the state.
-func (s *session) nics() []qemu.NIC {
-	ports, infos := map[int]keeper.Port{}, map[int]keeper.Info{}
-	for _, r := range s.regs {
-		for _, p := range r.Ports() {
-			ports[p.NIC], infos[p.NIC] = p, r.Info()
-		}
-	}
-	var nics []qemu.NIC
+// describeNICs puts the NICs and their ports into the state.
+func (s *session) describeNICs() {
+	ports, infos := s.ports()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i, n := range s.profile.NICs {
-		mac := MAC(s.profile, i, s.salt)
-		entry := NIC{Index: i, Mode: string(n.Mode), Network: n.Network, MAC: mac.String()}
-		nic := qemu.NIC{Model: n.Model, MAC: mac, User: n.Mode == profiles.User}
+		entry := NIC{Index: i, Mode: string(n.Mode), Network: n.Network, MAC: MAC(s.profile, i, s.salt).String()}
 		if port, ok := ports[i]; ok {
-			nic.Taps = []*os.File{port.File}
 			entry.Tap, entry.Bridge = port.Tap, infos[i].Bridge
 			if port.Address.IsValid() {
 				entry.Address = port.Address.String()
 			}
 		}
-		if n.Mode != profiles.None {
-			nics = append(nics, nic)
-		}
 		s.state.NICs = append(s.state.NICs, entry)
 	}
-	return nics
 }

@@ -51,6 +51,8 @@ type session struct {
 	config  qemu.Config
 	salt    []byte
 	regs    []*keeper.Registration
+	taps    map[int][]*os.File // given to QEMU and the keepers, by NIC
+	qemu    *qemu.Launched
 	vm      *qemu.VM
 	console *console
 	stops   stopper
@@ -83,7 +85,14 @@ func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
 		name string
 		do   func(context.Context) error
 	}{
-		{"lock", s.lockName}, {"listen", s.listen}, {"check", s.check}, {"join", s.join}, {"await", s.awaitForwarding}, {"drop", s.drop}, {"start", s.start},
+		{"lock", s.lockName},
+		{"listen", s.listen},
+		{"check", s.check},
+		{"launch", s.launch},
+		{"join", s.join},
+		{"await", s.awaitForwarding},
+		{"drop", s.drop},
+		{"start", s.start},
 	} {
 		err := step.do(ctx)
 		if err == nil {
@@ -200,7 +209,7 @@ func (s *session) listen(context.Context) error {
 }
 
 // check checks all that can be checked before anything changes.
-func (s *session) check(ctx context.Context) error {
+func (s *session) check(context.Context) error {
 	binary, err := qemu.Find(s.Path, s.QEMU)
 	if err != nil {
 		return err
@@ -215,9 +224,6 @@ func (s *session) check(ctx context.Context) error {
 	}
 	for _, w := range warnings {
 		s.Warn(w)
-	}
-	if _, err := qemu.Probe(ctx, binary); err != nil {
-		return err
 	}
 	s.salt, err = netsetup.LoadSalt(s.StateDir)
 	return err
@@ -255,13 +261,6 @@ func (s *session) openNotes() error {
 // drop makes the process the user's behind sudo. What comes after it talks to
 // QEMU and carries the guest's console.
 func (s *session) drop(context.Context) error {
-	err := os.MkdirAll(logDir(s.StateDir, s.profile.Name), 0o755)
-	if err == nil {
-		err = s.User.Chown(logDir(s.StateDir, s.profile.Name))
-	}
-	if err != nil {
-		return fmt.Errorf("make log directory: %w", err)
-	}
 	if err := s.User.Drop(kvmGroup()...); err != nil {
 		return err
 	}
@@ -269,17 +268,15 @@ func (s *session) drop(context.Context) error {
 }
 
 func (s *session) start(ctx context.Context) error {
-	s.mu.Lock()
-	s.config.NICs = s.nics()
-	s.mu.Unlock()
-	log, err := openLog(filepath.Join(logDir(s.StateDir, s.profile.Name), "qemu.log"))
-	if err != nil {
-		return fmt.Errorf("open log: %w", err)
+	s.describeNICs()
+	if s.qemu == nil {
+		if err := s.launchQEMU(); err != nil {
+			return err
+		}
 	}
-	s.onClose(log.Close)
 	var vm *qemu.VM
-	err = asuser.AsRoot(func() (err error) {
-		vm, err = qemu.StartAuto(ctx, s.config, qemu.StartOptions{Credential: Credential(s.User), Stderr: log, Warn: s.Warn})
+	err := asuser.AsRoot(func() (err error) {
+		vm, err = s.qemu.Start(ctx)
 		return err
 	})
 	if err != nil {
@@ -287,9 +284,12 @@ func (s *session) start(ctx context.Context) error {
 	}
 	// The image locks and the taps are QEMU's alone from here on.
 	s.opener.close()
+	s.closeTaps()
 	for _, r := range s.regs {
 		for _, p := range r.Ports() {
-			p.File.Close()
+			if p.File != nil {
+				p.File.Close()
+			}
 		}
 	}
 	return s.started(vm)

@@ -35,6 +35,10 @@ type Options struct {
 	AssumeYes bool       // move the host to a bridge though nobody could tell whether that went well
 	Peer      netip.Addr // the other end of the remote session qnet runs in, zero if it runs in none
 
+	// GiveUp is called when no keeper could be had, before what the last of them left
+	// is undone: it lets go of the files of the ports' taps. It may be nil.
+	GiveUp func()
+
 	// AsRoot runs what needs the rights Join had, for a caller that dropped them
 	// since; nil runs it as it is.
 	AsRoot func(func() error) error
@@ -66,7 +70,10 @@ func Join(ctx context.Context, o Options, n Network, vm string, ports []PortRequ
 	if err != nil {
 		return nil, err
 	}
-	req := request{Op: "join", NetNS: ns, Network: n, VM: vm, Ports: ports}
+	req := request{Op: "join", NetNS: ns, Network: n, VM: vm, Ports: slices.Clone(ports)}
+	for i := range req.Ports {
+		req.Ports[i].Queues = len(req.Ports[i].Files)
+	}
 	for died := 0; ; {
 		r, err := o.join(ctx, n, req)
 		// A keeper that is leaving closes the connection unanswered: the next
@@ -82,6 +89,9 @@ func Join(ctx context.Context, o Options, n Network, vm string, ports []PortRequ
 			err = ctx.Err() // what it led to is of no interest
 		}
 		if errors.Is(err, errGone) {
+			if o.GiveUp != nil {
+				o.GiveUp()
+			}
 			_, undoErr := Collect(context.WithoutCancel(ctx), o)
 			err = errors.Join(err, undoErr)
 		}
@@ -101,12 +111,18 @@ func (o Options) join(ctx context.Context, n Network, req request) (*Registratio
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	var rep reply
-	files, err := exchange(conn, req, &rep)
+	files, err := exchange(conn, req, &rep, given(req.Ports)...)
 	if err == nil && rep.Error != nil {
 		err = rep.Error
 	}
-	if err == nil && len(files) != len(rep.Ports) {
-		err = fmt.Errorf("receive taps: got %d files for %d ports", len(files), len(rep.Ports))
+	opened := 0 // by the keeper
+	for _, p := range req.Ports {
+		if p.Queues == 0 {
+			opened++
+		}
+	}
+	if err == nil && (len(files) != opened || len(rep.Ports) != len(req.Ports)) {
+		err = fmt.Errorf("receive taps: got %d files for %d ports", len(files), opened)
 	}
 	if err != nil {
 		closeAll(files)
@@ -116,7 +132,11 @@ func (o Options) join(ctx context.Context, n Network, req request) (*Registratio
 	o.report(rep)
 	r := &Registration{options: o, network: n, vm: req.VM, conn: conn, info: *rep.Info, replies: make(chan reply, 1), done: make(chan struct{})}
 	for i, p := range rep.Ports {
-		r.ports = append(r.ports, Port{PortInfo: p, File: files[i]})
+		port := Port{PortInfo: p}
+		if req.Ports[i].Queues == 0 {
+			port.File, files = files[0], files[1:]
+		}
+		r.ports = append(r.ports, port)
 	}
 	go r.follow(conn)
 	return r, nil
@@ -135,15 +155,24 @@ func (o Options) report(rep reply) {
 	}
 }
 
-func exchange(conn *net.UnixConn, req request, rep *reply) ([]*os.File, error) {
-	if err := send(conn, req); err != nil {
+// given are all files of the ports, in their order.
+func given(ports []PortRequest) []*os.File {
+	var files []*os.File
+	for _, p := range ports {
+		files = append(files, p.Files...)
+	}
+	return files
+}
+
+func exchange(conn *net.UnixConn, req request, rep *reply, files ...*os.File) ([]*os.File, error) {
+	if err := send(conn, req, files...); err != nil {
 		return nil, fmt.Errorf("%w: %w", errGone, err)
 	}
-	files, err := receive(conn, rep)
+	got, err := receive(conn, rep)
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
 		err = fmt.Errorf("%w: %w", errGone, err)
 	}
-	return files, err
+	return got, err
 }
 
 func closeAll(files []*os.File) {

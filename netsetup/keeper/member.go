@@ -23,8 +23,11 @@ func (k *keeper) client(c *net.UnixConn) {
 	for {
 		var req request
 		files, err := receive(c, &req)
-		closeAll(files)
+		if err == nil {
+			err = req.distribute(files)
+		}
 		if err != nil {
+			closeAll(files)
 			k.died(vm)
 			return
 		}
@@ -54,11 +57,24 @@ func (k *keeper) client(c *net.UnixConn) {
 		default:
 			err = send(c, reply{Error: toWire(fmt.Errorf("serve: unknown request %q: %w", req.Op, netsetup.ErrRefused))})
 		}
+		closeAll(files)
 		if err != nil {
 			k.died(vm)
 			return
 		}
 	}
+}
+
+// distribute gives the ports the files that came with the request.
+func (r *request) distribute(files []*os.File) error {
+	for i := range r.Ports {
+		p := &r.Ports[i]
+		if p.Queues < 0 || p.Queues > len(files) {
+			return fmt.Errorf("receive request: port %d has %d queues, and %d files are left", i, p.Queues, len(files))
+		}
+		p.Files, files = files[:p.Queues], files[p.Queues:]
+	}
+	return nil
 }
 
 // drifted tells what was no longer as the network was left, once it is undone.
@@ -155,7 +171,9 @@ func (k *keeper) join(c *net.UnixConn, req request) (reply, []*os.File, error) {
 	k.vms[req.VM], k.joined = m, true
 	var files []*os.File
 	for _, p := range m.ports {
-		files = append(files, k.host.TakeTap(p.Tap))
+		if f := k.host.TakeTap(p.Tap); f != nil {
+			files = append(files, f)
+		}
 	}
 	info := k.infoLocked()
 	return reply{Info: &info, Ports: m.ports, Steps: done, Notes: k.notes()}, files, nil
@@ -169,6 +187,9 @@ func (k *keeper) connect(req request, m *member) ([]string, error) {
 			return nil, err
 		}
 		m.ports = append(m.ports, info)
+		if err := k.host.GiveTap(info.Tap, p.Files); err != nil {
+			return nil, err
+		}
 		port := netsetup.Port{VM: req.VM, NIC: p.NIC, MAC: p.MAC}
 		m.steps = append(m.steps, k.journal.Plan.PortSteps(port)...)
 		if p.Trace != nil {

@@ -25,10 +25,15 @@ type PortRequest struct {
 	// Trace is a probe's: its own packets and those from these addresses are marked
 	// for nft.Trace. Nil marks none.
 	Trace []netip.Addr `json:"trace,omitzero"`
+
+	// Files are those of netsetup.OpenTun that the tap is to be made of, one for each
+	// queue. They stay the caller's; with none, the keeper opens one.
+	Files  []*os.File `json:"-"`
+	Queues int        `json:"queues,omitempty"` // set by Join: as many
 }
 
-// Port is a NIC connected. The caller closes File; the tap lives as long as any
-// file on it is open.
+// Port is a NIC connected. The caller closes File, which is nil where he gave the
+// tap's files; the tap lives as long as any file on it is open.
 type Port struct {
 	PortInfo
 	File *os.File `json:"-"`
@@ -130,8 +135,8 @@ func (w *wireError) Unwrap() error { return kinds[w.Kind] }
 // maxMessage bounds a message; the largest, a plan's steps, is some 10 KiB.
 const maxMessage = 256 << 10
 
-// maxFiles bounds the files in a message: 16 NICs.
-const maxFiles = 16
+// maxFiles bounds the files in a message: 16 NICs of up to 8 queues.
+const maxFiles = 16 * 8
 
 func send(c *net.UnixConn, v any, files ...*os.File) error {
 	b, err := json.Marshal(v)

@@ -166,7 +166,9 @@ func (r *Registration) Leave(ctx context.Context) error {
 	conn := r.conn
 	r.mu.Unlock()
 	for _, p := range r.ports {
-		p.File.Close()
+		if p.File != nil {
+			p.File.Close()
+		}
 	}
 	if conn == nil || send(conn, request{Op: "leave"}) != nil {
 		return r.clean(ctx)

@@ -1,0 +1,61 @@
+package netsetup
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+)
+
+// A tap is made of files that came from elsewhere, with a queue for each.
+func TestGivenTap(t *testing.T) {
+	nstest.Require(t, nstest.Root, nstest.Tun)
+	nstest.Run(t, func(t *testing.T) {
+		h, err := NewHost()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		var files []*os.File
+		for range 2 {
+			f, err := OpenTun()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			files = append(files, f)
+		}
+		step := AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 1400}
+		// The second time, the files have the tap of a Host that died.
+		for range 2 {
+			if err := h.GiveTap(step.Name, files); err != nil {
+				t.Fatal(err)
+			}
+			if err := Apply(h, []Step{step}, nil); err != nil {
+				t.Fatal(err)
+			}
+			got := nstest.Sh(t, "ip -d link show qnweb0")
+			for _, want := range []string{"mtu 1400", "alias qnet:dev/web/0", "multi_queue numqueues 2", "persist off"} {
+				if !strings.Contains(got, want) {
+					t.Errorf("no %q in %s", want, got)
+				}
+			}
+			if h.TakeTap(step.Name) != nil {
+				t.Error("the Host keeps a file of its own")
+			}
+		}
+		if err := Undo(h, []Step{step}); err != nil || strings.Contains(nstest.Sh(t, "ip link"), "qnweb0") {
+			t.Errorf("the tap is still there: %v", err)
+		}
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer null.Close()
+		if err := h.GiveTap("qnweb0", []*os.File{null}); !errors.Is(err, ErrRefused) {
+			t.Errorf("/dev/null: %v", err)
+		}
+	})
+}
