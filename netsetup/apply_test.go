@@ -214,6 +214,16 @@ func (m *memory) RemoveConfig(path string) error {
 
 func (m *memory) Reload(netcfg.Program) error { return nil }
 
+func (m *memory) SetManaged(link string, managed bool) error {
+	return m.change(func() {
+		if m.state["unmanaged "+link] = "yes"; managed {
+			delete(m.state, "unmanaged "+link)
+		}
+	})
+}
+
+func (m *memory) Managed(link string) (bool, error) { return m.state["unmanaged "+link] == "", nil }
+
 func (m *memory) Warn(string) {}
 
 func (m *memory) Filters() (foreign.Ruleset, error) {

@@ -10,12 +10,14 @@ import (
 )
 
 // ConfigFile puts a file among the run-time configuration of a program that
-// configures links, and has it read that. All networks share the file: the last
-// one removes it.
+// configures links, and has it read that. All networks share the file, and the last
+// one removes it; or it is about the network's NIC, and is read when a Reload or
+// the program's administrator says so.
 type ConfigFile struct {
 	Program netcfg.Program `json:"program"`
 	Path    string         `json:"path"`
 	Text    string         `json:"text"`
+	NIC     bool           `json:"nic,omitempty"`
 }
 
 // leaveAlone has the programs that run here leave qnet's links alone. It comes
@@ -24,7 +26,7 @@ func leaveAlone(programs []netcfg.Program) StepList {
 	var steps StepList
 	for _, p := range programs {
 		if f, ok := netcfg.LeaveAlone(p); ok {
-			steps = append(steps, ConfigFile{p, f.Path, f.Text})
+			steps = append(steps, ConfigFile{Program: p, Path: f.Path, Text: f.Text})
 		}
 	}
 	return steps
@@ -44,6 +46,9 @@ func (s ConfigFile) Do(k Kernel) error {
 	}
 	if err := k.WriteConfig(s.Path, s.Text); err != nil {
 		return err
+	}
+	if s.NIC {
+		return nil
 	}
 	if err := k.Reload(s.Program); err != nil {
 		k.Warn(fmt.Sprintf("%s may meddle with the links of VMs: %v", s.Program, err))
@@ -65,7 +70,7 @@ func (s ConfigFile) Undo(k Kernel) error {
 		return err
 	}
 	for _, l := range links {
-		if l.ours() {
+		if l.ours() && !s.NIC {
 			return nil // another network's, whose plan has this step too
 		}
 	}
@@ -88,7 +93,11 @@ func (s ConfigFile) Holds(k Kernel) (bool, error) {
 }
 
 func (s ConfigFile) String() string {
-	return fmt.Sprintf("install -D -m 644 /dev/stdin %s <<'EOF'\n%sEOF\n%s", s.Path, s.Text, netcfg.ReloadCommand(s.Program))
+	words := fmt.Sprintf("install -D -m 644 /dev/stdin %s <<'EOF'\n%sEOF", s.Path, s.Text)
+	if s.NIC {
+		return words
+	}
+	return words + "\n" + netcfg.ReloadCommand(s.Program)
 }
 
 // UndoString is the command Undo equals.

@@ -122,6 +122,11 @@ files too: what you changed in them and have not applied yet takes effect then.
 ConnMan has no such thing: a run tells what to add to its main.conf. dhcpcd leaves
 bridges and taps alone by itself.
 
+In mode bridge, the program that has the uplink is told to let go of it as well:
+networkd by the file /run/systemd/network/0-qnet-UPLINK.network, NetworkManager by
+"nmcli device set UPLINK managed no". Afterwards it gets the uplink back. See
+[lan.md](lan.md).
+
 ` + "```sh\n# set up\n" + Script(leaveAlone(netcfg.Programs)) + "\n\n# afterwards\n" + UndoScript(leaveAlone(netcfg.Programs)) + "\n```" + `
 `)
 	for _, c := range chapters {

@@ -36,6 +36,8 @@ type NIC struct {
 	GenMode  string   `json:"gen_mode,omitempty"` // addr_gen_mode; "" where IPv6 is off
 	Programs []string `json:"programs,omitempty"` // "an XDP program": what handles its frames
 
+	Client netcfg.Client `json:"client,omitzero"` // what configures it
+
 	Asked   bool       `json:"asked,omitempty"`   // AskNeighbours filled in what follows
 	Answers []Answer   `json:"answers,omitempty"` // of the gateways, and of Peer
 	Peer    netip.Addr `json:"peer,omitzero"`     // the other end of the session qnet runs in, if that comes in by this NIC

@@ -51,5 +51,13 @@ func (h *Host) RemoveConfig(path string) error {
 // Reload has a program read its configuration again.
 func (h *Host) Reload(p netcfg.Program) error { return netcfg.Reload(p) }
 
+// SetManaged has NetworkManager take care of a link or let go of it.
+//
+//	nmcli device set LINK managed yes|no
+func (h *Host) SetManaged(link string, managed bool) error { return netcfg.SetManaged(link, managed) }
+
+// Managed reports whether NetworkManager takes care of a link.
+func (h *Host) Managed(link string) (bool, error) { return netcfg.Managed(link) }
+
 // Warn tells the user, by the function of OnWarn.
 func (h *Host) Warn(text string) { h.warn(text) }

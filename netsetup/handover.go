@@ -3,19 +3,25 @@ package netsetup
 import (
 	"fmt"
 
-	"golang.org/x/sys/unix"
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
 )
 
-// handOver says what becomes of the program that keeps the NIC's addresses, a DHCP
-// client, when the NIC becomes a port and hears nothing any more (F20): steps to
-// do before the move and after it, or a refusal.
-func handOver(p Plan, f Facts, up Link) (before, after StepList, err error) { //nolint:unparam // none is handed over yet
-	for _, a := range f.NIC.Held.addresses() {
-		if a.family() == unix.AF_INET && a.dynamic() {
-			return nil, nil, fmt.Errorf(
-				`plan network %q: uplink %q has its address %s from a DHCP client of the host, which would hear nothing on a port: name a bridge or another NIC, or use mode = "nat": %w`,
-				p.Network.Name, up.Name, a.prefix(), ErrRefused)
-		}
+// handOver says what becomes of the program that configures the NIC when that
+// becomes a port, on which it would hear nothing any more and which it would take
+// back (F20): steps to do before the move and after it, or a refusal. networkd
+// takes away what it configured when it lets go, so by then the bridge must have it;
+// NetworkManager leaves it. A DHCP client that is nothing else stays as it is.
+func handOver(n Network, c netcfg.Client) (before, after StepList, err error) {
+	if c.Refusal != "" {
+		return nil, nil, fmt.Errorf("plan network %q: uplink %q %s: %w", n.Name, c.Link, c.Refusal, ErrRefused)
 	}
-	return nil, nil, nil
+	switch c.Program {
+	case netcfg.NetworkManager:
+		before = StepList{Unmanage{Link: c.Link}}
+	case netcfg.Networkd:
+		f := netcfg.LetGo(c.Link)
+		before = StepList{ConfigFile{Program: c.Program, Path: f.Path, Text: f.Text, NIC: true}}
+		after = StepList{Reload{c.Program}}
+	}
+	return before, after, nil
 }

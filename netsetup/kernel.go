@@ -51,6 +51,8 @@ type Kernel interface {
 	WriteConfig(path, text string) error    // makes its directory, too
 	RemoveConfig(path string) error         // and the directory, if WriteConfig made it
 	Reload(p netcfg.Program) error
+	SetManaged(link string, managed bool) error // by NetworkManager
+	Managed(link string) (bool, error)
 	Warn(text string)                  // tells the user
 	Filters() (foreign.Ruleset, error) // of others, as they are now
 	InsertAccept(a foreign.AcceptRule) error

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -42,7 +43,10 @@ func observeNIC(up Link) (NIC, error) {
 	if off, err := readSysctl("net/ipv6/conf/" + up.Name + "/disable_ipv6"); err == nil && off == "0" {
 		nic.GenMode, _ = readSysctl(genModeKey(up.Name))
 	}
-	nic.Programs, err = programs(up)
+	if nic.Programs, err = programs(up); err != nil {
+		return nic, err
+	}
+	nic.Client, err = netcfg.Observe(up.Name)
 	return nic, err
 }
 

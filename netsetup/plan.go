@@ -45,16 +45,17 @@ type Port struct {
 
 // Plan is everything decided for one network.
 type Plan struct {
-	Network Network      `json:"network"`
-	Bridge  string       `json:"bridge"` // "" with macvtap
-	MTU     int          `json:"mtu"`
-	Prefix  netip.Prefix `json:"prefix,omitzero"`  // host-only and nat
-	Gateway netip.Addr   `json:"gateway,omitzero"` // the host's address in Prefix
-	Uplinks []string     `json:"uplinks,omitempty"`
-	HasIPv6 bool         `json:"has_ipv6"`
-	Waits   bool         `json:"waits,omitempty"` // the joined bridge runs STP: a VM waits for its ports to forward
-	Notes   []string     `json:"notes,omitempty"` // what the user should know
-	Steps   StepList     `json:"steps"`
+	Network Network       `json:"network"`
+	Bridge  string        `json:"bridge"` // "" with macvtap
+	MTU     int           `json:"mtu"`
+	Prefix  netip.Prefix  `json:"prefix,omitzero"`  // host-only and nat
+	Gateway netip.Addr    `json:"gateway,omitzero"` // the host's address in Prefix
+	Uplinks []string      `json:"uplinks,omitempty"`
+	HasIPv6 bool          `json:"has_ipv6"`
+	Waits   bool          `json:"waits,omitempty"` // the joined bridge runs STP: a VM waits for its ports to forward
+	Notes   []string      `json:"notes,omitempty"` // what the user should know
+	Client  netcfg.Client `json:"client,omitzero"` // bridge: what configures the NIC that becomes a port
+	Steps   StepList      `json:"steps"`
 }
 
 // NewPlan decides everything; it is pure. It returns ErrRefused, with the way
@@ -301,6 +302,8 @@ type stepRecord struct {
 // stepTypes decode a step by the name MarshalJSON gave it.
 var stepTypes = map[string]func(json.RawMessage) (Step, error){
 	"ConfigFile": decodeStep[ConfigFile],
+	"Reload":     decodeStep[Reload],
+	"Unmanage":   decodeStep[Unmanage],
 	"AddBridge":  decodeStep[AddBridge],
 	"AddTap":     decodeStep[AddTap],
 	"AddMacvtap": decodeStep[AddMacvtap],
@@ -343,6 +346,10 @@ func stepType(s Step) string {
 	switch s.(type) {
 	case ConfigFile:
 		return "ConfigFile"
+	case Reload:
+		return "Reload"
+	case Unmanage:
+		return "Unmanage"
 	case AddBridge:
 		return "AddBridge"
 	case AddTap:

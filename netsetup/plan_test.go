@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -227,9 +228,9 @@ func TestMoveRefuses(t *testing.T) {
 		}, "nexthop object"},
 		"bond": {func(f *Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "bond" }, `is a link of the bond br0: use uplink = "br0"`},
 		"vrf":  {func(f *Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "vrf" }, "is in the VRF br0"},
-		"lease": {func(f *Facts) {
-			f.NIC.Held.Addrs[0] = rawAddr("192.0.2.10/24", "eth0", 0, lifetimes{1800, 3600})
-		}, "from a DHCP client"},
+		"connman": {func(f *Facts) {
+			f.NIC.Client = netcfg.Client{Program: netcfg.ConnMan, Link: "eth0", Refusal: "is configured by ConnMan"}
+		}, `uplink "eth0" is configured by ConnMan`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := settled()

@@ -24,15 +24,21 @@ func planBridge(p Plan, f Facts, o PlanOptions) (Plan, error) {
 	if err := bridgeable(p.Network, up, f); err != nil {
 		return Plan{}, err
 	}
+	before, after, err := handOver(p.Network, f.NIC.Client)
+	if err != nil {
+		return Plan{}, err
+	}
+	p.Client = f.NIC.Client
 	if f.NIC.Held.carries() {
 		if err := checkable(p.Network, up, f.NIC, o.AssumeYes); err != nil {
 			return Plan{}, err
 		}
-		return planMove(p, f, up)
+		return planMove(p, f, up, before, after)
 	}
 	p.Steps = append(p.Steps, AddBridge{Name: p.Bridge, MAC: up.MAC, MTU: p.MTU, Alias: networkMark(p.Network.Name)})
 	p.Steps = append(p.Steps, p.bridgeSysctls()...)
-	p.Steps = append(p.Steps, SetUp{Link: p.Bridge}, SetPort{Link: up.Name, Bridge: p.Bridge, Restore: true})
+	p.Steps = append(p.Steps, SetUp{Link: p.Bridge})
+	p.Steps = slices.Concat(p.Steps, before, StepList{SetPort{Link: up.Name, Bridge: p.Bridge, Restore: true}}, after)
 	if !up.Up {
 		p.Steps = append(p.Steps, SetUp{Link: up.Name, Restore: true})
 	}
@@ -41,12 +47,8 @@ func planBridge(p Plan, f Facts, o PlanOptions) (Plan, error) {
 
 // planMove moves the host from the NIC to the bridge. The bridge behaves as the
 // NIC did: it has the NIC's MAC, MTU and sysctls.
-func planMove(p Plan, f Facts, up Link) (Plan, error) {
+func planMove(p Plan, f Facts, up Link, before, after StepList) (Plan, error) {
 	if err := movable(p.Network, up, f.NIC); err != nil {
-		return Plan{}, err
-	}
-	before, after, err := handOver(p, f, up)
-	if err != nil {
 		return Plan{}, err
 	}
 	mark := networkMark(p.Network.Name)

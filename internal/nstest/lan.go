@@ -112,6 +112,10 @@ func (l *LAN) DHCPLog() string {
 	return string(b)
 }
 
+// LeaseFile is what the DHCP server knows of its clients, a line each: the end of
+// the lease, MAC, address, name, client identifier.
+func (l *LAN) LeaseFile() string { return l.path("leases") }
+
 func (l *LAN) advertise() {
 	l.t.Helper()
 	Require(l.t, Program("radvd"))

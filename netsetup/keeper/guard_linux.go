@@ -132,6 +132,9 @@ func (k *keeper) mend(g *guardian) error {
 	if err != nil {
 		return err
 	}
+	if k.lease != nil {
+		k.tellFailed(g, k.lease.Follow())
+	}
 	accepts, err := k.refreshAccepts()
 	k.tellFailed(g, err)
 	mended, err := netsetup.Mend(seen, slices.Concat(k.liveSteps(g, seen), accepts), g.skips)

@@ -246,10 +246,16 @@ func die(r *Registration) {
 // killBoth does to the host what a SIGKILL of keeper, supervisor and QEMU does.
 func killBoth(t *testing.T, r *Registration) {
 	t.Helper()
+	killWith(t, r, r.Info().KeeperPID)
+}
+
+// killWith is killBoth where the keeper is not the registration's first.
+func killWith(t *testing.T, r *Registration, keeper int) {
+	t.Helper()
 	r.mu.Lock()
 	r.leaving = true // no supervisor starts another keeper
 	r.mu.Unlock()
-	unix.Kill(r.Info().KeeperPID, unix.SIGKILL)
+	unix.Kill(keeper, unix.SIGKILL)
 	<-r.Done()
 	for _, p := range r.Ports() {
 		p.File.Close()

@@ -22,6 +22,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/lease"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -45,9 +46,10 @@ type keeper struct {
 	dhcp *dhcp.Server // host-only and nat
 	dns  *dns.Server  // and that, unless somebody else has the port
 
-	resolved *resolved   // of the DNS server
-	zoned    atomic.Bool // firewalld runs
-	pinner   *pinner     // nil before serve, and where the network has no prefix
+	resolved *resolved      // of the DNS server
+	zoned    atomic.Bool    // firewalld runs
+	pinner   *pinner        // nil before serve, and where the network has no prefix
+	lease    *lease.Renewer // of the host, in mode bridge; nil where nobody keeps one
 
 	mu      sync.Mutex // guards what follows, and every change to the host
 	journal *netsetup.Journal
@@ -122,6 +124,7 @@ func (k *keeper) open(n netsetup.Network) ([]string, error) {
 	k.life = life
 	err = k.startServices()
 	if err == nil {
+		k.startLease()
 		err = failpoint.Hit("keeper serves")
 	}
 	if err == nil {
@@ -156,6 +159,9 @@ func (k *keeper) apply(n netsetup.Network) ([]string, error) {
 	}
 	for tries := 1; ; tries++ {
 		plan, err := k.plan(n)
+		if err == nil {
+			err = k.tryLease(plan)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -324,6 +330,9 @@ func (k *keeper) endLocked() {
 		k.listener.Close() // removes the socket's file too
 	}
 	k.stopServices()
+	if k.lease != nil {
+		k.lease.Close()
+	}
 	for _, m := range k.vms {
 		m.close()
 	}

@@ -38,6 +38,13 @@ Unmanaged=yes
 `},
 }
 
+// LetGo is the file that has networkd let go of one link, once it reads its
+// configuration again: then it takes away what it configured there.
+func LetGo(link string) File {
+	return File{"/run/systemd/network/0-qnet-" + link + ".network", Mark + "the link is a port of VMs' bridge. Removed with that.\n" +
+		"[Match]\nName=" + link + "\n\n[Link]\nUnmanaged=yes\n"}
+}
+
 // Advice tells the user what to do about a program that runs and cannot be told
 // to leave qnet's links alone; "" where there is nothing to do.
 func Advice(p Program) string {

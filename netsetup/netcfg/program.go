@@ -80,17 +80,12 @@ func Reload(p Program) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), reloadTimeout)
 	defer cancel()
-	bus, err := systemBus(ctx)
+	bus, manager, err := p.on(ctx, call.path)
 	if err != nil {
-		return nil // it ended
+		return unlessNone(err)
 	}
 	defer bus.Close() //nolint:errcheck // everything is answered by then
-	owned := false
-	err = bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, busNames[p]).Store(&owned)
-	if err == nil && owned {
-		err = bus.Object(busNames[p], call.path).CallWithContext(ctx, call.method, 0, call.args...).Err
-	}
-	if err != nil {
+	if err := manager.CallWithContext(ctx, call.method, 0, call.args...).Err; err != nil {
 		return fmt.Errorf("reload %s: %w", p, err)
 	}
 	return nil

@@ -1,0 +1,215 @@
+package keeper
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/neighbour"
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// dhcpNetwork has networkd ask for a lease on eth0.
+const dhcpNetwork = "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n"
+
+// clientCase is a program that has eth0's lease.
+type clientCase struct {
+	needs []nstest.Need
+	start func(t *testing.T) (address string)
+	renew string // has the client renew, where it would take a minute
+	lost  int    // pings that may be lost: it takes the address away for a moment
+}
+
+func dhcpClient(name string) clientCase {
+	return clientCase{needs: neighbour.DHCPClientNeeds(name), start: func(t *testing.T) string {
+		t.Helper()
+		address, _ := neighbour.DHCPClient(t, name)
+		return address
+	}}
+}
+
+func clientCases() map[string]clientCase {
+	udhcpc := dhcpClient("udhcpc")
+	udhcpc.renew = `for p in /proc/[0-9]*; do case $(tr '\0' ' ' < $p/cmdline) in "busybox udhcpc -f -i eth0"*) [ $p/ns/net -ef /proc/self/ns/net ] && kill -USR1 ${p#/proc/}; esac; done; true`
+	return map[string]clientCase{
+		"udhcpc": udhcpc, "dhclient": dhcpClient("dhclient"),
+		"systemd-networkd": {needs: neighbour.NetworkdNeeds, start: func(t *testing.T) string {
+			t.Helper()
+			neighbour.Networkd(t, map[string]string{"50-lan.network": dhcpNetwork}, true)
+			return neighbour.Leased(t)
+		}},
+		"NetworkManager": {needs: neighbour.NetworkManagerNeeds(), lost: 30, start: func(t *testing.T) string {
+			t.Helper()
+			neighbour.NetworkManager(t, "")
+			return neighbour.Leased(t)
+		}},
+	}
+}
+
+// onLAN runs the test on a host of a LAN, with options of its own.
+func onLAN(t *testing.T, lan nstest.LANOptions, f func(t *testing.T, lan *nstest.LAN, o Options)) {
+	t.Helper()
+	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"), nstest.Program("dnsmasq"))
+	nstest.Run(t, func(t *testing.T) {
+		l := nstest.NewLAN(t, lan)
+		dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		f(t, l, Options{
+			RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Exe: []string{"/proc/self/exe", "keeper"},
+		})
+	})
+}
+
+// held is what the host has by a link, without times and notes of the kernel's.
+func held(t *testing.T, link string) string {
+	t.Helper()
+	return nstest.Sh(t, `ip -4 -o addr show dev `+link+` | sed 's/^[0-9]*: //; s/valid_lft.*//; s/noprefixroute//; s/  */ /g'; ip -4 route show dev `+link)
+}
+
+// The host keeps its lease, and its address, while a real client's NIC is a port:
+// the server hears the same client identifier, the client finds its lease again
+// afterwards and renews it.
+func TestLeaseWhileAPort(t *testing.T) {
+	for name, c := range clientCases() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nstest.Require(t, c.needs...)
+			onLAN(t, nstest.LANOptions{DHCP: true, Lease: 2 * time.Minute, Renew: 9 * time.Second}, func(t *testing.T, lan *nstest.LAN, o Options) {
+				leaseWhileAPort(t, lan, o, c)
+			})
+		})
+	}
+}
+
+func leaseWhileAPort(t *testing.T, lan *nstest.LAN, o Options, c clientCase) {
+	t.Helper()
+	address := c.start(t)
+	before, id := held(t, "eth0"), identity(t, lan)
+	acks := func() int { return strings.Count(lan.DHCPLog(), "DHCPACK(eth0) "+address) }
+	told := &notes{}
+	o.Note = told.add
+	ping := nstest.PingFrom(t, "outside", address)
+
+	r := mustJoin(t, o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
+	first := acks()
+	nstest.Eventually(t, 40*time.Second, "two renewals on the port", func() bool { return acks() >= first+2 })
+	if out := held(t, "qn-lan"); !strings.Contains(out, "inet "+address) || !strings.Contains(out, "default via") {
+		t.Errorf("the bridge has\n%s", out)
+	}
+	nstest.Eventually(t, 3*time.Second, "the port without the address", func() bool {
+		return !strings.Contains(held(t, "eth0"), address)
+	})
+	mustLeave(t, r)
+
+	first = acks()
+	nstest.Sh(t, "true; "+c.renew)
+	nstest.Eventually(t, 40*time.Second, "a renewal on the NIC", func() bool { return acks() > first })
+	if lost := ping(); lost.Lost > c.lost {
+		t.Errorf("pings: %s", lost)
+	} else {
+		t.Logf("pings: %s", lost)
+	}
+	if after := held(t, "eth0"); after != before {
+		t.Errorf("afterwards\n%s\nbefore\n%s", after, before)
+	}
+	if after := identity(t, lan); after != id {
+		t.Errorf("the server knows %s, and knew %s", after, id)
+	}
+	if len(told.texts) > 0 {
+		t.Errorf("told %q", told.texts)
+	}
+}
+
+// The keeper's death, and that of all, cost neither the address nor the client.
+func TestLeaseSurvivesKeepers(t *testing.T) {
+	c := clientCases()["systemd-networkd"]
+	nstest.Require(t, c.needs...)
+	onLAN(t, nstest.LANOptions{DHCP: true, Lease: 2 * time.Minute, Renew: 9 * time.Second}, func(t *testing.T, lan *nstest.LAN, o Options) {
+		address := c.start(t)
+		before := held(t, "eth0")
+		acks := func() int { return strings.Count(lan.DHCPLog(), "DHCPACK(eth0) "+address) }
+		ping := nstest.PingFrom(t, "outside", address)
+		r := mustJoin(t, o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
+		nstest.Eventually(t, 5*time.Second, "networkd lets go", func() bool { return networkdHas(t, "eth0", "unmanaged") })
+		pid := r.Info().KeeperPID
+		unix.Kill(pid, unix.SIGKILL)
+		var infos []Info
+		var err error
+		nstest.Eventually(t, 10*time.Second, "another keeper", func() bool {
+			infos, err = List(t.Context(), o.RunDir)
+			return err == nil && len(infos) == 1 && infos[0].KeeperPID != pid
+		})
+		first := acks()
+		nstest.Eventually(t, 20*time.Second, "a renewal by the next keeper", func() bool { return acks() > first })
+		killWith(t, r, infos[0].KeeperPID)
+		if _, err := Collect(t.Context(), o); err != nil {
+			t.Error(err)
+		}
+		nstest.Eventually(t, 10*time.Second, "networkd has it again", func() bool { return !networkdHas(t, "eth0", "unmanaged") })
+		if after := held(t, "eth0"); after != before {
+			t.Errorf("afterwards\n%s\nbefore\n%s", after, before)
+		}
+		if lost := ping(); lost.Lost > 0 {
+			t.Errorf("pings: %s", lost)
+		}
+		if exists(netcfg.LetGo("eth0").Path) || exists("/run/systemd/network/0-qnet.network") {
+			t.Error("networkd's files are left")
+		}
+	})
+}
+
+func networkdHas(t *testing.T, link, state string) bool {
+	t.Helper()
+	out, _ := nstest.Try("networkctl --no-legend --no-pager list " + link)
+	return strings.HasSuffix(strings.TrimSpace(out), " "+state)
+}
+
+// dhcpcd takes its address away for seconds when its link is no longer a port.
+func TestDhcpcdIsRefused(t *testing.T) {
+	nstest.Require(t, neighbour.DHCPClientNeeds("dhcpcd")...)
+	onLAN(t, nstest.LANOptions{DHCP: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+		neighbour.DHCPClient(t, "dhcpcd")
+		_, err := Join(t.Context(), o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
+		if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), "dhcpcd") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// identity is what the server knows of its clients, without times.
+func identity(t *testing.T, lan *nstest.LAN) string {
+	t.Helper()
+	return nstest.Sh(t, "cut -d' ' -f2- "+lan.LeaseFile())
+}
+
+// A lease that cannot be renewed in a deaf client's place is a refusal, before
+// anything has changed.
+func TestLeaseOfADeadServer(t *testing.T) {
+	nstest.Require(t, neighbour.DHCPClientNeeds("udhcpc")...)
+	onLAN(t, nstest.LANOptions{DHCP: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+		neighbour.DHCPClient(t, "udhcpc")
+		nstest.Sh(t, `ip netns exec gateway nft -f - <<'EOF'
+table inet dead { chain in { type filter hook prerouting priority -300; udp dport 67 drop; }; }
+table netdev dead { chain in { type filter hook ingress device "eth0" priority 0; udp dport 67 drop; }; }
+EOF`)
+		before := nstest.Snapshot(t, o.RunDir)
+		_, err := Join(t.Context(), o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
+		for _, want := range []string{"udhcpc", "no DHCP server answers", "static address"} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %q in it", err, want)
+			}
+		}
+		before.Check(t)
+	})
+}
