@@ -15,6 +15,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/resolved"
 )
 
 // memory is a Kernel that holds only what steps change, and fails one call.
@@ -166,6 +167,18 @@ func (m *memory) DelTable(t nft.Table) error {
 	return m.change(func() { delete(m.state, "table "+t.Name+string(t.Family)) })
 }
 
+func (m *memory) TellResolved(link string, s resolved.Settings) error {
+	return m.change(func() { m.state["dns "+link] = strings.Join(s.Commands(link), "\n") })
+}
+
+func (m *memory) RevertResolved(link string) error {
+	return m.change(func() { delete(m.state, "dns "+link) })
+}
+
+func (m *memory) TellResolvedBack(s LinkDNS) error {
+	return m.change(func() { m.state["dns "+s.NIC] = strings.Join(s.Settings.Commands(s.NIC), "\n") })
+}
+
 func (m *memory) FIB() (FIB, error) {
 	var f FIB
 	for k := range m.state {
@@ -270,6 +283,7 @@ func TestApplyFailingAtEachCall(t *testing.T) {
 		plan := steps(t, mode)
 		start := map[string]string{
 			"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
+			"dns eth0": linkDNS,
 		}
 		whole := &memory{state: maps.Clone(start)}
 		if err := Apply(whole, plan, nil); err != nil {
@@ -343,6 +357,9 @@ func TestUndoLeavesOthersAlone(t *testing.T) {
 	}
 }
 
+// linkDNS is what systemd-resolved knows of the NIC that is moved.
+var linkDNS = strings.Join(settled().NIC.DNS.Commands("eth0"), "\n")
+
 func mendAll(t *testing.T, k Kernel, plan []Step) ([]Step, error) {
 	t.Helper()
 	seen, err := Look(k)
@@ -359,6 +376,7 @@ func TestMend(t *testing.T) {
 		plan := steps(t, mode)
 		start := map[string]string{
 			"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
+			"dns eth0": linkDNS,
 		}
 		m := &memory{state: maps.Clone(start)}
 		if err := Apply(m, plan, nil); err != nil {
@@ -366,7 +384,7 @@ func TestMend(t *testing.T) {
 		}
 		whole := maps.Clone(m.state)
 		for key, value := range whole {
-			if start[key] == value || key == "link qnweb0" {
+			if start[key] == value || key == "link qnweb0" || strings.HasPrefix(key, "dns ") {
 				continue
 			}
 			delete(m.state, key)

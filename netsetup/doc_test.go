@@ -33,6 +33,8 @@ the NIC move to the bridge, which has the NIC's MAC, MTU and sysctls, and at the
 end what is there by then moves back. Each is there on both links before it
 goes from the one, and qnet sends each block of commands as one request.
 
+What systemd-resolved knows of the NIC, where it runs, it is told of the bridge.
+
 Two things these commands cannot say. A default route that the kernel got by an
 IPv6 router advertisement is added with the flags of one and a metric smaller by
 one, so that the next advertisement, which qnet asks for, replaces it by the

@@ -8,6 +8,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/resolved"
 )
 
 // Facts is a snapshot of what a plan depends on. It holds no handles and can be
@@ -36,7 +37,8 @@ type NIC struct {
 	GenMode  string   `json:"gen_mode,omitempty"` // addr_gen_mode; "" where IPv6 is off
 	Programs []string `json:"programs,omitempty"` // "an XDP program": what handles its frames
 
-	Client netcfg.Client `json:"client,omitzero"` // what configures it
+	Client netcfg.Client     `json:"client,omitzero"` // what configures it
+	DNS    resolved.Settings `json:"dns,omitzero"`    // of systemd-resolved
 
 	Asked   bool       `json:"asked,omitempty"`   // AskNeighbours filled in what follows
 	Answers []Answer   `json:"answers,omitempty"` // of the gateways, and of Peer

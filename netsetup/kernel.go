@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/resolved"
 )
 
 // Kernel is everything a step may do to the host. Links are named; a link that
@@ -39,6 +40,9 @@ type Kernel interface {
 	SetZone(z firewalld.Zone) error // of firewalld; nothing happens where that does not run
 	UnsetZone(z firewalld.Zone) error
 	InZone(z firewalld.Zone) (bool, error)
+	TellResolved(link string, s resolved.Settings) error // nothing happens where it does not run
+	RevertResolved(link string) error
+	TellResolvedBack(s LinkDNS) error
 
 	FIB() (FIB, error)
 	AddPin(link string, guest netip.Addr) error

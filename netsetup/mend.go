@@ -19,8 +19,8 @@ func Mend(seen Seen, steps []Step, skip func(Step) bool) (mended []Step, err err
 	anew := false // the bridge was made again
 	for _, s := range steps {
 		holds, err := s.Holds(now)
-		if table, ok := s.(AddTable); ok && anew && table.Table.Family == nft.NetDev {
-			holds = false // its hook went with the bridge
+		if anew && goesWithBridge(s) {
+			holds = false
 		}
 		if err == nil && (holds || skip(s)) {
 			continue
@@ -38,6 +38,16 @@ func Mend(seen Seen, steps []Step, skip func(Step) bool) (mended []Step, err err
 		anew = anew || isBridge
 	}
 	return mended, errors.Join(errs...)
+}
+
+// goesWithBridge reports whether what the step did went with the bridge, and does
+// not say so: a table's hook, and what systemd-resolved was told.
+func goesWithBridge(s Step) bool {
+	if table, ok := s.(AddTable); ok {
+		return table.Table.Family == nft.NetDev
+	}
+	_, ok := s.(LinkDNS)
+	return ok
 }
 
 // Seen is a Kernel that answers for links from one look at all, so that a network

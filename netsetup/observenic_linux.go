@@ -43,6 +43,7 @@ func observeNIC(up Link) (NIC, error) {
 	if off, err := readSysctl("net/ipv6/conf/" + up.Name + "/disable_ipv6"); err == nil && off == "0" {
 		nic.GenMode, _ = readSysctl(genModeKey(up.Name))
 	}
+	nic.DNS = observeDNS(up)
 	if nic.Programs, err = programs(up); err != nil {
 		return nic, err
 	}

@@ -319,8 +319,10 @@ var stepTypes = map[string]func(json.RawMessage) (Step, error){
 	"RaiseMetrics": decodeStep[RaiseMetrics],
 	"AwaitAnswers": decodeStep[AwaitAnswers],
 
-	"PinGuest": decodeStep[PinGuest],
-	"PinRule":  decodeStep[PinRule],
+	"LinkDNS":   decodeStep[LinkDNS],
+	"NoLinkDNS": decodeStep[NoLinkDNS],
+	"PinGuest":  decodeStep[PinGuest],
+	"PinRule":   decodeStep[PinRule],
 }
 
 func decodeStep[S Step](raw json.RawMessage) (Step, error) {
@@ -376,6 +378,10 @@ func stepType(s Step) string {
 		return "MoveToBridge"
 	case AwaitAnswers:
 		return "AwaitAnswers"
+	case LinkDNS:
+		return "LinkDNS"
+	case NoLinkDNS:
+		return "NoLinkDNS"
 	case PinGuest:
 		return "PinGuest"
 	case PinRule:

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/resolved"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -117,6 +118,10 @@ func settled() Facts {
 		},
 		Conf:     []Conf{{"net/ipv4/conf", "arp_notify", "1"}},
 		RPFilter: "0", GenMode: "0",
+		DNS: resolved.Settings{
+			Servers: []resolved.Server{{Address: netip.MustParseAddr("192.0.2.53")}},
+			Domains: []resolved.Domain{{Name: "lan.example"}},
+		},
 	}
 	return f
 }

@@ -59,6 +59,9 @@ func planMove(p Plan, f Facts, up Link, before, after StepList) (Plan, error) {
 		}
 	}
 	p.Steps = append(p.Steps, SetUp{Link: p.Bridge})
+	if !f.NIC.DNS.Empty() {
+		p.Steps = append(p.Steps, LinkDNS{Link: p.Bridge, NIC: up.Name, Settings: f.NIC.DNS})
+	}
 	p.Steps = append(p.Steps, before...)
 	move := MoveToBridge{Link: up.Name, Bridge: p.Bridge, Alias: mark, GenMode: f.NIC.GenMode, RPFilter: f.NIC.RPFilter, Held: f.NIC.Held}
 	p.Steps = append(p.Steps, move)
@@ -68,6 +71,9 @@ func planMove(p Plan, f Facts, up Link, before, after StepList) (Plan, error) {
 	}
 	if want := f.NIC.askable(); len(want) > 0 {
 		p.Steps = append(p.Steps, AwaitAnswers{Link: p.Bridge, Want: want})
+	}
+	if !f.NIC.DNS.Empty() {
+		p.Steps = append(p.Steps, NoLinkDNS{NIC: up.Name})
 	}
 	p.Steps = append(p.Steps, after...)
 	return p, nil

@@ -3,14 +3,11 @@ package keeper
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
-	"github.com/godbus/dbus/v5"
-	"golang.org/x/sys/unix"
-
 	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/netsetup/resolved"
 )
 
 // A conversation with systemd-resolved is bounded: in the background, where
@@ -18,32 +15,11 @@ import (
 const (
 	tellTimeout   = 10 * time.Second
 	forgetTimeout = time.Second
-	retryTime     = 200 * time.Millisecond
 )
 
-// systemd-resolved's D-Bus interface, org.freedesktop.resolve1(5).
-const (
-	resolvedName    = "org.freedesktop.resolve1"
-	resolvedPath    = "/org/freedesktop/resolve1"
-	resolvedManager = "org.freedesktop.resolve1.Manager."
-)
-
-// linkDNS and linkDomain are arguments of SetLinkDNS, a(iay), and SetLinkDomains, a(sb).
-type linkDNS struct {
-	Family  int32
-	Address []byte
-}
-
-type linkDomain struct {
-	Name        string
-	RoutingOnly bool
-}
-
-// resolved has the host's systemd-resolved ask our server for names of our
-// domain, and for none but those, as long as the network is there:
-//
-//	resolvectl dns BRIDGE ADDRESS; resolvectl domain BRIDGE ~qnet; resolvectl default-route BRIDGE no
-type resolved struct {
+// hostResolver has the host's systemd-resolved ask our server for names of our
+// domain, and for none but those, as long as the network is there.
+type hostResolver struct {
 	link   int
 	cancel context.CancelFunc
 	told   chan bool // whether it knows of the link
@@ -51,26 +27,34 @@ type resolved struct {
 
 // tellResolved tells it in the background: no VM waits for it. failed gets the
 // error of a systemd-resolved that runs and refuses.
-func tellResolved(link int, server netip.Addr, failed func(error)) *resolved {
+func tellResolved(link int, server netip.Addr, failed func(error)) *hostResolver {
 	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
-	r := &resolved{link: link, cancel: cancel, told: make(chan bool, 1)}
-	calls := []call{
-		{"SetLinkDNS", []any{int32(link), []linkDNS{{unix.AF_INET, server.AsSlice()}}}},
-		{"SetLinkDomains", []any{int32(link), []linkDomain{{dns.Domain, true}}}},
-		{"SetLinkDefaultRoute", []any{int32(link), false}},
+	r := &hostResolver{link: link, cancel: cancel, told: make(chan bool, 1)}
+	onlyOurs := false
+	settings := resolved.Settings{
+		Servers:      []resolved.Server{{Address: server}},
+		Domains:      []resolved.Domain{{Name: dns.Domain, RoutingOnly: true}},
+		DefaultRoute: &onlyOurs,
 	}
 	go func() {
-		runs, err := withResolved(ctx, calls)
-		// A busy one may not have heard of the new link yet.
-		for err != nil && wait(ctx, retryTime) {
-			runs, err = withResolved(ctx, calls)
-		}
+		runs, err := resolved.Tell(ctx, link, settings)
 		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 			failed(err)
 		}
 		r.told <- runs
 	}()
 	return r
+}
+
+// forget undoes it.
+func (r *hostResolver) forget() error {
+	r.cancel()
+	if !<-r.told {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), forgetTimeout)
+	defer cancel()
+	return resolved.Revert(ctx, r.link)
 }
 
 // wait reports false when the context ended before the time.
@@ -81,42 +65,4 @@ func wait(ctx context.Context, d time.Duration) bool {
 	case <-time.After(d):
 		return true
 	}
-}
-
-// forget undoes it: resolvectl revert BRIDGE.
-func (r *resolved) forget() error {
-	r.cancel()
-	if !<-r.told {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), forgetTimeout)
-	defer cancel()
-	_, err := withResolved(ctx, []call{{"RevertLink", []any{int32(r.link)}}})
-	return err
-}
-
-// call is one of the manager's methods with its arguments.
-type call struct {
-	method string
-	args   []any
-}
-
-// withResolved calls the manager where systemd-resolved runs; it does not start it.
-func withResolved(ctx context.Context, calls []call) (runs bool, err error) {
-	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
-	if err != nil {
-		return false, nil // a host without a system bus has no systemd-resolved
-	}
-	defer bus.Close() //nolint:errcheck // everything is answered by then
-	err = bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, resolvedName).Store(&runs)
-	if err != nil || !runs {
-		return false, nil // nor need every bus know of it
-	}
-	manager := bus.Object(resolvedName, resolvedPath)
-	for _, c := range calls {
-		if err := manager.CallWithContext(ctx, resolvedManager+c.method, 0, c.args...).Err; err != nil {
-			return true, fmt.Errorf("tell systemd-resolved: %s: %w", c.method, err)
-		}
-	}
-	return true, nil
 }

@@ -46,7 +46,7 @@ type keeper struct {
 	dhcp *dhcp.Server // host-only and nat
 	dns  *dns.Server  // and that, unless somebody else has the port
 
-	resolved *resolved      // of the DNS server
+	resolved *hostResolver  // of the DNS server
 	zoned    atomic.Bool    // firewalld runs
 	pinner   *pinner        // nil before serve, and where the network has no prefix
 	lease    *lease.Renewer // of the host, in mode bridge; nil where nobody keeps one

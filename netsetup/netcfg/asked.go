@@ -15,7 +15,7 @@ import (
 // on returns an object of a program on the system bus, if that runs; the caller
 // closes the connection.
 func (p Program) on(ctx context.Context, path dbus.ObjectPath) (*dbus.Conn, dbus.BusObject, error) {
-	bus, err := systemBus(ctx)
+	bus, err := SystemBus(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,10 +13,10 @@ import (
 // errNoBus tells that there is no system bus in this network namespace.
 var errNoBus = errors.New("there is no system bus here")
 
-// systemBus connects to the system bus, if its daemon is of the caller's network
+// SystemBus connects to the system bus, if its daemon is of the caller's network
 // namespace: what runs in another one, with /run shared, has other links, whose
 // names and indexes mean nothing here. The caller closes it.
-func systemBus(ctx context.Context) (*dbus.Conn, error) {
+func SystemBus(ctx context.Context) (*dbus.Conn, error) {
 	// The kernel lists the sockets of the reader's namespace only.
 	sockets, err := os.ReadFile("/proc/thread-self/net/unix")
 	if err != nil {

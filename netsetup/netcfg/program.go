@@ -40,7 +40,7 @@ const (
 func Running() []Program {
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
-	bus, err := systemBus(ctx)
+	bus, err := SystemBus(ctx)
 	if err != nil {
 		return nil
 	}

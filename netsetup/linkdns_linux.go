@@ -1,0 +1,138 @@
+package netsetup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/resolved"
+)
+
+const (
+	// resolvedTimeout bounds a conversation with systemd-resolved. It hears of a new
+	// link within moments.
+	resolvedTimeout = 3 * time.Second
+	// resolvedSettles is how long it takes to work off what the kernel told it.
+	resolvedSettles = 50 * time.Millisecond
+)
+
+func (h *Host) withResolved(link string, f func(ctx context.Context, index int) error) error {
+	l, ok, err := h.Link(link)
+	if err == nil && !ok {
+		err = fmt.Errorf("tell systemd-resolved of %q: there is no such link", link)
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), resolvedTimeout)
+	defer cancel()
+	if err := f(ctx, l.Index); !errors.Is(err, resolved.ErrManaged) {
+		return err
+	}
+	return nil // systemd-networkd's, which tells it
+}
+
+// TellResolved tells systemd-resolved of a link, where it runs.
+//
+//	resolvectl dns LINK SERVER...; resolvectl domain LINK DOMAIN...; ...
+func (h *Host) TellResolved(link string, s resolved.Settings) error {
+	return h.withResolved(link, func(ctx context.Context, index int) error {
+		_, err := resolved.Tell(ctx, index, s)
+		return err
+	})
+}
+
+// RevertResolved has it forget what it was told of a link.
+//
+//	resolvectl revert LINK
+func (h *Host) RevertResolved(link string) error { return h.withResolved(link, resolved.Revert) }
+
+// TellResolvedBack tells it of the NIC what it knows of the bridge, or what it knew
+// of the NIC where the bridge is gone. Version 252, at least, takes the kernel's
+// word that a port left a bridge (RTM_DELLINK, family AF_BRIDGE) for the end of the
+// link, and forgets what it was told of it, and its addresses: so it is told until
+// that has passed, and the kernel tells the addresses once more.
+func (h *Host) TellResolvedBack(s LinkDNS) error {
+	nic, ok, err := h.Link(s.NIC)
+	if err != nil || !ok {
+		return err
+	}
+	settings := s.Settings
+	if bridge, ok, err := h.Link(s.Link); err == nil && ok {
+		if now := observeDNS(bridge); !now.Empty() {
+			settings = now
+		}
+	}
+	err = h.withResolved(s.NIC, func(ctx context.Context, index int) error {
+		for {
+			runs, err := resolved.Tell(ctx, index, settings)
+			if errors.Is(err, resolved.ErrManaged) {
+				return announce(nic)
+			}
+			if err != nil || !runs {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return errors.New("it forgets what it is told")
+			case <-time.After(resolvedSettles):
+			}
+			got, err := resolved.Look(ctx, index)
+			if err != nil {
+				return err
+			}
+			if slices.Equal(got.Servers, settings.Servers) && slices.Equal(got.Domains, settings.Domains) {
+				return announce(nic)
+			}
+		}
+	})
+	if err != nil { // nothing that could be tried again later
+		h.Warn(fmt.Sprintf("systemd-resolved does not know the name servers of %s (%v): %s", s.NIC, err, strings.Join(settings.Commands(s.NIC), "; ")))
+	}
+	return nil
+}
+
+// announce has the kernel tell everybody of the link's addresses, by replacing each
+// by itself. Those of a router advertisement are told with the next one.
+//
+//	ip addr replace PREFIX dev LINK ...
+func announce(l Link) error {
+	c, err := dialRTNL()
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // nothing follows from it
+	raws, err := c.addrs(l)
+	if err != nil {
+		return err
+	}
+	var batch []request
+	for _, raw := range raws {
+		a := address{raw}
+		if a.family() == unix.AF_INET || !a.dynamic() {
+			same := a.on(l.Index, a.text(addrKind, unix.IFA_LABEL), a.flags()&settable)
+			batch = append(batch, request{
+				what: unix.RTM_NEWADDR, flags: netlink.Replace, data: same.Raw, words: fmt.Sprintf("announce address %s", a.prefix()),
+			})
+		}
+	}
+	return c.send(batch)
+}
+
+// observeDNS reads what systemd-resolved was told of a link; one that does not
+// answer was told nothing.
+func observeDNS(l Link) resolved.Settings {
+	ctx, cancel := context.WithTimeout(context.Background(), resolvedTimeout)
+	defer cancel()
+	s, err := resolved.Look(ctx, l.Index)
+	if err != nil {
+		return resolved.Settings{}
+	}
+	return s
+}

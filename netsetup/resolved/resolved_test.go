@@ -1,0 +1,91 @@
+package resolved
+
+import (
+	"context"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+)
+
+// What is told of a link is read again, by the calls and by the commands, and
+// nothing is left of it.
+func TestTellAndLook(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Lab(t)
+		const link = 2 // eth0 of the lab
+		if runs, err := Tell(t.Context(), link, Settings{LLMNR: "no"}); runs || err != nil {
+			t.Errorf("without systemd-resolved: runs %v, %v", runs, err)
+		}
+		nstest.Resolved(t)
+		look := func() Settings {
+			t.Helper()
+			s, err := Look(t.Context(), link)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		if s := look(); !s.Empty() {
+			t.Errorf("told nothing: %+v", s)
+		}
+		yes, no := true, false
+		for name, want := range map[string]Settings{
+			"servers": {Servers: []Server{{Address: netip.MustParseAddr("192.0.2.53")}, {Address: netip.MustParseAddr("2001:db8::53")}}, DefaultRoute: &no},
+			"all": {
+				Servers:      []Server{{netip.MustParseAddr("192.0.2.53"), 5353, "dns.example"}, {netip.MustParseAddr("2001:db8::53"), 8853, ""}},
+				Domains:      []Domain{{"lan.example", false}, {"corp.example", true}, {".", true}},
+				DefaultRoute: &yes, LLMNR: "resolve", MulticastDNS: "yes", DNSOverTLS: "opportunistic", DNSSEC: "allow-downgrade",
+				Trust: []string{"a.example"},
+			},
+			"no default route": {DefaultRoute: &yes},
+			"LLMNR":            {LLMNR: "no"},
+		} {
+			if runs, err := Tell(t.Context(), link, want); !runs || err != nil {
+				t.Fatalf("%s: runs %v, %v", name, runs, err)
+			}
+			if got := look(); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: told\n%+v\nread\n%+v", name, want.Commands("eth0"), got.Commands("eth0"))
+			}
+			if err := Revert(t.Context(), link); err != nil {
+				t.Error(err)
+			}
+			nstest.Sh(t, strings.Join(want.Commands("eth0"), "\n"))
+			if got := look(); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: by\n%q\nread\n%q", name, want.Commands("eth0"), got.Commands("eth0"))
+			}
+			if err := Revert(t.Context(), link); err != nil {
+				t.Error(err)
+			}
+			if s := look(); !s.Empty() {
+				t.Errorf("%s: reverted: %+v", name, s)
+			}
+		}
+		// A link that it does not know of is tried again until the time is up.
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if runs, err := Tell(ctx, 99, Settings{LLMNR: "no"}); !runs || err == nil {
+			t.Errorf("no such link: runs %v, %v", runs, err)
+		}
+	})
+}
+
+// The bus of another network namespace is none: its links are others.
+func TestBusOfAnotherNamespace(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Lab(t)
+		nstest.Resolved(t)
+		if !Runs(t.Context()) {
+			t.Error("it does not run here")
+		}
+		nstest.Within(t, "inet", func() error {
+			if Runs(t.Context()) {
+				t.Error("it runs in another namespace, too")
+			}
+			return nil
+		})
+	})
+}
