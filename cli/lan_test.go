@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,5 +36,56 @@ func TestForeignBridgeWithSTP(t *testing.T) {
 		l.before.Check(t)
 		nstest.Sh(t, "ip link del br0")
 		l.prepared()
+	})
+}
+
+// A VM on the LAN of the NIC that the host itself uses: its address and name are
+// known from what its frames show, the host and the LAN reach it, it sees the
+// cable pulled and plugged, and qnet serves the LAN nothing.
+func TestOnTheHostsLAN(t *testing.T) {
+	inLAN(t, nstest.LANOptions{Static: true, DHCP: true, RA: true}, func(l *lab, lan *nstest.LAN) {
+		lan.HasSLAAC("eth0")
+		l.prepared()
+		nstest.Sh(t, `ip netns exec lan nft -f - <<'EOF'
+table netdev served {
+	chain from_host {
+		type filter hook ingress device "host0" priority 0; policy accept;
+		udp sport { 53, 67, 547, 5353, 5355 } counter
+		icmpv6 type nd-router-advert counter
+	}
+}
+EOF`)
+		g := l.boot("a", vm(t, "a", "qnet.net0=dhcp qnet.httpd qnet.shell")+"[[nic]]\nmode = \"bridge\"\n")
+		address := strings.TrimSpace(l.must("wait", "--for", "port:80", "--timeout", "60s", "a"))
+		if !strings.HasPrefix(address, "192.0.2.1") || strings.TrimSpace(l.must("ip", "a")) != address {
+			t.Fatalf("%q is no lease of the LAN's, or not what qnet ip prints", address)
+		}
+		if out := l.must("hosts"); !strings.Contains(out, address) || !strings.Contains(out, "a.qnet") {
+			t.Errorf("qnet hosts:\n%s", out)
+		}
+		l.hostFetches("http://"+address+"/", "hello from the guest")
+		nstest.Sh(t, "ip netns exec outside timeout 5 busybox wget -q -O - http://"+address+"/")
+		g.must("ping -c 1 -W 2 " + nstest.LANHost + " && ping -c 1 -W 2 " + nstest.LANInternet)
+		nstest.Try("ip netns exec outside timeout 2 busybox nslookup a.qnet " + nstest.LANHost) // nobody is to answer
+
+		changes := func() int {
+			n, err := strconv.Atoi(strings.TrimSpace(g.must("cat /sys/class/net/eth0/carrier_changes")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		before := changes()
+		lan.Cable("host", false)
+		time.Sleep(1500 * time.Millisecond)
+		lan.Cable("host", true)
+		nstest.Eventually(t, 10*time.Second, "the guest's link down and up", func() bool { return changes() == before+2 })
+		g.must("ping -c 1 -W 2 " + nstest.LANGateway)
+
+		out := nstest.Sh(t, "ip netns exec lan nft list table netdev served")
+		if strings.Count(out, "packets 0 ") != 2 {
+			t.Errorf("qnet serves the LAN:\n%s", out)
+		}
+		l.must("stop", "--force", "a")
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +24,9 @@ func inLAN(t *testing.T, o nstest.LANOptions, f func(t *testing.T, lan *nstest.L
 	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"))
 	nstest.Run(t, func(t *testing.T) {
 		lan := nstest.NewLAN(t, o)
+		if o.RA {
+			lan.HasSLAAC("eth0")
+		}
 		dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
 		if err != nil {
 			t.Fatal(err)
@@ -281,5 +285,61 @@ func TestGatewayAfterReplug(t *testing.T) {
 		nstest.Eventually(t, answerTime+5*time.Second, "the reason", func() bool { return h.says("the switch runs STP, and forwards nothing for some 30 s") })
 		nstest.Eventually(t, 10*time.Second, "the end of it", func() bool { return nstest.Pings("", nstest.LANGateway) })
 		mustLeave(t, r)
+	})
+}
+
+// has is what the host has by a link: addresses and routes, but for lifetimes and
+// the link's name.
+func has(t *testing.T, link string) string {
+	t.Helper()
+	out := nstest.Sh(t, "ip -o addr show dev "+link+" | sed 's/^[0-9]*: //'; ip route show table all dev "+link+"; ip -6 route show table all dev "+link+" | grep -v -e fe80 -e ff00")
+	out = regexp.MustCompile(`(valid_lft|preferred_lft|expires) \S+|metric \d+|pref medium`).ReplaceAllString(out, "")
+	lines := strings.Split(strings.ReplaceAll(out, link, "LINK"), "\n")
+	for i := range lines {
+		lines[i] = strings.Join(strings.Fields(lines[i]), " ")
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// advertises has the outside host be a router of another prefix.
+func advertises(t *testing.T, lan *nstest.LAN, lifetimes string) (stop func()) {
+	t.Helper()
+	config := filepath.Join(t.TempDir(), "radvd.conf")
+	text := "interface eth0 { AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; " + lifetimes + " };\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return lan.Daemon("outside", "radvd", "--nodaemon", "--config", config, "--pidfile", config+".pid", "--logmethod", "stderr")
+}
+
+// What routers advertise and what a lease brings while the host is on the bridge is
+// as it would be on the NIC, and is on the NIC afterwards.
+func TestAdvertisementsAndLeasesChange(t *testing.T) {
+	t.Parallel()
+	nstest.Require(t, nstest.Program("radvd"))
+	inLAN(t, nstest.LANOptions{Static: true, RA: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+		r := mustJoin(t, o, lanNetworks["bridge"], "web", port(1))
+		out := nstest.Sh(t, "ip netns exec outside sysctl -qw net/ipv6/conf/all/forwarding=1; ip -n outside -6 -o addr show dev eth0 scope link")
+		gateway := regexp.MustCompile(`fe80::[^/]*`).FindString(out)
+		stop := advertises(t, lan, "AdvDefaultLifetime 600; prefix 2001:db8:3::/64 { AdvValidLifetime 7200; AdvPreferredLifetime 3600; };")
+		nstest.Eventually(t, 10*time.Second, "the new prefix and router", func() bool {
+			got := has(t, "qn-lan")
+			return strings.Contains(got, "2001:db8:3:") && strings.Contains(got, "via "+gateway)
+		})
+		stop()
+		stop = advertises(t, lan, "AdvDefaultLifetime 0; prefix 2001:db8:3::/64 { AdvValidLifetime 7200; AdvPreferredLifetime 0; };")
+		nstest.Eventually(t, 10*time.Second, "the router gone, its prefix deprecated", func() bool {
+			old := nstest.Sh(t, "ip -6 addr show dev qn-lan deprecated")
+			return !strings.Contains(has(t, "qn-lan"), "via "+gateway) && strings.Contains(old, "2001:db8:3:")
+		})
+		stop()
+		// What a DHCP client does that got another address.
+		nstest.Sh(t, "ip addr del 192.0.2.10/24 dev qn-lan; ip addr add 192.0.2.11/24 dev qn-lan; ip route replace default via 192.0.2.1 dev qn-lan")
+		during := has(t, "qn-lan")
+		mustLeave(t, r)
+		nstest.Eventually(t, 10*time.Second, "the same on the NIC", func() bool { return has(t, "eth0") == during })
+		nstest.Sh(t, "ip addr del 192.0.2.11/24 dev eth0; ip addr add 192.0.2.10/24 dev eth0; ip route replace default via 192.0.2.1 dev eth0")
+		nstest.Sh(t, "for a in $(ip -6 -o addr show dev eth0 | grep -o '2001:db8:3:[^ ]*'); do ip addr del $a dev eth0; done; ip -6 route del 2001:db8:3::/64 dev eth0 || true")
 	})
 }
