@@ -185,6 +185,34 @@ func (h *Host) Gateways(link int) ([]netip.Addr, error) {
 	return list, nil
 }
 
+// GiveUpRouters has the kernel take the IPv6 gateways of a link for silent, so that
+// of the routers it knows by advertisements it prefers another at once and not
+// after half a minute. The first answer of theirs ends that.
+//
+//	ip -6 neigh replace GATEWAY dev LINK nud failed
+func (h *Host) GiveUpRouters(l Link) error {
+	gateways, err := h.Gateways(l.Index)
+	if err != nil {
+		return err
+	}
+	known, err := retryDump(func() ([]netlink.Neigh, error) { return netlink.NeighList(l.Index, unix.AF_INET6) })
+	if err != nil {
+		return fmt.Errorf("list neighbours of %q: %w", l.Name, err)
+	}
+	var errs []error
+	for _, n := range known {
+		a, _ := netip.AddrFromSlice(n.IP)
+		if n.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 || !slices.Contains(gateways, a) {
+			continue
+		}
+		n.State, n.HardwareAddr = unix.NUD_FAILED, nil
+		if err := netlink.NeighSet(&n); err != nil {
+			errs = append(errs, fmt.Errorf("set neighbour %s of %q: %w", a, l.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // AddrsOf lists a link's addresses, IPv4 and IPv6, that can be used.
 //
 //	ip addr show dev LINK

@@ -19,7 +19,7 @@ const raisedBy = 1 << 30
 // stays as it was.
 //
 // What routers advertise to the kernel is left alone: of those the kernel itself
-// prefers one that answers.
+// prefers one that answers (RFC 4861, 6.3.6); see GiveUpRouters.
 type RaiseMetrics struct {
 	Link string   `json:"link"`
 	Held Holdings `json:"held"` // the routes

@@ -305,12 +305,17 @@ func has(t *testing.T, link string) string {
 // advertises has the outside host be a router of another prefix.
 func advertises(t *testing.T, lan *nstest.LAN, lifetimes string) (stop func()) {
 	t.Helper()
+	return advertisesBy(t, lan, "outside", "eth0", lifetimes)
+}
+
+func advertisesBy(t *testing.T, lan *nstest.LAN, ns, link, lifetimes string) (stop func()) {
+	t.Helper()
 	config := filepath.Join(t.TempDir(), "radvd.conf")
-	text := "interface eth0 { AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; " + lifetimes + " };\n"
+	text := "interface " + link + " { AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; " + lifetimes + " };\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return lan.Daemon("outside", "radvd", "--nodaemon", "--config", config, "--pidfile", config+".pid", "--logmethod", "stderr")
+	return lan.Daemon(ns, "radvd", "--nodaemon", "--config", config, "--pidfile", config+".pid", "--logmethod", "stderr")
 }
 
 // What routers advertise and what a lease brings while the host is on the bridge is
@@ -341,5 +346,33 @@ func TestAdvertisementsAndLeasesChange(t *testing.T) {
 		nstest.Eventually(t, 10*time.Second, "the same on the NIC", func() bool { return has(t, "eth0") == during })
 		nstest.Sh(t, "ip addr del 192.0.2.11/24 dev eth0; ip addr add 192.0.2.10/24 dev eth0; ip route replace default via 192.0.2.1 dev eth0")
 		nstest.Sh(t, "for a in $(ip -6 -o addr show dev eth0 | grep -o '2001:db8:3:[^ ]*'); do ip addr del $a dev eth0; done; ip -6 route del 2001:db8:3::/64 dev eth0 || true")
+	})
+}
+
+// Of two routers by advertisements the kernel takes the other when the cable is
+// pulled, and goes on with either when it is back.
+func TestAdvertisedRouterGivesWay(t *testing.T) {
+	t.Parallel()
+	nstest.Require(t, nstest.Program("radvd"))
+	inLAN(t, nstest.LANOptions{Static: true, RA: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+		r := mustJoin(t, o, lanNetworks["bridge"], "web", port(1))
+		nstest.Sh(t, "ip link add wifi0 type veth peer name eth1 netns gateway; ip -n gateway link set eth1 up; ip -n gateway addr add 2001:db8:4::1/64 dev eth1 nodad; ip link set wifi0 up")
+		advertisesBy(t, lan, "gateway", "eth1", "AdvDefaultLifetime 600; prefix 2001:db8:4::/64 { };")
+		nstest.Eventually(t, 20*time.Second, "two routers", func() bool {
+			out := nstest.Sh(t, "ip -6 route show default")
+			return strings.Count(out, "proto ra") == 2 && strings.Contains(out, "dev wifi0") && strings.Contains(out, "dev qn-lan")
+		})
+		ping := func() bool { _, err := nstest.Try("ping -6 -n -c1 -W1 " + nstest.LANInternet6); return err == nil }
+		nstest.Eventually(t, 5*time.Second, "an answer", ping)
+		by := func() string { return nstest.Sh(t, "ip -6 route get "+nstest.LANInternet6) }
+		lan.Cable("host", false)
+		nstest.Eventually(t, yieldTime+5*time.Second, "an answer by the other link", func() bool { return ping() && strings.Contains(by(), "wifi0") })
+		lan.Cable("host", true)
+		nstest.Eventually(t, 5*time.Second, "the router known again", func() bool {
+			return !strings.Contains(nstest.Sh(t, "ip -6 neigh show dev qn-lan"), "FAILED")
+		})
+		nstest.Eventually(t, 5*time.Second, "an answer", ping)
+		mustLeave(t, r)
+		nstest.Sh(t, "ip link del wifi0")
 	})
 }

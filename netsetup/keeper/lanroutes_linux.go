@@ -18,6 +18,9 @@ func (l *lan) yield(uplink netsetup.Link) {
 		if err != nil || !ok || k.journal.Yields() {
 			return err
 		}
+		if err := k.host.GiveUpRouters(bridge); err != nil {
+			k.log.Warn("give up routers", "error", err) // it takes half a minute then
+		}
 		step, err := k.host.Raisable(bridge)
 		if err != nil || len(step.Held.Routes) == 0 {
 			return err
