@@ -28,6 +28,7 @@ func (a *app) runCommand() *cli.Command {
 			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "return when the VM runs, and leave it running"},
 			&cli.StringFlag{Name: "name", Usage: "`NAME` of the VM instead of the profile's"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show each change to the host as it is done"},
+			&cli.BoolFlag{Name: "assume-yes", Usage: "move the host to a bridge though no gateway answers, or your session comes in by the NIC"},
 			&cli.BoolFlag{Name: "detached", Hidden: true},
 		},
 		Action: a.run,
@@ -94,7 +95,7 @@ func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func(
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	o := supervisor.Options{
 		RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"},
-		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.user,
+		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.user, AssumeYes: c.Bool("assume-yes"),
 		Stdin: a.Stdin, Stdout: a.Stdout, Signals: signals,
 		Warn: func(text string) { a.talk("warning: %s", text) },
 	}
@@ -135,8 +136,10 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 	}
 	defer ours.Close()
 	args := []string{"--run-dir", a.runDir, "--state-dir", a.stateDir, "run", "--detached", "--name", p.Name}
-	if c.Bool("verbose") {
-		args = append(args, "--verbose")
+	for _, flag := range []string{"verbose", "assume-yes"} {
+		if c.Bool(flag) {
+			args = append(args, "--"+flag)
+		}
 	}
 	args = append(append(args, path, "--"), extra...)
 	cmd := exec.Command("/proc/self/exe", args...)

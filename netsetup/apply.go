@@ -26,7 +26,7 @@ func (e *StepError) Unwrap() error { return e.Err }
 
 // Apply does the steps in order and calls done after each. When one fails, it
 // and all before it are undone, and a *StepError is returned, joined with what
-// the undo met.
+// the undo met, which wraps ErrLeft.
 func Apply(k Kernel, steps []Step, done func(Step)) error {
 	for i, s := range steps {
 		err := s.Do(k)
@@ -34,7 +34,11 @@ func Apply(k Kernel, steps []Step, done func(Step)) error {
 			err = failpoint.Hit("did " + stepType(s))
 		}
 		if err != nil {
-			return errors.Join(&StepError{Step: s, Err: err}, Undo(k, undoable(steps[:i+1], err)))
+			undoErr := Undo(k, undoable(steps[:i+1], err))
+			if undoErr != nil {
+				undoErr = fmt.Errorf("%w: %w", ErrLeft, undoErr)
+			}
+			return errors.Join(&StepError{Step: s, Err: err}, undoErr)
 		}
 		if done != nil {
 			done(s)

@@ -55,6 +55,8 @@ var (
 	ErrNotOurs = errors.New("it exists and does not bear qnet's mark")
 	// ErrRefused: the host's state forbids what the profile asks; the text says the way out.
 	ErrRefused = errors.New("refused")
+	// ErrLeft: something could not be undone and is left; the journal tells of it.
+	ErrLeft = errors.New("something is left")
 	// ErrUnsupported: the kernel cannot do it.
 	ErrUnsupported = errors.New("this kernel cannot do it")
 )

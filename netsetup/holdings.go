@@ -116,6 +116,30 @@ func (h Holdings) same(o Holdings) bool {
 		slices.EqualFunc(h.Rules, o.Rules, func(a, b Raw) bool { return bytes.Equal(a, b) })
 }
 
+// checked reports whether the kernel has found the IPv6 address to be nobody else's.
+func (a address) checked() bool {
+	return a.family() == unix.AF_INET6 && a.flags()&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0
+}
+
+// has reports whether the address is there, whatever its flags and lifetimes.
+func (h Holdings) has(a address) bool {
+	return slices.ContainsFunc(h.addresses(), func(o address) bool {
+		peer, _ := o.peer()
+		other, _ := a.peer()
+		return o.prefix() == a.prefix() && peer == other
+	})
+}
+
+// temporary reports whether the kernel made the address to be used for a while.
+func (a address) temporary() bool {
+	return a.family() == unix.AF_INET6 && a.flags()&unix.IFA_F_TEMPORARY != 0
+}
+
+// temporary reports whether the address was a temporary one here.
+func (h Holdings) temporary(a address) bool {
+	return slices.ContainsFunc(h.addresses(), func(o address) bool { return o.temporary() && o.local() == a.local() })
+}
+
 // plain is the address without lifetimes, and without flags that come and go.
 func (a address) plain() Raw {
 	out := a.edited(addrKind, func(at attr) (attr, bool) {

@@ -3,6 +3,7 @@ package netsetup
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrChanged tells that the host is not as it was planned for: plan again.
@@ -26,6 +27,14 @@ type MoveToBridge struct {
 	GenMode  string   `json:"gen_mode,omitempty"` // the NIC's addr_gen_mode; "" without IPv6
 	RPFilter string   `json:"rp_filter"`          // the NIC's; the bridge gets it when the routes have moved
 	Held     Holdings `json:"held"`
+}
+
+// MovesHost reports whether the plan moves the host from its NIC to the bridge.
+func (p Plan) MovesHost() bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool {
+		_, ok := s.(MoveToBridge)
+		return ok
+	})
 }
 
 // Do moves them. It moves what is there by now: where that differs from what was

@@ -30,6 +30,8 @@ type crossing struct {
 	held     Holdings             // of from
 	before   Holdings             // of to
 	label    func(address) string // an address's old label, nil if not known
+	back     bool                 // from the bridge to the NIC
+	was      Holdings             // of the NIC before the move, on the way back
 	asks     bool                 // the kernel takes RAs on the links
 	metric   uint32               // that it gives default routes by RA
 	replaced bool                 // by which it replaces those with another metric
@@ -105,7 +107,7 @@ func (h *Host) MoveBack(s MoveToBridge) error {
 		return err
 	}
 	defer x.Close() //nolint:errcheck // nothing follows from it
-	x.label = s.label
+	x.back, x.label, x.was = true, s.label, s.Held
 	x.readRA(s.Link)
 	ours := bridge.Index != 0 && bridge.Alias == s.Alias
 	switch {
@@ -205,29 +207,58 @@ func ifinfo(index int) []byte {
 }
 
 // addresses adds them to the other link. An IPv6 address is usable at once,
-// because it is not checked for duplicates: the host has it already. Afterwards
-// it gets the flags it had.
+// because it is not checked for duplicates: the host has it already. A temporary
+// one (RFC 8981) cannot be made as such: it goes along, for no new connections,
+// where a connection uses it.
 func (x *crossing) addresses() []request {
 	var batch []request
-	for _, a := range x.held.addresses() {
+	for _, a := range x.moving() {
 		flags := a.flags() & settable
-		add := flags
-		checked := a.family() == unix.AF_INET6 && a.flags()&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0
-		if checked {
-			add |= unix.IFA_F_NODAD
+		if a.checked() {
+			flags = flags&^unix.IFA_F_MANAGETEMPADDR | unix.IFA_F_NODAD
 		}
-		label := a.labelled(x.from.Name, x.to.Name, x.label)
-		words := fmt.Sprintf("add address %s to %q", a.prefix(), x.to.Name)
-		batch = append(batch, request{
-			what: unix.RTM_NEWADDR, flags: netlink.Create | netlink.Replace, data: a.on(x.to.Index, label, add).Raw, words: words,
-		})
-		if add != flags {
-			batch = append(batch, request{
-				what: unix.RTM_NEWADDR, flags: netlink.Replace, data: a.on(x.to.Index, label, flags).Raw, words: words,
-			})
+		batch = append(batch, x.setAddress(a, flags, netlink.Create|netlink.Replace))
+	}
+	return batch
+}
+
+// flags gives IPv6 addresses the flags they had, when the other link is up and
+// running: one of them makes the kernel add temporary addresses, which it would
+// drop before.
+func (x *crossing) flags() []request {
+	var batch []request
+	for _, a := range x.moving() {
+		if a.checked() {
+			batch = append(batch, x.setAddress(a, a.flags()&settable, netlink.Replace))
 		}
 	}
 	return batch
+}
+
+func (x *crossing) setAddress(a address, flags uint32, how netlink.HeaderFlags) request {
+	return request{
+		what: unix.RTM_NEWADDR, flags: how, data: a.on(x.to.Index, a.labelled(x.from.Name, x.to.Name, x.label), flags).Raw,
+		words: fmt.Sprintf("add address %s to %q", a.prefix(), x.to.Name),
+	}
+}
+
+// moving are the addresses to add. What the NIC has still, on the way back from a
+// move that was cut off, has all its flags, and stays as it is.
+func (x *crossing) moving() []address {
+	var list []address
+	inUse := sources()
+	for _, a := range x.held.addresses() {
+		gone := a.temporary() || x.was.temporary(a)
+		switch {
+		case x.back && x.before.has(a):
+		case gone && !inUse[a.local()]: // the kernel makes another
+		case gone:
+			list = append(list, a.lasting(lifetimes{0, a.lifetimes().valid}))
+		default:
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // neighbours spare the other link the asking, and keep what somebody set.
@@ -261,7 +292,7 @@ func (x *crossing) rules() []request {
 }
 
 // moveRoutes moves the routes and takes the addresses off the link; leave is done
-// in between.
+// in between. The addresses get their flags first.
 func (x *crossing) moveRoutes(leave []request) error {
 	now, err := x.holdings(x.to)
 	if err != nil {
@@ -270,7 +301,7 @@ func (x *crossing) moveRoutes(leave []request) error {
 	if err := x.solicited(); err != nil {
 		return err
 	}
-	batch := x.routes(now)
+	batch := append(x.flags(), x.routes(now)...)
 	if x.from.Index != x.to.Index {
 		batch = slices.Concat(batch, leave, x.takeOff())
 	}

@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -97,6 +98,56 @@ func TestMoveAndBack(t *testing.T) {
 			if t.Logf("%s: %s", name, c); c.Lost > 1 || c.Gap > 200*time.Millisecond {
 				t.Errorf("%s: %s", name, c)
 			}
+		}
+	})
+}
+
+// Temporary addresses: the one in use goes along, the others are made anew, and
+// none piles up.
+func TestMoveOfTemporaryAddresses(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Require(t, nstest.Program("radvd"))
+		nstest.Sh(t, "sysctl -qw net/ipv6/conf/default/use_tempaddr=2")
+		nstest.NewLAN(t, nstest.LANOptions{Static: true, RA: true})
+		temporary := func(link, not string) (address string) {
+			t.Helper()
+			nstest.Eventually(t, 15*time.Second, "a temporary address of "+link, func() bool {
+				out := nstest.Sh(t, "ip -6 -o addr show dev "+link+" temporary -tentative scope global | sed -n 's/.*inet6 \\([^/]*\\).*/\\1/p'")
+				address, _, _ = strings.Cut(strings.TrimSpace(out), "\n")
+				return address != "" && address != not
+			})
+			return address
+		}
+		used := temporary("eth0", "")
+		nstest.Within(t, "gateway", func() error {
+			l, err := net.Listen("tcp", "["+nstest.LANInternet6+"]:7")
+			if err == nil {
+				t.Cleanup(func() { l.Close() })
+			}
+			return err
+		})
+		c, err := net.Dial("tcp", "["+nstest.LANInternet6+"]:7")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if local := c.LocalAddr().(*net.TCPAddr).IP.String(); local != used {
+			t.Fatalf("connected from %s, not from the temporary %s", local, used)
+		}
+		host, p := newHost(t), lanPlan(t)
+		if err := Apply(host, p.Steps, nil); err != nil {
+			t.Fatal(err)
+		}
+		if out := nstest.Sh(t, "ip -6 -o addr show dev "+p.Bridge+" deprecated"); !strings.Contains(out, used) {
+			t.Errorf("the address in use is not on the bridge:\n%s", nstest.Sh(t, "ip -6 addr"))
+		}
+		temporary(p.Bridge, used)
+		if err := Undo(host, p.Steps); err != nil {
+			t.Fatal(err)
+		}
+		temporary("eth0", used)
+		if out := nstest.Sh(t, "ip -6 -o addr show dev eth0 scope global"); strings.Count(out, "\n") != 3 || !strings.Contains(out, used) {
+			t.Errorf("want the kernel's two addresses and the one in use:\n%s", out)
 		}
 	})
 }

@@ -15,7 +15,7 @@ func (s MoveToBridge) String() string {
 	h := s.Held
 	lines := []string{sysctlCommand(rpFilterKey(s.Bridge), "2")}
 	for _, a := range h.addresses() {
-		lines = append(lines, addCommands(a, s.Link, s.Bridge)...)
+		lines = append(lines, addCommand(a, s.Link, s.Bridge))
 	}
 	lines = append(lines, h.neighbourCommands(s.Bridge)...)
 	for _, raw := range h.Rules {
@@ -25,6 +25,7 @@ func (s MoveToBridge) String() string {
 		lines = append(lines, "ip link set "+s.Link+" addrgenmode none")
 	}
 	lines = append(lines, "ip link set "+s.Link+" master "+s.Bridge)
+	lines = append(lines, h.flagCommands(s.Link, s.Bridge)...)
 	lines = append(lines, h.routeCommands(s.Link, s.Bridge)...)
 	for _, a := range slices.Backward(h.addresses()) {
 		lines = append(lines, delCommand(a, s.Link))
@@ -40,9 +41,10 @@ func (s MoveToBridge) UndoString() string {
 	h := s.Held
 	lines := []string{sysctlCommand(rpFilterKey(s.Bridge), "2")}
 	for _, a := range h.addresses() {
-		lines = append(lines, addCommands(a, s.Link, s.Link)...)
+		lines = append(lines, addCommand(a, s.Link, s.Link))
 	}
 	lines = append(lines, h.neighbourCommands(s.Link)...)
+	lines = append(lines, h.flagCommands(s.Link, s.Link)...)
 	lines = append(lines, h.routeCommands(s.Bridge, s.Link)...)
 	lines = append(lines, "ip link set "+s.Link+" nomaster")
 	for _, a := range slices.Backward(h.addresses()) {
@@ -64,21 +66,34 @@ func familyFlag(family int) string {
 	return ""
 }
 
-// addCommands add an address of link to another, or to itself.
-func addCommands(a address, link, to string) []string {
-	words := a.words()
+// addCommand adds an address of link to another, or to itself.
+func addCommand(a address, link, to string) string {
+	if !a.checked() {
+		return "ip addr add " + a.asOn(link, to, a.flags())
+	}
+	return "ip addr add " + a.asOn(link, to, a.flags()&^unix.IFA_F_MANAGETEMPADDR|unix.IFA_F_NODAD)
+}
+
+// flagCommands give IPv6 addresses the flags they had.
+func (h Holdings) flagCommands(link, to string) []string {
+	var lines []string
+	for _, a := range h.addresses() {
+		if a.checked() {
+			lines = append(lines, "ip addr change "+a.asOn(link, to, a.flags()))
+		}
+	}
+	return lines
+}
+
+func (a address) asOn(link, to string, flags uint32) string {
+	words := a.words(flags)
 	if label := a.labelled(link, to, nil); label != "" && label != to {
 		words += " label " + label
 	}
 	if l := a.lifetimes(); l != (lifetimes{forever, forever}) {
 		words += fmt.Sprintf(" valid_lft %s preferred_lft %s", seconds(l.valid), seconds(l.preferred))
 	}
-	command := fmt.Sprintf("ip addr %%s %s dev %s", words, to)
-	checked := a.flags()&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED|unix.IFA_F_NODAD) == 0
-	if a.family() == unix.AF_INET6 && checked {
-		return []string{fmt.Sprintf(command, "add") + " nodad", fmt.Sprintf(command, "change")}
-	}
-	return []string{fmt.Sprintf(command, "add")}
+	return words + " dev " + to
 }
 
 func seconds(v uint32) string {
@@ -109,7 +124,7 @@ var flagWords = []struct {
 }
 
 // words are an address as ip-address(8) takes it.
-func (a address) words() string {
+func (a address) words(flags uint32) string {
 	words := a.prefix().String()
 	if p, ok := a.peer(); ok {
 		words = fmt.Sprintf("%s peer %s/%d", a.local(), p, a.bits())
@@ -124,7 +139,7 @@ func (a address) words() string {
 		words += fmt.Sprintf(" metric %d", m)
 	}
 	for _, f := range flagWords {
-		if a.flags()&f.flag != 0 {
+		if flags&f.flag != 0 {
 			words += " " + f.word
 		}
 	}

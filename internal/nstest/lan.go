@@ -77,6 +77,7 @@ ip -n outside addr add `+LANOutside6+`/64 dev eth0 nodad`)
 	}
 	if o.RA {
 		l.advertise()
+		l.HasSLAAC("eth0")
 	}
 	return l
 }

@@ -26,6 +26,11 @@ type Continuity struct {
 	Gap        time.Duration // the longest between two answers; 10 ms is the least
 }
 
+// And is both together.
+func (c Continuity) And(d Continuity) Continuity {
+	return Continuity{c.Sent + d.Sent, c.Lost + d.Lost, max(c.Gap, d.Gap)}
+}
+
 // String is for tables of results.
 func (c Continuity) String() string {
 	return fmt.Sprintf("%d of %d lost, longest gap %.1f ms", c.Lost, c.Sent, float64(c.Gap.Microseconds())/1000)

@@ -32,6 +32,7 @@ type Options struct {
 	QEMU             string       // binary; "" finds it in the PATH
 	Path             string       // the PATH
 	Extra            []string     // further QEMU arguments
+	AssumeYes        bool         // see keeper.Options
 	Verbose          func(string) // gets each step done to the host
 	Warn             func(string)
 	User             *asuser.User

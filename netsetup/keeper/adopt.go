@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup"
@@ -18,6 +19,9 @@ func (k *keeper) adopt() (bool, error) {
 		return false, nil //nolint:nilerr // there is none, or recoverNetwork treats it
 	}
 	if ok, err := inUse(k.host, j, k.runDir, ""); !ok || err != nil {
+		return false, err
+	}
+	if err := k.guardHost(j.Plan); err != nil {
 		return false, err
 	}
 	if err := netsetup.Adopt(k.host, j.Plan); err != nil {
@@ -82,12 +86,13 @@ func (k *keeper) rejoin(c *net.UnixConn, req request) (reply, []*os.File, error)
 	return reply{Info: &info, Ports: m.ports, Notes: k.notes()}, nil, nil
 }
 
-// endAway ends the registration of VMs that did not come back.
-func (k *keeper) endAway() {
+// endAway ends the registration of VMs that cannot come back, because they have no
+// port open any more, or late, did not.
+func (k *keeper) endAway(late bool) {
 	k.mu.Lock()
 	var away []string
 	for vm, m := range k.vms {
-		if m.away {
+		if m.away && (late || !k.holdsPort(vm, m)) {
 			away = append(away, vm)
 		}
 	}
@@ -95,4 +100,11 @@ func (k *keeper) endAway() {
 	for _, vm := range away {
 		k.died(vm)
 	}
+}
+
+func (k *keeper) holdsPort(vm string, m *member) bool {
+	return slices.ContainsFunc(m.steps, func(s netsetup.Step) bool {
+		open, err := isOpen(k.host, s, rundir.VM{RunDir: k.runDir, Name: vm}, false)
+		return open || err != nil
+	})
 }

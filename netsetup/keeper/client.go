@@ -214,7 +214,11 @@ func (o Options) dialOrStart(ctx context.Context, n Network) (*net.UnixConn, err
 	if err := o.start(ctx, n); err != nil {
 		return nil, err
 	}
-	return dial(p)
+	c, err := dial(p)
+	if noKeeper(err) {
+		err = fmt.Errorf("%w: %w", errDied, err) // just after it said that it serves
+	}
+	return c, err
 }
 
 // permission words the lack of rights to the run directory as what it means.
@@ -242,13 +246,14 @@ type startSpec struct {
 	Network netsetup.Network `json:"network"`
 	Port53  string           `json:"port53,omitempty"` // of dns.Holders, asked by who may know
 
+	Starter   int        `json:"starter,omitempty"` // the process that starts it, 0 if it need not live
 	AssumeYes bool       `json:"assume_yes,omitempty"`
 	Peer      netip.Addr `json:"peer,omitzero"`
 }
 
 // start runs a keeper and waits until it serves or says why it cannot.
 func (o Options) start(ctx context.Context, n Network) error {
-	start := startSpec{Network: n, AssumeYes: o.AssumeYes, Peer: o.Peer}
+	start := startSpec{Network: n, Starter: os.Getpid(), AssumeYes: o.AssumeYes, Peer: o.Peer}
 	if n.Mode.HasSubnet() {
 		start.Port53 = dns.Holders()
 	}

@@ -17,9 +17,14 @@
 //
 // A keeper that dies is followed by another, started by the first supervisor that
 // notices: it takes over what bears the network's marks, and the supervisors
-// register again with the ports they hold. VMs that do not come back within 3 s
-// are taken for dead. Nothing is adopted of which no VM has a tap open: that is
+// register again with the ports they hold. VMs that have no port open any more, or
+// do not come back within 3 s, are taken for dead. Nothing is adopted of which no VM has a tap open: that is
 // undone, from the journal or, where that is damaged, by the marks.
+//
+// A keeper that moves the host from its NIC to a bridge first starts a guard
+// process, which holds the other end of a pipe. When the keeper dies, and within
+// 1.5 s no other has adopted the network, or none will because no VM has a tap open,
+// the guard undoes it. It does nothing else, and ends with the network.
 //
 // Locks, all below <run dir>/locks, in the order they are taken:
 //

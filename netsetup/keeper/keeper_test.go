@@ -25,7 +25,13 @@ func TestMain(m *testing.M) {
 		now = slept(os.Args[2])
 		os.Exit(Main(os.Args[3:], os.Stdin, os.Stderr))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "supervise" {
+		os.Exit(superviseMain(os.Args[2:]))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "keeper" {
+		if len(os.Args) > 3 {
+			obeyHook(os.Args[3])
+		}
 		os.Exit(Main(os.Args[2:], os.Stdin, os.Stderr))
 	}
 	os.Exit(m.Run())

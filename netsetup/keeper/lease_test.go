@@ -157,9 +157,7 @@ func TestLeaseSurvivesKeepers(t *testing.T) {
 			t.Error(err)
 		}
 		nstest.Eventually(t, 10*time.Second, "networkd has it again", func() bool { return !networkdHas(t, "eth0", "unmanaged") })
-		if after := held(t, "eth0"); after != before {
-			t.Errorf("afterwards\n%s\nbefore\n%s", after, before)
-		}
+		nstest.Eventually(t, 5*time.Second, "what the host had: "+before, func() bool { return held(t, "eth0") == before })
 		if lost := ping(); lost.Lost > 0 {
 			t.Errorf("pings: %s", lost)
 		}

@@ -30,7 +30,7 @@ func collectAll(o Options, leaving string) ([]string, error) {
 	var removed []string
 	var errs []error
 	for _, p := range list {
-		what, err := collect(p, leaving)
+		what, err := collect(p, leaving, false)
 		errs = append(errs, err)
 		if what != "" {
 			removed = append(removed, what)
@@ -39,7 +39,9 @@ func collectAll(o Options, leaving string) ([]string, error) {
 	return removed, errors.Join(append(errs, permission(lockfile.Sweep(filepath.Join(o.RunDir, "locks"))))...)
 }
 
-func collect(p paths, leaving string) (string, error) {
+// collect undoes a network that nobody has: no keeper lives, and no VM has a tap of
+// it open, whose supervisor is about to start a keeper; late, that one had its time.
+func collect(p paths, leaving string, late bool) (string, error) {
 	lock, err := lockfile.Try(p.keeperLock())
 	if errors.Is(err, lockfile.ErrHeld) {
 		return "", nil
@@ -58,7 +60,7 @@ func collect(p paths, leaving string) (string, error) {
 		return "", err
 	}
 	defer host.Close()
-	if j, err := netsetup.ReadJournal(p.journal()); err == nil {
+	if j, err := netsetup.ReadJournal(p.journal()); err == nil && !late {
 		if used, err := inUse(host, j, p.runDir, leaving); used || err != nil {
 			return "", err
 		}

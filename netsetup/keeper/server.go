@@ -30,6 +30,9 @@ import (
 // firstJoin bounds how long a keeper waits for the VM it was started for.
 const firstJoin = 10 * time.Second
 
+// expectPoll is how often is looked whether whoever it waits for lives.
+const expectPoll = 100 * time.Millisecond
+
 // memoryLimit is what a keeper tries to stay below, in bytes.
 const memoryLimit = 16 << 20
 
@@ -50,6 +53,7 @@ type keeper struct {
 	zoned    atomic.Bool    // firewalld runs
 	pinner   *pinner        // nil before serve, and where the network has no prefix
 	lease    *lease.Renewer // of the host, in mode bridge; nil where nobody keeps one
+	guard    *guardProcess  // nil where the host stays on its NIC
 
 	mu      sync.Mutex // guards what follows, and every change to the host
 	journal *netsetup.Journal
@@ -75,6 +79,9 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	// netlink answer, is worth more to the host than the time to collect it.
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(memoryLimit)
+	if len(args) > 0 && args[0] == guardFlag {
+		return guard(args[1:], stderr)
+	}
 	ready := os.NewFile(3, "ready")
 	k, steps, err := start(args, stdin)
 	rep := reply{Error: toWire(err), Steps: steps}
@@ -190,9 +197,15 @@ func (k *keeper) carryOut(plan netsetup.Plan) (done []string, err error) {
 	if err != nil {
 		return nil, errors.Join(err, k.remove())
 	}
+	if err := k.guardHost(plan); err != nil {
+		return nil, errors.Join(err, k.remove())
+	}
 	say := func(s netsetup.Step) { done = append(done, s.String()) }
 	own, accepts := netsetup.SplitAccepts(plan.Steps)
 	if err := netsetup.Apply(k.host, own, say); err != nil {
+		if errors.Is(err, netsetup.ErrLeft) {
+			return nil, err // the journal tells the next who tries what is left
+		}
 		return nil, errors.Join(err, k.remove())
 	}
 	k.letPass(accepts, say)
@@ -248,8 +261,8 @@ func (k *keeper) listen() error {
 
 // serve returns when the network is undone.
 func (k *keeper) serve() {
-	guard := k.startGuard()
-	defer guard.stop()
+	guardian := k.startGuard()
+	defer guardian.stop()
 	defer k.followFirewalld()()
 	if k.journal.Plan.Network.Mode == profiles.NAT {
 		stop := k.watchUplinks()
@@ -260,15 +273,12 @@ func (k *keeper) serve() {
 		defer k.pinner.stop()
 	}
 	if k.journal.Plan.Network.Mode == profiles.Bridge {
-		stop := k.watchLAN(guard)
+		stop := k.watchLAN(guardian)
 		defer stop()
 	}
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, unix.SIGTERM)
-	idle := time.AfterFunc(firstJoin, k.endIfIdle)
-	defer idle.Stop()
-	away := time.AfterFunc(rejoinTime, k.endAway)
-	defer away.Stop()
+	go k.expect()
 	var clients sync.WaitGroup
 	go func() {
 		for {
@@ -303,6 +313,25 @@ func (k *keeper) whileRunning(f func() error) error {
 	}
 	defer lock.Release()
 	return f()
+}
+
+// expect ends what waits in vain: a keeper whose starter does not join, or died
+// before it did, and VMs that had a keeper before this one and do not come back.
+func (k *keeper) expect() {
+	tick := time.NewTicker(expectPoll)
+	defer tick.Stop()
+	for begin := time.Now(); time.Since(begin) < firstJoin; {
+		select {
+		case <-k.ended:
+			return
+		case <-tick.C:
+		}
+		if k.spec.Starter != 0 && os.Getppid() != k.spec.Starter {
+			k.endIfIdle()
+		}
+		k.endAway(time.Since(begin) > rejoinTime)
+	}
+	k.endIfIdle()
 }
 
 func (k *keeper) endIfIdle() {

@@ -1,0 +1,53 @@
+package supervisor
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+)
+
+// sshVariable is set by sshd(8): "client address, client port, server address,
+// server port".
+const sshVariable = "SSH_CONNECTION"
+
+// remotePeer is the other end of the SSH session this process runs in, zero if it
+// runs in none. sudo(8) takes the variable away, so processes above are asked too,
+// until one has it.
+func remotePeer() netip.Addr {
+	value, found := os.LookupEnv(sshVariable)
+	for pid := os.Getppid(); !found && pid > 1; pid = parent(pid) {
+		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err != nil {
+			break
+		}
+		value, found = lookup(string(environ), sshVariable)
+	}
+	client, _, _ := strings.Cut(value, " ")
+	addr, _ := netip.ParseAddr(client) // what is none counts as no session
+	return addr.Unmap()
+}
+
+// lookup finds a variable in what /proc/<pid>/environ holds.
+func lookup(environ, name string) (string, bool) {
+	for entry := range strings.SplitSeq(environ, "\x00") {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// parent is a process's, 0 if that is not to be known (proc(5), stat).
+func parent(pid int) int {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The name, in brackets, may hold anything; behind it come the state and the parent.
+	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+	var state string
+	var ppid int
+	fmt.Sscan(rest, &state, &ppid) //nolint:errcheck // 0 then
+	return ppid
+}

@@ -1,0 +1,417 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/failpoint"
+	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+var stress = os.Getenv("QNET_STRESS") != ""
+
+// rounds is how often a test tries: few times in `make test`.
+func rounds(few, many int) int {
+	if stress {
+		return many
+	}
+	return few
+}
+
+var lanNetwork = Network{Name: "lan", Mode: profiles.Bridge}
+
+// hold makes a keeper stop at the failpoint until the returned function is called;
+// came is closed when it is there. See TestMain.
+func hold(t *testing.T, o Options, point string) (came <-chan struct{}, release func()) {
+	t.Helper()
+	hook := filepath.Join(filepath.Dir(o.RunDir), "hook")
+	if err := os.WriteFile(hook, []byte(point), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	there := make(chan struct{})
+	go func() {
+		for {
+			if _, err := os.Stat(hook + ".met"); err == nil {
+				close(there)
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	return there, func() {
+		os.Remove(hook)
+		os.Remove(hook + ".met")
+	}
+}
+
+// obeyHook is hold's other end, in the keeper.
+func obeyHook(runDir string) {
+	hook := filepath.Join(filepath.Dir(runDir), "hook")
+	point, err := os.ReadFile(hook)
+	if err != nil {
+		return
+	}
+	failpoint.Set(func(name string) error {
+		if name != string(point) {
+			return nil
+		}
+		os.WriteFile(hook+".met", nil, 0o644)
+		for exists(hook + ".met") {
+			time.Sleep(time.Millisecond)
+		}
+		return nil
+	})
+}
+
+// superviseMain is a supervisor without a VM: it joins, says so, and holds on.
+func superviseMain(args []string) int {
+	o := Options{RunDir: args[0], StateDir: args[1], Exe: []string{"/proc/self/exe", "keeper"}}
+	mac, _ := strconv.Atoi(args[3])
+	r, err := Join(context.Background(), o, lanNetwork, args[2], port(byte(mac)))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println("joined")
+	<-r.Done()
+	return 0
+}
+
+// supervise starts one.
+func supervise(t *testing.T, o Options, vm string, mac int) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", "supervise", o.RunDir, o.StateDir, vm, strconv.Itoa(mac))
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	wait, err := nstest.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go wait()
+	t.Cleanup(func() { cmd.Process.Kill() })
+	return cmd
+}
+
+// keeperPID finds the network's keeper, 0 if there is none.
+func keeperPID(o Options) int {
+	list, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range list {
+		b, _ := os.ReadFile(path)
+		args := strings.Split(string(b), "\x00")
+		if slices.Contains(args, o.RunDir) && len(args) > 2 && args[1] == "keeper" && args[2] == "--run-dir" {
+			pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
+			return pid
+		}
+	}
+	return 0
+}
+
+// witness looks all the time whether the host has its address, on whatever link.
+type witness struct {
+	quit    chan struct{}
+	done    chan struct{}
+	looks   atomic.Int64
+	without atomic.Int64
+}
+
+func watchAddress() *witness {
+	w := &witness{quit: make(chan struct{}), done: make(chan struct{})}
+	want := netip.MustParseAddr(nstest.LANHost)
+	go func() {
+		defer close(w.done)
+		for {
+			select {
+			case <-w.quit:
+				return
+			default:
+			}
+			addrs, err := net.InterfaceAddrs()
+			if err != nil {
+				continue
+			}
+			w.looks.Add(1)
+			if !slices.ContainsFunc(addrs, func(a net.Addr) bool { return strings.HasPrefix(a.String(), want.String()+"/") }) {
+				w.without.Add(1)
+			}
+		}
+	}()
+	return w
+}
+
+func (w *witness) stop(t *testing.T) {
+	t.Helper()
+	close(w.quit)
+	<-w.done
+	if n := w.without.Load(); n > 0 {
+		t.Errorf("the host was without its address in %d of %d looks", n, w.looks.Load())
+	}
+}
+
+func onBridge() bool {
+	return exists("/sys/class/net/qn-lan/brif/eth0")
+}
+
+func offBridge() bool {
+	return !exists("/sys/class/net/qn-lan")
+}
+
+// Two VMs share the uplink: the last one out puts the NIC back, however each ends.
+func TestLastVMPutsTheNICBack(t *testing.T) {
+	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+		pings := nstest.PingFrom(t, "outside", nstest.LANHost)
+		for _, order := range [][2]int{{0, 1}, {1, 0}} {
+			for _, kills := range [][2]bool{{false, false}, {false, true}, {true, false}, {true, true}} {
+				regs := []*Registration{mustJoin(t, o, lanNetwork, "web", port(1)), mustJoin(t, o, lanNetwork, "db", port(2))}
+				end := func(i int) {
+					if kills[i] {
+						die(regs[order[i]])
+					} else {
+						mustLeave(t, regs[order[i]])
+					}
+				}
+				end(0)
+				nstest.Eventually(t, 2*time.Second, "the first VM's port is gone", func() bool {
+					_, err := os.Stat("/sys/class/net/" + regs[order[0]].Ports()[0].Tap)
+					return err != nil
+				})
+				if !onBridge() || !nstest.Pings("", nstest.LANInternet) {
+					t.Errorf("%v %v: with one VM left, the NIC is no port or leads nowhere", order, kills)
+				}
+				end(1)
+				nstest.Eventually(t, 2*time.Second, "the NIC is back", offBridge)
+				if !nstest.Pings("", nstest.LANInternet) {
+					t.Errorf("%v %v: afterwards the host reaches nothing", order, kills)
+				}
+			}
+		}
+		nstest.Eventually(t, 2*time.Second, "the run directory is gone", func() bool { _, err := os.Stat(o.RunDir); return err != nil })
+		if c := pings(); c.Lost > 1 {
+			t.Errorf("pings of 8 moves and 8 ways back: %s", c)
+		}
+	})
+}
+
+// A gateway that answers before the move and not after it: all goes back in time,
+// and the error says who did not answer.
+func TestDeadGatewayRollsBack(t *testing.T) {
+	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+		n, failed, worst := rounds(1, 100), 0, time.Duration(0)
+		before := nstest.Snapshot(t)
+		for range n {
+			came, release := hold(t, o, "move: NIC is a port")
+			result := make(chan error)
+			go func() {
+				_, err := Join(context.Background(), o, lanNetwork, "web", port(1))
+				result <- err
+			}()
+			<-came
+			lan.Cable("gateway", false)
+			begin := time.Now()
+			release()
+			err := <-result
+			took := time.Since(begin)
+			worst = max(worst, took)
+			lan.Cable("gateway", true)
+			if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), nstest.LANGateway) || took > 5*time.Second {
+				t.Errorf("after %s: %v", took, err)
+				failed++
+			}
+			before.Check(t)
+		}
+		t.Logf("| dead gateway | %d moves | %d not back within 5 s | worst %.1f s |", n, failed, worst.Seconds())
+	})
+}
+
+// A gateway whose MAC changes with the move is not who answered before.
+func TestOtherGatewayRollsBack(t *testing.T) {
+	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+		came, release := hold(t, o, "move: NIC is a port")
+		result := make(chan error)
+		go func() {
+			_, err := Join(context.Background(), o, lanNetwork, "web", port(1))
+			result <- err
+		}()
+		<-came
+		was := strings.TrimSpace(nstest.Sh(t, "ip netns exec gateway cat /sys/class/net/eth0/address"))
+		nstest.Sh(t, "ip -n gateway link set eth0 address 02:00:00:00:00:99")
+		release()
+		if err := <-result; !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), "heard: 192.0.2.1 (02:00:00:00:00:99)") {
+			t.Error(err)
+		}
+		nstest.Sh(t, "ip -n gateway link set eth0 address "+was)
+	})
+}
+
+// What nobody could tell the success of, or could cut its user off, is refused
+// unless that is assumed to be wanted.
+func TestMoveNeedsAssumeYes(t *testing.T) {
+	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+		n := lanNetwork
+		refused := func(o Options, words string) {
+			t.Helper()
+			before := nstest.Snapshot(t, o.RunDir)
+			_, err := Join(t.Context(), o, n, "web", port(1))
+			if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), "--assume-yes") {
+				t.Errorf("got %v, want a refusal with %q", err, words)
+			}
+			before.Check(t)
+		}
+		remote := o
+		remote.Peer = netip.MustParseAddr(nstest.LANOutside)
+		refused(remote, "your own session from 192.0.2.20")
+		remote.Peer = netip.MustParseAddr("198.18.0.1") // beyond the gateway
+		refused(remote, "your own session from 198.18.0.1")
+		lan.Cable("gateway", false)
+		refused(o, "192.0.2.1 does not answer now")
+		yes := o
+		yes.AssumeYes = true
+		mustLeave(t, mustJoin(t, yes, n, "web", port(1)))
+		lan.Cable("gateway", true)
+		nstest.Sh(t, "ip route del default")
+		n.Uplink = "eth0"
+		refused(o, "no default route leads by it")
+		mustLeave(t, mustJoin(t, yes, n, "web", port(1)))
+		nstest.Sh(t, "ip route add default via "+nstest.LANGateway)
+	})
+}
+
+// kill targets.
+const (
+	killKeeper = iota
+	killSupervisor
+	killBothAtOnce
+	killOnTheWayBack // the supervisor, and then the keeper that is undoing
+	killKinds
+)
+
+// SIGKILL of the keeper, the supervisor or both, at any instant of the move or of
+// the way back: the host always has its address, and is back on its NIC within 2 s of the last kill.
+func TestKilledInTheMiddle(t *testing.T) {
+	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+		before := nstest.Snapshot(t, o.RunDir)
+		pings := nstest.PingFrom(t, "outside", nstest.LANHost)
+		w := watchAddress()
+		n, late, worst, midway := rounds(8, 100), 0, time.Duration(0), 0
+		for i := range n {
+			took, mid := killOnce(t, o, i%killKinds, i/killKinds%2 == 0)
+			worst = max(worst, took)
+			if mid {
+				midway++
+			}
+			if took > 2*time.Second {
+				late++
+				t.Errorf("kill %d (kind %d): the host was back after %s", i, i%killKinds, took)
+			}
+			before.Check(t)
+		}
+		w.stop(t)
+		c := pings()
+		t.Logf("| kills | %d, %d while the NIC was a port | %d not back within 2 s, worst %.2f s | without its address in %d of %d looks | pings: %s |",
+			n, midway, late, worst.Seconds(), w.without.Load(), w.looks.Load(), c)
+		if c.Lost > n {
+			t.Errorf("pings: %s", c)
+		}
+	})
+}
+
+// killOnce kills at a random instant, then what is left, and says how long the host
+// took to be back then, and whether the NIC was a port at the kill. The instant is
+// within the move itself, which begins with the bridge, or anywhere in a start.
+func killOnce(t *testing.T, o Options, what int, within bool) (took time.Duration, midway bool) {
+	t.Helper()
+	s := supervise(t, o, "web", 1)
+	switch {
+	case what == killOnTheWayBack:
+		await(t, "the VM is on the network", func() bool { return exists("/sys/class/net/qnweb0") })
+		s.Process.Kill()
+		if within {
+			await(t, "the way back", func() bool { return !exists("/sys/class/net/qnweb0") })
+		}
+	case within:
+		await(t, "the bridge", func() bool { return !offBridge() })
+	default:
+		await(t, "a keeper", func() bool { return keeperPID(o) != 0 })
+	}
+	pid := keeperPID(o) // takes some milliseconds
+	time.Sleep(time.Duration(rand.Int64N(int64(moveTime))))
+	midway = onBridge()
+	if what != killSupervisor && pid != 0 {
+		unix.Kill(pid, unix.SIGKILL)
+	}
+	if what == killKeeper {
+		// The supervisor lives, and finishes what it began with another keeper.
+		await(t, "the next keeper has moved the host", func() bool { return onBridge() && keeperPID(o) != 0 })
+	}
+	s.Process.Kill()
+	begin := time.Now()
+	await(t, "the host is back", offBridge)
+	took = time.Since(begin)
+	await(t, "the network's end", func() bool { return !exists(paths{o.RunDir, "lan"}.journal()) && keeperPID(o) == 0 })
+	if _, err := Collect(t.Context(), o); err != nil { // lock files of the dead
+		t.Error(err)
+	}
+	return took, midway
+}
+
+// moveTime is about what a keeper takes for a move, without the race detector.
+const moveTime = 10 * time.Millisecond
+
+// await waits without a pause worth mention: what follows is to come at once.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(100 * time.Microsecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within 15 s", what)
+		}
+	}
+}
+
+// A move and the way back cost no ping and no TCP connection.
+func TestHundredMoves(t *testing.T) {
+	inLAN(t, nstest.LANOptions{Static: true, RA: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+		address6 := lan.HasSLAAC("eth0")
+		before := nstest.Snapshot(t, o.RunDir)
+		around := 300 * time.Millisecond
+		measure := func(do func()) (four, six nstest.Continuity) {
+			ping4, ping6 := nstest.PingFrom(t, "outside", nstest.LANHost), nstest.PingFrom(t, "outside", address6)
+			time.Sleep(around)
+			do()
+			time.Sleep(around)
+			return ping4(), ping6()
+		}
+		n := rounds(3, 100)
+		talk := nstest.Talk(t, "outside", nstest.LANHost)
+		var still, there, back, six nstest.Continuity
+		for range n {
+			c, _ := measure(func() { time.Sleep(50 * time.Millisecond) })
+			still = still.And(c)
+			var r *Registration
+			c, d := measure(func() { r = mustJoin(t, o, lanNetwork, "web", port(1)) })
+			there, six = there.And(c), six.And(d)
+			c, d = measure(func() { mustLeave(t, r) })
+			back, six = back.And(c), six.And(d)
+		}
+		tcp := talk()
+		nstest.Eventually(t, 6*time.Second, "the host is as before", func() bool { return nstest.Diff(before, nstest.Snapshot(t, o.RunDir)) == "" })
+		t.Logf("| %d moves | without one, for comparison: %s | moves: %s | ways back: %s | IPv6, both: %s | one TCP connection over all: %s |", n, still, there, back, six, tcp)
+		if there.Lost+back.Lost+six.Lost > n/10+1 || tcp.Lost > 0 {
+			t.Error("pings or lines of the TCP connection were lost")
+		}
+	})
+}
