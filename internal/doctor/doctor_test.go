@@ -1,10 +1,13 @@
 package doctor
 
 import (
+	"bytes"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/internal/nstest"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -50,5 +53,19 @@ func TestNotes(t *testing.T) {
 	f = noted("network nat: V drops Y: blocked on purpose; allow local network sharing in its settings", routed)
 	if f.Evidence != "network nat: V drops Y: blocked on purpose" || f.Remedy != "allow local network sharing in its settings" {
 		t.Errorf("%+v", f)
+	}
+}
+
+// boot.bin is boot.asm assembled.
+func TestBootSector(t *testing.T) {
+	nstest.Require(t, nstest.Program("as"), nstest.Program("ld"))
+	dir := t.TempDir()
+	nstest.Sh(t, "as -o "+dir+"/boot.o boot.asm && ld -Ttext 0x7c00 --oformat binary -o "+dir+"/boot.bin "+dir+"/boot.o")
+	want, err := os.ReadFile(filepath.Join(dir, "boot.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(bootSector, want) || len(want) != 512 {
+		t.Errorf("boot.bin is not boot.asm: %d bytes, want %d", len(bootSector), len(want))
 	}
 }

@@ -1,8 +1,12 @@
 package doctor
 
 import (
+	"bufio"
+	"cmp"
 	"context"
+	_ "embed"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -35,42 +39,95 @@ func checkQEMU(ctx context.Context, h *Host) []Finding {
 	return one(Pass, "", "%s is version %s", binary, v)
 }
 
-// bootTime is how long a firmware may take to say its first word: TCG needs a second.
-const bootTime = 10 * time.Second
+// bootTime is how long the firmware and the boot sector may take: under TCG a second.
+const bootTime = 15 * time.Second
 
-// checkGuests starts a real machine, by the same code as a run, and waits until its
-// firmware has been executed far enough to write to the serial console: on some
-// hosts /dev/kvm opens and every guest dies at once.
+// slowTime is how long the boot sector's million rounds may take: a CPU needs less
+// than a millisecond, TCG some ten.
+const slowTime = 300 * time.Millisecond
+
+// checkGuests starts a real machine, by the same code as a run, and waits for what
+// its boot sector says from long mode: on some hosts /dev/kvm opens and every guest
+// dies at once, on others each of its instructions is emulated, by the microsecond.
 func checkGuests(ctx context.Context, h *Host) []Finding {
 	binary, err := qemu.Find(h.Path, h.QEMU)
 	if err != nil {
 		return one(Unseen, "", "there is no QEMU")
 	}
+	disk, err := bootDisk()
+	if err != nil {
+		return one(Unseen, "", "%s", err)
+	}
+	defer disk.Close()
 	var warnings []string
 	vm, err := qemu.StartAuto(ctx, qemu.Config{
-		Binary: binary, Name: "doctor", Memory: 64 << 20, CPUs: 1, Accel: qemu.AccelAuto,
+		Binary: binary, Name: "doctor", Memory: 64 << 20, CPUs: 1, Accel: cmp.Or(string(h.Accel), qemu.AccelAuto),
+		Disks: []qemu.Disk{{File: disk, Format: "raw", ReadOnly: true}},
 	}, qemu.StartOptions{Credential: supervisor.Credential(h.User), Warn: func(w string) { warnings = append(warnings, w) }})
 	if err != nil {
-		return one(Fail, "", "QEMU starts no machine, sandboxed as a run's is: %s", err)
+		return one(Fail, kvmRemedy(err.Error()), "QEMU starts no machine, sandboxed as a run's is: %s", err)
 	}
 	defer vm.Stop(context.WithoutCancel(ctx), qemu.StopOptions{Force: true}) //nolint:errcheck // nothing of it is kept
-	said, begin := false, time.Now()
-	vm.Console().SetReadDeadline(time.Now().Add(bootTime)) //nolint:errcheck // the read fails then
-	if n, err := vm.Console().Read(make([]byte, 64)); err == nil && n > 0 {
-		said = true
-	}
-	switch {
-	case !said:
-		return one(Fail, "", "a machine under %s starts and its firmware says nothing within %s", vm.Accel(), bootTime)
-	case vm.Accel() == qemu.AccelKVM:
-		return one(Pass, "", "under KVM, in QEMU's sandbox: the firmware wrote to its console after %s", time.Since(begin).Round(time.Millisecond))
-	}
-	status := Warn
-	if h.Accel == profiles.AccelKVM {
-		status = Fail
-	}
+	took, stage := follow(vm.Console())
 	why := strings.TrimPrefix(strings.Join(warnings, "; "), "KVM does not work here, using TCG, which is slower: ")
-	return one(status, kvmRemedy(why), "only under TCG, which is slower: %s", why)
+	switch {
+	case stage != "":
+		return one(Fail, tcgRemedy(vm.Accel()), "a machine under %s starts and %s within %s", vm.Accel(), stage, bootTime)
+	case vm.Accel() == qemu.AccelKVM && took > slowTime:
+		return one(Warn, tcgRemedy(vm.Accel()), "KVM runs guests slower than TCG does: a million rounds of a loop take %s", took.Round(time.Millisecond))
+	case vm.Accel() == qemu.AccelKVM:
+		return one(Pass, "", "under KVM, in QEMU's sandbox: a million rounds of a loop take %s", took.Round(10*time.Microsecond))
+	case h.Accel == profiles.AccelTCG:
+		return one(Pass, "", "under TCG, as the profile says, in QEMU's sandbox")
+	}
+	return one(Warn, kvmRemedy(why), "only under TCG, which is slower: %s", why)
+}
+
+// tcgRemedy is what to do about a KVM that is worse than none.
+func tcgRemedy(accel string) string {
+	if accel == qemu.AccelKVM {
+		return `accel = "tcg" in the profile; this host is a virtual machine whose host emulates virtualization, most likely`
+	}
+	return ""
+}
+
+//go:embed boot.bin
+var bootSector []byte
+
+// bootDisk is a disk of 1 MiB, without a name, that begins with the boot sector.
+func bootDisk() (*os.File, error) {
+	fd, err := unix.MemfdCreate("boot", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make a disk: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "boot")
+	if _, err = f.Write(bootSector); err == nil {
+		err = f.Truncate(1 << 20)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("make a disk: %w", err)
+	}
+	return f, nil
+}
+
+// follow reads what the boot sector says, and returns the time between its two words;
+// or, in words, how far the machine did not get.
+func follow(console net.Conn) (took time.Duration, stage string) {
+	console.SetReadDeadline(time.Now().Add(bootTime)) //nolint:errcheck // the read fails then
+	stage = "its firmware says nothing"
+	var begun time.Time
+	for lines := bufio.NewScanner(console); lines.Scan(); {
+		switch text := lines.Text(); {
+		case strings.Contains(text, "qnet doctor: begin"):
+			begun, stage = time.Now(), "its loop does not end"
+		case strings.Contains(text, "qnet doctor: end"):
+			return time.Since(begun), ""
+		case begun.IsZero():
+			stage = "its boot sector is not run"
+		}
+	}
+	return 0, stage
 }
 
 // kvmRemedy is what to do about a KVM that cannot be used. QEMU runs as the caller or

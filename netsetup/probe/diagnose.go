@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/nft"
@@ -31,11 +33,14 @@ func (r *run) explain(ctx context.Context, err error, before counts) string {
 	var hole *BlackHole
 	var silence *Silence
 	var refusal *ICMPError
+	var reset *Reset
 	switch {
 	case errors.As(err, &hole):
 		return r.explainBlackHole(hole)
 	case errors.As(err, &silence):
 		return r.explainSilence(ctx, silence.Flow, before)
+	case errors.As(err, &reset):
+		return r.refused(ctx, reset.Flow)
 	case errors.As(err, &refusal):
 		return r.explainICMP(ctx, refusal, before)
 	}
@@ -133,6 +138,9 @@ func (r *run) explainStatically(f Flow) string {
 // explainOnBridge is about frames that no hook of IP has seen.
 func (r *run) explainOnBridge(w way) string {
 	tap, bridge := r.guest.Tap, r.member.Info().Bridge
+	if r.network.Macvtap {
+		return r.silentLAN()
+	}
 	state, _ := os.ReadFile(filepath.Join("/sys/class/net", tap, "brport/state"))
 	switch s := strings.TrimSpace(string(state)); {
 	case s == "":
@@ -144,9 +152,17 @@ func (r *run) explainOnBridge(w way) string {
 	case len(w.back) > 0:
 		return fmt.Sprintf("an answer comes back to bridge %s and does not reach the tap", bridge)
 	case r.uplink() != "":
-		return fmt.Sprintf("nothing on the LAN behind %s answers: it has no such server, no link, or its switch drops frames of a MAC that it does not know", r.uplink())
+		return r.silentLAN()
 	}
 	return fmt.Sprintf("the frame reaches bridge %s and nobody answers: the network's keeper (process %d) does not, look with: qnet net", bridge, r.member.Info().KeeperPID)
+}
+
+func (r *run) silentLAN() string {
+	link := r.uplink()
+	if l, ok := r.facts.Link(link); ok && !l.Carrier {
+		return fmt.Sprintf("%s has no link: look at its cable and the switch", link)
+	}
+	return fmt.Sprintf("nothing on the LAN behind %s answers: it has no such server, or its switch drops frames of a MAC that it does not know", link)
 }
 
 // uplink is the link of a bridge-mode network to the LAN, "" in the other modes.
@@ -184,7 +200,7 @@ func (r *run) explainRouting(f Flow, filtered bool) string {
 	}
 	if err := netsetup.RouteFor(f.Dst, f.Src, bridge); err != nil {
 		return fmt.Sprintf("no route: the host has none to %s for what comes from %s (%s): look with: ip route get %s from %s iif %s",
-			f.Dst, bridge, err, f.Dst, f.Src, bridge)
+			f.Dst, bridge, routeError(err), f.Dst, f.Src, bridge)
 	}
 	for _, l := range []string{bridge, "all"} {
 		if v, _ := os.ReadFile("/proc/sys/net/ipv4/conf/" + l + "/forwarding"); strings.TrimSpace(string(v)) == "0" && l == bridge {
@@ -192,6 +208,19 @@ func (r *run) explainRouting(f Flow, filtered bool) string {
 		}
 	}
 	return r.explainStatically(f)
+}
+
+// routeError words the kernel's answer to who asks for a route.
+func routeError(err error) string {
+	switch {
+	case errors.Is(err, unix.EINVAL):
+		return "a blackhole route, or one that leads back"
+	case errors.Is(err, unix.EACCES):
+		return "a prohibit route"
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH):
+		return "unreachable"
+	}
+	return err.Error()
 }
 
 // explainLostAnswer is about an answer that came back to the host and not to the guest.
@@ -344,7 +373,7 @@ func (r *run) explainBlackHole(e *BlackHole) string {
 	if e.Passes == 0 {
 		return text
 	}
-	return text + fmt.Sprintf(": ip link set %s mtu %d (TCP is safe: qnet clamps its segments to the link's MTU)", link.Name, e.Passes)
+	return text + fmt.Sprintf(": ip link set %s mtu %d, to which qnet clamps guests' TCP", link.Name, e.Passes)
 }
 
 // explainResolvers asks the host's resolvers as the host does.

@@ -1,10 +1,12 @@
 package probe
 
 import (
+	"cmp"
 	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/nstest"
@@ -45,6 +47,28 @@ var faults = map[string]fault{
 		hide:   true,
 		inject: "iptables-nft -A FORWARD -i qn-dev -o eth0 -j REJECT",
 		step:   "connect", cause: []string{"drop at forward: iptables-nft table ip filter chain FORWARD rule", "-j REJECT"},
+	},
+	"a rule that resets": {
+		hide:   true,
+		inject: "iptables-nft -A FORWARD -i qn-dev -o eth0 -p tcp -j REJECT --reject-with tcp-reset",
+		step:   "connect", cause: []string{"drop at forward: iptables-nft table ip filter chain FORWARD rule", "-j REJECT --reject-with tcp-reset"},
+	},
+	"no DHCP server on the LAN": {
+		mode:   profiles.Bridge,
+		inject: "kill $(cat $DIR/dnsmasq.pid)",
+		step:   "lease", cause: []string{"nothing on the LAN behind lan0 answers"},
+	},
+	"br_netfilter before the LAN": {
+		hide:   true,
+		mode:   profiles.Bridge,
+		inject: "sysctl -qw net.bridge.bridge-nf-call-iptables=1; iptables-nft -P FORWARD DROP",
+		step:   "lease", cause: []string{"drop at forward: iptables-nft table ip filter chain FORWARD policy DROP"},
+		remedy: "iptables-nft -I FORWARD -i qn-dev -j ACCEPT",
+	},
+	"no link to the LAN": {
+		mode:   profiles.Bridge,
+		inject: "ip -n lan link set port0 down",
+		step:   "lease", cause: []string{"lan0 has no link"},
 	},
 	"output": {
 		inject: nftables(`table ip f { chain o { type filter hook output priority 0; ip protocol icmp oifname "qn-*" drop; }; }`),
@@ -112,7 +136,7 @@ var faults = map[string]fault{
 	},
 	"blackhole route": {
 		inject: "ip route add blackhole 203.0.113.0/24",
-		step:   "connect", cause: []string{"no route: the host has none to 203.0.113.1"},
+		step:   "connect", cause: []string{"no route: the host has none to 203.0.113.1", "a blackhole route"},
 		remedy: "ip route del blackhole 203.0.113.0/24",
 	},
 	"DNS dead": {
@@ -150,31 +174,40 @@ var faults = map[string]fault{
 // Each fault is named, by the step that fails first of those it breaks; what the
 // cause gives for a remedy is one; and the host is left as it was, fault and all.
 func TestFaults(t *testing.T) {
+	// They wait most of the time, more of them than there are CPUs.
+	const atOnce = 4
+	slots := make(chan struct{}, atOnce)
+	var tests sync.WaitGroup
 	for name, f := range faults {
-		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
-			t.Parallel()
-			inLab(t, func(l *lab) {
-				nstest.Require(t, nstest.Program("iptables-legacy"), nstest.Program("iptables-nft"))
-				n := keeper.Network{Mode: f.mode}
-				if f.mode == "" {
-					n.Mode = profiles.NAT
-				}
-				if n.Mode.HasSubnet() {
-					n.Subnet = netip.MustParsePrefix("10.77.0.0/24")
-				}
-				nstest.Sh(t, f.inject)
-				before := nstest.Snapshot(t, l.o.RunDir)
-				f.check(t, f.probe(l, n))
-				before.Check(t)
-				if f.remedy == "" {
-					return
-				}
-				nstest.Sh(t, f.remedy)
-				if s := stepOf(f.probe(l, n), f.step); s.Outcome != Pass {
-					t.Errorf("after the remedy: %+v", s)
-				}
-			})
+		tests.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) { inLab(t, f.test) })
 		})
+	}
+	tests.Wait()
+}
+
+func (f fault) test(l *lab) {
+	nstest.Require(l, nstest.Program("iptables-legacy"), nstest.Program("iptables-nft"))
+	n := keeper.Network{Mode: cmp.Or(f.mode, profiles.NAT)}
+	if n.Mode.HasSubnet() {
+		n.Subnet = netip.MustParsePrefix("10.77.0.0/24")
+	}
+	if n.Mode == profiles.Bridge {
+		l.lan()
+		n.Uplink = "lan0"
+	}
+	nstest.Sh(l, "DIR="+filepath.Dir(l.o.RunDir)+"\n"+f.inject)
+	before := nstest.Snapshot(l, l.o.RunDir)
+	f.check(l.T, f.probe(l, n))
+	before.Check(l)
+	if f.remedy == "" {
+		return
+	}
+	nstest.Sh(l, f.remedy)
+	if s := stepOf(f.probe(l, n), f.step); s.Outcome != Pass {
+		l.Errorf("after the remedy: %+v", s)
 	}
 }
 

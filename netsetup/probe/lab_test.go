@@ -156,7 +156,7 @@ ip -n lan link set lo up
 ip -n lan link set port0 addrgenmode none up
 ip -n lan addr add 198.51.100.1/24 dev port0
 ip -n lan addr add `+outside.Addr().String()+`/32 dev lo
-ip netns exec lan dnsmasq --conf-file=/dev/null --user=root --interface=port0 --bind-interfaces --no-resolv --no-hosts \
+ip netns exec lan dnsmasq --conf-file=/dev/null --user=root --interface=port0 --bind-interfaces --no-ping --no-resolv --no-hosts \
 	--address=/example.com/198.51.100.7 --dhcp-range=198.51.100.50,198.51.100.99,1h --dhcp-authoritative \
 	--dhcp-leasefile=`+dir+`/leases --pid-file=`+dir+`/dnsmasq.pid`)
 	l.Cleanup(func() { nstest.Try("kill $(cat " + dir + "/dnsmasq.pid)") })

@@ -45,15 +45,13 @@ type Step struct {
 
 // Report is what a probe of a network found.
 type Report struct {
-	Network string           `json:"network"`
-	Mode    profiles.Mode    `json:"mode"`
-	Bridge  string           `json:"bridge"`
-	MAC     string           `json:"mac"`
-	Lease   Lease            `json:"lease"`
-	Steps   []Step           `json:"steps"`
-	Took    time.Duration    `json:"took_ns"` // joining and leaving included
-	Facts   *netsetup.Facts  `json:"-"`       // of the host, as the probe found it
-	Targets []netip.AddrPort `json:"-"`       // that were tried
+	Network string        `json:"network"`
+	Mode    profiles.Mode `json:"mode"`
+	Bridge  string        `json:"bridge"`
+	MAC     string        `json:"mac"`
+	Lease   Lease         `json:"lease"`
+	Steps   []Step        `json:"steps"`
+	Took    time.Duration `json:"took_ns"` // joining and leaving included
 }
 
 // Failed reports whether a step failed.
@@ -94,7 +92,7 @@ func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Option
 	}
 	report = Report{
 		Network: n.Name, Mode: n.Mode, Bridge: m.Info().Bridge, MAC: r.guest.MAC.String(), Lease: r.lease,
-		Steps: r.steps, Facts: &r.facts, Targets: r.targets,
+		Steps: r.steps,
 	}
 	return report, errors.Join(err, ctx.Err())
 }

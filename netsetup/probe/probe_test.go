@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,6 +39,61 @@ func TestAllIsWell(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A macvtap on the LAN is probed as a bridge is.
+func TestMacvtap(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.lan()
+		before := nstest.Snapshot(t, l.o.RunDir)
+		r := l.probe(keeper.Network{Mode: profiles.Bridge, Macvtap: true, Uplink: "lan0"})
+		before.Check(t)
+		if got := names(r, Pass); got != "lease, gateway ARP, gateway ping, name outside, connect, ping outside, full-size packet" {
+			t.Errorf("passed: %s", got)
+		}
+	})
+}
+
+// A keeper that is killed under a probe is followed by another, which removes what
+// marks the probe's packets; with both killed, qnet gc does.
+func TestKeeperKilled(t *testing.T) {
+	inLab(t, func(l *lab) {
+		before := nstest.Snapshot(t, l.o.RunDir)
+		place := Place{Keeper: l.o, Network: keeper.Network{Name: "dev", Mode: profiles.NAT}, VM: "probe-1", NICs: 1, Trace: []netip.Addr{outside.Addr()}}
+		note := make(chan string, 8)
+		place.Keeper.Note = func(s string) { note <- s }
+		m, err := Join(t.Context(), place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nstest.Sh(t, "nft list tables | grep qnet_trace_")
+		syscall.Kill(m.Info().KeeperPID, syscall.SIGKILL)
+		select {
+		case text := <-note:
+			if !strings.Contains(text, "another has taken over") {
+				t.Error(text)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("no other keeper")
+		}
+		if err := m.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		before.Check(t)
+
+		if m, err = Join(t.Context(), place); err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range m.Guests {
+			g.close() // as the kernel does of a dead process
+		}
+		syscall.Kill(m.Info().KeeperPID, syscall.SIGKILL)
+		m.reg.Close()
+		nstest.Eventually(t, 5*time.Second, "nothing is left", func() bool {
+			_, err := keeper.Collect(t.Context(), l.o)
+			return err == nil && nstest.Diff(before, nstest.Snapshot(t, l.o.RunDir)) == ""
+		})
+	})
 }
 
 // On a LAN the probe takes a lease of the LAN's server, and gives it back.
@@ -108,7 +164,7 @@ func TestKilled(t *testing.T) {
 			cmd.Process.Kill()
 			cmd.Wait()
 			// Its keeper needs no help; only the file of a lock waits for qnet gc.
-			nstest.Eventually(t, 15*time.Second, "nothing is left", func() bool {
+			nstest.Eventually(t, 20*time.Second, "nothing is left", func() bool {
 				diff = nstest.Diff(before, nstest.Snapshot(t))
 				return diff == ""
 			})

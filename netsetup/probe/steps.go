@@ -116,37 +116,43 @@ func (r *run) nameOutside(ctx context.Context) (string, error) {
 
 var errNoTarget = skipped{"the host has neither a default gateway nor a resolver to connect to; name a target"}
 
-// connect tries all targets at once; the first that answers will do.
+// connect tries all targets at once; one that answers will do.
 func (r *run) connect(ctx context.Context) (string, error) {
 	if len(r.targets) == 0 {
 		return "", r.noTarget()
 	}
-	type result struct {
-		to  netip.AddrPort
-		c   Connection
-		err error
+	results := make([]Connection, len(r.targets))
+	errs := make([]error, len(r.targets))
+	var tries sync.WaitGroup
+	for i, to := range r.targets {
+		tries.Go(func() { results[i], errs[i] = r.guest.Connect(ctx, to, answerTime) })
 	}
-	results := make(chan result, len(r.targets))
-	for _, to := range r.targets {
-		go func() {
-			c, err := r.guest.Connect(ctx, to, answerTime)
-			results <- result{to, c, err}
-		}()
-	}
-	var failed error
-	for range r.targets {
-		res := <-results
-		if res.err != nil {
-			failed = res.err
+	tries.Wait()
+	for i, c := range results {
+		if errs[i] == nil && c.Refused && r.refusedHere(ctx, c.Flow) {
+			errs[i] = &Reset{c.Flow}
+		}
+		if errs[i] != nil {
 			continue
 		}
-		how := fmt.Sprintf("mss %d", res.c.MSS)
-		if res.c.Refused {
+		how := fmt.Sprintf("mss %d", c.MSS)
+		if c.Refused {
 			how = "refused, so it is reached"
 		}
-		return fmt.Sprintf("%s in %s, %s", res.to, short(res.c.Took), how), nil
+		return fmt.Sprintf("%s in %s, %s", r.targets[i], short(c.Took), how), nil
 	}
-	return "", failed
+	return "", errs[0]
+}
+
+// Reset tells that the host itself reset a connection in its peer's name.
+type Reset struct{ Flow Flow }
+
+func (e *Reset) Error() string { return e.Flow.String() + ": reset by a filter of this host" }
+
+// refusedHere reports whether a rule of the host's, and not the peer, sent a RST.
+func (r *run) refusedHere(ctx context.Context, f Flow) bool {
+	_, drop := dropped(r.wayOf(ctx, f).out, f)
+	return drop
 }
 
 // noTarget tells a host that is cut off from one of which nothing is known.
@@ -161,30 +167,19 @@ func (r *run) pingOutside(ctx context.Context) (string, error) {
 	if len(r.targets) == 0 {
 		return "", r.noTarget()
 	}
-	results := make(chan error, len(r.targets))
-	var mu sync.Mutex
-	for _, to := range r.targets {
-		go func() {
-			_, err := r.guest.Ping(ctx, to.Addr(), 84, answerTime)
-			if err == nil {
-				mu.Lock()
-				r.pinged = to.Addr()
-				mu.Unlock()
-			}
-			results <- err
-		}()
+	errs := make([]error, len(r.targets))
+	var tries sync.WaitGroup
+	for i, to := range r.targets {
+		tries.Go(func() { _, errs[i] = r.guest.Ping(ctx, to.Addr(), 84, answerTime) })
 	}
-	var failed error
-	for range r.targets {
-		err := <-results
-		if err == nil {
-			mu.Lock()
-			defer mu.Unlock()
+	tries.Wait()
+	for i, to := range r.targets {
+		if errs[i] == nil {
+			r.pinged = to.Addr()
 			return r.pinged.String(), nil
 		}
-		failed = err
 	}
-	return "", failed
+	return "", errs[0]
 }
 
 // fullSize sends as much as the guest's MTU allows, not to be fragmented (F42).

@@ -137,6 +137,7 @@ func (g *Guest) ping(ctx context.Context, p packet.IP, size int, within time.Dur
 
 // Connection is what the answer to a SYN tells.
 type Connection struct {
+	Flow    Flow // of the SYN
 	Took    time.Duration
 	Refused bool // by a RST: the way there and back is open, the port is not
 	MSS     int  // of the peer, as it arrived; 0 if it gave none
@@ -155,7 +156,7 @@ func (g *Guest) Connect(ctx context.Context, to netip.AddrPort, within time.Dura
 		s, ok := parseSegment(got)
 		return ok && got.Src == p.Dst && s.from == to.Port() && s.to == port && s.flags&(tcpSYN|tcpRST) != 0
 	})
-	c := Connection{Took: time.Since(begin)}
+	c := Connection{Flow: flowOf(syn.packet(p)), Took: time.Since(begin)}
 	if err != nil {
 		return c, err
 	}
