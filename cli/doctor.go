@@ -153,6 +153,7 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 	for _, n := range networks {
 		r, err := probe.Run(c.Context, keeper.Options{
 			RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: func(s string) { a.talk("note: %s", s) },
+			Peer: supervisor.RemotePeer(),
 		}, n, options)
 		if err != nil {
 			return err

@@ -23,6 +23,7 @@ var networkChecks = []Check{
 	{Name: "uplinks", Modes: routed, Run: checkUplinks},
 	{Name: "MTU", Modes: routed, Run: checkMTU},
 	{Name: "rp_filter", Modes: routed, Run: checkRPFilter},
+	{Name: "conntrack", Modes: routed, Run: checkConntrack},
 	{Name: "port 53", Modes: served, Run: checkPort53},
 	{Name: "resolver", Modes: served, Run: checkResolvers},
 	{Name: "managers", Modes: all, Run: checkManagers},
@@ -168,6 +169,19 @@ func checkRPFilter(_ context.Context, h *Host) []Finding {
 		return one(Pass, "", "strict on %s, the only uplink", strict[0])
 	}
 	return one(Pass, "", "off or loose on the uplinks")
+}
+
+// checkConntrack looks whether there is room for new connections: without, the first
+// packet of each is dropped.
+func checkConntrack(context.Context, *Host) []Finding {
+	var now, most int
+	if !number("/proc/sys/net/netfilter/nf_conntrack_count", &now) || !number("/proc/sys/net/netfilter/nf_conntrack_max", &most) {
+		return one(Pass, "", "nothing is tracked yet")
+	}
+	if now > most*9/10 {
+		return one(Warn, fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d", 2*most), "%d connections are tracked, %d fit: new ones are dropped when it is full", now, most)
+	}
+	return one(Pass, "", "%d connections are tracked, %d fit", now, most)
 }
 
 func checkPort53(context.Context, *Host) []Finding {

@@ -69,7 +69,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	reg, err := keeper.Join(ctx, keeper.Options{
 		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note,
 		Changed: s.portsChanged, Replug: s.replug, GiveUp: s.giveUp, AsRoot: asuser.AsRoot,
-		AssumeYes: s.AssumeYes, Peer: remotePeer(),
+		AssumeYes: s.AssumeYes, Peer: RemotePeer(),
 	}, NetworkOf(n), s.profile.Name, requests)
 	if err != nil {
 		return err

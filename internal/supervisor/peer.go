@@ -11,10 +11,10 @@ import (
 // server port".
 const sshVariable = "SSH_CONNECTION"
 
-// remotePeer is the other end of the SSH session this process runs in, zero if it
+// RemotePeer is the other end of the SSH session this process runs in, zero if it
 // runs in none. sudo(8) takes the variable away, so processes above are asked too,
 // until one has it.
-func remotePeer() netip.Addr {
+func RemotePeer() netip.Addr {
 	value, found := os.LookupEnv(sshVariable)
 	for pid := os.Getppid(); !found && pid > 1; pid = parent(pid) {
 		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))

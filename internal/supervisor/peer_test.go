@@ -13,12 +13,12 @@ func TestRemotePeer(t *testing.T) {
 		"::ffff:192.0.2.20 5 ::ffff:192.0.2.1 2": "192.0.2.20",
 	} {
 		t.Setenv(sshVariable, value)
-		if got := remotePeer(); got != netip.MustParseAddr(want) {
+		if got := RemotePeer(); got != netip.MustParseAddr(want) {
 			t.Errorf("%q: got %s, want %s", value, got, want)
 		}
 	}
 	t.Setenv(sshVariable, "")
-	if got := remotePeer(); got.IsValid() {
+	if got := RemotePeer(); got.IsValid() {
 		t.Errorf("no session: got %s", got)
 	}
 }

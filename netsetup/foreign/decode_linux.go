@@ -317,5 +317,9 @@ func (d *decoder) text(chain string, r Rule, more ...string) string {
 	if r.Verdict != Continue {
 		words = append(words, strings.TrimSpace(string(r.Verdict)+" "+r.Chain))
 	}
-	return strings.Join(words, " ")
+	return implied.Replace(strings.Join(words, " "))
 }
+
+// implied are the conditions on a protocol that nft leaves out before those on its
+// header.
+var implied = strings.NewReplacer("meta l4proto tcp th ", "tcp ", "meta l4proto udp th ", "udp ")

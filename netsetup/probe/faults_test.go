@@ -35,7 +35,7 @@ var faults = map[string]fault{
 	},
 	"name server's port": {
 		inject: nftables(`table inet f { chain i { type filter hook input priority 0; udp dport 53 counter drop; }; }`),
-		step:   "name host.qnet", cause: []string{`drop at input: table inet f chain i rule "meta l4proto udp th dport 53 drop # handle 2"`},
+		step:   "name host.qnet", cause: []string{`drop at input: table inet f chain i rule "udp dport 53 drop # handle 2"`},
 	},
 	"forward of iptables, as Docker leaves it": {
 		hide:   true,
@@ -252,4 +252,23 @@ func stepOf(r Report, name string) Step {
 		}
 	}
 	return Step{Name: name}
+}
+
+// Without a trace the rules are read instead.
+func TestUntraced(t *testing.T) {
+	for name, want := range map[string]struct{ step, cause string }{
+		"input of nftables":          {"gateway ping", "drop at input: table inet f chain i policy DROP"},
+		"forward of iptables-legacy": {"connect", "drop at forward: iptables-legacy table ip filter chain FORWARD policy DROP"},
+		"kill-switch of a VPN":       {"connect", "drop at forward: table inet mullvad chain forward policy DROP"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			inLab(t, func(l *lab) {
+				f := faults[name]
+				f.step, f.cause = want.step, []string{want.cause}
+				nstest.Sh(t, f.inject)
+				l.untraced = true
+				f.check(t, f.probe(l, keeper.Network{Mode: profiles.NAT}))
+			})
+		})
+	}
 }

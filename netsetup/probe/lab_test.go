@@ -29,7 +29,8 @@ var outside = netip.MustParseAddrPort("203.0.113.1:7")
 // lab is a host of a test's own, see nstest.Lab, whose resolver is outside.
 type lab struct {
 	*testing.T
-	o keeper.Options
+	o        keeper.Options
+	untraced bool
 }
 
 // inLab runs the test on a host of its own, and checks afterwards that the host
@@ -49,7 +50,7 @@ func inLab(t *testing.T, f func(l *lab)) {
 			t.Fatal(err)
 		}
 		nstest.Sh(t, "mount --bind "+resolv+" /etc/resolv.conf")
-		l := &lab{t, keeper.Options{
+		l := &lab{T: t, o: keeper.Options{
 			RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Exe: []string{"/proc/self/exe", "keeper"},
 		}}
 		l.nameServer()
@@ -119,7 +120,7 @@ func (l *lab) probe(n keeper.Network) Report {
 	if n.Name == "" {
 		n.Name = "dev"
 	}
-	r, err := Run(context.Background(), l.o, n, Options{Target: outside})
+	r, err := Run(context.Background(), l.o, n, Options{Target: outside, untraced: l.untraced})
 	if err != nil {
 		l.Fatal(err)
 	}

@@ -21,6 +21,8 @@ type Options struct {
 	// its default gateway, of which one must answer.
 	Target netip.AddrPort
 	Name   string // resolved by the host's resolvers; "" is example.com
+
+	untraced bool // as where the kernel has no trace; tests set it
 }
 
 // Outcome of a step.
@@ -100,6 +102,9 @@ func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Option
 // join joins with a trace where the kernel has one.
 func (r *run) join(ctx context.Context, p Place) (*Member, error) {
 	tracer, err := nft.Trace()
+	if err == nil && r.options.untraced {
+		err = errors.Join(errors.ErrUnsupported, tracer.Close())
+	}
 	if err == nil {
 		r.tracer = tracer
 		p.Trace = r.traced()

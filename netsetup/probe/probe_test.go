@@ -114,6 +114,17 @@ func TestBridge(t *testing.T) {
 	})
 }
 
+// A smaller MTU that is told by ICMP is no fault: guests take it up.
+func TestPathMTUTold(t *testing.T) {
+	inLab(t, func(l *lab) {
+		nstest.Sh(t, "ip link set eth0 mtu 1400")
+		s := stepOf(l.probe(keeper.Network{Mode: profiles.NAT}), "full-size packet")
+		if s.Outcome != Pass || !strings.Contains(s.Detail, "fragmentation needed, mtu 1400") {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // A network on which a VM runs is probed like any other, and the VM stays.
 func TestBesideAVM(t *testing.T) {
 	inLab(t, func(l *lab) {
@@ -142,7 +153,7 @@ func TestBesideAVM(t *testing.T) {
 func TestKilled(t *testing.T) {
 	if os.Getenv("QNET_PROBE_FOR_EVER") != "" {
 		for {
-			l := &lab{t, keeper.Options{RunDir: os.Getenv("QNET_RUN"), StateDir: os.Getenv("QNET_STATE"), Exe: []string{"/proc/self/exe", "keeper"}}}
+			l := &lab{T: t, o: keeper.Options{RunDir: os.Getenv("QNET_RUN"), StateDir: os.Getenv("QNET_STATE"), Exe: []string{"/proc/self/exe", "keeper"}}}
 			l.probe(keeper.Network{Mode: profiles.NAT})
 		}
 	}
