@@ -24,7 +24,8 @@ forwarding is off, and the rules drop it even where another program turns it on.
 	{"nat", "nat", `As host-only, and forwarded and masqueraded. Only links whose forwarding was off
 get it turned on (here eth0); the set "guarded" names them, and the last rule of
 through_host drops whatever that would newly let pass between the host's other
-links. The global ip_forward is not written. Uplinks that appear while VMs run
+links. The global ip_forward is not written; where another program turns it on
+meanwhile, the set is emptied, and the links keep forwarding. Uplinks that appear while VMs run
 are added the same way.`},
 	{"bridge", "bridge, with a NIC to spare", `A NIC without an address becomes a port of a new bridge, which takes over the
 NIC's MAC and MTU. Where uplink names a bridge that exists, only the tap is added.`},

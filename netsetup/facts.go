@@ -19,7 +19,7 @@ type Facts struct {
 	Rules     []FIBRule         `json:"rules,omitempty"`
 	Defined   []Defined         `json:"defined,omitempty"`
 	Resolvers []netip.Addr      `json:"resolvers"` // nameserver lines of resolv.conf, and of systemd-resolved's
-	Sysctls   map[string]string `json:"sysctls"`   // net.ipv4.conf.<link>.forwarding of every link
+	Sysctls   map[string]string `json:"sysctls"`   // net.ipv4.ip_forward, and net.ipv4.conf.<link>.forwarding of every link
 	HasIPv6   bool              `json:"has_ipv6"`  // /proc/sys/net/ipv6 exists
 	NIC       NIC               `json:"nic,omitzero"`
 	Firewalld firewalld.State   `json:"firewalld"` // of firewalld.Look

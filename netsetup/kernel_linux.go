@@ -329,9 +329,11 @@ func (h *Host) InsertAccept(a foreign.AcceptRule) error { return explain(a.Inser
 // DeleteAccept removes one copy of it (AcceptRule.Delete).
 func (h *Host) DeleteAccept(a foreign.AcceptRule) error { return explain(a.Delete()) }
 
-// AddGuarded puts an uplink into the set of links whose forwarding we turned on.
-func (h *Host) AddGuarded(network, link string) error {
-	return h.nft.AddLinks(nft.INet, tableName(network), guardedSet, link)
+// SetGuarded makes the set of links whose forwarding we turned on hold those.
+//
+//	nft flush set inet qnet_NETWORK guarded; nft add element inet qnet_NETWORK guarded { LINKS }
+func (h *Host) SetGuarded(network string, links []string) error {
+	return h.nft.SetLinks(nft.INet, tableName(network), guardedSet, links)
 }
 
 // SetZone puts a link into a zone of firewalld.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
+	"strings"
 )
 
 // maxIfname is IFNAMSIZ without the zero byte.
@@ -39,4 +40,16 @@ func portMark(network, vm string, nic int) string {
 // tableName never is an nft keyword, thanks to the prefix.
 func tableName(network string) string { return "qnet_" + network }
 
+// ipForward is the key that sets forwarding of all links.
+const ipForward = "net/ipv4/ip_forward"
+
 func forwardingKey(link string) string { return "net/ipv4/conf/" + link + "/forwarding" }
+
+// forwardingLink is the link of such a key.
+func forwardingLink(key string) (string, bool) {
+	link, ok := strings.CutPrefix(key, "net/ipv4/conf/")
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(link, "/forwarding")
+}

@@ -34,8 +34,11 @@ func Observe() (Facts, error) {
 	if err := observeRoutes(&f); err != nil {
 		return f, err
 	}
+	keys := []string{ipForward}
 	for _, l := range f.Links {
-		key := forwardingKey(l.Name)
+		keys = append(keys, forwardingKey(l.Name))
+	}
+	for _, key := range keys {
 		if v, err := readSysctl(key); err == nil {
 			f.Sysctls[key] = v
 		}

@@ -167,16 +167,49 @@ func (p *Plan) ownBridgeSteps(f Facts, mac net.HardwareAddr) StepList {
 	}
 	steps = append(steps, SetUp{Link: p.Bridge})
 	for _, l := range guarded {
-		steps = append(steps, UplinkForwarding(l))
+		steps = append(steps, uplinkForwarding(l, f))
 	}
 	return steps
 }
 
-// UplinkForwarding turns an uplink's forwarding on, where it is off: replies
+// uplinkForwarding turns an uplink's forwarding on, where it is off: replies
 // from outside come in by it. The global ip_forward would change every link and
 // reset other settings (F43).
-func UplinkForwarding(link string) SetSysctl {
-	return SetSysctl{Key: forwardingKey(link), Value: "1", Old: "0"}
+func uplinkForwarding(link string, f Facts) SetSysctl {
+	step := SetSysctl{Key: forwardingKey(link), Value: "1", Old: "0"}
+	if f.Sysctls[ipForward] != "1" { // else it was turned off for this link
+		step.Wider = ipForward
+	}
+	return step
+}
+
+// Guarded are the uplinks whose forwarding the steps turned on and nobody else
+// wants: what this would newly let pass is to be dropped.
+func Guarded(k Kernel, steps []Step) ([]string, error) {
+	var links []string
+	for _, s := range steps {
+		link, ok := UplinkOf(s)
+		if !ok {
+			continue
+		}
+		wanted, err := s.(SetSysctl).WantedByOthers(k)
+		if err != nil {
+			return nil, err
+		}
+		if !wanted {
+			links = append(links, link)
+		}
+	}
+	return links, nil
+}
+
+// UplinkOf is the uplink whose forwarding a step turns on; false if it does not.
+func UplinkOf(s Step) (string, bool) {
+	sysctl, ok := s.(SetSysctl)
+	if !ok || sysctl.Old == "" {
+		return "", false
+	}
+	return forwardingLink(sysctl.Key)
 }
 
 // bridgeSysctls keep a guest from configuring the host: no IPv6 on the bridge
@@ -458,5 +491,5 @@ func (p Plan) Stands(k Kernel) (bool, error) {
 // NewUplink is the step for an uplink found while the network runs; off tells
 // whether its forwarding is off, so that the step is needed.
 func NewUplink(f Facts, link string) (step SetSysctl, off bool) {
-	return UplinkForwarding(link), f.Sysctls[forwardingKey(link)] == "0"
+	return uplinkForwarding(link, f), f.Sysctls[forwardingKey(link)] == "0"
 }

@@ -354,7 +354,7 @@ func TestJournalRoundTrip(t *testing.T) {
 	}
 	j.Ports["web"] = p.PortSteps(Port{VM: "web", NIC: 3})
 	j.Ports["db"] = StepList{AddMacvtap{Name: "qndb0", Uplink: "eth0", MAC: guestMAC, Alias: "qnet:lan/db/0"}}
-	j.Added = StepList{UplinkForwarding("eth7")}
+	j.Added = StepList{uplinkForwarding("eth7", Facts{})}
 	path := filepath.Join(t.TempDir(), "journal.json")
 	if err := j.Write(path); err != nil {
 		t.Fatal(err)

@@ -128,12 +128,15 @@ type SetSysctl struct {
 	Key   string `json:"key"` // "net/ipv4/conf/eth0/forwarding"
 	Value string `json:"value"`
 	Old   string `json:"old,omitempty"`
+	// Wider is the key that sets this one and all others of its kind. Once it has our
+	// value, somebody else wants that here too, and it is not put back.
+	Wider string `json:"wider,omitempty"`
 }
 
 // Do writes the value.
 func (s SetSysctl) Do(k Kernel) error { return k.SetSysctl(s.Key, s.Value) }
 
-// Undo writes the old value back if the key still holds ours.
+// Undo writes the old value back if the key still holds ours, and ours alone.
 func (s SetSysctl) Undo(k Kernel) error {
 	if s.Old == "" {
 		return nil
@@ -142,7 +145,20 @@ func (s SetSysctl) Undo(k Kernel) error {
 	if err != nil || now != s.Value {
 		return nil //nolint:nilerr // the link is gone, or somebody else's value stands: neither is ours to mend
 	}
+	if wanted, err := s.WantedByOthers(k); wanted || err != nil {
+		return err
+	}
 	return k.SetSysctl(s.Key, s.Old)
+}
+
+// WantedByOthers reports whether another program has set all keys of the kind to
+// our value meanwhile, as one does that turns ip_forward on.
+func (s SetSysctl) WantedByOthers(k Kernel) (bool, error) {
+	if s.Wider == "" {
+		return false, nil
+	}
+	wide, err := k.Sysctl(s.Wider)
+	return wide == s.Value, err
 }
 
 func (s SetSysctl) String() string { return sysctlCommand(s.Key, s.Value) }

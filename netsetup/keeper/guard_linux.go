@@ -137,14 +137,20 @@ func (k *keeper) mend(g *guardian) error {
 	}
 	accepts, err := k.refreshAccepts()
 	k.tellFailed(g, err)
+	// Before forwarding is turned on again that another program turned off.
+	k.tellFailed(g, errors.Join(k.guard(), k.renewUplinks(seen)))
 	mended, err := netsetup.Mend(seen, slices.Concat(k.liveSteps(g, seen), accepts), g.skips)
 	if len(mended) == 0 && err == nil {
 		return nil
 	}
 	k.tellMended(g, mended)
 	for _, s := range mended {
-		if _, ok := s.(netsetup.AddBridge); ok {
+		switch s.(type) {
+		case netsetup.AddBridge:
 			err = errors.Join(err, k.restartServices())
+		case netsetup.AddTable:
+			k.guarded = nil
+			err = errors.Join(err, k.guard())
 		}
 	}
 	k.tellFailed(g, err)

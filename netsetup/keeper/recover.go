@@ -188,7 +188,8 @@ func otherSysctls(p paths) []netsetup.SetSysctl {
 // of this run directory changed them, so that each network knows the same old value.
 func original(f netsetup.Facts, p paths) {
 	for _, s := range otherSysctls(p) {
-		if f.Sysctls[s.Key] == s.Value {
+		wanted := s.Wider != "" && f.Sysctls[s.Wider] == s.Value // by others meanwhile
+		if f.Sysctls[s.Key] == s.Value && !wanted {
 			f.Sysctls[s.Key] = s.Old
 		}
 	}

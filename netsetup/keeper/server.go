@@ -61,6 +61,8 @@ type keeper struct {
 	texts   []string        // of note
 	told    map[string]bool // notes on others' filters, each told once
 	drift   []string        // what was no longer as we left it when the network was undone
+	guarded *[]string       // of guard, nil if not known
+	uplinks map[string]int  // indexes of those whose forwarding we turned on, of renewUplinks
 	joined  bool            // a VM has registered at least once
 	over    bool            // the network is undone or being undone
 	err     error
@@ -111,7 +113,7 @@ func start(args []string, stdin io.Reader) (*keeper, []string, error) {
 	}
 	n := spec.Network
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGPIPE)
-	k := &keeper{paths: paths{args[1], n.Name}, stateDir: args[3], vms: map[string]*member{}, told: map[string]bool{}, ended: make(chan struct{})}
+	k := &keeper{paths: paths{args[1], n.Name}, stateDir: args[3], vms: map[string]*member{}, told: map[string]bool{}, uplinks: map[string]int{}, ended: make(chan struct{})}
 	k.log, k.spec = slog.New(slog.DiscardHandler), spec
 	steps, err := k.open(n)
 	return k, steps, err

@@ -7,6 +7,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 // settle is how long changes of routes are gathered before one look at them: a
@@ -75,6 +76,48 @@ func (k *keeper) follow(quit chan struct{}, changed chan<- struct{}) bool {
 	}
 }
 
+// guard has the network's rules drop what its forwarding of uplinks newly lets
+// pass between the host's other links, until another program, such as Docker or
+// libvirt, has all links forward: then that program's rules say what may (F43). It
+// runs by whileRunning.
+func (k *keeper) guard() error {
+	if k.journal.Plan.Network.Mode != profiles.NAT {
+		return nil
+	}
+	links, err := netsetup.Guarded(k.host, slices.Concat(k.journal.Plan.Steps, k.journal.Added))
+	if err != nil || k.guarded != nil && slices.Equal(links, *k.guarded) {
+		return err
+	}
+	k.guarded = nil
+	if err := k.host.SetGuarded(k.network, links); err != nil {
+		return err
+	}
+	k.guarded = &links
+	return nil
+}
+
+// renewUplinks turns forwarding on for uplinks that went and came back under their
+// names, as VPNs' do: nobody has undone anything there. It runs by whileRunning.
+func (k *keeper) renewUplinks(seen netsetup.Seen) error {
+	for _, s := range slices.Concat(k.journal.Plan.Steps, k.journal.Added) {
+		name, ok := netsetup.UplinkOf(s)
+		if !ok {
+			continue
+		}
+		l, there, err := seen.Link(name)
+		if err != nil || !there {
+			continue
+		}
+		if was := k.uplinks[name]; was != 0 && was != l.Index {
+			if err := s.Do(k.host); err != nil {
+				return err
+			}
+		}
+		k.uplinks[name] = l.Index
+	}
+	return nil
+}
+
 // refreshUplinks runs by whileRunning.
 func (k *keeper) refreshUplinks() error {
 	facts, err := netsetup.Observe()
@@ -89,6 +132,9 @@ func (k *keeper) refreshUplinks() error {
 			continue
 		}
 		step, off := netsetup.NewUplink(facts, name)
+		if l, ok := facts.Link(name); ok {
+			k.uplinks[name] = l.Index
+		}
 		if off {
 			k.journal.Added = append(k.journal.Added, step)
 			plan.Guard(name)
@@ -101,7 +147,7 @@ func (k *keeper) refreshUplinks() error {
 			continue
 		}
 		// The guard first: the link must not forward a packet without it.
-		if err := k.host.AddGuarded(plan.Network.Name, name); err != nil {
+		if err := k.guard(); err != nil {
 			return err
 		}
 		if err := step.Do(k.host); err != nil {

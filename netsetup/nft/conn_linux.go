@@ -111,18 +111,21 @@ func (c *Conn) fill(table *nftables.Table, t Table) error {
 	return c.lib.Flush()
 }
 
-// AddLinks puts link names into a set of a table added through this Conn.
+// SetLinks makes a set of a table added through this Conn hold those link names,
+// in one transaction.
 //
-//	nft add element inet qnet_dev guarded { "eth1" }
-func (c *Conn) AddLinks(family Family, table, set string, links ...string) error {
+//	nft flush set inet qnet_dev guarded; nft add element inet qnet_dev guarded { "eth1" }
+func (c *Conn) SetLinks(family Family, table, set string, links []string) error {
 	s := &nftables.Set{
 		Table: &nftables.Table{Name: table, Family: families[family]}, Name: set, KeyType: nftables.TypeIFName,
 	}
-	if err := c.lib.SetAddElements(s, elements(links)); err != nil {
-		return fmt.Errorf("add element %v to set %s: %w", links, set, err)
+	c.lib.FlushSet(s)
+	err := c.lib.SetAddElements(s, elements(links))
+	if err == nil {
+		err = c.lib.Flush()
 	}
-	if err := c.lib.Flush(); err != nil {
-		return fmt.Errorf("add element %v to set %s: %w", links, set, err)
+	if err != nil {
+		return fmt.Errorf("make set %s hold %v: %w", set, links, err)
 	}
 	return nil
 }
