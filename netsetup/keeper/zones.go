@@ -13,6 +13,9 @@ import (
 // rest is between two tries to talk to a firewalld, or a bus, that does not answer.
 const rest = 2 * time.Second
 
+// busRetry is how often a system bus is looked for that does not run yet.
+const busRetry = time.Second
+
 // followFirewalld keeps the bridge in its zone: firewalld may start later than the
 // network, and forgets the zone whenever it reloads.
 func (k *keeper) followFirewalld() (stop func()) {
@@ -26,7 +29,7 @@ func (k *keeper) followFirewalld() (stop func()) {
 		for ctx.Err() == nil {
 			// A host without a system bus is asked again, in case it is still to start.
 			if err := firewalld.Watch(ctx, hear); err != nil {
-				wait(ctx, patrol)
+				wait(ctx, busRetry)
 			}
 		}
 	}()
