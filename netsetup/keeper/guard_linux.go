@@ -138,7 +138,7 @@ func (k *keeper) mend(g *guardian) error {
 	accepts, err := k.refreshAccepts()
 	k.tellFailed(g, err)
 	// Before forwarding is turned on again that another program turned off.
-	k.tellFailed(g, errors.Join(k.guard(), k.renewUplinks(seen)))
+	k.tellFailed(g, errors.Join(k.guardUplinks(), k.renewUplinks(seen)))
 	mended, err := netsetup.Mend(seen, slices.Concat(k.liveSteps(g, seen), accepts), g.skips)
 	if len(mended) == 0 && err == nil {
 		return nil
@@ -150,7 +150,7 @@ func (k *keeper) mend(g *guardian) error {
 			err = errors.Join(err, k.restartServices())
 		case netsetup.AddTable:
 			k.guarded = nil
-			err = errors.Join(err, k.guard())
+			err = errors.Join(err, k.guardUplinks())
 		}
 	}
 	k.tellFailed(g, err)

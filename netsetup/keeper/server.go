@@ -61,7 +61,7 @@ type keeper struct {
 	texts   []string        // of note
 	told    map[string]bool // notes on others' filters, each told once
 	drift   []string        // what was no longer as we left it when the network was undone
-	guarded *[]string       // of guard, nil if not known
+	guarded *[]string       // of guardUplinks, nil if not known
 	uplinks map[string]int  // indexes of those whose forwarding we turned on, of renewUplinks
 	joined  bool            // a VM has registered at least once
 	over    bool            // the network is undone or being undone

@@ -76,11 +76,11 @@ func (k *keeper) follow(quit chan struct{}, changed chan<- struct{}) bool {
 	}
 }
 
-// guard has the network's rules drop what its forwarding of uplinks newly lets
+// guardUplinks has the network's rules drop what its forwarding of uplinks newly lets
 // pass between the host's other links, until another program, such as Docker or
 // libvirt, has all links forward: then that program's rules say what may (F43). It
 // runs by whileRunning.
-func (k *keeper) guard() error {
+func (k *keeper) guardUplinks() error {
 	if k.journal.Plan.Network.Mode != profiles.NAT {
 		return nil
 	}
@@ -147,7 +147,7 @@ func (k *keeper) refreshUplinks() error {
 			continue
 		}
 		// The guard first: the link must not forward a packet without it.
-		if err := k.guard(); err != nil {
+		if err := k.guardUplinks(); err != nil {
 			return err
 		}
 		if err := step.Do(k.host); err != nil {
