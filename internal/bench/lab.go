@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -87,4 +90,60 @@ func sh(script string) error {
 		return fmt.Errorf("%s: %w\n%s", script, err, out)
 	}
 	return nil
+}
+
+// daemon is a program that runs until stop.
+type daemon struct{ *exec.Cmd }
+
+func background(argv ...string) (daemon, error) {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	cmd.Stderr = os.Stderr
+	return daemon{cmd}, cmd.Start()
+}
+
+func (d daemon) stop() {
+	d.Process.Kill() // it may have ended
+	d.Wait()
+}
+
+// eventually waits until ok holds.
+func eventually(what string, within time.Duration, ok func() bool) error {
+	for end := time.Now().Add(within); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			return errors.New(what + ": not within " + within.String())
+		}
+	}
+	return nil
+}
+
+// figures runs a command that prints numbers.
+func figures(argv ...string) ([]float64, error) {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+	}
+	var list []float64
+	for _, word := range strings.Fields(string(out)) {
+		f, err := strconv.ParseFloat(word, 64)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, f)
+	}
+	return list, nil
+}
+
+// run runs a command and returns how long it took.
+func run(argv ...string) (time.Duration, error) {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	begin := time.Now()
+	out, err := cmd.CombinedOutput()
+	took := time.Since(begin)
+	if err != nil {
+		err = fmt.Errorf("%s: %w\n%s", strings.Join(argv, " "), err, out)
+	}
+	return took, err
 }

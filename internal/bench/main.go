@@ -40,9 +40,23 @@ var groups = []struct {
 	run  func(*bench) error
 }{
 	{"launch", (*bench).launch},
+	{"traffic", (*bench).traffic},
+	{"dhcp", (*bench).dhcp},
+	{"dns", (*bench).dns},
+	{"scale", (*bench).scale},
+	{"start", (*bench).start},
+	{"plan", (*bench).plan},
+	{"libvirt", (*bench).libvirt}, // last: it changes /dev
 }
 
 func main() {
+	if len(os.Args) > 2 && os.Args[1] == "play" {
+		if err := play(os.Args[2:]); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", os.Args[2], err)
+			os.Exit(1)
+		}
+		return
+	}
 	b := &bench{talk: os.Stderr}
 	flag.StringVar(&b.cache, "cache", ".cache", "`DIR` of the test guest")
 	flag.StringVar(&b.qnet, "qnet", "bin/qnet", "`FILE` to measure")

