@@ -14,10 +14,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/status"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
@@ -43,8 +45,9 @@ type app struct {
 	Env
 	user             *asuser.User
 	runDir, stateDir string
-	elsewhere        string // where root's VMs are, for a user who named no directory
-	rawTerminal      bool   // the console of a VM has the terminal
+	elsewhere        string      // where root's VMs are, for a user who named no directory
+	rawTerminal      atomic.Bool // the console of a VM has the terminal
+	line             *status.Line
 }
 
 // Main runs one command and returns the exit code.
@@ -52,7 +55,7 @@ func Main(ctx context.Context, args []string, env Env) int {
 	if len(args) > 0 && args[0] == "keeper" {
 		return keeper.Main(args[1:], env.Stdin, env.Stderr)
 	}
-	a := &app{Env: env}
+	a := &app{Env: env, line: status.New(env.Stderr)}
 	c := a.command()
 	args, err := flagsFirst(c, args)
 	if err == nil {

@@ -134,8 +134,15 @@ func (a *app) stop(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	waits := a.waits(args[0])
+	defer waits("")
 	return supervisor.Stop(c.Context, runDir, args[0], supervisor.StopOptions{
-		Force: c.Bool("force"), Timeout: c.Duration("timeout"), Report: func(rung string) { a.talk("%s: %s", args[0], rung) },
+		Force: c.Bool("force"), Timeout: c.Duration("timeout"),
+		Report: func(rung string) {
+			a.talk("%s: %s", args[0], rung)
+			waits(rungWait(rung, c.Duration("timeout")))
+		},
+		Ended: func() { waits("what was made for it to be undone") },
 	})
 }
 

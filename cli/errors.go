@@ -105,7 +105,8 @@ func (a *app) report(err error) int {
 // in raw mode just then.
 func (a *app) talk(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	if !a.rawTerminal {
+	a.line.Erase()
+	if !a.rawTerminal.Load() {
 		fmt.Fprintln(a.Stderr, text)
 		return
 	}

@@ -83,10 +83,11 @@ func (a *app) run(c *cli.Context) error {
 		return a.runDetached(c.Context, p, o)
 	}
 	if o.Interactive {
-		o.Started = func() { a.rawTerminal = true }
+		o.Started = func() { a.rawTerminal.Store(true) }
 	}
+	o.Waits, o.Rung = a.waits(p.Name), a.rungs(p.Name)
 	err = supervisor.Run(c.Context, p, o)
-	a.rawTerminal = false
+	a.rawTerminal.Store(false)
 	return err
 }
 
@@ -124,6 +125,7 @@ func (e *farError) Error() string { return e.Text }
 // it starts, then the end of the start.
 type word struct {
 	Talk string    `json:"talk,omitempty"`
+	Wait string    `json:"wait,omitempty"` // what it waits for
 	Done bool      `json:"done,omitempty"`
 	Err  *farError `json:"err,omitempty"`
 }
@@ -150,6 +152,8 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
 	}
+	waits := a.waits(p.Name)
+	defer waits("")
 	for words := json.NewDecoder(ours); ; {
 		var w word
 		switch err := words.Decode(&w); {
@@ -157,6 +161,8 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 			return fmt.Errorf("start supervisor: it ended without a word: %w", err)
 		case w.Talk != "":
 			a.talk("%s", w.Talk)
+		case w.Wait != "":
+			waits(w.Wait)
 		case w.Err != nil:
 			a.talk("qnet: %s", w.Err.Text)
 			if w.Err.Hint != "" {
@@ -164,6 +170,7 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 			}
 			return errors.Join(errSilent, w.Err)
 		case w.Done:
+			waits("")
 			fmt.Fprintln(a.Stdout, p.Name)
 			return nil
 		}
@@ -179,6 +186,7 @@ func (a *app) runDetached(ctx context.Context, p *profiles.Profile, o supervisor
 	if o.Verbose != nil {
 		o.Verbose = say
 	}
+	o.Waits = func(what string) { words.Encode(word{Wait: what}) } //nolint:errcheck // as above
 	o.Interactive, o.Stdout = false, io.Discard
 	o.Started = func() {
 		words.Encode(word{Done: true}) //nolint:errcheck // as above

@@ -2,41 +2,20 @@ package cli
 
 import (
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// pty returns a pseudo-terminal's two ends (pty(7)).
-func pty(t *testing.T) (ours, theirs *os.File) {
-	t.Helper()
-	ours, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(int(ours.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(ours.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	theirs, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ours.Close(); theirs.Close() })
-	return ours, theirs
-}
+	"github.com/qnet-vm/qnet/internal/nstest"
+)
 
 // onTerminal runs a command on a terminal and returns its keyboard.
 func (l *lab) onTerminal(args ...string) (p *process, keys, screen *os.File) {
 	l.Helper()
-	ours, theirs := pty(l.T)
+	ours, theirs := nstest.Pty(l)
 	p = l.command(args...)
 	p.Stdin, p.Stdout, p.Stderr = theirs, theirs, theirs
 	p.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -67,7 +46,7 @@ func termios(t *testing.T, f *os.File) unix.Termios {
 func TestTerminal(t *testing.T) {
 	inLab(t, func(l *lab) {
 		path := l.profile("term", idle+"[[nic]]\nmode = \"private\"\n")
-		fresh, _ := pty(t)
+		fresh, _ := nstest.Pty(t)
 		want := termios(t, fresh)
 		for name, end := range map[string]func(p *process, keys *os.File){
 			"Ctrl-] q":  func(_ *process, keys *os.File) { keys.WriteString("\x1dq"); keys.WriteString("\x1dq") },

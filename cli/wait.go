@@ -14,7 +14,6 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
-	"golang.org/x/term"
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/watch"
@@ -95,12 +94,12 @@ func (g goal) reached(ctx context.Context, a netip.Addr) bool {
 const pollTime = 100 * time.Millisecond
 
 // await returns the VM's address once the goal is reached. Its progress goes to
-// stderr: one line that changes on a terminal, else a line for each stage.
+// stderr: the status line on a terminal, else a line for each stage.
 func (a *app) await(ctx context.Context, name string, g goal, timeout time.Duration) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	told := ""
-	defer func() { a.progress("", told) }()
+	defer a.line.Set("")
 	for {
 		s, _, err := a.find(name)
 		if err != nil {
@@ -114,10 +113,11 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 			return address, nil
 		}
 		line := fmt.Sprintf("%s: waiting for %s; %s", name, g, progressOf(s, nic, address))
-		if line != told {
-			a.progress(line, told)
-			told = line
+		a.line.Set(line)
+		if line != told && !a.line.OnTerminal() {
+			a.talk("%s", line)
 		}
+		told = line
 		select {
 		case <-ctx.Done():
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -139,18 +139,6 @@ func progressOf(s supervisor.State, n supervisor.NIC, address netip.Addr) string
 		return "QEMU running"
 	}
 	return n.Seen.Last().String()
-}
-
-func (a *app) progress(line, before string) {
-	f, isFile := a.Stderr.(*os.File)
-	switch {
-	case isFile && term.IsTerminal(int(f.Fd())):
-		if line != "" || before != "" {
-			fmt.Fprint(a.Stderr, "\r\x1b[K"+line)
-		}
-	case line != "":
-		fmt.Fprintln(a.Stderr, line)
-	}
 }
 
 // stuck tells where a VM stands when the time is over, and why that may be.

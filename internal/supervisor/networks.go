@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"net"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
@@ -66,8 +67,9 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 			requests = append(requests, keeper.PortRequest{NIC: i, MAC: MAC(s.profile, i, s.salt), Address: nic.Address, Files: s.taps[i]})
 		}
 	}
+	s.Waits(fmt.Sprintf("network %q", n.Name))
 	reg, err := keeper.Join(ctx, keeper.Options{
-		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note,
+		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note, Waits: s.Waits,
 		Changed: s.portsChanged, Replug: s.replug, GiveUp: s.giveUp, AsRoot: asuser.AsRoot,
 		AssumeYes: s.AssumeYes, Peer: RemotePeer(),
 	}, NetworkOf(n), s.profile.Name, requests)
@@ -78,6 +80,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	s.onClose(func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 		defer cancel()
+		s.Waits(fmt.Sprintf("network %q to be undone", n.Name))
 		return reg.Leave(ctx)
 	})
 	return nil
@@ -91,6 +94,7 @@ func (s *session) awaitForwarding(ctx context.Context) error {
 			continue
 		}
 		for _, p := range r.Ports() {
+			s.Waits(fmt.Sprintf("bridge %s to let frames of the VM pass (STP)", r.Info().Bridge))
 			err := netsetup.AwaitForwarding(ctx, p.Tap, r.Info().Bridge)
 			if ctx.Err() != nil {
 				return ctx.Err()

@@ -35,6 +35,8 @@ type Options struct {
 	AssumeYes        bool         // see keeper.Options
 	Verbose          func(string) // gets each step done to the host
 	Warn             func(string)
+	Waits            func(string) // what is waited for that may take long; "" when it is over
+	Rung             func(string) // gets each rung of the shutdown ladder, and "" at the VM's end
 	User             *asuser.User
 	Stdin            *os.File
 	Stdout           io.Writer // gets the console; nil discards it
@@ -80,6 +82,7 @@ func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
 			err = internalError(p)
 		}
 		err = errors.Join(err, s.close())
+		s.Waits("")
 	}()
 	go s.watchSignals()
 	for _, step := range []struct {
@@ -141,6 +144,13 @@ func (s *session) defaults() {
 	if s.Warn == nil {
 		s.Warn = quiet
 	}
+	if s.Waits == nil {
+		s.Waits = quiet
+	}
+	if s.Rung == nil {
+		s.Rung = quiet
+	}
+	s.stops.tell = s.Rung
 	if s.Started == nil {
 		s.Started = func() {}
 	}
@@ -269,6 +279,7 @@ func (s *session) drop(context.Context) error {
 }
 
 func (s *session) start(ctx context.Context) error {
+	s.Waits("QEMU to start")
 	s.describeNICs()
 	if s.qemu == nil {
 		if err := s.launchQEMU(); err != nil {
@@ -314,6 +325,7 @@ func (s *session) started(vm *qemu.VM) error {
 	s.console = c
 	s.state.State, s.state.Accel, s.state.QEMU = "running", vm.Accel(), vm.PID()
 	s.mu.Unlock()
+	s.Waits("")
 	if s.Interactive {
 		terminal, err := RawTerminal(s.Stdin, s.Stdout)
 		if err != nil {

@@ -107,6 +107,7 @@ type StopOptions struct {
 	Force   bool          // do not ask the guest
 	Timeout time.Duration // for the guest to shut down; 0 is 30 s
 	Report  func(string)  // gets each rung of the ladder; may be nil
+	Ended   func()        // called when QEMU is gone, and the rest is being undone; may be nil
 }
 
 // Stop stops a VM and returns when everything of it is undone.
@@ -126,6 +127,9 @@ func Stop(ctx context.Context, runDir, name string, o StopOptions) error {
 		}
 		if a.Error != "" {
 			return fmt.Errorf("stop VM %q: %s", name, a.Error)
+		}
+		if o.Ended != nil && a.Ended {
+			o.Ended()
 		}
 		if o.Report != nil && a.Rung != "" {
 			o.Report(a.Rung)
@@ -203,6 +207,7 @@ type request struct {
 // answer is a line of the answer to "stop".
 type answer struct {
 	Rung  string `json:"rung,omitempty"`
+	Ended bool   `json:"ended,omitempty"`
 	Error string `json:"error,omitempty"`
 }
 

@@ -26,6 +26,8 @@ type stopper struct {
 	requests chan stopRequest
 	climb    chan struct{}
 
+	tell func(rung string) // Options.Rung
+
 	mu    sync.Mutex // guards what follows
 	any   bool
 	rungs []string
@@ -86,6 +88,7 @@ func (s *stopper) report(rung string) {
 		s.rungs = append(s.rungs, rung)
 	}
 	s.told.Broadcast()
+	s.tell(rung)
 }
 
 // follow calls f with each rung until the VM has ended.
@@ -140,6 +143,7 @@ func (s *session) answer(c *net.UnixConn) {
 		s.stops.ask(stopRequest{force: req.Force, timeout: req.Timeout})
 		out := json.NewEncoder(c)
 		s.stops.follow(func(rung string) { out.Encode(answer{Rung: rung}) }) //nolint:errcheck // as above
+		out.Encode(answer{Ended: true})                                      //nolint:errcheck // as above
 		// The connection stays open until the process ends: that tells the
 		// client that everything is undone.
 		s.mu.Lock()

@@ -29,6 +29,7 @@ type Options struct {
 	Exe              []string         // argv that runs Main, {"/proc/self/exe", "keeper"}
 	Log              func(string)     // each step as it was done; may be nil
 	Note             func(string)     // what the user should know; may be nil
+	Waits            func(string)     // what the start waits for that may take long; may be nil
 	Changed          func([]PortInfo) // gets a registration's ports when they change; may be nil
 	Replug           func([]int)      // pulls and plugs the guest's cables of these NICs; may be nil
 
@@ -286,11 +287,11 @@ func (o Options) start(ctx context.Context, n Network) error {
 	go cmd.Wait() //nolint:errcheck // its result came over the pipe
 	stop := context.AfterFunc(ctx, func() { ready.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	var rep reply
-	if err := json.NewDecoder(ready).Decode(&rep); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err() // it ends when it finds the pipe closed
-		}
+	rep, err := o.firstWord(ready)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err() // it ends when it finds the pipe closed
+	}
+	if err != nil {
 		return fmt.Errorf("start keeper: %w: %w", errDied, err)
 	}
 	if rep.Error != nil {
@@ -298,6 +299,19 @@ func (o Options) start(ctx context.Context, n Network) error {
 	}
 	o.report(rep)
 	return nil
+}
+
+// firstWord reads what a keeper waits for, and then its word.
+func (o Options) firstWord(ready io.Reader) (reply, error) {
+	for words := json.NewDecoder(ready); ; {
+		var rep reply
+		if err := words.Decode(&rep); err != nil || rep.Waits == "" {
+			return rep, err
+		}
+		if o.Waits != nil {
+			o.Waits(rep.Waits)
+		}
+	}
 }
 
 // List asks the keepers of a run directory for their networks.

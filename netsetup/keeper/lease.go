@@ -25,6 +25,7 @@ func (k *keeper) tryLease(p netsetup.Plan) error {
 	if err != nil || !ok {
 		return err // the move says so
 	}
+	k.waits("the DHCP server, whether it renews the host's lease for qnet")
 	for _, broadcast := range []bool{false, true} {
 		ctx, cancel := context.WithTimeout(context.Background(), agreeTime/2)
 		_, err = lease.Renew(ctx, nic.Index, c.Lease, broadcast)

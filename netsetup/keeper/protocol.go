@@ -88,6 +88,9 @@ type reply struct {
 	Steps []string   `json:"steps,omitempty"` // what was done, as commands
 	Notes []string   `json:"notes,omitempty"` // what the user should know
 
+	// Waits is set in what a keeper says before its first word: what it waits for.
+	Waits string `json:"waits,omitempty"`
+
 	// Left is set in the answer to "leave".
 	Left bool `json:"left,omitempty"`
 

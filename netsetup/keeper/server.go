@@ -51,6 +51,7 @@ type keeper struct {
 
 	resolved *hostResolver  // of the DNS server
 	zoned    atomic.Bool    // firewalld runs
+	waits    func(string)   // tells who started it what the start waits for
 	pinner   *pinner        // nil before serve, and where the network has no prefix
 	lease    *lease.Renewer // of the host, in mode bridge; nil where nobody keeps one
 	guard    *guardProcess  // nil where the host stays on its NIC
@@ -85,9 +86,12 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 		return guard(args[1:], stderr)
 	}
 	ready := os.NewFile(3, "ready")
-	k, steps, err := start(args, stdin)
+	words := json.NewEncoder(ready)
+	k, steps, err := start(args, stdin, func(what string) {
+		words.Encode(reply{Waits: what}) //nolint:errcheck // whoever started it is gone: the last word finds out
+	})
 	rep := reply{Error: toWire(err), Steps: steps}
-	if encodeErr := json.NewEncoder(ready).Encode(rep); err == nil && encodeErr != nil {
+	if encodeErr := words.Encode(rep); err == nil && encodeErr != nil {
 		err = encodeErr
 		k.end()
 	}
@@ -103,7 +107,7 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	return 0
 }
 
-func start(args []string, stdin io.Reader) (*keeper, []string, error) {
+func start(args []string, stdin io.Reader, waits func(string)) (*keeper, []string, error) {
 	if len(args) != 4 || args[0] != "--run-dir" || args[2] != "--state-dir" {
 		return nil, nil, errors.New("start keeper: it is started by qnet run only")
 	}
@@ -114,14 +118,14 @@ func start(args []string, stdin io.Reader) (*keeper, []string, error) {
 	n := spec.Network
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGPIPE)
 	k := &keeper{paths: paths{args[1], n.Name}, stateDir: args[3], vms: map[string]*member{}, told: map[string]bool{}, uplinks: map[string]int{}, ended: make(chan struct{})}
-	k.log, k.spec = slog.New(slog.DiscardHandler), spec
+	k.log, k.spec, k.waits = slog.New(slog.DiscardHandler), spec, waits
 	steps, err := k.open(n)
 	return k, steps, err
 }
 
 // open makes the network and its socket, or leaves nothing.
 func (k *keeper) open(n netsetup.Network) ([]string, error) {
-	// Waits for a keeper that is still undoing this network.
+	k.waits("the end of the network's last keeper, which undoes it")
 	life, err := lockfile.Wait(k.keeperLock())
 	if err != nil {
 		return nil, permission(err)
@@ -202,8 +206,13 @@ func (k *keeper) carryOut(plan netsetup.Plan) (done []string, err error) {
 	if err := k.guardHost(plan); err != nil {
 		return nil, errors.Join(err, k.remove())
 	}
-	say := func(s netsetup.Step) { done = append(done, s.String()) }
 	own, accepts := netsetup.SplitAccepts(plan.Steps)
+	say := func(s netsetup.Step) {
+		done = append(done, s.String())
+		if next := len(done); next < len(own) {
+			k.awaits(own[next])
+		}
+	}
 	if err := netsetup.Apply(k.host, own, say); err != nil {
 		if errors.Is(err, netsetup.ErrLeft) {
 			return nil, err // the journal tells the next who tries what is left
@@ -214,9 +223,17 @@ func (k *keeper) carryOut(plan netsetup.Plan) (done []string, err error) {
 	return done, nil
 }
 
+// awaits tells what the step that comes waits for.
+func (k *keeper) awaits(s netsetup.Step) {
+	if what := netsetup.Waits(s); what != "" {
+		k.waits(what)
+	}
+}
+
 func (k *keeper) plan(n netsetup.Network) (netsetup.Plan, error) {
 	facts, err := netsetup.ObserveFor(n)
 	if err == nil && n.Mode == profiles.Bridge {
+		k.waits("the answer of the host's gateways, before anything is changed")
 		err = facts.AskNeighbours(n, k.spec.Peer)
 	}
 	if err != nil {

@@ -1,0 +1,21 @@
+package netsetup
+
+import "fmt"
+
+// Waits says what a step waits for where that may take longer than a moment, and
+// "" of others.
+func Waits(s Step) string {
+	switch s := s.(type) {
+	case AwaitAnswers:
+		return fmt.Sprintf("the answer of %s on %s", join(s.Want), s.Link)
+	case Reload:
+		return fmt.Sprintf("%s to read its configuration", s.Program)
+	case Unmanage:
+		return "NetworkManager to let go of " + s.Link
+	case SetZone:
+		return "firewalld"
+	case LinkDNS:
+		return "systemd-resolved"
+	}
+	return ""
+}
