@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -131,6 +132,24 @@ func (l *lab) leaveNetwork() {
 	l.Helper()
 	nstest.Sh(l, fmt.Sprintf("mkdir -p %s/networks/dev; echo '{}' > %s/networks/dev/journal.json", l.run, l.run))
 	l.Cleanup(func() { nstest.Try("rm -r " + l.run) })
+}
+
+// A QEMU that is not there or too old is told, and its machine not tried.
+func TestDoctorWithoutQEMU(t *testing.T) {
+	inLab(t, func(l *lab) {
+		old := filepath.Join(l.dir, "old-qemu")
+		nstest.Sh(t, "printf '#!/bin/sh\necho QEMU emulator version 6.2.0\n' > "+old+"; chmod +x "+old)
+		for path, want := range map[string]string{old: "too old", "/nonexistent/qemu": "not found"} {
+			l.env = append(l.env, "QNET_QEMU="+path)
+			code, r := l.examine()
+			if s, words := found(r, "QEMU"); code != 3 || s != doctor.Fail || !strings.Contains(words, want) || !strings.Contains(words, "apt install") {
+				t.Errorf("%s: exit code %d, %s: %s", path, code, s, words)
+			}
+			if s, words := found(r, "guests run"); s == doctor.Pass {
+				t.Errorf("guests run: %s %s", s, words)
+			}
+		}
+	})
 }
 
 // Without rights it sees what it can, says what it cannot, and fails nothing for that.

@@ -3,12 +3,10 @@ package doctor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"runtime"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -135,7 +133,7 @@ func checkTun(_ context.Context, h *Host) []Finding {
 	case errors.Is(err, unix.EPERM) && h.admin:
 		return one(Fail, "in a container: --device /dev/net/tun", "this cgroup is denied the device /dev/net/tun")
 	case err != nil:
-		return one(Unseen, "", "%s", err)
+		return one(Unseen, "sudo qnet doctor", "%s", err)
 	}
 	f.Close()
 	s := h.tried()
@@ -159,9 +157,12 @@ func checkNFTables(_ context.Context, h *Host) []Finding {
 }
 
 func checkSysctls(context.Context, *Host) []Finding {
-	const key = "/proc/sys/net/ipv4/conf/all/forwarding"
-	if err := unix.Access(key, unix.W_OK); errors.Is(err, unix.EROFS) {
+	err := unix.Access("/proc/sys/net/ipv4/conf/all/forwarding", unix.W_OK)
+	switch {
+	case errors.Is(err, unix.EROFS):
 		return one(Fail, "in a container: --privileged, or --security-opt systempaths=unconfined", "/proc/sys is read-only, so a bridge cannot be set up")
+	case err != nil:
+		return one(Unseen, "sudo qnet doctor", "whether root can write /proc/sys")
 	}
-	return one(Pass, "", "/proc/sys can be written%s", strings.TrimSuffix(fmt.Sprintf(" (ip_forward is %s, and stays so)", sysctl("ipv4/ip_forward")), "\n"))
+	return one(Pass, "", "/proc/sys can be written (ip_forward is %s, and stays so)", sysctl("ipv4/ip_forward"))
 }

@@ -83,6 +83,8 @@ func (r *run) explainSilence(ctx context.Context, f Flow, before counts) string 
 		return r.explainStatically(f)
 	case f.Protocol == protoARP || f.Dst == limitedBroadcast:
 		return r.explainOnBridge(w)
+	case r.uplink() != "":
+		return r.explainLAN(ctx, f)
 	case reached(w.back, toGuest):
 		return "the answer was sent to the guest's tap and did not arrive: look for a tc filter or an XDP program on " + r.guest.Tap
 	case len(w.back) > 0 && reached(w.back, through), len(w.back) > 0 && reached(w.back, sent):
@@ -155,6 +157,15 @@ func (r *run) explainOnBridge(w way) string {
 		return r.silentLAN()
 	}
 	return fmt.Sprintf("the frame reaches bridge %s and nobody answers: the network's keeper (process %d) does not, look with: qnet net", bridge, r.member.Info().KeeperPID)
+}
+
+// explainLAN is about packets that a LAN's machines do not answer.
+func (r *run) explainLAN(ctx context.Context, f Flow) string {
+	if !r.hostReaches(ctx, f) {
+		r.beyond = true
+		return fmt.Sprintf("the host itself gets no answer from %s either: the fault is beyond this host", f.Dst)
+	}
+	return fmt.Sprintf("%s answers the host itself: what is behind %s drops the guest's packets", f.Dst, r.uplink())
 }
 
 func (r *run) silentLAN() string {
@@ -250,6 +261,7 @@ func (r *run) explainNoAnswer(ctx context.Context, w way, f Flow, filtered bool)
 		return fmt.Sprintf("the uplink is dead: %s does not answer ARP on %s: look at the cable, the Wi-Fi and the router behind it", hop, out)
 	}
 	if !r.hostReaches(ctx, f) {
+		r.beyond = true
 		return fmt.Sprintf("sent out by %s, and the host itself gets no answer from %s either: the fault is beyond this host", out, f.Dst)
 	}
 	return fmt.Sprintf("sent out by %s and not answered, though %s answers the host itself: something behind %s drops what is forwarded", out, f.Dst, out)

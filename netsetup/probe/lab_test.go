@@ -31,6 +31,7 @@ type lab struct {
 	*testing.T
 	o        keeper.Options
 	untraced bool
+	found    bool // a probe is to find a target itself
 }
 
 // inLab runs the test on a host of its own, and checks afterwards that the host
@@ -120,7 +121,11 @@ func (l *lab) probe(n keeper.Network) Report {
 	if n.Name == "" {
 		n.Name = "dev"
 	}
-	r, err := Run(context.Background(), l.o, n, Options{Target: outside, untraced: l.untraced})
+	options := Options{Target: outside, untraced: l.untraced}
+	if l.found {
+		options.Target = netip.AddrPort{}
+	}
+	r, err := Run(context.Background(), l.o, n, options)
 	if err != nil {
 		l.Fatal(err)
 	}

@@ -147,6 +147,7 @@ type run struct {
 	pinged  netip.Addr // a target that answers ping
 
 	tracer *nft.Tracer // nil: nothing can be traced
+	beyond bool        // what was explained last is no fault of this host's
 }
 
 // findTargets are what a guest connects to where none is given.
@@ -200,7 +201,12 @@ func (r *run) try(ctx context.Context, name string, do func(context.Context) (st
 		s.Outcome, s.Detail = Warn, warn.what
 	case err != nil:
 		s.Outcome, s.Detail = Fail, err.Error()
+		r.beyond = false
 		s.Cause = r.explain(ctx, err, before)
+		if r.beyond && !r.options.Target.IsValid() {
+			// Nobody said that it would answer: not every gateway does.
+			s.Outcome, s.Cause = Skip, "not even the host gets an answer: name a target that is known to answer, with --target"
+		}
 	}
 	r.steps = append(r.steps, s)
 	return s.Outcome == Pass || s.Outcome == Warn

@@ -114,6 +114,35 @@ func TestBridge(t *testing.T) {
 	})
 }
 
+// Without a target the host's gateway and resolver will do; that they are silent to
+// everybody is no fault of the host's.
+func TestTargetFound(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.found = true
+		if s := stepOf(l.probe(keeper.Network{Mode: profiles.NAT}), "connect"); s.Outcome != Pass {
+			t.Errorf("%+v", s)
+		}
+		nstest.Sh(t, "ip netns exec inet "+nftables(`table inet f { chain i { type filter hook input priority 0; meta l4proto { tcp, icmp } drop; }; }`))
+		r := l.probe(keeper.Network{Mode: profiles.NAT})
+		if got := names(r, Skip); r.Failed() || got != "connect, ping outside, full-size packet" {
+			t.Errorf("skipped: %s", got)
+		}
+	})
+}
+
+// A LAN's router that answers no ping is no fault.
+func TestSilentRouter(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.lan()
+		nstest.Sh(t, "ip netns exec lan sysctl -qw net.ipv4.icmp_echo_ignore_all=1")
+		l.found = true
+		r := l.probe(keeper.Network{Mode: profiles.Bridge, Uplink: "lan0"})
+		if got := names(r, Warn); r.Failed() || got != "gateway ping" {
+			t.Errorf("warned: %s", got)
+		}
+	})
+}
+
 // A smaller MTU that is told by ICMP is no fault: guests take it up.
 func TestPathMTUTold(t *testing.T) {
 	inLab(t, func(l *lab) {

@@ -61,6 +61,10 @@ func (r *run) gatewayARP(ctx context.Context) (string, error) {
 
 func (r *run) gatewayPing(ctx context.Context) (string, error) {
 	took, err := r.guest.Ping(ctx, r.lease.Gateway, 84, answerTime)
+	var silence *Silence
+	if r.network.Mode == profiles.Bridge && errors.As(err, &silence) && !r.droppedHere(ctx, silence.Flow) {
+		err = warned{fmt.Sprintf("%s answers ARP and no ping, as some routers do", r.lease.Gateway)}
+	}
 	return fmt.Sprintf("%s in %s", r.lease.Gateway, short(took)), err
 }
 
@@ -129,7 +133,7 @@ func (r *run) connect(ctx context.Context) (string, error) {
 	}
 	tries.Wait()
 	for i, c := range results {
-		if errs[i] == nil && c.Refused && r.refusedHere(ctx, c.Flow) {
+		if errs[i] == nil && c.Refused && r.droppedHere(ctx, c.Flow) {
 			errs[i] = &Reset{c.Flow}
 		}
 		if errs[i] != nil {
@@ -149,8 +153,9 @@ type Reset struct{ Flow Flow }
 
 func (e *Reset) Error() string { return e.Flow.String() + ": reset by a filter of this host" }
 
-// refusedHere reports whether a rule of the host's, and not the peer, sent a RST.
-func (r *run) refusedHere(ctx context.Context, f Flow) bool {
+// droppedHere reports whether a rule of the host's dropped a packet: then what
+// answered it, if anything did, is the host and not the peer.
+func (r *run) droppedHere(ctx context.Context, f Flow) bool {
 	_, drop := dropped(r.wayOf(ctx, f).out, f)
 	return drop
 }
