@@ -15,9 +15,9 @@ import (
 // Libvirt is the real libvirtd with its default network: bridge virbr0,
 // 192.168.122.0/24, a dnsmasq on its ports 53 and 67, and accepts and rejects in
 // iptables' chains. It turns the host's ip_forward on.
-func Libvirt() *Neighbour {
+func Libvirt() Neighbour {
 	l := &libvirt{}
-	return &Neighbour{
+	return Neighbour{
 		Name:    "libvirt",
 		Needs:   []nstest.Need{nstest.Root, nstest.Program("libvirtd"), nstest.Program("virsh"), nstest.Program("dnsmasq"), nstest.Program("iptables")},
 		Start:   l.start,

@@ -57,9 +57,9 @@ func VPNs() []string {
 }
 
 // VPN is one of VPNs. Everything the host sends to the outside goes by tun0.
-func VPN(name string) *Neighbour {
+func VPN(name string) Neighbour {
 	s := vpnScripts[name]
-	return &Neighbour{
+	return Neighbour{
 		Name:  "VPN (" + name + ")",
 		Needs: []nstest.Need{nstest.Root, nstest.Program("nft")},
 		Start: func(t testing.TB) {

@@ -28,7 +28,7 @@ type AcceptRule struct {
 	Program string `json:"program,omitempty"`
 }
 
-// Answer is what is done about the drops of one base chain.
+// Answer is what is done about the drops of one base chain, or of a kill-switch.
 type Answer struct {
 	Drops   []Drop
 	Accepts []AcceptRule // what lets the packets pass
@@ -98,7 +98,12 @@ func (r Ruleset) answer(n Network, p Packet, d Drop, list []Answer) ([]Answer, R
 	return list, r
 }
 
+// sameBase reports whether one answer serves both: a base chain, or a kill-switch,
+// in however many chains.
 func (d Drop) sameBase(e Drop) bool {
+	if d.KillSwitch {
+		return e.KillSwitch && e.Program == d.Program
+	}
 	return d.Engine == e.Engine && d.Family == e.Family && d.Table == e.Table && d.Base == e.Base && d.Program == e.Program
 }
 

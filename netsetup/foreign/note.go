@@ -62,11 +62,13 @@ func why(d Drop) string {
 	return ": " + d.Rule
 }
 
-// packets joins what the packets of drops are, each once.
+// packets joins what the packets of drops are, each once, and no answer to a packet
+// that is dropped itself.
 func packets(drops []Drop) string {
 	var names []string
 	for _, d := range drops {
-		if !slices.Contains(names, d.Packet) {
+		name := strings.TrimSuffix(d.Packet, ", the answer")
+		if !slices.Contains(names, name) && !slices.Contains(names, d.Packet) {
 			names = append(names, d.Packet)
 		}
 	}

@@ -23,7 +23,7 @@ func coexist(t *testing.T) {
 // and everything of its own is as it was.
 func TestBeside(t *testing.T) {
 	coexist(t)
-	for _, nb := range []*neighbour.Neighbour{neighbour.Libvirt(), &neighbour.Firewalld().Neighbour} {
+	for _, nb := range []neighbour.Neighbour{neighbour.Libvirt(), neighbour.Firewalld().Neighbour} {
 		for _, mode := range []profiles.Mode{profiles.NAT, profiles.HostOnly, profiles.Private} {
 			for _, first := range []bool{false, true} {
 				name := nb.Name + "/" + string(mode) + map[bool]string{false: " second", true: " first"}[first]
@@ -33,7 +33,7 @@ func TestBeside(t *testing.T) {
 	}
 }
 
-func besideCell(t *testing.T, nb *neighbour.Neighbour, mode profiles.Mode, first bool) {
+func besideCell(t *testing.T, nb neighbour.Neighbour, mode profiles.Mode, first bool) {
 	nstest.Require(t, append(nb.Needs, nstest.Tun)...)
 	nstest.Run(t, func(t *testing.T) {
 		nstest.Lab(t)
