@@ -27,6 +27,9 @@ type MoveToBridge struct {
 	GenMode  string   `json:"gen_mode,omitempty"` // the NIC's addr_gen_mode; "" without IPv6
 	RPFilter string   `json:"rp_filter"`          // the NIC's; the bridge gets it when the routes have moved
 	Held     Holdings `json:"held"`
+
+	// Steady has the way back put back what dhcpcd takes away, see Host.steady.
+	Steady bool `json:"steady,omitempty"`
 }
 
 // MovesHost reports whether the plan moves the host from its NIC to the bridge.

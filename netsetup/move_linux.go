@@ -134,6 +134,11 @@ func (h *Host) MoveBack(s MoveToBridge) error {
 		return err
 	}
 	x.solicit()
+	if s.Steady {
+		if err := x.steady(); err != nil {
+			return err
+		}
+	}
 	return h.restoreGenMode(s)
 }
 

@@ -3,6 +3,8 @@ package netsetup
 import (
 	"fmt"
 	"slices"
+
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
 )
 
 // planBridge joins the host's LAN: a bridge that exists is used as it is; a NIC
@@ -63,7 +65,7 @@ func planMove(p Plan, f Facts, up Link, before, after StepList) (Plan, error) {
 		p.Steps = append(p.Steps, LinkDNS{Link: p.Bridge, NIC: up.Name, Settings: f.NIC.DNS})
 	}
 	p.Steps = append(p.Steps, before...)
-	move := MoveToBridge{Link: up.Name, Bridge: p.Bridge, Alias: mark, GenMode: f.NIC.GenMode, RPFilter: f.NIC.RPFilter, Held: f.NIC.Held}
+	move := MoveToBridge{Link: up.Name, Bridge: p.Bridge, Alias: mark, GenMode: f.NIC.GenMode, RPFilter: f.NIC.RPFilter, Held: f.NIC.Held, Steady: f.NIC.Client.Program == netcfg.Dhcpcd}
 	p.Steps = append(p.Steps, move)
 	if f.NIC.GenMode != "" {
 		// Or the port keeps a route to ff00::/8, by which multicasts would leave.

@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/neighbour"
 	"github.com/qnet-vm/qnet/internal/nstest"
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -25,6 +23,7 @@ type clientCase struct {
 	needs []nstest.Need
 	start func(t *testing.T) (address string)
 	renew string // has the client renew, where it would take a minute
+	kept  bool   // its address stays on the port, too
 	lost  int    // pings that may be lost: it takes the address away for a moment
 }
 
@@ -37,10 +36,11 @@ func dhcpClient(name string) clientCase {
 }
 
 func clientCases() map[string]clientCase {
-	udhcpc := dhcpClient("udhcpc")
+	udhcpc, dhcpcd := dhcpClient("udhcpc"), dhcpClient("dhcpcd")
 	udhcpc.renew = `for p in /proc/[0-9]*; do case $(tr '\0' ' ' < $p/cmdline) in "busybox udhcpc -f -i eth0"*) [ $p/ns/net -ef /proc/self/ns/net ] && kill -USR1 ${p#/proc/}; esac; done; true`
+	dhcpcd.kept, dhcpcd.lost = true, 30
 	return map[string]clientCase{
-		"udhcpc": udhcpc, "dhclient": dhcpClient("dhclient"),
+		"udhcpc": udhcpc, "dhcpcd": dhcpcd, "dhclient": dhcpClient("dhclient"),
 		"systemd-networkd": {needs: neighbour.NetworkdNeeds, start: func(t *testing.T) string {
 			t.Helper()
 			neighbour.Networkd(t, map[string]string{"50-lan.network": dhcpNetwork}, true)
@@ -99,7 +99,7 @@ func leaseWhileAPort(t *testing.T, lan *nstest.LAN, o Options, c clientCase) {
 	acks := func() int { return strings.Count(lan.DHCPLog(), "DHCPACK(eth0) "+address) }
 	told := &notes{}
 	o.Note = told.add
-	ping := nstest.PingFrom(t, "outside", address)
+	ping, talk := nstest.PingFrom(t, "outside", address), nstest.Talk(t, "outside", address)
 
 	r := mustJoin(t, o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
 	first := acks()
@@ -108,7 +108,7 @@ func leaseWhileAPort(t *testing.T, lan *nstest.LAN, o Options, c clientCase) {
 		t.Errorf("the bridge has\n%s", out)
 	}
 	nstest.Eventually(t, 3*time.Second, "the port without the address", func() bool {
-		return !strings.Contains(held(t, "eth0"), address)
+		return c.kept || !strings.Contains(held(t, "eth0"), address)
 	})
 	mustLeave(t, r)
 
@@ -119,6 +119,9 @@ func leaseWhileAPort(t *testing.T, lan *nstest.LAN, o Options, c clientCase) {
 		t.Errorf("pings: %s", lost)
 	} else {
 		t.Logf("pings: %s", lost)
+	}
+	if lost := talk(); lost.Lost > 0 {
+		t.Errorf("the TCP connection: %s", lost)
 	}
 	if after := held(t, "eth0"); after != before {
 		t.Errorf("afterwards\n%s\nbefore\n%s", after, before)
@@ -171,18 +174,6 @@ func networkdHas(t *testing.T, link, state string) bool {
 	t.Helper()
 	out, _ := nstest.Try("networkctl --no-legend --no-pager list " + link)
 	return strings.HasSuffix(strings.TrimSpace(out), " "+state)
-}
-
-// dhcpcd takes its address away for seconds when its link is no longer a port.
-func TestDhcpcdIsRefused(t *testing.T) {
-	nstest.Require(t, neighbour.DHCPClientNeeds("dhcpcd")...)
-	onLAN(t, nstest.LANOptions{DHCP: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
-		neighbour.DHCPClient(t, "dhcpcd")
-		_, err := Join(t.Context(), o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
-		if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), "dhcpcd") {
-			t.Errorf("got %v", err)
-		}
-	})
 }
 
 // identity is what the server knows of its clients, without times.

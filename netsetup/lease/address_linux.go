@@ -53,11 +53,31 @@ func replace(l netlink.Link, a netlink.Addr, valid, preferred int) error {
 }
 
 // Follow looks at the port for what its client put there, who hears after all, and
-// moves it to the bridge, with the time that it was given.
+// moves it to the bridge, with the time that it was given. dhcpcd keeps its address
+// on the port, where it does no harm: without, it would ask for another lease at
+// once, and again.
 func (r *Renewer) Follow() error {
 	_, given, err := netcfg.Addresses(r.Port)
 	if err != nil || len(given) == 0 {
 		return err
 	}
-	return r.Move()
+	if r.Client.Program != netcfg.Dhcpcd {
+		return r.Move()
+	}
+	bridge, list, err := netcfg.Addresses(r.Bridge)
+	if err != nil {
+		return err
+	}
+	for _, a := range given {
+		i := slices.IndexFunc(list, func(b netlink.Addr) bool { return a.IPNet.String() == b.IPNet.String() })
+		if i < 0 {
+			return r.Move()
+		}
+		if b := list[i]; !endless(b.ValidLft) && a.ValidLft > b.ValidLft {
+			if err := replace(bridge, b, a.ValidLft, a.PreferedLft); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -31,10 +31,6 @@ func findClient(_ context.Context, l link) (Client, error) {
 		if program == Udhcpc {
 			c.Lease = Lease{Address: l.leased(), MAC: l.mac, ClientID: udhcpcID(argv, l), Host: udhcpcHost(argv)}
 		}
-		if program == Dhcpcd {
-			c.Refusal = "has its address from dhcpcd, which takes a link that leaves a bridge for one that is gone, and its address away for " +
-				`seconds: give the NIC a static address, or use mode = "nat"`
-		}
 		return c, nil
 	}
 	return Client{}, errNone

@@ -1,0 +1,41 @@
+package netsetup
+
+import (
+	"slices"
+	"time"
+)
+
+// steadyTime is how long is looked: dhcpcd needs some 5 ms.
+const steadyTime = 500 * time.Millisecond
+
+// steady gives the NIC again what another program takes away in the next moment.
+// dhcpcd takes the kernel's word that a bridge's port is gone (RTM_DELLINK of the
+// family AF_BRIDGE) for the end of the link, and would have its address again after
+// 5 s.
+func (x *crossing) steady() error {
+	for end := time.Now().Add(steadyTime); time.Now().Before(end); {
+		now, err := x.holdings(x.to)
+		if err != nil {
+			return err
+		}
+		if now.hasAll(x.held) {
+			time.Sleep(time.Millisecond) //nolint:forbidigo // the event would be no earlier
+			continue
+		}
+		x.before = now
+		if err := x.send(x.addresses()); err != nil {
+			return err
+		}
+		if err := x.moveRoutes(nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hasAll reports whether the addresses of the others are among these.
+func (h Holdings) hasAll(others Holdings) bool {
+	return !slices.ContainsFunc(others.addresses(), func(o address) bool {
+		return !slices.ContainsFunc(h.addresses(), func(a address) bool { return a.prefix() == o.prefix() })
+	})
+}
