@@ -55,10 +55,18 @@ func Daemon(t testing.TB, args ...string) (stop func()) {
 	return stop
 }
 
-// Private gives the namespace empty directories of its own in the place of those.
+// private are the directories that Private has made, in the one test of this process.
+var private = map[string]bool{}
+
+// Private gives the namespace empty directories of its own in the place of those;
+// it leaves alone what it has made already.
 func Private(t testing.TB, dirs ...string) {
 	t.Helper()
 	for _, d := range dirs {
+		if private[d] {
+			continue
+		}
+		private[d] = true
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -74,10 +82,14 @@ const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Con
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow receive_sender="*"/><allow own="*"/><allow user="*"/></policy></busconfig>
 `
 
-// Bus runs a system bus of the namespace's own, which starts nothing by itself.
+// Bus runs a system bus of the namespace's own, which starts nothing by itself. All
+// programs of a test share it.
 func Bus(t testing.TB) {
 	t.Helper()
 	Require(t, Program("dbus-daemon"))
+	if private["/run/dbus"] {
+		return
+	}
 	conf := filepath.Join(t.TempDir(), "bus.conf")
 	if err := os.WriteFile(conf, []byte(busConfig), 0o644); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,8 @@ import (
 const resolvedDir = ".cache/resolved"
 
 // Resolved runs a system bus and systemd-resolved in the test's namespaces, with
-// directories of its own, and resolvectl as a program of the PATH.
+// directories of its own and as the host's only name server, and resolvectl as a
+// program of the PATH.
 func Resolved(t testing.TB) (stop func()) {
 	t.Helper()
 	root := moduleRoot(t)
@@ -24,10 +25,15 @@ func Resolved(t testing.TB) (stop func()) {
 	libs := filepath.Join(root, resolvedDir, "usr/lib/x86_64-linux-gnu/systemd")
 	Sh(t, `cat /etc/passwd > `+dir+`/passwd; cat /etc/group > `+dir+`/group
 echo "systemd-resolve:x:991:991::/:/bin/false" >> `+dir+`/passwd; echo "systemd-resolve:x:991:" >> `+dir+`/group
-mount --bind `+dir+`/passwd /etc/passwd; mount --bind `+dir+`/group /etc/group; install -d -o 991 -g 991 /run/systemd/resolve
+mount --bind `+dir+`/passwd /etc/passwd; mount --bind `+dir+`/group /etc/group
+echo nameserver 127.0.0.53 > `+dir+`/resolv.conf; mount --bind `+dir+`/resolv.conf /etc/resolv.conf
+install -d -o 991 -g 991 /run/systemd/resolve
 printf '#!/bin/sh\nLD_LIBRARY_PATH=`+libs+` exec `+filepath.Join(root, resolvedDir, "usr/bin/resolvectl")+` "$@"\n' > `+dir+`/resolvectl
 chmod +x `+dir+`/resolvectl`)
-	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	// The process is this one test's, which t.Setenv would not let be parallel.
+	if err := os.Setenv("PATH", dir+":"+os.Getenv("PATH")); err != nil { //nolint:usetesting // as said
+		t.Fatal(err)
+	}
 	stop = Daemon(t, "env", "LD_LIBRARY_PATH="+libs, "SYSTEMD_LOG_LEVEL=debug", program)
 	// It answers before it has its name on the bus.
 	Eventually(t, 30*time.Second, "systemd-resolved on the bus", func() bool {
