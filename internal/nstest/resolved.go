@@ -14,7 +14,7 @@ const resolvedDir = ".cache/resolved"
 // Resolved runs a system bus and systemd-resolved in the test's namespaces, with
 // directories of its own and as the host's only name server, and resolvectl as a
 // program of the PATH.
-func Resolved(t testing.TB) (stop func()) {
+func Resolved(t testing.TB) (stop, start func()) {
 	t.Helper()
 	root := moduleRoot(t)
 	program := filepath.Join(root, resolvedDir, "lib/systemd/systemd-resolved")
@@ -34,13 +34,18 @@ chmod +x `+dir+`/resolvectl`)
 	if err := os.Setenv("PATH", dir+":"+os.Getenv("PATH")); err != nil { //nolint:usetesting // as said
 		t.Fatal(err)
 	}
-	stop = Daemon(t, "env", "LD_LIBRARY_PATH="+libs, "SYSTEMD_LOG_LEVEL=debug", program)
-	// It answers before it has its name on the bus.
-	Eventually(t, 30*time.Second, "systemd-resolved on the bus", func() bool {
-		_, err := Try("resolvectl status")
-		return err == nil
-	})
-	return stop
+	end := func() {}
+	start = func() {
+		t.Helper()
+		end = Daemon(t, "env", "LD_LIBRARY_PATH="+libs, "SYSTEMD_LOG_LEVEL=debug", program)
+		// It answers before it has its name on the bus.
+		Eventually(t, 30*time.Second, "systemd-resolved on the bus", func() bool {
+			_, err := Try("resolvectl status")
+			return err == nil
+		})
+	}
+	start()
+	return func() { end() }, start
 }
 
 // moduleRoot is where go.mod is.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/dns"
@@ -22,26 +23,37 @@ const (
 type hostResolver struct {
 	link   int
 	cancel context.CancelFunc
-	told   chan bool // whether it knows of the link
+	done   chan struct{} // closed when nothing is told any more
+	told   atomic.Bool   // whether it was told of the link
 }
 
-// tellResolved tells it in the background: no VM waits for it. failed gets the
-// error of a systemd-resolved that runs and refuses.
+// tellResolved tells it in the background, when it runs and whenever it has been
+// started: no VM waits for it. failed gets the error of one that refuses.
 func tellResolved(link int, server netip.Addr, failed func(error)) *hostResolver {
-	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
-	r := &hostResolver{link: link, cancel: cancel, told: make(chan bool, 1)}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &hostResolver{link: link, cancel: cancel, done: make(chan struct{})}
 	onlyOurs := false
 	settings := resolved.Settings{
 		Servers:      []resolved.Server{{Address: server}},
 		Domains:      []resolved.Domain{{Name: dns.Domain, RoutingOnly: true}},
 		DefaultRoute: &onlyOurs,
 	}
-	go func() {
-		runs, err := resolved.Tell(ctx, link, settings)
+	tell := func() {
+		ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+		defer cancel()
+		r.told.Store(true) // also if only a part of it
+		_, err := resolved.Tell(ctx, link, settings)
 		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 			failed(err)
 		}
-		r.told <- runs
+	}
+	go func() {
+		defer close(r.done)
+		for ctx.Err() == nil {
+			if resolved.Watch(ctx, tell) != nil {
+				wait(ctx, busRetry) // a system bus may be started later
+			}
+		}
 	}()
 	return r
 }
@@ -49,7 +61,8 @@ func tellResolved(link int, server netip.Addr, failed func(error)) *hostResolver
 // forget undoes it.
 func (r *hostResolver) forget() error {
 	r.cancel()
-	if !<-r.told {
+	<-r.done
+	if !r.told.Load() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), forgetTimeout)

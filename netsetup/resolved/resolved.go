@@ -20,6 +20,10 @@ import (
 
 // systemd-resolved's D-Bus interface, org.freedesktop.resolve1(5).
 const (
+	busItself    = "org.freedesktop.DBus"
+	hasOwner     = busItself + ".NameHasOwner"
+	ownerChanged = "NameOwnerChanged"
+
 	busName = "org.freedesktop.resolve1"
 	busPath = "/org/freedesktop/resolve1"
 	manager = "org.freedesktop.resolve1.Manager."
@@ -65,6 +69,41 @@ func Revert(ctx context.Context, link int) error {
 func Runs(ctx context.Context) bool {
 	runs, err := converse(ctx, func(caller) error { return nil })
 	return runs && err == nil
+}
+
+// Watch calls running if it runs, and whenever it has started, until the context
+// ends. It returns nil then, and the error where there is no bus, or no longer.
+func Watch(ctx context.Context, running func()) error {
+	bus, err := netcfg.SystemBus(ctx)
+	if err != nil {
+		return fmt.Errorf("watch systemd-resolved: %w", err)
+	}
+	defer bus.Close() //nolint:errcheck // nothing is said any more
+	signals := make(chan *dbus.Signal, 16)
+	bus.Signal(signals)
+	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(busItself), dbus.WithMatchMember(ownerChanged), dbus.WithMatchArg(0, busName))
+	if err != nil {
+		return fmt.Errorf("watch systemd-resolved: %w", err)
+	}
+	var runs bool
+	if err := bus.BusObject().CallWithContext(ctx, hasOwner, 0, busName).Store(&runs); err != nil {
+		return fmt.Errorf("watch systemd-resolved: %w", err)
+	}
+	for {
+		if runs {
+			running()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case s, ok := <-signals:
+			if !ok {
+				return errors.New("watch systemd-resolved: the system bus hung up")
+			}
+			// Name, old owner, new owner.
+			runs = s.Name == busItself+"."+ownerChanged && len(s.Body) == 3 && s.Body[2] != ""
+		}
+	}
 }
 
 // Look reads what it was told of a link, as far as that differs from a link that
@@ -113,7 +152,7 @@ func converse(ctx context.Context, f func(caller) error) (runs bool, err error) 
 		return false, nil // a host without a system bus has no systemd-resolved
 	}
 	defer bus.Close() //nolint:errcheck // everything is answered by then
-	err = bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, busName).Store(&runs)
+	err = bus.BusObject().CallWithContext(ctx, hasOwner, 0, busName).Store(&runs)
 	if err != nil || !runs {
 		return false, nil // nor need every bus know of it
 	}
