@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/neighbour"
 	"github.com/qnet-vm/qnet/internal/nstest"
 	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/profiles"
@@ -205,6 +206,26 @@ func TestPulledCableGivesWay(t *testing.T) {
 		lan.Cable("host", true)
 		before.Check(t)
 		nstest.Sh(t, "ip link del wifi0")
+	})
+}
+
+// A lease that qnet renews for a deaf client is confirmed when the cable is back.
+func TestLeaseIsConfirmedAfterReplug(t *testing.T) {
+	t.Parallel()
+	nstest.Require(t, neighbour.DHCPClientNeeds("udhcpc")...)
+	onLAN(t, nstest.LANOptions{DHCP: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+		address, _ := neighbour.DHCPClient(t, "udhcpc")
+		r := mustJoin(t, o, lanNetworks["bridge"], "web", port(1))
+		acks := func() int { return strings.Count(lan.DHCPLog(), "DHCPACK(eth0) "+address) }
+		time.Sleep(2 * time.Second)
+		before := acks()
+		for round := range 2 {
+			lan.Cable("host", false)
+			time.Sleep(awayTime + 200*time.Millisecond)
+			lan.Cable("host", true)
+			nstest.Eventually(t, 10*time.Second, "the lease confirmed", func() bool { return acks() == before+round+1 })
+		}
+		mustLeave(t, r)
 	})
 }
 

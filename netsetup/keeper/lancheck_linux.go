@@ -72,6 +72,9 @@ func (l *lan) check(ctx context.Context, uplink netsetup.Link) error {
 		return err
 	}
 	solicit(host, here)
+	if l.k.lease != nil {
+		l.k.lease.Soon()
+	}
 	if len(gateways) == 0 {
 		return nil // nothing tells which LAN it is
 	}
@@ -91,6 +94,9 @@ func (l *lan) check(ctx context.Context, uplink netsetup.Link) error {
 			return nil
 		}
 		l.k.note(fmt.Sprintf("the gateway %s answers by %s", names, uplink.Name))
+		if l.k.lease != nil {
+			l.k.lease.Soon() // nobody heard the first question
+		}
 	}
 	return neigh.Announce(host.Index, here)
 }

@@ -40,10 +40,11 @@ type Config struct {
 }
 
 // Renewer keeps the host's lease. Follow may be called at any time, within
-// Config.Change; Close ends it.
+// Config.Change, and Soon by anybody; Close ends it.
 type Renewer struct {
 	Config
 	cancel context.CancelFunc
+	soon   chan struct{}
 
 	terms  Terms
 	began  time.Duration // when the terms were asked for, by the clock of uptime; 0 is never
@@ -53,7 +54,7 @@ type Renewer struct {
 // Start starts to renew, at once: nobody tells how long the lease lasts by now.
 func Start(c Config) *Renewer {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &Renewer{Config: c, cancel: cancel}
+	r := &Renewer{Config: c, cancel: cancel, soon: make(chan struct{}, 1)}
 	if c.Client.GoesDeaf() {
 		go r.run(ctx)
 	}
@@ -63,6 +64,15 @@ func Start(c Config) *Renewer {
 // Close stops renewing. A change that waits for its time in Config.Change may still
 // come.
 func (r *Renewer) Close() { r.cancel() }
+
+// Soon asks at once, because the host may be on another network: its server refuses
+// an address that is none of its own.
+func (r *Renewer) Soon() {
+	select {
+	case r.soon <- struct{}{}:
+	default:
+	}
+}
 
 // uptime is the time since the boot, suspended or not: CLOCK_BOOTTIME.
 func uptime() time.Duration {
@@ -79,6 +89,8 @@ func (r *Renewer) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-r.soon:
+			at = uptime()
 		case <-time.After(wait):
 		}
 		if now := uptime(); now >= at {
