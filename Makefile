@@ -36,7 +36,7 @@ test: guest networkmanager resolved ## everything; needs root for what concerns 
 
 stress: guest ## the whole of what `make test` tries a part of: some 20 minutes
 	@{ QNET_STRESS=1 $(GO) test -p 1 -count=1 -timeout 2h -v \
-		-run 'CrashMatrix|ManyRuns|Cycles|TwoHundred|FullBridge' ./cli ./netsetup/keeper; echo $$? > $(CACHE)/stress.status; } | \
+		-run 'CrashMatrix|ManyRuns|Cycles|TwoHundred|FullBridge|PulledCable' ./cli ./netsetup/keeper; echo $$? > $(CACHE)/stress.status; } | \
 		grep --line-buffered '| \|^ok\|FAIL'; exit $$(cat $(CACHE)/stress.status)
 
 bench: build guest ## qnet beside the shell recipe, libvirt, dnsmasq, passt: make bench GROUPS="launch dns"

@@ -3,6 +3,7 @@ package keeper
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -24,6 +25,7 @@ type lan struct {
 	conn    *netlink.Conn // nil if events cannot be had
 	guard   *guardian
 	cable   cable
+	mtu     int // of the LAN, 0 before the first look
 	checks  checks
 	checked bool               // the LAN was looked for again
 	asked   map[string]*asking // by tap
@@ -144,25 +146,55 @@ func (k *keeper) replug() {
 	}
 }
 
-// followMTU gives the bridge and the VMs' links the uplink's MTU: a smaller one
-// would swallow what the bridge still takes.
+// followMTU gives the bridge and the VMs' links the LAN's MTU when that changes: a
+// smaller one would swallow what the bridge still takes.
 func (l *lan) followMTU(uplink netsetup.Link) {
 	k := l.k
-	k.mu.Lock()
-	known := k.journal.Plan.MTU
-	k.mu.Unlock()
-	if uplink.MTU == known {
+	mtu, err := k.lanMTU(uplink)
+	if err != nil {
+		k.log.Warn("look for the MTU", "error", err)
 		return
 	}
-	err := k.whileRunning(func() error {
-		if err := netsetup.FollowMTU(k.host, k.journal, uplink.MTU); err != nil {
+	if l.mtu == 0 {
+		k.mu.Lock()
+		l.mtu = k.journal.Plan.MTU
+		k.mu.Unlock()
+		if uplink.Kind == "bridge" {
+			l.mtu = mtu // its administrator may have set it to another than its ports'
+		}
+	}
+	if mtu == l.mtu {
+		return
+	}
+	err = k.whileRunning(func() error {
+		if err := netsetup.FollowMTU(k.host, k.journal, mtu); err != nil {
 			return err
 		}
 		return k.journal.Write(k.paths.journal())
 	})
-	text := fmt.Sprintf("the MTU of %s was %d and is %d: the VMs' links follow; a guest keeps its own until it is told", uplink.Name, known, uplink.MTU)
+	text := fmt.Sprintf("the MTU of %s was %d and is %d: the VMs' links follow; a guest keeps its own until it is told", uplink.Name, l.mtu, mtu)
 	if err != nil {
-		text = fmt.Sprintf("the MTU of %s was %d and is %d, and the VMs' links cannot follow: %v", uplink.Name, known, uplink.MTU, err)
+		text = fmt.Sprintf("the MTU of %s was %d and is %d, and the VMs' links cannot follow: %v", uplink.Name, l.mtu, mtu, err)
 	}
+	l.mtu = mtu
 	k.note(text)
+}
+
+// lanMTU is the uplink's; of a bridge that was there, the smallest of its other
+// ports, because the bridge's own is held down by our ports (F54).
+func (k *keeper) lanMTU(uplink netsetup.Link) (int, error) {
+	if uplink.Kind != "bridge" {
+		return uplink.MTU, nil
+	}
+	links, err := k.host.Links()
+	if err != nil {
+		return 0, err
+	}
+	least := 0
+	for _, p := range links {
+		if p.Master == uplink.Index && !strings.HasPrefix(p.Alias, "qnet:") && (least == 0 || p.MTU < least) {
+			least = p.MTU
+		}
+	}
+	return cmp.Or(least, uplink.MTU), nil
 }

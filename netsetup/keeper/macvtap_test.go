@@ -62,13 +62,11 @@ func TestMacvtap(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		address := nstest.Sh(t, "ip -d addr show eth0 | sed 's/promiscuity.*allmulti [0-9]*//; s/,ALLMULTI//'")
 		webLives, dbLives := supervised(t, o, "web"), supervised(t, o, "db")
-		var notes []string
-		noting := o
-		noting.Note = func(text string) { notes = append(notes, text) }
-		web := mustJoin(t, noting, macvtap, "web", port(1))
+		var h heard
+		web := mustJoin(t, h.options(o), macvtap, "web", port(1))
 		db := mustJoin(t, o, macvtap, "db", port(2))
-		if got := strings.Join(notes, "\n"); !strings.Contains(got, "this host and its VMs do not reach each other") {
-			t.Errorf("the limit is not told: %q", got)
+		if !h.says("this host and its VMs do not reach each other") {
+			t.Error("the limit is not told")
 		}
 		nstest.Sh(t, "ip -d link show qnweb0 | grep -q 'macvtap *mode bridge'; ip link show qnweb0 | grep -q 'state UP'; ! ip link show type bridge | grep qn")
 		if !passes(t, web, db) || !passes(t, db, web) {

@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -17,14 +18,19 @@ const (
 	// is asked whether it takes the guest's frames at all.
 	offerTime = 5 * time.Second
 	// tries is how often both are asked for, so that one lost frame is no alarm.
-	tries   = 3
-	tryTime = 2 * time.Second
+	tries = 3
+	// arpTime and dhcpTime are how long an answer is waited for. DHCP servers try an
+	// address for some seconds before they offer it.
+	arpTime, dhcpTime = time.Second, 5 * time.Second
+	// mostPause bounds the time between two looks that told nothing.
+	mostPause = 5 * time.Minute
 )
 
 // asking is how far it is known whether the LAN takes frames of a guest's MAC.
 type asking struct {
-	first time.Time // when the guest had sent something
-	anew  bool      // the switch may be another than the one that answered
+	due   time.Time
+	pause time.Duration // before the next look
+	anew  bool          // the switch may be another than the one that answered
 	over  atomic.Bool
 	busy  atomic.Bool
 }
@@ -52,7 +58,7 @@ func (l *lan) askForGuests(uplink netsetup.Link) (again time.Duration) {
 	for _, g := range guests {
 		a := l.asked[g.port.Tap]
 		if a == nil {
-			a = &asking{first: time.Now(), anew: l.checked}
+			a = &asking{due: time.Now().Add(offerTime), pause: offerTime, anew: l.checked}
 			l.asked[g.port.Tap] = a
 		}
 		if g.port.Seen.Has(watch.Offer) && !a.anew {
@@ -61,13 +67,15 @@ func (l *lan) askForGuests(uplink netsetup.Link) (again time.Duration) {
 		if a.over.Load() {
 			continue
 		}
-		if left := offerTime - time.Since(a.first); left > 0 {
+		if left := time.Until(a.due); left > 0 {
 			again = max(again, left)
 			continue
 		}
 		if a.busy.Swap(true) {
 			continue
 		}
+		a.pause = min(2*a.pause, mostPause)
+		a.due = time.Now().Add(a.pause)
 		go func() {
 			defer a.busy.Store(false)
 			l.askFor(g.vm, g.port, uplink, a)
@@ -76,24 +84,23 @@ func (l *lan) askForGuests(uplink netsetup.Link) (again time.Duration) {
 	return again
 }
 
-// askFor asks for the gateway in the guest's name and in the host's. Where the
-// host is answered and the guest is not, the LAN drops the guest's frames (F26).
+// askFor asks in the guest's name and in the host's. Where the host is answered and
+// the guest is not, the LAN drops the guest's frames (F26).
 func (l *lan) askFor(vm string, port PortInfo, uplink netsetup.Link, a *asking) {
-	target, ok := l.target()
 	tap, there, err := l.k.host.Link(port.Tap)
-	if !ok || !there || err != nil {
+	if !there || err != nil {
 		return
 	}
 	by := neigh.On(uplink.Index)
 	if uplink.Kind == "bridge" { // it hands what is for the guest to the tap alone
 		by.Listen = tap.Index
 	}
+	asked := l.question()
 	for range tries {
-		host := asked(neigh.On(uplink.Index), neigh.Place{MAC: uplink.MAC}, target)
-		if !host {
+		if !asked(neigh.On(uplink.Index), uplink.MAC) {
 			return // nobody is answered: later again
 		}
-		if asked(by, neigh.Place{MAC: port.MAC}, target) {
+		if asked(by, port.MAC) {
 			a.over.Store(true)
 			return
 		}
@@ -103,22 +110,26 @@ func (l *lan) askFor(vm string, port PortInfo, uplink netsetup.Link, a *asking) 
 		`use mode = "nat", or have the MAC allowed; macvtap does not help`, vm, port.MAC))
 }
 
-// target is whom to ask for: a gateway, an IPv4 one if there is any.
-func (l *lan) target() (netip.Addr, bool) {
+// question asks for a gateway of the host's, an IPv4 one if there is any; without
+// any, for a lease, of which nothing is taken.
+func (l *lan) question() func(neigh.Link, net.HardwareAddr) bool {
 	host, ok, err := l.k.host.Link(l.k.hostLink())
-	if err != nil || !ok {
-		return netip.Addr{}, false
+	var gateways []netip.Addr
+	if err == nil && ok {
+		gateways, err = l.k.host.Gateways(host.Index)
 	}
-	list, err := l.k.host.Gateways(host.Index)
-	if err != nil || len(list) == 0 {
-		return netip.Addr{}, false
+	if err != nil || len(gateways) == 0 {
+		return func(by neigh.Link, mac net.HardwareAddr) bool {
+			ctx, cancel := context.WithTimeout(context.Background(), dhcpTime)
+			defer cancel()
+			offers, err := neigh.Offers(ctx, by, mac)
+			return err == nil && offers
+		}
 	}
-	return list[0], true
-}
-
-func asked(l neigh.Link, from neigh.Place, target netip.Addr) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), tryTime)
-	defer cancel()
-	mac, err := neigh.Ask(ctx, l, from, target)
-	return err == nil && mac != nil
+	return func(by neigh.Link, mac net.HardwareAddr) bool {
+		ctx, cancel := context.WithTimeout(context.Background(), arpTime)
+		defer cancel()
+		answer, err := neigh.Ask(ctx, by, neigh.Place{MAC: mac}, gateways[0])
+		return err == nil && answer != nil
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
@@ -37,24 +36,39 @@ const interval = time.Second
 // once a second, in the name of from. It returns nil where nobody answers. A
 // question without a sender's address changes nobody's tables. It needs CAP_NET_RAW.
 func Ask(ctx context.Context, l Link, from Place, target netip.Addr) (net.HardwareAddr, error) {
+	return ask(ctx, l, question(from, target), func(b []byte) net.HardwareAddr {
+		addr, mac, ok := packet.Neighbour(b)
+		if !ok || addr != target || slices.Equal(mac, from.MAC) {
+			return nil
+		}
+		if toUs := slices.Equal(b[:6], []byte(from.MAC)) || target.Is6() && b[0]&1 != 0; !toUs {
+			return nil
+		}
+		return slices.Clone(mac)
+	})
+}
+
+// ask sends a frame once a second until one that answers it is heard. It returns
+// nil where none is in time.
+func ask(ctx context.Context, l Link, frame []byte, answer func([]byte) net.HardwareAddr) (net.HardwareAddr, error) {
 	in, err := packet.Listen(l.Listen, packet.All, nil)
 	if err != nil {
 		return nil, err
 	}
+	defer in.Close() //nolint:errcheck // ends hear
 	out := in
 	if l.Send != l.Listen {
 		if out, err = packet.Listen(l.Send, packet.None, nil); err != nil {
-			return nil, errors.Join(err, in.Close())
+			return nil, err
 		}
 		defer out.Close() //nolint:errcheck // nothing follows from it
 	}
 	answers := make(chan net.HardwareAddr, 1)
-	go hear(in, from, target, answers)
-	defer in.Close() //nolint:errcheck // ends hear
+	go hear(in, answer, answers)
 	for {
 		// A link that is down sends nothing; it may come up.
-		if err := out.Write(question(from, target)); err != nil && !errors.Is(err, unix.ENETDOWN) {
-			return nil, fmt.Errorf("ask for %s: %w", target, err)
+		if err := out.Write(frame); err != nil && !errors.Is(err, unix.ENETDOWN) {
+			return nil, fmt.Errorf("ask: %w", err)
 		}
 		select {
 		case mac := <-answers:
@@ -62,6 +76,24 @@ func Ask(ctx context.Context, l Link, from Place, target netip.Addr) (net.Hardwa
 		case <-ctx.Done():
 			return nil, nil
 		case <-time.After(interval):
+		}
+	}
+}
+
+// hear passes the first answer on.
+func hear(c *packet.Conn, answer func([]byte) net.HardwareAddr, answers chan<- net.HardwareAddr) {
+	b := make([]byte, 1514)
+	for {
+		n, _, err := c.Read(b)
+		if errors.Is(err, unix.ENETDOWN) {
+			continue
+		}
+		if err != nil {
+			return
+		}
+		if mac := answer(b[:n]); mac != nil {
+			answers <- mac
+			return
 		}
 	}
 }
@@ -74,26 +106,6 @@ func question(from Place, target netip.Addr) []byte {
 		from.Addr = netip.IPv6Unspecified()
 	}
 	return packet.NeighbourSolicitation(from.MAC, from.Addr, target)
-}
-
-// hear passes the first answer that reaches the asking MAC.
-func hear(c *packet.Conn, from Place, target netip.Addr, answers chan<- net.HardwareAddr) {
-	b := make([]byte, 1514)
-	for {
-		n, _, err := c.Read(b)
-		if errors.Is(err, unix.ENETDOWN) {
-			continue
-		}
-		if errors.Is(err, os.ErrClosed) || err != nil {
-			return
-		}
-		addr, mac, ok := packet.Neighbour(b[:n])
-		toUs := slices.Equal(b[:6], []byte(from.MAC)) || target.Is6() && b[0]&1 != 0
-		if ok && addr == target && toUs && !slices.Equal(mac, from.MAC) {
-			answers <- slices.Clone(mac)
-			return
-		}
-	}
 }
 
 // Announce tells the link where addresses are. It needs CAP_NET_RAW.
