@@ -102,7 +102,9 @@ func TestCommandsEqualNetlink(t *testing.T) {
 			nstest.Run(t, func(t *testing.T) {
 				nstest.Lab(t)
 				// Up once, because a link keeps a queueing discipline from then on.
-				nstest.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; ip link set lan0 down")
+				nstest.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; "+
+					"until ip link show lan1 | grep -q 'state UP'; do sleep 0.05; done; ip link set lan0 down; "+
+					"until ip -6 route show table local dev lan1 | grep -q linkdown; do sleep 0.05; done")
 				// Others whose drops are answered, one in each engine.
 				nstest.Sh(t, "iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP; ip6tables-legacy -P FORWARD DROP")
 				if n.Name == "move" {
