@@ -30,7 +30,7 @@ func Snapshot(t testing.TB, dirs ...string) Host {
 	h.command(t, "neigh", "ip neigh show nud permanent; ip neigh show proxy; ip -6 neigh show proxy")
 	h.command(t, "rule", "ip rule; ip -6 rule")
 	h.command(t, "nft", "nft -s list ruleset") // without counters
-	h.command(t, "legacy", legacyRules)
+	h.command(t, "legacy", LegacyRules)
 	h.file("packet", "/proc/net/packet")
 	h.listeners()
 	h.sysctls()
@@ -40,9 +40,9 @@ func Snapshot(t testing.TB, dirs ...string) Host {
 	return h
 }
 
-// legacyRules lists the tables of iptables-legacy that are loaded, without
+// LegacyRules lists the tables of iptables-legacy that are loaded, without
 // counters; listing others would load them.
-const legacyRules = `for v in "" 6; do
+const LegacyRules = `for v in "" 6; do
 	for t in $(cat /proc/net/ip${v}_tables_names 2>/dev/null); do
 		echo "$v $t"; ip${v}tables-legacy-save -t $t | sed '/^#/d; s/\[[0-9]*:[0-9]*\]//'
 	done

@@ -164,3 +164,44 @@ func TestAcceptFails(t *testing.T) {
 		nstest.Sh(t, "umount $(readlink -f $(command -v iptables-nft)); nft delete table ip filter")
 	})
 }
+
+// Another program that turns forwarding on for all links, as Docker does when it is
+// started later, gets it: our guard does not stand in its way, and it stays on. One
+// that turns it off again has the guard back.
+func TestForwardingWantedByAnother(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		nstest.Sh(t, `ip netns add box; ip link add box0 type veth peer name eth0 netns box; ip addr add 10.9.0.1/24 dev box0; ip link set box0 up
+ip -n box addr add 10.9.0.2/24 dev eth0; ip -n box link set eth0 up; ip -n box route add default via 10.9.0.1
+ip -n inet route add 10.9.0.0/24 via 192.0.2.10; ip -n inet route add 10.77.0.0/24 via 192.0.2.10`)
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
+		natGuest(t)
+		if nstest.Pings("inet", "10.9.0.2") {
+			t.Error("our forwarding of eth0 lets the outside reach the host's other links")
+		}
+		nstest.Sh(t, "sysctl -qw net.ipv4.ip_forward=1")
+		nstest.Eventually(t, reloadTime, "what another forwards passes", func() bool { return nstest.Pings("inet", "10.9.0.2") })
+		if nstest.Pings("inet", "10.77.0.9") || !nstest.Pings("guest", "203.0.113.1") {
+			t.Error("the network's own rules no longer hold")
+		}
+		nstest.Sh(t, "nft delete table inet qnet_dev 2> /dev/null || true; ip link set dev qn-dev down")
+		nstest.Eventually(t, reloadTime, "and after a mend", func() bool { return nstest.Pings("inet", "10.9.0.2") && nstest.Pings("guest", "203.0.113.1") })
+		nstest.Sh(t, "ip netns del guest")
+		mustLeave(t, r)
+		if on := nstest.Sh(t, "sysctl -n net.ipv4.conf.eth0.forwarding"); on != "1\n" {
+			t.Errorf("forwarding of eth0 is %q, which another wants since", on)
+		}
+		// With it on from the beginning there is nothing to undo.
+		mustLeave(t, mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1)))
+		if on := nstest.Sh(t, "sysctl -n net.ipv4.conf.eth0.forwarding"); on != "1\n" {
+			t.Errorf("forwarding of eth0 is %q, and was on before", on)
+		}
+		nstest.Sh(t, "sysctl -qw net.ipv4.ip_forward=0")
+		r = mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
+		nstest.Sh(t, "sysctl -qw net.ipv4.ip_forward=1; sleep 1; sysctl -qw net.ipv4.ip_forward=0")
+		nstest.Eventually(t, reloadTime, "the uplink is guarded again", func() bool {
+			return strings.Contains(nstest.Sh(t, "nft list set inet qnet_dev guarded"), "eth0")
+		})
+		mustLeave(t, r)
+		nstest.Sh(t, "ip netns del box; ip -n inet route del 10.9.0.0/24; ip -n inet route del 10.77.0.0/24; sysctl -qw net.ipv4.conf.all.accept_redirects=$(cat /proc/sys/net/ipv4/conf/default/accept_redirects)")
+	})
+}
