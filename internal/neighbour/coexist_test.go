@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 // started or read its settings again (F05).
 const back = 2 * time.Second
 
+// started is the like for another program that starts, which does not tell when it
+// is done: firewalld takes requests one by one.
+const started = 4 * time.Second
+
 var (
 	modes    = []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT, profiles.Bridge}
 	internet = netip.MustParseAddrPort("203.0.113.1:80")
@@ -56,6 +60,8 @@ ip link add eth1 type veth peer name lan1 netns lan
 ip link set eth1 addrgenmode none
 ip -n lan link set lo up
 ip -n lan link set lan1 up
+ip link set eth1 up # once, because a link keeps a queueing discipline from then on
+ip link set eth1 down
 ip -n lan addr add 10.55.0.1/24 dev lan1`)
 	dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
 	if err != nil {
@@ -152,12 +158,12 @@ func (h *host) reaches(m profiles.Mode) error {
 }
 
 // await waits until a mode's promise is kept, and returns how long that took.
-func (h *host) await(m profiles.Mode, began time.Time) (time.Duration, error) {
+func (h *host) await(m profiles.Mode, began time.Time, limit time.Duration) (time.Duration, error) {
 	for {
+		tried := time.Since(began)
 		err := h.reaches(m)
-		took := time.Since(began)
-		if err == nil || took > back+time.Second {
-			return took, err
+		if err == nil || tried > limit {
+			return time.Since(began), err
 		}
 	}
 }
@@ -174,7 +180,10 @@ func (h *host) probe(m profiles.Mode) error {
 	}
 	var failed []string
 	for _, s := range r.Steps {
-		if s.Outcome == probe.Fail && !(m == profiles.Bridge && s.Name != "lease" && s.Name != "gateway ping") {
+		// The LAN of the test has no name server, and leads nowhere. A borrowed address
+		// is followed in a trace, which does not show what iptables-legacy drops.
+		tried := (m != profiles.Bridge || s.Name == "lease" || s.Name == "gateway ARP") && s.Name != "borrowed address"
+		if s.Outcome == probe.Fail && tried {
 			failed = append(failed, fmt.Sprintf("%s: %s (%s)", s.Name, s.Detail, s.Cause))
 		}
 	}
@@ -193,20 +202,14 @@ func (h *host) told() string {
 
 // cell is one square of the matrix.
 type cell struct {
-	neighbour string
-	order     string
-	mode      profiles.Mode
-	result    string // "untouched", "accepts", "told"
-	took      time.Duration
-	version   string
+	mode   profiles.Mode
+	result string        // "untouched", "accepts", "zone", "told"
+	took   time.Duration // until guests reached everything
 }
 
-// orders in which the two programs meet.
-var orders = []string{"other first", "qnet first", "reload"}
-
 // try runs one neighbour and order in all modes, in namespaces of its own, and
-// appends what came of each to the file.
-func try(t *testing.T, n neighbour.Neighbour, order, results string) {
+// records what came of each.
+func try(t *testing.T, n neighbour.Neighbour, order string) {
 	nstest.Require(t, slices.Concat([]nstest.Need{nstest.Root, nstest.Tun, nstest.Program("nft"), nstest.Program("dnsmasq"), nstest.Program("busybox")}, n.Needs)...)
 	nstest.Run(t, func(t *testing.T) {
 		h := newHost(t)
@@ -221,6 +224,7 @@ func try(t *testing.T, n neighbour.Neighbour, order, results string) {
 		if order != "qnet first" {
 			h.works(n, "before qnet")
 			state = n.State(t)
+			nstest.Eventually(t, 5*time.Second, "addresses to settle", func() bool { return !strings.Contains(nstest.Sh(t, "ip addr"), "tentative") })
 			before = nstest.Snapshot(t, h.o.RunDir)
 		}
 		h.joinAll()
@@ -233,11 +237,15 @@ func try(t *testing.T, n neighbour.Neighbour, order, results string) {
 			n.Reload(t)
 			began = time.Now()
 		}
-		cells := h.look(n, began)
+		limit := back
+		if order == "qnet first" {
+			limit = started
+		}
+		cells := h.look(n, began, limit)
 		h.works(n, "while qnet runs")
 		h.leaveAll()
 		h.after(n, order, state, before)
-		record(t, results, n, order, cells)
+		record(t, n, order, cells)
 	})
 }
 
@@ -249,7 +257,7 @@ func (h *host) works(n neighbour.Neighbour, when string) {
 }
 
 // look tells for each mode what guests reach while both programs run.
-func (h *host) look(n neighbour.Neighbour, began time.Time) []cell {
+func (h *host) look(n neighbour.Neighbour, began time.Time, limit time.Duration) []cell {
 	h.Helper()
 	var cells []cell
 	for _, m := range modes {
@@ -261,19 +269,21 @@ func (h *host) look(n neighbour.Neighbour, began time.Time) []cell {
 			continue
 		}
 		var err error
-		if c.took, err = h.await(m, began); err != nil || c.took > back {
+		if c.took, err = h.await(m, began, limit); err != nil {
 			h.Errorf("%s: after %s: %v\n%s", m, c.took, err, h.told())
 		}
 		cells = append(cells, c)
 	}
-	rules := nstest.Sh(h, "nft -s list ruleset\n"+nstest.LegacyRules)
+	rules := nstest.Sh(h, "iptables-nft-save 2> /dev/null; ip6tables-nft-save 2> /dev/null\n"+nstest.LegacyRules)
 	for i, c := range cells {
 		if c.result == "told" {
 			continue
 		}
-		if strings.Contains(rules, `"qnet:`+string(c.mode)+`" -j ACCEPT`) || strings.Contains(rules, `comment "qnet:`+string(c.mode)+`"`+" counter") ||
-			strings.Contains(nstest.Sh(h, "iptables-nft-save 2> /dev/null; ip6tables-nft-save 2> /dev/null"), `"qnet:`+string(c.mode)+`"`) {
+		if strings.Contains(rules, `"qnet:`+string(c.mode)+`" -j ACCEPT`) {
 			cells[i].result = "accepts"
+		}
+		if zones, err := nstest.Try("firewall-cmd --get-active-zones"); err == nil && strings.Contains(zones, "qn-"+string(c.mode)) {
+			cells[i].result = "zone"
 		}
 		if err := h.probe(c.mode); err != nil {
 			h.Errorf("%s: %v", c.mode, err)
@@ -305,8 +315,21 @@ func (h *host) after(n neighbour.Neighbour, order, state string, before nstest.H
 		}
 	}
 	if order == "other first" {
-		before.Check(h)
+		nstest.Eventually(h, 2*time.Second, "the host as it was, but for what State tells of rules", func() bool {
+			return others(nstest.Diff(before, nstest.Snapshot(h, h.o.RunDir))) == ""
+		})
 	}
+}
+
+// others are the lines of a difference that are not of nftables.
+func others(diff string) string {
+	var b strings.Builder
+	for line := range strings.Lines(diff) {
+		if !strings.HasPrefix(line[1:], " nft: ") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 func sorted(text string) string {
@@ -337,8 +360,12 @@ func lines(a, b string) string {
 	return d.String()
 }
 
-func record(t *testing.T, path string, n neighbour.Neighbour, order string, cells []cell) {
+// resultsEnv names the file that the cells' processes append to.
+const resultsEnv = "QNET_COEXIST_RESULTS"
+
+func record(t *testing.T, n neighbour.Neighbour, order string, cells []cell) {
 	t.Helper()
+	path := os.Getenv(resultsEnv)
 	if t.Failed() || path == "" {
 		return
 	}
@@ -354,7 +381,7 @@ func record(t *testing.T, path string, n neighbour.Neighbour, order string, cell
 
 // A few cells with the real programs; `make coexist` tries all.
 func TestBesideDockerAndUFW(t *testing.T) {
-	try(t, neighbour.Together(neighbour.UFW(), neighbour.Docker()), "reload", "")
+	try(t, neighbour.Together(neighbour.UFW(), neighbour.Docker()), "reload")
 }
 
-func TestBesideDockerStartedLater(t *testing.T) { try(t, neighbour.Docker(), "qnet first", "") }
+func TestBesideDockerStartedLater(t *testing.T) { try(t, neighbour.Docker(), "qnet first") }

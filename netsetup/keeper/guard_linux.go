@@ -109,10 +109,8 @@ func (k *keeper) keepRight(g *guardian) {
 			return
 		case <-tick.C:
 		case <-g.changed:
-			select {
-			case <-g.quit:
+			if !g.quiet() {
 				return
-			case <-time.After(settle): // a change seldom comes alone
 			}
 		}
 		if err := k.whileRunning(func() error { return k.mend(g) }); err != nil {
@@ -122,6 +120,30 @@ func (k *keeper) keepRight(g *guardian) {
 		case <-g.quit:
 			return
 		case <-time.After(pause):
+		}
+	}
+}
+
+// quietTime is how long nothing must have changed before we do: a firewall that
+// reads its settings again runs a row of commands, and one of ours among them may
+// fail one of its. waitTime bounds the wait for that.
+const (
+	quietTime = 200 * time.Millisecond
+	waitTime  = time.Second
+)
+
+// quiet waits until changes, which seldom come alone, are over; false if the
+// guardian was stopped meanwhile.
+func (g *guardian) quiet() bool {
+	for end := time.After(waitTime); ; {
+		select {
+		case <-g.quit:
+			return false
+		case <-end:
+			return true
+		case <-time.After(quietTime):
+			return true
+		case <-g.changed:
 		}
 	}
 }
