@@ -63,6 +63,18 @@ func (f FIB) Lookup(from, to netip.Addr) (rule FIBRule, route FIBRoute, ok bool)
 	return FIBRule{}, FIBRoute{}, false
 }
 
+// About is the part of it that decides on the prefix's addresses. A host may have
+// very many other routes.
+func (f FIB) About(p netip.Prefix) FIB {
+	part := FIB{Rules: f.Rules}
+	for _, r := range f.Routes {
+		if r.Dst.Overlaps(p) {
+			part.Routes = append(part.Routes, r)
+		}
+	}
+	return part
+}
+
 // best is the table's longest prefix, of the lowest metric, the first of equal ones.
 func (f FIB) best(table int, to netip.Addr) (best FIBRoute, ok bool) {
 	for _, r := range f.Routes {

@@ -98,6 +98,7 @@ func (k *keeper) pin(p *pinner) error {
 	if err != nil {
 		return err
 	}
+	fib = fib.About(n.Prefix)
 	need, takers, lost := n.Need(fib)
 	has, idle := n.Has(fib)
 	k.tellTaken(p, takers, lost)
