@@ -2,7 +2,6 @@ package netsetup
 
 import (
 	"net/netip"
-	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
@@ -43,6 +42,3 @@ func (p Plan) TraceSteps(port Port, address netip.Addr, from []netip.Addr) StepL
 
 // traceTable never is a network's: their names have no "_".
 func traceTable(tap string) string { return "qnet_trace_" + tap }
-
-// IsTraceTable reports whether a table is one of TraceSteps.
-func IsTraceTable(name string) bool { return strings.HasPrefix(name, traceTable("")) }

@@ -74,8 +74,8 @@ func (r *run) explainSilence(ctx context.Context, f Flow, before counts) string 
 		return r.explainDrop(s, "the answer: ")
 	}
 	after := r.count()
-	if list := after.legacy.Counted(before.legacy); len(list) > 0 {
-		return r.word(list[0], "")
+	if d, ok := r.counted(f, before, after); ok {
+		return r.word(d, "")
 	}
 	filtered := after.rpFiltered > before.rpFiltered
 	switch {
@@ -122,19 +122,53 @@ func (r *run) explainDrop(s sight, which string) string {
 	return r.word(d, which)
 }
 
+// counted is what of iptables-legacy would drop the flow's packets, and has dropped
+// some since.
+func (r *run) counted(f Flow, before, after counts) (foreign.Drop, bool) {
+	would := r.wouldDrop(after.legacy, f)
+	for _, d := range after.legacy.Counted(before.legacy) {
+		if slices.ContainsFunc(would, func(e foreign.Drop) bool { return e.Table == d.Table && e.Chain == d.Chain && e.Rule == d.Rule }) {
+			return d, true
+		}
+	}
+	return foreign.Drop{}, false
+}
+
 // explainStatically reads the rules where no packet could be traced.
 func (r *run) explainStatically(f Flow) string {
-	p := foreign.Packet{
-		Name: f.String(), In: r.member.Info().Bridge, PortIn: r.guest.Tap, Src: f.Src, Dst: f.Dst, Proto: f.Protocol, Sport: f.ID, Dport: f.Port,
-		Path: []foreign.Stage{{Hook: foreign.Prerouting}, {Hook: foreign.Forward}},
-	}
-	if f.Dst == r.lease.Gateway {
-		p.Path[1].Hook, p.DstLocal = foreign.Input, true
-	}
-	for _, d := range foreign.Read().Drops(p) {
+	for _, d := range r.wouldDrop(foreign.Read(), f) {
 		return r.word(d, "")
 	}
 	return ""
+}
+
+// wouldDrop walks a flow's packet and its answer through others' rules.
+func (r *run) wouldDrop(rules foreign.Ruleset, f Flow) []foreign.Drop {
+	bridge := r.member.Info().Bridge
+	up, _ := r.facts.DefaultLink()
+	out := foreign.Packet{
+		Name: f.String(), In: bridge, Out: up.Name, PortIn: r.guest.Tap, Src: f.Src, Dst: f.Dst, Proto: f.Protocol, Sport: f.ID, Dport: f.Port,
+		Path: stages(foreign.Prerouting, foreign.Forward, foreign.Postrouting),
+	}
+	back := out
+	back.In, back.Out, back.PortIn, back.PortOut = up.Name, bridge, "", r.guest.Tap
+	back.Src, back.Dst, back.Sport, back.Dport, back.Established = f.Dst, f.Src, f.Port, f.ID, true
+	switch {
+	case f.Dst == r.member.Info().Gateway:
+		out.Path, out.Out, out.DstLocal = stages(foreign.Prerouting, foreign.Input), "", true
+		back.Path, back.In, back.SrcLocal = stages(foreign.Output, foreign.Postrouting), "", true
+	case r.guest.Lease().Prefix.Contains(f.Dst): // another guest, seen by br_netfilter only
+		out.Out, back.In = bridge, bridge
+	}
+	return append(rules.Drops(out), rules.Drops(back)...)
+}
+
+func stages(hooks ...foreign.Hook) []foreign.Stage {
+	var path []foreign.Stage
+	for _, h := range hooks {
+		path = append(path, foreign.Stage{Hook: h})
+	}
+	return path
 }
 
 // explainOnBridge is about frames that no hook of IP has seen.
@@ -213,12 +247,16 @@ func (r *run) explainRouting(f Flow, filtered bool) string {
 		return fmt.Sprintf("no route: the host has none to %s for what comes from %s (%s): look with: ip route get %s from %s iif %s",
 			f.Dst, bridge, routeError(err), f.Dst, f.Src, bridge)
 	}
-	for _, l := range []string{bridge, "all"} {
-		if v, _ := os.ReadFile("/proc/sys/net/ipv4/conf/" + l + "/forwarding"); strings.TrimSpace(string(v)) == "0" && l == bridge {
-			return fmt.Sprintf("the host does not forward: sysctl -w net.ipv4.conf.%s.forwarding=1", l)
-		}
+	if !forwards(bridge) {
+		return fmt.Sprintf("the host does not forward: sysctl -w net.ipv4.conf.%s.forwarding=1", bridge)
 	}
 	return r.explainStatically(f)
+}
+
+// forwards reports whether the host forwards what comes in by a link.
+func forwards(link string) bool {
+	v, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + link + "/forwarding")
+	return err != nil || strings.TrimSpace(string(v)) != "0"
 }
 
 // routeError words the kernel's answer to who asks for a route.
@@ -241,7 +279,7 @@ func (r *run) explainLostAnswer(w way, f Flow, filtered bool) string {
 		return fmt.Sprintf("the answer is dropped by rp_filter on %s: the host's route to %s leaves by another link (IPReversePathFilter rises): "+
 			"sysctl -w net.ipv4.conf.%s.rp_filter=2", link, f.Dst, link)
 	}
-	if v, _ := os.ReadFile("/proc/sys/net/ipv4/conf/" + link + "/forwarding"); strings.TrimSpace(string(v)) == "0" {
+	if !forwards(link) {
 		return fmt.Sprintf("the answer comes in by %s, which does not forward: sysctl -w net.ipv4.conf.%s.forwarding=1", link, link)
 	}
 	return fmt.Sprintf("the answer comes back by %s and is not translated back to the guest: look with: conntrack -L -s %s", link, f.Src)
@@ -352,22 +390,22 @@ func (r *run) nextHopOf(a netip.Addr) netip.Addr {
 
 // explainICMP is about an ICMP error in place of an answer.
 func (r *run) explainICMP(ctx context.Context, e *ICMPError, before counts) string {
-	ours := e.From == r.lease.Gateway || r.hasAddress(e.From)
-	switch {
-	case !ours:
+	if e.From != r.member.Info().Gateway && !r.hasAddress(e.From) {
 		return fmt.Sprintf("the router %s refuses it, beyond this host", e.From)
-	case r.refused(ctx, e.Flow) != "":
-		return r.refused(ctx, e.Flow)
-	case e.Type == 3 && (e.Code == 0 || e.Code == 1):
-		if hop := r.nextHopOf(netip.IPv4Unspecified()); hop.IsValid() && netsetup.NeighborFailed(hop) {
-			return fmt.Sprintf("the uplink is dead: %s does not answer ARP: look at the cable, the Wi-Fi and the router behind it", hop)
-		}
-		return "no route: the host has no route there: look with: ip route; a default route is what is missing most often"
 	}
-	if list := r.count().legacy.Counted(before.legacy); len(list) > 0 {
-		return r.word(list[0], "")
+	if text := r.refused(ctx, e.Flow); text != "" {
+		return text
 	}
-	return ""
+	if d, ok := r.counted(e.Flow, before, r.count()); ok {
+		return r.word(d, "")
+	}
+	if e.Type != 3 || e.Code > 1 {
+		return ""
+	}
+	if hop := r.nextHopOf(netip.IPv4Unspecified()); hop.IsValid() && netsetup.NeighborFailed(hop) {
+		return fmt.Sprintf("the uplink is dead: %s does not answer ARP: look at the cable, the Wi-Fi and the router behind it", hop)
+	}
+	return "no route: the host has no route there: look with: ip route; a default route is what is missing most often"
 }
 
 // refused names the rule that answered the guest with an ICMP error or a RST.

@@ -89,6 +89,11 @@ var faults = map[string]fault{
 		step:   "connect", cause: []string{"drop at forward: iptables-legacy table ip filter chain FORWARD policy DROP", "iptables-legacy -I FORWARD -i qn-dev -j ACCEPT"},
 		remedy: "iptables-legacy -I FORWARD -i qn-dev -j ACCEPT; iptables-legacy -I FORWARD -o qn-dev -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
 	},
+	"a rule of iptables-legacy that rejects": {
+		hide:   true,
+		inject: "iptables-legacy -A FORWARD -o eth0 -j REJECT --reject-with icmp-net-unreachable",
+		step:   "connect", cause: []string{"drop at forward: iptables-legacy table ip filter chain FORWARD rule"},
+	},
 	"input of iptables-legacy": {
 		inject: "iptables-legacy -A INPUT -p icmp -j DROP",
 		step:   "gateway ping", cause: []string{`drop at input: iptables-legacy table ip filter chain INPUT rule "-A INPUT -p icmp -j DROP"`},
@@ -175,7 +180,7 @@ var faults = map[string]fault{
 // cause gives for a remedy is one; and the host is left as it was, fault and all.
 func TestFaults(t *testing.T) {
 	// They wait most of the time, more of them than there are CPUs.
-	const atOnce = 4
+	const atOnce = 8
 	slots := make(chan struct{}, atOnce)
 	var tests sync.WaitGroup
 	for name, f := range faults {

@@ -296,7 +296,10 @@ func (r *run) borrowed(ctx context.Context) (string, error) {
 		return "", err
 	}
 	flow := flowOf(p)
-	w := r.wayOf(ctx, flow)
+	w := r.wayUntil(ctx, flow, func(w way) bool {
+		_, drop := dropped(w.out, flow)
+		return drop
+	})
 	if s, ok := dropped(w.out, flow); ok {
 		return fmt.Sprintf("%s is dropped at %s by table %s %s", strange, s.at.hook, s.Family, s.Table), nil
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/packet"
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
@@ -22,25 +21,48 @@ type sight struct {
 	nft.TraceEvent
 	at   hookAt
 	drop bool
-	mark bool // by the probe's own table: the packet came here
 }
 
 // way is what became of the packets of a flow: of those the guest sent, and of the
 // answers to them. Both in the order they were told.
 type way struct{ out, back []sight }
 
-// traceSettle is how long the kernel's last words are waited for.
-const traceSettle = 20 * time.Millisecond
+// A flow's trace is complete when it has not grown for traceSettle; traceTime bounds
+// the wait for its first word. A busy host schedules the listener late.
+const (
+	traceSettle = 20 * time.Millisecond
+	traceTime   = 400 * time.Millisecond
+)
 
 // wayOf picks a flow's packets out of the trace.
 func (r *run) wayOf(ctx context.Context, f Flow) way {
+	before := 0
+	return r.wayUntil(ctx, f, func(w way) bool {
+		told := len(w.out) + len(w.back)
+		done := told > 0 && told == before
+		before = told
+		return done
+	})
+}
+
+// wayUntil waits for the trace to tell what is looked for.
+func (r *run) wayUntil(ctx context.Context, f Flow, done func(way) bool) way {
 	if r.tracer == nil {
 		return way{}
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(traceSettle):
+	for end := time.Now().Add(traceTime); ; {
+		w := r.wayNow(f)
+		if done(w) || time.Now().After(end) || ctx.Err() != nil {
+			return w
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(traceSettle):
+		}
 	}
+}
+
+func (r *run) wayNow(f Flow) way {
 	events, _ := r.tracer.Events()
 	hooks, err := nft.BaseChains()
 	if err != nil {
@@ -48,11 +70,11 @@ func (r *run) wayOf(ctx context.Context, f Flow) way {
 	}
 	var w way
 	for _, e := range events {
-		s := sight{TraceEvent: e, at: hookAt{e.Family == nft.Bridge, hooks[nft.ChainName{Family: e.Family, Table: e.Table, Chain: e.Chain}]}, mark: netsetup.IsTraceTable(e.Table)}
-		if s.at.hook == "" {
+		hook := hooks[nft.ChainName{Family: e.Family, Table: e.Table, Chain: e.Chain}]
+		s := sight{TraceEvent: e, at: hookAt{e.Family == nft.Bridge, hook}, drop: e.Verdict == nft.Dropped}
+		if hook == "" {
 			s.at = inferred(e)
 		}
-		s.drop = e.Verdict == nft.Dropped
 		switch got, ok := flowIn(e); {
 		case !ok:
 		case sameWay(got, f):
