@@ -10,9 +10,8 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// VPNs are stand-ins for VPN clients: what they do to the host's routes, rules and
-// filters, by the tunnel tun0, a veth to the namespace inet with MTU 1420. The
-// script of each undoes and does it.
+// vpnScripts are stand-ins for VPN clients: what they do to the host's routes, rules
+// and filters for the tunnel tun0, a veth to the namespace inet with MTU 1420.
 var vpnScripts = map[string]struct{ up, down string }{
 	// OpenVPN's redirect-gateway def1.
 	"two /1 routes": {
@@ -74,8 +73,10 @@ func VPN(name string) Neighbour {
 	}
 }
 
+// vpnState leaves out the priorities of rules, which the kernel gives: a rule of
+// qnet's that stands for a moment moves those that are added then up.
 func vpnState(t testing.TB) string {
-	return nstest.Sh(t, `ip -o addr show dev tun0 | sed 's/^[0-9]*//'; ip route; ip route show table 51820 2> /dev/null || true; ip rule
+	return nstest.Sh(t, `ip -o addr show dev tun0 | sed 's/^[0-9]*//'; ip route; ip route show table 51820 2> /dev/null || true; ip rule | cut -d: -f2
 nft list table ip wg-quick-tun0 2> /dev/null || true; sysctl net/ipv4/conf/all/rp_filter net/ipv4/conf/all/src_valid_mark`)
 }
 

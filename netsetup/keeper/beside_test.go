@@ -1,12 +1,15 @@
 package keeper
 
 import (
+	"errors"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/neighbour"
 	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -77,5 +80,36 @@ func besideCell(t *testing.T, nb neighbour.Neighbour, mode profiles.Mode, first 
 		if strings.Contains(now, "qn-dev") {
 			t.Errorf("it still knows the bridge:\n%s", now)
 		}
+	})
+}
+
+// Neither takes the other's subnet: qnet refuses, naming libvirt's bridge, and
+// chooses another where it may; libvirt, started later, refuses in its own words.
+func TestSubnetsBesideLibvirt(t *testing.T) {
+	coexist(t)
+	nb := neighbour.Libvirt()
+	nstest.Require(t, append(nb.Needs, nstest.Tun)...)
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Lab(t)
+		o := labOptions(t)
+		nb.Start(t)
+		theirs := netip.MustParsePrefix("192.168.122.0/24")
+		_, err := Join(t.Context(), o, Network{Name: "dev", Mode: profiles.NAT, Subnet: theirs}, "web", port(1))
+		if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), "virbr0") {
+			t.Errorf("got %v", err)
+		}
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT}, "web", port(1))
+		if theirs.Overlaps(r.Info().Prefix) {
+			t.Errorf("chose %s", r.Info().Prefix)
+		}
+		mustLeave(t, r)
+		nstest.Sh(t, "virsh -q -c network:///system net-destroy default; ip link del vlibvirtvm")
+		r = mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: theirs}, "web", port(1))
+		out, err := nstest.Try("virsh -q -c network:///system net-start default")
+		if err == nil || !strings.Contains(out, "in use by interface qn-dev") {
+			t.Errorf("libvirt says %q, %v", out, err)
+		}
+		mustLeave(t, r)
+		nstest.Sh(t, "virsh -q -c network:///system net-start default")
 	})
 }
