@@ -49,8 +49,8 @@ const LegacyRules = `for v in "" 6; do
 done`
 
 // volatile is what changes by itself: lifetimes, timers, states that follow
-// with a delay, and qdisc handles.
-var volatile = regexp.MustCompile(`valid_lft \S+ preferred_lft \S+|expires \S+|\s+-?\d+\.\d\d\b|\b(tentative|dadfailed) ?|bridge_id \S+|progname .*`)
+// with a delay, those of a bridge that runs STP, and qdisc handles.
+var volatile = regexp.MustCompile(`valid_lft \S+ preferred_lft \S+|expires \S+|\s+-?\d+\.\d\d\b|\b(tentative|dadfailed) ?|bridge_id \S+|(ageing_time|topology_change|topology_change_detected) \d+|progname .*`)
 
 func (h *Host) command(t testing.TB, name, script string) {
 	t.Helper()
