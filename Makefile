@@ -9,7 +9,7 @@ FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -buildid= -X github.com/qnet-vm/qnet/cli.version=$(VERSION)
 
-.PHONY: build guest networkmanager resolved demo test stress coexist bench bench-go fuzz lint check clean
+.PHONY: build guest networkmanager resolved demo test stress lan coexist bench bench-go fuzz lint check clean
 
 build: ## bin/qnet, static and the same from every directory
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/qnet .
@@ -38,6 +38,11 @@ stress: guest ## the whole of what `make test` tries a part of: some 20 minutes
 	@{ QNET_STRESS=1 $(GO) test -p 1 -count=1 -timeout 2h -v \
 		-run 'CrashMatrix|ManyRuns|Cycles|TwoHundred|FullBridge|PulledCable' ./cli ./netsetup/keeper; echo $$? > $(CACHE)/stress.status; } | \
 		grep --line-buffered '| \|^ok\|FAIL'; exit $$(cat $(CACHE)/stress.status)
+
+lan: ## the whole of what `make test` tries a part of on the host's own NIC: some 15 minutes
+	@{ QNET_STRESS=1 $(GO) test -p 1 -count=1 -timeout 1h -v \
+		-run 'RandomSets|HundredMoves|DeadGateway|KilledInTheMiddle' ./netsetup ./netsetup/keeper; echo $$? > $(CACHE)/lan.status; } | \
+		grep --line-buffered '| \|^ok\|FAIL'; exit $$(cat $(CACHE)/lan.status)
 
 coexist: ## every mode beside Docker, ufw, firewalld and others, in every order: docs/coexistence.md
 	QNET_COEXIST=1 $(GO) test -count=1 -timeout 40m -v -run 'TestCoexist$$' ./internal/neighbour

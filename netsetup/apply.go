@@ -155,14 +155,15 @@ func firstLine(s string) string {
 }
 
 // UndoByMarks removes what bears a network's marks, for want of a journal that can
-// be read: its links and tables. What it changed of the host's own, the
-// forwarding of uplinks and a bridged NIC that was down, cannot be known.
+// be read: its links and tables. A NIC that is a port of its bridge gets what the
+// bridge has. What else it changed of the host's own, the forwarding of uplinks and
+// a bridged NIC that was down, cannot be known.
 func UndoByMarks(k Kernel, f Facts, network string) error {
 	mark, table := networkMark(network), tableName(network)
 	steps := slices.Clone(leaveAlone(netcfg.Programs))
 	for _, l := range f.Links {
 		if l.Alias == mark {
-			steps = append(steps, AddBridge{Name: l.Name, Alias: mark})
+			steps = append(steps, bridgeByMark(k, f, l)...)
 		}
 	}
 	for _, family := range []nft.Family{nft.INet, nft.NetDev} {

@@ -32,6 +32,27 @@ type MoveToBridge struct {
 	Steady bool `json:"steady,omitempty"`
 }
 
+// bridgeByMark are the steps that a bridge of ours and its ports tell of.
+func bridgeByMark(k Kernel, f Facts, bridge Link) StepList {
+	add := AddBridge{Name: bridge.Name, Alias: bridge.Alias}
+	var moves StepList
+	for _, l := range f.Links {
+		if l.Master != bridge.Index || l.ours() || !l.Ethernet {
+			continue
+		}
+		add.Carries = l.Name
+		move := MoveToBridge{Link: l.Name, Bridge: bridge.Name, Alias: bridge.Alias}
+		off := SetSysctl{Key: disableIPv6Key(l.Name), Value: "1", Old: "0"}
+		if v, err := k.Sysctl(disableIPv6Key(bridge.Name)); err == nil && v == "0" { // as the NIC's was
+			move.GenMode, _ = k.Sysctl(genModeKey(bridge.Name))
+			moves = append(moves, move, off)
+			continue
+		}
+		moves = append(moves, move)
+	}
+	return append(StepList{add}, moves...)
+}
+
 // MovesHost reports whether the plan moves the host from its NIC to the bridge.
 func (p Plan) MovesHost() bool {
 	return slices.ContainsFunc(p.Steps, func(s Step) bool {

@@ -3,14 +3,12 @@ package netsetup
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/mdlayher/netlink"
+	vishvananda "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
@@ -18,10 +16,6 @@ import (
 
 // genModeNone is IN6_ADDR_GEN_MODE_NONE (linux/if_link.h).
 const genModeNone = 1
-
-func rpFilterKey(link string) string { return "net/ipv4/conf/" + link + "/rp_filter" }
-
-func genModeKey(link string) string { return "net/ipv6/conf/" + link + "/addr_gen_mode" }
 
 // crossing moves holdings from one link to another.
 type crossing struct {
@@ -159,28 +153,40 @@ func (s MoveToBridge) label(a address) string {
 	return ""
 }
 
-// restoreGenMode lets the kernel give the NIC link-local addresses again; where
-// the one it would give is there already, that does nothing else.
+// restoreGenMode lets the kernel give the NIC link-local addresses again. By
+// netlink that makes none at once, which is right: the ones it had are back.
 func (h *Host) restoreGenMode(s MoveToBridge) error {
-	if s.GenMode == "" {
-		return nil
-	}
 	now, err := h.Sysctl(genModeKey(s.Link))
-	if err != nil || now != strconv.Itoa(genModeNone) || now == s.GenMode {
-		return nil //nolint:nilerr // IPv6 went away, or somebody else's value stands
+	mode, parseErr := strconv.ParseUint(s.GenMode, 10, 8)
+	if err != nil || parseErr != nil || now != strconv.Itoa(genModeNone) || mode == genModeNone {
+		return nil // without IPv6, or somebody else's value stands
 	}
-	return h.SetSysctl(genModeKey(s.Link), s.GenMode)
+	l, ok, err := h.Link(s.Link)
+	if err != nil || !ok {
+		return err
+	}
+	c, err := dialRTNL()
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // nothing follows from it
+	return c.send([]request{setGenMode(l, byte(mode))})
 }
 
+// carrierTime is how long awaitCarrier waits. All of a kernel's namespaces wait for
+// each other in this.
+const carrierTime = 5 * time.Second
+
 // awaitCarrier waits until the bridge sends: the kernel starts its queue when it
-// has seen the port's carrier, a moment after the port joined.
+// has seen the port's carrier, a moment after the port joined. The host goes on
+// sending by the NIC meanwhile.
 func (h *Host) awaitCarrier(nic, bridge Link) {
 	if !nic.Carrier {
 		return // it has nothing to send to
 	}
-	for end := time.Now().Add(time.Second); time.Now().Before(end); {
-		state, err := os.ReadFile(filepath.Join("/sys/class/net", bridge.Name, "operstate"))
-		if err != nil || strings.TrimSpace(string(state)) == "up" {
+	for end := time.Now().Add(carrierTime); time.Now().Before(end); {
+		l, err := vishvananda.LinkByIndex(bridge.Index)
+		if err != nil || l.Attrs().OperState == vishvananda.OperUp {
 			return
 		}
 		time.Sleep(time.Millisecond) //nolint:forbidigo // a millisecond at most, and its event may be late

@@ -3,6 +3,7 @@ package netsetup
 import (
 	"net"
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,9 @@ import (
 	"github.com/qnet-vm/qnet/internal/nstest"
 	"github.com/qnet-vm/qnet/profiles"
 )
+
+// volatileTimes are lifetimes, which pass.
+var volatileTimes = regexp.MustCompile(`valid_lft \S+ preferred_lft \S+|expires \S+`)
 
 // lanPlan is the plan of a network that takes eth0, as a keeper makes it.
 func lanPlan(t testing.TB) Plan {
@@ -109,6 +113,12 @@ func TestMoveOfTemporaryAddresses(t *testing.T) {
 		nstest.Require(t, nstest.Program("radvd"))
 		nstest.Sh(t, "sysctl -qw net/ipv6/conf/default/use_tempaddr=2")
 		nstest.NewLAN(t, nstest.LANOptions{Static: true, RA: true})
+		t.Cleanup(func() {
+			if t.Failed() {
+				out, _ := nstest.Try("ip -6 -o addr; sysctl net.ipv6.conf.qn-lan.use_tempaddr net.ipv6.conf.eth0.use_tempaddr; dmesg | tail -5")
+				t.Log(out)
+			}
+		})
 		temporary := func(link, not string) (address string) {
 			t.Helper()
 			nstest.Eventually(t, 15*time.Second, "a temporary address of "+link, func() bool {

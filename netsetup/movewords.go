@@ -54,10 +54,13 @@ func (s MoveToBridge) UndoString() string {
 		lines = append(lines, rule{raw}.naming(s.Link, s.Bridge).command("del"))
 	}
 	if s.GenMode != "" {
-		lines = append(lines, sysctlCommand(genModeKey(s.Link), s.GenMode))
+		lines = append(lines, "ip link set "+s.Link+" addrgenmode "+genModeWords[s.GenMode])
 	}
 	return strings.Join(lines, "\n")
 }
+
+// genModeWords are ip-link(8)'s for addr_gen_mode.
+var genModeWords = map[string]string{"0": "eui64", "1": "none", "2": "stable_secret", "3": "random"}
 
 func familyFlag(family int) string {
 	if family == unix.AF_INET6 {

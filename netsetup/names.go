@@ -53,3 +53,9 @@ func forwardingLink(key string) (string, bool) {
 	}
 	return strings.CutSuffix(link, "/forwarding")
 }
+
+func disableIPv6Key(link string) string { return "net/ipv6/conf/" + link + "/disable_ipv6" }
+
+func rpFilterKey(link string) string { return "net/ipv4/conf/" + link + "/rp_filter" }
+
+func genModeKey(link string) string { return "net/ipv6/conf/" + link + "/addr_gen_mode" }

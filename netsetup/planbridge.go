@@ -32,10 +32,13 @@ func planBridge(p Plan, f Facts, o PlanOptions) (Plan, error) {
 	}
 	p.Client = f.NIC.Client
 	if f.NIC.Held.carries() {
+		if err := movable(p.Network, up, f.NIC); err != nil {
+			return Plan{}, err
+		}
 		if err := checkable(p.Network, up, f.NIC, o.AssumeYes); err != nil {
 			return Plan{}, err
 		}
-		return planMove(p, f, up, before, after)
+		return planMove(p, f, up, before, after), nil
 	}
 	p.Steps = append(p.Steps, AddBridge{Name: p.Bridge, MAC: up.MAC, MTU: p.MTU, Alias: networkMark(p.Network.Name)})
 	p.Steps = append(p.Steps, p.bridgeSysctls()...)
@@ -49,10 +52,7 @@ func planBridge(p Plan, f Facts, o PlanOptions) (Plan, error) {
 
 // planMove moves the host from the NIC to the bridge. The bridge behaves as the
 // NIC did: it has the NIC's MAC, MTU and sysctls.
-func planMove(p Plan, f Facts, up Link, before, after StepList) (Plan, error) {
-	if err := movable(p.Network, up, f.NIC); err != nil {
-		return Plan{}, err
-	}
+func planMove(p Plan, f Facts, up Link, before, after StepList) Plan {
 	mark := networkMark(p.Network.Name)
 	p.Steps = append(p.Steps, AddBridge{Name: p.Bridge, MAC: up.MAC, MTU: p.MTU, Alias: mark, Carries: up.Name})
 	for _, c := range f.NIC.Conf {
@@ -69,7 +69,7 @@ func planMove(p Plan, f Facts, up Link, before, after StepList) (Plan, error) {
 	p.Steps = append(p.Steps, move)
 	if f.NIC.GenMode != "" {
 		// Or the port keeps a route to ff00::/8, by which multicasts would leave.
-		p.Steps = append(p.Steps, SetSysctl{Key: "net/ipv6/conf/" + up.Name + "/disable_ipv6", Value: "1", Old: "0"})
+		p.Steps = append(p.Steps, SetSysctl{Key: disableIPv6Key(up.Name), Value: "1", Old: "0"})
 	}
 	if want := f.NIC.askable(); len(want) > 0 {
 		p.Steps = append(p.Steps, AwaitAnswers{Link: p.Bridge, Want: want})
@@ -78,7 +78,7 @@ func planMove(p Plan, f Facts, up Link, before, after StepList) (Plan, error) {
 		p.Steps = append(p.Steps, NoLinkDNS{NIC: up.Name})
 	}
 	p.Steps = append(p.Steps, after...)
-	return p, nil
+	return p
 }
 
 func lanLink(n Network, f Facts) (Link, error) {

@@ -105,22 +105,24 @@ func (h *Host) files(dir string) {
 // Lines are what the snapshot holds, each "kind: what the kernel lists".
 func (h Host) Lines() []string { return slices.Clone(h.lines) }
 
-// Diff lists what appeared (+) and what went (-) from before to now, "" if
-// nothing did.
+// Diff lists what appeared (+) and what went (-) from before to now, each as often
+// as it did, "" if nothing did.
 func Diff(before, now Host) string {
+	count := map[string]int{}
+	for _, line := range before.lines {
+		count[line]--
+	}
 	var b strings.Builder
 	for _, line := range now.lines {
-		if !slices.Contains(before.lines, line) {
+		if count[line]++; count[line] > 0 {
 			fmt.Fprintf(&b, "+ %s\n", line)
 		}
 	}
 	for _, line := range before.lines {
-		if !slices.Contains(now.lines, line) {
+		if count[line] < 0 {
+			count[line]++
 			fmt.Fprintf(&b, "- %s\n", line)
 		}
-	}
-	if b.Len() == 0 && len(before.lines) != len(now.lines) {
-		return fmt.Sprintf("%d lines became %d: something is there twice", len(before.lines), len(now.lines))
 	}
 	return b.String()
 }

@@ -415,3 +415,68 @@ func TestHundredMoves(t *testing.T) {
 		}
 	})
 }
+
+// Another program takes the NIC out of the bridge, the addresses off it, or the
+// bridge away: it is done again, and the way back is as ever.
+func TestMoveIsMended(t *testing.T) {
+	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+		nstest.Sh(t, "ip addr add 192.0.2.11/24 dev eth0 label eth0:1; ip addr add 2001:db8:2::10/64 dev eth0 nodad; ip -6 route add default via "+nstest.LANGateway6+"; ip route add 198.51.100.0/24 via 192.0.2.1 table 7")
+		before := nstest.Snapshot(t)
+		r := mustJoin(t, o, lanNetwork, "web", port(1))
+		for _, attack := range []string{
+			"ip link set eth0 nomaster", "ip addr flush dev qn-lan scope global", "ip link del qn-lan",
+		} {
+			nstest.Sh(t, attack)
+			nstest.Eventually(t, 5*time.Second, "mended: "+attack, func() bool {
+				return onBridge() && nstest.Pings("", nstest.LANInternet) && nstest.Pings("outside", nstest.LANHost)
+			})
+		}
+		if !nstest.Pings("", nstest.LANInternet6) {
+			t.Error("the host has lost IPv6")
+		}
+		mustLeave(t, r)
+		before.Check(t)
+		nstest.Sh(t, "ip route del 198.51.100.0/24 table 7; ip -6 route del default; ip addr del 2001:db8:2::10/64 dev eth0; ip addr del 192.0.2.11/24 dev eth0")
+	})
+}
+
+// What the host gets while its NIC is a port comes along on the way back.
+func TestWhatIsAddedMeanwhileComesBack(t *testing.T) {
+	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+		r := mustJoin(t, o, lanNetwork, "web", port(1))
+		nstest.Sh(t, "ip addr add 192.0.2.30/24 dev qn-lan label qn-lan:x; ip route add 198.51.100.0/24 via 192.0.2.1 dev qn-lan src 192.0.2.30; ip rule add iif qn-lan lookup 7 priority 99")
+		mustLeave(t, r)
+		for _, c := range []string{
+			"ip -o addr show dev eth0 | grep -q '192.0.2.30/24 scope global secondary eth0:x'",
+			"ip route show 198.51.100.0/24 | grep -q 'via 192.0.2.1 dev eth0 src 192.0.2.30'", "ip rule | grep -q '99:.*iif eth0 lookup 7'",
+		} {
+			if _, err := nstest.Try(c); err != nil {
+				t.Errorf("%s\n%s", c, nstest.Sh(t, "ip addr show dev eth0; ip route; ip rule"))
+			}
+		}
+		nstest.Sh(t, "ip rule del priority 99; ip route del 198.51.100.0/24; ip addr del 192.0.2.30/24 dev eth0")
+	})
+}
+
+// Without its journal the network is known by its marks, and the host put back.
+func TestMoveBackWithoutJournal(t *testing.T) {
+	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+		nstest.Sh(t, `ip link set eth0 down; ip link set eth0 addrgenmode eui64 up; ip route add default via 192.0.2.1
+ip addr add 192.0.2.11/24 dev eth0 label eth0:1; ip addr add 2001:db8:2::10/64 dev eth0 nodad`)
+		nstest.Eventually(t, 5*time.Second, "the link-local address is checked", func() bool {
+			return nstest.Sh(t, "ip -6 addr show dev eth0 scope link -tentative") != ""
+		})
+		before := nstest.Snapshot(t)
+		r := mustJoin(t, o, lanNetwork, "web", port(1))
+		if err := os.WriteFile(paths{o.RunDir, "lan"}.journal(), []byte("{"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		killBoth(t, r)
+		nstest.Eventually(t, 5*time.Second, "the guard puts the host back", offBridge)
+		if _, err := Collect(t.Context(), o); err != nil {
+			t.Error(err)
+		}
+		before.Check(t)
+		nstest.Sh(t, "ip addr del 2001:db8:2::10/64 dev eth0; ip addr del 192.0.2.11/24 dev eth0; ip link set eth0 addrgenmode none; ip -6 addr flush dev eth0")
+	})
+}

@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+)
+
+const ownNIC = "[[nic]]\nmode = \"bridge\"\n"
+
+// onLAN runs the test on a host whose eth0 is on a LAN.
+func onLAN(t *testing.T, o nstest.LANOptions, f func(l *lab, lan *nstest.LAN)) {
+	t.Helper()
+	nstest.Require(t, nstest.Root, nstest.Tun, nstest.QEMU, nstest.Program("nft"), nstest.Program("ip"))
+	nstest.Run(t, func(t *testing.T) {
+		lan := nstest.NewLAN(t, o)
+		l := newLab(t)
+		l.prepared()
+		f(l, lan)
+	})
+}
+
+// A guest is on the host's own LAN by the host's own NIC: the LAN's DHCP server
+// gives it its address, host, guest and the LAN reach each other, and nobody
+// notices the move or the way back.
+func TestGuestByTheHostsNIC(t *testing.T) {
+	onLAN(t, nstest.LANOptions{Static: true, DHCP: true, RA: true}, func(l *lab, lan *nstest.LAN) {
+		serve(l, "", nstest.LANHost, "hello from the host")
+		pings, talk := nstest.PingFrom(t, "outside", nstest.LANHost), nstest.Talk(t, "outside", nstest.LANHost)
+		l.prepared()
+		g := l.boot("b", vm(t, "b", "qnet.net0=dhcp qnet.httpd qnet.shell")+ownNIC)
+		out := g.must("ip -4 -o addr show dev eth0; ip route")
+		address := regexp.MustCompile(`192\.0\.2\.1\d\d`).FindString(out)
+		if address == "" || !strings.Contains(out, "default via "+nstest.LANGateway) || !strings.Contains(lan.DHCPLog(), address) {
+			t.Fatalf("no lease of the LAN's: %s", out)
+		}
+		g.must("ping -c 1 -W 2 " + nstest.LANInternet)
+		if out := g.must("wget -q -O - http://" + nstest.LANHost + "/"); !strings.Contains(out, "hello from the host") {
+			t.Errorf("guest to host: %q", out)
+		}
+		l.hostFetches("http://"+address+"/", "hello from the guest")
+		if !nstest.Pings("outside", address) || !nstest.Pings("", nstest.LANInternet) || !nstest.Pings("", nstest.LANInternet6) {
+			t.Error("outside does not reach the guest, or the host not the Internet")
+		}
+		if out := strings.TrimSpace(l.must("ip", "b")); out != address {
+			t.Errorf("qnet ip: got %q, want %s", out, address)
+		}
+		g.sh("(sleep 1; poweroff -f) &")
+		nstest.Eventually(t, 20*time.Second, "the NIC is back", func() bool {
+			_, err := nstest.Try("ip link show qn-bridge")
+			return err != nil
+		})
+		// A router advertises itself every 3 to 4 s, and only then the kernel has its own route.
+		nstest.Eventually(t, 6*time.Second, "the host as it was", func() bool { return nstest.Diff(l.before, nstest.Snapshot(t, l.run)) == "" })
+		l.before.Check(t)
+		if c, d := pings(), talk(); c.Lost > 1 || d.Lost > 0 {
+			t.Errorf("outside to host: %s; TCP %s", c, d)
+		}
+	})
+}
+
+// What is refused names the way out, and touches nothing.
+func TestMoveIsRefused(t *testing.T) {
+	onLAN(t, nstest.LANOptions{Static: true}, func(l *lab, lan *nstest.LAN) {
+		path := l.profile("r", idle+ownNIC)
+		lan.Cable("gateway", false)
+		l.refused(exitIncapable, []string{"192.0.2.1 does not answer now", "--assume-yes"}, "run", path)
+		lan.Cable("gateway", true)
+		l.env = append(l.env, "SSH_CONNECTION=192.0.2.20 51234 192.0.2.10 22")
+		l.refused(exitIncapable, []string{"your own session from 192.0.2.20", "guard", "--assume-yes"}, "run", path)
+		l.must("run", "-d", "--assume-yes", path)
+		l.must("stop", "--force", "r")
+		l.before.Check(t)
+		if plan := l.must("plan", path); !strings.Contains(plan, "ip link set eth0 master qn-bridge") || !strings.Contains(plan, "ip link set eth0 nomaster") ||
+			!strings.Contains(plan, "# "+nstest.LANGateway+" must answer on qn-bridge") {
+			t.Errorf("the plan does not show the move and its undo:\n%s", plan)
+		}
+		nstest.Sh(t, "tc qdisc add dev eth0 clsact")
+		l.refused(exitIncapable, []string{"the tc qdisc clsact attached"}, "run", path)
+		nstest.Sh(t, "tc qdisc del dev eth0 clsact")
+	})
+}
