@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 	"github.com/qnet-vm/qnet/profiles"
@@ -245,6 +246,24 @@ func TestMoveRefuses(t *testing.T) {
 				t.Errorf("got %v, want a refusal with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// Whose rules name the NIC is told, because they match nothing by the bridge.
+func TestMoveTellsOfRulesThatNameTheNIC(t *testing.T) {
+	f := settled()
+	f.Filters.Tables = []foreign.Table{{Engine: foreign.NFTables, Family: foreign.INet, Name: "mine", Chains: []foreign.Chain{
+		{Name: "in", Rules: []foreign.Rule{
+			{Text: `iifname "eth0" tcp dport 22 accept`}, {Text: `iifname "eth01" drop`}, {Text: `iifname { "eth0", "eth1" } drop`},
+		}},
+	}}}
+	p, err := NewPlan(Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}, f, PlanOptions{Salt: testSalt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(p.Notes, "\n")
+	if !strings.Contains(all, `mine in: iifname \"eth0\" tcp dport 22 accept`) || !strings.Contains(all, "and 1 more") {
+		t.Errorf("got %s", all)
 	}
 }
 

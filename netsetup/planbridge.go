@@ -54,6 +54,7 @@ func planBridge(p Plan, f Facts, o PlanOptions) (Plan, error) {
 // NIC did: it has the NIC's MAC, MTU and sysctls.
 func planMove(p Plan, f Facts, up Link, before, after StepList) Plan {
 	mark := networkMark(p.Network.Name)
+	p.Notes = append(p.Notes, moveNotes(f, up, p.Bridge)...)
 	p.Steps = append(p.Steps, AddBridge{Name: p.Bridge, MAC: up.MAC, MTU: p.MTU, Alias: mark, Carries: up.Name})
 	for _, c := range f.NIC.Conf {
 		if c.Name != "rp_filter" { // the move sets it, twice

@@ -128,7 +128,7 @@ func inKernelOrder(t *testing.T, link string) string {
 // Whatever a NIC has, the bridge has it during and the NIC afterwards, with all that
 // `ip` lists of it.
 func TestMoveOfRandomSets(t *testing.T) {
-	n := 12
+	n := 6
 	if os.Getenv("QNET_STRESS") != "" {
 		n = 200
 	}

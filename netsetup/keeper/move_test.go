@@ -395,7 +395,7 @@ func TestHundredMoves(t *testing.T) {
 			time.Sleep(around)
 			return ping4(), ping6()
 		}
-		n := rounds(3, 100)
+		n := rounds(1, 100)
 		talk := nstest.Talk(t, "outside", nstest.LANHost)
 		var still, there, back, six nstest.Continuity
 		for range n {
