@@ -17,7 +17,7 @@ var NetworkdNeeds = []nstest.Need{nstest.Root, nstest.Program("dbus-daemon"), ns
 
 // Networkd runs the real systemd-networkd with those files in /run/systemd/network,
 // on a system bus of its own. It returns once that manages eth0 if configured is
-// set, or knows it.
+// set, or knows it; restart returns once it knows it again.
 func Networkd(t testing.TB, files map[string]string, configured bool) (restart func()) {
 	t.Helper()
 	nstest.Bus(t)
@@ -36,7 +36,7 @@ chown -R systemd-network:systemd-network /run/systemd/netif`)
 	stop := runNetworkd(t, configured)
 	return func() {
 		stop()
-		stop = runNetworkd(t, configured)
+		stop = runNetworkd(t, false)
 	}
 }
 

@@ -37,7 +37,8 @@ func nmEnv() string {
 }
 
 // NetworkManager runs the real one, with config added to its configuration, on a
-// system bus of its own. It returns once eth0 is connected.
+// system bus of its own. It returns once eth0 is connected, and restart
+// once it knows eth0 again.
 func NetworkManager(t testing.TB, config string) (restart func()) {
 	t.Helper()
 	nstest.Bus(t)
@@ -47,21 +48,21 @@ func NetworkManager(t testing.TB, config string) (restart func()) {
 	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	stop := runNetworkManager(t)
+	stop := runNetworkManager(t, "eth0:connected")
 	return func() {
 		stop()
-		stop = runNetworkManager(t)
+		stop = runNetworkManager(t, "eth0:")
 	}
 }
 
-func runNetworkManager(t testing.TB) (stop func()) {
+func runNetworkManager(t testing.TB, state string) (stop func()) {
 	t.Helper()
 	// With a /sys that cannot be written to, it does not wait for udev.
 	stop = nstest.Daemon(t, "unshare", "--mount", "--uts", "sh", "-c",
 		"mount -o remount,ro /sys; "+nmEnv()+"exec "+filepath.Join(unpacked(), "usr/sbin/NetworkManager")+" --debug")
 	nstest.Eventually(t, 30*time.Second, "NetworkManager", func() bool {
-		state, err := NMCLI("-t -f DEVICE,STATE device")
-		return err == nil && strings.Contains(state, "eth0:connected")
+		out, err := NMCLI("-t -f DEVICE,STATE device")
+		return err == nil && strings.Contains(out, state)
 	})
 	return stop
 }

@@ -134,6 +134,76 @@ func leaseWhileAPort(t *testing.T, lan *nstest.LAN, o Options, c clientCase) {
 	}
 }
 
+// staticNetwork is a configuration without DHCP.
+const staticNetwork = "[Match]\nName=eth0\n[Network]\nAddress=192.0.2.10/24\nGateway=192.0.2.1\n"
+
+// What configures the NIC, by DHCP or not, leaves it in the bridge when it is
+// restarted while VMs run, and has it as before afterwards.
+func TestConfiguratorRestarted(t *testing.T) {
+	networkd := func(text string) func(*testing.T) func() {
+		return func(t *testing.T) func() {
+			t.Helper()
+			return neighbour.Networkd(t, map[string]string{"50-lan.network": text}, true)
+		}
+	}
+	for name, c := range map[string]struct {
+		needs []nstest.Need
+		start func(t *testing.T) (restart func())
+		lost  int
+	}{
+		"systemd-networkd, DHCP":   {neighbour.NetworkdNeeds, networkd(dhcpNetwork), 0},
+		"systemd-networkd, static": {neighbour.NetworkdNeeds, networkd(staticNetwork), 0},
+		"NetworkManager, DHCP": {neighbour.NetworkManagerNeeds(), func(t *testing.T) func() {
+			t.Helper()
+			return neighbour.NetworkManager(t, "")
+		}, 30},
+		"NetworkManager, static": {neighbour.NetworkManagerNeeds(), func(t *testing.T) func() {
+			t.Helper()
+			restart := neighbour.NetworkManager(t, "")
+			for _, args := range []string{
+				"connection add type ethernet ifname eth0 con-name lan ipv4.method manual ipv4.addresses 192.0.2.10/24 ipv4.gateway 192.0.2.1 ipv6.method disabled",
+				"connection up lan",
+			} {
+				if out, err := neighbour.NMCLI(args); err != nil {
+					t.Fatal(args, err, out)
+				}
+			}
+			return restart
+		}, 30},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nstest.Require(t, c.needs...)
+			onLAN(t, nstest.LANOptions{DHCP: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+				restart := c.start(t)
+				address, before := neighbour.Leased(t), held(t, "eth0")
+				ping := nstest.PingFrom(t, "outside", address)
+				r := mustJoin(t, o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
+				restart()
+				time.Sleep(3 * time.Second) // time to take the NIC back
+				if out := held(t, "qn-lan"); !strings.Contains(out, "inet "+address) || !strings.Contains(out, "default via") {
+					t.Errorf("the bridge has\n%s", out)
+				}
+				nstest.Sh(t, "ip link show eth0 | grep -q 'master qn-lan'")
+				mustLeave(t, r)
+				nstest.Eventually(t, 10*time.Second, "the program has its NIC again", func() bool {
+					if strings.HasPrefix(name, "systemd") {
+						return !networkdHas(t, "eth0", "unmanaged")
+					}
+					out, _ := neighbour.NMCLI("-t -f DEVICE,STATE device")
+					return strings.Contains(out, "eth0:connected\n")
+				})
+				nstest.Eventually(t, 5*time.Second, "the NIC as before", func() bool { return held(t, "eth0") == before })
+				if lost := ping(); lost.Lost > c.lost {
+					t.Errorf("pings: %s", lost)
+				} else {
+					t.Logf("pings: %s", lost)
+				}
+			})
+		})
+	}
+}
+
 // The keeper's death, and that of all, cost neither the address nor the client.
 func TestLeaseSurvivesKeepers(t *testing.T) {
 	c := clientCases()["systemd-networkd"]
