@@ -164,6 +164,41 @@ func TestRenewer(t *testing.T) {
 	})
 }
 
+// With its cable plugged again, a host asks at once, and all servers: one of
+// another network refuses, which is told.
+func TestSoon(t *testing.T) {
+	nstest.Require(t, neighbour.DHCPClientNeeds("udhcpc")...)
+	nstest.Run(t, func(t *testing.T) {
+		lan := nstest.NewLAN(t, nstest.LANOptions{DHCP: true})
+		l, _ := observed(t)
+		nstest.Sh(t, strings.Replace(handMove, "%LIFE", "", 1))
+		told := make(chan string, 10)
+		r := Start(Config{
+			Client: netcfg.Client{Program: netcfg.Udhcpc, Link: "eth0", Lease: l}, Port: "eth0", Bridge: "qn-lan",
+			Change: func(f func() error) error { return f() },
+			Warn:   func(s string) { told <- s }, Log: slog.New(slog.DiscardHandler),
+		})
+		defer r.Close()
+		acks := func() int { return strings.Count(lan.DHCPLog(), "DHCPACK(eth0) "+l.Address.String()) }
+		nstest.Eventually(t, 5*time.Second, "the first renewal", func() bool { return acks() == 2 })
+		r.Soon()
+		nstest.Eventually(t, 2*time.Second, "another at once", func() bool { return acks() == 3 })
+		lan.Cable("gateway", false)
+		nstest.Sh(t, "ip -n outside addr flush dev eth0; ip -n outside addr add 198.51.100.1/24 dev eth0")
+		lan.Daemon("outside", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--port=0",
+			"--dhcp-authoritative", "--dhcp-range=198.51.100.50,198.51.100.99,1h", "--dhcp-leasefile=/dev/null")
+		nstest.Eventually(t, 15*time.Second, "the refusal of another network", func() bool {
+			r.Soon()
+			select {
+			case text := <-told:
+				return strings.Contains(text, "refuses") && strings.Contains(text, l.Address.String())
+			case <-time.After(time.Second):
+				return false
+			}
+		})
+	})
+}
+
 // What cannot be renewed is told once, when it gets serious.
 func TestTell(t *testing.T) {
 	var told []string

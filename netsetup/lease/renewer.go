@@ -65,8 +65,8 @@ func Start(c Config) *Renewer {
 // come.
 func (r *Renewer) Close() { r.cancel() }
 
-// Soon asks at once, because the host may be on another network: its server refuses
-// an address that is none of its own.
+// Soon has the lease renewed at once, by whichever server is there: the cable was
+// plugged, maybe into another network, whose server refuses.
 func (r *Renewer) Soon() {
 	select {
 	case r.soon <- struct{}{}:
@@ -85,16 +85,16 @@ func uptime() time.Duration {
 
 func (r *Renewer) run(ctx context.Context) {
 	for at := uptime(); ; {
-		wait := min(max(at-uptime(), 0), patrol)
+		wait, broadcast := min(max(at-uptime(), 0), patrol), false
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.soon:
-			at = uptime()
+			broadcast, at = true, 0
 		case <-time.After(wait):
 		}
 		if now := uptime(); now >= at {
-			err := r.renew(ctx)
+			err := r.renew(ctx, broadcast || r.began != 0 && now-r.began >= r.terms.Rebind)
 			if ctx.Err() != nil {
 				return
 			}
@@ -104,8 +104,9 @@ func (r *Renewer) run(ctx context.Context) {
 	}
 }
 
-// renew asks, and gives the bridge's address the time that is granted.
-func (r *Renewer) renew(ctx context.Context) error {
+// renew asks, any server or the lease's own, and gives the bridge's address the time
+// that is granted.
+func (r *Renewer) renew(ctx context.Context, broadcast bool) error {
 	index, err := indexOf(r.Bridge)
 	if err != nil {
 		return err
@@ -113,7 +114,7 @@ func (r *Renewer) renew(ctx context.Context) error {
 	asked := uptime()
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	terms, err := Renew(ctx, index, r.Client.Lease, r.began != 0 && asked-r.began >= r.terms.Rebind)
+	terms, err := Renew(ctx, index, r.Client.Lease, broadcast)
 	if err != nil {
 		return err
 	}
