@@ -26,12 +26,16 @@
 //     packets (package foreign decides which)
 //
 // and for each NIC of a VM: a tap, its mark "qnet:<network>/<vm>/<nic>", no IPv6
-// on the host's side of it, port of the bridge, up. A probe's port also gets tables
+// on the host's side of it, port of the bridge, up; or, with macvtap and without a
+// bridge, a macvtap link on the uplink. A probe's port also gets tables
 // qnet_trace_<tap> (bridge and inet), whose rules mark its packets for a trace.
 //
 // Never touched: other programs' links, tables, routes, the global ip_forward,
 // and files outside the run and state directories, but for a file of its own
 // among their run-time configuration.
+//
+// RaiseMetrics lets other ways out go first while the cable of a bridge that has the
+// host's routes is pulled.
 //
 // Pins keep guests reachable whose addresses other programs' routes take while a
 // network runs.

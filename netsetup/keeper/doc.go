@@ -13,7 +13,9 @@
 // While it runs, a keeper serves DHCP and DNS on a network with a prefix, tells
 // systemd-resolved of it, follows the guests' frames on their taps and the host's
 // uplinks, puts right what other programs change of the network, and keeps guests
-// reachable whose addresses others' routes take.
+// reachable whose addresses others' routes take. On a LAN it sees to the uplink's
+// cable and MTU and to the host's sleep, and finds out whether the LAN takes the
+// guests' frames.
 //
 // A keeper that dies is followed by another, started by the first supervisor that
 // notices: it takes over what bears the network's marks, and the supervisors
