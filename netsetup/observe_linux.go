@@ -34,14 +34,8 @@ func Observe() (Facts, error) {
 	if err := observeRoutes(&f); err != nil {
 		return f, err
 	}
-	keys := []string{ipForward}
-	for _, l := range f.Links {
-		keys = append(keys, forwardingKey(l.Name))
-	}
-	for _, key := range keys {
-		if v, err := readSysctl(key); err == nil {
-			f.Sysctls[key] = v
-		}
+	if err := observeForwarding(&f); err != nil {
+		return f, err
 	}
 	_, err = os.Stat("/proc/sys/net/ipv6")
 	f.HasIPv6 = err == nil
@@ -52,6 +46,27 @@ func Observe() (Facts, error) {
 	}
 	f.Filters = foreign.Read()
 	return f, nil
+}
+
+func observeForwarding(f *Facts) error {
+	if v, err := readSysctl(ipForward); err == nil {
+		f.Sysctls[ipForward] = v
+	}
+	c, err := dialRTNL()
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // nothing follows from it
+	forwarding, err := c.forwarding()
+	if err != nil {
+		return err
+	}
+	for _, l := range f.Links {
+		if v, ok := forwarding[l.Index]; ok {
+			f.Sysctls[forwardingKey(l.Name)] = v
+		}
+	}
+	return nil
 }
 
 // retryDump repeats a netlink dump that the kernel interrupted because
@@ -65,6 +80,9 @@ func retryDump[T any](dump func() (T, error)) (T, error) {
 	}
 }
 
+// hardware is the kind of links without IFLA_INFO_KIND, in package netlink's words.
+const hardware = "device"
+
 func linkFact(l netlink.Link) Link {
 	a := l.Attrs()
 	fact := Link{
@@ -74,6 +92,9 @@ func linkFact(l netlink.Link) Link {
 	}
 	sys := filepath.Join("/sys/class/net", a.Name)
 	for _, mark := range []string{"phy80211", "wireless"} {
+		if fact.Kind != hardware {
+			break // made by software
+		}
 		if _, err := os.Stat(filepath.Join(sys, mark)); err == nil {
 			fact.Wireless = true
 		}
@@ -85,14 +106,25 @@ func linkFact(l netlink.Link) Link {
 	return fact
 }
 
+// places finds links by their index: a host may have thousands of routes by
+// thousands of links.
+func (f Facts) places() map[int]int {
+	places := make(map[int]int, len(f.Links))
+	for i, l := range f.Links {
+		places[l.Index] = i
+	}
+	return places
+}
+
 func observeAddresses(f *Facts) error {
 	addrs, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
+	places := f.places()
 	for _, a := range addrs {
-		i := slices.IndexFunc(f.Links, func(l Link) bool { return l.Index == a.LinkIndex })
-		if p, ok := prefixOf(a.IPNet); ok && i >= 0 {
+		i, known := places[a.LinkIndex]
+		if p, ok := prefixOf(a.IPNet); ok && known {
 			f.Links[i].Addresses = append(f.Links[i].Addresses, p)
 		}
 	}
@@ -107,6 +139,8 @@ func observeRoutes(f *Facts) error {
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
+	places := f.places()
+	f.Routes = slices.Grow(f.Routes, len(routes))
 	for _, r := range routes {
 		dst, ok := prefixOf(r.Dst)
 		if !ok {
@@ -114,10 +148,14 @@ func observeRoutes(f *Facts) error {
 		}
 		hops := append([]*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}, r.MultiPath...)
 		for _, hop := range hops {
-			l, known := f.linkByIndex(hop.LinkIndex)
+			name := ""
+			i, known := places[hop.LinkIndex]
+			if known {
+				name = f.Links[i].Name
+			}
 			if known || len(r.MultiPath) == 0 {
 				via, _ := netip.AddrFromSlice(hop.Gw)
-				f.Routes = append(f.Routes, Route{Dst: dst, Link: l.Name, Via: via.Unmap(), Table: r.Table})
+				f.Routes = append(f.Routes, Route{Dst: dst, Link: name, Via: via.Unmap(), Table: r.Table})
 			}
 		}
 	}

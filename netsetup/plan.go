@@ -108,6 +108,7 @@ func planNetwork(n Network, f Facts, o PlanOptions) (Plan, error) {
 		if err := p.findUplinks(f); err != nil {
 			return Plan{}, err
 		}
+		p.MTU = jumbo(p.Uplinks, f)
 	}
 	p.Steps = append(p.Steps, p.ownBridgeSteps(f, macgen.Derive(o.Salt, "network/"+n.Name, 0))...)
 	return p, nil
@@ -142,6 +143,19 @@ func (p *Plan) findUplinks(f Facts) error {
 	}
 	p.Uplinks = []string{l.Name}
 	return nil
+}
+
+// jumbo is the MTU of a nat network: the smallest of the uplinks' where all of them
+// carry more than usual, of which DHCP tells the guests. It is never less than usual:
+// a tunnel among the uplinks is seen to by clamping the MSS (F42).
+func jumbo(uplinks []string, f Facts) int {
+	smallest := 0
+	for _, name := range uplinks {
+		if l, ok := f.Link(name); ok && (smallest == 0 || l.MTU < smallest) {
+			smallest = l.MTU
+		}
+	}
+	return max(smallest, defaultMTU)
 }
 
 // ownBridgeSteps makes the network of the three modes with a bridge of their own.

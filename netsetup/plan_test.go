@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -382,9 +383,36 @@ func TestJournalRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	j.encoded = nil // what Write keeps for itself
 	if !reflect.DeepEqual(got, j) {
 		a, _ := json.Marshal(got)
 		b, _ := json.Marshal(j)
 		t.Errorf("got  %s\nwant %s", a, b)
+	}
+}
+
+// Guests behind uplinks that all carry jumbo frames get them, too.
+func TestMTUOfNAT(t *testing.T) {
+	for name, c := range map[string]struct {
+		mtus []int
+		want int
+	}{
+		"usual": {[]int{1500}, 1500}, "jumbo": {[]int{9000}, 9000}, "jumbo and usual": {[]int{9000, 1500}, 1500},
+		"two jumbo": {[]int{9000, 4000}, 4000}, "with a tunnel": {[]int{9000, 1420}, 1500}, "none": {nil, 1500},
+	} {
+		f := laptop()
+		f.Links, f.Routes = f.Links[:1:1], nil
+		for i, mtu := range c.mtus {
+			name := fmt.Sprintf("up%d", i)
+			f.Links = append(f.Links, Link{Index: 100 + i, Name: name, Kind: "device", Ethernet: true, MTU: mtu})
+			f.Routes = append(f.Routes, Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: name, Table: 254})
+		}
+		p, err := NewPlan(Network{Name: "dev", Mode: profiles.NAT}, f, PlanOptions{Salt: testSalt})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.MTU != c.want {
+			t.Errorf("%s: MTU %d, want %d", name, p.MTU, c.want)
+		}
 	}
 }

@@ -71,6 +71,19 @@ type Journal struct {
 	Added  StepList            `json:"added,omitempty"` // uplinks found while running
 	Pins   StepList            `json:"pins,omitempty"`  // of guests whose addresses were taken
 	VMs    []string            `json:"vms,omitempty"`   // for messages only
+
+	encoded map[string]encodedSteps // of Ports, as Write wrote them last
+}
+
+// encodedSteps spare Write the work for the VMs that did not change.
+type encodedSteps struct {
+	of   StepList
+	json json.RawMessage
+}
+
+// same reports whether the lists are one.
+func (l StepList) same(other StepList) bool {
+	return len(l) > 0 && len(l) == len(other) && &l[0] == &other[0]
 }
 
 // NewJournal is the journal of a plan about to be applied here and now.
@@ -98,11 +111,36 @@ func (j *Journal) Steps() StepList {
 
 // Write replaces the file in one go.
 func (j *Journal) Write(path string) error {
-	b, err := json.MarshalIndent(j, "", "\t")
+	ports, err := j.encodePorts()
+	var b []byte
+	if err == nil {
+		type rest Journal // without the Ports, which the outer ones hide
+		b, err = json.Marshal(struct {
+			*rest
+			Ports map[string]json.RawMessage `json:"ports,omitempty"`
+		}{(*rest)(j), ports})
+	}
 	if err != nil {
 		return fmt.Errorf("encode journal: %w", err)
 	}
 	return writeFile(path, b)
+}
+
+func (j *Journal) encodePorts() (map[string]json.RawMessage, error) {
+	ports, encoded := map[string]json.RawMessage{}, map[string]encodedSteps{}
+	for vm, steps := range j.Ports {
+		e := j.encoded[vm]
+		if !steps.same(e.of) {
+			raw, err := json.Marshal(steps)
+			if err != nil {
+				return nil, err
+			}
+			e = encodedSteps{steps, raw}
+		}
+		ports[vm], encoded[vm] = e.json, e
+	}
+	j.encoded = encoded
+	return ports, nil
 }
 
 // ReadJournal reads what Write wrote.

@@ -26,6 +26,7 @@ func TestJournalCutAtEveryByte(t *testing.T) {
 	if err := j.Write(path); err != nil {
 		t.Fatal(err)
 	}
+	j.encoded = nil
 	if got, err := ReadJournal(path); err != nil || !reflect.DeepEqual(got, j) {
 		t.Errorf("read back %+v, %v", got, err)
 	}

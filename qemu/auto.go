@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -92,9 +93,13 @@ func StartAuto(ctx context.Context, c Config, o StartOptions) (*VM, error) {
 	return l.Start(ctx)
 }
 
-// withTCG is the config without KVM.
+// withTCG is the config without KVM, and without vhost, which saves it nothing.
 func withTCG(c Config) Config {
 	c.Accel = AccelTCG
+	c.NICs = slices.Clone(c.NICs)
+	for i := range c.NICs {
+		c.NICs[i].VHost = nil
+	}
 	if c.CPU == "host" {
 		c.CPU = "" // exists under KVM only
 	}

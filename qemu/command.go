@@ -67,6 +67,15 @@ func (b *builder) file(f *os.File) string {
 	return strconv.Itoa(firstFD + len(b.spec.Files) - 1)
 }
 
+// files numbers several, with colons between.
+func (b *builder) files(files []*os.File) string {
+	fds := make([]string, len(files))
+	for i, f := range files {
+		fds[i] = b.file(f)
+	}
+	return strings.Join(fds, ":")
+}
+
 // fdset makes f available to QEMU's block layer and returns its path there.
 func (b *builder) fdset(f *os.File) string {
 	b.sets++
@@ -157,15 +166,19 @@ func (b *builder) nic(i int, n NIC, firmware bool) {
 	case 0:
 		backend["type"] = "user"
 	case 1:
-		backend["fd"] = b.file(n.Taps[0])
+		backend["fd"] = b.files(n.Taps)
 	default:
-		fds := make([]string, len(n.Taps))
-		for q, tap := range n.Taps {
-			fds[q] = b.file(tap)
-		}
-		backend["fds"] = strings.Join(fds, ":")
+		backend["fds"] = b.files(n.Taps)
 		device["mq"] = true
-		device["vectors"] = 2*len(fds) + 2 // a pair per queue, configuration, control
+		device["vectors"] = 2*len(n.Taps) + 2 // a pair per queue, configuration, control
+	}
+	if len(n.VHost) > 0 {
+		backend["vhost"] = true
+		option := "vhostfds"
+		if len(n.VHost) == 1 {
+			option = "vhostfd"
+		}
+		backend[option] = b.files(n.VHost)
 	}
 	b.json("-netdev", backend)
 	b.json("-device", device)

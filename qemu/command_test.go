@@ -72,6 +72,27 @@ func TestCommand(t *testing.T) {
 	}
 }
 
+func TestVHost(t *testing.T) {
+	f := os.Stdin
+	c := config("qemu")
+	c.NICs = []qemu.NIC{
+		{MAC: mac, Taps: []*os.File{f}, VHost: []*os.File{f}},
+		{MAC: mac, Taps: []*os.File{f, f}, VHost: []*os.File{f, f}},
+	}
+	spec, err := qemu.Command(c, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range [][]string{
+		{"-netdev", `{"fd":"5","id":"net0","type":"tap","vhost":true,"vhostfd":"6"}`},
+		{"-netdev", `{"fds":"7:8","id":"net1","type":"tap","vhost":true,"vhostfds":"9:10"}`},
+	} {
+		if !contains(spec.Args, want) {
+			t.Errorf("no %q in\n%s", want, spec)
+		}
+	}
+}
+
 func contains(args, group []string) bool {
 	for i := range args {
 		if len(args)-i >= len(group) && slices.Equal(args[i:i+len(group)], group) {
@@ -121,6 +142,8 @@ func TestCommandRefuses(t *testing.T) {
 		"no-mac":               {func(c *qemu.Config) { c.NICs[1].MAC = nil }, "NIC 1"},
 		"neither-tap-nor-user": {func(c *qemu.Config) { c.NICs[2].User = false }, "NIC 2"},
 		"both-tap-and-user":    {func(c *qemu.Config) { c.NICs[0].User = true }, "NIC 0"},
+		"vhost-of-e1000":       {func(c *qemu.Config) { c.NICs[1].VHost = make([]*os.File, 1) }, "NIC 1"},
+		"too-few-vhost":        {func(c *qemu.Config) { c.NICs[0].VHost = make([]*os.File, 1) }, "NIC 0"},
 		"queues-of-e1000":      {func(c *qemu.Config) { c.NICs[1].Taps = make([]*os.File, 2) }, "NIC 1"},
 	} {
 		t.Run(name, func(t *testing.T) {

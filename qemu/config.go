@@ -19,17 +19,21 @@ const (
 // Slots of the root PCI bus. Fixed ones keep the guest's interface names when
 // a disk or another NIC is added.
 const (
-	slotRNG   = 0x02
-	slotDisk  = 0x03
-	slotNIC   = 0x10
-	maxDisks  = slotNIC - slotDisk
-	maxNICs   = 0x1f - slotNIC // 0x1f is q35's own
-	maxQueues = 8
+	slotRNG  = 0x02
+	slotDisk = 0x03
+	slotNIC  = 0x10
+	maxDisks = slotNIC - slotDisk
+	maxNICs  = 0x1f - slotNIC // 0x1f is q35's own
+
+	// MaxQueues is how many queues a NIC may have.
+	MaxQueues = 8
+	// VirtioNet is the NIC that takes several.
+	VirtioNet = "virtio-net-pci"
 )
 
 var (
 	names    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
-	models   = []string{"virtio-net-pci", "e1000", "e1000e", "rtl8139"}
+	models   = []string{VirtioNet, "e1000", "e1000e", "rtl8139"}
 	formats  = []string{"raw", "qcow2"}
 	accels   = []string{AccelKVM, AccelTCG}
 	reserved = []string{"help", "none"} // words that QEMU takes for something else than a name
@@ -71,6 +75,7 @@ type NIC struct {
 	Model string // "" is virtio-net-pci
 	MAC   net.HardwareAddr
 	Taps  []*os.File // one per queue
+	VHost []*os.File // of /dev/vhost-net, one per queue: the host's kernel moves the packets; none leaves that to QEMU
 	User  bool       // QEMU's own network stack, which needs no tap
 }
 
@@ -159,8 +164,10 @@ func (n NIC) validate(object string) error {
 		return badConfig(object, "%q is not a unicast Ethernet address", n.MAC.String())
 	case n.User == (len(n.Taps) > 0):
 		return badConfig(object, "needs either taps or the user network")
-	case len(n.Taps) > maxQueues:
-		return badConfig(object, "%d queues, at most %d", len(n.Taps), maxQueues)
+	case len(n.Taps) > MaxQueues:
+		return badConfig(object, "%d queues, at most %d", len(n.Taps), MaxQueues)
+	case len(n.VHost) > 0 && (len(n.VHost) != len(n.Taps) || n.model() != models[0]):
+		return badConfig(object, "model %q with %d taps and %d vhost files: vhost is virtio's, with one for each tap", n.Model, len(n.Taps), len(n.VHost))
 	case len(n.Taps) > 1 && n.model() != models[0]:
 		return badConfig(object, "model %q has a single queue, got %d taps", n.Model, len(n.Taps))
 	}

@@ -41,6 +41,7 @@ var groups = []struct {
 }{
 	{"launch", (*bench).launch},
 	{"traffic", (*bench).traffic},
+	{"queues", (*bench).queues},
 	{"dhcp", (*bench).dhcp},
 	{"dns", (*bench).dns},
 	{"scale", (*bench).scale},

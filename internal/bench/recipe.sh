@@ -34,7 +34,7 @@ down() {
 }
 
 [ $alone = yes ] && up
-ip tuntap add $tap mode tap vnet_hdr
+ip tuntap add $tap mode tap vnet_hdr $QUEUES
 ip link set $tap master $bridge
 ip link set $tap up
 "$@"

@@ -179,3 +179,34 @@ func (b *bench) besidePasst(qnet *vm) error {
 	defer stopAll(other)
 	return b.besideUser(qnet, other[0], "passt", 0)
 }
+
+// queues measures what a second queue brings on hand-made taps: qnet's choice.
+func (b *bench) queues() error {
+	server, err := background(b.wire, "serve", "0.0.0.0"+port)
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+	net := "qnet.net0=192.168.77.%d/24,192.168.77.1"
+	guests, err := b.guests(b.recipeVM,
+		spec{name: "gc", mode: "host-only", first: true, cpus: 2, cmdline: fmt.Sprintf(net, 10)},
+		spec{name: "gd", mode: "host-only", cpus: 2, queues: 2, cmdline: fmt.Sprintf(net, 11)})
+	if err != nil {
+		return err
+	}
+	defer stopAll(guests)
+	for _, m := range []struct {
+		row
+		command string
+	}{
+		{row{what: "two queues, TCP, guest to host", unit: "MB/s"}, "up"},
+		{row{what: "two queues, TCP, host to guest", unit: "MB/s"}, "down"},
+		{row{what: "two queues, TCP request and response", unit: "µs"}, "rr"},
+	} {
+		m.against = "one queue, both hand-made, 2 vCPUs"
+		if err := b.contest([]row{m.row}, guests[1].wire(m.command, host), guests[0].wire(m.command, host)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

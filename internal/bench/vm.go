@@ -32,6 +32,7 @@ type spec struct {
 	cmdline string // of the guest
 	host    string // as the guest reaches it, "" by its gateway
 	cpus    int    // 0 is 1
+	queues  int    // of the recipe's tap, 0 is 1
 	backend string // of QEMU's netdev; the recipe sets it
 }
 
@@ -81,8 +82,15 @@ func (b *bench) recipeVM(s spec) (*vm, error) {
 	if s.first {
 		alone = "yes"
 	}
+	multi := ""
+	if s.queues > 1 {
+		multi = "multi_queue"
+	}
+	if err := os.Setenv("QUEUES", multi); err != nil {
+		return nil, err
+	}
 	return b.startVM(s, func(extra []string) []string {
-		s.backend = fmt.Sprintf(`{"type":"tap","id":"net0","ifname":"t%s","script":"no","downscript":"no"}`, s.name)
+		s.backend = fmt.Sprintf(`{"type":"tap","id":"net0","ifname":"t%s","script":"no","downscript":"no","queues":%d}`, s.name, max(s.queues, 1))
 		return append([]string{script, s.mode, "t" + s.name, alone}, b.rawQEMU(s, extra)...)
 	})
 }
@@ -97,6 +105,9 @@ func (b *bench) rawQEMU(s spec, extra []string) []string {
 		Name: s.name, Memory: 128 << 20, CPUs: max(s.cpus, 1), Accel: qemu.AccelTCG,
 		NICs: []qemu.NIC{{MAC: net.HardwareAddr{0x52, 0x54, 0, 1, 2, s.name[len(s.name)-1]}, User: true}}, Extra: extra,
 	}
+	if s.queues > 1 {
+		c.NICs[0].User, c.NICs[0].Taps = false, make([]*os.File, s.queues)
+	}
 	command, err := qemu.Command(c, nil, nil)
 	if err != nil {
 		panic(err) // the config is ours
@@ -110,7 +121,7 @@ func (b *bench) rawQEMU(s spec, extra []string) []string {
 			arg = "null,id=qmp"
 		case strings.HasPrefix(arg, "socket,id=console"):
 			arg = "null,id=console"
-		case strings.Contains(arg, `"type":"user"`) && s.backend != "":
+		case strings.Contains(arg, `"id":"net0"`) && s.backend != "":
 			arg = s.backend
 		}
 		argv = append(argv, arg)

@@ -25,30 +25,64 @@ func (s *session) launch(context.Context) error {
 	if slices.ContainsFunc(NetworksOf(s.profile), func(n profiles.Network) bool { return n.Macvtap }) {
 		return nil
 	}
-	s.taps = map[int][]*os.File{}
+	s.taps, s.vhost = map[int][]*os.File{}, map[int][]*os.File{}
 	s.onClose(func() error { s.closeTaps(); return nil })
 	for i, n := range s.profile.NICs {
 		if n.Network == "" {
 			continue
 		}
+		if err := s.openTap(i, n); err != nil {
+			return fmt.Errorf("join network %q: %w", n.Network, err)
+		}
+	}
+	return s.launchQEMU()
+}
+
+// openTap opens the files of a NIC's queues: one for each vCPU where the host's kernel
+// moves the packets, by vhost. Where QEMU does, in one thread, and under TCG more than
+// one is slower (docs/performance.md).
+func (s *session) openTap(i int, n profiles.NIC) error {
+	queues := 1
+	if s.profile.Accel != profiles.AccelTCG && (n.Model == "" || n.Model == qemu.VirtioNet) {
+		s.vhost[i] = openVHost(vhostDevice, min(s.profile.CPUs, qemu.MaxQueues))
+		queues = max(len(s.vhost[i]), 1)
+	}
+	for range queues {
 		f, err := netsetup.OpenTun()
 		if errors.Is(err, os.ErrPermission) {
 			err = fmt.Errorf("%w: %w", netsetup.ErrNoPermission, err)
 		}
 		if err != nil {
-			return fmt.Errorf("join network %q: %w", n.Network, err)
+			return err
 		}
-		s.taps[i] = []*os.File{f}
+		s.taps[i] = append(s.taps[i], f)
 	}
-	return s.launchQEMU()
+	return nil
+}
+
+const vhostDevice = "/dev/vhost-net"
+
+// openVHost opens the device for each queue, or not at all where that is impossible.
+func openVHost(device string, queues int) []*os.File {
+	var files []*os.File
+	for range queues {
+		f, err := os.OpenFile(device, os.O_RDWR, 0)
+		if err != nil {
+			break
+		}
+		files = append(files, f)
+	}
+	return files
 }
 
 func (s *session) closeTaps() {
-	for i, files := range s.taps {
-		for _, f := range files {
-			f.Close()
+	for _, nics := range []map[int][]*os.File{s.taps, s.vhost} {
+		for i, files := range nics {
+			for _, f := range files {
+				f.Close()
+			}
+			delete(nics, i)
 		}
-		delete(s.taps, i)
 	}
 }
 
@@ -113,7 +147,7 @@ func (s *session) qemuNICs() []qemu.NIC {
 		if n.Mode == profiles.None {
 			continue
 		}
-		nic := qemu.NIC{Model: n.Model, MAC: MAC(s.profile, i, s.salt), User: n.Mode == profiles.User, Taps: s.taps[i]}
+		nic := qemu.NIC{Model: n.Model, MAC: MAC(s.profile, i, s.salt), User: n.Mode == profiles.User, Taps: s.taps[i], VHost: s.vhost[i]}
 		if p, ok := ports[i]; ok {
 			nic.Taps = []*os.File{p.File}
 		}

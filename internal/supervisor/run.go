@@ -55,6 +55,7 @@ type session struct {
 	salt    []byte
 	regs    []*keeper.Registration
 	taps    map[int][]*os.File // given to QEMU and the keepers, by NIC
+	vhost   map[int][]*os.File // given to QEMU
 	qemu    *qemu.Launched
 	vm      *qemu.VM
 	console *console

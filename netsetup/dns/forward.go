@@ -19,10 +19,20 @@ type forwarder struct {
 	conf   *resolvConf
 	limits limits
 	asked  crowd
+	cache  cache
 
 	log        *slog.Logger
 	looped     occasion
 	noUpstream occasion
+}
+
+// cached returns the reply to a query that was answered before, or nil.
+func (f *forwarder) cached(raw []byte, q query, over transport) []byte {
+	kept := f.cache.get(raw, over, f.conf.current())
+	if kept == nil {
+		return nil
+	}
+	return q.fit(kept, over)
 }
 
 // answer returns the reply to a query: a server's, or SERVFAIL. It takes no
@@ -41,11 +51,13 @@ func (f *forwarder) answer(ctx context.Context, raw []byte, q query, over transp
 
 	ctx, cancel := context.WithTimeout(ctx, f.limits.total)
 	defer cancel()
+	servers := f.conf.current()
 	got := f.relay(ctx, raw, q, over)
 	if got == nil {
 		return q.pack(failure, over)
 	}
 	copy(got, raw[:2]) // the client's id
+	f.cache.put(raw, got, over, servers)
 	return q.fit(got, over)
 }
 

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -38,8 +39,8 @@ func TestForwardUsesFreshIDsAndPorts(t *testing.T) {
 	up := startUpstream(t, 0, answerWith(dnsmessage.RCodeSuccess, "up"))
 	b := startServer(t, testLimits(), up)
 	ids := map[string]bool{}
-	for range 8 {
-		b.ask(t, "example.org.")
+	for i := range 8 { // a name asked before would not be asked again
+		b.ask(t, fmt.Sprintf("n%d.example.org.", i))
 	}
 	for _, raw := range up.queries() {
 		ids[string(raw[:2])] = true

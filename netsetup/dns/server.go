@@ -179,6 +179,10 @@ func (s *Server) serveDatagram(raw []byte, client netip.AddrPort) {
 		s.send(answer, client)
 		return
 	}
+	if kept := s.forwarder.cached(raw, q, overUDP); kept != nil {
+		s.send(kept, client)
+		return
+	}
 	select {
 	case s.forwards <- struct{}{}:
 	default:

@@ -78,6 +78,9 @@ func (s *Server) extend(conn net.Conn) bool {
 // forwardTCP waits for its turn: a connection brings one query at a time, so that
 // few can wait. It returns nil if Close is called meanwhile.
 func (s *Server) forwardTCP(raw []byte, q query) []byte {
+	if kept := s.forwarder.cached(raw, q, overTCP); kept != nil {
+		return kept
+	}
 	select {
 	case s.forwards <- struct{}{}:
 	case <-s.ctx.Done():

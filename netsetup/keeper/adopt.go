@@ -82,7 +82,7 @@ func (k *keeper) rejoin(c *net.UnixConn, req request) (reply, []*os.File, error)
 		return reply{}, nil, fmt.Errorf("rejoin network %q: %w", k.network, err)
 	}
 	k.vms[req.VM] = m
-	info := k.infoLocked()
+	info := k.briefLocked()
 	return reply{Info: &info, Ports: m.ports, Notes: k.notes()}, nil, nil
 }
 

@@ -175,7 +175,7 @@ func (k *keeper) join(c *net.UnixConn, req request) (reply, []*os.File, error) {
 			files = append(files, f)
 		}
 	}
-	info := k.infoLocked()
+	info := k.briefLocked()
 	return reply{Info: &info, Ports: m.ports, Steps: done, Notes: k.notes()}, files, nil
 }
 
@@ -336,19 +336,25 @@ func (k *keeper) info() Info {
 	return k.infoLocked()
 }
 
+// infoLocked tells of the network with all its VMs and leases.
 func (k *keeper) infoLocked() Info {
-	p := k.journal.Plan
-	info := Info{
-		Name: p.Network.Name, Mode: p.Network.Mode, Macvtap: p.Network.Macvtap, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
-		Uplinks: p.Uplinks, STP: p.Waits, KeeperPID: os.Getpid(), VMs: []VMInfo{},
-	}
+	info := k.briefLocked()
 	for name, m := range k.vms {
 		info.VMs = append(info.VMs, VMInfo{Name: name, Ports: slices.Clone(m.ports)})
 	}
 	if k.dhcp != nil {
 		info.Leases = k.dhcp.Leases()
 	}
-	info.Notes = slices.Concat(k.texts, p.Notes)
 	slices.SortFunc(info.VMs, func(a, b VMInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return info
+}
+
+// briefLocked is what a VM that joins is told: no more the more there are.
+func (k *keeper) briefLocked() Info {
+	p := k.journal.Plan
+	return Info{
+		Name: p.Network.Name, Mode: p.Network.Mode, Macvtap: p.Network.Macvtap, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
+		Uplinks: p.Uplinks, STP: p.Waits, KeeperPID: os.Getpid(), VMs: []VMInfo{},
+		Notes: slices.Concat(k.texts, p.Notes),
+	}
 }

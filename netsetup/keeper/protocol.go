@@ -161,7 +161,14 @@ func send(c *net.UnixConn, v any, files ...*os.File) error {
 }
 
 func receive(c *net.UnixConn, v any) ([]*os.File, error) {
-	b := make([]byte, maxMessage)
+	size, err := awaitMessage(c)
+	if err != nil {
+		return nil, fmt.Errorf("receive message: %w", err)
+	}
+	if size == 0 { // SOCK_SEQPACKET: the peer is gone
+		return nil, net.ErrClosed
+	}
+	b := make([]byte, min(size, maxMessage))
 	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
 	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
 	if err != nil {
@@ -171,13 +178,24 @@ func receive(c *net.UnixConn, v any) ([]*os.File, error) {
 	if err != nil {
 		return files, err
 	}
-	if n == 0 { // SOCK_SEQPACKET: the peer is gone
-		return files, net.ErrClosed
-	}
 	if err := json.Unmarshal(b[:n], v); err != nil {
 		return files, fmt.Errorf("decode message: %w", err)
 	}
 	return files, nil
+}
+
+// awaitMessage waits for a message and returns its length: who waits, as the keeper
+// for each VM, holds no buffer.
+func awaitMessage(c *net.UnixConn) (size int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	waitErr := raw.Read(func(fd uintptr) bool {
+		size, _, _, _, err = unix.Recvmsg(int(fd), nil, nil, unix.MSG_PEEK|unix.MSG_TRUNC)
+		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
+	})
+	return size, errors.Join(waitErr, err)
 }
 
 func rightsOf(oob []byte) ([]*os.File, error) {

@@ -1,0 +1,56 @@
+package netsetup
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// bigHost has 1,000 links and 10,000 routes.
+func bigHost() Facts {
+	f := laptop()
+	for i := range 1000 {
+		f.Links = append(f.Links, Link{Index: 100 + i, Name: fmt.Sprintf("veth%d", i), Kind: "veth", Ethernet: true, MTU: 1500})
+	}
+	for i := range 10000 {
+		dst := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, byte(i >> 8), byte(i), 0}), 24)
+		f.Routes = append(f.Routes, Route{Dst: dst, Link: f.Links[i%len(f.Links)].Name, Table: 254})
+	}
+	return f
+}
+
+// More work for the garbage collector is noticed here, whatever the machine's speed,
+// and so is a plan whose work grows with the host's links times its routes. The counts
+// are those under the race detector, which makes a few of its own.
+func TestAllocations(t *testing.T) {
+	n := Network{Name: "dev", Mode: profiles.NAT}
+	for name, c := range map[string]struct {
+		facts Facts
+		most  float64
+	}{"laptop": {laptop(), 90}, "1,000 links and 10,000 routes": {bigHost(), 90}} {
+		got := testing.AllocsPerRun(10, func() {
+			if _, err := NewPlan(n, c.facts, PlanOptions{Salt: testSalt}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got > c.most {
+			t.Errorf("%s: %v allocations, want %v at most", name, got, c.most)
+		}
+	}
+}
+
+func BenchmarkPlan(b *testing.B) {
+	n := Network{Name: "dev", Mode: profiles.NAT}
+	for name, facts := range map[string]Facts{"laptop": laptop(), "1,000 links and 10,000 routes": bigHost()} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := NewPlan(n, facts, PlanOptions{Salt: testSalt}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,131 @@
+package dns
+
+import (
+	"encoding/binary"
+	"math"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+const (
+	maxCached = 256         // answers, none longer than offeredUDP: 400 KiB at most
+	maxAge    = time.Minute // of an answer, whatever its records allow
+)
+
+// cache keeps answers of name servers for as long as their records may live. It
+// knows them by the whole query but its id, so that one with another flag, case or
+// EDNS option is another. The zero value is empty.
+type cache struct {
+	mu      sync.Mutex
+	servers []netip.Addr           // guarded by mu; whose answers these are
+	answers map[string]cachedReply // guarded by mu
+}
+
+type cachedReply struct {
+	raw    []byte
+	ttls   []int // where in raw
+	stored time.Time
+	until  time.Time
+}
+
+// get returns a copy of the answer to a query, under its id and with what is left of
+// the records' lives, or nil.
+func (c *cache) get(query []byte, over transport, servers []netip.Addr) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	kept, ok := c.answers[cacheKey(query, over)]
+	now := time.Now()
+	if !ok || !now.Before(kept.until) || !slices.Equal(c.servers, servers) {
+		return nil
+	}
+	raw := slices.Clone(kept.raw)
+	copy(raw, query[:2])
+	age := uint32(now.Sub(kept.stored) / time.Second)
+	for _, at := range kept.ttls {
+		binary.BigEndian.PutUint32(raw[at:], binary.BigEndian.Uint32(raw[at:])-age)
+	}
+	return raw
+}
+
+// put keeps an answer that others may get, too: one with records, and whole. Answers
+// of other servers than these are forgotten.
+func (c *cache) put(query, answer []byte, over transport, servers []netip.Addr) {
+	ttls, least, ok := ttlsOf(answer)
+	if !ok || least == 0 || len(answer) > offeredUDP {
+		return
+	}
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.answers == nil || !slices.Equal(c.servers, servers) {
+		c.servers, c.answers = servers, map[string]cachedReply{}
+	}
+	c.makeRoom(now)
+	c.answers[cacheKey(query, over)] = cachedReply{
+		raw: slices.Clone(answer), ttls: ttls, stored: now, until: now.Add(min(maxAge, time.Duration(least)*time.Second)),
+	}
+}
+
+// makeRoom forgets what is too old or, failing that, any answer.
+func (c *cache) makeRoom(now time.Time) {
+	if len(c.answers) < maxCached {
+		return
+	}
+	victim := ""
+	for key, kept := range c.answers {
+		if victim = key; !now.Before(kept.until) {
+			delete(c.answers, key)
+		}
+	}
+	if len(c.answers) == maxCached {
+		delete(c.answers, victim)
+	}
+}
+
+func cacheKey(query []byte, over transport) string { return string(over) + string(query[2:]) }
+
+// ttlsOf finds where the records' lives stand in an answer, and the least of them.
+// ok reports whether the answer may be kept: it succeeded, is not cut off, has
+// records, and is whole.
+func ttlsOf(raw []byte) (at []int, least uint32, ok bool) {
+	const truncated, rcode = 2, 0xf
+	if len(raw) < headerLen || raw[2]&truncated != 0 || raw[3]&rcode != 0 || binary.BigEndian.Uint16(raw[6:]) == 0 {
+		return nil, 0, false
+	}
+	least = math.MaxUint32
+	i := headerLen
+	for range binary.BigEndian.Uint16(raw[4:]) {
+		i = skipName(raw, i) + 4
+	}
+	records := int(binary.BigEndian.Uint16(raw[6:])) + int(binary.BigEndian.Uint16(raw[8:])) + int(binary.BigEndian.Uint16(raw[10:]))
+	for range records {
+		i = skipName(raw, i)
+		if i+10 > len(raw) {
+			return nil, 0, false
+		}
+		if dnsmessage.Type(binary.BigEndian.Uint16(raw[i:])) != dnsmessage.TypeOPT { // its TTL are flags
+			at = append(at, i+4)
+			least = min(least, binary.BigEndian.Uint32(raw[i+4:]))
+		}
+		i += 10 + int(binary.BigEndian.Uint16(raw[i+8:]))
+	}
+	return at, least, i <= len(raw)
+}
+
+// skipName returns where the name at i ends, beyond the message if it does not.
+func skipName(raw []byte, i int) int {
+	for i < len(raw) {
+		switch {
+		case raw[i] == 0:
+			return i + 1
+		case raw[i]&0xc0 != 0:
+			return i + 2
+		}
+		i += 1 + int(raw[i])
+	}
+	return len(raw) + 1
+}
