@@ -378,7 +378,21 @@ func (x *crossing) routes(now Holdings) []request {
 	if x.from.Index == x.to.Index {
 		return batch
 	}
+	slices.SortStableFunc(last, func(a, b request) int { return deletionRank(a) - deletionRank(b) })
 	return append(batch, last...)
+}
+
+// deletionRank puts IPv6 routes to neighbours last: the kernel answers an echo
+// request by the link it came in on, and has until then a route by it.
+func deletionRank(r request) int {
+	gone := route{r.data}
+	switch {
+	case gone.family() == unix.AF_INET:
+		return 0
+	case gone.gateway().IsValid() || gone.dst().Addr().IsLinkLocalUnicast():
+		return 1
+	}
+	return 2
 }
 
 func delRoute(l Link, r route) request {

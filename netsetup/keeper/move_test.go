@@ -397,20 +397,24 @@ func TestHundredMoves(t *testing.T) {
 		}
 		n := rounds(1, 100)
 		talk := nstest.Talk(t, "outside", nstest.LANHost)
-		var still, there, back, six nstest.Continuity
+		var still, there, back, still6, there6, back6 nstest.Continuity
 		for range n {
-			c, _ := measure(func() { time.Sleep(50 * time.Millisecond) })
-			still = still.And(c)
+			c, d := measure(func() { time.Sleep(50 * time.Millisecond) })
+			still, still6 = still.And(c), still6.And(d)
 			var r *Registration
-			c, d := measure(func() { r = mustJoin(t, o, lanNetwork, "web", port(1)) })
-			there, six = there.And(c), six.And(d)
+			c, d = measure(func() { r = mustJoin(t, o, lanNetwork, "web", port(1)) })
+			there, there6 = there.And(c), there6.And(d)
 			c, d = measure(func() { mustLeave(t, r) })
-			back, six = back.And(c), six.And(d)
+			back, back6 = back.And(c), back6.And(d)
 		}
 		tcp := talk()
 		nstest.Eventually(t, 6*time.Second, "the host is as before", func() bool { return nstest.Diff(before, nstest.Snapshot(t, o.RunDir)) == "" })
-		t.Logf("| %d moves | without one, for comparison: %s | moves: %s | ways back: %s | IPv6, both: %s | one TCP connection over all: %s |", n, still, there, back, six, tcp)
-		if there.Lost+back.Lost+six.Lost > n/10+1 || tcp.Lost > 0 {
+		t.Logf("| %d moves, IPv4 | without one, for comparison: %s | moves: %s | ways back: %s |", n, still, there, back)
+		t.Logf("| %d moves, IPv6 | without one, for comparison: %s | moves: %s | ways back: %s |", n, still6, there6, back6)
+		t.Logf("| one TCP connection over all | %s |", tcp)
+		// An IPv6 echo request is answered by the link it came in on: in the moment that
+		// this is the bridge and the bridge does not send, the answer is lost, and no more.
+		if there.Lost+back.Lost > n/10+1 || there6.Lost+back6.Lost > n/2+1 || tcp.Lost > 0 {
 			t.Error("pings or lines of the TCP connection were lost")
 		}
 	})
