@@ -42,6 +42,8 @@ func (k *keeper) letPass(accepts netsetup.StepList, done func(netsetup.Step)) {
 
 // noteOnce tells the users something that stays so.
 func (k *keeper) noteOnce(text string) {
+	k.noted.Lock()
+	defer k.noted.Unlock()
 	if !k.told[text] && !slices.Contains(k.journal.Plan.Notes, text) { // which every VM is told
 		k.told[text] = true
 		k.note(text)

@@ -56,16 +56,18 @@ type keeper struct {
 	lease    *lease.Renewer // of the host, in mode bridge; nil where nobody keeps one
 	guard    *guardProcess  // nil where the host stays on its NIC
 
+	noted sync.Mutex      // guards told
+	told  map[string]bool // notes on others' filters, each told once
+
 	mu      sync.Mutex // guards what follows, and every change to the host
 	journal *netsetup.Journal
 	vms     map[string]*member
-	texts   []string        // of note
-	told    map[string]bool // notes on others' filters, each told once
-	drift   []string        // what was no longer as we left it when the network was undone
-	guarded *[]string       // of guardUplinks, nil if not known
-	uplinks map[string]int  // indexes of those whose forwarding we turned on, of renewUplinks
-	joined  bool            // a VM has registered at least once
-	over    bool            // the network is undone or being undone
+	texts   []string       // of note
+	drift   []string       // what was no longer as we left it when the network was undone
+	guarded *[]string      // of guardUplinks, nil if not known
+	uplinks map[string]int // indexes of those whose forwarding we turned on, of renewUplinks
+	joined  bool           // a VM has registered at least once
+	over    bool           // the network is undone or being undone
 	err     error
 	ended   chan struct{} // closed when over and done
 }
