@@ -35,8 +35,8 @@ func TestCoexist(t *testing.T) {
 	if os.Getenv("QNET_COEXIST") == "" {
 		t.Skip("make coexist runs it")
 	}
-	inside := os.Getenv(resultsEnv) != ""
-	if !inside {
+	inside := os.Getenv("QNET_NSTEST_INSIDE") != ""
+	if os.Getenv(resultsEnv) == "" { // else a file that keeps the results of several runs
 		t.Setenv(resultsEnv, filepath.Join(t.TempDir(), "results"))
 	}
 	for _, n := range neighbours() {

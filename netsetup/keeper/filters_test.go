@@ -205,3 +205,31 @@ ip -n inet route add 10.9.0.0/24 via 192.0.2.10; ip -n inet route add 10.77.0.0/
 		nstest.Sh(t, "ip netns del box; ip -n inet route del 10.9.0.0/24; ip -n inet route del 10.77.0.0/24; sysctl -qw net.ipv4.conf.all.accept_redirects=$(cat /proc/sys/net/ipv4/conf/default/accept_redirects)")
 	})
 }
+
+// Another program that holds the lock of iptables-legacy is waited for, and one that
+// changes rules all the time disturbs nothing: no accept is lost, twice there, or left (F09).
+func TestAcceptsWhileOthersChangeRules(t *testing.T) {
+	beside(t, func(t *testing.T) {
+		needIPTables(t)
+		lock := t.TempDir() + "/lock"
+		nstest.Sh(t, "touch /run/xtables.lock "+lock+"; mount --bind "+lock+" /run/xtables.lock")
+		for _, p := range []string{"iptables-nft", "iptables-legacy"} {
+			nstest.Sh(t, `printf '*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\n:churn -\nCOMMIT\n' | `+p+"-restore")
+		}
+	}, func(t *testing.T, o Options) {
+		churn := nstest.Daemon(t, "sh", "-c", "while :; do for p in iptables-nft iptables-legacy; do $p -w -A churn -s 10.1.2.3 -j ACCEPT; $p -w -D churn -s 10.1.2.3 -j ACCEPT; done; done")
+		defer nstest.Sh(t, "iptables-nft -F churn; iptables-legacy -w -F churn")
+		defer churn()
+		for i := range 5 {
+			if i == 0 {
+				defer nstest.Daemon(t, "flock", "/run/xtables.lock", "sleep", "2")()
+			}
+			r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
+			rules := nstest.Sh(t, "iptables-nft -S FORWARD; iptables-legacy -w -S FORWARD")
+			if n := strings.Count(rules, "qnet:dev"); n != 4 {
+				t.Errorf("round %d: %d accepts, want 4:\n%s", i, n, rules)
+			}
+			mustLeave(t, r)
+		}
+	})
+}
