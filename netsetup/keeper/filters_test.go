@@ -55,7 +55,7 @@ func TestReloadsOfOtherFilters(t *testing.T) {
 				if !reaches() {
 					t.Fatal("the guest reaches nothing with no filter")
 				}
-				for range 3 {
+				for range maxRounds + 1 {
 					nstest.Sh(t, c.set)
 					nstest.Eventually(t, reloadTime, "guests reach the host and the outside again", reaches)
 				}

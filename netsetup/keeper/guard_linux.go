@@ -24,6 +24,9 @@ const (
 	// have its way; fights are counted for the time of truce.
 	maxRounds = 5
 	truce     = time.Minute
+	// maxReloads is the like for accepts in others' chains: a firewall that is
+	// reloaded a few times in a row is no fight.
+	maxReloads = 30
 )
 
 // fight counts how often another program undid one of our steps.
@@ -223,14 +226,22 @@ func (g *guardian) skips(s netsetup.Step) bool { return g.yielded[s.String()] }
 // tellMended says in one line what was put right, and gives up what was put right
 // too often.
 func (k *keeper) tellMended(g *guardian, mended []netsetup.Step) {
-	var words []string
+	var words, accepts []string
 	for _, s := range mended {
 		command := s.String()
-		words = append(words, strings.SplitN(command, "\n", 2)[0])
-		if g.round(command) {
-			k.note(fmt.Sprintf("another program keeps undoing %q: given up after %d rounds; find and stop it, then restart the VMs of network %s",
-				words[len(words)-1], maxRounds, k.network))
+		first := strings.SplitN(command, "\n", 2)[0]
+		if _, ok := s.(netsetup.AddAccept); ok {
+			accepts = append(accepts, first)
+		} else {
+			words = append(words, first)
 		}
+		if limit := roundsOf(s); g.round(command, limit) {
+			k.note(fmt.Sprintf("another program keeps undoing %q: given up after %d rounds; find and stop it, then restart the VMs of network %s",
+				first, limit, k.network))
+		}
+	}
+	if len(accepts) > 0 {
+		k.note(fmt.Sprintf("another program's rules drop packets of network %s; let pass: %s", k.network, strings.Join(accepts, "; ")))
 	}
 	if len(words) > 0 {
 		k.note(fmt.Sprintf("another program changed network %s; done again: %s", k.network, strings.Join(words, "; ")))
@@ -238,15 +249,22 @@ func (k *keeper) tellMended(g *guardian, mended []netsetup.Step) {
 }
 
 // round counts a fight's round and reports whether it was the last.
-func (g *guardian) round(command string) bool {
+func (g *guardian) round(command string, limit int) bool {
 	f := g.fights[command]
 	if f == nil || time.Since(f.began) > truce {
 		f = &fight{began: time.Now()}
 		g.fights[command] = f
 	}
 	f.rounds++
-	g.yielded[command] = f.rounds >= maxRounds
+	g.yielded[command] = f.rounds >= limit
 	return g.yielded[command]
+}
+
+func roundsOf(s netsetup.Step) int {
+	if _, ok := s.(netsetup.AddAccept); ok {
+		return maxReloads
+	}
+	return maxRounds
 }
 
 // tellFailed tells of each failure once.
