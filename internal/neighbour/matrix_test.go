@@ -21,6 +21,10 @@ func neighbours() []neighbour.Neighbour {
 		neighbour.IPTables("nft"),
 		neighbour.IPTables("legacy"),
 		neighbour.NFTables(),
+		neighbour.Libvirt(),
+		neighbour.Together(neighbour.UFW(), neighbour.Docker(), neighbour.Libvirt()),
+		neighbour.VPN("two /1 routes"),
+		neighbour.VPN("policy rules"),
 	}
 }
 
@@ -41,7 +45,7 @@ func TestCoexist(t *testing.T) {
 	}
 	for _, n := range neighbours() {
 		for _, order := range orders {
-			t.Run(strings.ReplaceAll(n.Name+"/"+order, " ", "_"), func(t *testing.T) { try(t, n, order) })
+			t.Run(strings.NewReplacer(" ", "_", "/", "").Replace(n.Name)+"/"+order, func(t *testing.T) { try(t, n, order) })
 		}
 	}
 	if inside {
