@@ -21,13 +21,13 @@ esac
 // dhcpClients are the shell commands that run a client on eth0 in the foreground,
 // in a mount namespace of its own. $dir is a directory of its own.
 var dhcpClients = map[string]string{
-	"udhcpc":   "exec busybox udhcpc -f -i eth0 -s $dir/script",
-	"dhclient": "exec dhclient -d -pf $dir/pid -lf $dir/leases eth0",
+	"udhcpc":   "busybox udhcpc -f -i eth0 -s $dir/script",
+	"dhclient": "dhclient -d -pf $dir/pid -lf $dir/leases eth0",
 	// Without udev it would wait for links to be ready; without a chroot of its
 	// own, it needs the directories that its package makes.
 	"dhcpcd": `for d in /run /var/lib; do mount -t tmpfs tmpfs $d; done
 mkdir /run/dhcpcd; install -d -o dhcpcd /var/lib/dhcpcd; { cat /etc/dhcpcd.conf; echo nodev; echo noipv6rs; } > $dir/conf
-exec dhcpcd -B -f $dir/conf`,
+dhcpcd -B -f $dir/conf`,
 }
 
 // DHCPClientNeeds are what DHCPClient needs for one of udhcpc, dhclient, dhcpcd.
@@ -50,8 +50,10 @@ func DHCPClient(t testing.TB, name string) (address string, stop func()) {
 	if err := os.WriteFile(filepath.Join(dir, "resolv.conf"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	stop = nstest.Daemon(t, "unshare", "--mount", "--uts", "sh", "-ec",
-		"dir="+dir+"; mount --bind $dir/resolv.conf /etc/resolv.conf\n"+dhcpClients[name])
+	// dhcpcd's helpers outlive it, but not their process namespace, which ends with
+	// this shell.
+	stop = nstest.Daemon(t, "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "sh", "-ec",
+		"dir="+dir+"; mount --bind $dir/resolv.conf /etc/resolv.conf\n"+dhcpClients[name]+"\nexit 0")
 	return Leased(t), stop
 }
 
