@@ -43,11 +43,11 @@ func Docker() Neighbour {
 	}
 }
 
-// filters lists every packet filter, without counters, and what br_netfilter and
-// forwarding are set to.
+// filters lists every packet filter but firewalld's table, of which firewalld's State
+// tells, without counters, and what br_netfilter and forwarding are set to.
 func filters(t testing.TB) string {
 	t.Helper()
-	return nstest.Sh(t, "nft -s list ruleset; sysctl net.bridge net.ipv4.ip_forward net.ipv4.conf.all.forwarding\n"+nstest.LegacyRules)
+	return nstest.Sh(t, "nft -s list ruleset 2> /dev/null | awk '/^table / { other = !/^table inet firewalld / } other'; sysctl net.bridge net.ipv4.ip_forward net.ipv4.conf.all.forwarding\n"+nstest.LegacyRules)
 }
 
 func (d *dockerProgram) start(t testing.TB) {

@@ -22,9 +22,12 @@ func neighbours() []neighbour.Neighbour {
 		neighbour.IPTables("legacy"),
 		neighbour.NFTables(),
 		neighbour.Libvirt(),
-		neighbour.Together(neighbour.UFW(), neighbour.Docker(), neighbour.Libvirt()),
 		neighbour.VPN("two /1 routes"),
 		neighbour.VPN("policy rules"),
+		neighbour.Together(neighbour.UFW(), neighbour.Docker(), neighbour.Libvirt()),
+		neighbour.Together(neighbour.Firewalld().Neighbour, neighbour.Docker()),
+		neighbour.Together(neighbour.Firewalld().Neighbour, neighbour.Libvirt()),
+		neighbour.Together(neighbour.VPN("policy rules"), neighbour.Docker()),
 	}
 }
 
