@@ -396,7 +396,7 @@ func TestHundredMoves(t *testing.T) {
 			return ping4(), ping6()
 		}
 		n := rounds(1, 100)
-		talk := nstest.Talk(t, "outside", nstest.LANHost)
+		talk, talk6 := nstest.Talk(t, "outside", nstest.LANHost), nstest.Talk(t, "outside", address6)
 		var still, there, back, still6, there6, back6 nstest.Continuity
 		for range n {
 			c, d := measure(func() { time.Sleep(50 * time.Millisecond) })
@@ -407,14 +407,14 @@ func TestHundredMoves(t *testing.T) {
 			c, d = measure(func() { mustLeave(t, r) })
 			back, back6 = back.And(c), back6.And(d)
 		}
-		tcp := talk()
+		tcp, tcp6 := talk(), talk6()
 		nstest.Eventually(t, 6*time.Second, "the host is as before", func() bool { return nstest.Diff(before, nstest.Snapshot(t, o.RunDir)) == "" })
 		t.Logf("| %d moves, IPv4 | without one, for comparison: %s | moves: %s | ways back: %s |", n, still, there, back)
 		t.Logf("| %d moves, IPv6 | without one, for comparison: %s | moves: %s | ways back: %s |", n, still6, there6, back6)
-		t.Logf("| one TCP connection over all | %s |", tcp)
+		t.Logf("| one TCP connection over all | IPv4: %s | IPv6: %s |", tcp, tcp6)
 		// An IPv6 echo request is answered by the link it came in on: in the moment that
 		// this is the bridge and the bridge does not send, the answer is lost, and no more.
-		if there.Lost+back.Lost > n/10+1 || there6.Lost+back6.Lost > n/2+1 || tcp.Lost > 0 {
+		if there.Lost+back.Lost > n/10+1 || there6.Lost+back6.Lost > n/2+1 || tcp.Lost+tcp6.Lost > 0 {
 			t.Error("pings or lines of the TCP connection were lost")
 		}
 	})
