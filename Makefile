@@ -12,7 +12,7 @@ LDFLAGS := -s -w -buildid= -X github.com/qnet-vm/qnet/cli.version=$(VERSION)
 .PHONY: build guest networkmanager resolved demo test stress lan coexist bench bench-go fuzz lint check clean
 
 build: ## bin/qnet, static and the same from every directory
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/qnet .
+	CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/qnet .
 
 guest: ## the kernel and initramfs that the demo, the examples and the tests boot
 	$(GO) run ./internal/guest/mkguest -dir $(CACHE)/guest

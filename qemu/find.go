@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/qnet-vm/qnet/qemu/qmp"
@@ -30,7 +31,10 @@ var (
 	// otherPlaces is where distributions keep QEMU outside PATH.
 	otherPlaces = []string{"/usr/bin/" + binaryName, "/usr/libexec/qemu-kvm"}
 
-	versionText = regexp.MustCompile(`version (\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?`)
+	// versionText is seldom needed, and compiled then.
+	versionText = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`version (\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?`)
+	})
 )
 
 // MinVersion is the first QEMU that takes JSON for every option used here.
@@ -121,7 +125,7 @@ func Probe(ctx context.Context, binary string) (Version, error) {
 }
 
 func parseVersion(text []byte) (Version, error) {
-	m := versionText.FindSubmatch(text)
+	m := versionText().FindSubmatch(text)
 	if m == nil {
 		first, _, _ := bytes.Cut(text, []byte("\n"))
 		return Version{}, fmt.Errorf("no version in %q", qmp.Printable(string(first)))
