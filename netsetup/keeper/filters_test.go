@@ -55,7 +55,11 @@ func TestReloadsOfOtherFilters(t *testing.T) {
 				if !reaches() {
 					t.Fatal("the guest reaches nothing with no filter")
 				}
-				for range maxRounds + 1 {
+				rounds := 2
+				if name == "iptables-nft" {
+					rounds = maxRounds + 1 // reloads are no fight that we give up
+				}
+				for range rounds {
 					nstest.Sh(t, c.set)
 					nstest.Eventually(t, reloadTime, "guests reach the host and the outside again", reaches)
 				}
