@@ -47,7 +47,7 @@ lan: ## the whole of what `make test` tries a part of on the host's own NIC: som
 # Needs docker.io ufw firewalld libvirt-daemon-system libvirt-clients, none of which need run.
 coexist: ## every mode beside Docker, ufw, firewalld and others, in every order: docs/coexistence.md
 	QNET_COEXIST=1 $(GO) test -count=1 -timeout 60m -v -run 'TestCoexist$$' ./internal/neighbour
-	QNET_COEXIST=1 $(GO) test -count=1 -run 'FollowVPN|SubnetsBesideLibvirt' ./netsetup/keeper
+	QNET_COEXIST=1 $(GO) test -count=1 -run 'FollowVPN|KillSwitch|SubnetsBesideLibvirt' ./netsetup/keeper
 
 bench: build guest ## qnet beside the shell recipe, libvirt, dnsmasq, passt: make bench GROUPS="launch dns"
 	@mkdir -p $(CACHE)/bench
