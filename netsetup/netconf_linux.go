@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attributes of RTM_GETNETCONF (linux/netconf.h)
+// attributes of RTM_GETNETCONF (linux/netconf.h).
 const (
 	netconfIndex      = 1 // NETCONFA_IFINDEX
 	netconfForwarding = 2 // NETCONFA_FORWARDING
