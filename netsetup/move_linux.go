@@ -82,7 +82,7 @@ func (h *Host) MoveToBridge(s MoveToBridge) error {
 	if err := failpoint.Hit("move: NIC is a port"); err != nil {
 		return err
 	}
-	h.awaitCarrier(nic, bridge)
+	x.awaitCarrier(s.GenMode != "")
 	if err := x.moveRoutes(nil); err != nil {
 		return err
 	}
@@ -178,19 +178,46 @@ func (h *Host) restoreGenMode(s MoveToBridge) error {
 const carrierTime = 5 * time.Second
 
 // awaitCarrier waits until the bridge sends: the kernel starts its queue when it
-// has seen the port's carrier, a moment after the port joined. The host goes on
-// sending by the NIC meanwhile.
-func (h *Host) awaitCarrier(nic, bridge Link) {
-	if !nic.Carrier {
+// has seen the port's carrier, a moment after the port joined, and then IPv6. The
+// host goes on sending by the NIC meanwhile.
+func (x *crossing) awaitCarrier(ipv6 bool) {
+	if !x.from.Carrier {
 		return // it has nothing to send to
 	}
 	for end := time.Now().Add(carrierTime); time.Now().Before(end); {
-		l, err := vishvananda.LinkByIndex(bridge.Index)
-		if err != nil || l.Attrs().OperState == vishvananda.OperUp {
+		l, err := vishvananda.LinkByIndex(x.to.Index)
+		if err != nil || l.Attrs().OperState == vishvananda.OperUp && (!ipv6 || x.ready(x.to.Index)) {
 			return
 		}
 		time.Sleep(time.Millisecond) //nolint:forbidigo // a millisecond at most, and its event may be late
 	}
+}
+
+// ifReady is IF_READY (include/net/if_inet6.h): IPv6 uses the link. A temporary
+// address that the kernel makes before, it drops, and after some tries makes no more.
+const ifReady = 0x80000000
+
+// ready reports whether IPv6 uses a link.
+func (c rtnl) ready(index int) bool {
+	list, err := c.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.RTM_GETLINK, Flags: netlink.Request}, Data: ifinfo(index),
+	})
+	if err != nil || len(list) == 0 || len(list[0].Data) < unix.SizeofIfInfomsg {
+		return false
+	}
+	spec := nested(attrs(list[0].Data[unix.SizeofIfInfomsg:]), unix.IFLA_AF_SPEC)
+	flags := nested(attrs(spec), unix.AF_INET6)
+	value := nested(attrs(flags), unix.IFLA_INET6_FLAGS)
+	return len(value) == 4 && binary.NativeEndian.Uint32(value)&ifReady != 0
+}
+
+func nested(list []attr, kind uint16) []byte {
+	for _, a := range list {
+		if a.kind == kind {
+			return a.value
+		}
+	}
+	return nil
 }
 
 // setMaster equals ip link set LINK master BRIDGE, or nomaster for 0.
