@@ -71,6 +71,7 @@ func (h *Host) MoveToBridge(s MoveToBridge) error {
 	if err := h.SetSysctl(rpFilterKey(s.Bridge), "2"); err != nil {
 		return err
 	}
+	h.temporaries(s, false)
 	join := append(x.addresses(), x.neighbours()...)
 	join = append(join, x.rules()...)
 	if s.GenMode != "" {
@@ -83,6 +84,7 @@ func (h *Host) MoveToBridge(s MoveToBridge) error {
 		return err
 	}
 	x.awaitCarrier(s.GenMode != "")
+	h.temporaries(s, true)
 	if err := x.moveRoutes(nil); err != nil {
 		return err
 	}
@@ -176,6 +178,19 @@ func (h *Host) restoreGenMode(s MoveToBridge) error {
 // carrierTime is how long awaitCarrier waits. All of a kernel's namespaces wait for
 // each other in this.
 const carrierTime = 5 * time.Second
+
+// temporaries has the kernel make no temporary addresses on the bridge, or as on the
+// NIC: an RA that came before IPv6 uses the bridge would make it give them up.
+func (h *Host) temporaries(s MoveToBridge, on bool) {
+	value, err := readSysctl("net/ipv6/conf/" + s.Link + "/use_tempaddr")
+	if err != nil || s.GenMode == "" {
+		return
+	}
+	if !on {
+		value = "0"
+	}
+	h.SetSysctl("net/ipv6/conf/"+s.Bridge+"/use_tempaddr", value) //nolint:errcheck // a kernel without them
+}
 
 // awaitCarrier waits until the bridge sends: the kernel starts its queue when it
 // has seen the port's carrier, a moment after the port joined, and then IPv6. The
