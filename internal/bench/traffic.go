@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -166,12 +169,20 @@ func (b *bench) besideUser(qnet, other *vm, name string, bar float64) error {
 }
 
 func (b *bench) besidePasst(qnet *vm) error {
-	socket := filepath.Join(b.dir, "passt")
-	passt, err := background("passt", "--foreground", "--quiet", "--runas", "root", "--socket", socket)
+	dir := filepath.Join(b.dir, "passt") // passt, as root, becomes nobody
+	if err := errors.Join(os.Mkdir(dir, 0o777), os.Chmod(dir, 0o777)); err != nil {
+		return err
+	}
+	socket := filepath.Join(dir, "socket")
+	passt, err := background("passt", "--foreground", "--quiet", "--socket", socket)
 	if err != nil {
 		return err
 	}
 	defer passt.stop()
+	listens := func() bool { _, err := os.Stat(socket); return err == nil }
+	if err := eventually("passt listens", 10*time.Second, listens); err != nil {
+		return err
+	}
 	other, err := b.guests(b.rawVM, spec{name: "gf", backend: fmt.Sprintf(`{"type":"stream","id":"net0","server":false,"addr":{"type":"unix","path":%q}}`, socket)})
 	if err != nil {
 		return err

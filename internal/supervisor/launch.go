@@ -39,8 +39,8 @@ func (s *session) launch(context.Context) error {
 }
 
 // openTap opens the files of a NIC's queues: one for each vCPU where the host's kernel
-// moves the packets, by vhost. Where QEMU does, in one thread, and under TCG more than
-// one is slower (docs/performance.md).
+// moves the packets, by vhost. Where QEMU does, in one thread, more bring nothing
+// (docs/performance.md).
 func (s *session) openTap(i int, n profiles.NIC) error {
 	queues := 1
 	if s.profile.Accel != profiles.AccelTCG && (n.Model == "" || n.Model == qemu.VirtioNet) {
