@@ -9,6 +9,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 )
 
@@ -45,11 +46,10 @@ func setLifetime(link string, address netip.Addr, lasts time.Duration) error {
 }
 
 func replace(l netlink.Link, a netlink.Addr, valid, preferred int) error {
-	a.ValidLft, a.PreferedLft = valid, preferred
-	if err := netlink.AddrReplace(l, &a); err != nil {
-		return fmt.Errorf("give %s of %q more time: %w", a.IPNet, l.Attrs().Name, err)
-	}
-	return nil
+	ones, _ := a.Mask.Size()
+	ip, _ := netip.AddrFromSlice(a.IP)
+	link := netsetup.Link{Index: l.Attrs().Index, Name: l.Attrs().Name}
+	return netsetup.SetLifetime(link, netip.PrefixFrom(ip.Unmap(), ones), uint32(valid), uint32(preferred))
 }
 
 // Follow looks at the port for what its client put there, who hears after all, and
