@@ -1,0 +1,91 @@
+package netsetup
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+)
+
+// StepList is a list of steps that can be written to the journal and read back.
+type StepList []Step
+
+type stepRecord struct {
+	Type string          `json:"type"`
+	Step json.RawMessage `json:"step"`
+}
+
+// stepTypes decode a step by the name MarshalJSON gave it.
+var stepTypes = map[string]func(json.RawMessage) (Step, error){
+	"ConfigFile": decodeStep[ConfigFile],
+	"Reload":     decodeStep[Reload],
+	"Unmanage":   decodeStep[Unmanage],
+	"AddBridge":  decodeStep[AddBridge],
+	"AddTap":     decodeStep[AddTap],
+	"AddMacvtap": decodeStep[AddMacvtap],
+	"SetSysctl":  decodeStep[SetSysctl],
+	"AddTable":   decodeStep[AddTable],
+	"AddAddr":    decodeStep[AddAddr],
+	"SetUp":      decodeStep[SetUp],
+	"SetPort":    decodeStep[SetPort],
+	"AddAccept":  decodeStep[AddAccept],
+	"SetZone":    decodeStep[SetZone],
+
+	"MoveToBridge": decodeStep[MoveToBridge],
+	"RaiseMetrics": decodeStep[RaiseMetrics],
+	"AwaitAnswers": decodeStep[AwaitAnswers],
+
+	"LinkDNS":   decodeStep[LinkDNS],
+	"NoLinkDNS": decodeStep[NoLinkDNS],
+	"PinGuest":  decodeStep[PinGuest],
+	"PinRule":   decodeStep[PinRule],
+}
+
+func decodeStep[S Step](raw json.RawMessage) (Step, error) {
+	var s S
+	err := json.Unmarshal(raw, &s)
+	return s, err
+}
+
+// MarshalJSON writes each step with the name of its type.
+func (l StepList) MarshalJSON() ([]byte, error) {
+	records := make([]stepRecord, 0, len(l))
+	for _, s := range l {
+		raw, err := json.Marshal(s)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, stepRecord{Type: stepType(s), Step: raw})
+	}
+	return json.Marshal(records)
+}
+
+// stepType is the name of a step's type, "AddBridge".
+func stepType(s Step) string {
+	name := reflect.TypeOf(s).Name()
+	if _, ok := stepTypes[name]; !ok {
+		panic(fmt.Sprintf("netsetup: step %T is not in stepTypes", s))
+	}
+	return name
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (l *StepList) UnmarshalJSON(data []byte) error {
+	var records []stepRecord
+	if err := json.Unmarshal(data, &records); err != nil {
+		return err
+	}
+	*l = slices.Grow(StepList(nil), len(records))
+	for _, r := range records {
+		decode, ok := stepTypes[r.Type]
+		if !ok {
+			return fmt.Errorf("decode step: unknown type %q", r.Type)
+		}
+		s, err := decode(r.Step)
+		if err != nil {
+			return fmt.Errorf("decode step %s: %w", r.Type, err)
+		}
+		*l = append(*l, s)
+	}
+	return nil
+}
