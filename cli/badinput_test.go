@@ -66,7 +66,7 @@ func TestIncapableHosts(t *testing.T) {
 		bridge := func(uplink string) string {
 			return idle + "[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \"" + uplink + "\"\n"
 		}
-		nstest.Sh(t, "ip route add 10.60.0.0/16 via 192.0.2.1; ip tuntap add tun7 mode tun; ip link add qn-mine type bridge; ip tuntap add qntap0 mode tap")
+		nstest.Sh(t, "ip route add 10.60.0.0/16 via 192.0.2.1; ip tuntap add tun7 mode tun; ip link add qn-mine type bridge; ip link add eth7 type veth peer name lan7; ip addr add 10.61.0.2/24 dev eth7; ip link set eth7 addrgenmode none up; ip link set lan7 addrgenmode none up; ip tuntap add qntap0 mode tap")
 		for name, c := range map[string]struct {
 			text  string
 			words []string
@@ -77,7 +77,7 @@ func TestIncapableHosts(t *testing.T) {
 			"br-absent":         {bridge("eth9"), []string{"eth9", "no such link"}},
 			"br-lo":             {bridge("lo"), []string{"loopback", "nat"}},
 			"br-tun":            {bridge("tun7"), []string{"tun7", "not an Ethernet NIC", "nat"}},
-			"br-addr":           {bridge("eth0"), []string{"eth0", "192.0.2.10/24", "nat"}},
+			"br-no-gateway":     {bridge("eth7"), []string{"eth7", "gateway", "--assume-yes"}},
 			"bridge-of-another": {idle + "[[nic]]\nmode = \"private\"\nnetwork = \"mine\"\n", []string{"qn-mine", "does not bear qnet's mark", "ip -d link"}},
 			"tap":               {idle + nat, []string{"qntap0", "does not bear qnet's mark"}},
 		} {

@@ -177,7 +177,7 @@ func (v *VM) abandon(ctx context.Context, binary string, err error) error {
 	if !errors.As(err, &died) {
 		return fmt.Errorf("%w%s", err, suffix(status.Stderr))
 	}
-	if !greeted && status.Code != 0 {
+	if !greeted {
 		// An old QEMU trips over our options first; ask it for its version.
 		if _, tooOld := Probe(context.WithoutCancel(ctx), binary); errors.Is(tooOld, ErrTooOld) {
 			return tooOld
