@@ -18,6 +18,7 @@ import (
 // starts of itself, so that all of it runs under the race detector.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
+		nstest.Keep(os.Args)
 		armFailpoints(os.Args[1:])
 		os.Exit(Main(context.Background(), os.Args[1:], Env{
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
@@ -45,6 +46,7 @@ func inLab(t *testing.T, f func(l *lab)) {
 		l := newLab(t)
 		l.prepared()
 		f(l)
+		nstest.NoRaces(t, l.dir)
 		if !t.Failed() { // the first failure's leftovers only distract
 			l.before.Check(t)
 		}

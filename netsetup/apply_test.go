@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 
 // memory is a Kernel that holds only what steps change, and fails one call.
 type memory struct {
+	mu    sync.Mutex // links and tables are deleted side by side
 	state map[string]string
 	calls int
 	fail  int // the call to fail, from 1; 0 is none
@@ -31,6 +33,8 @@ var errInjected = errors.New("injected")
 
 // change makes a change, and fails before or after it.
 func (m *memory) change(f func()) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.calls++
 	fails := m.fail > 0 && m.calls >= m.fail && m.calls < m.fail+max(m.times, 1)
 	if fails && !m.after {

@@ -20,6 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	nstest.Keep(os.Args)
 	if len(os.Args) > 1 && os.Args[1] == "keeper" {
 		os.Exit(keeper.Main(os.Args[2:], os.Stdin, os.Stderr))
 	}

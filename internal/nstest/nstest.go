@@ -38,7 +38,7 @@ func Run(t *testing.T, f func(t *testing.T)) {
 	}
 	args := []string{"-test.run", pattern(t.Name()), "-test.v", "-test.timeout", timeout}
 	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), insideEnv+"="+t.Name())
+	cmd.Env = append(os.Environ(), insideEnv+"="+t.Name(), raceVariable+"="+noSleep)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -21,6 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	nstest.Keep(os.Args)
 	if len(os.Args) > 2 && os.Args[1] == "sleepy" {
 		now = slept(os.Args[2])
 		os.Exit(Main(os.Args[3:], os.Stdin, os.Stderr))
@@ -60,6 +61,7 @@ func beside(t *testing.T, start func(t *testing.T), f func(t *testing.T, o Optio
 		start(t)
 		before := nstest.Snapshot(t, o.RunDir)
 		f(t, o)
+		nstest.NoRaces(t, dir)
 		before.Check(t)
 	})
 }
