@@ -126,7 +126,7 @@ func TestCycles(t *testing.T) {
 			l.must(runDetached(path)...)
 			l.must("stop", "--force", "cycle")
 		}
-		for range 3 { // what is kept from the first rounds is no growth
+		for range 6 { // what is kept from the first rounds is no growth
 			cycle()
 		}
 		pid := l.networks()[0].KeeperPID
@@ -145,7 +145,8 @@ func TestCycles(t *testing.T) {
 		}
 		took := time.Since(begin) / time.Duration(cycles)
 		nowFDs, nowKiB := count()
-		if nowFDs > fds+2 || nowKiB > kib+4096 {
+		// A quarter more, not so much more: the race detector takes several times as much of all.
+		if nowFDs > fds+2 || nowKiB > kib*5/4 {
 			t.Errorf("the keeper had %d files and %d KiB, and has %d and %d", fds, kib, nowFDs, nowKiB)
 		}
 		between.Check(t)
