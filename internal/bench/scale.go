@@ -117,43 +117,58 @@ func (b *bench) halted(n int) ([]*vm, error) {
 // many is how many VMs a launch shall not mind.
 const many = 200
 
-// scale measures the last of many VMs against the first, and memory on the way.
+// scale measures the last of many VMs against the first, beside it QEMU alone, which
+// has the same machine to share, and memory on the way.
 func (b *bench) scale() error {
-	launch := func() ([]float64, error) {
-		v, err := b.qnetVM(spec{name: "last", mode: "nat", halted: true})
-		if err != nil {
-			return nil, err
+	last := result{row: row{what: fmt.Sprintf("launch of VM %d of a network", many), against: "the first", unit: "ms", most: 1.2}}
+	raw := result{row: row{what: fmt.Sprintf("launch of QEMU alone beside %d VMs", many-1), against: "without them", unit: "ms"}}
+	pairs := func(qnet, alone *[]float64) error {
+		for range b.pairs {
+			if err := b.launchOnce(b.qnetVM, "last", qnet); err != nil {
+				return err
+			}
+			if err := b.launchOnce(b.rawVM, "raw0", alone); err != nil {
+				return err
+			}
 		}
-		_, _, err = v.kill()
-		return []float64{ms(v.running)}, err
+		return nil
 	}
-	r := result{row: row{what: fmt.Sprintf("launch of VM %d of a network", many), against: "the first", unit: "ms", most: 1.2}}
+	if err := pairs(&last.other, &raw.other); err != nil {
+		return err
+	}
 	var vms []*vm
 	defer func() { stopAll(vms) }()
 	memory := map[int]float64{}
-	for _, side := range []*[]float64{&r.other, &r.qnet} {
-		for range b.pairs {
-			took, err := launch()
-			if err != nil {
-				return err
-			}
-			*side = append(*side, took[0])
+	for len(vms) < many-1 {
+		v, err := b.qnetVM(spec{name: fmt.Sprintf("h%d", len(vms)), mode: "nat", halted: true})
+		if err != nil {
+			return err
 		}
-		for len(vms) < many-1 {
-			v, err := b.qnetVM(spec{name: fmt.Sprintf("h%d", len(vms)), mode: "nat", halted: true})
-			if err != nil {
-				return err
-			}
-			vms = append(vms, v)
-			if err := b.weigh(len(vms), memory); err != nil {
-				return err
-			}
+		vms = append(vms, v)
+		if err := b.weigh(len(vms), memory); err != nil {
+			return err
 		}
 	}
-	b.add(r)
+	if err := pairs(&last.qnet, &raw.qnet); err != nil {
+		return err
+	}
+	b.add(last)
+	b.add(raw)
 	grown := (memory[100] - memory[10]) / 90
 	b.add(result{row: row{what: "memory of one more VM without QEMU's own, from 10 to 100 VMs", unit: "MB", limit: 6}, qnet: []float64{grown}})
 	return nil
+}
+
+// launchOnce starts a VM that does nothing, ends it, and keeps the time to its
+// running vCPUs.
+func (b *bench) launchOnce(start func(spec) (*vm, error), name string, took *[]float64) error {
+	v, err := start(spec{name: name, mode: "nat", halted: true})
+	if err != nil {
+		return err
+	}
+	*took = append(*took, ms(v.running))
+	_, _, err = v.kill()
+	return err
 }
 
 // weigh measures the memory of qnet's processes at some numbers of VMs.
