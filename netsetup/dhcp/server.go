@@ -23,7 +23,6 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/packet"
@@ -85,25 +84,12 @@ const (
 	clientPort = 68
 )
 
-// port67 passes unfragmented IPv4 UDP datagrams to port 67.
-var port67 = []bpf.Instruction{
-	bpf.LoadAbsolute{Off: 23, Size: 1},
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 5},
-	bpf.LoadAbsolute{Off: 20, Size: 2},
-	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x3fff, SkipTrue: 3},
-	bpf.LoadMemShift{Off: packet.EtherLen},
-	bpf.LoadIndirect{Off: packet.EtherLen + 2, Size: 2},
-	bpf.JumpIf{Cond: bpf.JumpEqual, Val: serverPort, SkipTrue: 1},
-	bpf.RetConstant{Val: 0},
-	bpf.RetConstant{Val: 1 << 16},
-}
-
 // readBuffer holds some 2,000 messages, at about 2 KiB of kernel memory each.
 const readBuffer = 4 << 20
 
 // Listen opens the packet socket. It needs CAP_NET_RAW.
 func (s *Server) Listen() error {
-	conn, err := packet.Listen(s.c.Link, packet.IPv4, port67)
+	conn, err := packet.Listen(s.c.Link, packet.IPv4, packet.UDPTo(serverPort))
 	if err != nil {
 		return fmt.Errorf("serve DHCP: %w", err)
 	}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/packet"
@@ -41,7 +40,7 @@ type Terms struct {
 // waits for the answer until the context ends and returns ErrRefused or
 // ErrSilent. It needs CAP_NET_RAW.
 func Renew(ctx context.Context, link int, l netcfg.Lease, broadcast bool) (Terms, error) {
-	conn, err := packet.Listen(link, packet.IPv4, port68)
+	conn, err := packet.Listen(link, packet.IPv4, packet.UDPTo(clientPort))
 	if err != nil {
 		return Terms{}, fmt.Errorf("renew lease of %s: %w", l.Address, err)
 	}
@@ -166,17 +165,4 @@ func terms(m *dhcpv4.DHCPv4) (Terms, error) {
 		t.Renew = min(t.Lasts/2, t.Rebind)
 	}
 	return t, nil
-}
-
-// port68 passes unfragmented IPv4 UDP datagrams to port 68.
-var port68 = []bpf.Instruction{
-	bpf.LoadAbsolute{Off: 23, Size: 1},
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 5},
-	bpf.LoadAbsolute{Off: 20, Size: 2},
-	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x3fff, SkipTrue: 3},
-	bpf.LoadMemShift{Off: packet.EtherLen},
-	bpf.LoadIndirect{Off: packet.EtherLen + 2, Size: 2},
-	bpf.JumpIf{Cond: bpf.JumpEqual, Val: clientPort, SkipTrue: 1},
-	bpf.RetConstant{Val: 0},
-	bpf.RetConstant{Val: 1 << 16},
 }
