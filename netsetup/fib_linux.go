@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/dump"
 )
 
 // FIB reads the host's rules and routes.
@@ -22,7 +24,7 @@ func ReadFIB() (FIB, error) {
 		return FIB{}, err
 	}
 	every := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
-	routes, err := retryDump(func() ([]netlink.Route, error) {
+	routes, err := dump.Whole(func() ([]netlink.Route, error) {
 		return netlink.RouteListFiltered(netlink.FAMILY_V4, every, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
@@ -57,7 +59,7 @@ func fibRoute(r netlink.Route) FIBRoute {
 // readRules reads the policy rules. A kernel without them looks up the tables
 // local, main and default.
 func readRules() ([]FIBRule, error) {
-	list, err := retryDump(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_V4) })
+	list, err := dump.Whole(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_V4) })
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return []FIBRule{{Table: 255, Suppress: -1}, {Priority: 32766, Table: mainTable, Suppress: -1}, {Priority: 32767, Table: 253, Suppress: -1}}, nil
 	}

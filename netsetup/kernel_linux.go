@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/nft"
@@ -76,7 +77,7 @@ func (h *Host) Link(name string) (Link, bool, error) {
 //
 //	ip -d link
 func (h *Host) Links() ([]Link, error) {
-	list, err := retryDump(netlink.LinkList)
+	list, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
@@ -167,7 +168,7 @@ func (h *Host) SetMTU(link string, mtu int) error {
 func (h *Host) Gateways(link int) ([]netip.Addr, error) {
 	var list []netip.Addr
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := retryDump(func() ([]netlink.Route, error) {
+		routes, err := dump.Whole(func() ([]netlink.Route, error) {
 			by := &netlink.Route{LinkIndex: link, Table: unix.RT_TABLE_UNSPEC}
 			return netlink.RouteListFiltered(family, by, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
 		})
@@ -195,7 +196,7 @@ func (h *Host) GiveUpRouters(l Link) error {
 	if err != nil {
 		return err
 	}
-	known, err := retryDump(func() ([]netlink.Neigh, error) { return netlink.NeighList(l.Index, unix.AF_INET6) })
+	known, err := dump.Whole(func() ([]netlink.Neigh, error) { return netlink.NeighList(l.Index, unix.AF_INET6) })
 	if err != nil {
 		return fmt.Errorf("list neighbours of %q: %w", l.Name, err)
 	}
@@ -217,7 +218,7 @@ func (h *Host) GiveUpRouters(l Link) error {
 //
 //	ip addr show dev LINK
 func (h *Host) AddrsOf(link int) ([]netip.Addr, error) {
-	addrs, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	addrs, err := dump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
@@ -257,7 +258,7 @@ func (h *Host) Addrs(link string) ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of %q: %w", link, err)
 	}
-	addrs, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V4) })
+	addrs, err := dump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of %q: %w", link, err)
 	}

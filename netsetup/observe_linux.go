@@ -2,7 +2,6 @@ package netsetup
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 )
 
@@ -21,7 +21,7 @@ import (
 // It needs no rights and changes nothing.
 func Observe() (Facts, error) {
 	f := Facts{Sysctls: map[string]string{}}
-	links, err := retryDump(netlink.LinkList)
+	links, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		return f, fmt.Errorf("list links: %w", err)
 	}
@@ -69,17 +69,6 @@ func observeForwarding(f *Facts) error {
 	return nil
 }
 
-// retryDump repeats a netlink dump that the kernel interrupted because
-// something changed meanwhile; the partial answer is of no use.
-func retryDump[T any](dump func() (T, error)) (T, error) {
-	for tries := 0; ; tries++ {
-		v, err := dump()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) || tries == 20 {
-			return v, err
-		}
-	}
-}
-
 // hardware is the kind of links without IFLA_INFO_KIND, in package netlink's words.
 const hardware = "device"
 
@@ -117,7 +106,7 @@ func (f Facts) places() map[int]int {
 }
 
 func observeAddresses(f *Facts) error {
-	addrs, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	addrs, err := dump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
@@ -133,7 +122,7 @@ func observeAddresses(f *Facts) error {
 
 func observeRoutes(f *Facts) error {
 	every := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
-	routes, err := retryDump(func() ([]netlink.Route, error) {
+	routes, err := dump.Whole(func() ([]netlink.Route, error) {
 		return netlink.RouteListFiltered(netlink.FAMILY_V4, every, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -87,7 +88,7 @@ func programs(up Link) ([]string, error) {
 	if xdp := l.Attrs().Xdp; xdp != nil && xdp.Attached {
 		list = append(list, "an XDP program")
 	}
-	qdiscs, err := retryDump(func() ([]netlink.Qdisc, error) { return netlink.QdiscList(l) })
+	qdiscs, err := dump.Whole(func() ([]netlink.Qdisc, error) { return netlink.QdiscList(l) })
 	if err != nil {
 		return nil, fmt.Errorf("list qdiscs of %q: %w", up.Name, err)
 	}

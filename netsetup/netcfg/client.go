@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/dump"
 )
 
 // DHCP clients that do nothing else, and tell nobody over D-Bus.
@@ -100,22 +102,11 @@ func Addresses(name string) (netlink.Link, []netlink.Addr, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("read link %q: %w", name, err)
 	}
-	list, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V4) })
+	list, err := dump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, nil, fmt.Errorf("list addresses of %q: %w", name, err)
 	}
 	return l, slices.DeleteFunc(list, func(a netlink.Addr) bool { return a.Scope != unix.RT_SCOPE_UNIVERSE }), nil
-}
-
-// retryDump repeats a dump that the kernel interrupted because something changed
-// meanwhile.
-func retryDump[T any](dump func() (T, error)) (T, error) {
-	for tries := 0; ; tries++ {
-		v, err := dump()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) || tries == 20 {
-			return v, err
-		}
-	}
 }
 
 // finite reports whether an address ends by itself. A value of all ones is
