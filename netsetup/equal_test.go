@@ -93,6 +93,7 @@ func TestCommandsEqualNetlink(t *testing.T) {
 		{Name: "private", Mode: profiles.Private},
 		{Name: "host-only", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("10.91.0.0/24")},
 		{Name: "nat", Mode: profiles.NAT},
+		{Name: "jumbo", Mode: profiles.NAT, MTU: 9000},
 		{Name: "bridge", Mode: profiles.Bridge, Uplink: "lan0"},
 		{Name: "macvtap", Mode: profiles.Bridge, Macvtap: true},
 		{Name: "move", Mode: profiles.Bridge, Uplink: "eth0"},

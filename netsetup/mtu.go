@@ -1,9 +1,59 @@
 package netsetup
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// checkMTU refuses what a profile cannot ask for.
+func (n Network) checkMTU() error {
+	switch {
+	case n.MTU == 0:
+		return nil
+	case n.Mode == profiles.Bridge:
+		return fmt.Errorf("plan network %q: mtu %d: mode bridge has the MTU of the NIC it joins: %w", n.Name, n.MTU, ErrRefused)
+	case n.MTU < profiles.MinMTU || n.MTU > profiles.MaxMTU:
+		return fmt.Errorf("plan network %q: mtu %d: allowed are %d to %d: %w", n.Name, n.MTU, profiles.MinMTU, profiles.MaxMTU, ErrRefused)
+	}
+	return nil
+}
+
+// jumbo is the MTU of a nat network: the smallest of the uplinks' where all of them
+// carry more than usual, of which DHCP tells the guests. It is never less than usual:
+// a tunnel among the uplinks is seen to by clamping the MSS (F42).
+func jumbo(uplinks []string, f Facts) int {
+	smallest := 0
+	for _, name := range uplinks {
+		if l, ok := f.Link(name); ok && (smallest == 0 || l.MTU < smallest) {
+			smallest = l.MTU
+		}
+	}
+	return max(smallest, defaultMTU)
+}
+
+// chooseMTU gives the network the MTU that the profile asks for. In nat it may be more
+// than an uplink carries: guests and host use all of it among themselves, and what
+// leaves is treated as in any router. TCP is clamped to the route (mssChain), packets
+// that must not be fragmented come back with "fragmentation needed" (RFC 1191) from
+// the bridge's own address, whose answers no network between loses, and the host
+// fragments the rest. The user is told, for it costs guests' large datagrams time.
+func (p *Plan) chooseMTU(f Facts) {
+	if p.Network.MTU == 0 {
+		return
+	}
+	p.MTU = p.Network.MTU
+	for _, name := range p.Uplinks {
+		if l, ok := f.Link(name); ok && l.MTU < p.MTU && p.MTU > defaultMTU {
+			p.Notes = append(p.Notes, fmt.Sprintf("network %s has mtu %d and its uplink %s %d: what guests send outside is cut to that", p.Network.Name, p.MTU, name, l.MTU))
+		}
+	}
+}
 
 // FollowMTU gives a network in mode bridge the MTU that its uplink has by now, and
-// notes it in the plan for what is made later.
+// notes it in the plan for what is made later. The other modes keep the MTU they were
+// made with: a profile's choice, or what guests were told by DHCP.
 //
 //	ip link set BRIDGE mtu MTU
 //	ip link set TAP mtu MTU

@@ -24,6 +24,7 @@ type Network struct {
 	Uplink string        `json:"uplink,omitempty"`
 	// Macvtap, in mode bridge, connects VMs to the uplink without a bridge.
 	Macvtap bool         `json:"macvtap,omitempty"`
+	MTU     int          `json:"mtu,omitempty"` // bytes; 0: choose it; not in mode bridge
 	PXE     profiles.PXE `json:"pxe,omitzero"`
 }
 
@@ -80,7 +81,10 @@ func planNetwork(n Network, f Facts, o PlanOptions) (Plan, error) {
 			p.Notes = append(p.Notes, advice)
 		}
 	}
-	var err error
+	err := n.checkMTU()
+	if err != nil {
+		return Plan{}, err
+	}
 	switch n.Mode {
 	case profiles.Private:
 	case profiles.HostOnly, profiles.NAT:
@@ -108,6 +112,7 @@ func planNetwork(n Network, f Facts, o PlanOptions) (Plan, error) {
 		}
 		p.MTU = jumbo(p.Uplinks, f)
 	}
+	p.chooseMTU(f)
 	p.Steps = append(p.Steps, p.ownBridgeSteps(f, macgen.Derive(o.Salt, "network/"+n.Name, 0))...)
 	return p, nil
 }
@@ -141,19 +146,6 @@ func (p *Plan) findUplinks(f Facts) error {
 	}
 	p.Uplinks = []string{l.Name}
 	return nil
-}
-
-// jumbo is the MTU of a nat network: the smallest of the uplinks' where all of them
-// carry more than usual, of which DHCP tells the guests. It is never less than usual:
-// a tunnel among the uplinks is seen to by clamping the MSS (F42).
-func jumbo(uplinks []string, f Facts) int {
-	smallest := 0
-	for _, name := range uplinks {
-		if l, ok := f.Link(name); ok && (smallest == 0 || l.MTU < smallest) {
-			smallest = l.MTU
-		}
-	}
-	return max(smallest, defaultMTU)
 }
 
 // ownBridgeSteps makes the network of the three modes with a bridge of their own.

@@ -416,3 +416,50 @@ func TestMTUOfNAT(t *testing.T) {
 		}
 	}
 }
+
+// A chosen MTU is the bridge's and the taps', whatever the uplinks carry.
+func TestChosenMTU(t *testing.T) {
+	for _, c := range []struct {
+		network Network
+		note    string // "" for none
+	}{
+		{Network{Mode: profiles.Private, MTU: 9000}, ""},
+		{Network{Mode: profiles.HostOnly, MTU: 576}, ""},
+		{Network{Mode: profiles.HostOnly, MTU: 65521}, ""},
+		{Network{Mode: profiles.NAT, MTU: 1280}, ""},
+		{Network{Mode: profiles.NAT, MTU: 1500}, ""}, // tun0 has 1420, which is nothing to tell by default either
+		{Network{Mode: profiles.NAT, MTU: 9000}, "network dev has mtu 9000 and its uplink eth0 1500: what guests send outside is cut to that"},
+	} {
+		c.network.Name = "dev"
+		p, err := NewPlan(c.network, laptop(), PlanOptions{Salt: testSalt})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := c.network.MTU
+		bridge, tap := p.Steps[slices.IndexFunc(p.Steps, isAddBridge)].(AddBridge), p.PortSteps(Port{VM: "web"})[0].(AddTap)
+		if p.MTU != want || bridge.MTU != want || tap.MTU != want {
+			t.Errorf("%+v: the plan has %d, the bridge %d, the tap %d", c.network, p.MTU, bridge.MTU, tap.MTU)
+		}
+		if notes := strings.Join(p.Notes, "\n"); c.note == "" && strings.Contains(notes, "mtu") || !strings.Contains(notes, c.note) {
+			t.Errorf("%+v: notes %q", c.network, notes)
+		}
+	}
+}
+
+func isAddBridge(s Step) bool {
+	_, ok := s.(AddBridge)
+	return ok
+}
+
+// A keeper takes from no request what no profile may say.
+func TestRefusedMTU(t *testing.T) {
+	for _, n := range []Network{
+		{Mode: profiles.Private, MTU: 575}, {Mode: profiles.NAT, MTU: 65522}, {Mode: profiles.HostOnly, MTU: -1},
+		{Mode: profiles.Bridge, Uplink: "eth1", MTU: 9000}, {Mode: profiles.Bridge, Macvtap: true, MTU: 1500},
+	} {
+		n.Name = "dev"
+		if _, err := NewPlan(n, laptop(), PlanOptions{Salt: testSalt}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "mtu") {
+			t.Errorf("%+v: got %v", n, err)
+		}
+	}
+}

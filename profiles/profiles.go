@@ -82,6 +82,16 @@ type NIC struct {
 	Model   string
 }
 
+// MinMTU and MaxMTU bound the MTU of a network, in bytes. The least is the size of
+// packet that every host takes (RFC 791), and that DHCP's answers may have (RFC 2131,
+// section 2); IPv6 wants 1280 and is off in guests below (RFC 8200, section 5). The
+// most is a tap's: the kernel's 65535 without the Ethernet header (tun_net_init in
+// drivers/net/tun.c); a bridge takes 65535.
+const (
+	MinMTU = 576
+	MaxMTU = 65535 - 14
+)
+
 // Network is what the profile says of a network.
 type Network struct {
 	Name    string
@@ -89,6 +99,7 @@ type Network struct {
 	Subnet  netip.Prefix // zero = choose one
 	Uplink  string       // "" = find it
 	Macvtap bool         // bridge: without one
+	MTU     int          // bytes, MinMTU to MaxMTU; 0 = choose it
 	PXE     PXE
 }
 

@@ -138,6 +138,13 @@ func TestBadProfiles(t *testing.T) {
 		"network-in-user":       {nic("mode=\"user\"\nnetwork=\"a\""), "is on no network"},
 		"macvtap-in-nat":        {nic("mode=\"nat\"\nnetwork=\"a\"\n[network.a]\nmacvtap=true"), `vm.toml:5: network.a.macvtap: got true, but network "a" is in mode nat; allowed in: bridge`},
 		"macvtap-a-string":      {nic("mode=\"bridge\"\n[network.bridge]\nmacvtap=\"yes\""), "vm.toml:4: network.bridge.macvtap: got the string"},
+		"mtu-of-bridge":         {nic("mode=\"bridge\"\n[network.bridge]\nmtu=9000"), "vm.toml:4: network.bridge.mtu: got 9000, but mode bridge has the MTU of the NIC it joins; allowed in: private, host-only, nat"},
+		"mtu-of-macvtap":        {nic("mode=\"bridge\"\n[network.bridge]\nmacvtap=true\nmtu=1400"), "vm.toml:5: network.bridge.mtu: got 1400"},
+		"mtu-small":             {nic("[network.nat]\nmtu=575"), "vm.toml:3: network.nat.mtu: got 575, allowed: 576 to 65521"},
+		"mtu-large":             {nic("[network.nat]\nmtu=65522"), "network.nat.mtu: got 65522, allowed: 576 to 65521"},
+		"mtu-zero":              {nic("[network.nat]\nmtu=0"), "allowed: 576 to 65521"},
+		"mtu-a-string":          {nic("[network.nat]\nmtu=\"9000\""), "network.nat.mtu: got the string \"9000\", allowed: a whole number"},
+		"mtu-broken":            {nic("[network.nat]\nmtu=1400.5"), "allowed: a whole number"},
 		"network-bad-name":      {nic("mode=\"nat\"\n[network.Bad]"), `got the name "Bad"`},
 		"mac-twice":             {nic("mac=\"52:54:00:00:00:01\"\n[[nic]]\nmac=\"52:54:00:00:00:01\""), "vm.toml:4: nic[1].mac"},
 		"mac-short":             {nic(`mac="52:54:00"`), "nic[0].mac: got"},
@@ -168,6 +175,17 @@ func TestBadProfiles(t *testing.T) {
 				t.Errorf("got  %v\nwant ...%s", err, c.want)
 			}
 		})
+	}
+}
+
+func TestMTU(t *testing.T) {
+	for _, mode := range []Mode{Private, HostOnly, NAT} {
+		for _, mtu := range []int{MinMTU, 1500, 9000, MaxMTU} {
+			p, err := decode(fmt.Sprintf("[[nic]]\nmode = %q\nnetwork = \"a\"\n[network.a]\nmtu = %d", mode, mtu))
+			if err != nil || p.Networks["a"].MTU != mtu {
+				t.Errorf("%s, %d: got %+v, %v", mode, mtu, p, err)
+			}
+		}
 	}
 }
 
@@ -242,6 +260,7 @@ func TestSchemaAndDocsNameEveryKey(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		"", "name = \"a\"", "[[nic]]\nmode = \"nat\"\n[network.nat]\nsubnet = \"10.1.0.0/24\"",
+		"[[nic]]\nmode = \"private\"\n[network.private]\nmtu = 9000", "[network.a]\nmtu = -9223372036854775808",
 		"nic = [{mode=\"nat\", x={y=1}}]",    // positions inside inline tables
 		"a.b.c = 1\n[a.d]\n[[a.e]]\n[a.e.f]", // dotted keys through arrays
 		"nic = 1\n[[disk]]\nfile = [1]",

@@ -180,6 +180,10 @@ func (d *decoder) networks(nics []NIC, raws map[string]rawNetwork) map[string]Ne
 		if raw.Macvtap && n.Mode != Bridge {
 			d.fail("network."+name+".macvtap", "got true, but network %q is in mode %s; allowed in: bridge", name, n.Mode)
 		}
+		n.MTU = int(raw.MTU)
+		if raw.MTU != 0 && n.Mode == Bridge {
+			d.fail("network."+name+".mtu", "got %d, but mode %s has the MTU of the NIC it joins; allowed in: private, host-only, nat", raw.MTU, n.Mode)
+		}
 		n.PXE = d.pxe("network."+name+".pxe", raw.PXE, n.Mode)
 		networks[name] = n
 	}

@@ -44,7 +44,7 @@ func NetworksOf(p *profiles.Profile) []profiles.Network {
 
 // NetworkOf is what the keeper is told of a profile's network.
 func NetworkOf(n profiles.Network) keeper.Network {
-	return keeper.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink, Macvtap: n.Macvtap, PXE: n.PXE}
+	return keeper.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink, Macvtap: n.Macvtap, MTU: n.MTU, PXE: n.PXE}
 }
 
 // portsChanged takes over what a keeper tells of the guest's NICs.

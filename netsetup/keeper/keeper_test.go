@@ -138,6 +138,7 @@ func TestRefusals(t *testing.T) {
 			"other-mode":   {Network{Name: "dev", Mode: profiles.Private}, "db", port(2), "VMs [web] run it in mode nat"},
 			"other-subnet": {pinned, "db", port(2), "VMs [web] run it with"},
 			"other-uplink": {Network{Name: "dev", Mode: profiles.NAT, Uplink: "lo"}, "db", port(2), "with uplink"},
+			"other-mtu":    {Network{Name: "dev", Mode: profiles.NAT, MTU: 9000}, "db", port(2), `VM "db" wants network "dev" with mtu 9000, VMs [web] run it with 1500`},
 			"same-mac":     {n, "db", port(1), `which VM "web" has`},
 			"same-address": {n, "db", []PortRequest{{MAC: port(2)[0].MAC, Address: taken}}, `which VM "web" has`},
 			"gateway":      {n, "db", []PortRequest{{MAC: port(2)[0].MAC, Address: web.Info().Gateway}}, "no guest address"},

@@ -242,6 +242,8 @@ func (k *keeper) check(req request) error {
 		return refuse("VM %q wants network %q with subnet %s, VMs %v run it with %s", req.VM, n.Name, n.Subnet, others, have.Prefix)
 	case n.PXE.File != "" && n.PXE != have.Network.PXE:
 		return refuse("VM %q wants network %q with pxe file %q, VMs %v run it with %q", req.VM, n.Name, n.PXE.File, others, have.Network.PXE.File)
+	case n.MTU != 0 && n.MTU != have.MTU:
+		return refuse("VM %q wants network %q with mtu %d, VMs %v run it with %d", req.VM, n.Name, n.MTU, others, have.MTU)
 	case n.Uplink != "" && n.Uplink != have.Network.Uplink:
 		return refuse("VM %q wants network %q with uplink %s, VMs %v run it with %q", req.VM, n.Name, n.Uplink, others, have.Network.Uplink)
 	}
@@ -354,7 +356,7 @@ func (k *keeper) briefLocked() Info {
 	p := k.journal.Plan
 	return Info{
 		Name: p.Network.Name, Mode: p.Network.Mode, Macvtap: p.Network.Macvtap, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
-		Uplinks: p.Uplinks, STP: p.Waits, KeeperPID: os.Getpid(), VMs: []VMInfo{},
+		MTU: p.MTU, Uplinks: p.Uplinks, STP: p.Waits, KeeperPID: os.Getpid(), VMs: []VMInfo{},
 		Notes: slices.Concat(k.texts, p.Notes),
 	}
 }

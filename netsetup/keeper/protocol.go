@@ -56,6 +56,7 @@ type Info struct {
 	Bridge    string        `json:"bridge"` // "" with macvtap
 	Prefix    netip.Prefix  `json:"prefix,omitzero"`
 	Gateway   netip.Addr    `json:"gateway,omitzero"`
+	MTU       int           `json:"mtu"` // bytes
 	Uplinks   []string      `json:"uplinks,omitempty"`
 	STP       bool          `json:"stp,omitempty"` // of the bridge: ports forward late
 	KeeperPID int           `json:"keeper_pid"`
