@@ -244,9 +244,9 @@ func (m *memory) Managed(link string) (bool, error) { return m.state["unmanaged 
 func (m *memory) Warn(string) {}
 
 func (m *memory) Filters() (foreign.Ruleset, error) {
-	r := foreign.Ruleset{Tables: []foreign.Table{{Engine: foreign.IPTablesNFT, Family: foreign.IP, Name: "filter"}}}
+	r := foreign.Ruleset{Tables: []foreign.Table{{Engine: foreign.IPTablesNFT, Family: nft.IP, Name: "filter"}}}
 	for _, name := range []string{"INPUT", "FORWARD"} {
-		c := foreign.Chain{Name: name, Type: "filter", Hook: foreign.Hook(strings.ToLower(name)), Policy: foreign.Discard}
+		c := foreign.Chain{Name: name, Type: "filter", Hook: nft.Hook(strings.ToLower(name)), Policy: foreign.Discard}
 		for k := range m.state {
 			if text, ok := strings.CutPrefix(k, "accept "); ok && strings.HasPrefix(text, "-A "+name) {
 				c.Rules = append(c.Rules, foreign.Rule{Verdict: foreign.Accept, Text: text})
@@ -254,7 +254,7 @@ func (m *memory) Filters() (foreign.Ruleset, error) {
 		}
 		r.Tables[0].Chains = append(r.Tables[0].Chains, c)
 	}
-	r.Programs = foreign.Programs{foreign.IPTablesNFT: {foreign.IP: "/sbin/iptables-nft"}}
+	r.Programs = foreign.Programs{foreign.IPTablesNFT: {nft.IP: "/sbin/iptables-nft"}}
 	return r, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -196,23 +197,23 @@ it pass. Policies and net.bridge.* are never changed.
 
 // dockerAndUFW are the filters of a host with both, as far as they decide.
 func dockerAndUFW() foreign.Ruleset {
-	chain := func(hook foreign.Hook, jumps ...string) foreign.Chain {
+	chain := func(hook nft.Hook, jumps ...string) foreign.Chain {
 		c := foreign.Chain{Name: strings.ToUpper(string(hook)), Type: "filter", Hook: hook, Policy: foreign.Discard}
 		for _, j := range jumps {
 			c.Rules = append(c.Rules, foreign.Rule{Verdict: foreign.Jump, Chain: j, Text: "-A " + c.Name + " -j " + j})
 		}
 		return c
 	}
-	table := func(f foreign.Family, chains ...foreign.Chain) foreign.Table {
+	table := func(f nft.Family, chains ...foreign.Chain) foreign.Table {
 		return foreign.Table{Engine: foreign.IPTablesNFT, Family: f, Name: "filter", Chains: chains}
 	}
 	return foreign.Ruleset{
 		BridgeIPv4: true, BridgeIPv6: true,
-		Programs: foreign.Programs{foreign.IPTablesNFT: {foreign.IP: "/usr/sbin/iptables-nft", foreign.IP6: "/usr/sbin/ip6tables-nft"}},
+		Programs: foreign.Programs{foreign.IPTablesNFT: {nft.IP: "/usr/sbin/iptables-nft", nft.IP6: "/usr/sbin/ip6tables-nft"}},
 		Tables: []foreign.Table{
-			table(foreign.IP, chain(foreign.Input, "ufw-user-input"), chain(foreign.Forward, "DOCKER-USER", "ufw-user-forward"),
+			table(nft.IP, chain(nft.Input, "ufw-user-input"), chain(nft.Forward, "DOCKER-USER", "ufw-user-forward"),
 				foreign.Chain{Name: "ufw-user-input"}, foreign.Chain{Name: "ufw-user-forward"}, foreign.Chain{Name: "DOCKER-USER"}),
-			table(foreign.IP6, chain(foreign.Input, "ufw6-user-input"), chain(foreign.Forward, "ufw6-user-forward"),
+			table(nft.IP6, chain(nft.Input, "ufw6-user-input"), chain(nft.Forward, "ufw6-user-forward"),
 				foreign.Chain{Name: "ufw6-user-input"}, foreign.Chain{Name: "ufw6-user-forward"}),
 		},
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -253,7 +254,7 @@ func TestMoveRefuses(t *testing.T) {
 // Whose rules name the NIC is told, because they match nothing by the bridge.
 func TestMoveTellsOfRulesThatNameTheNIC(t *testing.T) {
 	f := settled()
-	f.Filters.Tables = []foreign.Table{{Engine: foreign.NFTables, Family: foreign.INet, Name: "mine", Chains: []foreign.Chain{
+	f.Filters.Tables = []foreign.Table{{Engine: foreign.NFTables, Family: nft.INet, Name: "mine", Chains: []foreign.Chain{
 		{Name: "in", Rules: []foreign.Rule{
 			{Text: `iifname "eth0" tcp dport 22 accept`}, {Text: `iifname "eth01" drop`}, {Text: `iifname { "eth0", "eth1" } drop`},
 		}},

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // Traffic is what an accept lets pass: packets for which everything that is set holds.
@@ -17,10 +19,10 @@ type Traffic struct {
 
 // AcceptRule is an accept for a network in a chain of the iptables program's.
 type AcceptRule struct {
-	Engine Engine `json:"engine"`
-	Family Family `json:"family"`
-	Table  string `json:"table"`
-	Chain  string `json:"chain"`
+	Engine Engine     `json:"engine"`
+	Family nft.Family `json:"family"`
+	Table  string     `json:"table"`
+	Chain  string     `json:"chain"`
 	// Spec is what the rule says, as iptables-save lists it behind the chain: its
 	// words hold no spaces.
 	Spec string `json:"spec"`
@@ -114,10 +116,10 @@ func leaveKillSwitch(_ Ruleset, _ Network, _ Packet, d Drop) ([]placed, bool) {
 
 // ownersChains are where the owners of an iptables hook want others' accepts, in
 // the order they are tried; the last is the head of the hook's own chain.
-var ownersChains = map[Hook][]string{
-	Input:   {"ufw-user-input", "ufw6-user-input", "INPUT"},
-	Forward: {"DOCKER-USER", "ufw-user-forward", "ufw6-user-forward", "FORWARD"},
-	Output:  {"ufw-user-output", "ufw6-user-output", "OUTPUT"},
+var ownersChains = map[nft.Hook][]string{
+	nft.Input:   {"ufw-user-input", "ufw6-user-input", "INPUT"},
+	nft.Forward: {"DOCKER-USER", "ufw-user-forward", "ufw6-user-forward", "FORWARD"},
+	nft.Output:  {"ufw-user-output", "ufw6-user-output", "OUTPUT"},
 }
 
 // acceptInIPTables puts an accept where the walk then finds the packet let pass. Only
@@ -229,7 +231,7 @@ func (a AcceptRule) Command(verb string) string {
 }
 
 func (a AcceptRule) programName() string {
-	return strings.Replace(string(a.Engine), "iptables", pick(a.Family == IP6, "ip6tables", "iptables"), 1)
+	return strings.Replace(string(a.Engine), "iptables", pick(a.Family == nft.IP6, "ip6tables", "iptables"), 1)
 }
 
 // spec is the traffic as iptables-save words it, with the mark of the network.
@@ -274,7 +276,7 @@ func addressText(p netip.Prefix) string {
 }
 
 // matches are the traffic's conditions.
-func (t Traffic) matches(f Family) []Match {
+func (t Traffic) matches(f nft.Family) []Match {
 	var list []Match
 	one := func(set bool, field Field, v []byte) {
 		if set {
@@ -285,7 +287,7 @@ func (t Traffic) matches(f Family) []Match {
 	one(t.Out != "", Field{Name: outLink, Len: 16}, linkName(t.Out))
 	one(t.PortIn != "", Field{Name: portIn, Len: 16}, []byte(t.PortIn))
 	one(t.PortOut != "", Field{Name: portOut, Len: 16}, []byte(t.PortOut))
-	if f == IP {
+	if f == nft.IP {
 		list = append(list, prefixMatch(t.Src, 12)...)
 		list = append(list, prefixMatch(t.Dst, 16)...)
 	}

@@ -1,11 +1,15 @@
 package foreign
 
-import "cmp"
+import (
+	"cmp"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
 
 // Culprit words a rule of nftables, or a chain's policy where the handle is 0, as
 // what dropped a packet: a trace knows these names and no more. It reports false
 // for what is not in the snapshot.
-func (r Ruleset) Culprit(f Family, table, chain string, handle uint64) (Drop, bool) {
+func (r Ruleset) Culprit(f nft.Family, table, chain string, handle uint64) (Drop, bool) {
 	for i := range r.Tables {
 		t := &r.Tables[i]
 		c := t.chain(chain)

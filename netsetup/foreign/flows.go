@@ -3,6 +3,7 @@ package foreign
 import (
 	"net/netip"
 
+	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -96,7 +97,7 @@ func (n Network) guest() netip.Addr { return n.Gateway.Next() }
 
 func (n Network) withHost() []Packet {
 	to := Packet{
-		Path: routedPath(Input), In: n.Bridge, Src: n.guest(), Dst: n.Gateway, DstLocal: true,
+		Path: routedPath(nft.Input), In: n.Bridge, Src: n.guest(), Dst: n.Gateway, DstLocal: true,
 		Proto: TCP, Sport: ephemeral, Dport: service, Name: "what guests send to the host",
 	}
 	gateway := netip.PrefixFrom(n.Gateway, n.Gateway.BitLen())
@@ -111,26 +112,26 @@ func (n Network) withHost() []Packet {
 	toHost, toGuests := to.Passes, from.Passes
 	return []Packet{
 		dns, answer(dns, sentPath(), toGuests), to, answer(to, sentPath(), toGuests),
-		from, answer(from, routedPath(Input), toHost),
+		from, answer(from, routedPath(nft.Input), toHost),
 	}
 }
 
 func (n Network) outside(uplink string) []Packet {
 	out := Packet{
-		Path: routedPath(Forward), In: n.Bridge, Out: uplink, Src: n.guest(), Dst: outside,
+		Path: routedPath(nft.Forward), In: n.Bridge, Out: uplink, Src: n.guest(), Dst: outside,
 		Proto: TCP, Sport: ephemeral, Dport: httpsPort, Name: "what guests send to the outside",
 	}
 	out.Passes = []Traffic{{In: n.Bridge}}
 	back := out.reply()
 	back.Passes = []Traffic{{Out: n.Bridge, Established: true}}
 	back.Path = []Stage{
-		{false, Ingress},
-		{false, Prerouting},
-		{false, Forward},
-		{false, Postrouting},
-		{true, Output},
-		{true, Postrouting},
-		{false, Egress},
+		{false, nft.Ingress},
+		{false, nft.Prerouting},
+		{false, nft.Forward},
+		{false, nft.Postrouting},
+		{true, nft.Output},
+		{true, nft.Postrouting},
+		{false, nft.Egress},
 	}
 	back.Name = "what the outside answers guests"
 	return []Packet{out, back}
@@ -153,26 +154,26 @@ func answer(p Packet, path []Stage, passes []Traffic) Packet {
 
 // bridgedPath is that of a frame from one port of a bridge to another.
 func bridgedPath(calls bool) []Stage {
-	path := []Stage{{false, Ingress}}
-	for _, h := range []Hook{Prerouting, Forward, Postrouting} {
+	path := []Stage{{false, nft.Ingress}}
+	for _, h := range []nft.Hook{nft.Prerouting, nft.Forward, nft.Postrouting} {
 		path = append(path, Stage{true, h})
 		if calls {
 			path = append(path, Stage{false, h})
 		}
 	}
-	return append(path, Stage{false, Egress})
+	return append(path, Stage{false, nft.Egress})
 }
 
 // routedPath is that of a guest's packet to the host (Input) or through it (Forward).
-func routedPath(h Hook) []Stage {
-	path := []Stage{{true, Prerouting}, {true, Input}, {false, Ingress}, {false, Prerouting}, {false, h}}
-	if h == Forward {
-		path = append(path, Stage{false, Postrouting}, Stage{false, Egress})
+func routedPath(h nft.Hook) []Stage {
+	path := []Stage{{true, nft.Prerouting}, {true, nft.Input}, {false, nft.Ingress}, {false, nft.Prerouting}, {false, h}}
+	if h == nft.Forward {
+		path = append(path, Stage{false, nft.Postrouting}, Stage{false, nft.Egress})
 	}
 	return path
 }
 
 // sentPath is that of a packet of the host's own to a guest.
 func sentPath() []Stage {
-	return []Stage{{false, Output}, {false, Postrouting}, {true, Output}, {true, Postrouting}, {false, Egress}}
+	return []Stage{{false, nft.Output}, {false, nft.Postrouting}, {true, nft.Output}, {true, nft.Postrouting}, {false, nft.Egress}}
 }

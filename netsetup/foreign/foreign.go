@@ -17,7 +17,11 @@
 // back, no NAT but our own masquerade.
 package foreign
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
 
 // Engine is what holds a table, and so the program that can change it.
 type Engine string
@@ -28,33 +32,6 @@ const (
 	IPTablesNFT    Engine = "iptables-nft"    // an nftables table that the iptables program owns
 	IPTablesLegacy Engine = "iptables-legacy" // the older engine, beside nftables
 	EBTablesNFT    Engine = "ebtables-nft"
-)
-
-// Family is an nftables address family as nft(8) spells it; iptables-legacy has
-// "ip" and "ip6" too.
-type Family string
-
-// The families that see packets of a network.
-const (
-	IP     Family = "ip"
-	IP6    Family = "ip6"
-	INet   Family = "inet"
-	Bridge Family = "bridge"
-	NetDev Family = "netdev"
-)
-
-// Hook is a netfilter hook as nft(8) spells it.
-type Hook string
-
-// The hooks, in the order a packet meets them.
-const (
-	Ingress     Hook = "ingress"
-	Prerouting  Hook = "prerouting"
-	Input       Hook = "input"
-	Forward     Hook = "forward"
-	Output      Hook = "output"
-	Postrouting Hook = "postrouting"
-	Egress      Hook = "egress"
 )
 
 // Verdict is what a rule does with a packet it matches.
@@ -87,23 +64,23 @@ type Ruleset struct {
 }
 
 // Programs are the paths of iptables programs.
-type Programs map[Engine]map[Family]string
+type Programs map[Engine]map[nft.Family]string
 
-func (p Programs) path(e Engine, f Family) string { return p[e][f] }
+func (p Programs) path(e Engine, f nft.Family) string { return p[e][f] }
 
 // Table is a table of another program.
 type Table struct {
-	Engine Engine  `json:"engine"`
-	Family Family  `json:"family"`
-	Name   string  `json:"name"`
-	Chains []Chain `json:"chains"`
+	Engine Engine     `json:"engine"`
+	Family nft.Family `json:"family"` // IP and IP6 in iptables-legacy too
+	Name   string     `json:"name"`
+	Chains []Chain    `json:"chains"`
 }
 
 // Chain is a chain of a table. Hook is "" for one that is only jumped to.
 type Chain struct {
 	Name     string   `json:"name"`
 	Type     string   `json:"type,omitempty"` // "filter", "nat" or "route"
-	Hook     Hook     `json:"hook,omitempty"`
+	Hook     nft.Hook `json:"hook,omitempty"`
 	Devices  []string `json:"devices,omitempty"` // of an ingress or egress chain
 	Priority int      `json:"priority,omitempty"`
 	Policy   Verdict  `json:"policy,omitempty"`
@@ -136,7 +113,7 @@ func (t *Table) chain(name string) *Chain {
 }
 
 // Chain finds a chain by its table and name.
-func (r Ruleset) Chain(e Engine, f Family, table, name string) (Chain, bool) {
+func (r Ruleset) Chain(e Engine, f nft.Family, table, name string) (Chain, bool) {
 	for i := range r.Tables {
 		t := &r.Tables[i]
 		if t.Engine == e && t.Family == f && t.Name == table {

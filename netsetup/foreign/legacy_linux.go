@@ -11,12 +11,14 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // legacyFamily is where iptables-legacy's kernel half differs between IPv4 and
 // IPv6 (linux/netfilter_ipv4/ip_tables.h and its IPv6 twin).
 type legacyFamily struct {
-	family    Family
+	family    nft.Family
 	names     string // lists the tables that are loaded
 	domain    int
 	level     int
@@ -28,8 +30,8 @@ type legacyFamily struct {
 }
 
 var legacyFamilies = []legacyFamily{
-	{IP, "/proc/net/ip_tables_names", unix.AF_INET, unix.SOL_IP, 4, 82, 2, 88, 112},
-	{IP6, "/proc/net/ip6_tables_names", unix.AF_INET6, unix.SOL_IPV6, 16, 131, 4, 140, 168},
+	{nft.IP, "/proc/net/ip_tables_names", unix.AF_INET, unix.SOL_IP, 4, 82, 2, 88, 112},
+	{nft.IP6, "/proc/net/ip6_tables_names", unix.AF_INET6, unix.SOL_IPV6, 16, 131, 4, 140, 168},
 }
 
 // Requests of getsockopt(2): IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES.
@@ -69,7 +71,7 @@ func readLegacy() ([]Table, error) {
 }
 
 // LegacyLoaded reports whether a table of iptables-legacy is loaded.
-func LegacyLoaded(f Family, table string) bool {
+func LegacyLoaded(f nft.Family, table string) bool {
 	for _, l := range legacyFamilies {
 		if b, err := os.ReadFile(l.names); l.family == f && err == nil && slices.Contains(strings.Fields(string(b)), table) {
 			return true
@@ -169,7 +171,7 @@ func (f legacyFamily) table(name string, info, blob []byte) (Table, error) {
 	starts := map[int]Chain{}
 	chains := map[int]string{} // by the offset of the first rule
 	valid := binary.NativeEndian.Uint32(info[32:])
-	for n, h := range []Hook{Prerouting, Input, Forward, Output, Postrouting} {
+	for n, h := range []nft.Hook{nft.Prerouting, nft.Input, nft.Forward, nft.Output, nft.Postrouting} {
 		if valid&(1<<n) == 0 {
 			continue
 		}
@@ -233,14 +235,14 @@ func (f legacyFamily) next(list []entry, i int) int {
 func legacyType(table string) string { return pick(table == "nat", "nat", "filter") }
 
 // legacyPriority is NF_IP_PRI_* of the table.
-func legacyPriority(table string, h Hook) int {
+func legacyPriority(table string, h nft.Hook) int {
 	switch table {
 	case "raw":
 		return -300
 	case "mangle":
 		return -150
 	case "nat":
-		return pick(h == Prerouting || h == Output, -100, 100)
+		return pick(h == nft.Prerouting || h == nft.Output, -100, 100)
 	case "security":
 		return 50
 	}
@@ -305,7 +307,7 @@ func (f legacyFamily) standard(r *Rule, e entry, chains map[int]string) {
 // conditions are those of struct ipt_ip: addresses, links and protocol.
 func (f legacyFamily) conditions(e []byte) []Match {
 	inv := e[f.flags+1]
-	v6 := f.family == IP6
+	v6 := f.family == nft.IP6
 	var list []Match
 	add := func(set bool, field Field, v, mask []byte, bit byte) {
 		if !set {

@@ -11,6 +11,8 @@ import (
 	"github.com/google/nftables/userdata"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // source is the nftables half of a snapshot being read.
@@ -29,11 +31,6 @@ type setKey struct {
 type tableKey struct {
 	family byte
 	name   string
-}
-
-var families = map[byte]Family{
-	unix.NFPROTO_INET: INet, unix.NFPROTO_IPV4: IP, unix.NFPROTO_IPV6: IP6,
-	unix.NFPROTO_BRIDGE: Bridge, unix.NFPROTO_NETDEV: NetDev,
 }
 
 // Generation numbers the states of nftables: it grows with each transaction.
@@ -99,8 +96,8 @@ func (s *source) tables() ([]Table, error) {
 	index := map[tableKey]int{}
 	for _, m := range msgs {
 		name, comment := tableOf(m.Data)
-		family, known := families[m.Data[0]]
-		if !known || strings.HasPrefix(name, "qnet_") && strings.HasPrefix(comment, "qnet:") {
+		family := nft.FamilyOf(m.Data[0])
+		if family == "" || family == nft.ARP || strings.HasPrefix(name, "qnet_") && strings.HasPrefix(comment, "qnet:") {
 			continue
 		}
 		index[tableKey{m.Data[0], name}] = len(list)
@@ -172,12 +169,6 @@ func (s *source) chains(list []Table, index map[tableKey]int) error {
 	return nil
 }
 
-// hooks by their number: NF_INET_*, which the bridge family shares, and NF_NETDEV_*.
-var (
-	inetHooks   = []Hook{Prerouting, Input, Forward, Output, Postrouting, Ingress}
-	netdevHooks = []Hook{Ingress, Egress}
-)
-
 const (
 	hookNum  = 1 // NFTA_HOOK_HOOKNUM
 	hookPrio = 2
@@ -186,16 +177,10 @@ const (
 )
 
 func decodeHook(c *Chain, family byte, data []byte) {
-	names := inetHooks
-	if family == unix.NFPROTO_NETDEV {
-		names = netdevHooks
-	}
 	for _, a := range nested(data) {
 		switch a.Type {
 		case hookNum:
-			if n := int(number(a.Data)); n < len(names) {
-				c.Hook = names[n]
-			}
+			c.Hook = nft.HookOf(nft.FamilyOf(family), number(a.Data))
 		case hookPrio:
 			c.Priority = int(int32(number(a.Data)))
 		case hookDev:
@@ -273,9 +258,9 @@ func engineOf(t *Table) Engine {
 	switch {
 	case !upper:
 		return NFTables
-	case t.Family == IP || t.Family == IP6:
+	case t.Family == nft.IP || t.Family == nft.IP6:
 		return IPTablesNFT
-	case t.Family == Bridge:
+	case t.Family == nft.Bridge:
 		return EBTablesNFT
 	}
 	return NFTables

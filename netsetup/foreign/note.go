@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // note tells the user who drops what, and what would let it pass.
@@ -49,7 +51,7 @@ func (n Network) command(d Drop, t Traffic) string {
 		return fmt.Sprintf("`ebtables -t %s -I %s -j ACCEPT` with what it is to match", d.Table, d.Base)
 	}
 	match := t.nft()
-	if d.Family == Bridge || d.Family == NetDev { // where links are ports, and no link is known by its bridge
+	if d.Family == nft.Bridge || d.Family == nft.NetDev { // where links are ports, and no link is known by its bridge
 		match = "accept"
 	}
 	return fmt.Sprintf("`nft insert rule %s %s %s %s`", d.Family, d.Table, d.Base, match)

@@ -3,6 +3,8 @@ package foreign
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // IP protocol numbers.
@@ -40,7 +42,7 @@ type Packet struct {
 // and otherwise of ip or ip6, and inet.
 type Stage struct {
 	Bridge bool
-	Hook   Hook
+	Hook   nft.Hook
 }
 
 // Types of address (linux/rtnetlink.h).

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // programDirs are where the iptables programs are looked for, never the PATH.
@@ -33,7 +35,7 @@ func findPrograms(tables []Table) Programs {
 			found = Programs{}
 		}
 		if found[t.Engine] == nil {
-			found[t.Engine] = map[Family]string{}
+			found[t.Engine] = map[nft.Family]string{}
 		}
 		found[t.Engine][t.Family] = path
 	}
@@ -42,8 +44,8 @@ func findPrograms(tables []Table) Programs {
 
 // findProgram finds iptables-nft, or an iptables that is a link to the program of
 // the engine (both are one, which goes by its name).
-func findProgram(e Engine, f Family) string {
-	name := pick(f == IP6, "ip6tables", "iptables")
+func findProgram(e Engine, f nft.Family) string {
+	name := pick(f == nft.IP6, "ip6tables", "iptables")
 	suffix := strings.TrimPrefix(string(e), "iptables-")
 	for _, dir := range programDirs {
 		path := filepath.Join(dir, name+"-"+suffix)

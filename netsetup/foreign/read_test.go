@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // rulesOf are rules that all four iptables programs take; V is replaced by "" or "6".
@@ -62,13 +63,13 @@ func TestTextsEqualSave(t *testing.T) {
 		for _, c := range []struct {
 			program string
 			engine  Engine
-			family  Family
+			family  nft.Family
 			rules   string
 		}{
-			{"iptables-nft", IPTablesNFT, IP, rulesV4},
-			{"iptables-legacy", IPTablesLegacy, IP, rulesV4},
-			{"ip6tables-nft", IPTablesNFT, IP6, rulesV6},
-			{"ip6tables-legacy", IPTablesLegacy, IP6, rulesV6},
+			{"iptables-nft", IPTablesNFT, nft.IP, rulesV4},
+			{"iptables-legacy", IPTablesLegacy, nft.IP, rulesV4},
+			{"ip6tables-nft", IPTablesNFT, nft.IP6, rulesV6},
+			{"ip6tables-legacy", IPTablesLegacy, nft.IP6, rulesV6},
 		} {
 			for line := range strings.Lines(strings.TrimSpace(c.rules)) {
 				nstest.Sh(t, c.program+" "+strings.TrimSpace(line))

@@ -3,20 +3,22 @@ package foreign
 import (
 	"cmp"
 	"slices"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // Drop is a base chain that drops a packet, or may do so.
 type Drop struct {
-	Engine  Engine `json:"engine"`
-	Family  Family `json:"family"`
-	Table   string `json:"table"`
-	Chain   string `json:"chain"` // of the rule, or of the policy
-	Base    string `json:"base"`  // the base chain that led there
-	Hook    Hook   `json:"hook"`
-	Type    string `json:"type"`           // of the base chain: "filter", "nat" or "route"
-	Rule    string `json:"rule,omitempty"` // "" if the policy drops
-	Program string `json:"program"`        // "Docker", "ufw", "a ruleset of nft" ...
-	Packet  string `json:"packet"`         // Packet.Name
+	Engine  Engine     `json:"engine"`
+	Family  nft.Family `json:"family"`
+	Table   string     `json:"table"`
+	Chain   string     `json:"chain"` // of the rule, or of the policy
+	Base    string     `json:"base"`  // the base chain that led there
+	Hook    nft.Hook   `json:"hook"`
+	Type    string     `json:"type"`           // of the base chain: "filter", "nat" or "route"
+	Rule    string     `json:"rule,omitempty"` // "" if the policy drops
+	Program string     `json:"program"`        // "Docker", "ufw", "a ruleset of nft" ...
+	Packet  string     `json:"packet"`         // Packet.Name
 	// KillSwitch tells that the program drops it on purpose, to keep all traffic
 	// inside a VPN (F10).
 	KillSwitch bool `json:"kill_switch,omitempty"`
@@ -67,19 +69,19 @@ func asks(t *Table, c *Chain, p Packet, s Stage) bool {
 		return false // which is asked for the first packet of a connection
 	}
 	switch s.Hook {
-	case Ingress:
+	case nft.Ingress:
 		return slices.Contains(c.Devices, p.In) || p.PortIn != "" && slices.Contains(c.Devices, p.PortIn)
-	case Egress:
+	case nft.Egress:
 		return slices.Contains(c.Devices, p.Out) || p.PortOut != "" && slices.Contains(c.Devices, p.PortOut)
 	}
 	switch t.Family {
-	case Bridge:
+	case nft.Bridge:
 		return s.Bridge
-	case INet:
+	case nft.INet:
 		return !s.Bridge
-	case IP:
+	case nft.IP:
 		return !s.Bridge && !p.ipv6()
-	case IP6:
+	case nft.IP6:
 		return !s.Bridge && p.ipv6()
 	}
 	return false
@@ -99,7 +101,7 @@ const maxDepth = 16
 
 func (b base) drops(p *Packet) []Drop {
 	seen := *p
-	if b.table.Family == Bridge { // whose links are the ports
+	if b.table.Family == nft.Bridge { // whose links are the ports
 		seen.In, seen.Out, seen.ports = p.PortIn, p.PortOut, true
 	}
 	w := walk{base: b, packet: &seen}

@@ -13,10 +13,6 @@ type ChainName struct {
 	Chain  string
 }
 
-// hookNames are by the numbers of linux/netfilter.h, NF_INET_*, which the bridge
-// family shares.
-var hookNames = []Hook{Prerouting, Input, Forward, Output, Postrouting, Ingress}
-
 // BaseChains tells the hook of every base chain of every program. It needs
 // CAP_NET_ADMIN.
 //
@@ -35,11 +31,8 @@ func BaseChains() (map[ChainName]Hook, error) {
 		if ch.Hooknum == nil {
 			continue
 		}
-		hook := Ingress
-		if family := traceFamilies[byte(ch.Table.Family)]; family != NetDev && int(*ch.Hooknum) < len(hookNames) {
-			hook = hookNames[*ch.Hooknum]
-		}
-		hooks[ChainName{traceFamilies[byte(ch.Table.Family)], ch.Table.Name, ch.Name}] = hook
+		family := FamilyOf(byte(ch.Table.Family))
+		hooks[ChainName{family, ch.Table.Name, ch.Name}] = HookOf(family, uint32(*ch.Hooknum))
 	}
 	return hooks, nil
 }

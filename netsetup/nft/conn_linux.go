@@ -59,7 +59,7 @@ func (c *Conn) Add(t Table) error {
 	if err := c.newTable(t, netlink.Excl); err != nil {
 		return fmt.Errorf("add table %s %s: %w", t.Family, t.Name, err)
 	}
-	table := &nftables.Table{Name: t.Name, Family: families[t.Family]}
+	table := &nftables.Table{Name: t.Name, Family: nftables.TableFamily(numbers[t.Family])}
 	if err := c.fill(table, t); err != nil {
 		return fmt.Errorf("add table %s %s: %w", t.Family, t.Name, err)
 	}
@@ -117,7 +117,7 @@ func (c *Conn) fill(table *nftables.Table, t Table) error {
 //	nft flush set inet qnet_dev guarded; nft add element inet qnet_dev guarded { "eth1" }
 func (c *Conn) SetLinks(family Family, table, set string, links []string) error {
 	s := &nftables.Set{
-		Table: &nftables.Table{Name: table, Family: families[family]}, Name: set, KeyType: nftables.TypeIFName,
+		Table: &nftables.Table{Name: table, Family: nftables.TableFamily(numbers[family])}, Name: set, KeyType: nftables.TypeIFName,
 	}
 	c.lib.FlushSet(s)
 	err := c.lib.SetAddElements(s, elements(links))
@@ -142,7 +142,7 @@ func (c *Conn) Delete(family Family, name, comment string) error {
 	if got != comment {
 		return fmt.Errorf("table %s %s (comment %q): %w", family, name, got, ErrNotOurs)
 	}
-	c.lib.DelTable(&nftables.Table{Name: name, Family: families[family]})
+	c.lib.DelTable(&nftables.Table{Name: name, Family: nftables.TableFamily(numbers[family])})
 	if err := c.lib.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("delete table %s %s: %w", family, name, err)
 	}
@@ -176,7 +176,7 @@ func (c *Conn) sendTable(t Table, flags uint32, exclusive netlink.HeaderFlags) e
 				Type:  msgType(unix.NFT_MSG_NEWTABLE),
 				Flags: netlink.Request | netlink.Acknowledge | netlink.Create | exclusive,
 			},
-			Data: append(genHeader(byte(families[t.Family]), 0), attrs...),
+			Data: append(genHeader(numbers[t.Family], 0), attrs...),
 		},
 		batch(unix.NFNL_MSG_BATCH_END),
 	})
@@ -197,7 +197,7 @@ func (c *Conn) comment(family Family, name string) (comment string, ok bool, err
 	}
 	msgs, err := c.raw.Execute(netlink.Message{
 		Header: netlink.Header{Type: msgType(unix.NFT_MSG_GETTABLE), Flags: netlink.Request},
-		Data:   append(genHeader(byte(families[family]), 0), attrs...),
+		Data:   append(genHeader(numbers[family], 0), attrs...),
 	})
 	if errors.Is(err, unix.ENOENT) {
 		return "", false, nil

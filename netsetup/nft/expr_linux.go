@@ -10,28 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var families = map[Family]nftables.TableFamily{
-	INet:   nftables.TableFamilyINet,
-	NetDev: nftables.TableFamilyNetdev,
-	Bridge: nftables.TableFamilyBridge,
-}
-
-var hooks = map[Hook]*nftables.ChainHook{
-	Ingress:     nftables.ChainHookIngress,
-	Prerouting:  nftables.ChainHookPrerouting,
-	Input:       nftables.ChainHookInput,
-	Forward:     nftables.ChainHookForward,
-	Output:      nftables.ChainHookOutput,
-	Postrouting: nftables.ChainHookPostrouting,
-}
-
 func baseChain(table *nftables.Table, c Chain) *nftables.Chain {
 	policy := nftables.ChainPolicyAccept
 	if c.Policy == Drop {
 		policy = nftables.ChainPolicyDrop
 	}
 	return &nftables.Chain{
-		Name: c.Name, Table: table, Type: nftables.ChainType(c.Type), Hooknum: hooks[c.Hook],
+		Name: c.Name, Table: table, Type: nftables.ChainType(c.Type),
+		Hooknum:  nftables.ChainHookRef(nftables.ChainHook(c.Hook.number(FamilyOf(byte(table.Family))))),
 		Priority: nftables.ChainPriorityRef(nftables.ChainPriority(c.Priority)), Policy: &policy, Device: c.Device,
 	}
 }

@@ -16,17 +16,20 @@ import (
 // Family is an nftables address family as nft(8) spells it.
 type Family string
 
-// The families qnet uses.
+// The families.
 const (
+	IP     Family = "ip"
+	IP6    Family = "ip6"
 	INet   Family = "inet"
-	NetDev Family = "netdev"
+	ARP    Family = "arp"
 	Bridge Family = "bridge"
+	NetDev Family = "netdev"
 )
 
 // Hook is a netfilter hook as nft(8) spells it.
 type Hook string
 
-// The hooks qnet uses.
+// The hooks, in the order a packet meets them.
 const (
 	Ingress     Hook = "ingress"
 	Prerouting  Hook = "prerouting"
@@ -34,6 +37,7 @@ const (
 	Forward     Hook = "forward"
 	Output      Hook = "output"
 	Postrouting Hook = "postrouting"
+	Egress      Hook = "egress"
 )
 
 // Action is what a rule does with a packet that matched.

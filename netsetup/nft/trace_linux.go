@@ -31,12 +31,6 @@ var verdicts = map[int32]Verdict{
 	0: Dropped, 1: Accepted, 2: Stolen, 3: Queued, -1: Continued, -2: Continued, -3: Jumped, -4: Gone, -5: Returned,
 }
 
-// traceFamilies are by their numbers (NFPROTO_*).
-var traceFamilies = map[byte]Family{
-	unix.NFPROTO_INET: INet, unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_ARP: "arp",
-	unix.NFPROTO_BRIDGE: Bridge, unix.NFPROTO_NETDEV: NetDev,
-}
-
 // TraceEvent tells of one rule that a traced packet matched, or of the policy that
 // it met. The headers are those of the packet when it came to the base chain.
 type TraceEvent struct {
@@ -130,7 +124,7 @@ func (t *Tracer) add(m netlink.Message) {
 
 // decodeTrace reads a message of linux/netfilter/nf_tables.h, enum nft_trace_attributes.
 func decodeTrace(data []byte) (TraceEvent, error) {
-	e := TraceEvent{Family: traceFamilies[data[0]]}
+	e := TraceEvent{Family: FamilyOf(data[0])}
 	attrs, err := netlink.UnmarshalAttributes(data[4:])
 	if err != nil {
 		return e, fmt.Errorf("decode trace: %w", err)

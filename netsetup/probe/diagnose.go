@@ -103,10 +103,10 @@ func (r *run) explainSilence(ctx context.Context, f Flow, before counts) string 
 
 // explainDrop words the rule or policy that a trace says dropped the packet.
 func (r *run) explainDrop(s sight, which string) string {
-	d, ok := foreign.Read().Culprit(foreign.Family(s.Family), s.Table, s.Chain, s.Handle)
+	d, ok := foreign.Read().Culprit(s.Family, s.Table, s.Chain, s.Handle)
 	if !ok {
 		d = foreign.Drop{
-			Engine: foreign.NFTables, Family: foreign.Family(s.Family), Table: s.Table, Chain: s.Chain, Base: s.Chain,
+			Engine: foreign.NFTables, Family: s.Family, Table: s.Table, Chain: s.Chain, Base: s.Chain,
 			Program: "a program that has removed it since",
 		}
 		if strings.HasPrefix(s.Table, "qnet_") {
@@ -117,7 +117,7 @@ func (r *run) explainDrop(s sight, which string) string {
 		d.Rule = strings.TrimSpace(fmt.Sprintf("%s # handle %d", d.Rule, s.Handle)) // as nft -a prints it
 	}
 	if d.Hook == "" {
-		d.Hook = foreign.Hook(s.at.hook)
+		d.Hook = s.at.hook
 	}
 	return r.word(d, which)
 }
@@ -148,22 +148,22 @@ func (r *run) wouldDrop(rules foreign.Ruleset, f Flow) []foreign.Drop {
 	up, _ := r.facts.DefaultLink()
 	out := foreign.Packet{
 		Name: f.String(), In: bridge, Out: up.Name, PortIn: r.guest.Tap, Src: f.Src, Dst: f.Dst, Proto: f.Protocol, Sport: f.ID, Dport: f.Port,
-		Path: stages(foreign.Prerouting, foreign.Forward, foreign.Postrouting),
+		Path: stages(nft.Prerouting, nft.Forward, nft.Postrouting),
 	}
 	back := out
 	back.In, back.Out, back.PortIn, back.PortOut = up.Name, bridge, "", r.guest.Tap
 	back.Src, back.Dst, back.Sport, back.Dport, back.Established = f.Dst, f.Src, f.Port, f.ID, true
 	switch {
 	case f.Dst == r.member.Info().Gateway:
-		out.Path, out.Out, out.DstLocal = stages(foreign.Prerouting, foreign.Input), "", true
-		back.Path, back.In, back.SrcLocal = stages(foreign.Output, foreign.Postrouting), "", true
+		out.Path, out.Out, out.DstLocal = stages(nft.Prerouting, nft.Input), "", true
+		back.Path, back.In, back.SrcLocal = stages(nft.Output, nft.Postrouting), "", true
 	case r.guest.Lease().Prefix.Contains(f.Dst): // another guest, seen by br_netfilter only
 		out.Out, back.In = bridge, bridge
 	}
 	return append(rules.Drops(out), rules.Drops(back)...)
 }
 
-func stages(hooks ...foreign.Hook) []foreign.Stage {
+func stages(hooks ...nft.Hook) []foreign.Stage {
 	var path []foreign.Stage
 	for _, h := range hooks {
 		path = append(path, foreign.Stage{Hook: h})
@@ -343,7 +343,7 @@ func (r *run) translator(w way) string {
 		if s.at != leaving || s.Verdict != nft.Accepted || s.Policy || strings.HasPrefix(s.Table, "qnet_") {
 			continue
 		}
-		if d, ok := foreign.Read().Culprit(foreign.Family(s.Family), s.Table, s.Chain, s.Handle); ok {
+		if d, ok := foreign.Read().Culprit(s.Family, s.Table, s.Chain, s.Handle); ok {
 			return fmt.Sprintf(": table %s %s chain %s, rule %q (%s), comes before qnet's", d.Family, d.Table, d.Chain, d.Rule, d.Program)
 		}
 	}

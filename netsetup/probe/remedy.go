@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/foreign"
+	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // word says what drops a packet and how its owner would accept it.
@@ -34,7 +35,7 @@ func (r *run) remedy(d foreign.Drop) string {
 		return "it does so on purpose, to keep all traffic inside the VPN: allow local networks, or split tunnelling, in its settings"
 	case d.Program == "firewalld":
 		return "accept it with: firewall-cmd --zone=trusted --add-interface=" + bridge
-	case d.Program == "ufw" && d.Hook == foreign.Forward:
+	case d.Program == "ufw" && d.Hook == nft.Forward:
 		return fmt.Sprintf("accept it with: ufw route allow in on %s; ufw route allow out on %s", bridge, bridge)
 	case d.Program == "ufw":
 		return "accept it with: ufw allow in on " + bridge
@@ -47,7 +48,7 @@ func (r *run) remedy(d foreign.Drop) string {
 func (r *run) iptablesRemedy(d foreign.Drop, bridge string) string {
 	program := string(d.Engine)
 	chain := d.Base
-	if d.Hook == foreign.Forward {
+	if d.Hook == nft.Forward {
 		if _, ok := foreign.Read().Chain(d.Engine, d.Family, "filter", "DOCKER-USER"); ok {
 			chain = "DOCKER-USER"
 		}
@@ -60,18 +61,18 @@ func (r *run) iptablesRemedy(d foreign.Drop, bridge string) string {
 // nftRemedy adds to another's chain what its owner would add to its file.
 func nftRemedy(d foreign.Drop, bridge string) string {
 	insert := fmt.Sprintf("nft insert rule %s %s %s ", d.Family, d.Table, d.Base)
-	if d.Hook == foreign.Forward && d.Family != foreign.Bridge {
+	if d.Hook == nft.Forward && d.Family != nft.Bridge {
 		return fmt.Sprintf("%siifname %s accept; %soifname %s ct state established,related accept", insert, bridge, insert, bridge)
 	}
-	if d.Family == foreign.Bridge {
+	if d.Family == nft.Bridge {
 		return insert + "accept"
 	}
 	return insert + fmt.Sprintf("%s %s accept", direction(d.Hook, "iifname", "oifname"), bridge)
 }
 
 // direction is how a rule of a hook names the guests' link.
-func direction(h foreign.Hook, in, out string) string {
-	if h == foreign.Output || h == foreign.Postrouting {
+func direction(h nft.Hook, in, out string) string {
+	if h == nft.Output || h == nft.Postrouting {
 		return out
 	}
 	return in
