@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"github.com/qnet-vm/qnet/internal/nstest"
 )
 
@@ -84,6 +86,15 @@ func TestBusOfAnotherNamespace(t *testing.T) {
 		nstest.Within(t, "inet", func() error {
 			if Runs(t.Context()) {
 				t.Error("it runs in another namespace, too")
+			}
+			// The bus's end of a connection is of the namespace of who connects.
+			bus, err := dbus.ConnectSystemBus()
+			if err != nil {
+				return err
+			}
+			defer bus.Close()
+			if Runs(t.Context()) {
+				t.Error("it runs in another namespace once a program there is on its bus")
 			}
 			return nil
 		})
