@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -44,7 +45,7 @@ func (a *app) plan(c *cli.Context) error {
 		}
 		plans = append(plans, plan)
 	}
-	command, err := a.qemuCommand(p, salt)
+	command, err := a.qemuCommand(p, plans, salt)
 	if err != nil {
 		return err
 	}
@@ -108,7 +109,7 @@ func (a *app) printPlan(p networkPlan) {
 	fmt.Fprintf(a.Stdout, "\n# afterwards\n%s\n\n", p.Undo)
 }
 
-func (a *app) qemuCommand(p *profiles.Profile, salt []byte) (string, error) {
+func (a *app) qemuCommand(p *profiles.Profile, plans []networkPlan, salt []byte) (string, error) {
 	config := qemu.Config{
 		Name: p.Name, Memory: p.Memory, CPUs: p.CPUs, Accel: string(p.Accel), CPU: p.CPU, Machine: p.Machine, Cmdline: p.Boot.Cmdline,
 	}
@@ -134,6 +135,8 @@ func (a *app) qemuCommand(p *profiles.Profile, salt []byte) (string, error) {
 		nic := qemu.NIC{Model: n.Model, MAC: supervisor.MAC(p, i, salt), User: n.Mode == profiles.User}
 		if n.Mode.NeedsNetwork() {
 			nic.Taps = []*os.File{present}
+			on := slices.IndexFunc(plans, func(np networkPlan) bool { return np.Network.Name == n.Network })
+			nic.MTU = supervisor.HostMTU(n, plans[on].MTU)
 		}
 		if n.Mode != profiles.None {
 			config.NICs = append(config.NICs, nic)

@@ -51,6 +51,19 @@ func (p *Plan) chooseMTU(f Facts) {
 	}
 }
 
+// minIPv6MTU is the least that IPv6 works with (RFC 8200, section 5).
+const minIPv6MTU = 1280
+
+// withoutIPv6 turns IPv6 off on a link of the network, unless its MTU does: then the
+// kernel has taken IPv6 and its sysctls off the link (addrconf_notify in
+// net/ipv6/addrconf.c).
+func (p Plan) withoutIPv6(link string) StepList {
+	if !p.HasIPv6 || p.MTU < minIPv6MTU {
+		return nil
+	}
+	return StepList{SetSysctl{Key: disableIPv6Key(link), Value: "1"}}
+}
+
 // FollowMTU gives a network in mode bridge the MTU that its uplink has by now, and
 // notes it in the plan for what is made later. The other modes keep the MTU they were
 // made with: a profile's choice, or what guests were told by DHCP.

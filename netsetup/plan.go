@@ -220,10 +220,7 @@ func UplinkOf(s Step) (string, bool) {
 // (an RA would give the host a route, F38), no redirects, ARP answers only for
 // the bridge's own address, loose source checks for guests with two NICs (F41).
 func (p *Plan) bridgeSysctls() StepList {
-	var steps StepList
-	if p.HasIPv6 {
-		steps = append(steps, SetSysctl{Key: "net/ipv6/conf/" + p.Bridge + "/disable_ipv6", Value: "1"})
-	}
+	steps := p.withoutIPv6(p.Bridge)
 	for _, kv := range [][2]string{
 		{"accept_redirects", "0"}, {"send_redirects", "0"}, {"arp_ignore", "1"}, {"rp_filter", "2"},
 	} {
@@ -240,9 +237,7 @@ func (p Plan) PortSteps(port Port) StepList {
 	}
 	tap := TapName(port.VM, port.NIC)
 	steps := StepList{AddTap{Name: tap, Alias: portMark(p.Network.Name, port.VM, port.NIC), MTU: p.MTU}}
-	if p.HasIPv6 {
-		steps = append(steps, SetSysctl{Key: "net/ipv6/conf/" + tap + "/disable_ipv6", Value: "1"})
-	}
+	steps = append(steps, p.withoutIPv6(tap)...)
 	return append(steps, SetPort{Link: tap, Bridge: p.Bridge}, SetUp{Link: tap})
 }
 

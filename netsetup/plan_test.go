@@ -455,12 +455,31 @@ func isAddBridge(s Step) bool {
 // A keeper takes from no request what no profile may say.
 func TestRefusedMTU(t *testing.T) {
 	for _, n := range []Network{
-		{Mode: profiles.Private, MTU: 575}, {Mode: profiles.NAT, MTU: 65522}, {Mode: profiles.HostOnly, MTU: -1},
-		{Mode: profiles.Bridge, Uplink: "eth1", MTU: 9000}, {Mode: profiles.Bridge, Macvtap: true, MTU: 1500},
+		{Mode: profiles.Private, MTU: 575},
+		{Mode: profiles.NAT, MTU: 65522},
+		{Mode: profiles.HostOnly, MTU: -1},
+		{Mode: profiles.Bridge, Uplink: "eth1", MTU: 9000},
+		{Mode: profiles.Bridge, Macvtap: true, MTU: 1500},
 	} {
 		n.Name = "dev"
 		if _, err := NewPlan(n, laptop(), PlanOptions{Salt: testSalt}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "mtu") {
 			t.Errorf("%+v: got %v", n, err)
+		}
+	}
+}
+
+// The kernel takes IPv6 off a link with an MTU that is too small for it, with the
+// sysctls for it.
+func TestNoIPv6SysctlsBelowItsMTU(t *testing.T) {
+	for mtu, want := range map[int]bool{1279: false, 1280: true} {
+		p, err := NewPlan(Network{Name: "dev", Mode: profiles.NAT, MTU: mtu}, laptop(), PlanOptions{Salt: testSalt})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, script := range []string{Script(p.Steps), Script(p.PortSteps(Port{VM: "web"}))} {
+			if strings.Contains(script, "disable_ipv6") != want {
+				t.Errorf("MTU %d: want disable_ipv6 %t in\n%s", mtu, want, script)
+			}
 		}
 	}
 }

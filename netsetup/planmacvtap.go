@@ -101,9 +101,7 @@ func (p Plan) macvtapSteps(port Port) StepList {
 	steps := StepList{AddMacvtap{
 		Name: name, Uplink: p.Network.Uplink, MAC: port.MAC, Alias: portMark(p.Network.Name, port.VM, port.NIC),
 	}}
-	if p.HasIPv6 {
-		steps = append(steps, SetSysctl{Key: "net/ipv6/conf/" + name + "/disable_ipv6", Value: "1"})
-	}
+	steps = append(steps, p.withoutIPv6(name)...)
 	return append(steps, SetUp{Link: name})
 }
 

@@ -74,14 +74,17 @@ func (l *Launched) Start(ctx context.Context) (*VM, error) {
 	return vm, nil
 }
 
-// Close ends a QEMU that was not started, and waits for its end.
+// Close ends a QEMU that was not started, and waits for its end. A second call does
+// nothing.
 func (l *Launched) Close() error {
-	if l.vm == nil {
+	vm := l.vm
+	l.vm = nil
+	if vm == nil {
 		return nil
 	}
-	_ = l.vm.proc.cmd.Process.Kill() // no error matters but "already done"
-	l.vm.Wait()
-	return errors.Join(l.vm.gate.Close(), l.vm.console.Close())
+	_ = vm.proc.cmd.Process.Kill() // no error matters but "already done"
+	vm.Wait()
+	return errors.Join(vm.gate.Close(), vm.console.Close())
 }
 
 // StartAuto is Launch and Start.

@@ -161,6 +161,9 @@ func (b *builder) nic(i int, n NIC, firmware bool) {
 	if !firmware {
 		device["romfile"] = "" // no PXE: saves its start-up time
 	}
+	if n.MTU != 0 {
+		device["host_mtu"] = n.MTU
+	}
 	backend := options{"type": "tap", "id": netdev}
 	switch len(n.Taps) {
 	case 0:

@@ -23,7 +23,7 @@ func full() qemu.Config {
 	c.Kernel, c.Initrd, c.Cmdline = f, f, "console=ttyS0"
 	c.Disks = []qemu.Disk{{File: f, Format: "raw"}, {File: f, Format: "qcow2", Snapshot: true}}
 	c.NICs = []qemu.NIC{
-		{MAC: mac, Taps: []*os.File{f, f}},
+		{MAC: mac, Taps: []*os.File{f, f}, MTU: 9000},
 		{MAC: mac, Taps: []*os.File{f}, Model: "e1000"},
 		{MAC: mac, User: true},
 	}
@@ -54,7 +54,7 @@ func TestCommand(t *testing.T) {
 		{"-add-fd", "fd=6,set=2", "-add-fd", "fd=7,set=3"},
 		{"-blockdev", `{"backing":{"backing":null,"driver":"qcow2","file":{"driver":"file","filename":"/dev/fdset/2","read-only":true},"read-only":true},"cache":{"no-flush":true},"discard":"unmap","driver":"qcow2","file":{"driver":"file","filename":"/dev/fdset/3"},"node-name":"image1"}`},
 		{"-netdev", `{"fds":"8:9","id":"net0","type":"tap"}`},
-		{"-device", `{"addr":"0x10","driver":"virtio-net-pci","id":"nic0","mac":"52:54:00:aa:bb:cc","mq":true,"netdev":"net0","romfile":"","vectors":6}`},
+		{"-device", `{"addr":"0x10","driver":"virtio-net-pci","host_mtu":9000,"id":"nic0","mac":"52:54:00:aa:bb:cc","mq":true,"netdev":"net0","romfile":"","vectors":6}`},
 		{"-netdev", `{"fd":"10","id":"net1","type":"tap"}`},
 		{"-device", `{"addr":"0x11","driver":"e1000","id":"nic1","mac":"52:54:00:aa:bb:cc","netdev":"net1","romfile":""}`},
 		{"-netdev", `{"id":"net2","type":"user"}`},
@@ -144,6 +144,9 @@ func TestCommandRefuses(t *testing.T) {
 		"both-tap-and-user":    {func(c *qemu.Config) { c.NICs[0].User = true }, "NIC 0"},
 		"vhost-of-e1000":       {func(c *qemu.Config) { c.NICs[1].VHost = make([]*os.File, 1) }, "NIC 1"},
 		"too-few-vhost":        {func(c *qemu.Config) { c.NICs[0].VHost = make([]*os.File, 1) }, "NIC 0"},
+		"mtu-of-e1000":         {func(c *qemu.Config) { c.NICs[1].MTU = 9000 }, "NIC 1"},
+		"mtu-small":            {func(c *qemu.Config) { c.NICs[0].MTU = 67 }, "NIC 0"},
+		"mtu-large":            {func(c *qemu.Config) { c.NICs[0].MTU = 65536 }, "NIC 0"},
 		"queues-of-e1000":      {func(c *qemu.Config) { c.NICs[1].Taps = make([]*os.File, 2) }, "NIC 1"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -25,6 +25,9 @@ const (
 	maxDisks = slotNIC - slotDisk
 	maxNICs  = 0x1f - slotNIC // 0x1f is q35's own
 
+	minMTU = 68 // of IPv4 (RFC 791)
+	maxMTU = 65535
+
 	// MaxQueues is how many queues a NIC may have.
 	MaxQueues = 8
 	// VirtioNet is the NIC that takes several.
@@ -77,6 +80,10 @@ type NIC struct {
 	Taps  []*os.File // one per queue
 	VHost []*os.File // of /dev/vhost-net, one per queue: the host's kernel moves the packets; none leaves that to QEMU
 	User  bool       // QEMU's own network stack, which needs no tap
+	// MTU is what a virtio-net-pci tells the guest, whose driver begins with it and takes
+	// no larger one (VIRTIO_NET_F_MTU in the virtio specification, 5.1.3): in bytes,
+	// 68 to 65535; 0 tells nothing.
+	MTU int
 }
 
 // ConfigError says which part of a [Config] is wrong: the user's mistake, not
@@ -168,6 +175,8 @@ func (n NIC) validate(object string) error {
 		return badConfig(object, "%d queues, at most %d", len(n.Taps), MaxQueues)
 	case len(n.VHost) > 0 && (len(n.VHost) != len(n.Taps) || n.model() != models[0]):
 		return badConfig(object, "model %q with %d taps and %d vhost files: vhost is virtio's, with one for each tap", n.Model, len(n.Taps), len(n.VHost))
+	case n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU || n.model() != VirtioNet):
+		return badConfig(object, "model %q with MTU %d: virtio's is told one, from %d to %d", n.Model, n.MTU, minMTU, maxMTU)
 	case len(n.Taps) > 1 && n.model() != models[0]:
 		return badConfig(object, "model %q has a single queue, got %d taps", n.Model, len(n.Taps))
 	}

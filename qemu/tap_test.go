@@ -72,7 +72,7 @@ func TestTapsReachQEMU(t *testing.T) {
 	requireRoot(t)
 	c := config(requireQEMU(t))
 	c.NICs = []qemu.NIC{
-		{MAC: mac, Taps: openTap(t, 2)},
+		{MAC: mac, Taps: openTap(t, 2), MTU: 9000},
 		{MAC: mac, Taps: openTap(t, 1)},
 		{MAC: mac, Taps: openTap(t, 1), Model: "e1000e"},
 	}
@@ -87,6 +87,11 @@ func TestTapsReachQEMU(t *testing.T) {
 	}
 	if got := strings.Count(info, "type=tap,fd="); got != 4 {
 		t.Errorf("got %d queues, want 4:\n%s", got, info)
+	}
+	var mtu int
+	args = map[string]string{"path": "/machine/peripheral/nic0", "property": "host_mtu"}
+	if err := vm.Monitor().Execute(t.Context(), "qom-get", args, &mtu); err != nil || mtu != 9000 {
+		t.Errorf("got MTU %d, %v", mtu, err)
 	}
 	if got := strings.Count(strings.Join(openFiles(t, "/proc/self"), "\n"), "/dev/net/tun"); got != 4 {
 		t.Errorf("the caller holds %d taps, want its 4 still", got)

@@ -141,17 +141,48 @@ func (s *session) ports() (map[int]keeper.Port, map[int]keeper.Info) {
 
 // qemuNICs are the profile's NICs for QEMU.
 func (s *session) qemuNICs() []qemu.NIC {
-	ports, _ := s.ports()
+	ports, infos := s.ports()
 	var nics []qemu.NIC
 	for i, n := range s.profile.NICs {
 		if n.Mode == profiles.None {
 			continue
 		}
 		nic := qemu.NIC{Model: n.Model, MAC: MAC(s.profile, i, s.salt), User: n.Mode == profiles.User, Taps: s.taps[i], VHost: s.vhost[i]}
+		nic.MTU = HostMTU(n, s.profile.Networks[n.Network].MTU)
 		if p, ok := ports[i]; ok {
-			nic.Taps = []*os.File{p.File}
+			nic.MTU = HostMTU(n, infos[i].MTU)
+			if p.File != nil {
+				nic.Taps = []*os.File{p.File}
+			}
 		}
 		nics = append(nics, nic)
 	}
 	return nics
+}
+
+// ethernetMTU is what a guest takes for granted.
+const ethernetMTU = 1500
+
+// HostMTU is what QEMU tells the guest of its NIC's network, which has that MTU, so
+// that a guest without a DHCP client has it too; 0 is nothing. In mode bridge it tells
+// nothing: the guest could not follow a NIC whose MTU grows, and the LAN's DHCP tells.
+func HostMTU(n profiles.NIC, mtu int) int {
+	if mtu == ethernetMTU || n.Mode == profiles.Bridge || n.Model != qemu.VirtioNet {
+		return 0
+	}
+	return mtu
+}
+
+// relaunch launches QEMU again where the network turned out to have an MTU that the
+// profile does not tell, by another VM's choice or its uplinks': to load it is what
+// the time before the network's answer was for, and a NIC's MTU is said at launch.
+func (s *session) relaunch() error {
+	nics := s.qemuNICs()
+	if slices.EqualFunc(nics, s.config.NICs, func(a, b qemu.NIC) bool { return a.MTU == b.MTU }) {
+		return nil
+	}
+	if err := s.qemu.Close(); err != nil {
+		return err
+	}
+	return s.launchQEMU()
 }

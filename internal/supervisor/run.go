@@ -282,10 +282,12 @@ func (s *session) drop(context.Context) error {
 func (s *session) start(ctx context.Context) error {
 	s.Waits("QEMU to start")
 	s.describeNICs()
-	if s.qemu == nil {
-		if err := s.launchQEMU(); err != nil {
-			return err
-		}
+	launch := s.launchQEMU
+	if s.qemu != nil {
+		launch = s.relaunch
+	}
+	if err := launch(); err != nil {
+		return err
 	}
 	var vm *qemu.VM
 	err := asuser.AsRoot(func() (err error) {

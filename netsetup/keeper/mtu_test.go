@@ -15,7 +15,7 @@ import (
 // that happens to the uplink changes it.
 func TestChosenMTU(t *testing.T) {
 	for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT} {
-		for _, mtu := range []string{"1280", "9000"} {
+		for _, mtu := range []string{"576", "1280", "9000"} {
 			t.Run(string(mode)+" "+mtu, func(t *testing.T) {
 				inLab(t, func(t *testing.T, o Options) { chosenMTU(t, o, mode, mtu) })
 			})
@@ -24,7 +24,7 @@ func TestChosenMTU(t *testing.T) {
 }
 
 func chosenMTU(t *testing.T, o Options, mode profiles.Mode, mtu string) {
-	n := Network{Name: "dev", Mode: mode, MTU: map[string]int{"1280": 1280, "9000": 9000}[mtu]}
+	n := Network{Name: "dev", Mode: mode, MTU: map[string]int{"576": 576, "1280": 1280, "9000": 9000}[mtu]}
 	web := mustJoin(t, o, n, "web", port(1))
 	db := mustJoin(t, o, Network{Name: "dev", Mode: mode}, "db", port(2)) // which does not mind
 	all := func() []string { return strings.Fields(nstest.Sh(t, "cat /sys/class/net/qn*/mtu")) }
