@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/urfave/cli/v2"
 
@@ -45,8 +44,8 @@ type app struct {
 	Env
 	user             *asuser.User
 	runDir, stateDir string
-	elsewhere        string      // where root's VMs are, for a user who named no directory
-	rawTerminal      atomic.Bool // the console of a VM has the terminal
+	elsewhere        string               // where root's VMs are, for a user who named no directory
+	terminal         *supervisor.Terminal // that the console of a VM has or will have, else nil
 	line             *status.Line
 }
 

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/macgen"
@@ -136,6 +135,7 @@ func (a *app) stop(c *cli.Context) error {
 	}
 	waits := a.waits(args[0])
 	defer waits("")
+	defer onInterrupt(func() { waits("") })()
 	return supervisor.Stop(c.Context, runDir, args[0], supervisor.StopOptions{
 		Force: c.Bool("force"), Timeout: c.Duration("timeout"),
 		Report: func(rung string) {
@@ -157,20 +157,30 @@ func (a *app) console(c *cli.Context) error {
 	}
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
+	terminal := supervisor.NewTerminal(a.Stdin, a.Stdout)
+	if terminal == nil {
+		return supervisor.Console(ctx, runDir, args[0], a.Stdin, a.Stdout)
+	}
 	var in io.Reader = a.Stdin
-	if a.Stdin != nil && term.IsTerminal(int(a.Stdin.Fd())) {
+	if terminal.HasKeys() {
 		a.talk("Ctrl-] q leaves")
-		terminal, err := supervisor.RawTerminal(a.Stdin, a.Stdout)
-		if err != nil {
-			return err
-		}
-		defer terminal.Restore() //nolint:errcheck // nothing better can be done
-		in = supervisor.NewKeyReader(a.Stdin, func() bool {
+		in = terminal.Keys(func() bool {
 			cancel()
 			return true
 		})
 	}
-	return supervisor.Console(ctx, runDir, args[0], in, a.Stdout)
+	return showGuest(terminal, func() error { return supervisor.Console(ctx, runDir, args[0], in, terminal) })
+}
+
+// showGuest gives the terminal to a guest while f writes to it.
+func showGuest(terminal *supervisor.Terminal, f func() error) error {
+	if err := terminal.Begin(); err != nil {
+		return fmt.Errorf("set terminal raw: %w", err)
+	}
+	restore := func() { terminal.Restore() } //nolint:errcheck // nothing better can be done
+	defer restore()
+	defer onInterrupt(restore)()
+	return f()
 }
 
 func (a *app) logs(c *cli.Context) error {
@@ -192,13 +202,20 @@ func (a *app) logs(c *cli.Context) error {
 		return err
 	}
 	defer f.Close()
+	if terminal := supervisor.NewTerminal(nil, a.Stdout); terminal != nil {
+		return showGuest(terminal, func() error { return a.copyLog(c, args[0], f, terminal) })
+	}
+	return a.copyLog(c, args[0], f, a.Stdout)
+}
+
+func (a *app) copyLog(c *cli.Context, name string, log io.Reader, to io.Writer) error {
 	for {
 		// The log may be put aside while it is followed; what is missed then is in the .1 file.
-		if _, err := io.Copy(a.Stdout, f); err != nil || !c.Bool("follow") {
+		if _, err := io.Copy(to, log); err != nil || !c.Bool("follow") {
 			return err
 		}
-		if _, _, err := a.find(args[0]); err != nil {
-			_, err = io.Copy(a.Stdout, f)
+		if _, _, err := a.find(name); err != nil {
+			_, err = io.Copy(to, log)
 			return err
 		}
 		select {

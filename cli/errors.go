@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup"
@@ -49,8 +48,8 @@ func hintFor(err error) string {
 		return "the file is opened with your own rights, also under sudo: give yourself access to it"
 	}
 	var waited *stuck
-	if errors.As(err, &waited) && profiles.Mode(waited.nic.Mode).NeedsNetwork() {
-		return "sudo qnet doctor --probe " + waited.profile + " tries its networks with a synthetic guest, and says where packets vanish"
+	if errors.As(err, &waited) && waited.vm.State == "running" {
+		return "sudo qnet doctor --probe " + waited.vm.Profile + " tries its networks with a synthetic guest, and says where packets vanish"
 	}
 	var none *noAddress
 	if errors.As(err, &none) {
@@ -82,7 +81,7 @@ func exitCode(err error) int {
 		return exitIncapable
 	case errors.As(err, &exit):
 		return exitQEMU
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, supervisor.ErrInterrupted), errors.Is(err, context.Canceled):
 		return exitInterupted
 	}
 	return exitFailure
@@ -101,14 +100,13 @@ func (a *app) report(err error) int {
 	return code
 }
 
-// talk writes a line to stderr, with a carriage return for a terminal that may be
-// in raw mode just then.
+// talk writes a line to stderr, or to the terminal that it shares with a guest.
 func (a *app) talk(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	a.line.Erase()
-	if !a.rawTerminal.Load() {
-		fmt.Fprintln(a.Stderr, text)
+	if a.terminal != nil && a.line.OnTerminal() {
+		a.terminal.Say(text)
 		return
 	}
-	fmt.Fprint(a.Stderr, strings.ReplaceAll(text, "\n", "\r\n")+"\r\n")
+	fmt.Fprintln(a.Stderr, text)
 }

@@ -5,9 +5,11 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,7 +26,18 @@ func TestMain(m *testing.M) {
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 		}))
 	}
+	hearInterrupts()
 	os.Exit(m.Run())
+}
+
+// hearInterrupts lets the commands that tests start hear SIGINT and SIGHUP, also
+// where the tests run in the background of a shell that has them ignored.
+func hearInterrupts() {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s) // exec(2) makes it the default again
+		}
+	}
 }
 
 // lab is a host of a test's own to run qnet on.

@@ -13,8 +13,6 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/profiles"
@@ -82,29 +80,22 @@ func (a *app) run(c *cli.Context) error {
 	if c.Bool("detached") {
 		return a.runDetached(c.Context, p, o)
 	}
-	if o.Interactive {
-		o.Started = func() { a.rawTerminal.Store(true) }
-	}
-	o.Waits, o.Rung = a.waits(p.Name), a.rungs(p.Name)
-	err = supervisor.Run(c.Context, p, o)
-	a.rawTerminal.Store(false)
-	return err
+	a.terminal = supervisor.NewTerminal(a.Stdin, a.Stdout)
+	o.Terminal, o.Waits, o.Rung = a.terminal, a.waits(p.Name), a.rungs(p.Name)
+	return supervisor.Run(c.Context, p, o)
 }
 
 func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func()) {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	signals := endings()
 	o := supervisor.Options{
 		RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"},
 		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.user, AssumeYes: c.Bool("assume-yes"),
-		Stdin: a.Stdin, Stdout: a.Stdout, Signals: signals,
+		Stdout: a.Stdout, Signals: signals,
 		Warn: func(text string) { a.talk("warning: %s", text) },
 	}
 	if c.Bool("verbose") {
 		o.Verbose = func(step string) { a.talk("%s", step) }
 	}
-	out, isFile := a.Stdout.(*os.File)
-	o.Interactive = isFile && a.Stdin != nil && term.IsTerminal(int(a.Stdin.Fd())) && term.IsTerminal(int(out.Fd()))
 	return o, func() {
 		signal.Stop(signals)
 		close(signals)
@@ -152,6 +143,7 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
 	}
+	defer forward(cmd.Process)()
 	waits := a.waits(p.Name)
 	defer waits("")
 	for words := json.NewDecoder(ours); ; {
@@ -187,7 +179,7 @@ func (a *app) runDetached(ctx context.Context, p *profiles.Profile, o supervisor
 		o.Verbose = say
 	}
 	o.Waits = func(what string) { words.Encode(word{Wait: what}) } //nolint:errcheck // as above
-	o.Interactive, o.Stdout = false, io.Discard
+	o.Stdout = io.Discard
 	o.Started = func() {
 		words.Encode(word{Done: true}) //nolint:errcheck // as above
 		pipe.Close()

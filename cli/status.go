@@ -40,11 +40,15 @@ const rungTime = 500 * time.Millisecond
 // takes long. It is a line that stays: what could be erased may be the guest's.
 func (a *app) rungs(vm string) func(rung string) {
 	soon := time.AfterFunc(0, func() {})
+	key := "Ctrl-C"
+	if a.terminal != nil && a.terminal.HasKeys() {
+		key = "Ctrl-] q"
+	}
 	return func(rung string) {
 		soon.Stop()
 		if rung != "" && a.line.OnTerminal() {
 			soon = time.AfterFunc(rungTime, func() {
-				a.talk("%s: waiting for %s; Ctrl-] q again does it now", vm, rungWait(rung, guestTime))
+				a.talk("%s: waiting for %s; %s again does it now", vm, rungWait(rung, guestTime), key)
 			})
 		}
 	}

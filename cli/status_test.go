@@ -1,9 +1,14 @@
 package cli
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/nstest"
 )
@@ -24,6 +29,17 @@ func (p *process) gone() {
 			return
 		}
 	}
+}
+
+// script is a command of sh's, to which qnet is "$0".
+func (l *lab) script(text string) *process {
+	self, err := os.Executable()
+	if err != nil {
+		l.Fatal(err)
+	}
+	p := l.command()
+	p.Path, p.Args = "/bin/sh", []string{"sh", "-c", text, self}
+	return p
 }
 
 // What takes long says what it waits for, on a terminal, and takes that back.
@@ -51,7 +67,10 @@ func TestStatusLine(t *testing.T) {
 		p.says("SeaBIOS", 20*time.Second)
 		p.gone()
 		keys.WriteString("\x1dq")
-		p.says("waiting for the guest to shut down; after 30s QEMU is told to quit; Ctrl-] q again does it now\r\n", 5*time.Second)
+		p.says("again does it now\r\n", 5*time.Second)
+		if said := strings.ReplaceAll(p.out.String(), "\r\n", ""); !strings.Contains(said, "waiting for the guest to shut down; after 30s QEMU is told to quit; Ctrl-] q again") {
+			t.Errorf("the ladder: %q", said)
+		}
 		// Into a pipe, not a word of it.
 		_, _, told := l.qnet("stop", "late")
 		if strings.Contains(told, "waiting") || !strings.Contains(told, "late: system_powerdown") {
@@ -60,6 +79,61 @@ func TestStatusLine(t *testing.T) {
 		if code := p.end(20 * time.Second); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
+
+		// Ctrl-C takes the line away, and ends the start of a VM in the background, too.
+		p, keys, _ = l.onTerminal("run", "-d", path)
+		p.says("late: waiting for bridge br0", 20*time.Second)
+		keys.WriteString("\x03")
+		if code := p.end(20 * time.Second); code != exitInterupted || !strings.Contains(p.out.String(), `start VM "late": interrupted`) {
+			t.Errorf("interrupted start: exit code %d, %q", code, &p.out)
+		}
+		p.gone()
 		nstest.Sh(t, "ip link del br0")
+	})
+}
+
+// Ctrl-C takes the line away, and ends the command as it ends any; a command in the
+// background leaves the terminal to the one that has it.
+func TestInterruptedWait(t *testing.T) {
+	nstest.Require(t, nstest.Program("ssh"))
+	inLab(t, func(l *lab) {
+		l.must("run", "-d", l.profile("deaf", idle+"[[nic]]\nmode = \"nat\"\n"))
+		for _, args := range [][]string{{"wait", "deaf"}, {"ssh", "deaf"}, {"stop", "deaf"}} {
+			p, keys, _ := l.onTerminal(args...)
+			p.says("deaf: waiting for", 20*time.Second)
+			keys.WriteString("\x03")
+			p.end(5 * time.Second)
+			if status := p.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != unix.SIGINT {
+				t.Errorf("%v: %s", args, p.ProcessState)
+			}
+			p.gone()
+		}
+		l.must("stop", "--force", "deaf")
+
+		l.must("run", "-d", filepath.Join(l.dir, "deaf.toml"))
+		p := l.script(`set -m; "$0" wait --timeout 1s deaf & wait`)
+		l.toTerminal(p)
+		p.end(20 * time.Second)
+		if said := p.out.String(); !strings.Contains(said, "not within 1s") || strings.Contains(said, "deaf: waiting") {
+			t.Errorf("in the background: %q", said)
+		}
+		l.must("stop", "--force", "deaf")
+	})
+}
+
+// A SIGHUP that nohup(1) has ignored stays so.
+func TestNohup(t *testing.T) {
+	inLab(t, func(l *lab) {
+		path := l.profile("long", idle+"[[nic]]\nmode = \"private\"\n")
+		p := l.script(`trap "" HUP; exec "$0" run ` + path)
+		p.begin()
+		nstest.Eventually(t, 10*time.Second, "it runs", func() bool { return strings.Contains(l.must("ps"), "running") })
+		p.Process.Signal(unix.SIGHUP)
+		time.Sleep(300 * time.Millisecond)
+		if s := l.state("long").State; s != "running" {
+			t.Errorf("after SIGHUP the VM is %s", s)
+		}
+		l.must("stop", "--force", "long")
+		p.end(10 * time.Second)
 	})
 }

@@ -15,8 +15,15 @@ import (
 // onTerminal runs a command on a terminal and returns its keyboard.
 func (l *lab) onTerminal(args ...string) (p *process, keys, screen *os.File) {
 	l.Helper()
-	ours, theirs := nstest.Pty(l)
 	p = l.command(args...)
+	keys, screen = l.toTerminal(p)
+	return p, keys, screen
+}
+
+// toTerminal starts a command on a terminal of its own.
+func (l *lab) toTerminal(p *process) (keys, screen *os.File) {
+	l.Helper()
+	ours, theirs := nstest.Pty(l)
 	p.Stdin, p.Stdout, p.Stderr = theirs, theirs, theirs
 	p.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	go func() {
@@ -30,7 +37,7 @@ func (l *lab) onTerminal(args ...string) (p *process, keys, screen *os.File) {
 		}
 	}()
 	p.begin()
-	return p, ours, theirs
+	return ours, theirs
 }
 
 func termios(t *testing.T, f *os.File) unix.Termios {

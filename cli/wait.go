@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -100,12 +101,16 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 	defer cancel()
 	told := ""
 	defer a.line.Set("")
+	defer onInterrupt(func() { a.line.Set("") })()
 	for {
 		s, _, err := a.find(name)
 		if err != nil {
 			return netip.Addr{}, err
 		}
 		nic, address := firstAddress(s)
+		if s.State == "running" && !hasNetwork(s) {
+			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: it has no NIC on one of qnet's networks, so qnet sees no address of it", g, name)}
+		}
 		if g != (goal{}) && nic.Mode == string(profiles.Private) {
 			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: it is on a private network, which the host cannot reach", g, name)}
 		}
@@ -123,10 +128,15 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return netip.Addr{}, ctx.Err()
 			}
-			return netip.Addr{}, &stuck{name, s.Profile, g, timeout, nic, address}
+			return netip.Addr{}, &stuck{s, g, timeout, nic, address}
 		case <-time.After(pollTime):
 		}
 	}
+}
+
+// hasNetwork reports whether qnet sees the frames of one of the VM's NICs.
+func hasNetwork(s supervisor.State) bool {
+	return slices.ContainsFunc(s.NICs, func(n supervisor.NIC) bool { return profiles.Mode(n.Mode).NeedsNetwork() })
 }
 
 func progressOf(s supervisor.State, n supervisor.NIC, address netip.Addr) string {
@@ -143,8 +153,7 @@ func progressOf(s supervisor.State, n supervisor.NIC, address netip.Addr) string
 
 // stuck tells where a VM stands when the time is over, and why that may be.
 type stuck struct {
-	name    string
-	profile string
+	vm      supervisor.State
 	goal    goal
 	after   time.Duration
 	nic     supervisor.NIC
@@ -154,24 +163,30 @@ type stuck struct {
 // Error names the last stage and the likely cause.
 func (e *stuck) Error() string {
 	stage := e.nic.Seen.Last().String()
-	if e.nic.Seen.Last() == watch.Silent {
+	switch {
+	case e.vm.State != "running":
+		stage = "VM " + e.vm.State
+	case e.nic.Seen.Last() == watch.Silent:
 		stage = "QEMU running, no frame from the guest"
 	}
-	return fmt.Sprintf("wait for %s of VM %q: not within %s; last stage: %s\nlikely: %s", e.goal, e.name, e.after, stage, e.cause())
+	return fmt.Sprintf("wait for %s of VM %q: not within %s; last stage: %s\nlikely: %s", e.goal, e.vm.Name, e.after, stage, e.cause())
 }
 
 func (e *stuck) cause() string {
-	mode := profiles.Mode(e.nic.Mode)
-	if mode == profiles.User || mode == profiles.None || e.nic.Mode == "" {
-		return "a VM without a NIC on one of qnet's networks has no address that qnet could see"
+	switch e.vm.State {
+	case "starting":
+		return "its network is still being made; whoever ran it is told what that waits for"
+	case "stopping":
+		return "it was asked to stop"
 	}
+	mode := profiles.Mode(e.nic.Mode)
 	if e.address.IsValid() {
 		return e.unreachable()
 	}
 	seen := e.nic.Seen
 	switch seen.Last() {
 	case watch.Silent:
-		return "the guest is still booting, has no driver for its NIC (model), or does not bring it up; look with: qnet console " + e.name
+		return "the guest is still booting, has no driver for its NIC (model), or does not bring it up; look with: qnet console " + e.vm.Name
 	case watch.Frame:
 		if seen.NAKs > 0 {
 			return "the DHCP server refuses the address that the guest asks for"

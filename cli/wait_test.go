@@ -33,15 +33,30 @@ func TestStuckNamesStageAndCause(t *testing.T) {
 		{"bridge", watch.ACK, 0, goal{}, netip.Addr{}, []string{"last stage: ACK", "does not use it"}},
 		{"nat", watch.ARP, 0, goal{ping: true}, a, []string{"last stage: ARP", "firewall drops ping to 10.0.0.9"}},
 		{"nat", watch.Answer, 0, goal{port: 22}, a, []string{"last stage: DNS answer", "nothing listens on port 22"}},
-		{"user", watch.Silent, 0, goal{}, netip.Addr{}, []string{"without a NIC on one of qnet's networks"}},
 	} {
-		e := &stuck{"web", "/web.toml", c.goal, 5 * time.Second, supervisor.NIC{
+		e := &stuck{supervisor.State{Name: "web", Profile: "/web.toml", State: "running"}, c.goal, 5 * time.Second, supervisor.NIC{
 			Mode: c.mode, Seen: watch.State{Stages: 1 << c.stage &^ 1, NAKs: c.naks},
 		}, c.address}
 		for _, w := range append(c.want, `"web"`, "5s") {
 			if !strings.Contains(e.Error(), w) {
 				t.Errorf("%s, %s: no %q in %q", c.mode, c.stage, w, e)
 			}
+		}
+	}
+}
+
+// A VM that is not yet, or no longer, running is not blamed for what its guest has
+// not done.
+func TestStuckBeforeItRuns(t *testing.T) {
+	for state, want := range map[string]string{"starting": "network is still being made", "stopping": "asked to stop"} {
+		e := &stuck{supervisor.State{Name: "web", State: state}, goal{}, time.Second, supervisor.NIC{}, netip.Addr{}}
+		for _, w := range []string{"last stage: VM " + state, want} {
+			if !strings.Contains(e.Error(), w) {
+				t.Errorf("no %q in %q", w, e)
+			}
+		}
+		if hint := hintFor(e); hint != "" {
+			t.Errorf("%s: hint %q", state, hint)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -94,15 +95,22 @@ func (l *Line) tick() {
 	l.ticker.Reset(time.Second)
 }
 
+// echoed is the room for what a terminal shows of Ctrl-C, in columns.
+const echoed = 2
+
 // draw writes the text and for how long it has been so, cut to the terminal's
-// width: a second line could not be erased.
+// width: a second line could not be erased. A command in the background, whose
+// terminal another one has, draws nothing.
 func (l *Line) draw() {
+	if group, err := unix.IoctlGetInt(int(l.out.Fd()), unix.TIOCGPGRP); err == nil && group != unix.Getpgrp() {
+		return
+	}
 	line := []rune(l.text)
 	if waited := time.Since(l.since).Truncate(time.Second); waited > 0 {
 		line = append(line, []rune(fmt.Sprintf(" (%s)", waited))...)
 	}
-	if width, _, err := term.GetSize(int(l.out.Fd())); err == nil && width > 0 && len(line) >= width {
-		line = line[:width-1]
+	if width, _, err := term.GetSize(int(l.out.Fd())); err == nil && width > 0 && len(line) >= width-echoed {
+		line = line[:max(width-1-echoed, 0)]
 	}
 	io.WriteString(l.out, erase+string(line)) //nolint:errcheck // as above
 	l.shown = true

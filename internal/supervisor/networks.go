@@ -69,7 +69,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	}
 	s.Waits(fmt.Sprintf("network %q", n.Name))
 	reg, err := keeper.Join(ctx, keeper.Options{
-		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note, Waits: s.Waits,
+		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note, Waits: s.startWaits,
 		Changed: s.portsChanged, Replug: s.replug, GiveUp: s.giveUp, AsRoot: asuser.AsRoot,
 		AssumeYes: s.AssumeYes, Peer: RemotePeer(),
 	}, NetworkOf(n), s.profile.Name, requests)
@@ -84,6 +84,17 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 		return reg.Leave(ctx)
 	})
 	return nil
+}
+
+// startWaits tells what a network's start waits for. A keeper that starts while the
+// VM runs, for one that died, tells nobody: the guest's console has the terminal.
+func (s *session) startWaits(what string) {
+	s.mu.Lock()
+	starting := s.state.State == stateStarting
+	s.mu.Unlock()
+	if starting {
+		s.Waits(what)
+	}
 }
 
 // awaitForwarding keeps the guest from asking for an address while a bridge with

@@ -38,12 +38,14 @@ type Options struct {
 	Waits            func(string) // what is waited for that may take long; "" when it is over
 	Rung             func(string) // gets each rung of the shutdown ladder, and "" at the VM's end
 	User             *asuser.User
-	Stdin            *os.File
 	Stdout           io.Writer // gets the console; nil discards it
-	Interactive      bool      // Stdin and Stdout are a terminal
+	Terminal         *Terminal // gets the console in place of Stdout, and has its keys; nil without one
 	Started          func()    // called when the vCPUs run
 	Signals          <-chan os.Signal
 }
+
+// stateStarting is State.State until the vCPUs run.
+const stateStarting = "starting"
 
 // session is one VM's run; closers undo its steps.
 type session struct {
@@ -68,13 +70,16 @@ type session struct {
 	log   *logFile   // of what the user should know; nil until it is open
 }
 
-// Run runs the VM to its end. The error wraps ErrRunning, a *FileError, a
+// ErrInterrupted is of a VM that was asked to stop while it started.
+var ErrInterrupted = errors.New("interrupted")
+
+// Run runs the VM to its end. The error wraps ErrRunning, ErrInterrupted, a *FileError, a
 // *qemu.ConfigError, a *qemu.ExitError, or netsetup's; a VM that its guest or
 // its user ended is none.
 func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
 	s := &session{Options: o, place: rundir.VM{RunDir: o.RunDir, Name: p.Name}, profile: p, opener: opener{user: o.User}}
 	s.defaults()
-	s.state = State{Name: p.Name, State: "starting", Profile: p.Path, PID: os.Getpid(), Started: time.Now()}
+	s.state = State{Name: p.Name, State: stateStarting, Profile: p.Path, PID: os.Getpid(), Started: time.Now()}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.stops.init(cancel)
@@ -107,7 +112,7 @@ func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
 			continue
 		}
 		if s.stops.asked() && errors.Is(err, context.Canceled) {
-			return fmt.Errorf("start VM %q: %w", p.Name, context.Canceled)
+			return fmt.Errorf("start VM %q: %w", p.Name, ErrInterrupted)
 		}
 		return err
 	}
@@ -329,18 +334,28 @@ func (s *session) started(vm *qemu.VM) error {
 	s.state.State, s.state.Accel, s.state.QEMU = "running", vm.Accel(), vm.PID()
 	s.mu.Unlock()
 	s.Waits("")
-	if s.Interactive {
-		terminal, err := RawTerminal(s.Stdin, s.Stdout)
-		if err != nil {
-			return fmt.Errorf("set terminal raw: %w", err)
+	if s.Terminal != nil {
+		if err := s.giveTerminal(c); err != nil {
+			return err
 		}
-		s.onClose(terminal.Restore)
-		go io.Copy(c.guest, NewKeyReader(s.Stdin, func() bool { //nolint:errcheck // ends with the process
+	}
+	s.Started()
+	return nil
+}
+
+// giveTerminal gives the user's terminal to the guest's console.
+func (s *session) giveTerminal(c *console) error {
+	if err := s.Terminal.Begin(); err != nil {
+		return fmt.Errorf("set terminal raw: %w", err)
+	}
+	s.onClose(s.Terminal.Restore)
+	c.out = s.Terminal
+	if s.Terminal.HasKeys() {
+		go io.Copy(c.guest, s.Terminal.Keys(func() bool { //nolint:errcheck // ends with the process
 			s.stops.ask(stopRequest{})
 			return false
 		}))
 	}
-	s.Started()
 	return nil
 }
 

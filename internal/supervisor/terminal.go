@@ -3,6 +3,7 @@ package supervisor
 import (
 	"io"
 	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/term"
@@ -11,32 +12,116 @@ import (
 // escape is Ctrl-], as in telnet and `virsh console`.
 const escape = 0x1d
 
-// Terminal is a terminal in raw mode. Restore may be called more than once.
+// sane undoes what firmware does to a terminal: SeaBIOS turns line wrap off, others
+// leave colours or hide the cursor (console_codes(4)).
+const sane = "\x1b[?7h\x1b[0m\x1b[?25h"
+
+// Terminal is a terminal that a guest's console has from Begin to Restore. Its
+// methods may be called from several goroutines, and Restore more than once.
 type Terminal struct {
-	in   *os.File
-	out  io.Writer
-	old  *term.State
-	once sync.Once
+	in  *os.File // the keyboard; nil if keys come from elsewhere
+	out *os.File
+
+	mu      sync.Mutex  // guards what follows, and the order on the screen
+	old     *term.State // of in; nil unless it is raw
+	guest   bool        // the guest's console has it
+	midLine bool        // the cursor is behind something that the guest wrote
 }
 
-// RawTerminal puts the terminal into raw mode, so that every key goes to the guest.
-func RawTerminal(in *os.File, out io.Writer) (*Terminal, error) {
-	old, err := term.MakeRaw(int(in.Fd()))
-	if err != nil {
-		return nil, err
+// NewTerminal returns the terminal that out is, with in as its keyboard if that is
+// one, too; nil if out is none.
+func NewTerminal(in *os.File, out io.Writer) *Terminal {
+	f, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
 	}
-	return &Terminal{in: in, out: out, old: old}, nil
+	if in != nil && !term.IsTerminal(int(in.Fd())) {
+		in = nil
+	}
+	return &Terminal{in: in, out: f}
 }
 
-// Restore puts the terminal back, and undoes what firmware does to it: SeaBIOS
-// turns line wrap off, others leave colours or hide the cursor.
+// HasKeys reports whether its keys are the guest's.
+func (t *Terminal) HasKeys() bool { return t.in != nil }
+
+// Keys reads its keys, see NewKeyReader.
+func (t *Terminal) Keys(leave func() (end bool)) io.Reader { return NewKeyReader(t.in, leave) }
+
+// Begin gives the terminal to a guest: in raw mode, so that every key is the guest's.
+func (t *Terminal) Begin() (err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.in != nil {
+		if t.old, err = term.MakeRaw(int(t.in.Fd())); err != nil {
+			return err
+		}
+	}
+	t.guest = true
+	return nil
+}
+
+// Write writes what the guest says.
+func (t *Terminal) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(b) > 0 {
+		t.midLine = b[len(b)-1] != '\n'
+	}
+	return t.out.Write(b)
+}
+
+// Say writes text of qnet's, in lines of its own. While the guest has the terminal,
+// which may be raw and without line wrap then, they are cut to its width.
+func (t *Terminal) Say(text string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.guest {
+		io.WriteString(t.out, text+"\n") //nolint:errcheck // a terminal that is gone needs no word
+		return
+	}
+	width, _, err := term.GetSize(int(t.out.Fd()))
+	if err != nil || width <= 0 {
+		width = 80
+	}
+	io.WriteString(t.out, t.newLine()+wrap(text, width)) //nolint:errcheck // as above
+	t.midLine = false
+}
+
+// newLine is what brings the cursor to the begin of a line.
+func (t *Terminal) newLine() string {
+	if t.midLine {
+		return "\r\n"
+	}
+	return "\r"
+}
+
+// wrap breaks lines at the width, in columns, and ends them for a raw terminal.
+func wrap(text string, width int) string {
+	var b strings.Builder
+	for line := range strings.SplitSeq(text, "\n") {
+		rest := []rune(line)
+		for len(rest) > width {
+			b.WriteString(string(rest[:width]) + "\r\n")
+			rest = rest[width:]
+		}
+		b.WriteString(string(rest) + "\r\n")
+	}
+	return b.String()
+}
+
+// Restore takes the terminal from the guest, and makes it what it was.
 func (t *Terminal) Restore() error {
-	var err error
-	t.once.Do(func() {
-		io.WriteString(t.out, "\x1b[?7h\x1b[0m\x1b[?25h\r") //nolint:errcheck // cosmetics
-		err = term.Restore(int(t.in.Fd()), t.old)
-	})
-	return err
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.guest {
+		return nil
+	}
+	t.guest = false
+	io.WriteString(t.out, sane+t.newLine()) //nolint:errcheck // cosmetics
+	if t.old == nil {
+		return nil
+	}
+	return term.Restore(int(t.in.Fd()), t.old)
 }
 
 // KeyReader passes keys on and takes Ctrl-] q out: it calls leave for it.

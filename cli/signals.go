@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+// endings returns a channel that gets the signals by which a user or a terminal ends
+// a command, but for those that are ignored: nohup(1) and shells, of what they put
+// in the background, mean that.
+func endings() chan os.Signal {
+	signals := make(chan os.Signal, 16)
+	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	return signals
+}
+
+// onInterrupt calls f before such a signal ends the process, which it does as if
+// nobody had cared: shells end their loops by that.
+func onInterrupt(f func()) (done func()) {
+	signals := endings()
+	go func() {
+		for s := range signals {
+			f()
+			signal.Reset(s)
+			unix.Kill(os.Getpid(), s.(unix.Signal)) //nolint:errcheck // to itself
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
+}
+
+// forward passes such signals on to a process, which is in a session of its own.
+func forward(p *os.Process) (done func()) {
+	signals := endings()
+	go func() {
+		for s := range signals {
+			p.Signal(s) //nolint:errcheck // it has ended
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
+}

@@ -1,0 +1,85 @@
+package supervisor
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/nstest"
+)
+
+// guestTerminal returns a terminal of 20 columns, and a way to see what it got up to
+// some text.
+func guestTerminal(t *testing.T) (*Terminal, func(last string) string) {
+	t.Helper()
+	ours, theirs := nstest.Pty(t)
+	if err := unix.IoctlSetWinsize(int(theirs.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 20}); err != nil {
+		t.Fatal(err)
+	}
+	terminal := NewTerminal(theirs, theirs)
+	if terminal == nil || !terminal.HasKeys() {
+		t.Fatal("a terminal is none")
+	}
+	return terminal, func(last string) string {
+		t.Helper()
+		ours.SetReadDeadline(time.Now().Add(5 * time.Second))
+		got, b := "", make([]byte, 4096)
+		for !strings.HasSuffix(got, last) {
+			n, err := ours.Read(b)
+			if err != nil {
+				t.Fatalf("%v after %q", err, got)
+			}
+			got += string(b[:n])
+		}
+		return got
+	}
+}
+
+// What qnet says begins a line and fits into the terminal's width, also in the
+// middle of what the guest says; and so does what comes after the guest.
+func TestTerminalOfAGuest(t *testing.T) {
+	terminal, screen := guestTerminal(t)
+	terminal.Say("before the guest, at any width")
+	screen("before the guest, at any width\r\n")
+	if err := terminal.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	terminal.Write([]byte("login: "))
+	terminal.Say("web: waiting for something\nand more")
+	terminal.Say("again")
+	terminal.Write([]byte("# "))
+	if got, want := screen("# "), "login: \r\nweb: waiting for som\r\nething\r\nand more\r\n\ragain\r\n# "; got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	for range 2 {
+		if err := terminal.Restore(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	terminal.Say("afterwards")
+	if got, want := screen("afterwards\r\n"), sane+"\r\nafterwards\r\n"; got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// What is no terminal is left alone.
+func TestNoTerminalOfAGuest(t *testing.T) {
+	f, err := os.Create(t.TempDir() + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	_, theirs := nstest.Pty(t)
+	if NewTerminal(theirs, f) != nil {
+		t.Error("a file is a terminal")
+	}
+	if terminal := NewTerminal(f, theirs); terminal == nil || terminal.HasKeys() {
+		t.Error("a file has keys")
+	}
+	if terminal := NewTerminal(nil, theirs); terminal == nil || terminal.HasKeys() {
+		t.Error("nothing has keys")
+	}
+}
