@@ -113,11 +113,7 @@ func TestAcceptsWhereOwnersExpectThem(t *testing.T) {
 // tryAccepts does the steps twice and undoes them, with copies that others made.
 func tryAccepts(t *testing.T, accepts StepList) {
 	t.Helper()
-	host, err := NewHost()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer host.Close()
+	host := newHost(t)
 	for range 2 {
 		if err := Apply(host, accepts, nil); err != nil {
 			t.Fatal(err)

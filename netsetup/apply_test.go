@@ -266,6 +266,14 @@ func (m *memory) DeleteAccept(a foreign.AcceptRule) error {
 	return m.change(func() { delete(m.state, "accept "+a.Text()) })
 }
 
+// goldenState is the host of goldenFacts, as a memory holds it.
+func goldenState() map[string]string {
+	return map[string]string{
+		"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
+		"dns eth0": linkDNS,
+	}
+}
+
 func steps(t *testing.T, golden string) []Step {
 	t.Helper()
 	n := goldenNetworks[golden]
@@ -285,10 +293,7 @@ func steps(t *testing.T, golden string) []Step {
 func TestApplyFailingAtEachCall(t *testing.T) {
 	for mode := range goldenNetworks {
 		plan := steps(t, mode)
-		start := map[string]string{
-			"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
-			"dns eth0": linkDNS,
-		}
+		start := goldenState()
 		whole := &memory{state: maps.Clone(start)}
 		if err := Apply(whole, plan, nil); err != nil {
 			t.Fatal(err)
@@ -378,10 +383,7 @@ func mendAll(t *testing.T, k Kernel, plan []Step) ([]Step, error) {
 func TestMend(t *testing.T) {
 	for mode := range goldenNetworks {
 		plan := steps(t, mode)
-		start := map[string]string{
-			"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
-			"dns eth0": linkDNS,
-		}
+		start := goldenState()
 		m := &memory{state: maps.Clone(start)}
 		if err := Apply(m, plan, nil); err != nil {
 			t.Fatal(err)

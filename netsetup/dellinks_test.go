@@ -13,11 +13,7 @@ import (
 func TestDelLinks(t *testing.T) {
 	nstest.Require(t, nstest.Root, nstest.Tun)
 	nstest.Run(t, func(t *testing.T) {
-		h, err := NewHost()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer h.Close()
+		h := newHost(t)
 		bridge := AddBridge{Name: "qn-dev", MAC: []byte{2, 0, 0, 0, 0, 1}, MTU: 1500, Alias: "qnet:dev"}
 		steps := []Step{bridge, SetUp{Link: bridge.Name}}
 		for _, tap := range []string{"qnweb0", "qnweb1", "qndb0"} {

@@ -165,10 +165,7 @@ func compareWays(t *testing.T, n Network) {
 	steps := slices.Concat(plan.Steps, plan.PortSteps(Port{VM: "web", NIC: 0, MAC: guestMAC}))
 	before := kernelState(t)
 
-	host, err := NewHost()
-	if err != nil {
-		t.Fatal(err)
-	}
+	host := newHost(t)
 	if err := Apply(host, steps, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -96,11 +96,7 @@ ip link add qn-dev type bridge; ip link set qn-dev addrgenmode none up; ip addr 
 ip route add 10.77.0.0/25 dev eth0; ip route add 10.77.0.10/32 dev eth0
 ip route add 10.77.0.0/16 dev eth0 table 100
 ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
-		host, err := NewHost()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer host.Close()
+		host := newHost(t)
 		bridge, _, _ := host.Link("qn-dev")
 		n := pinned
 		n.Bridge = bridge.Index

@@ -52,11 +52,7 @@ func TestMacvtapCarriesFrames(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
 		nstest.Lab(t)
 		before := nstest.Snapshot(t)
-		host, err := NewHost()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer host.Close()
+		host := newHost(t)
 		last := foreignDevices(t)
 		step := AddMacvtap{Name: "qnweb0", Uplink: "eth0", MAC: guestMAC, Alias: "qnet:lan/web/0"}
 		if err := Apply(host, []Step{step, SetUp{Link: "qnweb0"}}, nil); err != nil {

@@ -13,11 +13,7 @@ import (
 func TestGivenTap(t *testing.T) {
 	nstest.Require(t, nstest.Root, nstest.Tun)
 	nstest.Run(t, func(t *testing.T) {
-		h, err := NewHost()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer h.Close()
+		h := newHost(t)
 		var files []*os.File
 		for range 2 {
 			f, err := OpenTun()
