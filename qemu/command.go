@@ -90,7 +90,7 @@ func (b *builder) machine(c Config) {
 		"-name", "guest="+c.Name,
 		"-machine", c.machine()+",graphics=off", // the firmware talks on the serial console
 		"-accel", c.Accel,
-		"-cpu", c.cpu(),
+		"-cpu", c.cpuOption(),
 		"-smp", strconv.Itoa(c.CPUs),
 		"-m", size(c.Memory),
 		"-S",

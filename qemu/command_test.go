@@ -41,7 +41,7 @@ func TestCommand(t *testing.T) {
 		{"-name", "guest=test"},
 		{"-machine", "q35,graphics=off"},
 		{"-accel", "tcg"},
-		{"-cpu", "max"},
+		{"-cpu", "max,erms=off,fsrm=off"},
 		{"-smp", "1"},
 		{"-m", "64M"},
 		{"-S"},
@@ -69,6 +69,27 @@ func TestCommand(t *testing.T) {
 	}
 	if spec.Files[0] != os.Stdout || spec.Files[1] != os.Stderr {
 		t.Error("QMP and console are not the first files")
+	}
+}
+
+// TestCommandCPU: only the default is freed of what slows it.
+func TestCommandCPU(t *testing.T) {
+	for _, c := range []struct{ accel, model, want string }{
+		{qemu.AccelTCG, "", "max,erms=off,fsrm=off"},
+		{qemu.AccelTCG, "max", "max"},
+		{qemu.AccelTCG, "qemu64", "qemu64"},
+		{qemu.AccelKVM, "", "host"},
+		{qemu.AccelKVM, "max", "max"},
+	} {
+		config := full()
+		config.Accel, config.CPU = c.accel, c.model
+		spec, err := qemu.Command(config, os.Stdout, os.Stderr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := slices.Index(spec.Args, "-cpu"); spec.Args[i+1] != c.want {
+			t.Errorf("cpu %q under %s: got %s, want %s", c.model, c.accel, spec.Args[i+1], c.want)
+		}
 	}
 }
 

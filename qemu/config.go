@@ -49,7 +49,7 @@ type Config struct {
 	Memory  int64  // bytes
 	CPUs    int    // at least 1
 	Accel   string // "kvm" or "tcg"; "auto" for StartAuto
-	CPU     string // QEMU's model name; "" is host under KVM and max under TCG
+	CPU     string // QEMU's model name; "" is host under KVM, and under TCG max but for what slows it
 	Machine string // "" is q35
 
 	Kernel  *os.File // nil boots the firmware
@@ -206,6 +206,19 @@ func (c Config) cpu() string {
 	default:
 		return "max"
 	}
+}
+
+// slowUnderTCG are features of max that tell a guest to copy by REP MOVSB, which
+// TCG runs byte by byte (target/i386/tcg/translate.c). Without them Linux copies by
+// REP MOVSQ, and receives by TCP twice as fast: see docs/performance.md.
+const slowUnderTCG = ",erms=off,fsrm=off"
+
+// cpuOption is what QEMU is told; a model that the user chose is left as it is.
+func (c Config) cpuOption() string {
+	if c.CPU == "" && c.Accel == AccelTCG {
+		return c.cpu() + slowUnderTCG
+	}
+	return c.cpu()
 }
 
 // object names the disk in errors.
