@@ -20,8 +20,8 @@ type guest struct {
 // bootTime bounds a guest's boot under TCG on a busy machine; 4 s is usual.
 const bootTime = 60 * time.Second
 
-// gateway is a guest's way to the host, in the words of its shell.
-const gateway = "$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p')"
+// viaDHCP is a guest's way to the host, in the words of its shell.
+const viaDHCP = "$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p')"
 
 // boot starts a VM whose guest connects a shell to the bench, by DHCP unless its
 // arguments give it an address.
@@ -34,7 +34,7 @@ func (b *bench) boot(start func(spec) (*vm, error), s spec) (*vm, error) {
 	if s.cmdline == "" {
 		s.cmdline = "qnet.net0=dhcp"
 	}
-	s.cmdline += " " + guestfiles.Script(fmt.Sprintf("wire shell %s:%d", cmp.Or(s.host, gateway), l.Addr().(*net.TCPAddr).Port))
+	s.cmdline += " " + guestfiles.Script(fmt.Sprintf("wire shell %s:%d", cmp.Or(s.host, viaDHCP), l.Addr().(*net.TCPAddr).Port))
 	v, err := start(s)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,24 +16,78 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// insideEnv tells this program which of the three it is: "" outside, "first" the
+// init of the namespaces, "bench" what measures.
 const insideEnv = "QNET_BENCH_INSIDE"
 
+// dirEnv is the directory of sockets and files.
+const dirEnv = "QNET_BENCH_DIR"
+
 // outside runs this program again in namespaces of its own and returns its exit
-// code: nothing it does reaches the machine's network.
+// code: nothing it does reaches the machine's network, and whatever it starts ends
+// with it, however it ends.
 func outside() int {
 	if os.Geteuid() != 0 {
 		fmt.Fprintln(os.Stderr, "bench: it needs root")
 		return 1
 	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideEnv+"=1", "LC_ALL=C", "SUDO_UID=")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+	dir, err := os.MkdirTemp("", "qb")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = errors.Join(os.Chmod(dir, 0o755), os.Setenv(dirEnv, dir))
+	}
+	if err != nil {
+		return exitCode(err)
+	}
+	runtime.LockOSThread() // whose end would be the parent's death
+	cmd := again("first")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:   unix.CLONE_NEWPID,
+		Unshareflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS,
+		Pdeathsig:    unix.SIGKILL,
+	}
+	return exitCode(cmd.Run())
+}
+
+// first is process 1: it waits for the orphans, too, which others' daemons leave.
+func first() int {
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: mount /proc: %v\n", err)
 		return 1
 	}
-	return 0
+	cmd := again("bench")
+	if err := cmd.Start(); err != nil {
+		return exitCode(err)
+	}
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return exitCode(err)
+		case pid == cmd.Process.Pid:
+			return status.ExitStatus()
+		}
+	}
+}
+
+func again(inside string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), insideEnv+"="+inside, "LC_ALL=C", "SUDO_UID=")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return cmd
+}
+
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) { // which said itself what failed
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+	}
+	return 1
 }
 
 // resolver is the name server of the lab's Internet.
@@ -97,7 +152,6 @@ type daemon struct{ *exec.Cmd }
 
 func background(argv ...string) (daemon, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	cmd.Stderr = os.Stderr
 	return daemon{cmd}, cmd.Start()
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"text/template"
 	"time"
 
@@ -85,7 +84,6 @@ rmdir $dir`)
 
 func virsh(args ...string) error {
 	cmd := exec.Command("virsh", append([]string{"-q", "-c", "qemu:///system"}, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("virsh %v: %w\n%s", args, err, out)
 	}

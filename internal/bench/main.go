@@ -42,6 +42,7 @@ var groups = []struct {
 	{"launch", (*bench).launch},
 	{"traffic", (*bench).traffic},
 	{"queues", (*bench).queues},
+	{"cpu", (*bench).cpu},
 	{"dhcp", (*bench).dhcp},
 	{"dns", (*bench).dns},
 	{"scale", (*bench).scale},
@@ -62,8 +63,11 @@ func main() {
 	flag.StringVar(&b.cache, "cache", ".cache", "`DIR` of the test guest")
 	flag.StringVar(&b.qnet, "qnet", "bin/qnet", "`FILE` to measure")
 	flag.Parse()
-	if os.Getenv(insideEnv) == "" {
+	switch os.Getenv(insideEnv) {
+	case "":
 		os.Exit(outside())
+	case "first":
+		os.Exit(first())
 	}
 	if err := b.run(flag.Args()); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
@@ -81,11 +85,8 @@ func (b *bench) run(only []string) (err error) {
 		}
 	}
 	b.wire = filepath.Join(b.cache, "bench", "wire")
-	if b.dir, err = os.MkdirTemp("", "qb"); err != nil {
-		return err
-	}
-	defer os.RemoveAll(b.dir)
-	if err := errors.Join(os.Chmod(b.dir, 0o755), b.makeInitrd(), b.enterLab()); err != nil {
+	b.dir = os.Getenv(dirEnv)
+	if err := errors.Join(b.makeInitrd(), b.enterLab()); err != nil {
 		return err
 	}
 	var errs []error

@@ -34,7 +34,7 @@ down() {
 }
 
 [ $alone = yes ] && up
-ip tuntap add $tap mode tap vnet_hdr $QUEUES
+ip tuntap add $tap mode tap vnet_hdr $TAP_OPTIONS
 ip link set $tap master $bridge
 ip link set $tap up
 "$@"

@@ -17,6 +17,7 @@ type row struct {
 	what, against, unit string
 	most, least         float64 // of the ratio; 0 is no bar
 	limit               float64 // at most, of qnet's median itself
+	rounds              int     // times the bench's pairs, where contenders are close; 0 is 1
 }
 
 // side runs one round of a contender and returns a figure for each row.
@@ -28,22 +29,16 @@ type result struct {
 	qnet, other []float64
 }
 
-// contest lets the two sides take turns; other may be nil.
+// contest lets the two sides take turns, either of them first; other may be nil.
 func (b *bench) contest(rows []row, qnet, other side) error {
 	results := make([]result, len(rows))
 	for i, r := range rows {
 		results[i].row = r
 	}
-	for range b.pairs {
-		mine, err := qnet()
+	for i := range b.pairs * max(rows[0].rounds, 1) {
+		mine, theirs, err := pair(qnet, other, i%2 == 1)
 		if err != nil {
-			return fmt.Errorf("%s: qnet: %w", rows[0].what, err)
-		}
-		var theirs []float64
-		if other != nil {
-			if theirs, err = other(); err != nil {
-				return fmt.Errorf("%s: %s: %w", rows[0].what, rows[0].against, err)
-			}
+			return fmt.Errorf("%s: %w", rows[0].what, err)
 		}
 		for i := range results {
 			results[i].qnet = append(results[i].qnet, mine[i])
@@ -56,6 +51,23 @@ func (b *bench) contest(rows []row, qnet, other side) error {
 		b.add(r)
 	}
 	return nil
+}
+
+// pair runs both sides once; what runs second may find the machine warmer.
+func pair(qnet, other side, otherFirst bool) (mine, theirs []float64, err error) {
+	if other == nil {
+		mine, err = qnet()
+		return mine, nil, err
+	}
+	if otherFirst {
+		theirs, mine, err = pair(other, qnet, false)
+		return mine, theirs, err
+	}
+	if mine, err = qnet(); err != nil {
+		return nil, nil, err
+	}
+	theirs, err = other()
+	return mine, theirs, err
 }
 
 func (b *bench) add(r result) {
@@ -95,47 +107,70 @@ func short(f float64) string {
 	return fmt.Sprintf("%.*f", max(digits, 0), f)
 }
 
-func (r result) bar() (text string, met bool) {
+// verdict says whether the median keeps to the bar, and "open" where it does not
+// but the interval that holds the true one does.
+func (r result) verdict() (bar, verdict string) {
 	mine := median(r.qnet)
-	var ratio float64
+	low, mid, high := mine, mine, mine
 	if len(r.other) > 0 {
-		ratio = quantile(r.ratios(), 0.5)
+		ratios := r.ratios()
+		mid = quantile(ratios, 0.5)
+		low, high = interval(ratios)
 	}
+	met, possible := true, true
 	switch {
 	case r.limit > 0:
-		return fmt.Sprintf("≤ %s %s", short(r.limit), r.unit), mine <= r.limit
+		bar, met, possible = "≤ "+short(r.limit)+" "+r.unit, mine <= r.limit, false
 	case r.most > 0:
-		return "≤ " + short(r.most), ratio <= r.most
+		bar, met, possible = "≤ "+short(r.most), mid <= r.most, low <= r.most
 	case r.least > 0:
-		return "≥ " + short(r.least), ratio >= r.least
+		bar, met, possible = "≥ "+short(r.least), mid >= r.least, high >= r.least
+	default:
+		return "", ""
 	}
-	return "", true
+	switch {
+	case met:
+		return bar, "yes"
+	case possible:
+		return bar, "open"
+	}
+	return bar, "**no**"
+}
+
+// interval holds the median of what a sorted list was drawn from, in at least 95 of
+// 100 cases: so many of the list are on either side of it as a coin that often
+// thrown shows heads.
+func interval(sorted []float64) (low, high float64) {
+	n := len(sorted)
+	below, term := 0.0, math.Pow(0.5, float64(n)) // the chance of exactly k heads
+	k := 0
+	for ; below+term <= 0.025; k++ {
+		below += term
+		term *= float64(n-k) / float64(k+1)
+	}
+	k = max(k-1, 0)
+	return sorted[k], sorted[n-1-k]
 }
 
 // String is the row in Markdown.
 func (r result) String() string {
-	cells := []string{r.what, short(median(r.qnet)) + " " + r.unit, r.against, "", "", ""}
+	cells := []string{r.what, short(median(r.qnet)) + " " + r.unit, r.against, "", "", "", ""}
 	if len(r.other) > 0 {
 		ratios := r.ratios()
+		low, high := interval(ratios)
 		cells[3] = short(median(r.other)) + " " + r.unit
 		cells[4] = short(quantile(ratios, 0.5))
-		cells[5] = short(quantile(ratios, 0.25)) + " - " + short(quantile(ratios, 0.75))
+		cells[5] = short(low) + " - " + short(high)
+		cells[6] = short(quantile(ratios, 0.25)) + " - " + short(quantile(ratios, 0.75))
 	}
-	text, met := r.bar()
-	verdict := "yes"
-	if !met {
-		verdict = "**no**"
-	}
-	if text == "" {
-		verdict = ""
-	}
-	return "| " + strings.Join(append(cells, text, verdict), " | ") + " |"
+	bar, verdict := r.verdict()
+	return "| " + strings.Join(append(cells, bar, verdict), " | ") + " |"
 }
 
 func (b *bench) print(w io.Writer, only string) {
 	fmt.Fprintf(w, "%s; %s; make bench %s, QNET_BENCH_PAIRS=%d\n\n", machine(), versions(), only, b.pairs)
-	fmt.Fprintln(w, "| what | qnet | against | it | ratio, median of pairs | middle half of the pairs | bar | met |")
-	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| what | qnet | against | it | ratio, median of pairs | it is within, 95 % | middle half of the pairs | bar | met |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|")
 	for _, r := range b.results {
 		fmt.Fprintln(w, r)
 	}

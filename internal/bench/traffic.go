@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,8 +19,26 @@ const (
 	userBar = 5    // times user networking's
 )
 
+// near is how many times more pairs it takes to tell near contenders apart.
+const near = 3
+
 // port is where wire serves.
 const port = ":5001"
+
+// path is one NIC of the guest that is measured, and what is beyond it. All
+// contenders are NICs of the same guest: two guests of one kind differ by 5 % from
+// boot to boot, which is more than what is looked for.
+type path struct {
+	name    string
+	link    string // in the guest
+	gateway string // the host as seen from there
+	peer    string // the other guest's address by that network
+}
+
+// host and outsider are where wire serves.
+func (p path) host() string     { return p.gateway + port }
+func (p path) outsider() string { return resolver + port }
+func (p path) others() string   { return p.peer + port }
 
 // traffic measures what passes between a guest and others.
 func (b *bench) traffic() error {
@@ -27,34 +48,134 @@ func (b *bench) traffic() error {
 		return err
 	}
 	defer sh("sysctl -qw net.ipv4.ip_forward=0")
+	stop, err := b.startServers()
+	defer stop()
+	if err != nil {
+		return err
+	}
+	if err := b.openTun(); err != nil {
+		return err
+	}
+	defer sh("umount /dev/net/tun")
+	for i, tap := range []string{"tga", "tgb"} {
+		stop, err := b.recipeTap(tap, i == 0)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	socket, passt, noPasst := b.startPasst()
+	if noPasst == nil {
+		defer passt.stop()
+	}
+	guests, err := b.guests(b.qnetVM, trafficGuests(socket)...)
+	if err != nil {
+		return err
+	}
+	defer stopAll(guests)
+	return errors.Join(b.comparePaths(guests, noPasst == nil), noPasst)
+}
+
+// startServers starts wire on the host and in the outside.
+func (b *bench) startServers() (stop func(), err error) {
+	var servers []daemon
+	stop = func() {
+		for _, s := range servers {
+			s.stop()
+		}
+	}
 	for _, argv := range [][]string{
 		{b.wire, "serve", "0.0.0.0" + port},
 		{"ip", "netns", "exec", "inet", b.wire, "serve", resolver + port},
 	} {
-		server, err := background(argv...)
+		s, err := background(argv...)
 		if err != nil {
-			return err
+			return stop, err
 		}
-		defer server.stop()
+		servers = append(servers, s)
 	}
-	qnet, err := b.guests(b.qnetVM, spec{name: "ga", mode: "nat"}, spec{name: "gb", mode: "nat"})
+	return stop, nil
+}
+
+// trafficGuests are the guest that is measured, with a NIC of each kind, and its
+// peer. Without a socket there is no passt.
+func trafficGuests(socket string) []spec {
+	nics := slices.Concat(handMade("tga", "52:54:00:01:02:0a"), nic(2, "52:54:00:01:02:02", `{"type":"user","id":"net2"}`))
+	if socket != "" {
+		nics = append(nics, nic(3, "52:54:00:01:02:03", fmt.Sprintf(`{"type":"stream","id":"net3","server":false,"addr":{"type":"unix","path":%q}}`, socket))...)
+	}
+	return []spec{
+		{name: "ga", mode: "nat", extra: nics, cmdline: "qnet.net0=dhcp qnet.net1=192.168.77.10/24 qnet.net2=10.0.2.15/24 qnet.net3=192.0.2.10/24"},
+		{name: "gb", mode: "nat", extra: handMade("tgb", "52:54:00:01:02:0b"), cmdline: "qnet.net0=dhcp qnet.net1=192.168.77.11/24"},
+	}
+}
+
+func (b *bench) comparePaths(guests []*vm, passt bool) error {
+	qnet, tap, err := paths(guests)
 	if err != nil {
 		return err
 	}
-	defer stopAll(qnet)
-	if err := b.besideTap(qnet); err != nil {
+	if err := b.besideTap(guests[0], qnet, tap); err != nil {
 		return err
 	}
-	user, err := b.guests(b.rawVM, spec{name: "ge"})
+	if err := b.besideUser(guests[0], qnet, path{name: "-netdev user", link: "eth2", gateway: "10.0.2.2"}, userBar); err != nil || !passt {
+		return err
+	}
+	return b.besideUser(guests[0], qnet, path{name: "passt", link: "eth3", gateway: "192.0.2.1"}, 0)
+}
+
+// nic are QEMU's arguments for one more NIC.
+func nic(i int, mac, backend string) []string {
+	return []string{
+		"-netdev", backend,
+		"-device", fmt.Sprintf(`{"driver":"virtio-net-pci","addr":"0x%x","netdev":"net%d","mac":%q,"romfile":""}`, 0x10+i, i, mac),
+	}
+}
+
+func handMade(tap, mac string) []string {
+	return nic(1, mac, fmt.Sprintf(`{"type":"tap","id":"net1","ifname":%q,"script":"no","downscript":"no"}`, tap))
+}
+
+// openTun lets everybody open /dev/net/tun, as udev does: QEMU, which is nobody,
+// opens the hand-made taps itself.
+func (b *bench) openTun() error {
+	dir := filepath.Join(b.dir, "dev")
+	return sh("mkdir " + dir + "; mount -t tmpfs tmpfs " + dir + "; mknod -m 666 " + dir + "/tun c 10 200; mount --bind " + dir + "/tun /dev/net/tun; umount -l " + dir)
+}
+
+// recipeTap makes a tap by the recipe, and its bridge for the first, until stop.
+func (b *bench) recipeTap(tap string, first bool) (stop func(), err error) {
+	script, err := b.recipeScript()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = b.besideUser(qnet[0], user[0], "-netdev user", userBar)
-	stopAll(user)
+	alone := "no"
+	if first {
+		alone = "yes"
+	}
+	cmd := exec.Command(script, "nat", tap, alone, "sh", "-c", "echo ready; read end")
+	cmd.Env = append(os.Environ(), "TAP_OPTIONS=user nobody")
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return b.besidePasst(qnet[0])
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	stop = func() {
+		in.Close() // the recipe's QEMU ends
+		cmd.Wait() // it says on stderr what there is to say
+	}
+	if _, err := io.ReadFull(out, make([]byte, len("ready"))); err != nil {
+		stop()
+		return nil, fmt.Errorf("recipe: %w", err)
+	}
+	return stop, nil
 }
 
 // guests boots VMs, one after the other.
@@ -77,53 +198,54 @@ func stopAll(list []*vm) {
 	}
 }
 
-func (b *bench) besideTap(qnet []*vm) error {
-	recipe, err := b.guests(b.recipeVM,
-		spec{name: "gc", mode: "nat", first: true, cmdline: "qnet.net0=192.168.77.10/24,192.168.77.1"},
-		spec{name: "gd", mode: "nat", cmdline: "qnet.net0=192.168.77.11/24,192.168.77.1"})
+// paths are those of the first guest to the second, which serves.
+func paths(guests []*vm) (qnet, tap path, err error) {
+	gateway, err := guests[0].guest.run("echo " + viaDHCP)
 	if err != nil {
-		return err
+		return qnet, tap, err
 	}
-	defer stopAll(recipe)
-	peers := map[*vm]string{}
-	for _, pair := range [][]*vm{qnet, recipe} {
-		peer, err := pair[1].guest.run("ip -4 addr show eth0 | sed -n 's/.*inet \\([0-9.]*\\).*/\\1/p'; wire serve 0.0.0.0" + port + " > /dev/null 2>&1 &")
-		if err != nil {
-			return err
-		}
-		peers[pair[0]] = strings.TrimSpace(peer) + port
-	}
+	peer, err := guests[1].guest.run("ip -4 addr show eth0 | sed -n 's/.*inet \\([0-9.]*\\).*/\\1/p'; wire serve 0.0.0.0" + port + " > /dev/null 2>&1 &")
+	return path{"qnet", "eth0", strings.TrimSpace(gateway), strings.TrimSpace(peer)},
+		path{"hand-made tap with vnet_hdr", "eth1", "192.168.77.1", "192.168.77.11"}, err
+}
+
+func (b *bench) besideTap(v *vm, qnet, tap path) error {
 	for _, m := range []struct {
 		row
 		command string
-		to      func(v *vm) string
+		to      func(path) string
 	}{
-		{row{what: "TCP, guest to host", unit: "MB/s", least: tapBar}, "up", host},
-		{row{what: "TCP, host to guest", unit: "MB/s", least: tapBar}, "down", host},
-		{row{what: "TCP, guest to the outside by NAT", unit: "MB/s", least: tapBar}, "up", outsider},
-		{row{what: "TCP, the outside to guest by NAT", unit: "MB/s", least: tapBar}, "down", outsider},
-		{row{what: "TCP, guest to guest", unit: "MB/s", least: tapBar}, "up", func(v *vm) string { return peers[v] }},
-		{row{what: "datagrams of 64 bytes, guest to host", unit: "/s", least: tapBar}, "packets-up", host},
-		{row{what: "datagrams of 64 bytes, host to guest", unit: "/s", least: tapBar}, "packets-down", host},
-		{row{what: "TCP request and response", unit: "µs", most: 1}, "rr", host},
+		{row{what: "TCP, guest to host", unit: "MB/s", least: tapBar}, "up", path.host},
+		{row{what: "TCP, host to guest", unit: "MB/s", least: tapBar}, "down", path.host},
+		{row{what: "TCP, guest to the outside by NAT", unit: "MB/s", least: tapBar}, "up", path.outsider},
+		{row{what: "TCP, the outside to guest by NAT", unit: "MB/s", least: tapBar}, "down", path.outsider},
+		{row{what: "TCP, guest to guest", unit: "MB/s", least: tapBar}, "up", path.others},
+		{row{what: "datagrams of 64 bytes, guest to host", unit: "/s", least: tapBar}, "packets-up", path.host},
+		{row{what: "datagrams of 64 bytes, host to guest", unit: "/s", least: tapBar}, "packets-down", path.host},
+		{row{what: "TCP request and response", unit: "µs", most: 1}, "rr", path.host},
 	} {
-		m.against = "hand-made tap with vnet_hdr"
-		err := b.contest([]row{m.row}, qnet[0].wire(m.command, m.to), recipe[0].wire(m.command, m.to))
+		m.against, m.rounds = tap.name, near
+		err := b.contest([]row{m.row}, v.wire(m.command, qnet, m.to), v.wire(m.command, tap, m.to))
 		if err != nil {
 			return err
 		}
 	}
-	return b.contest([]row{{what: "ping, guest to host", against: "hand-made tap with vnet_hdr", unit: "µs", most: 1}},
-		qnet[0].ping(), recipe[0].ping())
+	if err := b.contest([]row{{what: "ping, guest to host", against: tap.name, unit: "µs", most: 1, rounds: near}}, v.ping(qnet), v.ping(tap)); err != nil {
+		return err
+	}
+	return b.contest([]row{{what: "the hand-made tap: TCP request and response", against: "itself", unit: "µs", rounds: near}},
+		v.wire("rr", tap, path.host), v.wire("rr", tap, path.host))
 }
 
-func host(*vm) string     { return gateway + port }
-func outsider(*vm) string { return resolver + port }
+// wire runs one measurement in the guest, by one of its NICs.
+func (v *vm) wire(command string, p path, to func(path) string) side {
+	return v.figure("ip route replace default via " + p.gateway + " dev " + p.link + "; wire " + command + " " + to(p))
+}
 
-// wire runs one measurement in the guest.
-func (v *vm) wire(command string, to func(*vm) string) side {
+// figure runs what prints a number in the guest.
+func (v *vm) figure(command string) side {
 	return func() ([]float64, error) {
-		out, err := v.guest.run("wire " + command + " " + to(v))
+		out, err := v.guest.run(command)
 		if err != nil {
 			return nil, err
 		}
@@ -134,9 +256,9 @@ func (v *vm) wire(command string, to func(*vm) string) side {
 
 var average = regexp.MustCompile(`= [0-9.]+/([0-9.]+)/`)
 
-func (v *vm) ping() side {
+func (v *vm) ping(p path) side {
 	return func() ([]float64, error) {
-		out, err := v.guest.run("ping -q -c 40 -i 0.01 " + gateway)
+		out, err := v.guest.run("ping -q -c 40 -i 0.01 " + p.gateway)
 		if err != nil {
 			return nil, err
 		}
@@ -150,7 +272,7 @@ func (v *vm) ping() side {
 }
 
 // besideUser is for what has no rights to a tap.
-func (b *bench) besideUser(qnet, other *vm, name string, bar float64) error {
+func (b *bench) besideUser(v *vm, qnet, other path, bar float64) error {
 	for _, m := range []struct {
 		row
 		command string
@@ -160,64 +282,28 @@ func (b *bench) besideUser(qnet, other *vm, name string, bar float64) error {
 		{row{what: "datagrams of 64 bytes, guest to host", unit: "/s"}, "packets-up"},
 		{row{what: "TCP request and response", unit: "µs", most: 1}, "rr"},
 	} {
-		m.against = name
-		if err := b.contest([]row{m.row}, qnet.wire(m.command, host), other.wire(m.command, host)); err != nil {
+		m.against = other.name
+		if err := b.contest([]row{m.row}, v.wire(m.command, qnet, path.host), v.wire(m.command, other, path.host)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *bench) besidePasst(qnet *vm) error {
+// startPasst starts passt for a NIC that connects to its socket.
+func (b *bench) startPasst() (socket string, passt daemon, err error) {
 	dir := filepath.Join(b.dir, "passt") // passt, as root, becomes nobody
 	if err := errors.Join(os.Mkdir(dir, 0o777), os.Chmod(dir, 0o777)); err != nil {
-		return err
+		return "", passt, err
 	}
-	socket := filepath.Join(dir, "socket")
-	passt, err := background("passt", "--foreground", "--quiet", "--socket", socket)
-	if err != nil {
-		return err
+	socket = filepath.Join(dir, "socket")
+	if passt, err = background("passt", "--foreground", "--quiet", "--socket", socket); err != nil {
+		return "", passt, err
 	}
-	defer passt.stop()
 	listens := func() bool { _, err := os.Stat(socket); return err == nil }
 	if err := eventually("passt listens", 10*time.Second, listens); err != nil {
-		return err
+		passt.stop()
+		return "", passt, err
 	}
-	other, err := b.guests(b.rawVM, spec{name: "gf", backend: fmt.Sprintf(`{"type":"stream","id":"net0","server":false,"addr":{"type":"unix","path":%q}}`, socket)})
-	if err != nil {
-		return err
-	}
-	defer stopAll(other)
-	return b.besideUser(qnet, other[0], "passt", 0)
-}
-
-// queues measures what a second queue brings on hand-made taps: qnet's choice.
-func (b *bench) queues() error {
-	server, err := background(b.wire, "serve", "0.0.0.0"+port)
-	if err != nil {
-		return err
-	}
-	defer server.stop()
-	net := "qnet.net0=192.168.77.%d/24,192.168.77.1"
-	guests, err := b.guests(b.recipeVM,
-		spec{name: "gc", mode: "host-only", first: true, cpus: 2, cmdline: fmt.Sprintf(net, 10)},
-		spec{name: "gd", mode: "host-only", cpus: 2, queues: 2, cmdline: fmt.Sprintf(net, 11)})
-	if err != nil {
-		return err
-	}
-	defer stopAll(guests)
-	for _, m := range []struct {
-		row
-		command string
-	}{
-		{row{what: "two queues, TCP, guest to host", unit: "MB/s"}, "up"},
-		{row{what: "two queues, TCP, host to guest", unit: "MB/s"}, "down"},
-		{row{what: "two queues, TCP request and response", unit: "µs"}, "rr"},
-	} {
-		m.against = "one queue, both hand-made, 2 vCPUs"
-		if err := b.contest([]row{m.row}, guests[1].wire(m.command, host), guests[0].wire(m.command, host)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return socket, passt, nil
 }

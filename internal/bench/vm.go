@@ -34,6 +34,7 @@ type spec struct {
 	cpus    int    // 0 is 1
 	queues  int    // of the recipe's tap, 0 is 1
 	backend string // of QEMU's netdev; the recipe sets it
+	extra   []string
 }
 
 // vm is one that runs.
@@ -74,8 +75,8 @@ func (b *bench) qnetVM(s spec) (*vm, error) {
 // recipeVM runs the recipe with the arguments that qnet would give to QEMU, but for
 // what it passes as open files.
 func (b *bench) recipeVM(s spec) (*vm, error) {
-	script := filepath.Join(b.dir, "recipe.sh")
-	if err := os.WriteFile(script, recipe, 0o755); err != nil {
+	script, err := b.recipeScript()
+	if err != nil {
 		return nil, err
 	}
 	alone := "no"
@@ -86,13 +87,18 @@ func (b *bench) recipeVM(s spec) (*vm, error) {
 	if s.queues > 1 {
 		multi = "multi_queue"
 	}
-	if err := os.Setenv("QUEUES", multi); err != nil {
+	if err := os.Setenv("TAP_OPTIONS", multi); err != nil {
 		return nil, err
 	}
 	return b.startVM(s, func(extra []string) []string {
 		s.backend = fmt.Sprintf(`{"type":"tap","id":"net0","ifname":"t%s","script":"no","downscript":"no","queues":%d}`, s.name, max(s.queues, 1))
 		return append([]string{script, s.mode, "t" + s.name, alone}, b.rawQEMU(s, extra)...)
 	})
+}
+
+func (b *bench) recipeScript() (string, error) {
+	script := filepath.Join(b.dir, "recipe.sh")
+	return script, os.WriteFile(script, recipe, 0o755)
 }
 
 // rawVM runs QEMU alone, on another backend than a tap.
@@ -140,7 +146,7 @@ func (b *bench) startVM(s spec, argv func(extra []string) []string) (*vm, error)
 	}
 	defer monitor.Close()
 	v := &vm{ended: make(chan struct{})}
-	extra := []string{"-chardev", "socket,id=bench,path=" + monitor.Addr().String(), "-mon", "chardev=bench,mode=control"}
+	extra := append([]string{"-chardev", "socket,id=bench,path=" + monitor.Addr().String(), "-mon", "chardev=bench,mode=control"}, s.extra...)
 	if s.halted {
 		bios, err := b.haltingBIOS()
 		if err != nil {
@@ -151,7 +157,7 @@ func (b *bench) startVM(s spec, argv func(extra []string) []string) (*vm, error)
 	command := argv(extra)
 	v.cmd = exec.Command(command[0], command[1:]...)
 	// A session of its own, as qnet gives QEMU one: the scheduler shares between sessions.
-	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM, Setsid: true}
+	v.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	log := &strings.Builder{}
 	v.cmd.Stderr = log
 	begin := time.Now()
@@ -269,10 +275,18 @@ func (b *bench) makeInitrd() error {
 	return os.WriteFile(b.initrd(), append(initrd, more...), 0o644)
 }
 
-// haltingBIOS is cli; hlt; jmp back at the reset vector: such a VM costs no CPU.
+// haltingBIOS halts at the reset vector: such a VM costs no CPU. As Linux does when
+// it has a better one, it stops the PIT first (pit_shutdown in
+// drivers/clocksource/i8253.c), for which QEMU would wake up every 27 ms.
 func (b *bench) haltingBIOS() (string, error) {
 	rom := make([]byte, 64<<10)
-	copy(rom[0xfff0:], []byte{0xfa, 0xf4, 0xeb, 0xfd})
+	copy(rom[0xfff0:], []byte{
+		0xfa,       // cli
+		0xb0, 0x30, // mov al, 0x30: counter 0 counts once, from what is never written
+		0xe6, 0x43, // out 0x43, al
+		0xf4,       // hlt
+		0xeb, 0xfd, // jmp to it
+	})
 	path := filepath.Join(b.dir, "halt.bios")
 	return path, os.WriteFile(path, rom, 0o644)
 }
