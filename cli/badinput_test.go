@@ -31,6 +31,7 @@ func TestBadProfiles(t *testing.T) {
 			"unknown-key":  {idle + "memroy = 1\n", []string{"unknown-key.toml:3", "memroy"}},
 			"two-problems": {"memory = \"lots\"\ncpus = 0\n", []string{":1:", "lots", ":2:", "cpus"}},
 			"garbage":      {string(bytes.Repeat([]byte{0xff, 0, 7, 'x'}, 1000)), []string{"garbage.toml"}},
+			"unit":         {"memory = \"1GB\"\n", []string{`"1GB"`, "MiB, GiB or TiB, such as 1GiB"}},
 			"long-name":    {"name = \"" + long + "\"\n", []string{"name", "nnn"}},
 			"comma-name":   {"name = \"a,b\"\n", []string{"a,b"}},
 			"quote-name":   {"name = 'a\"b'\n", []string{"name"}},
@@ -54,6 +55,17 @@ func TestBadProfiles(t *testing.T) {
 		l.refused(exitUsage, []string{"--name"}, "run", "--name", "A/b", huge)
 		l.refused(exitUsage, []string{"unknown command"}, "start")
 		l.refused(exitUsage, []string{"colour"}, "ps", "--colour")
+		l.refused(exitUsage, []string{"unknown command"}, "help", "start")
+		l.refused(exitUsage, []string{"is a directory"}, "run", l.dir)
+		l.refused(exitUsage, []string{"soon", "30s"}, "stop", "--timeout", "soon", "web")
+		for _, none := range []string{"0s", "-5s"} {
+			l.refused(exitUsage, []string{none, "more than 0s", "--force"}, "stop", "--timeout", none, "web")
+		}
+		for _, command := range []string{"version", "schema", "ps", "net", "hosts", "gc"} {
+			l.refused(exitUsage, []string{"no argument"}, command, "more")
+		}
+		deep := filepath.Join(l.dir, strings.Repeat("d", 107))
+		l.refused(exitUsage, []string{"too long", "107 fit", "shorter --run-dir"}, "--run-dir", deep, "run", l.profile("deep", idle))
 	})
 }
 

@@ -47,6 +47,7 @@ type app struct {
 	elsewhere        string               // where root's VMs are, for a user who named no directory
 	terminal         *supervisor.Terminal // that the console of a VM has or will have, else nil
 	line             *status.Line
+	unknown          string // what help was asked for and is no command
 }
 
 // Main runs one command and returns the exit code.
@@ -60,6 +61,9 @@ func Main(ctx context.Context, args []string, env Env) int {
 	if err == nil {
 		err = c.RunContext(ctx, append([]string{"qnet"}, args...))
 	}
+	if err == nil && a.unknown != "" {
+		err = unknownCommand(a.unknown)
+	}
 	return a.report(err)
 }
 
@@ -72,17 +76,21 @@ func (a *app) command() *cli.App {
 		// The default handler calls os.Exit, which would skip what is deferred.
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    usageError,
-		CommandNotFound: nil,
+		CommandNotFound: func(_ *cli.Context, name string) { a.unknown = name },
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return &usage{fmt.Sprintf("unknown command %q; qnet --help lists them", c.Args().First())}
+				return unknownCommand(c.Args().First())
+			}
+			if c.Bool("version") {
+				return a.version(c)
 			}
 			return cli.ShowAppHelp(c)
 		},
 		Before: a.before,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "run-dir", Usage: "`DIR` for what lives as long as VMs run (QNET_RUN_DIR)"},
-			&cli.StringFlag{Name: "state-dir", Usage: "`DIR` for the salt, subnets and logs (QNET_STATE_DIR)"},
+			&cli.StringFlag{Name: "run-dir", Usage: "keep sockets and journals in `DIR` while VMs run (QNET_RUN_DIR)"},
+			&cli.StringFlag{Name: "state-dir", Usage: "keep the salt, subnets and logs in `DIR` (QNET_STATE_DIR)"},
+			&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true},
 		},
 		Commands: a.commands(),
 	}
@@ -94,7 +102,14 @@ type usage struct{ text string }
 // Error is the text.
 func (u *usage) Error() string { return u.text }
 
+func unknownCommand(name string) error {
+	return &usage{fmt.Sprintf("unknown command %q; qnet --help lists them", name)}
+}
+
 func usageError(c *cli.Context, err error, _ bool) error {
+	if strings.HasSuffix(err.Error(), "parse error") { // a whole number is no time
+		err = fmt.Errorf("%w; allowed: a time such as 30s or 2m", err)
+	}
 	switch name := c.Command.Name; name {
 	case c.App.Name:
 		return &usage{err.Error()}

@@ -38,7 +38,7 @@ func (a *app) commands() []*cli.Command {
 			Name: "stop", Usage: "stop a VM: its power button, then quit, SIGTERM, SIGKILL", ArgsUsage: "NAME",
 			Flags: []cli.Flag{
 				&cli.BoolFlag{Name: "force", Usage: "do not ask the guest"},
-				&cli.DurationFlag{Name: "timeout", Value: 30 * time.Second, Usage: "`TIME` the guest has to shut down"},
+				&cli.DurationFlag{Name: "timeout", Value: 30 * time.Second, Usage: "give the guest `TIME` to shut down, such as 30s or 2m"},
 			},
 			Action: a.stop,
 		},
@@ -55,17 +55,27 @@ func (a *app) commands() []*cli.Command {
 		a.doctorCommand(),
 		{Name: "schema", Usage: "print the JSON Schema of profiles", Action: a.schema},
 		{Name: "gc", Usage: "remove what dead processes left", Action: a.gc},
-		{Name: "version", Usage: "print the version", Action: func(*cli.Context) error {
-			fmt.Fprintln(a.Stdout, "qnet", version)
-			return nil
-		}},
+		{Name: "version", Usage: "print the version", Action: a.version},
 		{Name: "completion", Usage: "print shell completion", ArgsUsage: "bash|zsh|fish", Action: a.completion},
 	}
 	for _, c := range list {
 		c.HideHelpCommand = true // VMs may be called "h" and "help"
 		c.OnUsageError = usageError
+		for _, f := range c.Flags {
+			if f, ok := f.(*cli.BoolFlag); ok {
+				f.DisableDefaultText = true
+			}
+		}
 	}
 	return list
+}
+
+func (a *app) version(c *cli.Context) error {
+	if _, err := operands(c); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.Stdout, "qnet", version)
+	return nil
 }
 
 func (a *app) json(v any) error {
@@ -128,6 +138,9 @@ func (a *app) stop(c *cli.Context) error {
 	args, err := operands(c, "NAME")
 	if err != nil {
 		return err
+	}
+	if timeout := c.Duration("timeout"); timeout <= 0 {
+		return &usage{fmt.Sprintf("stop: --timeout: got %s, allowed: more than 0s; --force does not ask the guest", timeout)}
 	}
 	_, runDir, err := a.find(args[0])
 	if err != nil {
@@ -327,7 +340,10 @@ func (a *app) mac(c *cli.Context) error {
 	return nil
 }
 
-func (a *app) schema(*cli.Context) error {
+func (a *app) schema(c *cli.Context) error {
+	if _, err := operands(c); err != nil {
+		return err
+	}
 	b, err := profiles.Schema()
 	if err != nil {
 		return err

@@ -72,8 +72,8 @@ func bashCompletion(app *cli.App) string {
 	case $cmd:$cur in
 	*:-*) COMPREPLY=($(compgen -W "$flags" -- "$cur")) ;;
 	:*) COMPREPLY=($(compgen -W %q -- "$cur")) ;;
-	run:*|plan:*|check:*|mac:*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur")) ;;
-	stop:*|console:*|logs:*) COMPREPLY=($(compgen -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
+	run:*|plan:*|check:*|mac:*|doctor:*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur")) ;;
+	stop:*|console:*|logs:*|ip:*|wait:*|ssh:*) COMPREPLY=($(compgen -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
 	completion:*) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
 	esac
 }
@@ -94,8 +94,8 @@ func fishCompletion(app *cli.App) string {
 			fmt.Fprintf(&b, "complete -c qnet -n '__fish_seen_subcommand_from %s' %s\n", c.Name, option)
 		}
 	}
-	b.WriteString(`complete -c qnet -n '__fish_seen_subcommand_from run plan check mac' -a '(__fish_complete_suffix .toml)'
-complete -c qnet -n '__fish_seen_subcommand_from stop console logs' -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \$1 }')"
+	b.WriteString(`complete -c qnet -n '__fish_seen_subcommand_from run plan check mac doctor' -a '(__fish_complete_suffix .toml)'
+complete -c qnet -n '__fish_seen_subcommand_from stop console logs ip wait ssh' -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \$1 }')"
 complete -c qnet -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
 `)
 	return b.String()

@@ -140,10 +140,11 @@ func TestCompletionScripts(t *testing.T) {
 			t.Errorf("%s -n: %s", shell, text)
 		}
 	}
-	// What bash offers for "qnet run --" and for "qnet s".
-	for words, want := range map[string]string{"qnet run --": "--name", "qnet s": "stop", "qnet completion ": "zsh"} {
+	// What bash offers for "qnet run --", for "qnet s", and where a VM's name goes.
+	for words, want := range map[string]string{"qnet run --": "--name", "qnet s": "stop", "qnet completion ": "zsh", "qnet ssh ": "web", "qnet wait ": "web"} {
 		var script strings.Builder
 		Main(t.Context(), []string{"completion", "bash"}, Env{Stdout: &script, Stderr: &script, Getenv: os.Getenv})
+		script.WriteString("qnet() { printf 'NAME\\nweb\\n'; }\n")
 		fields := strings.Split(words, " ")
 		script.WriteString("COMP_WORDS=(" + strings.Join(fields, " ") + ")\n")
 		if strings.HasSuffix(words, " ") {

@@ -28,8 +28,8 @@ func (a *app) doctorCommand() *cli.Command {
 			"where a packet vanishes, it says at which rule of which program.\n\nExample: sudo qnet doctor --probe vm.toml",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "probe", Usage: "play a guest on the networks, in place of the checks"},
-			&cli.StringFlag{Name: "target", Usage: "`HOST:PORT` outside that a probe connects to; else the host's gateway and resolvers"},
-			&cli.StringFlag{Name: "name", Usage: "`NAME` that a probe resolves; else example.com"},
+			&cli.StringFlag{Name: "target", Usage: "have a probe connect to `HOST:PORT` outside; else to the host's gateway and resolvers"},
+			&cli.StringFlag{Name: "name", Usage: "have a probe resolve `NAME`; else example.com"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: a.doctor,

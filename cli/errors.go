@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/profiles"
@@ -34,6 +35,7 @@ var hints = []struct {
 	{qemu.ErrNotFound, "install QEMU: apt install qemu-system-x86"},
 	{qemu.ErrTooOld, "install QEMU 7.2 or newer; Debian 12 has it"},
 	{supervisor.ErrRunning, `"qnet ps" lists what runs; --name starts it a second time under another name`},
+	{rundir.ErrPathTooLong, "choose a shorter --run-dir or QNET_RUN_DIR"},
 	{supervisor.ErrNotRunning, `"qnet ps" lists what runs`},
 }
 
@@ -52,7 +54,7 @@ func hintFor(err error) string {
 		return "sudo qnet doctor --probe " + waited.vm.Profile + " tries its networks with a synthetic guest, and says where packets vanish"
 	}
 	var none *noAddress
-	if errors.As(err, &none) {
+	if errors.As(err, &none) && !none.never {
 		return fmt.Sprintf("qnet wait %s waits for it", none.name)
 	}
 	return ""
@@ -73,7 +75,8 @@ func exitCode(err error) int {
 		return far.Code
 	case errors.As(err, &other):
 		return other.code
-	case errors.As(err, &bad), errors.As(err, &config), errors.As(err, &file), errors.As(err, &use):
+	case errors.As(err, &bad), errors.As(err, &config), errors.As(err, &file), errors.As(err, &use),
+		errors.Is(err, rundir.ErrPathTooLong):
 		return exitUsage
 	case errors.Is(err, netsetup.ErrNoTun), errors.Is(err, netsetup.ErrNoPermission), errors.Is(err, netsetup.ErrUnsupported),
 		errors.Is(err, netsetup.ErrRefused), errors.Is(err, netsetup.ErrNotOurs),

@@ -42,11 +42,17 @@ type nicAddresses struct {
 	Stage     string       `json:"stage"`
 }
 
-// noAddress tells that a VM shows no address yet.
-type noAddress struct{ name, stage string }
+// noAddress tells that a VM shows no address: not yet, or never.
+type noAddress struct {
+	name, stage string
+	never       bool
+}
 
 // Error tells how far the guest has got.
 func (e *noAddress) Error() string {
+	if e.never {
+		return fmt.Sprintf("find address of VM %q: it has no NIC on one of qnet's networks, so qnet sees no address of it", e.name)
+	}
 	return fmt.Sprintf("find address of VM %q: it has none yet; its guest's last sign: %s", e.name, e.stage)
 }
 
@@ -72,7 +78,7 @@ func (a *app) ip(c *cli.Context) error {
 	}
 	n, address := firstAddress(s)
 	if !address.IsValid() {
-		return &noAddress{args[0], n.Seen.Last().String()}
+		return &noAddress{args[0], n.Seen.Last().String(), s.State == "running" && !hasNetwork(s)}
 	}
 	fmt.Fprintln(a.Stdout, address)
 	return nil
@@ -121,8 +127,8 @@ func (a *app) sshCommand() *cli.Command {
 		Name: "ssh", Usage: "wait for a VM's SSH port and run ssh", ArgsUsage: "NAME [-- COMMAND]",
 		Description: "Host keys are kept in a file of qnet's, and accepted the first time a VM of the name is met.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "login", Aliases: []string{"l"}, Usage: "`USER` to log in as"},
-			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "`TIME` to wait for the port"},
+			&cli.StringFlag{Name: "login", Aliases: []string{"l"}, Usage: "log in as `USER`"},
+			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "wait for the port for `TIME`, such as 30s or 2m"},
 		},
 		Action: a.ssh,
 	}

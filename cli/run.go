@@ -24,7 +24,7 @@ func (a *app) runCommand() *cli.Command {
 		Description: "The guest's serial console is this terminal; Ctrl-] q shuts the VM down, and again climbs to the\nnext, rougher way. Without a terminal the console is copied to stdout.\n\nExample: sudo qnet run vm.toml",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "return when the VM runs, and leave it running"},
-			&cli.StringFlag{Name: "name", Usage: "`NAME` of the VM instead of the profile's"},
+			&cli.StringFlag{Name: "name", Usage: "call the VM `NAME`, not as its profile does"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show each change to the host as it is done"},
 			&cli.BoolFlag{Name: "assume-yes", Usage: "move the host to a bridge though no gateway answers, or your session comes in by the NIC"},
 			&cli.BoolFlag{Name: "detached", Hidden: true},
@@ -45,11 +45,11 @@ func (a *app) load(path, name string) (*profiles.Profile, error) {
 		p, err = profiles.Load(path)
 		return err
 	})
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
-		return nil, &usage{err.Error()}
+	if bad := (profiles.Errors{}); errors.As(err, &bad) {
+		return nil, err
 	}
 	if err != nil {
-		return nil, err
+		return nil, &usage{err.Error()} // it is not there, may not be read, is a directory
 	}
 	if name != "" {
 		p.Name = name

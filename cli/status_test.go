@@ -73,7 +73,7 @@ func TestStatusLine(t *testing.T) {
 		}
 		// Into a pipe, not a word of it.
 		_, _, told := l.qnet("stop", "late")
-		if strings.Contains(told, "waiting") || !strings.Contains(told, "late: system_powerdown") {
+		if strings.Contains(told, "waiting") || !strings.Contains(told, "late: power button") {
 			t.Errorf("into a pipe: %q", told)
 		}
 		if code := p.end(20 * time.Second); code != 0 {

@@ -26,8 +26,8 @@ func (a *app) waitCommand() *cli.Command {
 		Name: "wait", Usage: "wait until a VM has an address, or say at which stage it is stuck", ArgsUsage: "NAME",
 		Description: "Prints the address. Stages: first frame, DISCOVER, OFFER, REQUEST, ACK, ARP, DNS query, DNS answer.\n\nExample: qnet run -d vm.toml && qnet wait --for port:22 vm",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "for", Value: "address", Usage: "`WHAT` to wait for: address, ping or port:N"},
-			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "`TIME` to wait"},
+			&cli.StringFlag{Name: "for", Value: "address", Usage: "wait for `WHAT`: address, ping or port:N"},
+			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "wait for `TIME`, such as 30s or 2m"},
 		},
 		Action: a.wait,
 	}

@@ -61,6 +61,16 @@ func TestStuckBeforeItRuns(t *testing.T) {
 	}
 }
 
+// Nobody is told to wait for the address of a VM of which qnet will see none.
+func TestNoAddress(t *testing.T) {
+	for _, never := range []bool{false, true} {
+		e := &noAddress{"web", "no frame", never}
+		if waits := strings.Contains(hintFor(e), "qnet wait"); waits == never || never != strings.Contains(e.Error(), "no NIC") {
+			t.Errorf("never %t: %q, hint %q", never, e, hintFor(e))
+		}
+	}
+}
+
 func TestParseGoal(t *testing.T) {
 	for in, want := range map[string]goal{"address": {}, "ping": {ping: true}, "port:22": {port: 22}} {
 		if got, err := parseGoal(in); err != nil || got != want {

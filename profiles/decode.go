@@ -286,7 +286,7 @@ func (d *decoder) text(path, s string, tag reflect.StructTag) bool {
 		return false
 	}
 	if pattern := tag.Get("pattern"); pattern != "" && !regexp.MustCompile(pattern).MatchString(s) {
-		d.fail(path, "got %s, allowed: %s", quote(s), pattern)
+		d.fail(path, "got %s, allowed: %s", quote(s), or(tag.Get("words"), pattern))
 		return false
 	}
 	if s == "" && tag.Get("pattern") == "" {

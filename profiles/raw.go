@@ -6,13 +6,14 @@ package profiles
 //	toml     the key; "*" stands for a name the user chooses
 //	enum     allowed strings, comma-separated
 //	pattern  regular expression a string must match
+//	words    the same in words, for errors
 //	range    smallest and largest number
 //	default  what holds when the key is left out, for the schema
 //	required the key must be there
 //	doc      one sentence for the schema
 type rawProfile struct {
 	Name    string                `toml:"name" pattern:"^[a-z][a-z0-9-]{0,30}$" doc:"The VM's name; default: the file's name without .toml."`
-	Memory  string                `toml:"memory" pattern:"^[0-9]+(MiB|GiB|TiB)$" default:"1GiB" doc:"Memory with its unit, 16MiB to 16TiB."`
+	Memory  string                `toml:"memory" pattern:"^[0-9]+(MiB|GiB|TiB)$" words:"a whole number and MiB, GiB or TiB, such as 1GiB" default:"1GiB" doc:"Memory with its unit, 16MiB to 16TiB."`
 	CPUs    int64                 `toml:"cpus" range:"1,1024" default:"1" doc:"Number of virtual CPUs."`
 	Accel   string                `toml:"accel" enum:"auto,kvm,tcg" default:"auto" doc:"What runs the guest's code; auto is kvm where it works, else tcg."`
 	CPU     string                `toml:"cpu" pattern:"^[A-Za-z0-9_.-]{1,64}$" doc:"CPU model; default: host under kvm, max under tcg."`
@@ -40,7 +41,7 @@ type rawNIC struct {
 	Mode    string `toml:"mode" enum:"private,host-only,nat,bridge,user,none" default:"nat" doc:"How the card is connected."`
 	Network string `toml:"network" pattern:"^[a-z][a-z0-9-]{0,30}$" doc:"VMs that name the same network share one bridge; default: the mode's name."`
 	Address string `toml:"address" doc:"The guest's IPv4 address, in host-only and nat; default: derived from the MAC, the same at every run."`
-	MAC     string `toml:"mac" pattern:"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$" doc:"MAC address, unicast; default: derived, the same at every run."`
+	MAC     string `toml:"mac" pattern:"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$" words:"six bytes, such as 52:54:00:21:34:56" doc:"MAC address, unicast; default: derived, the same at every run."`
 	Model   string `toml:"model" enum:"virtio-net-pci,e1000,e1000e,rtl8139" default:"virtio-net-pci" doc:"The card the guest sees."`
 }
 

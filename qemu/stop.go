@@ -20,7 +20,7 @@ const (
 
 // Names of the rungs as they are reported.
 const (
-	RungPowerdown = "system_powerdown"
+	RungPowerdown = "power button"
 	RungQuit      = "quit"
 	RungTerm      = "SIGTERM"
 	RungKill      = "SIGKILL"

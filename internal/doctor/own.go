@@ -21,9 +21,6 @@ func parent(dir string) string { return filepath.Dir(dir) }
 
 func accessWrite(dir string) error { return unix.Access(dir, unix.W_OK|unix.X_OK) }
 
-// maxSocketPath is what fits into sockaddr_un.
-const maxSocketPath = 107
-
 func checkDirectories(_ context.Context, h *Host) []Finding {
 	var list []Finding
 	for _, dir := range []string{h.RunDir, h.StateDir} {
@@ -36,8 +33,8 @@ func checkDirectories(_ context.Context, h *Host) []Finding {
 		}
 	}
 	longest := filepath.Join(h.RunDir, "networks", strings.Repeat("n", 31), "keeper.sock")
-	if len(longest) > maxSocketPath {
-		list = append(list, one(Warn, "use a shorter --run-dir", "sockets below %s may have too long a path (%d bytes, %d fit)", h.RunDir, len(longest), maxSocketPath)...)
+	if len(longest) > rundir.MaxSocketPath {
+		list = append(list, one(Warn, "use a shorter --run-dir", "sockets below %s may have too long a path (%d bytes, %d fit)", h.RunDir, len(longest), rundir.MaxSocketPath)...)
 	}
 	if list == nil {
 		return one(Pass, "", "%s and %s can be written", h.RunDir, h.StateDir)

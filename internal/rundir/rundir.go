@@ -13,6 +13,12 @@ import (
 	"github.com/qnet-vm/qnet/internal/lockfile"
 )
 
+// MaxSocketPath is how long a socket's path can be, in bytes (unix(7)).
+const MaxSocketPath = 107
+
+// ErrPathTooLong is of a run directory below which a socket's path would be longer.
+var ErrPathTooLong = errors.New("path of a socket is too long")
+
 // VM names a VM of a run directory.
 type VM struct{ RunDir, Name string }
 
@@ -28,8 +34,12 @@ func (v VM) Socket() string { return filepath.Join(v.Dir(), "control.sock") }
 func (v VM) Lock() string { return filepath.Join(v.RunDir, "locks", "vm-"+v.Name) }
 
 // Make makes the directory, which another VM's end may remove meanwhile. One that
-// is there is a dead supervisor's: the caller holds the lock.
+// is there is a dead supervisor's: the caller holds the lock. The error may wrap
+// ErrPathTooLong.
 func (v VM) Make() error {
+	if n := len(v.Socket()); n > MaxSocketPath {
+		return fmt.Errorf("%w: %d bytes, %d fit: %s", ErrPathTooLong, n, MaxSocketPath, v.Socket())
+	}
 	for {
 		err := os.MkdirAll(v.vms(), 0o755)
 		if err == nil {
