@@ -21,6 +21,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/status"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 // version is set by the Makefile.
@@ -45,6 +46,7 @@ type app struct {
 	user             *asuser.User
 	runDir, stateDir string
 	elsewhere        string               // where root's VMs are, for a user who named no directory
+	rootsState       string               // where root's salt is, likewise
 	terminal         *supervisor.Terminal // that the console of a VM has or will have, else nil
 	line             *status.Line
 	unknown          string // what help was asked for and is no command
@@ -132,6 +134,9 @@ func (a *app) before(c *cli.Context) error {
 	if os.Geteuid() != 0 && c.String("run-dir") == "" && a.Getenv("QNET_RUN_DIR") == "" && a.runDir != rootRunDir {
 		a.elsewhere = rootRunDir
 	}
+	if os.Geteuid() != 0 && c.String("state-dir") == "" && a.Getenv("QNET_STATE_DIR") == "" {
+		a.rootsState = rootStateDir
+	}
 	for _, dir := range []*string{&a.runDir, &a.stateDir} {
 		if *dir, err = filepath.Abs(*dir); err != nil {
 			return err
@@ -145,10 +150,22 @@ func first(values ...string) string {
 }
 
 func (a *app) defaultRunDir() string {
-	if xdg := a.Getenv("XDG_RUNTIME_DIR"); os.Geteuid() != 0 && xdg != "" {
+	if os.Geteuid() == 0 {
+		return rootRunDir
+	}
+	if xdg := a.Getenv("XDG_RUNTIME_DIR"); xdg != "" {
 		return filepath.Join(xdg, "qnet")
 	}
-	return rootRunDir
+	return filepath.Join(a.defaultStateDir(), "run") // after su(1), of cron(8)
+}
+
+// stateOf is the state directory of a profile's runs: root's, where these need
+// rights, also for a user who only asks what a run would do.
+func (a *app) stateOf(p *profiles.Profile) string {
+	if a.rootsState != "" && len(supervisor.NetworksOf(p)) > 0 {
+		return a.rootsState
+	}
+	return a.stateDir
 }
 
 // find asks a VM for its state, and says in which run directory it is.

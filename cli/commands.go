@@ -205,8 +205,8 @@ func (a *app) logs(c *cli.Context) error {
 		return &usage{fmt.Sprintf("logs: got %.80q, allowed: %s", args[0], vmName)}
 	}
 	f, err := os.Open(supervisor.LogPath(a.stateDir, args[0]))
-	if errors.Is(err, fs.ErrNotExist) && c.String("state-dir") == "" && a.Getenv("QNET_STATE_DIR") == "" {
-		f, err = os.Open(supervisor.LogPath(rootStateDir, args[0])) // of a VM that sudo started
+	if errors.Is(err, fs.ErrNotExist) && a.rootsState != "" {
+		f, err = os.Open(supervisor.LogPath(a.rootsState, args[0])) // of a VM that sudo started
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read log of VM %q: it never ran here", args[0])
@@ -246,6 +246,15 @@ func (a *app) net(c *cli.Context) error {
 	infos, err := keeper.List(c.Context, a.runDir)
 	if err != nil {
 		return err
+	}
+	if a.elsewhere != "" {
+		more, err := keeper.List(c.Context, a.elsewhere)
+		if errors.Is(err, netsetup.ErrNoPermission) {
+			a.talk("note: networks run that only root may ask: sudo qnet net")
+		} else if err != nil {
+			return err
+		}
+		infos = append(infos, more...)
 	}
 	if c.Bool("json") {
 		if infos == nil {
@@ -330,7 +339,10 @@ func (a *app) mac(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	salt, err := netsetup.LoadSalt(a.stateDir)
+	salt, err := netsetup.LoadSalt(a.stateOf(p))
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: %w", netsetup.ErrNoPermission, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func (a *app) plan(c *cli.Context) error {
 		return err
 	}
 	// Planning changes nothing, so a salt that is not there yet is not made.
-	salt, err := os.ReadFile(filepath.Join(a.stateDir, "salt"))
+	salt, err := os.ReadFile(filepath.Join(a.stateOf(p), "salt"))
 	if err != nil {
 		a.talk("note: the first run chooses this host's salt, and with it other MACs and subnets than shown here")
 	}
@@ -74,7 +74,7 @@ func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, salt []byte) 
 	}
 	plan, err := netsetup.NewPlan(
 		network, facts,
-		netsetup.PlanOptions{Salt: salt, Remembered: netsetup.Remembered(a.stateDir, n.Name)})
+		netsetup.PlanOptions{Salt: salt, Remembered: netsetup.Remembered(a.stateOf(p), n.Name)})
 	if err != nil {
 		return networkPlan{}, err
 	}

@@ -48,6 +48,9 @@ func (a *app) load(path, name string) (*profiles.Profile, error) {
 	if bad := (profiles.Errors{}); errors.As(err, &bad) {
 		return nil, err
 	}
+	if a.user != nil && errors.Is(err, os.ErrPermission) {
+		return nil, &usage{err.Error() + "; it is read with your own rights, also under sudo"}
+	}
 	if err != nil {
 		return nil, &usage{err.Error()} // it is not there, may not be read, is a directory
 	}

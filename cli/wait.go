@@ -191,7 +191,7 @@ func (e *stuck) cause() string {
 		if seen.NAKs > 0 {
 			return "the DHCP server refuses the address that the guest asks for"
 		}
-		return "the NIC is up, but the guest runs no DHCP client on it and has no address of its own"
+		return "the NIC is up, but the guest runs no DHCP client on it, and has no address of its own or has not used it yet"
 	case watch.Discover:
 		return noOffer(mode)
 	case watch.Offer:
