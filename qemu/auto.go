@@ -82,6 +82,7 @@ func (l *Launched) Close() error {
 	if vm == nil {
 		return nil
 	}
+	_ = vm.monitor.Disconnect()    // it never was connected, and so has no events to wait for
 	_ = vm.proc.cmd.Process.Kill() // no error matters but "already done"
 	vm.Wait()
 	return errors.Join(vm.gate.Close(), vm.console.Close())

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/qnet-vm/qnet/qemu"
 )
@@ -119,5 +120,24 @@ func TestAutoWithTheRealQEMU(t *testing.T) {
 	}
 	if vm.Accel() != qemu.AccelTCG || len(warnings) != 1 {
 		t.Errorf("got %s with warnings %q, want tcg", vm.Accel(), warnings)
+	}
+}
+
+// A QEMU that is not needed goes at once: one whose network was refused, or whose
+// network turned out to be another than it was told.
+func TestCloseOfAQEMUThatWaits(t *testing.T) {
+	c := config(requireQEMU(t))
+	c.Accel = qemu.AccelTCG
+	c.NICs = []qemu.NIC{{MAC: mac, User: true}}
+	l, err := qemu.Launch(c, qemu.StartOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := errors.Join(l.Close(), l.Close()); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > 500*time.Millisecond {
+		t.Errorf("it took %s", took)
 	}
 }
