@@ -323,7 +323,8 @@ func marked(k Kernel, name, alias string) (bool, error) {
 func (s SetSysctl) Holds(k Kernel) (bool, error) {
 	now, err := k.Sysctl(s.Key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s.Old != "", nil // its link is gone: the host's own may be, ours not
+		// Its link is gone: the host's own may be, ours not. Or only IPv6 is (withoutIPv6).
+		return s.Old != "" || strings.HasSuffix(s.Key, "/disable_ipv6"), nil
 	}
 	return now == s.Value, err
 }

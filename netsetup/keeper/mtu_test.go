@@ -106,3 +106,25 @@ sleep 1 | ip netns exec vm1 timeout 5 busybox nc 203.0.113.1 9000 | wc -c; wait`
 	}
 	nstest.Sh(t, deaf+"delete table ip deaf")
 }
+
+// A bridge that another program gives an MTU too small for IPv6 loses IPv6 and its
+// sysctls, which is nothing to mend or to tell; with the MTU they come back, and IPv6
+// is turned off again.
+func TestIPv6StaysOffWhenTheMTUChanges(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		told := &notes{}
+		o.Note = told.add
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.HostOnly}, "web", port(1))
+		const key = "/proc/sys/net/ipv6/conf/qn-dev/disable_ipv6"
+		nstest.Sh(t, "ip link set qn-dev mtu 1200; ! test -e "+key)
+		time.Sleep(patience * 500 * time.Millisecond) // the guard looks within moments of a change
+		if told.count("") > 0 {
+			t.Errorf("there was nothing to tell: %q", told.texts)
+		}
+		nstest.Sh(t, "ip link set qn-dev mtu 1500")
+		nstest.Eventually(t, patience*2*time.Second, "IPv6 off again", func() bool {
+			return strings.TrimSpace(nstest.Sh(t, "cat "+key)) == "1"
+		})
+		mustLeave(t, r)
+	})
+}
