@@ -146,7 +146,7 @@ func checkMTU(_ context.Context, h *Host) []Finding {
 	case !ok:
 		return one(Unseen, "", "no default route, so no uplink")
 	case l.MTU < ethernetMTU:
-		return one(Warn, "", "%s has MTU %d: guests' TCP is clamped to it, larger UDP datagrams are fragmented or refused; look further with qnet doctor --probe", l.Name, l.MTU)
+		return one(Warn, "", "%s has MTU %d: guests' TCP is clamped to it, larger UDP datagrams are fragmented or refused; mtu = %d in the profile's [network.NAME] tells guests; look further with qnet doctor --probe", l.Name, l.MTU, l.MTU)
 	}
 	return one(Pass, "", "%s has MTU %d", l.Name, l.MTU)
 }
