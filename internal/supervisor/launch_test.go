@@ -4,6 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu"
 )
 
 // A host without vhost is left to QEMU; with it, each queue has a file of its own.
@@ -21,5 +24,23 @@ func TestOpenVHost(t *testing.T) {
 	}
 	for _, f := range files {
 		f.Close()
+	}
+}
+
+func TestHostMTU(t *testing.T) {
+	for _, c := range []struct {
+		nic       profiles.NIC
+		mtu, want int
+	}{
+		{profiles.NIC{Mode: profiles.Private, Model: qemu.VirtioNet}, 9000, 9000},
+		{profiles.NIC{Mode: profiles.NAT, Model: qemu.VirtioNet}, 576, 576},
+		{profiles.NIC{Mode: profiles.NAT, Model: qemu.VirtioNet}, 1500, 0},
+		{profiles.NIC{Mode: profiles.NAT, Model: qemu.VirtioNet}, 0, 0}, // not known yet
+		{profiles.NIC{Mode: profiles.Bridge, Model: qemu.VirtioNet}, 9000, 0},
+		{profiles.NIC{Mode: profiles.HostOnly, Model: "e1000e"}, 9000, 0},
+	} {
+		if got := HostMTU(c.nic, c.mtu); got != c.want {
+			t.Errorf("%+v on a network with %d: got %d, want %d", c.nic, c.mtu, got, c.want)
+		}
 	}
 }
