@@ -368,8 +368,12 @@ func (a *app) gc(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err
 	}
-	networks, netErr := keeper.Collect(c.Context, keeper.Options{RunDir: a.runDir, StateDir: a.stateDir})
-	vms, vmErr := supervisor.Collect(a.runDir)
+	var networks, vms []string
+	var netErr, vmErr error
+	a.during("what dead processes left to be undone", func() {
+		networks, netErr = keeper.Collect(c.Context, keeper.Options{RunDir: a.runDir, StateDir: a.stateDir})
+		vms, vmErr = supervisor.Collect(a.runDir)
+	})
 	for _, what := range append(networks, vms...) {
 		fmt.Fprintln(a.Stdout, "removed", what)
 	}

@@ -65,7 +65,9 @@ func (a *app) doctor(c *cli.Context) error {
 	if p != nil {
 		o.Accel = p.Accel
 	}
-	r, err := doctor.Run(c.Context, o)
+	var r doctor.Report
+	var err error
+	a.during("this host's checks", func() { r, err = doctor.Run(c.Context, o) })
 	if err != nil {
 		return err
 	}
@@ -151,10 +153,14 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 	}
 	reports, failed := []probe.Report{}, false
 	for _, n := range networks {
-		r, err := probe.Run(c.Context, keeper.Options{
-			RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: func(s string) { a.talk("note: %s", s) },
-			Peer: supervisor.RemotePeer(),
-		}, n, options)
+		var r probe.Report
+		var err error
+		a.during(fmt.Sprintf("a synthetic guest on network %q", n.Name), func() {
+			r, err = probe.Run(c.Context, keeper.Options{
+				RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: func(s string) { a.talk("note: %s", s) },
+				Peer: supervisor.RemotePeer(),
+			}, n, options)
+		})
 		if err != nil {
 			return err
 		}

@@ -17,6 +17,15 @@ func (a *app) waits(vm string) func(what string) {
 	}
 }
 
+// during shows on the status line what f takes its time for.
+func (a *app) during(what string, f func()) {
+	gone := func() { a.line.Set("") }
+	defer onInterrupt(gone)()
+	defer gone()
+	a.line.Set("waiting for " + what)
+	f()
+}
+
 // guestTime is how long a guest has to shut down, unless somebody says otherwise.
 const guestTime = 30 * time.Second
 

@@ -42,6 +42,13 @@ func (l *lab) script(text string) *process {
 	return p
 }
 
+// heard checks what a process that has ended said on its terminal, which delivers it
+// in its own time.
+func (p *process) heard(words string) {
+	p.l.Helper()
+	nstest.Eventually(p.l, 2*time.Second, "the words "+words, func() bool { return strings.Contains(p.out.String(), words) })
+}
+
 // What takes long says what it waits for, on a terminal, and takes that back.
 func TestStatusLine(t *testing.T) {
 	inLab(t, func(l *lab) {
@@ -56,9 +63,7 @@ func TestStatusLine(t *testing.T) {
 				"run": "late: waiting for bridge br0 to let frames of the VM pass (STP)", "wait": "late: waiting for an address; QEMU running",
 				"stop": "late: waiting for the guest to shut down; after 1s QEMU is told to quit",
 			}[args[0]]
-			if !strings.Contains(p.out.String(), want) {
-				t.Errorf("%v: no %q in %q", args, want, p.out.String())
-			}
+			p.heard(want)
 			p.gone()
 		}
 
@@ -84,9 +89,10 @@ func TestStatusLine(t *testing.T) {
 		p, keys, _ = l.onTerminal("run", "-d", path)
 		p.says("late: waiting for bridge br0", 20*time.Second)
 		keys.WriteString("\x03")
-		if code := p.end(20 * time.Second); code != exitInterupted || !strings.Contains(p.out.String(), `start VM "late": interrupted`) {
-			t.Errorf("interrupted start: exit code %d, %q", code, &p.out)
+		if code := p.end(20 * time.Second); code != exitInterupted {
+			t.Errorf("interrupted start: exit code %d", code)
 		}
+		p.heard(`start VM "late": interrupted`)
 		p.gone()
 		nstest.Sh(t, "ip link del br0")
 	})
@@ -114,10 +120,23 @@ func TestInterruptedWait(t *testing.T) {
 		p := l.script(`set -m; "$0" wait --timeout 1s deaf & wait`)
 		l.toTerminal(p)
 		p.end(20 * time.Second)
-		if said := p.out.String(); !strings.Contains(said, "not within 1s") || strings.Contains(said, "deaf: waiting") {
+		p.heard("not within 1s")
+		if said := p.out.String(); strings.Contains(said, "deaf: waiting") {
 			t.Errorf("in the background: %q", said)
 		}
 		l.must("stop", "--force", "deaf")
+	})
+}
+
+// So does a probe, whose packets vanish.
+func TestProbeOnTerminal(t *testing.T) {
+	inLab(t, func(l *lab) {
+		nstest.Sh(t, "nft 'add table inet other; add chain inet other in { type filter hook input priority 0; policy drop; }'")
+		l.prepared()
+		p, _, _ := l.onTerminal("doctor", "--probe")
+		p.end(30 * time.Second)
+		p.heard(`waiting for a synthetic guest on network "nat"`)
+		p.gone()
 	})
 }
 
