@@ -48,8 +48,8 @@ type app struct {
 	elsewhere        string               // where root's VMs are, for a user who named no directory
 	rootsState       string               // where root's salt is, likewise
 	terminal         *supervisor.Terminal // that the console of a VM has or will have, else nil
-	line             *status.Line
-	unknown          string // what help was asked for and is no command
+	line             *status.Line         // nil where there is none
+	unknown          string               // what help was asked for and is no command
 }
 
 // Main runs one command and returns the exit code.
@@ -57,7 +57,7 @@ func Main(ctx context.Context, args []string, env Env) int {
 	if len(args) > 0 && args[0] == "keeper" {
 		return keeper.Main(args[1:], env.Stdin, env.Stderr)
 	}
-	a := &app{Env: env, line: status.New(env.Stderr)}
+	a := &app{Env: env, line: status.New(env.Stderr, env.Getenv("TERM"))}
 	c := a.command()
 	args, err := flagsFirst(c, args)
 	if err == nil {

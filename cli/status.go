@@ -55,7 +55,7 @@ func (a *app) rungs(vm string) func(rung string) {
 	}
 	return func(rung string) {
 		soon.Stop()
-		if rung != "" && a.line.OnTerminal() {
+		if rung != "" && a.onTerminal() {
 			soon = time.AfterFunc(rungTime, func() {
 				a.talk("%s: waiting for %s; %s again does it now", vm, rungWait(rung, guestTime), key)
 			})

@@ -31,10 +31,11 @@ type Line struct {
 	ticker *time.Timer // draws the line, at first when patience is over
 }
 
-// New returns a line on the writer, which shows nothing if that is no terminal.
-func New(w io.Writer) *Line {
+// New returns a line on the writer, which shows nothing if that is no terminal, or
+// one that erases nothing: kind is TERM's value, see term(7).
+func New(w io.Writer, kind string) *Line {
 	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	if !ok || !term.IsTerminal(int(f.Fd())) || kind == "dumb" {
 		return nil
 	}
 	return &Line{out: f}

@@ -51,7 +51,7 @@ func (s *screen) visible() string {
 func onTerminal(t *testing.T) (*Line, *screen, *os.File) {
 	t.Helper()
 	ours, theirs := nstest.Pty(t)
-	l := New(theirs)
+	l := New(theirs, "xterm")
 	if !l.OnTerminal() {
 		t.Fatal("a terminal is none")
 	}
@@ -128,7 +128,8 @@ func TestNoTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for _, l := range []*Line{New(f), New(&bytes.Buffer{}), nil} {
+	_, theirs := nstest.Pty(t)
+	for _, l := range []*Line{New(theirs, "dumb"), New(f, "xterm"), New(&bytes.Buffer{}, "xterm"), nil} {
 		l.Set("waiting")
 		l.Erase()
 		if l.OnTerminal() {
