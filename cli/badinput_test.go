@@ -116,6 +116,17 @@ func TestIncapableHosts(t *testing.T) {
 	})
 }
 
+// A link that bears qnet's mark, but not this run directory's, is not said to be
+// without one.
+func TestTwoRunDirectories(t *testing.T) {
+	inLab(t, func(l *lab) {
+		path := l.profile("one", idle+"[[nic]]\nmode = \"private\"\n")
+		l.must("run", "-d", path)
+		l.refused(exitIncapable, []string{"qn-private", "another run directory"}, "--run-dir", l.dir+"/other", "run", path)
+		l.must("stop", "--force", "one")
+	})
+}
+
 // refusedAsNobody runs the profile without any right to the network.
 func (l *lab) refusedAsNobody(path string) {
 	l.Helper()

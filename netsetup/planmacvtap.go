@@ -122,7 +122,7 @@ func (s AddMacvtap) Do(k Kernel) error {
 		return err
 	}
 	if ok {
-		return fmt.Errorf("add macvtap %q: a %s of that name, alias %q: %w", s.Name, l.Kind, l.Alias, ErrNotOurs)
+		return fmt.Errorf("add macvtap %q: %w", s.Name, taken(l, s.Alias))
 	}
 	up, ok, err := k.Link(s.Uplink)
 	if err != nil {

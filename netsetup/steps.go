@@ -26,6 +26,25 @@ type Step interface {
 	UndoString() string
 }
 
+// takenElsewhere is ErrNotOurs of a link that does bear the mark.
+type takenElsewhere struct{ kind string }
+
+// Error says who has it.
+func (e *takenElsewhere) Error() string {
+	return fmt.Sprintf("a %s of that name and mark: VMs of another run directory use it, or left it (qnet --run-dir DIR gc)", e.kind)
+}
+
+// Is makes it ErrNotOurs.
+func (e *takenElsewhere) Is(target error) bool { return target == ErrNotOurs }
+
+// taken is the error about a link that has the name that one of ours would have.
+func taken(l Link, alias string) error {
+	if l.Alias == alias {
+		return &takenElsewhere{l.Kind}
+	}
+	return fmt.Errorf("a %s of that name, alias %q: %w", l.Kind, l.Alias, ErrNotOurs)
+}
+
 // Do creates the bridge and then marks it: the kernel takes no ifalias at creation.
 func (s AddBridge) Do(k Kernel) error {
 	l, ok, err := k.Link(s.Name)
@@ -33,7 +52,7 @@ func (s AddBridge) Do(k Kernel) error {
 		return err
 	}
 	if ok {
-		return fmt.Errorf("add bridge %q: a %s of that name: %w", s.Name, l.Kind, ErrNotOurs)
+		return fmt.Errorf("add bridge %q: %w", s.Name, taken(l, s.Alias))
 	}
 	return k.AddBridge(s)
 }
@@ -95,7 +114,7 @@ func (s AddTap) Do(k Kernel) error {
 		return err
 	}
 	if ok {
-		return fmt.Errorf("add tap %q: a %s of that name, alias %q: %w", s.Name, l.Kind, l.Alias, ErrNotOurs)
+		return fmt.Errorf("add tap %q: %w", s.Name, taken(l, s.Alias))
 	}
 	return k.AddTap(s.Name, s.Alias, s.MTU)
 }
