@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -194,49 +193,6 @@ func showGuest(terminal *supervisor.Terminal, f func() error) error {
 	defer restore()
 	defer onInterrupt(restore)()
 	return f()
-}
-
-func (a *app) logs(c *cli.Context) error {
-	args, err := operands(c, "NAME")
-	if err != nil {
-		return err
-	}
-	if !vmName.MatchString(args[0]) {
-		return &usage{fmt.Sprintf("logs: got %.80q, allowed: %s", args[0], vmName)}
-	}
-	f, err := os.Open(supervisor.LogPath(a.stateDir, args[0]))
-	if errors.Is(err, fs.ErrNotExist) && a.rootsState != "" {
-		f, err = os.Open(supervisor.LogPath(a.rootsState, args[0])) // of a VM that sudo started
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read log of VM %q: it never ran here", args[0])
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if terminal := supervisor.NewTerminal(nil, a.Stdout); terminal != nil {
-		return showGuest(terminal, func() error { return a.copyLog(c, args[0], f, terminal) })
-	}
-	return a.copyLog(c, args[0], f, a.Stdout)
-}
-
-func (a *app) copyLog(c *cli.Context, name string, log io.Reader, to io.Writer) error {
-	for {
-		// The log may be put aside while it is followed; what is missed then is in the .1 file.
-		if _, err := io.Copy(to, log); err != nil || !c.Bool("follow") {
-			return err
-		}
-		if _, _, err := a.find(name); err != nil {
-			_, err = io.Copy(to, log)
-			return err
-		}
-		select {
-		case <-c.Done():
-			return nil
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
 }
 
 func (a *app) net(c *cli.Context) error {

@@ -73,7 +73,7 @@ func TestStatusLine(t *testing.T) {
 		p.gone()
 		keys.WriteString("\x1dq")
 		p.says("again does it now\r\n", 5*time.Second)
-		if said := strings.ReplaceAll(p.out.String(), "\r\n", ""); !strings.Contains(said, "waiting for the guest to shut down; after 30s QEMU is told to quit; Ctrl-] q again") {
+		if said := strings.ReplaceAll(p.out.String(), "\r\n", " "); !strings.Contains(said, "waiting for the guest to shut down; after 30s QEMU is told to quit; Ctrl-] q again") {
 			t.Errorf("the ladder: %q", said)
 		}
 		// Into a pipe, not a word of it.

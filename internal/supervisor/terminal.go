@@ -95,14 +95,22 @@ func (t *Terminal) newLine() string {
 	return "\r"
 }
 
-// wrap breaks lines at the width, in columns, and ends them for a raw terminal.
+// wrap breaks lines at a space before the width, in columns, or else there, and ends
+// them for a raw terminal.
 func wrap(text string, width int) string {
 	var b strings.Builder
 	for line := range strings.SplitSeq(text, "\n") {
 		rest := []rune(line)
 		for len(rest) > width {
-			b.WriteString(string(rest[:width]) + "\r\n")
-			rest = rest[width:]
+			end, next := width, width
+			for i := width; i > width/2; i-- {
+				if rest[i] == ' ' {
+					end, next = i, i+1
+					break
+				}
+			}
+			b.WriteString(string(rest[:end]) + "\r\n")
+			rest = rest[next:]
 		}
 		b.WriteString(string(rest) + "\r\n")
 	}

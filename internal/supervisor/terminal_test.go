@@ -48,10 +48,10 @@ func TestTerminalOfAGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	terminal.Write([]byte("login: "))
-	terminal.Say("web: waiting for something\nand more")
+	terminal.Say("web: waiting for something\nand/more/than/will/fit")
 	terminal.Say("again")
 	terminal.Write([]byte("# "))
-	if got, want := screen("# "), "login: \r\nweb: waiting for som\r\nething\r\nand more\r\n\ragain\r\n# "; got != want {
+	if got, want := screen("# "), "login: \r\nweb: waiting for\r\nsomething\r\nand/more/than/will/f\r\nit\r\n\ragain\r\n# "; got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 	for range 2 {
