@@ -109,6 +109,17 @@ func TestStopClimbs(t *testing.T) {
 	})
 }
 
+// A guest that was still booting when its power button was pressed shuts down, too.
+func TestStopWhileBooting(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.must("run", "-d", l.profile("early", vm(t, "early", "")+"[[nic]]\nmode = \"private\"\n"))
+		code, _, talk := l.qnet("stop", "--timeout", "50s", "early")
+		if code != 0 || talk != "early: power button\n" {
+			t.Errorf("exit code %d, %q", code, talk)
+		}
+	})
+}
+
 // A step that fails takes back all before it.
 func TestFailingStarts(t *testing.T) {
 	inLab(t, func(l *lab) {

@@ -15,6 +15,7 @@ const (
 	defaultTerm      = 5 * time.Second
 	killTime         = 10 * time.Second // for the kernel to end a killed process
 	askTime          = 3 * time.Second  // for QEMU to answer a command
+	pressAgain       = 3 * time.Second  // QEMU drops a press that no guest listens to yet
 	failedRungTime   = time.Second      // for a QEMU that is ending by itself meanwhile
 )
 
@@ -39,13 +40,14 @@ type StopOptions struct {
 
 // rung is one way to end the machine, and how long it may take to work.
 type rung struct {
-	name string
-	wait time.Duration
-	act  func(context.Context) error
+	name  string
+	wait  time.Duration
+	again time.Duration // how often it acts while it waits; 0 is once
+	act   func(context.Context) error
 }
 
-// Stop ends the machine: it presses the guest's power button, then has QEMU
-// quit, then sends SIGTERM, then SIGKILL, and returns when the process is
+// Stop ends the machine: it presses the guest's power button, and again while a
+// guest that boots may not have heard it, then has QEMU quit, then sends SIGTERM, then SIGKILL, and returns when the process is
 // gone. When ctx ends, the waits between the rungs do too. The error says that
 // even SIGKILL did not help.
 func (v *VM) Stop(ctx context.Context, o StopOptions) error {
@@ -70,14 +72,14 @@ func (v *VM) Stop(ctx context.Context, o StopOptions) error {
 
 func (v *VM) rungs(o StopOptions) []rung {
 	rungs := []rung{
-		{RungQuit, cmp.Or(o.Quit, defaultQuit), v.command("quit")},
-		{RungTerm, cmp.Or(o.Term, defaultTerm), v.signal(syscall.SIGTERM)},
-		{RungKill, 0, v.signal(syscall.SIGKILL)},
+		{RungQuit, cmp.Or(o.Quit, defaultQuit), 0, v.command("quit")},
+		{RungTerm, cmp.Or(o.Term, defaultTerm), 0, v.signal(syscall.SIGTERM)},
+		{RungKill, 0, 0, v.signal(syscall.SIGKILL)},
 	}
 	if o.Force || !v.running.Load() { // a guest that never ran cannot shut down
 		return rungs
 	}
-	powerdown := rung{RungPowerdown, cmp.Or(o.Powerdown, defaultPowerdown), v.command("system_powerdown")}
+	powerdown := rung{RungPowerdown, cmp.Or(o.Powerdown, defaultPowerdown), pressAgain, v.command("system_powerdown")}
 	return append([]rung{powerdown}, rungs...)
 }
 
@@ -92,12 +94,8 @@ func (v *VM) signal(s syscall.Signal) func(context.Context) error {
 // stand acts on one rung and stays there until the process is gone or the next
 // rung is due. A Ctrl-C is noticed also while a frozen QEMU is being asked.
 func (v *VM) stand(ctx context.Context, r rung, climb <-chan struct{}) {
-	acted := make(chan error, 1)
-	go func() {
-		ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
-		defer cancel()
-		acted <- r.act(ask)
-	}()
+	acted := v.act(ctx, r)
+	again := make(<-chan time.Time)
 	timer := time.NewTimer(r.wait)
 	defer timer.Stop()
 	for {
@@ -107,6 +105,12 @@ func (v *VM) stand(ctx context.Context, r rung, climb <-chan struct{}) {
 				timer.Reset(min(r.wait, failedRungTime))
 			}
 			acted = nil
+			if err == nil && r.again > 0 {
+				again = time.After(r.again)
+			}
+			continue
+		case <-again:
+			acted = v.act(ctx, r)
 			continue
 		case <-v.done:
 		case <-timer.C:
@@ -115,6 +119,17 @@ func (v *VM) stand(ctx context.Context, r rung, climb <-chan struct{}) {
 		}
 		return
 	}
+}
+
+// act takes a rung's way, and does not wait for QEMU to answer.
+func (v *VM) act(ctx context.Context, r rung) <-chan error {
+	acted := make(chan error, 1)
+	go func() {
+		ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+		defer cancel()
+		acted <- r.act(ask)
+	}()
+	return acted
 }
 
 func (v *VM) gone() bool {
