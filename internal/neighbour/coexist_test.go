@@ -64,11 +64,7 @@ ip -n lan link set lan1 up
 ip link set eth1 up # once, because a link keeps a queueing discipline from then on
 ip link set eth1 down
 ip -n lan addr add 10.55.0.1/24 dev lan1`)
-	dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := nstest.Dir(t)
 	h := &host{T: t, members: map[profiles.Mode]*probe.Member{}, o: keeper.Options{
 		RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Exe: []string{"/proc/self/exe", "keeper"},
 	}}

@@ -55,6 +55,18 @@ func Run(t *testing.T, f func(t *testing.T)) {
 	t.Logf("in the namespace:\n%s", &out)
 }
 
+// Dir makes a directory for the test's time. A socket's path in it is short enough
+// (108 bytes, unix(7)), which it is not in that of testing.T.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // as said
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // pattern matches the one test, subtests part by part.
 func pattern(name string) string {
 	parts := strings.Split(name, "/")

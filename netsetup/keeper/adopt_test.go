@@ -64,9 +64,7 @@ func TestKeeperAndOneVMKilled(t *testing.T) {
 		n := Network{Name: "dev", Mode: profiles.HostOnly}
 		web := mustJoin(t, o, n, "web", port(1))
 		db := mustJoin(t, o, n, "db", port(2))
-		db.mu.Lock()
-		db.leaving = true
-		db.mu.Unlock()
+		forsake(db)
 		unix.Kill(web.Info().KeeperPID, unix.SIGKILL)
 		nstest.Sh(t, "ip tuntap add keep0 mode tap; ip link del keep0") // the kernel still answers
 		nstest.Eventually(t, rejoinTime+2*time.Second, "the dead VM's port gone", func() bool {
@@ -106,9 +104,7 @@ func TestCollectSparesLivingVMs(t *testing.T) {
 func TestLeaveWithoutKeeper(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		web := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT}, "web", port(1))
-		web.mu.Lock()
-		web.leaving = true
-		web.mu.Unlock()
+		forsake(web)
 		unix.Kill(web.Info().KeeperPID, unix.SIGKILL)
 		mustLeave(t, web)
 	})

@@ -49,21 +49,22 @@ func beside(t *testing.T, start func(t *testing.T), f func(t *testing.T, o Optio
 	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"))
 	nstest.Run(t, func(t *testing.T) {
 		nstest.Lab(t)
-		dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer os.RemoveAll(dir)
-		o := Options{
-			RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"),
-			Exe: []string{"/proc/self/exe", "keeper"},
-		}
+		o := labOptions(t)
 		start(t)
 		before := nstest.Snapshot(t, o.RunDir)
 		f(t, o)
-		nstest.NoRaces(t, dir)
+		nstest.NoRaces(t, filepath.Dir(o.RunDir))
 		before.Check(t)
 	})
+}
+
+// labOptions are a test's own: this binary is the keeper.
+func labOptions(t *testing.T) Options {
+	t.Helper()
+	dir := nstest.Dir(t)
+	return Options{
+		RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Exe: []string{"/proc/self/exe", "keeper"},
+	}
 }
 
 func port(last byte) []PortRequest {
@@ -242,10 +243,15 @@ func TestClientDies(t *testing.T) {
 	})
 }
 
-func die(r *Registration) {
+// forsake keeps the registration's supervisor from starting another keeper.
+func forsake(r *Registration) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.leaving = true
-	r.mu.Unlock()
+}
+
+func die(r *Registration) {
+	forsake(r)
 	for _, p := range r.Ports() {
 		p.File.Close()
 	}
@@ -261,9 +267,7 @@ func killBoth(t *testing.T, r *Registration) {
 // killWith is killBoth where the keeper is not the registration's first.
 func killWith(t *testing.T, r *Registration, keeper int) {
 	t.Helper()
-	r.mu.Lock()
-	r.leaving = true // no supervisor starts another keeper
-	r.mu.Unlock()
+	forsake(r)
 	unix.Kill(keeper, unix.SIGKILL)
 	<-r.Done()
 	for _, p := range r.Ports() {

@@ -28,15 +28,7 @@ func inLAN(t *testing.T, o nstest.LANOptions, f func(t *testing.T, lan *nstest.L
 		if o.RA {
 			lan.HasSLAAC("eth0")
 		}
-		dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer os.RemoveAll(dir)
-		options := Options{
-			RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"),
-			Exe: []string{"/proc/self/exe", "keeper"},
-		}
+		options := labOptions(t)
 		before := nstest.Snapshot(t, options.RunDir)
 		f(t, lan, options)
 		before.Check(t)

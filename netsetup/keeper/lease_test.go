@@ -1,8 +1,6 @@
 package keeper
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -63,14 +61,7 @@ func onLAN(t *testing.T, lan nstest.LANOptions, f func(t *testing.T, lan *nstest
 	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"), nstest.Program("dnsmasq"))
 	nstest.Run(t, func(t *testing.T) {
 		l := nstest.NewLAN(t, lan)
-		dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer os.RemoveAll(dir)
-		f(t, l, Options{
-			RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Exe: []string{"/proc/self/exe", "keeper"},
-		})
+		f(t, l, labOptions(t))
 	})
 }
 

@@ -113,9 +113,7 @@ func TestMacvtapAfterDeaths(t *testing.T) {
 
 		webDies := supervised(t, o, "web")
 		r = mustJoin(t, o, macvtap, "web", port(1))
-		r.mu.Lock()
-		r.leaving = true
-		r.mu.Unlock()
+		forsake(r)
 		unix.Kill(r.Info().KeeperPID, unix.SIGKILL)
 		<-r.Done()
 		if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 0 {
@@ -130,9 +128,7 @@ func TestMacvtapAfterDeaths(t *testing.T) {
 
 		webDies = supervised(t, o, "web")
 		r = mustJoin(t, o, macvtap, "web", port(1))
-		r.mu.Lock()
-		r.leaving = true
-		r.mu.Unlock()
+		forsake(r)
 		unix.Kill(r.Info().KeeperPID, unix.SIGKILL)
 		<-r.Done()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

@@ -207,6 +207,16 @@ func TestLastVMPutsTheNICBack(t *testing.T) {
 	})
 }
 
+// joining joins lanNetwork in the background, and tells what came of it.
+func joining(o Options) <-chan error {
+	result := make(chan error, 1)
+	go func() {
+		_, err := Join(context.Background(), o, lanNetwork, "web", port(1))
+		result <- err
+	}()
+	return result
+}
+
 // A gateway that answers before the move and not after it: all goes back in time,
 // and the error says who did not answer.
 func TestDeadGatewayRollsBack(t *testing.T) {
@@ -215,11 +225,7 @@ func TestDeadGatewayRollsBack(t *testing.T) {
 		before := nstest.Snapshot(t)
 		for range n {
 			came, release := hold(t, o, "move: NIC is a port")
-			result := make(chan error)
-			go func() {
-				_, err := Join(context.Background(), o, lanNetwork, "web", port(1))
-				result <- err
-			}()
+			result := joining(o)
 			<-came
 			lan.Cable("gateway", false)
 			begin := time.Now()
@@ -242,11 +248,7 @@ func TestDeadGatewayRollsBack(t *testing.T) {
 func TestOtherGatewayRollsBack(t *testing.T) {
 	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
 		came, release := hold(t, o, "move: NIC is a port")
-		result := make(chan error)
-		go func() {
-			_, err := Join(context.Background(), o, lanNetwork, "web", port(1))
-			result <- err
-		}()
+		result := joining(o)
 		<-came
 		was := strings.TrimSpace(nstest.Sh(t, "ip netns exec gateway cat /sys/class/net/eth0/address"))
 		nstest.Sh(t, "ip -n gateway link set eth0 address 02:00:00:00:00:99")

@@ -2,7 +2,6 @@ package keeper
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -31,18 +30,6 @@ func besideFirewalld(t *testing.T, f func(t *testing.T, o Options, fw *neighbour
 		fw.Reload(t) // empty chains, see State
 		host.Check(t)
 	})
-}
-
-func labOptions(t *testing.T) Options {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return Options{
-		RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Exe: []string{"/proc/self/exe", "keeper"},
-	}
 }
 
 func sameState(t *testing.T, when, was, is string) {

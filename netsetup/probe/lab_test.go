@@ -42,11 +42,7 @@ func inLab(t *testing.T, f func(l *lab)) {
 	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"))
 	nstest.Run(t, func(t *testing.T) {
 		nstest.Lab(t)
-		dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // a socket's path must be short
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
+		dir := nstest.Dir(t)
 		resolv := filepath.Join(dir, "resolv.conf")
 		if err := os.WriteFile(resolv, []byte("nameserver 203.0.113.1\n"), 0o644); err != nil {
 			t.Fatal(err)
