@@ -215,24 +215,6 @@ func TestNATAndTwoNICs(t *testing.T) {
 	})
 }
 
-// lan makes the namespace "lan" with a DHCP server behind the host's link lan0,
-// which carries no address.
-func lan(l *lab) {
-	l.Helper()
-	nstest.Require(l, nstest.Program("dnsmasq"))
-	nstest.Sh(l, `
-ip netns add lan
-ip link add lan0 type veth peer name port0 netns lan
-ip link set lan0 addrgenmode none up
-ip link set lan0 down
-ip -n lan link set lo up
-ip -n lan link set port0 addrgenmode none up
-ip -n lan addr add 198.51.100.1/24 dev port0`)
-	background(l, "ip", "netns", "exec", "lan", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root",
-		"--interface=port0", "--bind-interfaces", "--dhcp-range=198.51.100.50,198.51.100.99,1h", "--dhcp-authoritative",
-		"--dhcp-leasefile="+filepath.Join(l.dir, "leases"), "--pid-file="+filepath.Join(l.dir, "dnsmasq.pid"))
-}
-
 // A bridged VM is on the LAN, whose DHCP server gives it its address: by a NIC
 // without an address, and by a bridge that exists.
 func TestBridge(t *testing.T) {
@@ -244,7 +226,7 @@ func TestBridge(t *testing.T) {
 	} {
 		t.Run(uplink, func(t *testing.T) {
 			inLab(t, func(l *lab) {
-				lan(l)
+				nstest.FreeNIC(l, l.dir)
 				nstest.Sh(t, prepare)
 				l.prepared()
 				g := l.boot("b", vm(t, "b", "qnet.net0=dhcp qnet.httpd qnet.shell")+

@@ -143,7 +143,7 @@ EOF`)
 // a guest that is stuck is told of, with its stage.
 func TestAddressFromFrames(t *testing.T) {
 	inLab(t, func(l *lab) {
-		lan(l)
+		nstest.FreeNIC(l, l.dir)
 		l.prepared()
 		l.boot("b", vm(t, "b", "qnet.net0=dhcp qnet.shell")+"[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \"lan0\"\n")
 		if out := l.must("ip", "b"); !strings.HasPrefix(out, "198.51.100.") {

@@ -101,10 +101,7 @@ func (l *LAN) serveDHCP(o LANOptions) {
 		args = append(args, fmt.Sprintf("--dhcp-option-force=option:T1,%d", int(o.Renew.Seconds())))
 	}
 	l.Daemon("gateway", args...)
-	Eventually(l.t, 10*time.Second, "dnsmasq listens", func() bool {
-		out, _ := Try("ip netns exec gateway cat /proc/net/udp")
-		return strings.Contains(out, ":0043 ") // port 67
-	})
+	servesDHCP(l.t, "gateway")
 }
 
 // DHCPLog is what the DHCP server has logged so far.

@@ -200,7 +200,7 @@ func (f fault) test(l *lab) {
 		n.Subnet = netip.MustParsePrefix("10.77.0.0/24")
 	}
 	if n.Mode == profiles.Bridge {
-		l.lan()
+		nstest.FreeNIC(l, filepath.Dir(l.o.RunDir))
 		n.Uplink = "lan0"
 	}
 	nstest.Sh(l, "DIR="+filepath.Dir(l.o.RunDir)+"\n"+f.inject)

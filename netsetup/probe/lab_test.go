@@ -144,25 +144,4 @@ func names(r Report, o Outcome) string {
 	return strings.Join(list, ", ")
 }
 
-// LAN makes the namespace "lan" with a DHCP server behind the host's link lan0,
-// which carries no address.
-func (l *lab) lan() {
-	l.Helper()
-	nstest.Require(l, nstest.Program("dnsmasq"))
-	dir := filepath.Dir(l.o.RunDir)
-	nstest.Sh(l, `
-ip netns add lan
-ip link add lan0 type veth peer name port0 netns lan
-ip link set lan0 addrgenmode none up
-ip link set lan0 down
-ip -n lan link set lo up
-ip -n lan link set port0 addrgenmode none up
-ip -n lan addr add 198.51.100.1/24 dev port0
-ip -n lan addr add `+outside.Addr().String()+`/32 dev lo
-ip netns exec lan dnsmasq --conf-file=/dev/null --user=root --interface=port0 --bind-interfaces --no-ping --no-resolv --no-hosts \
-	--address=/example.com/198.51.100.7 --dhcp-range=198.51.100.50,198.51.100.99,1h --dhcp-authoritative \
-	--dhcp-leasefile=`+dir+`/leases --pid-file=`+dir+`/dnsmasq.pid`)
-	l.Cleanup(func() { nstest.Try("kill $(cat " + dir + "/dnsmasq.pid)") })
-}
-
 var modes = []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT}

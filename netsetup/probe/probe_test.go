@@ -45,7 +45,7 @@ func TestAllIsWell(t *testing.T) {
 // A macvtap on the LAN is probed as a bridge is.
 func TestMacvtap(t *testing.T) {
 	inLab(t, func(l *lab) {
-		l.lan()
+		nstest.FreeNIC(l, filepath.Dir(l.o.RunDir))
 		before := nstest.Snapshot(t, l.o.RunDir)
 		r := l.probe(keeper.Network{Mode: profiles.Bridge, Macvtap: true, Uplink: "lan0"})
 		before.Check(t)
@@ -100,7 +100,7 @@ func TestKeeperKilled(t *testing.T) {
 // On a LAN the probe takes a lease of the LAN's server, and gives it back.
 func TestBridge(t *testing.T) {
 	inLab(t, func(l *lab) {
-		l.lan()
+		nstest.FreeNIC(l, filepath.Dir(l.o.RunDir))
 		before := nstest.Snapshot(t, l.o.RunDir)
 		r := l.probe(keeper.Network{Mode: profiles.Bridge, Uplink: "lan0"})
 		before.Check(t)
@@ -134,7 +134,7 @@ func TestTargetFound(t *testing.T) {
 // A LAN's router that answers no ping is no fault.
 func TestSilentRouter(t *testing.T) {
 	inLab(t, func(l *lab) {
-		l.lan()
+		nstest.FreeNIC(l, filepath.Dir(l.o.RunDir))
 		nstest.Sh(t, "ip netns exec lan sysctl -qw net.ipv4.icmp_echo_ignore_all=1")
 		l.found = true
 		r := l.probe(keeper.Network{Mode: profiles.Bridge, Uplink: "lan0"})
