@@ -287,11 +287,7 @@ func (a *app) mac(c *cli.Context) error {
 		fmt.Fprintln(a.Stdout, mac)
 		return nil
 	}
-	args, err := operands(c, "PROFILE")
-	if err != nil {
-		return err
-	}
-	p, err := a.load(args[0], "")
+	p, err := a.profile(c)
 	if err != nil {
 		return err
 	}

@@ -42,11 +42,8 @@ var errCannotWork = errors.Join(errSilent, &exitStatus{exitIncapable})
 func (a *app) doctor(c *cli.Context) error {
 	var p *profiles.Profile
 	if c.Args().Present() {
-		args, err := operands(c, "PROFILE")
-		if err != nil {
-			return err
-		}
-		if p, err = a.load(args[0], ""); err != nil {
+		var err error
+		if p, err = a.profile(c); err != nil {
 			return err
 		}
 	}

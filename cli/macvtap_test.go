@@ -7,18 +7,13 @@ import (
 	"github.com/qnet-vm/qnet/internal/nstest"
 )
 
-// inLAN runs the test on a host of a LAN, see nstest.NewLAN, and checks
-// afterwards that the host is as it was.
+// inLAN is onLAN that checks afterwards that the host is as it was.
 func inLAN(t *testing.T, o nstest.LANOptions, f func(l *lab, lan *nstest.LAN)) {
 	t.Helper()
-	nstest.Require(t, nstest.Root, nstest.Tun, nstest.QEMU, nstest.Program("nft"), nstest.Program("ip"))
-	nstest.Run(t, func(t *testing.T) {
-		lan := nstest.NewLAN(t, o)
-		l := newLab(t)
-		l.prepared()
+	onLAN(t, o, func(l *lab, lan *nstest.LAN) {
 		f(l, lan)
-		if !t.Failed() {
-			l.before.Check(t)
+		if !l.Failed() {
+			l.before.Check(l)
 		}
 	})
 }

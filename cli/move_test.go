@@ -11,7 +11,7 @@ import (
 
 const ownNIC = "[[nic]]\nmode = \"bridge\"\n"
 
-// onLAN runs the test on a host whose eth0 is on a LAN.
+// onLAN runs the test on a host whose eth0 is on a LAN, see nstest.NewLAN.
 func onLAN(t *testing.T, o nstest.LANOptions, f func(l *lab, lan *nstest.LAN)) {
 	t.Helper()
 	nstest.Require(t, nstest.Root, nstest.Tun, nstest.QEMU, nstest.Program("nft"), nstest.Program("ip"))

@@ -24,11 +24,7 @@ type networkPlan struct {
 }
 
 func (a *app) plan(c *cli.Context) error {
-	args, err := operands(c, "PROFILE")
-	if err != nil {
-		return err
-	}
-	p, err := a.load(args[0], "")
+	p, err := a.profile(c)
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,15 @@ func (a *app) load(path, name string) (*profiles.Profile, error) {
 	return p, nil
 }
 
+// profile loads that of a command whose one operand it is.
+func (a *app) profile(c *cli.Context) (*profiles.Profile, error) {
+	args, err := operands(c, "PROFILE")
+	if err != nil {
+		return nil, err
+	}
+	return a.load(args[0], "")
+}
+
 func (a *app) run(c *cli.Context) error {
 	args := c.Args().Slice()
 	if len(args) == 0 {
