@@ -2,8 +2,8 @@
 // firewall-cmd(1) without --permanent does: nothing is written to firewalld's
 // files, and a reload or restart of it forgets all of this, which Watch tells.
 //
-// Where firewalld does not run, Look tells that, and the rest does nothing: it is
-// never started. Functions may be called concurrently; each takes its own
+// Where firewalld does not run in the caller's network namespace, Look tells that,
+// and the rest does nothing: it is never started. Functions may be called concurrently; each takes its own
 // connection, and calls of one process are served in their order.
 package firewalld
 
@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/qnet-vm/qnet/netsetup/netcfg"
 )
 
 // firewalld.dbus(5).
@@ -156,7 +158,7 @@ func Has(z Zone) (bool, error) {
 // reloaded or changed a zone, until the context ends: runs tells whether it does.
 // It returns nil then, and the error where the bus is lost.
 func Watch(ctx context.Context, changed func(runs bool)) error {
-	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	bus, err := netcfg.SystemBus(ctx)
 	if err != nil {
 		return fmt.Errorf("watch firewalld: %w", err)
 	}
@@ -207,7 +209,7 @@ type caller func(method string, answer any, args ...any) error
 func with(f func(caller) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	bus, err := netcfg.SystemBus(ctx)
 	if err != nil {
 		return nil // a host without a system bus has no firewalld
 	}

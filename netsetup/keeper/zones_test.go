@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -231,6 +232,22 @@ func TestFirewalldChanges(t *testing.T) {
 		time.Sleep(settle * 3) // for what should not happen
 		mustLeave(t, r)
 		nstest.Sh(t, "firewall-cmd --get-zone-of-interface=qn-dev | grep work; firewall-cmd --zone=work --remove-interface=qn-dev")
+	})
+}
+
+// The firewalld of another network namespace counts for nothing: its links are others.
+func TestFirewalldOfAnotherNamespace(t *testing.T) {
+	besideFirewalld(t, func(t *testing.T, _ Options, fw *neighbour.FirewalldProgram) {
+		was := fw.State(t)
+		zone := firewalld.Zone{Name: "trusted", Link: "qn-dev"}
+		nstest.Within(t, "inet", func() error {
+			state, err := firewalld.Look()
+			if state.Running {
+				t.Error("it runs in another namespace, too")
+			}
+			return errors.Join(err, firewalld.Add(zone))
+		})
+		sameState(t, "told from another namespace", was, fw.State(t))
 	})
 }
 
