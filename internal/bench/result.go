@@ -117,10 +117,10 @@ func (r result) verdict() (bar, verdict string) {
 		mid = quantile(ratios, 0.5)
 		low, high = interval(ratios)
 	}
-	met, possible := true, true
+	var met, possible bool
 	switch {
 	case r.limit > 0:
-		bar, met, possible = "≤ "+short(r.limit)+" "+r.unit, mine <= r.limit, false
+		bar, met = "≤ "+short(r.limit)+" "+r.unit, mine <= r.limit
 	case r.most > 0:
 		bar, met, possible = "≤ "+short(r.most), mid <= r.most, low <= r.most
 	case r.least > 0:
