@@ -83,3 +83,17 @@ func TestMoveIsRefused(t *testing.T) {
 		nstest.Sh(t, "tc qdisc del dev eth0 clsact")
 	})
 }
+
+// While the host's NIC is a port of qnet's bridge, guests of a nat network leave by
+// that bridge, and doctor does not say that what runs cannot.
+func TestNATBesideTheMove(t *testing.T) {
+	onLAN(t, nstest.LANOptions{Static: true}, func(l *lab, _ *nstest.LAN) {
+		l.prepared()
+		path := l.profile("lan", idle+ownNIC)
+		l.must("run", "-d", path)
+		l.must("doctor", path)
+		l.must("doctor", "--probe", "--name", "host.qnet", "--target", nstest.LANInternet+":9")
+		l.must("stop", "--force", "lan")
+		l.before.Check(t)
+	})
+}

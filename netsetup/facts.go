@@ -3,6 +3,7 @@ package netsetup
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
@@ -109,6 +110,14 @@ func (f Facts) linkByIndex(index int) (Link, bool) {
 // ours reports whether a link was made by qnet, whichever network it is of.
 func (l Link) ours() bool { return strings.HasPrefix(l.Alias, "qnet:") }
 
+// onLAN reports whether a link is a bridge of qnet's that has the host's own NIC as a
+// port, and with it what the host has on its LAN.
+func (f Facts) onLAN(l Link) bool {
+	return l.ours() && l.Kind == "bridge" && slices.ContainsFunc(f.Links, func(port Link) bool {
+		return port.Master == l.Index && !port.ours()
+	})
+}
+
 // globalAddress returns an address of the link that is not link-local.
 func (l Link) globalAddress() (netip.Prefix, bool) {
 	for _, p := range l.Addresses {
@@ -124,7 +133,7 @@ func (l Link) globalAddress() (netip.Prefix, bool) {
 func (f Facts) DefaultLink() (Link, bool) {
 	for _, r := range f.Routes {
 		if r.Dst.Bits() == 0 && r.Link != "" {
-			if l, ok := f.Link(r.Link); ok && !l.ours() {
+			if l, ok := f.Link(r.Link); ok && (!l.ours() || f.onLAN(l)) {
 				return l, true
 			}
 		}
@@ -135,7 +144,8 @@ func (f Facts) DefaultLink() (Link, bool) {
 // Uplinks returns the links by which guests of a nat network leave: those with
 // a default route (or the two halves VPNs use) in any table, and every other
 // link with an address of its own, but not qnet's links, loopbacks and other
-// programs' bridges.
+// programs' bridges. A bridge of qnet's that the host's own NIC is a port of is as
+// that NIC was.
 func (f Facts) Uplinks() []string {
 	wide := map[string]bool{}
 	for _, r := range f.Routes {
@@ -145,11 +155,12 @@ func (f Facts) Uplinks() []string {
 	}
 	var names []string
 	for _, l := range f.Links {
-		if l.Loopback || l.ours() {
+		onLAN := f.onLAN(l)
+		if l.Loopback || l.ours() && !onLAN {
 			continue
 		}
 		_, addressed := l.globalAddress()
-		if wide[l.Name] || addressed && l.Kind != "bridge" {
+		if wide[l.Name] || addressed && (l.Kind != "bridge" || onLAN) {
 			names = append(names, l.Name)
 		}
 	}

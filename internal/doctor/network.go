@@ -47,6 +47,8 @@ func checkPlans(_ context.Context, h *Host) []Finding {
 			if p.plan.Prefix.IsValid() {
 				f.Evidence += fmt.Sprintf(", subnet %s is free", p.plan.Prefix)
 			}
+		case h.runs(p.network.Name):
+			f.Evidence = fmt.Sprintf("network %s: it runs, on bridge %s", p.network.Name, netsetup.BridgeName(p.network.Name))
 		case h.asked || p.network.Mode != profiles.Bridge:
 			f.Status, f.Evidence, f.Remedy = Fail, planText(p.err), "change the profile as the text says"
 		default:
@@ -56,6 +58,12 @@ func checkPlans(_ context.Context, h *Host) []Finding {
 		list = append(list, f)
 	}
 	return list
+}
+
+// runs reports whether VMs are on the network, whose uplink is taken by that.
+func (h *Host) runs(network string) bool {
+	l, ok := h.facts.Link(netsetup.BridgeName(network))
+	return ok && l.Alias == "qnet:"+network
 }
 
 func planText(err error) string {
