@@ -95,5 +95,18 @@ func TestNATBesideTheMove(t *testing.T) {
 		l.must("doctor", "--probe", "--name", "host.qnet", "--target", nstest.LANInternet+":9")
 		l.must("stop", "--force", "lan")
 		l.before.Check(t)
+
+		// The bridge forwards only with the guard that the NIC had, also when it comes
+		// after the nat network.
+		l.must("run", "-d", l.profile("web", idle+"[[nic]]\nmode = \"nat\"\n"))
+		l.must("run", "-d", path)
+		nstest.Eventually(t, 5*time.Second, "the bridge forwards, guarded", func() bool {
+			return strings.Contains(nstest.Sh(t, "nft list set inet qnet_nat guarded"), `"qn-bridge"`) &&
+				nstest.Sh(t, "cat /proc/sys/net/ipv4/conf/qn-bridge/forwarding") == "1\n"
+		})
+		l.must("doctor", "--probe", "--name", "host.qnet", "--target", nstest.LANInternet+":9")
+		l.must("stop", "--force", "lan")
+		l.must("stop", "--force", "web")
+		l.before.Check(t)
 	})
 }

@@ -57,9 +57,11 @@ func planMove(p Plan, f Facts, up Link, before, after StepList) Plan {
 	p.Notes = append(p.Notes, moveNotes(f, up, p.Bridge)...)
 	p.Steps = append(p.Steps, AddBridge{Name: p.Bridge, MAC: up.MAC, MTU: p.MTU, Alias: mark, Carries: up.Name})
 	for _, c := range f.NIC.Conf {
-		if c.Name != "rp_filter" { // the move sets it, twice
-			p.Steps = append(p.Steps, SetSysctl{Key: c.key(p.Bridge), Value: c.Value})
+		key := c.key(up.Name)
+		if c.Name == "rp_filter" || key == forwardingKey(up.Name) && f.Sysctls[key] != c.Value {
+			continue // the move sets it, twice; a nat network has turned it on, and will here, with its guard
 		}
+		p.Steps = append(p.Steps, SetSysctl{Key: c.key(p.Bridge), Value: c.Value})
 	}
 	p.Steps = append(p.Steps, SetUp{Link: p.Bridge})
 	if !f.NIC.DNS.Empty() {
