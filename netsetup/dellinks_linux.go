@@ -22,6 +22,11 @@ import (
 //	ip link set NAME group N
 //	ip link del group N
 func (h *Host) DelLinks(names []string) error {
+	defer func() {
+		for _, name := range names {
+			h.letGo(name)
+		}
+	}()
 	var indexes []int32
 	for _, name := range names {
 		if f := h.TakeTap(name); f != nil {

@@ -25,6 +25,7 @@ import (
 type Host struct {
 	taps    map[string]*os.File
 	given   map[string][]*os.File // by GiveTap
+	held    map[string]*os.File   // second files of given taps, see hold
 	nft     *nft.Conn
 	warn    func(string)
 	filters foreign.Reader
@@ -37,17 +38,19 @@ func NewHost() (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	return &Host{taps: map[string]*os.File{}, given: map[string][]*os.File{}, nft: conn, warn: func(string) {}}, nil
+	return &Host{taps: map[string]*os.File{}, given: map[string][]*os.File{}, held: map[string]*os.File{}, nft: conn, warn: func(string) {}}, nil
 }
 
 // OnWarn has what the user should know told to f.
 func (h *Host) OnWarn(f func(string)) { h.warn = f }
 
-// Close gives up taps nobody took and the ownership of the tables.
+// Close gives up taps nobody took, those given, and the ownership of the tables.
 func (h *Host) Close() error {
-	for name, f := range h.taps {
-		f.Close()
-		delete(h.taps, name)
+	for _, files := range []map[string]*os.File{h.taps, h.held} {
+		for name, f := range files {
+			f.Close()
+			delete(files, name)
+		}
 	}
 	return h.nft.Close()
 }

@@ -81,7 +81,32 @@ func (h *Host) AddTap(name, alias string, mtu int) error {
 	if err != nil {
 		return fmt.Errorf("set alias and mtu of %q: %w", name, explain(err))
 	}
+	return h.hold(name, files[0])
+}
+
+// hold keeps a given tap until DelLinks or Close, whoever else closes its file. Else
+// the kernel would end it alone, while QEMU ends, and a bridge's grace periods would
+// come after the tap's: rcu_barrier (kernel/rcu/tree.c) serves one caller after
+// the other.
+func (h *Host) hold(name string, f *os.File) error {
+	if h.taps[name] == f {
+		return nil
+	}
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("hold tap %q: %w", name, err)
+	}
+	h.letGo(name)
+	h.held[name] = os.NewFile(uintptr(fd), name)
 	return nil
+}
+
+// letGo closes the file of hold; it may be closed before or after the tap's end.
+func (h *Host) letGo(name string) {
+	if f := h.held[name]; f != nil {
+		f.Close()
+		delete(h.held, name)
+	}
 }
 
 func attachTap(name string, files []*os.File) error {

@@ -55,3 +55,33 @@ func TestGivenTap(t *testing.T) {
 		}
 	})
 }
+
+// A given tap ends by its Host, not by the end of who has its files: by DelLinks, and
+// when the Host dies, too.
+func TestGivenTapOutlivesItsFiles(t *testing.T) {
+	nstest.Require(t, nstest.Root, nstest.Tun)
+	nstest.Run(t, func(t *testing.T) {
+		h := newHost(t)
+		step := AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 1500}
+		there := func() bool { return strings.Contains(nstest.Sh(t, "ip link"), step.Name) }
+		for name, end := range map[string]func() error{
+			"undo":      func() error { return Undo(h, []Step{step}) },
+			"the death": func() error { return h.Close() },
+		} {
+			f, err := OpenTun()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(h.GiveTap(step.Name, []*os.File{f}), Apply(h, []Step{step}, nil), f.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if !there() {
+				t.Errorf("%s: the tap went with its file", name)
+			}
+			if err := end(); err != nil || there() {
+				t.Errorf("%s: the tap is still there: %v", name, err)
+			}
+			h = newHost(t)
+		}
+	})
+}
