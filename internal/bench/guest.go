@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"fmt"
 	"net"
 	"strings"
@@ -34,7 +33,7 @@ func (b *bench) boot(start func(spec) (*vm, error), s spec) (*vm, error) {
 	if s.cmdline == "" {
 		s.cmdline = "qnet.net0=dhcp"
 	}
-	s.cmdline += " " + guestfiles.Script(fmt.Sprintf("wire shell %s:%d", cmp.Or(s.host, viaDHCP), l.Addr().(*net.TCPAddr).Port))
+	s.cmdline += " " + guestfiles.Script(fmt.Sprintf("wire shell %s:%d", viaDHCP, l.Addr().(*net.TCPAddr).Port))
 	v, err := start(s)
 	if err != nil {
 		return nil, err

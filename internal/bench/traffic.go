@@ -140,7 +140,7 @@ func handMade(tap, mac string) []string {
 // opens the hand-made taps itself.
 func (b *bench) openTun() error {
 	dir := filepath.Join(b.dir, "dev")
-	return sh("mkdir " + dir + "; mount -t tmpfs tmpfs " + dir + "; mknod -m 666 " + dir + "/tun c 10 200; mount --bind " + dir + "/tun /dev/net/tun; umount -l " + dir)
+	return sh("mkdir -p " + dir + "; mount -t tmpfs tmpfs " + dir + "; mknod -m 666 " + dir + "/tun c 10 200; mount --bind " + dir + "/tun /dev/net/tun; umount -l " + dir)
 }
 
 // recipeTap makes a tap by the recipe, and its bridge for the first, until stop.

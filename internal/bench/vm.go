@@ -30,7 +30,6 @@ type spec struct {
 	first   bool   // the recipe's script makes the bridge, too
 	halted  bool   // a firmware that halts at once, in place of the guest
 	cmdline string // of the guest
-	host    string // as the guest reaches it, "" by its gateway
 	cpus    int    // 0 is 1
 	queues  int    // of the recipe's tap, 0 is 1
 	backend string // of QEMU's netdev; the recipe sets it
