@@ -204,11 +204,13 @@ func TestVerboseIsThePlan(t *testing.T) {
 // keeperReplaced kills the keeper of the only network and waits for the next.
 func (l *lab) keeperReplaced(vms string) {
 	l.Helper()
-	pid := strings.Fields(nstest.Sh(l, "pgrep -f 'keeper --run-dir "+l.run+"'"))[0]
-	nstest.Sh(l, "kill -9 "+pid)
+	pid := l.networks()[0].KeeperPID
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		l.Fatalf("kill the keeper: %v", err)
+	}
 	nstest.Eventually(l, 5*time.Second, "the next keeper", func() bool {
 		out := l.must("net")
-		return strings.Contains(out, vms) && !strings.Contains(out, " "+pid+" ")
+		return strings.Contains(out, vms) && !strings.Contains(out, " "+itoa(pid)+" ")
 	})
 }
 
