@@ -268,7 +268,7 @@ func killBoth(t *testing.T, r *Registration) {
 func killWith(t *testing.T, r *Registration, keeper int) {
 	t.Helper()
 	forsake(r)
-	unix.Kill(keeper, unix.SIGKILL)
+	kill(t, keeper)
 	<-r.Done()
 	for _, p := range r.Ports() {
 		p.File.Close()
@@ -276,6 +276,25 @@ func killWith(t *testing.T, r *Registration, keeper int) {
 			_, err := nstest.Try("ip link show " + p.Tap)
 			return err != nil
 		})
+	}
+}
+
+// kill returns when nothing of the process is left: the kernel closes the files of a
+// dead one, and with them its locks, one after the other.
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatalf("open process %d: %v", pid, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil {
+		t.Fatalf("kill process %d: %v", pid, err)
+	}
+	for {
+		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); err == nil {
+			return
+		}
 	}
 }
 

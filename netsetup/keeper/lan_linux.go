@@ -25,7 +25,7 @@ type lan struct {
 	conn    *netlink.Conn // nil if events cannot be had
 	guard   *guardian
 	cable   cable
-	mtu     int // of the LAN, 0 before the first look
+	mtu     int // of the LAN
 	checks  checks
 	checked bool               // the LAN was looked for again
 	asked   map[string]*asking // by tap
@@ -33,7 +33,7 @@ type lan struct {
 
 // watchLAN starts it.
 func (k *keeper) watchLAN(g *guardian) (stop func()) {
-	l := &lan{k: k, quit: make(chan struct{}), changed: make(chan struct{}, 1), guard: g, asked: map[string]*asking{}}
+	l := &lan{k: k, quit: make(chan struct{}), changed: make(chan struct{}, 1), guard: g, asked: map[string]*asking{}, mtu: k.mtuAtFirst()}
 	l.cable.yields = k.journal.Yields() // a dead keeper left it so
 	l.cable.pulled = l.cable.yields
 	conn, err := listenGroups(unix.NETLINK_ROUTE, []uint32{unix.RTNLGRP_LINK})
@@ -155,14 +155,6 @@ func (l *lan) followMTU(uplink netsetup.Link) {
 		k.log.Warn("look for the MTU", "error", err)
 		return
 	}
-	if l.mtu == 0 {
-		k.mu.Lock()
-		l.mtu = k.journal.Plan.MTU
-		k.mu.Unlock()
-		if uplink.Kind == "bridge" {
-			l.mtu = mtu // its administrator may have set it to another than its ports'
-		}
-	}
 	if mtu == l.mtu {
 		return
 	}
@@ -178,6 +170,19 @@ func (l *lan) followMTU(uplink netsetup.Link) {
 	}
 	l.mtu = mtu
 	k.note(text)
+}
+
+// mtuAtFirst is the LAN's MTU as the VMs' links have it, which they keep until it
+// changes: the administrator of a bridge that was there may have set that to another
+// than its ports'.
+func (k *keeper) mtuAtFirst() int {
+	uplink, ok, err := k.host.Link(k.uplink())
+	if err == nil && ok && uplink.Kind == "bridge" {
+		if mtu, err := k.lanMTU(uplink); err == nil {
+			return mtu
+		}
+	}
+	return k.journal.Plan.MTU
 }
 
 // lanMTU is the uplink's; of a bridge that was there, the smallest of its other
