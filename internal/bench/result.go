@@ -137,9 +137,9 @@ func (r result) verdict() (bar, verdict string) {
 	return bar, "**no**"
 }
 
-// interval holds the median of what a sorted list was drawn from, in at least 95 of
-// 100 cases: so many of the list are on either side of it as a coin that often
-// thrown shows heads.
+// interval holds the median of what a sorted list of six or more was drawn from, in at
+// least 95 of 100 cases: as many of the list are on either side of it as a coin that is
+// thrown that often shows heads.
 func interval(sorted []float64) (low, high float64) {
 	n := len(sorted)
 	below, term := 0.0, math.Pow(0.5, float64(n)) // the chance of exactly k heads
