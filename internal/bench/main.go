@@ -86,7 +86,7 @@ func (b *bench) run(only []string) (err error) {
 	}
 	b.wire = filepath.Join(b.cache, "bench", "wire")
 	b.dir = os.Getenv(dirEnv)
-	if err := errors.Join(b.makeInitrd(), b.enterLab()); err != nil {
+	if err := errors.Join(b.makeInitrd(), os.WriteFile(filepath.Join(b.dir, "recipe.sh"), recipe, 0o755), b.enterLab()); err != nil {
 		return err
 	}
 	var errs []error

@@ -30,14 +30,9 @@ func (b *bench) twins(thing, against string, one, other spec) error {
 	}
 	defer stopAll(guests)
 	bridge := path{link: "eth0", gateway: "192.168.77.1"}
-	for _, m := range []struct{ what, unit, command string }{
-		{"TCP, guest to host", "MB/s", "up"}, {"TCP, host to guest", "MB/s", "down"}, {"TCP request and response", "µs", "rr"},
-	} {
-		err := b.contest([]row{{what: thing + ", " + m.what, against: against, unit: m.unit}},
-			guests[1].wire(m.command, bridge, path.host), guests[0].wire(m.command, bridge, path.host))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.compare([]measurement{
+		{row{what: thing + ", TCP, guest to host", unit: "MB/s"}, "up", path.host},
+		{row{what: thing + ", TCP, host to guest", unit: "MB/s"}, "down", path.host},
+		{row{what: thing + ", TCP request and response", unit: "µs"}, "rr", path.host},
+	}, against, end{guests[1], bridge}, end{guests[0], bridge})
 }

@@ -146,15 +146,8 @@ func (b *bench) openTun() error {
 
 // recipeTap makes a tap by the recipe, and its bridge for the first, until stop.
 func (b *bench) recipeTap(tap string, first bool) (stop func(), err error) {
-	script, err := b.recipeScript()
-	if err != nil {
-		return nil, err
-	}
-	alone := "no"
-	if first {
-		alone = "yes"
-	}
-	cmd := exec.Command(script, "nat", tap, alone, "sh", "-c", "echo ready; read end")
+	args := b.recipeArgs("nat", tap, first, "sh", "-c", "echo ready; read end")
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "TAP_OPTIONS=user nobody")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -210,32 +203,49 @@ func paths(guests []*vm) (qnet, tap path, err error) {
 		path{"hand-made tap with vnet_hdr", "eth1", "192.168.77.1", "192.168.77.11"}, err
 }
 
-func (b *bench) besideTap(v *vm, qnet, tap path) error {
-	for _, m := range []struct {
-		row
-		command string
-		to      func(path) string
-	}{
-		{row{what: "TCP, guest to host", unit: "MB/s", least: tapBar}, "up", path.host},
-		{row{what: "TCP, host to guest", unit: "MB/s", least: tapBar}, "down", path.host},
-		{row{what: "TCP, guest to the outside by NAT", unit: "MB/s", least: tapBar}, "up", path.outsider},
-		{row{what: "TCP, the outside to guest by NAT", unit: "MB/s", least: tapBar}, "down", path.outsider},
-		{row{what: "TCP, guest to guest", unit: "MB/s", least: tapBar}, "up", path.others},
-		{row{what: "datagrams of 64 bytes, guest to host", unit: "/s", least: tapBar}, "packets-up", path.host},
-		{row{what: "datagrams of 64 bytes, host to guest", unit: "/s", least: tapBar}, "packets-down", path.host},
-		{row{what: "TCP request and response", unit: "µs", most: 1}, "rr", path.host},
-	} {
-		m.against, m.rounds = tap.name, near
-		err := b.contest([]row{m.row}, v.wire(m.command, qnet, m.to), v.wire(m.command, tap, m.to))
-		if err != nil {
+// measurement is a command of wire, and what it is to reach.
+type measurement struct {
+	row
+	command string
+	to      func(path) string
+}
+
+// end is a guest and one of its NICs.
+type end struct {
+	*vm
+	path
+}
+
+// compare has both ends take each measurement, against the other's name.
+func (b *bench) compare(list []measurement, against string, one, other end) error {
+	for _, m := range list {
+		m.against = against
+		if err := b.contest([]row{m.row}, one.wire(m.command, one.path, m.to), other.wire(m.command, other.path, m.to)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (b *bench) besideTap(v *vm, qnet, tap path) error {
+	err := b.compare([]measurement{
+		{row{what: "TCP, guest to host", unit: "MB/s", least: tapBar, rounds: near}, "up", path.host},
+		{row{what: "TCP, host to guest", unit: "MB/s", least: tapBar, rounds: near}, "down", path.host},
+		{row{what: "TCP, guest to the outside by NAT", unit: "MB/s", least: tapBar, rounds: near}, "up", path.outsider},
+		{row{what: "TCP, the outside to guest by NAT", unit: "MB/s", least: tapBar, rounds: near}, "down", path.outsider},
+		{row{what: "TCP, guest to guest", unit: "MB/s", least: tapBar, rounds: near}, "up", path.others},
+		{row{what: "datagrams of 64 bytes, guest to host", unit: "/s", least: tapBar, rounds: near}, "packets-up", path.host},
+		{row{what: "datagrams of 64 bytes, host to guest", unit: "/s", least: tapBar, rounds: near}, "packets-down", path.host},
+		{row{what: "TCP request and response", unit: "µs", most: 1, rounds: near}, "rr", path.host},
+	}, tap.name, end{v, qnet}, end{v, tap})
+	if err != nil {
+		return err
 	}
 	if err := b.contest([]row{{what: "ping, guest to host", against: tap.name, unit: "µs", most: 1, rounds: near}}, v.ping(qnet), v.ping(tap)); err != nil {
 		return err
 	}
-	return b.contest([]row{{what: "the hand-made tap: TCP request and response", against: "itself", unit: "µs", rounds: near}},
-		v.wire("rr", tap, path.host), v.wire("rr", tap, path.host))
+	return b.compare([]measurement{{row{what: "the hand-made tap: TCP request and response", unit: "µs", rounds: near}, "rr", path.host}},
+		"itself", end{v, tap}, end{v, tap})
 }
 
 // wire runs one measurement in the guest, by one of its NICs.
@@ -274,33 +284,20 @@ func (v *vm) ping(p path) side {
 
 // besideUser is for what has no rights to a tap.
 func (b *bench) besideUser(v *vm, qnet, other path, bar float64) error {
-	for _, m := range []struct {
-		row
-		command string
-	}{
-		{row{what: "TCP, guest to host", unit: "MB/s", least: bar}, "up"},
-		{row{what: "TCP, host to guest", unit: "MB/s", least: bar}, "down"},
-		{row{what: "datagrams of 64 bytes, guest to host", unit: "/s"}, "packets-up"},
-		{row{what: "TCP request and response", unit: "µs", most: 1}, "rr"},
-	} {
-		m.against = other.name
-		if err := b.contest([]row{m.row}, v.wire(m.command, qnet, path.host), v.wire(m.command, other, path.host)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.compare([]measurement{
+		{row{what: "TCP, guest to host", unit: "MB/s", least: bar}, "up", path.host},
+		{row{what: "TCP, host to guest", unit: "MB/s", least: bar}, "down", path.host},
+		{row{what: "datagrams of 64 bytes, guest to host", unit: "/s"}, "packets-up", path.host},
+		{row{what: "TCP request and response", unit: "µs", most: 1}, "rr", path.host},
+	}, other.name, end{v, qnet}, end{v, other})
 }
 
 // tapBesideUser shows how far any tap gets, with this guest's CPU.
 func (b *bench) tapBesideUser(v *vm, tap, user path) error {
-	for _, m := range []struct{ what, command string }{{"guest to host", "up"}, {"host to guest", "down"}} {
-		err := b.contest([]row{{what: "the hand-made tap: TCP, " + m.what, against: user.name, unit: "MB/s"}},
-			v.wire(m.command, tap, path.host), v.wire(m.command, user, path.host))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.compare([]measurement{
+		{row{what: "the hand-made tap: TCP, guest to host", unit: "MB/s"}, "up", path.host},
+		{row{what: "the hand-made tap: TCP, host to guest", unit: "MB/s"}, "down", path.host},
+	}, user.name, end{v, tap}, end{v, user})
 }
 
 // startPasst starts passt for a NIC that connects to its socket.

@@ -74,14 +74,6 @@ func (b *bench) qnetVM(s spec) (*vm, error) {
 // recipeVM runs the recipe with the arguments that qnet would give to QEMU, but for
 // what it passes as open files.
 func (b *bench) recipeVM(s spec) (*vm, error) {
-	script, err := b.recipeScript()
-	if err != nil {
-		return nil, err
-	}
-	alone := "no"
-	if s.first {
-		alone = "yes"
-	}
 	multi := ""
 	if s.queues > 1 {
 		multi = "multi_queue"
@@ -91,13 +83,17 @@ func (b *bench) recipeVM(s spec) (*vm, error) {
 	}
 	return b.startVM(s, func(extra []string) []string {
 		s.backend = fmt.Sprintf(`{"type":"tap","id":"net0","ifname":"t%s","script":"no","downscript":"no","queues":%d}`, s.name, max(s.queues, 1))
-		return append([]string{script, s.mode, "t" + s.name, alone}, b.rawQEMU(s, extra)...)
+		return b.recipeArgs(s.mode, "t"+s.name, s.first, b.rawQEMU(s, extra)...)
 	})
 }
 
-func (b *bench) recipeScript() (string, error) {
-	script := filepath.Join(b.dir, "recipe.sh")
-	return script, os.WriteFile(script, recipe, 0o755)
+// recipeArgs run the recipe around a command.
+func (b *bench) recipeArgs(mode, tap string, first bool, command ...string) []string {
+	alone := "no"
+	if first {
+		alone = "yes"
+	}
+	return append([]string{filepath.Join(b.dir, "recipe.sh"), mode, tap, alone}, command...)
 }
 
 // rawVM runs QEMU alone, on another backend than a tap.
