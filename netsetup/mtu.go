@@ -30,7 +30,7 @@ func jumbo(uplinks []string, f Facts) int {
 			smallest = l.MTU
 		}
 	}
-	return max(smallest, defaultMTU)
+	return max(smallest, DefaultMTU)
 }
 
 // chooseMTU gives the network the MTU that the profile asks for. In nat it may be more
@@ -45,7 +45,7 @@ func (p *Plan) chooseMTU(f Facts) {
 	}
 	p.MTU = p.Network.MTU
 	for _, name := range p.Uplinks {
-		if l, ok := f.Link(name); ok && l.MTU < p.MTU && p.MTU > defaultMTU {
+		if l, ok := f.Link(name); ok && l.MTU < p.MTU && p.MTU > DefaultMTU {
 			p.Notes = append(p.Notes, fmt.Sprintf("network %s has mtu %d and its uplink %s %d: what guests send outside is cut to that", p.Network.Name, p.MTU, name, l.MTU))
 		}
 	}

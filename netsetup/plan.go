@@ -11,10 +11,10 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-const (
-	defaultMTU = 1500
-	guardedSet = "guarded"
-)
+// DefaultMTU is Ethernet's, in bytes, which guests take for granted.
+const DefaultMTU = 1500
+
+const guardedSet = "guarded"
 
 // Network is what a profile asks of a network.
 type Network struct {
@@ -75,7 +75,7 @@ func NewPlan(n Network, f Facts, o PlanOptions) (Plan, error) {
 }
 
 func planNetwork(n Network, f Facts, o PlanOptions) (Plan, error) {
-	p := Plan{Network: n, Bridge: BridgeName(n.Name), MTU: defaultMTU, HasIPv6: f.HasIPv6, Steps: leaveAlone(f.Configurators)}
+	p := Plan{Network: n, Bridge: BridgeName(n.Name), MTU: DefaultMTU, HasIPv6: f.HasIPv6, Steps: leaveAlone(f.Configurators)}
 	for _, c := range f.Configurators {
 		if advice := netcfg.Advice(c); advice != "" {
 			p.Notes = append(p.Notes, advice)

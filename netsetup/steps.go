@@ -132,7 +132,7 @@ func (s AddTap) made(k Kernel) (string, error) {
 
 func (s AddTap) String() string {
 	cmd := fmt.Sprintf("ip tuntap add %s mode tap user root group root vnet_hdr\nip link set %s alias %s", s.Name, s.Name, s.Alias)
-	if s.MTU != defaultMTU {
+	if s.MTU != DefaultMTU {
 		cmd += fmt.Sprintf("\nip link set %s mtu %d", s.Name, s.MTU)
 	}
 	return cmd

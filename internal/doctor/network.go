@@ -10,6 +10,7 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/netcfg"
 	"github.com/qnet-vm/qnet/netsetup/probe"
 	"github.com/qnet-vm/qnet/profiles"
@@ -63,7 +64,7 @@ func checkPlans(_ context.Context, h *Host) []Finding {
 // runs reports whether VMs are on the network, whose uplink is taken by that.
 func (h *Host) runs(network string) bool {
 	l, ok := h.facts.Link(netsetup.BridgeName(network))
-	return ok && l.Alias == "qnet:"+network
+	return ok && l.Alias == foreign.Mark(network)
 }
 
 func planText(err error) string {
@@ -145,15 +146,12 @@ func checkUplinks(_ context.Context, h *Host) []Finding {
 	return one(Pass, "", "guests leave by %s", strings.Join(names, ", "))
 }
 
-// ethernetMTU is what guests expect of a link.
-const ethernetMTU = 1500
-
 func checkMTU(_ context.Context, h *Host) []Finding {
 	l, ok := h.facts.DefaultLink()
 	switch {
 	case !ok:
 		return one(Unseen, "", "no default route, so no uplink")
-	case l.MTU < ethernetMTU:
+	case l.MTU < netsetup.DefaultMTU:
 		return one(Warn, "", "%s has MTU %d: guests' TCP is clamped to it, larger UDP datagrams are fragmented or refused; mtu = %d in the profile's [network.NAME] tells guests; look further with qnet doctor --probe", l.Name, l.MTU, l.MTU)
 	}
 	return one(Pass, "", "%s has MTU %d", l.Name, l.MTU)

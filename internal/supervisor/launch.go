@@ -160,14 +160,11 @@ func (s *session) qemuNICs() []qemu.NIC {
 	return nics
 }
 
-// ethernetMTU is what a guest takes for granted.
-const ethernetMTU = 1500
-
 // HostMTU is what QEMU tells the guest of its NIC's network, which has that MTU, so
 // that a guest without a DHCP client has it too; 0 is nothing. In mode bridge it tells
 // nothing: the guest could not follow a NIC whose MTU grows, and the LAN's DHCP tells.
 func HostMTU(n profiles.NIC, mtu int) int {
-	if mtu == ethernetMTU || n.Mode == profiles.Bridge || n.Model != qemu.VirtioNet {
+	if mtu == netsetup.DefaultMTU || n.Mode == profiles.Bridge || n.Model != qemu.VirtioNet {
 		return 0
 	}
 	return mtu

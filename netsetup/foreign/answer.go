@@ -37,7 +37,8 @@ type Answer struct {
 	Note    string       // what the user should know or do, "" if nothing
 }
 
-// Mark is the comment of a network's rules in others' chains.
+// Mark is what a network's own bear: the ifalias of its bridge, and the comment of its
+// tables and of its rules in others' chains.
 func Mark(network string) string { return "qnet:" + network }
 
 // Answers decides what is done about everything that would drop a network's
