@@ -56,7 +56,7 @@ func (a *app) plan(c *cli.Context) error {
 	}
 	fmt.Fprintln(a.Stdout, "# QEMU: file descriptor 3 is QMP, 4 the serial console, then disks, taps, kernel and initrd")
 	if p.Accel == profiles.AccelAuto {
-		fmt.Fprintln(a.Stdout, "# a run tries whether KVM works; where it does not, -accel tcg -cpu max")
+		fmt.Fprintln(a.Stdout, "# a run tries whether KVM works; where it does not, as with accel = \"tcg\"")
 	}
 	fmt.Fprintln(a.Stdout, command)
 	return nil

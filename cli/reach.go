@@ -42,6 +42,9 @@ type nicAddresses struct {
 	Stage     string       `json:"stage"`
 }
 
+// unseen is why a VM's address will never be known.
+const unseen = "it has no NIC on one of qnet's networks, so qnet sees no address of it"
+
 // noAddress tells that a VM shows no address: not yet, or never.
 type noAddress struct {
 	name, stage string
@@ -51,7 +54,7 @@ type noAddress struct {
 // Error tells how far the guest has got.
 func (e *noAddress) Error() string {
 	if e.never {
-		return fmt.Sprintf("find address of VM %q: it has no NIC on one of qnet's networks, so qnet sees no address of it", e.name)
+		return fmt.Sprintf("find address of VM %q: %s", e.name, unseen)
 	}
 	return fmt.Sprintf("find address of VM %q: it has none yet; its guest's last sign: %s", e.name, e.stage)
 }

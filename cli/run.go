@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"regexp"
 	"syscall"
 
@@ -108,10 +107,7 @@ func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func(
 	if c.Bool("verbose") {
 		o.Verbose = func(step string) { a.talk("%s", step) }
 	}
-	return o, func() {
-		signal.Stop(signals)
-		close(signals)
-	}
+	return o, func() { ignore(signals) }
 }
 
 // farError is an error of the detached process, worded and coded there.

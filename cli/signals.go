@@ -20,33 +20,36 @@ func endings() chan os.Signal {
 	return signals
 }
 
-// onInterrupt calls f before such a signal ends the process, which it does as if
-// nobody had cared: shells end their loops by that.
-func onInterrupt(f func()) (done func()) {
+// onEnding calls f with each such signal until done.
+func onEnding(f func(os.Signal)) (done func()) {
 	signals := endings()
 	go func() {
 		for s := range signals {
-			f()
-			signal.Reset(s)
-			unix.Kill(os.Getpid(), s.(unix.Signal)) //nolint:errcheck // to itself
+			f(s)
 		}
 	}()
-	return func() {
-		signal.Stop(signals)
-		close(signals)
-	}
+	return func() { ignore(signals) }
+}
+
+// ignore ends a channel of endings.
+func ignore(signals chan os.Signal) {
+	signal.Stop(signals)
+	close(signals)
+}
+
+// onInterrupt calls f before such a signal ends the process, which it does as if
+// nobody had cared: shells end their loops by that.
+func onInterrupt(f func()) (done func()) {
+	return onEnding(func(s os.Signal) {
+		f()
+		signal.Reset(s)
+		unix.Kill(os.Getpid(), s.(unix.Signal)) //nolint:errcheck // to itself
+	})
 }
 
 // forward passes such signals on to a process, which is in a session of its own.
 func forward(p *os.Process) (done func()) {
-	signals := endings()
-	go func() {
-		for s := range signals {
-			p.Signal(s) //nolint:errcheck // it has ended
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(signals)
-	}
+	return onEnding(func(s os.Signal) {
+		p.Signal(s) //nolint:errcheck // it has ended
+	})
 }

@@ -109,7 +109,7 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 		}
 		nic, address := firstAddress(s)
 		if s.State == "running" && !hasNetwork(s) {
-			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: it has no NIC on one of qnet's networks, so qnet sees no address of it", g, name)}
+			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: %s", g, name, unseen)}
 		}
 		if g != (goal{}) && nic.Mode == string(profiles.Private) {
 			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: it is on a private network, which the host cannot reach", g, name)}
