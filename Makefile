@@ -15,7 +15,7 @@ build: ## bin/qnet, static and the same from every directory
 	CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/qnet .
 
 guest: ## the kernel and initramfs that the demo, the examples and the tests boot
-	$(GO) run ./internal/guest/mkguest -dir $(CACHE)/guest
+	$(GO) run ./internal/lab/guest/mkguest -dir $(CACHE)/guest
 
 networkmanager: ## NetworkManager for the tests, unpacked and not installed
 	@[ -e $(CACHE)/networkmanager/usr ] || { mkdir -p $(CACHE)/networkmanager && cd $(CACHE)/networkmanager && \
@@ -27,9 +27,9 @@ resolved: ## systemd-resolved for a test, unpacked and not installed
 		apt-get download -q systemd-resolved libsystemd-shared && for p in *.deb; do dpkg -x $$p .; done; rm -f *.deb; } || true
 
 demo: ## a VM behind NAT, in namespaces of its own
-	sh internal/demo/install.sh
+	sh internal/lab/demo/install.sh
 	$(MAKE) --no-print-directory build guest
-	sh internal/demo/demo.sh
+	sh internal/lab/demo/demo.sh
 
 test: guest networkmanager resolved ## everything; needs root for what concerns networks
 	$(GO) test -race -timeout 30m ./...
@@ -46,7 +46,7 @@ lan: ## the whole of what `make test` tries a part of on the host's own NIC: som
 
 # Needs docker.io ufw firewalld libvirt-daemon-system libvirt-clients, none of which need run.
 coexist: ## every mode beside Docker, ufw, firewalld and others, in every order: docs/coexistence.md
-	QNET_COEXIST=1 $(GO) test -count=1 -timeout 60m -v -run 'TestCoexist$$' ./internal/neighbour
+	QNET_COEXIST=1 $(GO) test -count=1 -timeout 60m -v -run 'TestCoexist$$' ./internal/lab/programs
 	QNET_COEXIST=1 $(GO) test -count=1 -run 'FollowVPN|KillSwitch|SubnetsBesideLibvirt' ./netsetup/keeper
 
 bench: build guest ## qnet beside the shell recipe, libvirt, dnsmasq, passt: make bench GROUPS="launch dns"

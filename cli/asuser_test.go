@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // asUser runs a command as the user behind sudo would, without sudo.
-func (l *lab) asUser(args ...string) (code int, stdout, stderr string) {
+func (l *testHost) asUser(args ...string) (code int, stdout, stderr string) {
 	l.Helper()
 	p := l.command(args...)
 	p.Env = append(p.Env, "SUDO_UID=", "SUDO_GID=")
@@ -25,11 +25,11 @@ func (l *lab) asUser(args ...string) (code int, stdout, stderr string) {
 // What sudo started is there for its user, too, in the directories that nobody has
 // named; and what the user may not see is told.
 func TestWithoutSudo(t *testing.T) {
-	inLab(t, func(l *lab) {
-		nstest.Private(t, "/run/qnet", "/var/lib/qnet")
+	inLab(t, func(l *testHost) {
+		lab.Private(t, "/run/qnet", "/var/lib/qnet")
 		l.run = "/run/qnet"
 		l.prepared()
-		nstest.Sh(t, "install -d -o 65534 "+l.dir+"/home")
+		lab.Sh(t, "install -d -o 65534 "+l.dir+"/home")
 		l.env = append(l.env, "QNET_RUN_DIR=", "QNET_STATE_DIR=", "XDG_STATE_HOME=", "HOME="+l.dir+"/home", "SUDO_UID=65534", "SUDO_GID=65534")
 		path := l.profile("web", idle+"[[nic]]\nmode = \"nat\"\n")
 		l.must("run", "-d", path)

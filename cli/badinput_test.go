@@ -11,14 +11,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
 // Bad input gets exit code 2, names what is wrong, and changes nothing.
 func TestBadProfiles(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		disk := func(text string) string { return idle + "[[disk]]\n" + text }
 		if err := os.WriteFile(filepath.Join(l.dir, "raw.img"), make([]byte, 4096), 0o600); err != nil {
 			t.Fatal(err)
@@ -71,14 +71,14 @@ func TestBadProfiles(t *testing.T) {
 
 // A host that lacks something gets exit code 3 and the way out.
 func TestIncapableHosts(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		nat := "[[nic]]\nmode = \"nat\"\n"
 		path := l.profile("nat", idle+nat)
 		pinned := func(key, value string) string { return idle + nat + "[network.nat]\n" + key + " = \"" + value + "\"\n" }
 		bridge := func(uplink string) string {
 			return idle + "[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \"" + uplink + "\"\n"
 		}
-		nstest.Sh(t, "ip route add 10.60.0.0/16 via 192.0.2.1; ip tuntap add tun7 mode tun; ip link add qn-mine type bridge; ip link add eth7 type veth peer name lan7; ip addr add 10.61.0.2/24 dev eth7; ip link set eth7 addrgenmode none up; ip link set lan7 addrgenmode none up; ip tuntap add qntap0 mode tap")
+		lab.Sh(t, "ip route add 10.60.0.0/16 via 192.0.2.1; ip tuntap add tun7 mode tun; ip link add qn-mine type bridge; ip link add eth7 type veth peer name lan7; ip addr add 10.61.0.2/24 dev eth7; ip link set eth7 addrgenmode none up; ip link set lan7 addrgenmode none up; ip tuntap add qntap0 mode tap")
 		for name, c := range map[string]struct {
 			text  string
 			words []string
@@ -119,7 +119,7 @@ func TestIncapableHosts(t *testing.T) {
 // A link that bears qnet's mark, but not this run directory's, is not said to be
 // without one.
 func TestTwoRunDirectories(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		path := l.profile("one", idle+"[[nic]]\nmode = \"private\"\n")
 		l.must("run", "-d", path)
 		l.refused(exitIncapable, []string{"qn-private", "another run directory"}, "--run-dir", l.dir+"/other", "run", path)
@@ -128,11 +128,11 @@ func TestTwoRunDirectories(t *testing.T) {
 }
 
 // refusedAsNobody runs the profile without any right to the network.
-func (l *lab) refusedAsNobody(path string) {
+func (l *testHost) refusedAsNobody(path string) {
 	l.Helper()
 	p := l.command("run", path)
 	p.Env = append(p.Env, "QNET_RUN_DIR="+filepath.Join(l.dir, "nobody/run"), "QNET_STATE_DIR="+filepath.Join(l.dir, "nobody/state"))
-	nstest.Sh(l, "install -d -o 65534 "+l.dir+"/nobody")
+	lab.Sh(l, "install -d -o 65534 "+l.dir+"/nobody")
 	p.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	p.begin()
 	if code := p.end(20e9); code != exitIncapable {
@@ -147,8 +147,8 @@ func (l *lab) refusedAsNobody(path string) {
 
 // mode = "user" needs no rights at all.
 func TestUserModeAsNobody(t *testing.T) {
-	inLab(t, func(l *lab) {
-		nstest.Sh(t, "install -d -o 65534 "+l.dir+"/nobody")
+	inLab(t, func(l *testHost) {
+		lab.Sh(t, "install -d -o 65534 "+l.dir+"/nobody")
 		l.env = append(l.env, "QNET_RUN_DIR="+l.dir+"/nobody/run", "QNET_STATE_DIR="+l.dir+"/nobody/state")
 		path := l.profile("u", idle+"[[nic]]\nmode = \"user\"\n")
 		p := l.command("run", path, "-d")

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // stress tells that the whole is to be tried, by `make stress`, and not only the
@@ -23,7 +23,7 @@ var actions = []string{fail, panics, killKeeper, killSupervisor, killQEMU, killA
 
 // crash is one mode's part of the matrix.
 type crash struct {
-	*lab
+	*testHost
 	mode, path string
 	tried      int
 	failed     int
@@ -35,15 +35,15 @@ func TestCrashMatrix(t *testing.T) {
 	// In "move", the NIC that becomes a port is the host's own.
 	for _, mode := range []string{"private", "host-only", "nat", "bridge", "move"} {
 		t.Run(mode, func(t *testing.T) {
-			inLab(t, func(l *lab) {
-				nstest.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; ip link set lan0 down")
+			inLab(t, func(l *testHost) {
+				lab.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; ip link set lan0 down")
 				l.prepared()
 				more := ""
 				if mode == "bridge" {
 					more = "[network.dev]\nuplink = \"lan0\"\n"
 				}
 				nic := strings.Replace(mode, "move", "bridge", 1)
-				c := &crash{lab: l, mode: mode, path: l.profile("c", idle+"[[nic]]\nmode = \""+nic+"\"\nnetwork = \"dev\"\n"+more)}
+				c := &crash{testHost: l, mode: mode, path: l.profile("c", idle+"[[nic]]\nmode = \""+nic+"\"\nnetwork = \"dev\"\n"+more)}
 				c.matrix()
 			})
 		})
@@ -122,7 +122,7 @@ func (c *crash) live() time.Duration {
 func (c *crash) recovered() time.Duration {
 	begin := time.Now()
 	for time.Since(begin) < 5*time.Second {
-		if nstest.Diff(c.before, nstest.Snapshot(c.T, c.run)) == "" {
+		if lab.Diff(c.before, lab.Snapshot(c.T, c.run)) == "" {
 			break
 		}
 	}
@@ -153,12 +153,12 @@ func (c *crash) cell(point, action string) {
 	if !stress {
 		limit *= 5 // `make test` runs beside other tests, under the race detector
 	}
-	diff := nstest.Diff(c.before, nstest.Snapshot(c.T, c.run))
+	diff := lab.Diff(c.before, lab.Snapshot(c.T, c.run))
 	if diff != "" || took > limit {
 		c.failed++
 		c.Errorf("%s, %s: after %s left:\n%s", point, action, took.Truncate(time.Millisecond), brief(diff))
 		c.qnet("gc")
-		if left := nstest.Diff(c.before, nstest.Snapshot(c.T, c.run)); left != "" {
+		if left := lab.Diff(c.before, lab.Snapshot(c.T, c.run)); left != "" {
 			c.Fatalf("and gc leaves:\n%s", brief(left))
 		}
 	}

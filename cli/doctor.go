@@ -15,9 +15,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/doctor"
+	"github.com/qnet-vm/qnet/internal/doctor/probe"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
-	"github.com/qnet-vm/qnet/netsetup/probe"
 	"github.com/qnet-vm/qnet/profiles"
 )
 

@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/doctor"
-	"github.com/qnet-vm/qnet/internal/nstest"
-	"github.com/qnet-vm/qnet/netsetup/probe"
+	"github.com/qnet-vm/qnet/internal/doctor/probe"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 // examine runs qnet doctor --json and returns its exit code and what it found.
-func (l *lab) examine(args ...string) (int, doctor.Report) {
+func (l *testHost) examine(args ...string) (int, doctor.Report) {
 	l.Helper()
 	code, stdout, stderr := l.qnet(append([]string{"doctor", "--json"}, args...)...)
 	var r doctor.Report
@@ -43,7 +43,7 @@ func found(r doctor.Report, check string) (doctor.Status, string) {
 
 // Where everything is right no mode is said to fail, and looking changes nothing.
 func TestDoctor(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		code, r := l.examine()
 		if code != 0 || r.CannotWork() || len(r.Modes) != 4 {
 			t.Errorf("exit code %d: %+v", code, r)
@@ -70,7 +70,7 @@ func TestDoctor(t *testing.T) {
 // Each thing wrong with a host is found by the check that is about it, with the modes
 // it breaks; a profile asks about its own modes only.
 func TestDoctorFindsFaults(t *testing.T) {
-	nat := func(l *lab) string { return l.profile("n", "[[nic]]\nmode = \"nat\"\n") }
+	nat := func(l *testHost) string { return l.profile("n", "[[nic]]\nmode = \"nat\"\n") }
 	for name, c := range map[string]struct {
 		inject string
 		check  string
@@ -98,12 +98,12 @@ func TestDoctorFindsFaults(t *testing.T) {
 		"leftovers": {"", "leftovers", doctor.Warn, []string{"network dev", "qnet gc"}, 0},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
-			inLab(t, func(l *lab) {
+			inLab(t, func(l *testHost) {
 				profile := nat(l)
 				if c.inject == "" {
 					l.leaveNetwork()
 				} else {
-					nstest.Sh(t, c.inject)
+					lab.Sh(t, c.inject)
 				}
 				l.prepared()
 				code, r := l.examine(profile)
@@ -128,17 +128,17 @@ func TestDoctorFindsFaults(t *testing.T) {
 }
 
 // leaveNetwork makes the run directory of a network whose keeper is dead.
-func (l *lab) leaveNetwork() {
+func (l *testHost) leaveNetwork() {
 	l.Helper()
-	nstest.Sh(l, fmt.Sprintf("mkdir -p %s/networks/dev; echo '{}' > %s/networks/dev/journal.json", l.run, l.run))
-	l.Cleanup(func() { nstest.Try("rm -r " + l.run) })
+	lab.Sh(l, fmt.Sprintf("mkdir -p %s/networks/dev; echo '{}' > %s/networks/dev/journal.json", l.run, l.run))
+	l.Cleanup(func() { lab.Try("rm -r " + l.run) })
 }
 
 // A QEMU that is not there or too old is told, and its machine not tried.
 func TestDoctorWithoutQEMU(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		old := filepath.Join(l.dir, "old-qemu")
-		nstest.Sh(t, "printf '#!/bin/sh\necho QEMU emulator version 6.2.0\n' > "+old+"; chmod +x "+old)
+		lab.Sh(t, "printf '#!/bin/sh\necho QEMU emulator version 6.2.0\n' > "+old+"; chmod +x "+old)
 		for path, want := range map[string]string{old: "too old", "/nonexistent/qemu": "not found"} {
 			l.env = append(l.env, "QNET_QEMU="+path)
 			code, r := l.examine()
@@ -154,7 +154,7 @@ func TestDoctorWithoutQEMU(t *testing.T) {
 
 // Without rights it sees what it can, says what it cannot, and fails nothing for that.
 func TestDoctorWithoutRights(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		p := l.command("doctor", "--json")
 		p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		p.begin()
@@ -176,7 +176,7 @@ func TestDoctorWithoutRights(t *testing.T) {
 
 // A probe by the command line: of a profile's networks, in words and in JSON.
 func TestDoctorProbe(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		profile := l.profile("two", "[[nic]]\nmode = \"nat\"\n[[nic]]\nmode = \"private\"\nnetwork = \"inner\"\n")
 		code, stdout, stderr := l.qnet("doctor", "--probe", "--json", "--target", "203.0.113.1:7", profile)
 		var reports []probe.Report
@@ -184,12 +184,12 @@ func TestDoctorProbe(t *testing.T) {
 			t.Fatalf("exit code %d: %v\n%s\n%s", code, err, stdout, stderr)
 		}
 		l.before.Check(t)
-		nstest.Sh(t, "nft 'table inet f { chain f { type filter hook forward priority 0; policy drop; }; }'")
+		lab.Sh(t, "nft 'table inet f { chain f { type filter hook forward priority 0; policy drop; }; }'")
 		code, stdout, stderr = l.qnet("doctor", "--probe", "--target", "203.0.113.1:7")
 		if code != 3 || !strings.Contains(stdout, "drop at forward: table inet f chain f policy DROP") {
 			t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
 		}
-		nstest.Sh(t, "nft delete table inet f")
+		lab.Sh(t, "nft delete table inet f")
 		for _, args := range [][]string{{"--target", "203.0.113.1:7"}, {"--probe", "--target", "203.0.113.1"}, {"--probe", "--target", "203.0.113.1:0"}} {
 			if code, _, stderr := l.qnet(append([]string{"doctor"}, args...)...); code != 2 {
 				t.Errorf("%v: exit code %d\n%s", args, code, stderr)

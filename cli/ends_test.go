@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 )
 
@@ -16,7 +16,7 @@ import (
 const idle = "memory = \"64MiB\"\naccel = \"tcg\"\n"
 
 // state is the VM as `qnet ps --json` tells it.
-func (l *lab) state(name string) supervisor.State {
+func (l *testHost) state(name string) supervisor.State {
 	l.Helper()
 	var all []supervisor.State
 	if err := json.Unmarshal([]byte(l.must("ps", "--json")), &all); err != nil {
@@ -34,26 +34,26 @@ func (l *lab) state(name string) supervisor.State {
 // Whatever ends a VM, what the run made is gone when it returns, and the exit
 // code tells a guest's and a user's end from a crash.
 func TestEndsOfAGuest(t *testing.T) {
-	signal := func(sig syscall.Signal) func(*lab, *process) {
-		return func(_ *lab, p *process) { p.Process.Signal(sig) }
+	signal := func(sig syscall.Signal) func(*testHost, *process) {
+		return func(_ *testHost, p *process) { p.Process.Signal(sig) }
 	}
-	typed := func(command string) func(*lab, *process) {
-		return func(l *lab, _ *process) { l.command("console", "g").feed(command + "\n") }
+	typed := func(command string) func(*testHost, *process) {
+		return func(l *testHost, _ *process) { l.command("console", "g").feed(command + "\n") }
 	}
 	for name, c := range map[string]struct {
-		end  func(*lab, *process)
+		end  func(*testHost, *process)
 		code int
 	}{
 		"poweroff": {typed("poweroff -f"), exitOK},
 		"reboot":   {typed("reboot -f"), exitOK},
-		"stop":     {func(l *lab, _ *process) { l.must("stop", "g") }, exitOK},
+		"stop":     {func(l *testHost, _ *process) { l.must("stop", "g") }, exitOK},
 		"SIGINT":   {signal(syscall.SIGINT), exitOK},
 		"SIGTERM":  {signal(syscall.SIGTERM), exitOK},
 		"SIGHUP":   {signal(syscall.SIGHUP), exitOK},
-		"killed":   {func(l *lab, _ *process) { syscall.Kill(l.state("g").QEMU, syscall.SIGKILL) }, exitQEMU},
+		"killed":   {func(l *testHost, _ *process) { syscall.Kill(l.state("g").QEMU, syscall.SIGKILL) }, exitQEMU},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inLab(t, func(l *lab) {
+			inLab(t, func(l *testHost) {
 				path := l.profile("g", vm(t, "g", "qnet.net0=10.57.0.10/24,10.57.0.1 qnet.shell")+natNIC("10.57.0.10")+natDev)
 				p := l.start("run", path, "--", "-no-reboot")
 				p.says("poweroff -f ends it", bootTime)
@@ -75,16 +75,16 @@ func (p *process) feed(input string) {
 }
 
 // signalTwice climbs the ladder from the power button, which firmware ignores.
-func (l *lab) signalTwice(p *process, sig syscall.Signal) {
+func (l *testHost) signalTwice(p *process, sig syscall.Signal) {
 	l.Helper()
 	p.Process.Signal(sig)
-	nstest.Eventually(l, 5*time.Second, "it is stopping", func() bool { return strings.Contains(l.must("ps"), "stopping") })
+	lab.Eventually(l, 5*time.Second, "it is stopping", func() bool { return strings.Contains(l.must("ps"), "stopping") })
 	p.Process.Signal(sig)
 }
 
 // A guest that does not answer its power button is stopped by the rungs below.
 func TestStopClimbs(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		path := l.profile("deaf", idle+"[[nic]]\nmode = \"private\"\n")
 		l.must("run", "-d", path)
 		if code, _, talk := l.qnet("stop", "--timeout", "300ms", "deaf"); code != 0 || !strings.Contains(talk, "quit") {
@@ -101,7 +101,7 @@ func TestStopClimbs(t *testing.T) {
 		l.before.Check(t)
 
 		p := l.start("run", path)
-		nstest.Eventually(t, 10*time.Second, "it runs", func() bool { return strings.Contains(l.must("ps"), "running") })
+		lab.Eventually(t, 10*time.Second, "it runs", func() bool { return strings.Contains(l.must("ps"), "running") })
 		l.signalTwice(p, syscall.SIGINT)
 		if code := p.end(10 * time.Second); code != exitOK {
 			t.Errorf("two SIGINTs: exit code %d\n%s", code, &p.errout)
@@ -111,7 +111,7 @@ func TestStopClimbs(t *testing.T) {
 
 // A guest that was still booting when its power button was pressed shuts down, too.
 func TestStopWhileBooting(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		l.must("run", "-d", l.profile("early", vm(t, "early", "")+"[[nic]]\nmode = \"private\"\n"))
 		code, _, talk := l.qnet("stop", "--timeout", "50s", "early")
 		if code != 0 || talk != "early: power button\n" {
@@ -122,7 +122,7 @@ func TestStopWhileBooting(t *testing.T) {
 
 // A step that fails takes back all before it.
 func TestFailingStarts(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		both := "[[nic]]\nmode = \"nat\"\n[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \"nowhere0\"\n"
 		l.refused(exitIncapable, []string{"nowhere0"}, "run", l.profile("second-network", idle+both))
 
@@ -132,7 +132,7 @@ func TestFailingStarts(t *testing.T) {
 
 		// Stopped while it starts.
 		p := l.start("run", l.profile("early", idle+"[[nic]]\nmode = \"nat\"\n"))
-		nstest.Eventually(t, 10*time.Second, "its lock", func() bool {
+		lab.Eventually(t, 10*time.Second, "its lock", func() bool {
 			_, err := os.Stat(l.run)
 			return err == nil
 		})
@@ -147,7 +147,7 @@ func TestFailingStarts(t *testing.T) {
 
 // The commands around a VM that runs in the background.
 func TestBackground(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		path := l.profile("web", idle+"[[nic]]\nmode = \"nat\"\naddress = \"10.57.0.10\"\n[network.nat]\nsubnet = \"10.57.0.0/24\"\n")
 		if out := l.must("run", "-d", path); out != "web\n" {
 			t.Errorf("run -d says %q", out)
@@ -184,7 +184,7 @@ func TestBackground(t *testing.T) {
 
 // Verbose talk shows each change to the host; the plan shows the same.
 func TestVerboseIsThePlan(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		path := l.profile("v", idle+"[[nic]]\nmode = \"nat\"\n")
 		l.must("mac", path) // makes the salt, so that plan and run choose the same
 		plan := l.must("plan", path)
@@ -202,13 +202,13 @@ func TestVerboseIsThePlan(t *testing.T) {
 }
 
 // keeperReplaced kills the keeper of the only network and waits for the next.
-func (l *lab) keeperReplaced(vms string) {
+func (l *testHost) keeperReplaced(vms string) {
 	l.Helper()
 	pid := l.networks()[0].KeeperPID
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		l.Fatalf("kill the keeper: %v", err)
 	}
-	nstest.Eventually(l, 5*time.Second, "the next keeper", func() bool {
+	lab.Eventually(l, 5*time.Second, "the next keeper", func() bool {
 		out := l.must("net")
 		return strings.Contains(out, vms) && !strings.Contains(out, " "+itoa(pid)+" ")
 	})
@@ -217,37 +217,37 @@ func (l *lab) keeperReplaced(vms string) {
 // Under sudo, QEMU and the logs are the user's, and a profile opens only what
 // the user could.
 func TestSudo(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		l.env = append(l.env, "SUDO_UID=54321", "SUDO_GID=54321")
 		path := l.profile("s", idle+"[[nic]]\nmode = \"nat\"\n")
 		l.must("run", "-d", path)
-		status := nstest.Sh(t, "cat /proc/"+itoa(l.state("s").QEMU)+"/status")
+		status := lab.Sh(t, "cat /proc/"+itoa(l.state("s").QEMU)+"/status")
 		for _, want := range []string{"Uid:\t54321\t54321\t54321\t54321", "Gid:\t54321", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"} {
 			if !strings.Contains(status, want) {
 				t.Errorf("QEMU's status lacks %q:\n%s", want, status)
 			}
 		}
 		// The supervisor can become root again, for the keeper and its own files.
-		supervisor := nstest.Sh(t, "cat /proc/"+itoa(l.state("s").PID)+"/status")
+		supervisor := lab.Sh(t, "cat /proc/"+itoa(l.state("s").PID)+"/status")
 		for _, want := range []string{"Uid:\t54321\t54321\t0\t54321", "Gid:\t54321\t54321\t54321\t54321", "CapEff:\t0000000000000000"} {
 			if !strings.Contains(supervisor, want) {
 				t.Errorf("the supervisor's status lacks %q:\n%s", want, supervisor)
 			}
 		}
 		l.keeperReplaced("s")
-		nstest.Eventually(t, 5*time.Second, "a line in the log", func() bool {
+		lab.Eventually(t, 5*time.Second, "a line in the log", func() bool {
 			b, _ := os.ReadFile(l.dir + "/state/logs/s/qnet.log")
 			return strings.Contains(string(b), "another has taken over")
 		})
-		if out := nstest.Sh(t, "find "+l.dir+"/state/logs/s -not -uid 54321"); out != "" {
+		if out := lab.Sh(t, "find "+l.dir+"/state/logs/s -not -uid 54321"); out != "" {
 			t.Errorf("not the user's: %s", out)
 		}
 		l.must("stop", "--force", "s")
 
 		// The keeper removes what a killed supervisor cannot.
 		l.must("run", "-d", path)
-		nstest.Sh(t, "kill -9 "+itoa(l.state("s").PID))
-		nstest.Eventually(t, 3*time.Second, "nothing left", func() bool {
+		lab.Sh(t, "kill -9 "+itoa(l.state("s").PID))
+		lab.Eventually(t, 3*time.Second, "nothing left", func() bool {
 			_, err := os.Stat(l.run)
 			return os.IsNotExist(err)
 		})

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // dropAll is what another firewall sets, and sets again: both engines of iptables
@@ -17,9 +17,9 @@ done`
 // A real guest behind firewalls that drop everything resolves and reaches the host
 // and the outside, again within 2 s after they are reloaded; the plan says by what.
 func TestGuestBehindFirewalls(t *testing.T) {
-	inLab(t, func(l *lab) {
-		nstest.Require(t, nstest.Program("iptables-nft"), nstest.Program("iptables-legacy"))
-		nstest.Sh(l, dropAll)
+	inLab(t, func(l *testHost) {
+		lab.Require(t, lab.Program("iptables-nft"), lab.Program("iptables-legacy"))
+		lab.Sh(l, dropAll)
 		l.prepared()
 		profile := vm(l, "web", "qnet.net0=dhcp qnet.shell") + "[[nic]]\nmode = \"nat\"\nnetwork = \"dev\"\n"
 		plan := l.must("plan", l.profile("web", profile))
@@ -34,8 +34,8 @@ func TestGuestBehindFirewalls(t *testing.T) {
 		c := l.boot("web", profile)
 		reach := "nslookup host.qnet > /dev/null && ping -c1 -W1 203.0.113.1 > /dev/null"
 		c.must(reach)
-		nstest.Sh(l, dropAll)
-		nstest.Eventually(l, 2*time.Second, "the guest reaches everything again", func() bool {
+		lab.Sh(l, dropAll)
+		lab.Eventually(l, 2*time.Second, "the guest reaches everything again", func() bool {
 			_, ok := c.sh(reach)
 			return ok
 		})

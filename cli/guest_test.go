@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/guest"
+	"github.com/qnet-vm/qnet/internal/lab/guest"
 )
 
 // bootTime bounds a guest's boot under TCG on a busy machine; 4 s is usual.
@@ -34,7 +34,7 @@ cmdline = "console=ttyS0 quiet %s"
 
 // console is a guest's shell.
 type console struct {
-	l     *lab
+	l     *testHost
 	name  string
 	keys  io.WriteCloser
 	view  *process
@@ -43,14 +43,14 @@ type console struct {
 
 // boot runs the profile in the background. Its kernel arguments must hold
 // qnet.shell.
-func (l *lab) boot(name, profile string) *console {
+func (l *testHost) boot(name, profile string) *console {
 	l.Helper()
 	l.must("run", "-d", l.profile(name, profile))
 	return l.shell(name)
 }
 
 // shell connects to a guest's shell by `qnet console`.
-func (l *lab) shell(name string) *console {
+func (l *testHost) shell(name string) *console {
 	l.Helper()
 	c := &console{l: l, name: name, view: l.command("console", name)}
 	var err error

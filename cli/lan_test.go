@@ -6,16 +6,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // On a bridge of the administrator's that runs STP the guest starts only when its
 // port forwards, is told why, and has a lease at once. The bridge stays as it was.
 func TestForeignBridgeWithSTP(t *testing.T) {
-	inLAN(t, nstest.LANOptions{DHCP: true}, func(l *lab, lan *nstest.LAN) {
-		nstest.Sh(t, "ip link add br0 type bridge stp_state 1 forward_delay 200; sysctl -qw net/ipv6/conf/br0/disable_ipv6=1; ip link set eth0 master br0; ip link set br0 up")
-		nstest.Eventually(t, 20*time.Second, "br0 forwards", func() bool {
-			return strings.Contains(nstest.Sh(t, "bridge link show dev eth0; ip link show br0"), "state forwarding")
+	inLAN(t, lab.LANOptions{DHCP: true}, func(l *testHost, lan *lab.LAN) {
+		lab.Sh(t, "ip link add br0 type bridge stp_state 1 forward_delay 200; sysctl -qw net/ipv6/conf/br0/disable_ipv6=1; ip link set eth0 master br0; ip link set br0 up")
+		lab.Eventually(t, 20*time.Second, "br0 forwards", func() bool {
+			return strings.Contains(lab.Sh(t, "bridge link show dev eth0; ip link show br0"), "state forwarding")
 		})
 		l.prepared()
 		profile := l.profile("a", vm(t, "a", "qnet.net0=dhcp qnet.shell")+"[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \"br0\"\n")
@@ -27,14 +27,14 @@ func TestForeignBridgeWithSTP(t *testing.T) {
 		if took := time.Since(begin); took < 4*time.Second {
 			t.Errorf("started after %s, twice the forward delay of 2 s is 4 s", took)
 		}
-		nstest.Sh(t, "bridge link show dev qna0 | grep -q 'state forwarding'")
+		lab.Sh(t, "bridge link show dev qna0 | grep -q 'state forwarding'")
 		l.must("wait", "--timeout", "60s", "a")
 		if n := strings.Count(lan.DHCPLog(), "DHCPDISCOVER"); n > 2 {
 			t.Errorf("%d DISCOVERs reached the server: the guest started too early", n)
 		}
 		l.must("stop", "--force", "a")
 		l.before.Check(t)
-		nstest.Sh(t, "ip link del br0")
+		lab.Sh(t, "ip link del br0")
 		l.prepared()
 	})
 }
@@ -43,10 +43,10 @@ func TestForeignBridgeWithSTP(t *testing.T) {
 // known from what its frames show, the host and the LAN reach it, it sees the
 // cable pulled and plugged, and qnet serves the LAN nothing.
 func TestOnTheHostsLAN(t *testing.T) {
-	inLAN(t, nstest.LANOptions{Static: true, DHCP: true, RA: true}, func(l *lab, lan *nstest.LAN) {
+	inLAN(t, lab.LANOptions{Static: true, DHCP: true, RA: true}, func(l *testHost, lan *lab.LAN) {
 		lan.HasSLAAC("eth0")
 		l.prepared()
-		nstest.Sh(t, `ip netns exec lan nft -f - <<'EOF'
+		lab.Sh(t, `ip netns exec lan nft -f - <<'EOF'
 table netdev served {
 	chain from_host {
 		type filter hook ingress device "host0" priority 0; policy accept;
@@ -64,9 +64,9 @@ EOF`)
 			t.Errorf("qnet hosts:\n%s", out)
 		}
 		l.hostFetches("http://"+address+"/", "hello from the guest")
-		nstest.Sh(t, "ip netns exec outside timeout 5 busybox wget -q -O - http://"+address+"/")
-		g.must("ping -c 1 -W 2 " + nstest.LANHost + " && ping -c 1 -W 2 " + nstest.LANInternet)
-		nstest.Try("ip netns exec outside timeout 2 busybox nslookup a.qnet " + nstest.LANHost) // nobody is to answer
+		lab.Sh(t, "ip netns exec outside timeout 5 busybox wget -q -O - http://"+address+"/")
+		g.must("ping -c 1 -W 2 " + lab.LANHost + " && ping -c 1 -W 2 " + lab.LANInternet)
+		lab.Try("ip netns exec outside timeout 2 busybox nslookup a.qnet " + lab.LANHost) // nobody is to answer
 
 		changes := func() int {
 			n, err := strconv.Atoi(strings.TrimSpace(g.must("cat /sys/class/net/eth0/carrier_changes")))
@@ -79,10 +79,10 @@ EOF`)
 		lan.Cable("host", false)
 		time.Sleep(1500 * time.Millisecond)
 		lan.Cable("host", true)
-		nstest.Eventually(t, 10*time.Second, "the guest's link down and up", func() bool { return changes() == before+2 })
-		g.must("ping -c 1 -W 2 " + nstest.LANGateway)
+		lab.Eventually(t, 10*time.Second, "the guest's link down and up", func() bool { return changes() == before+2 })
+		g.must("ping -c 1 -W 2 " + lab.LANGateway)
 
-		out := nstest.Sh(t, "ip netns exec lan nft list table netdev served")
+		out := lab.Sh(t, "ip netns exec lan nft list table netdev served")
 		if strings.Count(out, "packets 0 ") != 2 {
 			t.Errorf("qnet serves the LAN:\n%s", out)
 		}

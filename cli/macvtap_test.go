@@ -4,13 +4,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // inLAN is onLAN that checks afterwards that the host is as it was.
-func inLAN(t *testing.T, o nstest.LANOptions, f func(l *lab, lan *nstest.LAN)) {
+func inLAN(t *testing.T, o lab.LANOptions, f func(l *testHost, lan *lab.LAN)) {
 	t.Helper()
-	onLAN(t, o, func(l *lab, lan *nstest.LAN) {
+	onLAN(t, o, func(l *testHost, lan *lab.LAN) {
 		f(l, lan)
 		if !l.Failed() {
 			l.before.Check(l)
@@ -24,7 +24,7 @@ const byMacvtap = "[[nic]]\nmode = \"bridge\"\n[network.bridge]\nmacvtap = true\
 // and the LAN, but not the host, which plan says beforehand; the host's own NIC
 // stays as it is.
 func TestMacvtapOnTheLAN(t *testing.T) {
-	inLAN(t, nstest.LANOptions{Static: true, DHCP: true}, func(l *lab, _ *nstest.LAN) {
+	inLAN(t, lab.LANOptions{Static: true, DHCP: true}, func(l *testHost, _ *lab.LAN) {
 		profile := vm(t, "a", "qnet.net0=dhcp qnet.httpd qnet.shell") + byMacvtap
 		plan := l.must("plan", l.profile("plan", profile))
 		for _, words := range []string{"# network bridge: bridge, macvtap on eth0", "this host and its VMs do not reach each other", "ip link add link eth0 name qna0 address 52:54:00:"} {
@@ -32,7 +32,7 @@ func TestMacvtapOnTheLAN(t *testing.T) {
 				t.Errorf("no %q in\n%s", words, plan)
 			}
 		}
-		ping := nstest.PingFrom(t, "outside", nstest.LANHost)
+		ping := lab.PingFrom(t, "outside", lab.LANHost)
 		l.must("run", "-d", l.profile("a", profile))
 		l.must("run", "-d", l.profile("b", vm(t, "b", "qnet.net0=dhcp qnet.shell")+byMacvtap))
 		a, b := l.shell("a"), l.shell("b")
@@ -48,12 +48,12 @@ func TestMacvtapOnTheLAN(t *testing.T) {
 		if out := l.must("net"); !strings.Contains(out, "(macvtap)") || !strings.Contains(out, "a,b") {
 			t.Errorf("qnet net:\n%s", out)
 		}
-		a.must("ping -c 1 -W 2 " + nstest.LANGateway + " && ping -c 1 -W 2 " + nstest.LANInternet)
-		b.must("wget -q -O - http://" + address + "/ && ping -c 1 -W 2 " + nstest.LANOutside)
-		nstest.Sh(t, "ip netns exec outside timeout 5 busybox wget -q -O - http://"+address+"/")
+		a.must("ping -c 1 -W 2 " + lab.LANGateway + " && ping -c 1 -W 2 " + lab.LANInternet)
+		b.must("wget -q -O - http://" + address + "/ && ping -c 1 -W 2 " + lab.LANOutside)
+		lab.Sh(t, "ip netns exec outside timeout 5 busybox wget -q -O - http://"+address+"/")
 		b.must("until ip -6 addr show dev eth0 | grep fe80 | grep -vq tentative; do sleep 0.1; done; ping -6 -c 1 -W 2 ff02::1%eth0")
-		a.fails("the host, macvtap's limit", "ping -c 1 -W 1 "+nstest.LANHost)
-		if nstest.Pings("", address) {
+		a.fails("the host, macvtap's limit", "ping -c 1 -W 1 "+lab.LANHost)
+		if lab.Pings("", address) {
 			t.Error("the host reaches the guest: macvtap has lost its limit, and the docs are wrong")
 		}
 		l.refused(3, []string{`VM "c" wants network "bridge" without macvtap, VMs [a b] run it with`},

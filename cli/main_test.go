@@ -13,14 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // TestMain makes the test binary qnet itself, for the tests and for what qnet
 // starts of itself, so that all of it runs under the race detector.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
-		nstest.Keep(os.Args)
+		lab.Keep(os.Args)
 		armFailpoints(os.Args[1:])
 		os.Exit(Main(context.Background(), os.Args[1:], Env{
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
@@ -40,26 +40,26 @@ func hearInterrupts() {
 	}
 }
 
-// lab is a host of a test's own to run qnet on.
-type lab struct {
+// testHost is a host of a test's own to run qnet on.
+type testHost struct {
 	*testing.T
 	dir    string // profiles go here
 	run    string
 	env    []string
-	before nstest.Host
+	before lab.Host
 }
 
-// inLab runs the test on a host of its own, see nstest.Lab, and checks
+// inLab runs the test on a host of its own, see lab.Lab, and checks
 // afterwards that the host is as it was.
-func inLab(t *testing.T, f func(l *lab)) {
+func inLab(t *testing.T, f func(l *testHost)) {
 	t.Helper()
-	nstest.Require(t, nstest.Root, nstest.Tun, nstest.QEMU, nstest.Program("nft"), nstest.Program("ip"))
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Lab(t)
+	lab.Require(t, lab.Root, lab.Tun, lab.QEMU, lab.Program("nft"), lab.Program("ip"))
+	lab.Run(t, func(t *testing.T) {
+		lab.Lab(t)
 		l := newLab(t)
 		l.prepared()
 		f(l)
-		nstest.NoRaces(t, l.dir)
+		lab.NoRaces(t, l.dir)
 		if !t.Failed() { // the first failure's leftovers only distract
 			l.before.Check(t)
 		}
@@ -67,15 +67,15 @@ func inLab(t *testing.T, f func(l *lab)) {
 }
 
 // prepared tells that the test has set its host up: so it must be at the end.
-func (l *lab) prepared() { l.before = nstest.Snapshot(l.T, l.run) }
+func (l *testHost) prepared() { l.before = lab.Snapshot(l.T, l.run) }
 
-func newLab(t *testing.T) *lab {
+func newLab(t *testing.T) *testHost {
 	t.Helper()
-	dir := nstest.Dir(t)
+	dir := lab.Dir(t)
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{T: t, dir: dir, run: filepath.Join(dir, "run")}
+	l := &testHost{T: t, dir: dir, run: filepath.Join(dir, "run")}
 	t.Cleanup(l.stopAll)
 	l.env = append(os.Environ(), "QNET_RUN_DIR="+l.run, "QNET_STATE_DIR="+filepath.Join(dir, "state"), "LC_ALL=C",
 		"SUDO_UID=", "XDG_RUNTIME_DIR=", "SSH_CONNECTION=")
@@ -83,7 +83,7 @@ func newLab(t *testing.T) *lab {
 }
 
 // stopAll ends the VMs that a failed test left running.
-func (l *lab) stopAll() {
+func (l *testHost) stopAll() {
 	left, _ := os.ReadDir(filepath.Join(l.run, "vms"))
 	for _, vm := range left {
 		l.command("stop", "--force", vm.Name()).Run()
@@ -91,7 +91,7 @@ func (l *lab) stopAll() {
 }
 
 // profile writes a profile and returns its path.
-func (l *lab) profile(name, text string) string {
+func (l *testHost) profile(name, text string) string {
 	l.Helper()
 	path := filepath.Join(l.dir, name+".toml")
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -121,12 +121,12 @@ func (o *text) String() string {
 // process is a qnet command that runs.
 type process struct {
 	*exec.Cmd
-	l           *lab
+	l           *testHost
 	out, errout text
 	done        chan struct{}
 }
 
-func (l *lab) command(args ...string) *process {
+func (l *testHost) command(args ...string) *process {
 	p := &process{l: l, Cmd: exec.Command("/proc/self/exe", args...), done: make(chan struct{})}
 	p.Env, p.Stdout, p.Stderr = l.env, &p.out, &p.errout
 	p.WaitDelay = 2 * time.Second
@@ -134,7 +134,7 @@ func (l *lab) command(args ...string) *process {
 }
 
 // start starts a command. It is killed at the test's end.
-func (l *lab) start(args ...string) *process {
+func (l *testHost) start(args ...string) *process {
 	l.Helper()
 	p := l.command(args...)
 	p.begin()
@@ -143,7 +143,7 @@ func (l *lab) start(args ...string) *process {
 
 func (p *process) begin() {
 	p.l.Helper()
-	wait, err := nstest.Start(p.Cmd)
+	wait, err := lab.Start(p.Cmd)
 	if err != nil {
 		p.l.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func (p *process) says(words string, within time.Duration) {
 }
 
 // qnet runs a command to its end.
-func (l *lab) qnet(args ...string) (code int, stdout, stderr string) {
+func (l *testHost) qnet(args ...string) (code int, stdout, stderr string) {
 	l.Helper()
 	p := l.start(args...)
 	code = p.end(60 * time.Second)
@@ -193,7 +193,7 @@ func (l *lab) qnet(args ...string) (code int, stdout, stderr string) {
 }
 
 // must runs a command that succeeds.
-func (l *lab) must(args ...string) string {
+func (l *testHost) must(args ...string) string {
 	l.Helper()
 	code, stdout, stderr := l.qnet(args...)
 	if code != 0 {
@@ -204,9 +204,9 @@ func (l *lab) must(args ...string) string {
 
 // refused runs a command that fails with the code, naming the cause and what to
 // do next, and leaves the host as it was.
-func (l *lab) refused(code int, words []string, args ...string) {
+func (l *testHost) refused(code int, words []string, args ...string) {
 	l.Helper()
-	before := nstest.Snapshot(l, l.run)
+	before := lab.Snapshot(l, l.run)
 	got, stdout, stderr := l.qnet(args...)
 	if got != code {
 		l.Errorf("qnet %v: exit code %d, want %d\n%s\n%s", args, got, code, stdout, stderr)

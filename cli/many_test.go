@@ -12,14 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
 // halted are the arguments to run a VM whose firmware halts at once, so that many
 // cost no CPU: cli; hlt; jmp back at the reset vector.
-func (l *lab) halted(name, network string) []string {
+func (l *testHost) halted(name, network string) []string {
 	l.Helper()
 	bios := filepath.Join(l.dir, "halt.bios")
 	rom := make([]byte, 64<<10)
@@ -35,7 +35,7 @@ func (l *lab) halted(name, network string) []string {
 
 func runDetached(args []string) []string { return append([]string{"run", "-d"}, args...) }
 
-func (l *lab) running() []supervisor.State {
+func (l *testHost) running() []supervisor.State {
 	l.Helper()
 	var all []supervisor.State
 	if err := json.Unmarshal([]byte(l.must("ps", "--json")), &all); err != nil {
@@ -51,7 +51,7 @@ func TestManyRuns(t *testing.T) {
 	if stress {
 		rounds, runs = 20, 30
 	}
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		var worst time.Duration
 		for round := range rounds {
 			begin := time.Now()
@@ -71,7 +71,7 @@ func TestManyRuns(t *testing.T) {
 					l.command("stop", "--force", fmt.Sprintf("v%d", i)).Run()
 				})
 			}
-			nstest.Eventually(t, 60*time.Second, "all that were not stopped run", func() bool {
+			lab.Eventually(t, 60*time.Second, "all that were not stopped run", func() bool {
 				n := 0
 				for _, s := range l.running() {
 					if s.State == "running" {
@@ -97,7 +97,7 @@ func TestManyRuns(t *testing.T) {
 }
 
 // unique checks that no two running NICs share a MAC, tap or address.
-func (l *lab) unique() {
+func (l *testHost) unique() {
 	l.Helper()
 	seen := map[string]string{}
 	for _, s := range l.running() {
@@ -119,7 +119,7 @@ func TestCycles(t *testing.T) {
 	if stress {
 		cycles = 1000
 	}
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		l.must(runDetached(l.halted("stays", "dev"))...)
 		path := l.halted("cycle", "dev")
 		cycle := func() {
@@ -135,9 +135,9 @@ func TestCycles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return len(files), nstest.PSS(t, pid)
+			return len(files), lab.PSS(t, pid)
 		}
-		between := nstest.Snapshot(t, l.dir)
+		between := lab.Snapshot(t, l.dir)
 		fds, kib := count()
 		begin := time.Now()
 		for range cycles {
@@ -155,7 +155,7 @@ func TestCycles(t *testing.T) {
 	})
 }
 
-func (l *lab) networks() []keeper.Info {
+func (l *testHost) networks() []keeper.Info {
 	l.Helper()
 	var infos []keeper.Info
 	if err := json.Unmarshal([]byte(l.must("net", "--json")), &infos); err != nil || len(infos) == 0 {
@@ -170,7 +170,7 @@ func TestTwoHundredVMs(t *testing.T) {
 	if stress {
 		vms = 200
 	}
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		var took []time.Duration
 		for i := range vms {
 			path := l.halted(fmt.Sprintf("v%d", i), "dev")
@@ -181,9 +181,9 @@ func TestTwoHundredVMs(t *testing.T) {
 		first, last := median(took[:min(9, vms/2)]), median(took[vms-min(9, vms/2):])
 		supervisors := 0
 		for _, s := range l.running() {
-			supervisors += nstest.PSS(t, s.PID)
+			supervisors += lab.PSS(t, s.PID)
 		}
-		kib := nstest.PSS(t, l.networks()[0].KeeperPID)
+		kib := lab.PSS(t, l.networks()[0].KeeperPID)
 		begin := time.Now()
 		for i := range vms {
 			l.must("stop", "--force", fmt.Sprintf("v%d", i))
@@ -205,7 +205,7 @@ func median(d []time.Duration) time.Duration {
 
 // The second of two that want the same is refused, and both are named.
 func TestConflicts(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		mac := "mac = \"52:54:00:00:00:77\"\n"
 		nic := "[[nic]]\nmode = \"nat\"\n"
 		pin := "[network.nat]\nsubnet = \"10.57.0.0/24\"\n"
@@ -222,7 +222,7 @@ func TestConflicts(t *testing.T) {
 // Whatever dies of a VM, or of the network's keeper, another VM of the network
 // keeps its address, its bridge, and the connections that pass it.
 func TestOthersSurvive(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		stays := l.halted("stays", "dev")
 		l.must(runDetached(stays)...)
 		before := l.state("stays")
@@ -232,8 +232,8 @@ func TestOthersSurvive(t *testing.T) {
 		for range 250 {
 			free = free.Next()
 		}
-		nstest.Guest(t, "vm1", info.Bridge, fmt.Sprintf("%s/%d", free, info.Prefix.Bits()), info.Gateway.String())
-		say := nstest.Conversation(t, "vm1")
+		lab.Guest(t, "vm1", info.Bridge, fmt.Sprintf("%s/%d", free, info.Prefix.Bits()), info.Gateway.String())
+		say := lab.Conversation(t, "vm1")
 		if !say("hello") {
 			t.Fatal("no conversation to begin with")
 		}
@@ -241,19 +241,19 @@ func TestOthersSurvive(t *testing.T) {
 			l.must(runDetached(l.halted("other", "dev"))...)
 			other := l.state("other")
 			pid := map[string]int{killSupervisor: other.PID, killQEMU: other.QEMU, killKeeper: l.networks()[0].KeeperPID}[action]
-			nstest.Sh(t, "kill -9 "+itoa(pid))
+			lab.Sh(t, "kill -9 "+itoa(pid))
 			if !say(fmt.Sprint("round ", round)) {
 				t.Errorf("%s: the connection of another VM broke", action)
 			}
 			if action == killKeeper {
-				nstest.Eventually(t, 5*time.Second, "the next keeper", func() bool {
+				lab.Eventually(t, 5*time.Second, "the next keeper", func() bool {
 					out := l.must("net")
 					return strings.Contains(out, "other,stays") && !strings.Contains(out, itoa(pid))
 				})
 				l.must("stop", "--force", "other")
 			}
-			nstest.Eventually(t, 5*time.Second, action+": the other VM's part gone", func() bool {
-				_, err := nstest.Try("ip link show qnother0")
+			lab.Eventually(t, 5*time.Second, action+": the other VM's part gone", func() bool {
+				_, err := lab.Try("ip link show qnother0")
 				_, left := os.Stat(filepath.Join(l.run, "vms/other"))
 				return err != nil && left != nil
 			})
@@ -265,7 +265,7 @@ func TestOthersSurvive(t *testing.T) {
 				t.Errorf("%s: the network was %+v, is %+v", action, info, again)
 			}
 		}
-		nstest.Sh(t, "ip link del vvm1; ip netns del vm1")
+		lab.Sh(t, "ip link del vvm1; ip netns del vm1")
 		l.must("stop", "--force", "stays")
 	})
 }

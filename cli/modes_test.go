@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // counter counts, in a network namespace ("" is the host), the packets at a hook
@@ -20,7 +20,7 @@ func counter(t *testing.T, ns, hook, match string) (packets func() string) {
 	if ns != "" {
 		nft = "ip netns exec " + ns + " nft"
 	}
-	nstest.Sh(t, nft+` -f - <<'EOF'
+	lab.Sh(t, nft+` -f - <<'EOF'
 table inet probe_`+hook+` {
 	chain seen {
 		type filter hook `+hook+` priority -450; policy accept;
@@ -28,18 +28,18 @@ table inet probe_`+hook+` {
 	}
 }
 EOF`)
-	t.Cleanup(func() { nstest.Try(nft + " delete table inet probe_" + hook) })
+	t.Cleanup(func() { lab.Try(nft + " delete table inet probe_" + hook) })
 	count := regexp.MustCompile(`packets (\d+)`)
 	return func() string {
-		return count.FindStringSubmatch(nstest.Sh(t, nft+" list table inet probe_"+hook))[1]
+		return count.FindStringSubmatch(lab.Sh(t, nft+" list table inet probe_"+hook))[1]
 	}
 }
 
 // serve runs a web server in a namespace; "" is the host.
-func serve(l *lab, ns, address, words string) {
+func serve(l *testHost, ns, address, words string) {
 	l.Helper()
 	dir := filepath.Join(l.dir, "www-"+ns)
-	nstest.Sh(l, "mkdir "+dir+"; echo '"+words+"' > "+dir+"/index.html")
+	lab.Sh(l, "mkdir "+dir+"; echo '"+words+"' > "+dir+"/index.html")
 	args := []string{"busybox", "httpd", "-f", "-p", address + ":80", "-h", dir}
 	if ns != "" {
 		args = append([]string{"ip", "netns", "exec", ns}, args...)
@@ -48,10 +48,10 @@ func serve(l *lab, ns, address, words string) {
 }
 
 // background runs a program until the test's end.
-func background(l *lab, args ...string) {
+func background(l *testHost, args ...string) {
 	l.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
-	wait, err := nstest.Start(cmd)
+	wait, err := lab.Start(cmd)
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -61,10 +61,10 @@ func background(l *lab, args ...string) {
 	})
 }
 
-func (l *lab) hostFetches(url, words string) {
+func (l *testHost) hostFetches(url, words string) {
 	l.Helper()
-	nstest.Eventually(l, 10*time.Second, "the host fetches "+url, func() bool {
-		out, err := nstest.Try("timeout 5 busybox wget -q -O - " + url)
+	lab.Eventually(l, 10*time.Second, "the host fetches "+url, func() bool {
+		out, err := lab.Try("timeout 5 busybox wget -q -O - " + url)
 		return err == nil && strings.Contains(out, words)
 	})
 }
@@ -72,7 +72,7 @@ func (l *lab) hostFetches(url, words string) {
 // linkLocal is the IPv6 address a bridge would have (RFC 4291, appendix A).
 func linkLocal(t *testing.T, link string) (mac, address string) {
 	t.Helper()
-	mac = strings.TrimSpace(nstest.Sh(t, "cat /sys/class/net/"+link+"/address"))
+	mac = strings.TrimSpace(lab.Sh(t, "cat /sys/class/net/"+link+"/address"))
 	var b [6]byte
 	if _, err := fmt.Sscanf(mac, "%x:%x:%x:%x:%x:%x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]); err != nil {
 		t.Fatal(err)
@@ -85,8 +85,8 @@ const privateNIC = "[[nic]]\nmode = \"private\"\n"
 // A private network carries frames between its VMs and to nobody else, however
 // a guest configures itself, and though somebody turned forwarding on.
 func TestPrivate(t *testing.T) {
-	inLab(t, func(l *lab) {
-		nstest.Sh(t, "sysctl -qw net/ipv4/ip_forward=1 net/ipv6/conf/all/forwarding=1")
+	inLab(t, func(l *testHost) {
+		lab.Sh(t, "sysctl -qw net/ipv4/ip_forward=1 net/ipv6/conf/all/forwarding=1")
 		// With br_netfilter, frames from VM to VM pass the other hooks too.
 		toHost := counter(l.T, "", "input", `iifname "qn-private"`)
 		throughHost := counter(l.T, "", "forward", `iifname "qn-private" oifname != "qn-private"`)
@@ -119,7 +119,7 @@ func TestPrivate(t *testing.T) {
 		if n := atInternet(); n != "0" {
 			t.Errorf("%s packets reached the Internet", n)
 		}
-		if out := nstest.Sh(t, "ip neigh show dev qn-private; ip -6 neigh show dev qn-private"); out != "" {
+		if out := lab.Sh(t, "ip neigh show dev qn-private; ip -6 neigh show dev qn-private"); out != "" {
 			t.Errorf("the host learned neighbours: %s", out)
 		}
 		l.must("stop", "--force", "a")
@@ -131,8 +131,8 @@ func TestPrivate(t *testing.T) {
 // On a host-only network host and guest reach each other; nothing leaves by
 // another link and nothing enters, though somebody turned forwarding on.
 func TestHostOnly(t *testing.T) {
-	inLab(t, func(l *lab) {
-		nstest.Sh(t, "sysctl -qw net/ipv4/ip_forward=1 net/ipv6/conf/all/forwarding=1; ip netns exec inet ip route add 10.56.0.0/24 via 192.0.2.10")
+	inLab(t, func(l *testHost) {
+		lab.Sh(t, "sysctl -qw net/ipv4/ip_forward=1 net/ipv6/conf/all/forwarding=1; ip netns exec inet ip route add 10.56.0.0/24 via 192.0.2.10")
 		atInternet := counter(l.T, "inet", "prerouting", "ip daddr { 203.0.113.1, 192.0.2.1 }")
 		serve(l, "", "0.0.0.0", "hello from the host")
 		l.prepared()
@@ -150,7 +150,7 @@ subnet = "10.56.0.0/24"
 		l.hostFetches("http://10.56.0.9/", "hello from the guest")
 		g.fails("the Internet", "ping -c 1 -W 1 203.0.113.1")
 		g.fails("the host's LAN", "ping -c 1 -W 1 192.0.2.1")
-		if nstest.Pings("inet", "10.56.0.9") {
+		if lab.Pings("inet", "10.56.0.9") {
 			t.Error("the LAN reaches the guest")
 		}
 		mac, ll := linkLocal(t, "qn-host-only")
@@ -177,7 +177,7 @@ func natNIC(address string) string {
 
 // Two VMs with two NICs each: on one network behind NAT, and on a private one.
 func TestNATAndTwoNICs(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		fromSubnet := counter(l.T, "inet", "prerouting", "ip saddr 10.57.0.0/24")
 		serve(l, "inet", "203.0.113.1", "hello from the Internet")
 		l.prepared()
@@ -193,8 +193,8 @@ func TestNATAndTwoNICs(t *testing.T) {
 		b.must("ping -c 1 -W 2 10.57.0.10 && wget -q -O - http://10.57.0.10/")
 		b.must("ping -c 1 -W 2 10.58.0.1 && wget -q -O - http://10.58.0.1/")
 		l.hostFetches("http://10.57.0.10/", "hello from the guest")
-		nstest.Sh(t, "ip netns exec inet ip route add 10.57.0.0/24 via 192.0.2.10")
-		if nstest.Pings("inet", "10.57.0.10") {
+		lab.Sh(t, "ip netns exec inet ip route add 10.57.0.0/24 via 192.0.2.10")
+		if lab.Pings("inet", "10.57.0.10") {
 			t.Error("the LAN reaches the guest, uninvited")
 		}
 		if n := fromSubnet(); n != "0" {
@@ -225,9 +225,9 @@ func TestBridge(t *testing.T) {
 			until ip link show br0 | grep -q "state UP"; do sleep 0.1; done`,
 	} {
 		t.Run(uplink, func(t *testing.T) {
-			inLab(t, func(l *lab) {
-				nstest.FreeNIC(l, l.dir)
-				nstest.Sh(t, prepare)
+			inLab(t, func(l *testHost) {
+				lab.FreeNIC(l, l.dir)
+				lab.Sh(t, prepare)
 				l.prepared()
 				g := l.boot("b", vm(t, "b", "qnet.net0=dhcp qnet.httpd qnet.shell")+
 					"[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \""+uplink+"\"\n")
@@ -237,7 +237,7 @@ func TestBridge(t *testing.T) {
 					t.Fatalf("no lease of the LAN's: %s", out)
 				}
 				g.must("ping -c 1 -W 2 198.51.100.1")
-				nstest.Sh(t, "ip netns exec lan timeout 5 busybox wget -q -O - http://"+strings.TrimSuffix(address, "/24")+"/")
+				lab.Sh(t, "ip netns exec lan timeout 5 busybox wget -q -O - http://"+strings.TrimSuffix(address, "/24")+"/")
 				l.must("stop", "b")
 				l.before.Check(t)
 			})

@@ -6,17 +6,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 const ownNIC = "[[nic]]\nmode = \"bridge\"\n"
 
-// onLAN runs the test on a host whose eth0 is on a LAN, see nstest.NewLAN.
-func onLAN(t *testing.T, o nstest.LANOptions, f func(l *lab, lan *nstest.LAN)) {
+// onLAN runs the test on a host whose eth0 is on a LAN, see lab.NewLAN.
+func onLAN(t *testing.T, o lab.LANOptions, f func(l *testHost, lan *lab.LAN)) {
 	t.Helper()
-	nstest.Require(t, nstest.Root, nstest.Tun, nstest.QEMU, nstest.Program("nft"), nstest.Program("ip"))
-	nstest.Run(t, func(t *testing.T) {
-		lan := nstest.NewLAN(t, o)
+	lab.Require(t, lab.Root, lab.Tun, lab.QEMU, lab.Program("nft"), lab.Program("ip"))
+	lab.Run(t, func(t *testing.T) {
+		lan := lab.NewLAN(t, o)
 		l := newLab(t)
 		l.prepared()
 		f(l, lan)
@@ -27,34 +27,34 @@ func onLAN(t *testing.T, o nstest.LANOptions, f func(l *lab, lan *nstest.LAN)) {
 // gives it its address, host, guest and the LAN reach each other, and nobody
 // notices the move or the way back.
 func TestGuestByTheHostsNIC(t *testing.T) {
-	onLAN(t, nstest.LANOptions{Static: true, DHCP: true, RA: true}, func(l *lab, lan *nstest.LAN) {
-		serve(l, "", nstest.LANHost, "hello from the host")
-		pings, talk := nstest.PingFrom(t, "outside", nstest.LANHost), nstest.Talk(t, "outside", nstest.LANHost)
+	onLAN(t, lab.LANOptions{Static: true, DHCP: true, RA: true}, func(l *testHost, lan *lab.LAN) {
+		serve(l, "", lab.LANHost, "hello from the host")
+		pings, talk := lab.PingFrom(t, "outside", lab.LANHost), lab.Talk(t, "outside", lab.LANHost)
 		l.prepared()
 		g := l.boot("b", vm(t, "b", "qnet.net0=dhcp qnet.httpd qnet.shell")+ownNIC)
 		out := g.must("ip -4 -o addr show dev eth0; ip route")
 		address := regexp.MustCompile(`192\.0\.2\.1\d\d`).FindString(out)
-		if address == "" || !strings.Contains(out, "default via "+nstest.LANGateway) || !strings.Contains(lan.DHCPLog(), address) {
+		if address == "" || !strings.Contains(out, "default via "+lab.LANGateway) || !strings.Contains(lan.DHCPLog(), address) {
 			t.Fatalf("no lease of the LAN's: %s", out)
 		}
-		g.must("ping -c 1 -W 2 " + nstest.LANInternet)
-		if out := g.must("wget -q -O - http://" + nstest.LANHost + "/"); !strings.Contains(out, "hello from the host") {
+		g.must("ping -c 1 -W 2 " + lab.LANInternet)
+		if out := g.must("wget -q -O - http://" + lab.LANHost + "/"); !strings.Contains(out, "hello from the host") {
 			t.Errorf("guest to host: %q", out)
 		}
 		l.hostFetches("http://"+address+"/", "hello from the guest")
-		if !nstest.Pings("outside", address) || !nstest.Pings("", nstest.LANInternet) || !nstest.Pings("", nstest.LANInternet6) {
+		if !lab.Pings("outside", address) || !lab.Pings("", lab.LANInternet) || !lab.Pings("", lab.LANInternet6) {
 			t.Error("outside does not reach the guest, or the host not the Internet")
 		}
 		if out := strings.TrimSpace(l.must("ip", "b")); out != address {
 			t.Errorf("qnet ip: got %q, want %s", out, address)
 		}
 		g.sh("(sleep 1; poweroff -f) &")
-		nstest.Eventually(t, 20*time.Second, "the NIC is back", func() bool {
-			_, err := nstest.Try("ip link show qn-bridge")
+		lab.Eventually(t, 20*time.Second, "the NIC is back", func() bool {
+			_, err := lab.Try("ip link show qn-bridge")
 			return err != nil
 		})
 		// A router advertises itself every 3 to 4 s, and only then the kernel has its own route.
-		nstest.Eventually(t, 6*time.Second, "the host as it was", func() bool { return nstest.Diff(l.before, nstest.Snapshot(t, l.run)) == "" })
+		lab.Eventually(t, 6*time.Second, "the host as it was", func() bool { return lab.Diff(l.before, lab.Snapshot(t, l.run)) == "" })
 		l.before.Check(t)
 		if c, d := pings(), talk(); c.Lost > 1 || d.Lost > 0 {
 			t.Errorf("outside to host: %s; TCP %s", c, d)
@@ -64,7 +64,7 @@ func TestGuestByTheHostsNIC(t *testing.T) {
 
 // What is refused names the way out, and touches nothing.
 func TestMoveIsRefused(t *testing.T) {
-	onLAN(t, nstest.LANOptions{Static: true}, func(l *lab, lan *nstest.LAN) {
+	onLAN(t, lab.LANOptions{Static: true}, func(l *testHost, lan *lab.LAN) {
 		path := l.profile("r", idle+ownNIC)
 		lan.Cable("gateway", false)
 		l.refused(exitIncapable, []string{"192.0.2.1 does not answer now", "--assume-yes"}, "run", path)
@@ -75,24 +75,24 @@ func TestMoveIsRefused(t *testing.T) {
 		l.must("stop", "--force", "r")
 		l.before.Check(t)
 		if plan := l.must("plan", path); !strings.Contains(plan, "ip link set eth0 master qn-bridge") || !strings.Contains(plan, "ip link set eth0 nomaster") ||
-			!strings.Contains(plan, "# "+nstest.LANGateway+" must answer on qn-bridge") {
+			!strings.Contains(plan, "# "+lab.LANGateway+" must answer on qn-bridge") {
 			t.Errorf("the plan does not show the move and its undo:\n%s", plan)
 		}
-		nstest.Sh(t, "tc qdisc add dev eth0 clsact")
+		lab.Sh(t, "tc qdisc add dev eth0 clsact")
 		l.refused(exitIncapable, []string{"the tc qdisc clsact attached"}, "run", path)
-		nstest.Sh(t, "tc qdisc del dev eth0 clsact")
+		lab.Sh(t, "tc qdisc del dev eth0 clsact")
 	})
 }
 
 // While the host's NIC is a port of qnet's bridge, guests of a nat network leave by
 // that bridge, and doctor does not say that what runs cannot.
 func TestNATBesideTheMove(t *testing.T) {
-	onLAN(t, nstest.LANOptions{Static: true}, func(l *lab, _ *nstest.LAN) {
+	onLAN(t, lab.LANOptions{Static: true}, func(l *testHost, _ *lab.LAN) {
 		l.prepared()
 		path := l.profile("lan", idle+ownNIC)
 		l.must("run", "-d", path)
 		l.must("doctor", path)
-		l.must("doctor", "--probe", "--name", "host.qnet", "--target", nstest.LANInternet+":9")
+		l.must("doctor", "--probe", "--name", "host.qnet", "--target", lab.LANInternet+":9")
 		l.must("stop", "--force", "lan")
 		l.before.Check(t)
 
@@ -100,11 +100,11 @@ func TestNATBesideTheMove(t *testing.T) {
 		// after the nat network.
 		l.must("run", "-d", l.profile("web", idle+"[[nic]]\nmode = \"nat\"\n"))
 		l.must("run", "-d", path)
-		nstest.Eventually(t, 5*time.Second, "the bridge forwards, guarded", func() bool {
-			return strings.Contains(nstest.Sh(t, "nft list set inet qnet_nat guarded"), `"qn-bridge"`) &&
-				nstest.Sh(t, "cat /proc/sys/net/ipv4/conf/qn-bridge/forwarding") == "1\n"
+		lab.Eventually(t, 5*time.Second, "the bridge forwards, guarded", func() bool {
+			return strings.Contains(lab.Sh(t, "nft list set inet qnet_nat guarded"), `"qn-bridge"`) &&
+				lab.Sh(t, "cat /proc/sys/net/ipv4/conf/qn-bridge/forwarding") == "1\n"
 		})
-		l.must("doctor", "--probe", "--name", "host.qnet", "--target", nstest.LANInternet+":9")
+		l.must("doctor", "--probe", "--name", "host.qnet", "--target", lab.LANInternet+":9")
 		l.must("stop", "--force", "lan")
 		l.must("stop", "--force", "web")
 		l.before.Check(t)

@@ -8,7 +8,7 @@ import (
 // The MTU of a network reaches guests that ask nobody for it, those whose profile does
 // not name it too; their packets of that size arrive whole, and TCP does.
 func TestMTU(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		// As under sudo: QEMU may be launched again when the rights are given up.
 		l.env = append(l.env, "SUDO_UID=54321", "SUDO_GID=54321")
 		const backend = "[[nic]]\nmode = \"private\"\nnetwork = \"backend\"\n"

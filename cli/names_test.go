@@ -9,13 +9,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // resolver gives the host a name server behind its uplink, that knows example.com.
-func resolver(l *lab) {
+func resolver(l *testHost) {
 	l.Helper()
-	nstest.Require(l, nstest.Program("dnsmasq"))
+	lab.Require(l, lab.Program("dnsmasq"))
 	background(l, "ip", "netns", "exec", "inet", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root",
 		"--no-resolv", "--no-hosts", "--listen-address=203.0.113.1", "--bind-interfaces", "--address=/example.com/203.0.113.80",
 		"--pid-file="+filepath.Join(l.dir, "resolver.pid"))
@@ -40,7 +40,7 @@ func dhcpVM(t *testing.T, name, mode, more string) string {
 // Guests get address, gateway, resolver and name without a line of
 // configuration, the same at every run; host and guests find each other by name.
 func TestLeasesAndNames(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		serve(l, "inet", "203.0.113.1", "hello from the Internet")
 		resolver(l)
 		l.prepared()
@@ -86,7 +86,7 @@ func TestLeasesAndNames(t *testing.T) {
 		l.must("stop", "--force", "db")
 		l.must("stop", "--force", "web")
 		l.before.Check(t)
-		nstest.Sh(t, "rm -r "+l.dir+"/state/leases")
+		lab.Sh(t, "rm -r "+l.dir+"/state/leases")
 		l.must("run", "-d", l.dir+"/web.toml")
 		if again := strings.TrimSpace(l.must("wait", "web")); again != address {
 			t.Errorf("%s became %s", address, again)
@@ -96,7 +96,7 @@ func TestLeasesAndNames(t *testing.T) {
 }
 
 // keeperKilled kills the network's keeper; names work again with the next one.
-func (l *lab) keeperKilled(g *console) {
+func (l *testHost) keeperKilled(g *console) {
 	l.Helper()
 	l.keeperReplaced("db,web")
 	g.must("ping -c 1 -W 2 db && wget -q -O - http://203.0.113.1/")
@@ -105,11 +105,11 @@ func (l *lab) keeperKilled(g *console) {
 
 // sshReaches waits for the port and hands over to ssh, with a file of host keys
 // of its own.
-func (l *lab) sshReaches(g *console) {
+func (l *testHost) sshReaches(g *console) {
 	l.Helper()
 	g.must("(while :; do echo SSH-2.0-test | nc -l -p 22 -w 1; done) > /dev/null 2>&1 &")
 	bin := filepath.Join(l.dir, "bin")
-	nstest.Sh(l, "mkdir "+bin+"; printf '#!/bin/sh\\necho \"$@\"; exit 7\\n' > "+bin+"/ssh; chmod +x "+bin+"/ssh")
+	lab.Sh(l, "mkdir "+bin+"; printf '#!/bin/sh\\necho \"$@\"; exit 7\\n' > "+bin+"/ssh; chmod +x "+bin+"/ssh")
 	env := l.env
 	defer func() { l.env = env }()
 	l.env = append(l.env[:len(l.env):len(l.env)], "PATH="+bin+":"+os.Getenv("PATH"))
@@ -122,8 +122,8 @@ func (l *lab) sshReaches(g *console) {
 // The lease arrives though a firewall drops all input and all forwarding; a
 // guest whose host-only lease says so has no default route.
 func TestLeaseThroughFirewall(t *testing.T) {
-	inLab(t, func(l *lab) {
-		nstest.Sh(t, `nft -f - <<'EOF'
+	inLab(t, func(l *testHost) {
+		lab.Sh(t, `nft -f - <<'EOF'
 table ip filter {
 	chain INPUT { type filter hook input priority 0; policy drop; }
 	chain FORWARD { type filter hook forward priority 0; policy drop; }
@@ -142,8 +142,8 @@ EOF`)
 // In private and bridge mode the address is learned from the guest's own frames;
 // a guest that is stuck is told of, with its stage.
 func TestAddressFromFrames(t *testing.T) {
-	inLab(t, func(l *lab) {
-		nstest.FreeNIC(l, l.dir)
+	inLab(t, func(l *testHost) {
+		lab.FreeNIC(l, l.dir)
 		l.prepared()
 		l.boot("b", vm(t, "b", "qnet.net0=dhcp qnet.shell")+"[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \"lan0\"\n")
 		if out := l.must("ip", "b"); !strings.HasPrefix(out, "198.51.100.") {
@@ -170,11 +170,11 @@ func TestAddressFromFrames(t *testing.T) {
 // A VM without an image boots from the network: QEMU's iPXE takes a lease and
 // asks for the file the profile names.
 func TestNetboot(t *testing.T) {
-	nstest.Require(t, nstest.Need{Name: "package ipxe-qemu", OK: func() bool {
+	lab.Require(t, lab.Need{Name: "package ipxe-qemu", OK: func() bool {
 		_, err := os.Stat("/usr/lib/ipxe/qemu/pxe-virtio.rom")
 		return err == nil
 	}})
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		p := l.start("run", l.profile("pxe", idle+`[[nic]]
 mode = "nat"
 address = "10.57.0.77"

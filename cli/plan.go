@@ -11,7 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 )
@@ -68,7 +68,7 @@ func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, salt []byte) 
 	if err != nil {
 		return networkPlan{}, err
 	}
-	facts.Configurators = netcfg.Running()
+	facts.Configurators = managers.Running()
 	if facts.Firewalld, err = firewalld.Look(); err != nil {
 		a.talk("note: %v", err)
 	}

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // eraseLine is what takes the status line away.
@@ -32,7 +32,7 @@ func (p *process) gone() {
 }
 
 // script is a command of sh's, to which qnet is "$0".
-func (l *lab) script(text string) *process {
+func (l *testHost) script(text string) *process {
 	self, err := os.Executable()
 	if err != nil {
 		l.Fatal(err)
@@ -46,15 +46,15 @@ func (l *lab) script(text string) *process {
 // in its own time.
 func (p *process) heard(words string) {
 	p.l.Helper()
-	nstest.Eventually(p.l, 2*time.Second, "the words "+words, func() bool { return strings.Contains(p.out.String(), words) })
+	lab.Eventually(p.l, 2*time.Second, "the words "+words, func() bool { return strings.Contains(p.out.String(), words) })
 }
 
 // What takes long says what it waits for, on a terminal, and takes that back.
 func TestStatusLine(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		// A guest that hears no power button and asks for no address, behind a bridge
 		// that lets it pass after twice 2 s only.
-		nstest.Sh(t, "ip link add br0 type bridge stp_state 1 forward_delay 200; ip link set br0 addrgenmode none up")
+		lab.Sh(t, "ip link add br0 type bridge stp_state 1 forward_delay 200; ip link set br0 addrgenmode none up")
 		path := l.profile("late", idle+"[[nic]]\nmode = \"bridge\"\nnetwork = \"lan\"\n[network.lan]\nuplink = \"br0\"\n")
 		for _, args := range [][]string{{"run", "-d", path}, {"wait", "--timeout", "1s", "late"}, {"stop", "--timeout", "1s", "late"}} {
 			p, _, _ := l.onTerminal(args...)
@@ -94,15 +94,15 @@ func TestStatusLine(t *testing.T) {
 		}
 		p.heard(`start VM "late": interrupted`)
 		p.gone()
-		nstest.Sh(t, "ip link del br0")
+		lab.Sh(t, "ip link del br0")
 	})
 }
 
 // Ctrl-C takes the line away, and ends the command as it ends any; a command in the
 // background leaves the terminal to the one that has it.
 func TestInterruptedWait(t *testing.T) {
-	nstest.Require(t, nstest.Program("ssh"))
-	inLab(t, func(l *lab) {
+	lab.Require(t, lab.Program("ssh"))
+	inLab(t, func(l *testHost) {
 		l.must("run", "-d", l.profile("deaf", idle+"[[nic]]\nmode = \"nat\"\n"))
 		for _, args := range [][]string{{"wait", "deaf"}, {"ssh", "deaf"}, {"stop", "deaf"}} {
 			p, keys, _ := l.onTerminal(args...)
@@ -130,8 +130,8 @@ func TestInterruptedWait(t *testing.T) {
 
 // So does a probe, whose packets vanish.
 func TestProbeOnTerminal(t *testing.T) {
-	inLab(t, func(l *lab) {
-		nstest.Sh(t, "nft 'add table inet other; add chain inet other in { type filter hook input priority 0; policy drop; }'")
+	inLab(t, func(l *testHost) {
+		lab.Sh(t, "nft 'add table inet other; add chain inet other in { type filter hook input priority 0; policy drop; }'")
 		l.prepared()
 		p, _, _ := l.onTerminal("doctor", "--probe")
 		p.end(30 * time.Second)
@@ -142,11 +142,11 @@ func TestProbeOnTerminal(t *testing.T) {
 
 // A SIGHUP that nohup(1) has ignored stays so.
 func TestNohup(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		path := l.profile("long", idle+"[[nic]]\nmode = \"private\"\n")
 		p := l.script(`trap "" HUP; exec "$0" run ` + path)
 		p.begin()
-		nstest.Eventually(t, 10*time.Second, "it runs", func() bool { return strings.Contains(l.must("ps"), "running") })
+		lab.Eventually(t, 10*time.Second, "it runs", func() bool { return strings.Contains(l.must("ps"), "running") })
 		p.Process.Signal(unix.SIGHUP)
 		time.Sleep(300 * time.Millisecond)
 		if s := l.state("long").State; s != "running" {

@@ -9,11 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // onTerminal runs a command on a terminal and returns its keyboard.
-func (l *lab) onTerminal(args ...string) (p *process, keys, screen *os.File) {
+func (l *testHost) onTerminal(args ...string) (p *process, keys, screen *os.File) {
 	l.Helper()
 	p = l.command(args...)
 	keys, screen = l.toTerminal(p)
@@ -21,9 +21,9 @@ func (l *lab) onTerminal(args ...string) (p *process, keys, screen *os.File) {
 }
 
 // toTerminal starts a command on a terminal of its own.
-func (l *lab) toTerminal(p *process) (keys, screen *os.File) {
+func (l *testHost) toTerminal(p *process) (keys, screen *os.File) {
 	l.Helper()
-	ours, theirs := nstest.Pty(l)
+	ours, theirs := lab.Pty(l)
 	p.Stdin, p.Stdout, p.Stderr = theirs, theirs, theirs
 	p.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	go func() {
@@ -51,9 +51,9 @@ func termios(t *testing.T, f *os.File) unix.Termios {
 
 // However a run on a terminal ends, the terminal is as it was.
 func TestTerminal(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		path := l.profile("term", idle+"[[nic]]\nmode = \"private\"\n")
-		fresh, _ := nstest.Pty(t)
+		fresh, _ := lab.Pty(t)
 		want := termios(t, fresh)
 		for name, end := range map[string]func(p *process, keys *os.File){
 			"Ctrl-] q":  func(_ *process, keys *os.File) { keys.WriteString("\x1dq"); keys.WriteString("\x1dq") },
@@ -83,7 +83,7 @@ func TestTerminal(t *testing.T) {
 // The keys of `qnet run` and of `qnet console` reach the guest, and Ctrl-] q
 // leaves the console without ending the VM.
 func TestConsoleKeys(t *testing.T) {
-	inLab(t, func(l *lab) {
+	inLab(t, func(l *testHost) {
 		p, keys, _ := l.onTerminal("run", l.profile("k", vm(t, "k", "qnet.shell")))
 		p.says("poweroff -f ends it", bootTime)
 		keys.WriteString("echo QNET-\"TYPED\"\r")

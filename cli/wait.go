@@ -17,7 +17,7 @@ import (
 	"golang.org/x/net/ipv4"
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
-	"github.com/qnet-vm/qnet/netsetup/watch"
+	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -145,7 +145,7 @@ func progressOf(s supervisor.State, n supervisor.NIC, address netip.Addr) string
 		return "VM " + s.State
 	case address.IsValid():
 		return "address " + address.String()
-	case n.Seen.Last() == watch.Silent:
+	case n.Seen.Last() == guestwatch.Silent:
 		return "QEMU running"
 	}
 	return n.Seen.Last().String()
@@ -166,7 +166,7 @@ func (e *stuck) Error() string {
 	switch {
 	case e.vm.State != "running":
 		stage = "VM " + e.vm.State
-	case e.nic.Seen.Last() == watch.Silent:
+	case e.nic.Seen.Last() == guestwatch.Silent:
 		stage = "QEMU running, no frame from the guest"
 	}
 	return fmt.Sprintf("wait for %s of VM %q: not within %s; last stage: %s\nlikely: %s", e.goal, e.vm.Name, e.after, stage, e.cause())
@@ -185,18 +185,18 @@ func (e *stuck) cause() string {
 	}
 	seen := e.nic.Seen
 	switch seen.Last() {
-	case watch.Silent:
+	case guestwatch.Silent:
 		return "the guest is still booting, has no driver for its NIC (model), or does not bring it up; look with: qnet console " + e.vm.Name
-	case watch.Frame:
+	case guestwatch.Frame:
 		if seen.NAKs > 0 {
 			return "the DHCP server refuses the address that the guest asks for"
 		}
 		return "the NIC is up, but the guest runs no DHCP client on it, and has no address of its own or has not used it yet"
-	case watch.Discover:
+	case guestwatch.Discover:
 		return noOffer(mode)
-	case watch.Offer:
+	case guestwatch.Offer:
 		return "the guest does not take what it is offered: its firewall drops the OFFER, or another server is offering too"
-	case watch.Request:
+	case guestwatch.Request:
 		if seen.NAKs > 0 {
 			return "the DHCP server refuses the address that the guest asks for"
 		}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
-	"github.com/qnet-vm/qnet/netsetup/watch"
+	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 )
 
 // Each stage at which a guest can be stuck gets its own likely cause.
@@ -15,27 +15,27 @@ func TestStuckNamesStageAndCause(t *testing.T) {
 	a := netip.MustParseAddr("10.0.0.9")
 	for _, c := range []struct {
 		mode    string
-		stage   watch.Stage
+		stage   guestwatch.Stage
 		naks    int
 		goal    goal
 		address netip.Addr
 		want    []string
 	}{
-		{"nat", watch.Silent, 0, goal{}, netip.Addr{}, []string{"QEMU running, no frame", "still booting", "driver"}},
-		{"nat", watch.Frame, 0, goal{}, netip.Addr{}, []string{"last stage: first frame", "no DHCP client"}},
-		{"nat", watch.Frame, 1, goal{}, netip.Addr{}, []string{"refuses"}},
-		{"private", watch.Discover, 0, goal{}, netip.Addr{}, []string{"last stage: DISCOVER", "private network has no DHCP server"}},
-		{"bridge", watch.Discover, 0, goal{}, netip.Addr{}, []string{"LAN", "port security"}},
-		{"nat", watch.Discover, 0, goal{}, netip.Addr{}, []string{"every address is taken", "qnet net"}},
-		{"bridge", watch.Offer, 0, goal{}, netip.Addr{}, []string{"last stage: OFFER", "does not take"}},
-		{"bridge", watch.Request, 0, goal{}, netip.Addr{}, []string{"last stage: REQUEST", "no server acknowledges"}},
-		{"bridge", watch.Request, 2, goal{}, netip.Addr{}, []string{"refuses"}},
-		{"bridge", watch.ACK, 0, goal{}, netip.Addr{}, []string{"last stage: ACK", "does not use it"}},
-		{"nat", watch.ARP, 0, goal{ping: true}, a, []string{"last stage: ARP", "firewall drops ping to 10.0.0.9"}},
-		{"nat", watch.Answer, 0, goal{port: 22}, a, []string{"last stage: DNS answer", "nothing listens on port 22"}},
+		{"nat", guestwatch.Silent, 0, goal{}, netip.Addr{}, []string{"QEMU running, no frame", "still booting", "driver"}},
+		{"nat", guestwatch.Frame, 0, goal{}, netip.Addr{}, []string{"last stage: first frame", "no DHCP client"}},
+		{"nat", guestwatch.Frame, 1, goal{}, netip.Addr{}, []string{"refuses"}},
+		{"private", guestwatch.Discover, 0, goal{}, netip.Addr{}, []string{"last stage: DISCOVER", "private network has no DHCP server"}},
+		{"bridge", guestwatch.Discover, 0, goal{}, netip.Addr{}, []string{"LAN", "port security"}},
+		{"nat", guestwatch.Discover, 0, goal{}, netip.Addr{}, []string{"every address is taken", "qnet net"}},
+		{"bridge", guestwatch.Offer, 0, goal{}, netip.Addr{}, []string{"last stage: OFFER", "does not take"}},
+		{"bridge", guestwatch.Request, 0, goal{}, netip.Addr{}, []string{"last stage: REQUEST", "no server acknowledges"}},
+		{"bridge", guestwatch.Request, 2, goal{}, netip.Addr{}, []string{"refuses"}},
+		{"bridge", guestwatch.ACK, 0, goal{}, netip.Addr{}, []string{"last stage: ACK", "does not use it"}},
+		{"nat", guestwatch.ARP, 0, goal{ping: true}, a, []string{"last stage: ARP", "firewall drops ping to 10.0.0.9"}},
+		{"nat", guestwatch.Answer, 0, goal{port: 22}, a, []string{"last stage: DNS answer", "nothing listens on port 22"}},
 	} {
 		e := &stuck{supervisor.State{Name: "web", Profile: "/web.toml", State: "running"}, c.goal, 5 * time.Second, supervisor.NIC{
-			Mode: c.mode, Seen: watch.State{Stages: 1 << c.stage &^ 1, NAKs: c.naks},
+			Mode: c.mode, Seen: guestwatch.State{Stages: 1 << c.stage &^ 1, NAKs: c.naks},
 		}, c.address}
 		for _, w := range append(c.want, `"web"`, "5s") {
 			if !strings.Contains(e.Error(), w) {

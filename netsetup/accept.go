@@ -4,14 +4,14 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/qnet-vm/qnet/netsetup/foreign"
+	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
 // AddAccept puts an accept for the network into a chain of iptables, where another
 // program drops its packets (F01, F02, F03). Our own tables' accepts do not help
 // against that (F07).
 type AddAccept struct {
-	Rule foreign.AcceptRule `json:"rule"`
+	Rule filters.AcceptRule `json:"rule"`
 }
 
 // Do inserts the rule, unless it is there.
@@ -54,7 +54,7 @@ func (s AddAccept) UndoString() string { return s.Rule.Command("-D") }
 // that let them pass, and notes for the user. It is pure, and the plan's own
 // accepts among the filters change nothing about it. zoned tells that firewalld
 // runs, which is told of the bridge another way.
-func (p *Plan) LetPass(filters foreign.Ruleset, zoned bool) (accepts StepList, notes []string) {
+func (p *Plan) LetPass(filters filters.Ruleset, zoned bool) (accepts StepList, notes []string) {
 	if p.Network.Macvtap { // whose frames no filter of the host's sees
 		return nil, nil
 	}
@@ -75,8 +75,8 @@ func (p *Plan) LetPass(filters foreign.Ruleset, zoned bool) (accepts StepList, n
 }
 
 // filtered is what of the plan others' filters see.
-func (p *Plan) filtered() foreign.Network {
-	return foreign.Network{
+func (p *Plan) filtered() filters.Network {
+	return filters.Network{
 		Name: p.Network.Name, Mode: p.Network.Mode, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
 		Uplinks: p.Uplinks, Joined: p.Bridge != BridgeName(p.Network.Name),
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -87,11 +87,11 @@ func TestAcceptsWhereOwnersExpectThem(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			nstest.Require(t, nstest.Root, nstest.Program("iptables-nft"), nstest.Program("iptables-legacy"), nstest.Program("nft"))
-			nstest.Run(t, func(t *testing.T) {
-				nstest.Lab(t)
-				nstest.Sh(t, "ip link add br0 type bridge; ip link set br0 up\n"+c.load)
-				before := nstest.Snapshot(t)
+			lab.Require(t, lab.Root, lab.Program("iptables-nft"), lab.Program("iptables-legacy"), lab.Program("nft"))
+			lab.Run(t, func(t *testing.T) {
+				lab.Lab(t)
+				lab.Sh(t, "ip link add br0 type bridge; ip link set br0 up\n"+c.load)
+				before := lab.Snapshot(t)
 				accepts, notes := acceptsOf(t, c.mode)
 				var got []string
 				for _, a := range accepts {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
@@ -160,7 +160,7 @@ func firstLine(s string) string {
 // a bridged NIC that was down, cannot be known.
 func UndoByMarks(k Kernel, f Facts, network string) error {
 	mark, table := networkMark(network), tableName(network)
-	steps := slices.Clone(leaveAlone(netcfg.Programs))
+	steps := slices.Clone(leaveAlone(managers.Programs))
 	for _, l := range f.Links {
 		if l.Alias == mark {
 			steps = append(steps, bridgeByMark(k, f, l)...)

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
-	"github.com/qnet-vm/qnet/netsetup/foreign"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 )
@@ -229,7 +229,7 @@ func (m *memory) RemoveConfig(path string) error {
 	return m.change(func() { delete(m.state, "file "+path) })
 }
 
-func (m *memory) Reload(netcfg.Program) error { return nil }
+func (m *memory) Reload(managers.Program) error { return nil }
 
 func (m *memory) SetManaged(link string, managed bool) error {
 	return m.change(func() {
@@ -243,26 +243,26 @@ func (m *memory) Managed(link string) (bool, error) { return m.state["unmanaged 
 
 func (m *memory) Warn(string) {}
 
-func (m *memory) Filters() (foreign.Ruleset, error) {
-	r := foreign.Ruleset{Tables: []foreign.Table{{Engine: foreign.IPTablesNFT, Family: nft.IP, Name: "filter"}}}
+func (m *memory) Filters() (filters.Ruleset, error) {
+	r := filters.Ruleset{Tables: []filters.Table{{Engine: filters.IPTablesNFT, Family: nft.IP, Name: "filter"}}}
 	for _, name := range []string{"INPUT", "FORWARD"} {
-		c := foreign.Chain{Name: name, Type: "filter", Hook: nft.Hook(strings.ToLower(name)), Policy: foreign.Discard}
+		c := filters.Chain{Name: name, Type: "filter", Hook: nft.Hook(strings.ToLower(name)), Policy: filters.Discard}
 		for k := range m.state {
 			if text, ok := strings.CutPrefix(k, "accept "); ok && strings.HasPrefix(text, "-A "+name) {
-				c.Rules = append(c.Rules, foreign.Rule{Verdict: foreign.Accept, Text: text})
+				c.Rules = append(c.Rules, filters.Rule{Verdict: filters.Accept, Text: text})
 			}
 		}
 		r.Tables[0].Chains = append(r.Tables[0].Chains, c)
 	}
-	r.Programs = foreign.Programs{foreign.IPTablesNFT: {nft.IP: "/sbin/iptables-nft"}}
+	r.Programs = filters.Programs{filters.IPTablesNFT: {nft.IP: "/sbin/iptables-nft"}}
 	return r, nil
 }
 
-func (m *memory) InsertAccept(a foreign.AcceptRule) error {
+func (m *memory) InsertAccept(a filters.AcceptRule) error {
 	return m.change(func() { m.state["accept "+a.Text()] = "yes" })
 }
 
-func (m *memory) DeleteAccept(a foreign.AcceptRule) error {
+func (m *memory) DeleteAccept(a filters.AcceptRule) error {
 	return m.change(func() { delete(m.state, "accept "+a.Text()) })
 }
 
@@ -279,7 +279,7 @@ func steps(t *testing.T, golden string) []Step {
 	n := goldenNetworks[golden]
 	n.Name = "dev"
 	facts := goldenFacts(golden)
-	facts.Configurators = netcfg.Programs
+	facts.Configurators = managers.Programs
 	facts.Filters, _ = (&memory{}).Filters() // as Docker and ufw leave them
 	p, err := NewPlan(n, facts, PlanOptions{Salt: testSalt})
 	if err != nil {

@@ -3,13 +3,13 @@ package netsetup
 import (
 	"fmt"
 
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
 // Reload has a program read what a ConfigFile about the NIC says. Its undo is that
 // file's.
 type Reload struct {
-	Program netcfg.Program `json:"program"`
+	Program managers.Program `json:"program"`
 }
 
 // Do has it read. A program that cannot costs a warning: it goes on as before.
@@ -26,7 +26,7 @@ func (s Reload) Undo(Kernel) error { return nil }
 // Holds is always true: what was read cannot be seen.
 func (s Reload) Holds(Kernel) (bool, error) { return true, nil }
 
-func (s Reload) String() string { return netcfg.ReloadCommand(s.Program) }
+func (s Reload) String() string { return managers.ReloadCommand(s.Program) }
 
 // UndoString is "".
 func (s Reload) UndoString() string { return "" }

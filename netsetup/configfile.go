@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"strings"
 
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
 // ConfigFile puts a file among the run-time configuration of a program that
@@ -14,18 +14,18 @@ import (
 // one removes it; or it is about the network's NIC, and is read when a Reload or
 // the program's administrator says so.
 type ConfigFile struct {
-	Program netcfg.Program `json:"program"`
-	Path    string         `json:"path"`
-	Text    string         `json:"text"`
-	NIC     bool           `json:"nic,omitempty"`
+	Program managers.Program `json:"program"`
+	Path    string           `json:"path"`
+	Text    string           `json:"text"`
+	NIC     bool             `json:"nic,omitempty"`
 }
 
 // leaveAlone has the programs that run here leave qnet's links alone. It comes
 // first in a plan: a program that sees a link before it is told has taken it.
-func leaveAlone(programs []netcfg.Program) StepList {
+func leaveAlone(programs []managers.Program) StepList {
 	var steps StepList
 	for _, p := range programs {
-		if f, ok := netcfg.LeaveAlone(p); ok {
+		if f, ok := managers.LeaveAlone(p); ok {
 			steps = append(steps, ConfigFile{Program: p, Path: f.Path, Text: f.Text})
 		}
 	}
@@ -39,7 +39,7 @@ func (s ConfigFile) Do(k Kernel) error {
 	switch {
 	case err == nil && strings.HasPrefix(now, s.Text):
 		return nil
-	case err == nil && !strings.HasPrefix(now, netcfg.Mark):
+	case err == nil && !strings.HasPrefix(now, managers.Mark):
 		return fmt.Errorf("write %s: %w", s.Path, ErrNotOurs)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
@@ -59,7 +59,7 @@ func (s ConfigFile) Do(k Kernel) error {
 // Undo removes the file, if it is ours and no network has links any more.
 func (s ConfigFile) Undo(k Kernel) error {
 	now, err := k.ReadConfig(s.Path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !strings.HasPrefix(now, netcfg.Mark) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !strings.HasPrefix(now, managers.Mark) {
 		return nil
 	}
 	if err != nil {
@@ -97,10 +97,10 @@ func (s ConfigFile) String() string {
 	if s.NIC {
 		return words
 	}
-	return words + "\n" + netcfg.ReloadCommand(s.Program)
+	return words + "\n" + managers.ReloadCommand(s.Program)
 }
 
 // UndoString is the command Undo equals.
 func (s ConfigFile) UndoString() string {
-	return fmt.Sprintf("rm %s\n%s", s.Path, netcfg.ReloadCommand(s.Program))
+	return fmt.Sprintf("rm %s\n%s", s.Path, managers.ReloadCommand(s.Program))
 }

@@ -5,22 +5,22 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // A bridge and its taps go together, their names are free at once, and nobody
 // else's links go with them.
 func TestDelLinks(t *testing.T) {
-	nstest.Require(t, nstest.Root, nstest.Tun)
-	nstest.Run(t, func(t *testing.T) {
+	lab.Require(t, lab.Root, lab.Tun)
+	lab.Run(t, func(t *testing.T) {
 		h := newHost(t)
 		bridge := AddBridge{Name: "qn-dev", MAC: []byte{2, 0, 0, 0, 0, 1}, MTU: 1500, Alias: "qnet:dev"}
 		steps := []Step{bridge, SetUp{Link: bridge.Name}}
 		for _, tap := range []string{"qnweb0", "qnweb1", "qndb0"} {
 			steps = append(steps, AddTap{Name: tap, Alias: "qnet:dev/" + tap, MTU: 1500}, SetPort{Link: tap, Bridge: bridge.Name}, SetUp{Link: tap})
 		}
-		nstest.Sh(t, "ip link add stranger type bridge; ip link set stranger group 77")
-		before := nstest.Sh(t, "ip -br link")
+		lab.Sh(t, "ip link add stranger type bridge; ip link set stranger group 77")
+		before := lab.Sh(t, "ip -br link")
 		for range 3 {
 			if err := Apply(h, steps, nil); err != nil {
 				t.Fatal(err)
@@ -31,11 +31,11 @@ func TestDelLinks(t *testing.T) {
 			if entries, _ := os.ReadDir("/sys/class/net"); len(entries) != 2 {
 				t.Errorf("sysfs has %v", entries)
 			}
-			if after := nstest.Sh(t, "ip -br link"); after != before {
+			if after := lab.Sh(t, "ip -br link"); after != before {
 				t.Errorf("before:\n%safter:\n%s", before, after)
 			}
 		}
-		if got := nstest.Sh(t, "ip link show group 77"); !strings.Contains(got, "stranger") {
+		if got := lab.Sh(t, "ip link show group 77"); !strings.Contains(got, "stranger") {
 			t.Errorf("stranger is in no group any more: %s", got)
 		}
 		if err := h.DelLinks([]string{"qn-dev", "none"}); err != nil {

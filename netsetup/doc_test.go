@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
-	"github.com/qnet-vm/qnet/netsetup/foreign"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -131,7 +131,7 @@ networkd by the file /run/systemd/network/0-qnet-UPLINK.network, NetworkManager 
 "nmcli device set UPLINK managed no". Afterwards it gets the uplink back. See
 [lan.md](lan.md).
 
-` + "```sh\n# set up\n" + Script(leaveAlone(netcfg.Programs)) + "\n\n# afterwards\n" + UndoScript(leaveAlone(netcfg.Programs)) + "\n```" + `
+` + "```sh\n# set up\n" + Script(leaveAlone(managers.Programs)) + "\n\n# afterwards\n" + UndoScript(leaveAlone(managers.Programs)) + "\n```" + `
 `)
 	for _, c := range chapters {
 		b.WriteString("\n## " + c.title + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.plan) + "```\n")
@@ -196,25 +196,25 @@ it pass. Policies and net.bridge.* are never changed.
 }
 
 // dockerAndUFW are the filters of a host with both, as far as they decide.
-func dockerAndUFW() foreign.Ruleset {
-	chain := func(hook nft.Hook, jumps ...string) foreign.Chain {
-		c := foreign.Chain{Name: strings.ToUpper(string(hook)), Type: "filter", Hook: hook, Policy: foreign.Discard}
+func dockerAndUFW() filters.Ruleset {
+	chain := func(hook nft.Hook, jumps ...string) filters.Chain {
+		c := filters.Chain{Name: strings.ToUpper(string(hook)), Type: "filter", Hook: hook, Policy: filters.Discard}
 		for _, j := range jumps {
-			c.Rules = append(c.Rules, foreign.Rule{Verdict: foreign.Jump, Chain: j, Text: "-A " + c.Name + " -j " + j})
+			c.Rules = append(c.Rules, filters.Rule{Verdict: filters.Jump, Chain: j, Text: "-A " + c.Name + " -j " + j})
 		}
 		return c
 	}
-	table := func(f nft.Family, chains ...foreign.Chain) foreign.Table {
-		return foreign.Table{Engine: foreign.IPTablesNFT, Family: f, Name: "filter", Chains: chains}
+	table := func(f nft.Family, chains ...filters.Chain) filters.Table {
+		return filters.Table{Engine: filters.IPTablesNFT, Family: f, Name: "filter", Chains: chains}
 	}
-	return foreign.Ruleset{
+	return filters.Ruleset{
 		BridgeIPv4: true, BridgeIPv6: true,
-		Programs: foreign.Programs{foreign.IPTablesNFT: {nft.IP: "/usr/sbin/iptables-nft", nft.IP6: "/usr/sbin/ip6tables-nft"}},
-		Tables: []foreign.Table{
+		Programs: filters.Programs{filters.IPTablesNFT: {nft.IP: "/usr/sbin/iptables-nft", nft.IP6: "/usr/sbin/ip6tables-nft"}},
+		Tables: []filters.Table{
 			table(nft.IP, chain(nft.Input, "ufw-user-input"), chain(nft.Forward, "DOCKER-USER", "ufw-user-forward"),
-				foreign.Chain{Name: "ufw-user-input"}, foreign.Chain{Name: "ufw-user-forward"}, foreign.Chain{Name: "DOCKER-USER"}),
+				filters.Chain{Name: "ufw-user-input"}, filters.Chain{Name: "ufw-user-forward"}, filters.Chain{Name: "DOCKER-USER"}),
 			table(nft.IP6, chain(nft.Input, "ufw6-user-input"), chain(nft.Forward, "ufw6-user-forward"),
-				foreign.Chain{Name: "ufw6-user-input"}, foreign.Chain{Name: "ufw6-user-forward"}),
+				filters.Chain{Name: "ufw6-user-input"}, filters.Chain{Name: "ufw6-user-forward"}),
 		},
 	}
 }

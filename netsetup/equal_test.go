@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -32,7 +32,7 @@ var (
 func kernelState(t *testing.T) []string {
 	t.Helper()
 	var lines []string
-	for _, line := range nstest.Snapshot(t).Lines() {
+	for _, line := range lab.Snapshot(t).Lines() {
 		line = noise.Replace(noisy.ReplaceAllString(line, "$1"))
 		line = ifIndex.ReplaceAllString(tapState.ReplaceAllString(line, "$1$2"), "")
 		lines = append(lines, nftMarks.ReplaceAllString(line, "nft: table $1"))
@@ -99,18 +99,18 @@ func TestCommandsEqualNetlink(t *testing.T) {
 		{Name: "move", Mode: profiles.Bridge, Uplink: "eth0"},
 	} {
 		t.Run(n.Name, func(t *testing.T) {
-			nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"), nstest.Program("iptables-nft"), nstest.Program("iptables-legacy"))
-			nstest.Run(t, func(t *testing.T) {
-				nstest.Lab(t)
+			lab.Require(t, lab.Root, lab.Tun, lab.Program("nft"), lab.Program("iptables-nft"), lab.Program("iptables-legacy"))
+			lab.Run(t, func(t *testing.T) {
+				lab.Lab(t)
 				// Up once, because a link keeps a queueing discipline from then on.
-				nstest.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; "+
+				lab.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; "+
 					"until ip link show lan1 | grep -q 'state UP'; do sleep 0.05; done; ip link set lan0 down; "+
 					"until ip -6 route show table local dev lan1 | grep -q linkdown; do sleep 0.05; done")
 				// Others whose drops are answered, one in each engine.
-				nstest.Sh(t, "iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP; ip6tables-legacy -P FORWARD DROP")
+				lab.Sh(t, "iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP; ip6tables-legacy -P FORWARD DROP")
 				if n.Name == "move" {
-					nstest.Sh(t, rich)
-					nstest.Eventually(t, 5*time.Second, "IPv6 addresses are checked", func() bool { return nstest.Sh(t, "ip -6 addr show tentative") == "" })
+					lab.Sh(t, rich)
+					lab.Eventually(t, 5*time.Second, "IPv6 addresses are checked", func() bool { return lab.Sh(t, "ip -6 addr show tentative") == "" })
 				}
 				compareWays(t, n)
 			})
@@ -170,9 +170,9 @@ func compareWays(t *testing.T, n Network) {
 		t.Fatal(err)
 	}
 	var byNetlink []string
-	nstest.Eventually(t, 5*time.Second, "the carrier", func() bool {
+	lab.Eventually(t, 5*time.Second, "the carrier", func() bool {
 		byNetlink = kernelState(t)
-		return strings.Contains(nstest.Sh(t, "ip link show "+cmp.Or(plan.Bridge, "qnweb0")), "state UP")
+		return strings.Contains(lab.Sh(t, "ip link show "+cmp.Or(plan.Bridge, "qnweb0")), "state UP")
 	})
 	byNetlink = kernelState(t)
 	if err := Undo(host, steps); err != nil {
@@ -181,7 +181,7 @@ func compareWays(t *testing.T, n Network) {
 	host.Close()
 	becomes(t, before, "-: before, +: after Undo")
 
-	nstest.Sh(t, Script(steps))
+	lab.Sh(t, Script(steps))
 	if !n.Macvtap {
 		tap := hold(t, "qnweb0")
 		defer tap.Close()
@@ -190,6 +190,6 @@ func compareWays(t *testing.T, n Network) {
 	if len(byNetlink) < len(before)+10 {
 		t.Errorf("the plan added %d lines only", len(byNetlink)-len(before))
 	}
-	nstest.Sh(t, UndoScript(steps))
+	lab.Sh(t, UndoScript(steps))
 	becomes(t, before, "-: before, +: after the undo commands")
 }

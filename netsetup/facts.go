@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
-	"github.com/qnet-vm/qnet/netsetup/foreign"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 )
 
@@ -26,8 +26,8 @@ type Facts struct {
 	Firewalld firewalld.State   `json:"firewalld"` // of firewalld.Look
 
 	// Configurators are the programs of this namespace that configure links.
-	Configurators []netcfg.Program `json:"configurators,omitempty"`
-	Filters       foreign.Ruleset  `json:"filters"` // the packet filters of others
+	Configurators []managers.Program `json:"configurators,omitempty"`
+	Filters       filters.Ruleset    `json:"filters"` // the packet filters of others
 }
 
 // NIC is what more a plan must know of the link that a network in mode bridge joins.
@@ -38,7 +38,7 @@ type NIC struct {
 	GenMode  string   `json:"gen_mode,omitempty"` // addr_gen_mode; "" where IPv6 is off
 	Programs []string `json:"programs,omitempty"` // "an XDP program": what handles its frames
 
-	Client netcfg.Client     `json:"client,omitzero"` // what configures it
+	Client managers.Client   `json:"client,omitzero"` // what configures it
 	DNS    resolved.Settings `json:"dns,omitzero"`    // of systemd-resolved
 
 	Asked   bool       `json:"asked,omitempty"`   // AskNeighbours filled in what follows

@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
 // madeDirectory is a file's last line where its directory is qnet's too.
-const madeDirectory = netcfg.Mark + "the directory is qnet's, too\n"
+const madeDirectory = managers.Mark + "the directory is qnet's, too\n"
 
 // ReadConfig reads a file of a program's run-time configuration.
 func (h *Host) ReadConfig(path string) (string, error) {
@@ -49,15 +49,15 @@ func (h *Host) RemoveConfig(path string) error {
 }
 
 // Reload has a program read its configuration again.
-func (h *Host) Reload(p netcfg.Program) error { return netcfg.Reload(p) }
+func (h *Host) Reload(p managers.Program) error { return managers.Reload(p) }
 
 // SetManaged has NetworkManager take care of a link or let go of it.
 //
 //	nmcli device set LINK managed yes|no
-func (h *Host) SetManaged(link string, managed bool) error { return netcfg.SetManaged(link, managed) }
+func (h *Host) SetManaged(link string, managed bool) error { return managers.SetManaged(link, managed) }
 
 // Managed reports whether NetworkManager takes care of a link.
-func (h *Host) Managed(link string) (bool, error) { return netcfg.Managed(link) }
+func (h *Host) Managed(link string) (bool, error) { return managers.Managed(link) }
 
 // Warn tells the user, by the function of OnWarn.
 func (h *Host) Warn(text string) { h.warn(text) }

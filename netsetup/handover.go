@@ -3,7 +3,7 @@ package netsetup
 import (
 	"fmt"
 
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
 // handOver says what becomes of the program that configures the NIC when that
@@ -11,15 +11,15 @@ import (
 // back (F20): steps to do before the move and after it, or a refusal. networkd
 // takes away what it configured when it lets go, so by then the bridge must have it;
 // NetworkManager leaves it. A DHCP client that is nothing else stays as it is.
-func handOver(n Network, c netcfg.Client) (before, after StepList, err error) {
+func handOver(n Network, c managers.Client) (before, after StepList, err error) {
 	if c.Refusal != "" {
 		return nil, nil, fmt.Errorf("plan network %q: uplink %q %s: %w", n.Name, c.Link, c.Refusal, ErrRefused)
 	}
 	switch c.Program {
-	case netcfg.NetworkManager:
+	case managers.NetworkManager:
 		before = StepList{Unmanage{Link: c.Link}}
-	case netcfg.Networkd:
-		f := netcfg.LetGo(c.Link)
+	case managers.Networkd:
+		f := managers.LetGo(c.Link)
 		before = StepList{ConfigFile{Program: c.Program, Path: f.Path, Text: f.Text, NIC: true}}
 		after = StepList{Reload{c.Program}}
 	}

@@ -5,9 +5,9 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
-	"github.com/qnet-vm/qnet/netsetup/foreign"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 )
@@ -54,13 +54,13 @@ type Kernel interface {
 	ReadConfig(path string) (string, error) // fs.ErrNotExist where there is none
 	WriteConfig(path, text string) error    // makes its directory, too
 	RemoveConfig(path string) error         // and the directory, if WriteConfig made it
-	Reload(p netcfg.Program) error
+	Reload(p managers.Program) error
 	SetManaged(link string, managed bool) error // by NetworkManager
 	Managed(link string) (bool, error)
 	Warn(text string)                  // tells the user
-	Filters() (foreign.Ruleset, error) // of others, as they are now
-	InsertAccept(a foreign.AcceptRule) error
-	DeleteAccept(a foreign.AcceptRule) error // one copy
+	Filters() (filters.Ruleset, error) // of others, as they are now
+	InsertAccept(a filters.AcceptRule) error
+	DeleteAccept(a filters.AcceptRule) error // one copy
 }
 
 // AddBridge is the step that creates a network's bridge, down and marked.

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/dump"
+	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
-	"github.com/qnet-vm/qnet/netsetup/foreign"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
@@ -28,7 +28,7 @@ type Host struct {
 	held    map[string]*os.File   // second files of given taps, see hold
 	nft     *nft.Conn
 	warn    func(string)
-	filters foreign.Reader
+	filters filters.Reader
 }
 
 // NewHost opens the sockets it needs. It returns ErrUnsupported where the
@@ -319,7 +319,7 @@ func (h *Host) DelTable(t nft.Table) error {
 // Filters reads others' packet filters, where they have changed.
 //
 //	nft list ruleset; iptables-legacy-save
-func (h *Host) Filters() (foreign.Ruleset, error) {
+func (h *Host) Filters() (filters.Ruleset, error) {
 	r, _ := h.filters.Read()
 	if len(r.Unread) > 0 {
 		return r, fmt.Errorf("read packet filters: %s", strings.Join(r.Unread, "; "))
@@ -328,10 +328,10 @@ func (h *Host) Filters() (foreign.Ruleset, error) {
 }
 
 // InsertAccept puts an accept at the head of a chain of iptables' (AcceptRule.Insert).
-func (h *Host) InsertAccept(a foreign.AcceptRule) error { return explain(a.Insert()) }
+func (h *Host) InsertAccept(a filters.AcceptRule) error { return explain(a.Insert()) }
 
 // DeleteAccept removes one copy of it (AcceptRule.Delete).
-func (h *Host) DeleteAccept(a foreign.AcceptRule) error { return explain(a.Delete()) }
+func (h *Host) DeleteAccept(a filters.AcceptRule) error { return explain(a.Delete()) }
 
 // SetGuarded makes the set of links whose forwarding we turned on hold those.
 //

@@ -5,14 +5,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // A renewed address keeps all but its lifetime.
 func TestSetLifetime(t *testing.T) {
-	nstest.Require(t, nstest.Root)
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Sh(t, `ip link add v0 type veth peer name v1; ip link set v0 up
+	lab.Require(t, lab.Root)
+	lab.Run(t, func(t *testing.T) {
+		lab.Sh(t, `ip link add v0 type veth peer name v1; ip link set v0 up
 ip addr add 10.9.0.2/24 broadcast + dev v0 label v0:a metric 77 noprefixroute valid_lft 100 preferred_lft 90
 ip -6 addr add 2001:db8::2/64 dev v0 metric 78 nodad valid_lft 100 preferred_lft 90`)
 		h := newHost(t)
@@ -21,7 +21,7 @@ ip -6 addr add 2001:db8::2/64 dev v0 metric 78 nodad valid_lft 100 preferred_lft
 			t.Fatal(err)
 		}
 		show := func() string {
-			return nstest.Sh(t, "ip -o -4 addr show dev v0; ip -o -6 addr show dev v0 scope global")
+			return lab.Sh(t, "ip -o -4 addr show dev v0; ip -o -6 addr show dev v0 scope global")
 		}
 		want := strings.NewReplacer("valid_lft 100sec", "valid_lft 5000sec", "preferred_lft 90sec", "preferred_lft 4000sec").Replace(show())
 		for _, a := range []string{"10.9.0.2/24", "2001:db8::2/64"} {

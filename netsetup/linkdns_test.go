@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 )
 
@@ -30,13 +30,13 @@ func journalled(t *testing.T, steps StepList) StepList {
 // host's addresses, the host resolves names all the time, and afterwards
 // systemd-resolved is as it was.
 func TestMoveTakesDNSAlong(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Require(t, nstest.Program("dnsmasq"))
-		lan := nstest.NewLAN(t, nstest.LANOptions{Static: true})
+	lab.Run(t, func(t *testing.T) {
+		lab.Require(t, lab.Program("dnsmasq"))
+		lan := lab.NewLAN(t, lab.LANOptions{Static: true})
 		lan.Daemon("gateway", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--no-resolv", "--no-hosts",
 			"--bind-interfaces", "--interface=eth0", "--address=/lan.example/192.0.2.77", "--address=/none.example/")
-		nstest.Resolved(t)
-		nstest.Sh(t, `
+		lab.Resolved(t)
+		lab.Sh(t, `
 resolvectl dns eth0 192.0.2.1 192.0.2.1:5353#dns.example
 resolvectl domain eth0 lan.example '~corp.example'
 resolvectl default-route eth0 yes
@@ -45,10 +45,10 @@ resolvectl nta eth0 test.example`)
 		names := 0
 		resolves := func() bool { // each time another name, which no cache has
 			names++
-			out, err := nstest.Try(fmt.Sprintf("timeout 2 busybox nslookup -type=a n%d.lan.example 127.0.0.53", names))
+			out, err := lab.Try(fmt.Sprintf("timeout 2 busybox nslookup -type=a n%d.lan.example 127.0.0.53", names))
 			return err == nil && strings.Contains(out, "192.0.2.77")
 		}
-		nstest.Eventually(t, 10*time.Second, "a name before", resolves)
+		lab.Eventually(t, 10*time.Second, "a name before", resolves)
 		host := newHost(t)
 		of := func(link string) []string {
 			l, _, _ := host.Link(link)
@@ -59,9 +59,9 @@ resolvectl nta eth0 test.example`)
 			return s.Commands("LINK")
 		}
 		state := func() string {
-			return nstest.Sh(t, "find /run/systemd/resolve -type f | sort; cat /run/systemd/resolve/resolv.conf /run/systemd/resolve/netif/2")
+			return lab.Sh(t, "find /run/systemd/resolve -type f | sort; cat /run/systemd/resolve/resolv.conf /run/systemd/resolve/netif/2")
 		}
-		told, before, snapshot := of("eth0"), state(), nstest.Snapshot(t)
+		told, before, snapshot := of("eth0"), state(), lab.Snapshot(t)
 		if len(told) != 5 {
 			t.Errorf("told of eth0: %q", told)
 		}
@@ -85,7 +85,7 @@ resolvectl nta eth0 test.example`)
 			t.Errorf("of eth0 still: %q", now)
 		}
 		begin := time.Now()
-		if out, err := nstest.Try("timeout 5 busybox nslookup -type=a a.none.example 127.0.0.53"); err == nil || time.Since(begin) > time.Second {
+		if out, err := lab.Try("timeout 5 busybox nslookup -type=a a.none.example 127.0.0.53"); err == nil || time.Since(begin) > time.Second {
 			t.Errorf("a name that does not exist: %v after %s\n%s", err, time.Since(begin), out)
 		}
 		if err := Undo(host, journalled(t, p.Steps)); err != nil {
@@ -102,21 +102,21 @@ resolvectl nta eth0 test.example`)
 		snapshot.Check(t)
 
 		// What the plan prints does the same.
-		nstest.Sh(t, "ip link add qn-lan type bridge")
-		nstest.Eventually(t, 5*time.Second, "the link", func() bool { _, err := nstest.Try("resolvectl status qn-lan"); return err == nil })
-		nstest.Sh(t, p.Steps[i].String())
+		lab.Sh(t, "ip link add qn-lan type bridge")
+		lab.Eventually(t, 5*time.Second, "the link", func() bool { _, err := lab.Try("resolvectl status qn-lan"); return err == nil })
+		lab.Sh(t, p.Steps[i].String())
 		if now := of("qn-lan"); !slices.Equal(now, told) {
 			t.Errorf("by the commands: %q\nof eth0: %q", now, told)
 		}
-		nstest.Sh(t, "ip link del qn-lan")
+		lab.Sh(t, "ip link del qn-lan")
 	})
 }
 
 // A NIC that systemd-resolved was told nothing of needs no step, nor does a host
 // without systemd-resolved.
 func TestMoveWithoutDNS(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.NewLAN(t, nstest.LANOptions{Static: true})
+	lab.Run(t, func(t *testing.T) {
+		lab.NewLAN(t, lab.LANOptions{Static: true})
 		none := func(words string) {
 			t.Helper()
 			for _, s := range lanPlan(t).Steps {
@@ -126,7 +126,7 @@ func TestMoveWithoutDNS(t *testing.T) {
 			}
 		}
 		none("without systemd-resolved")
-		nstest.Resolved(t)
+		lab.Resolved(t)
 		none("told nothing")
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -48,7 +48,7 @@ func newHost(t testing.TB) *Host {
 func onLink(t testing.TB, link string) []string {
 	t.Helper()
 	var lines []string
-	for _, line := range nstest.Snapshot(t).Lines() {
+	for _, line := range lab.Snapshot(t).Lines() {
 		if kind, _, _ := strings.Cut(line, ":"); kind != "addr" && kind != "route" && kind != "neigh" && kind != "rule" {
 			continue
 		}
@@ -76,21 +76,21 @@ func same(t testing.TB, words string, want []string, now func() []string) {
 // The host moves to the bridge and back with all it has, IPv4 and IPv6, static and
 // by router advertisement, and neither pings nor a TCP connection notice.
 func TestMoveAndBack(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Require(t, nstest.Program("radvd"))
-		lan := nstest.NewLAN(t, nstest.LANOptions{Static: true, RA: true})
+	lab.Run(t, func(t *testing.T) {
+		lab.Require(t, lab.Program("radvd"))
+		lan := lab.NewLAN(t, lab.LANOptions{Static: true, RA: true})
 		address6 := lan.HasSLAAC("eth0")
-		nstest.Sh(t, "ip addr add 192.0.2.11/24 dev eth0 label eth0:1; ip route add 198.51.100.0/24 via 192.0.2.1 table 7 metric 5 mtu 1400 src 192.0.2.11")
+		lab.Sh(t, "ip addr add 192.0.2.11/24 dev eth0 label eth0:1; ip route add 198.51.100.0/24 via 192.0.2.1 table 7 metric 5 mtu 1400 src 192.0.2.11")
 		host := newHost(t)
-		pings, talk := nstest.PingFrom(t, "outside", nstest.LANHost), nstest.Talk(t, "outside", nstest.LANHost)
-		pings6 := nstest.PingFrom(t, "outside", address6)
-		before, lines := nstest.Snapshot(t), onLink(t, "eth0")
+		pings, talk := lab.PingFrom(t, "outside", lab.LANHost), lab.Talk(t, "outside", lab.LANHost)
+		pings6 := lab.PingFrom(t, "outside", address6)
+		before, lines := lab.Snapshot(t), onLink(t, "eth0")
 		p := lanPlan(t)
 		if err := Apply(host, p.Steps, nil); err != nil {
 			t.Fatal(err)
 		}
 		same(t, "-: by the NIC, +: by the bridge", lines, func() []string { return onLink(t, p.Bridge) })
-		if !nstest.Pings("", nstest.LANInternet) || !nstest.Pings("", nstest.LANInternet6) {
+		if !lab.Pings("", lab.LANInternet) || !lab.Pings("", lab.LANInternet6) {
 			t.Error("the host does not reach the Internet")
 		}
 		if err := Undo(host, p.Steps); err != nil {
@@ -101,7 +101,7 @@ func TestMoveAndBack(t *testing.T) {
 		const gap, retransmission = 200 * time.Millisecond, 400 * time.Millisecond // of a segment lost, which TCP sends again after 200 ms
 		for _, c := range []struct {
 			name string
-			nstest.Continuity
+			lab.Continuity
 			most time.Duration
 		}{{"ping", pings(), gap}, {"ping -6", pings6(), gap}, {"TCP", talk(), retransmission}} {
 			if t.Logf("%s: %s", c.name, c.Continuity); c.Lost > 1 || c.Gap > c.most {
@@ -114,34 +114,34 @@ func TestMoveAndBack(t *testing.T) {
 // Temporary addresses: the one in use goes along, the others are made anew, and
 // none piles up.
 func TestMoveOfTemporaryAddresses(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Require(t, nstest.Program("radvd"))
-		nstest.Sh(t, "sysctl -qw net/ipv6/conf/default/use_tempaddr=2")
-		nstest.NewLAN(t, nstest.LANOptions{Static: true, RA: true})
+	lab.Run(t, func(t *testing.T) {
+		lab.Require(t, lab.Program("radvd"))
+		lab.Sh(t, "sysctl -qw net/ipv6/conf/default/use_tempaddr=2")
+		lab.NewLAN(t, lab.LANOptions{Static: true, RA: true})
 		t.Cleanup(func() {
 			if t.Failed() {
-				out, _ := nstest.Try("ip -6 -o addr; sysctl net.ipv6.conf.qn-lan.use_tempaddr net.ipv6.conf.eth0.use_tempaddr; dmesg | tail -5")
+				out, _ := lab.Try("ip -6 -o addr; sysctl net.ipv6.conf.qn-lan.use_tempaddr net.ipv6.conf.eth0.use_tempaddr; dmesg | tail -5")
 				t.Log(out)
 			}
 		})
 		temporary := func(link, not string) (address string) {
 			t.Helper()
-			nstest.Eventually(t, 15*time.Second, "a temporary address of "+link, func() bool {
-				out := nstest.Sh(t, "ip -6 -o addr show dev "+link+" temporary -tentative scope global | sed -n 's/.*inet6 \\([^/]*\\).*/\\1/p'")
+			lab.Eventually(t, 15*time.Second, "a temporary address of "+link, func() bool {
+				out := lab.Sh(t, "ip -6 -o addr show dev "+link+" temporary -tentative scope global | sed -n 's/.*inet6 \\([^/]*\\).*/\\1/p'")
 				address, _, _ = strings.Cut(strings.TrimSpace(out), "\n")
 				return address != "" && address != not
 			})
 			return address
 		}
 		used := temporary("eth0", "")
-		nstest.Within(t, "gateway", func() error {
-			l, err := net.Listen("tcp", "["+nstest.LANInternet6+"]:7")
+		lab.Within(t, "gateway", func() error {
+			l, err := net.Listen("tcp", "["+lab.LANInternet6+"]:7")
 			if err == nil {
 				t.Cleanup(func() { l.Close() })
 			}
 			return err
 		})
-		c, err := net.Dial("tcp", "["+nstest.LANInternet6+"]:7")
+		c, err := net.Dial("tcp", "["+lab.LANInternet6+"]:7")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,15 +153,15 @@ func TestMoveOfTemporaryAddresses(t *testing.T) {
 		if err := Apply(host, p.Steps, nil); err != nil {
 			t.Fatal(err)
 		}
-		if out := nstest.Sh(t, "ip -6 -o addr show dev "+p.Bridge+" deprecated"); !strings.Contains(out, used) {
-			t.Errorf("the address in use is not on the bridge:\n%s", nstest.Sh(t, "ip -6 addr"))
+		if out := lab.Sh(t, "ip -6 -o addr show dev "+p.Bridge+" deprecated"); !strings.Contains(out, used) {
+			t.Errorf("the address in use is not on the bridge:\n%s", lab.Sh(t, "ip -6 addr"))
 		}
 		temporary(p.Bridge, used)
 		if err := Undo(host, p.Steps); err != nil {
 			t.Fatal(err)
 		}
 		temporary("eth0", used)
-		if out := nstest.Sh(t, "ip -6 -o addr show dev eth0 scope global"); strings.Count(out, "\n") != 3 || !strings.Contains(out, used) {
+		if out := lab.Sh(t, "ip -6 -o addr show dev eth0 scope global"); strings.Count(out, "\n") != 3 || !strings.Contains(out, used) {
 			t.Errorf("want the kernel's two addresses and the one in use:\n%s", out)
 		}
 	})

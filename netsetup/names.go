@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/qnet-vm/qnet/netsetup/foreign"
+	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
 // maxIfname is IFNAMSIZ without the zero byte.
@@ -33,7 +33,7 @@ func shorten(name string, limit int) string {
 }
 
 // networkMark is the ifalias of a network's bridge and the comment of its tables.
-func networkMark(network string) string { return foreign.Mark(network) }
+func networkMark(network string) string { return filters.Mark(network) }
 
 func portMark(network, vm string, nic int) string {
 	return "qnet:" + network + "/" + vm + "/" + strconv.Itoa(nic)

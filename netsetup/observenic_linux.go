@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/qnet-vm/qnet/internal/dump"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -48,7 +48,7 @@ func observeNIC(up Link) (NIC, error) {
 	if nic.Programs, err = programs(up); err != nil {
 		return nic, err
 	}
-	nic.Client, err = netcfg.Observe(up.Name)
+	nic.Client, err = managers.Observe(up.Name)
 	return nic, err
 }
 

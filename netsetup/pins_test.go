@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 var (
@@ -88,10 +88,10 @@ func TestPinsNeeded(t *testing.T) {
 
 // The lookup of the FIB as read is the kernel's, and pins are what their commands say.
 func TestPinsEqualCommands(t *testing.T) {
-	nstest.Require(t, nstest.Root)
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Lab(t)
-		nstest.Sh(t, `
+	lab.Require(t, lab.Root)
+	lab.Run(t, func(t *testing.T) {
+		lab.Lab(t)
+		lab.Sh(t, `
 ip link add qn-dev type bridge; ip link set qn-dev addrgenmode none up; ip addr add 10.77.0.1/24 dev qn-dev
 ip route add 10.77.0.0/25 dev eth0; ip route add 10.77.0.10/32 dev eth0
 ip route add 10.77.0.0/16 dev eth0 table 100
@@ -114,9 +114,9 @@ ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
 			t.Fatal(err)
 		}
 		for _, g := range n.Guests {
-			nstest.Sh(t, "ip route get "+g.String()+" | grep 'dev qn-dev'")
+			lab.Sh(t, "ip route get "+g.String()+" | grep 'dev qn-dev'")
 		}
-		nstest.Sh(t, "ip route get 10.77.0.11 | grep 'dev eth0'") // who is no guest is not ours
+		lab.Sh(t, "ip route get 10.77.0.11 | grep 'dev eth0'") // who is no guest is not ours
 		fib, _ = host.FIB()
 		if has, idle := n.Has(fib); !slices.Equal(has.Guests, need.Guests) || !slices.Equal(has.Rules, need.Rules) || idle != nil {
 			t.Errorf("there: %v, idle %v", has, idle)
@@ -133,12 +133,12 @@ ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
 		if diff := difference(before, kernelState(t)); diff != "" {
 			t.Errorf("left by Undo:\n%s", diff)
 		}
-		nstest.Sh(t, Script(steps))
+		lab.Sh(t, Script(steps))
 		if diff := difference(byNetlink, kernelState(t)); diff != "" {
 			t.Errorf("-: by netlink, +: by the printed commands\n%s", diff)
 		}
 		// Without a journal: the rule by its mark.
-		nstest.Sh(t, "ip link set qn-dev alias qnet:dev")
+		lab.Sh(t, "ip link set qn-dev alias qnet:dev")
 		facts, err := Observe()
 		if err != nil {
 			t.Fatal(err)
@@ -146,6 +146,6 @@ ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
 		if err := UndoByMarks(host, facts, "dev"); err != nil {
 			t.Fatal(err)
 		}
-		nstest.Sh(t, "! ip rule | grep 'proto 113'; ! ip route show table all | grep 'proto 113'")
+		lab.Sh(t, "! ip rule | grep 'proto 113'; ! ip route show table all | grep 'proto 113'")
 	})
 }

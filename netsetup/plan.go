@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/macgen"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -44,17 +44,17 @@ type Port struct {
 
 // Plan is everything decided for one network.
 type Plan struct {
-	Network Network       `json:"network"`
-	Bridge  string        `json:"bridge"` // "" with macvtap
-	MTU     int           `json:"mtu"`
-	Prefix  netip.Prefix  `json:"prefix,omitzero"`  // host-only and nat
-	Gateway netip.Addr    `json:"gateway,omitzero"` // the host's address in Prefix
-	Uplinks []string      `json:"uplinks,omitempty"`
-	HasIPv6 bool          `json:"has_ipv6"`
-	Waits   bool          `json:"waits,omitempty"` // the joined bridge runs STP: a VM waits for its ports to forward
-	Notes   []string      `json:"notes,omitempty"` // what the user should know
-	Client  netcfg.Client `json:"client,omitzero"` // bridge: what configures the NIC that becomes a port
-	Steps   StepList      `json:"steps"`
+	Network Network         `json:"network"`
+	Bridge  string          `json:"bridge"` // "" with macvtap
+	MTU     int             `json:"mtu"`
+	Prefix  netip.Prefix    `json:"prefix,omitzero"`  // host-only and nat
+	Gateway netip.Addr      `json:"gateway,omitzero"` // the host's address in Prefix
+	Uplinks []string        `json:"uplinks,omitempty"`
+	HasIPv6 bool            `json:"has_ipv6"`
+	Waits   bool            `json:"waits,omitempty"` // the joined bridge runs STP: a VM waits for its ports to forward
+	Notes   []string        `json:"notes,omitempty"` // what the user should know
+	Client  managers.Client `json:"client,omitzero"` // bridge: what configures the NIC that becomes a port
+	Steps   StepList        `json:"steps"`
 }
 
 // NewPlan decides everything; it is pure. It returns ErrRefused, with the way
@@ -77,7 +77,7 @@ func NewPlan(n Network, f Facts, o PlanOptions) (Plan, error) {
 func planNetwork(n Network, f Facts, o PlanOptions) (Plan, error) {
 	p := Plan{Network: n, Bridge: BridgeName(n.Name), MTU: DefaultMTU, HasIPv6: f.HasIPv6, Steps: leaveAlone(f.Configurators)}
 	for _, c := range f.Configurators {
-		if advice := netcfg.Advice(c); advice != "" {
+		if advice := managers.Advice(c); advice != "" {
 			p.Notes = append(p.Notes, advice)
 		}
 	}

@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/netsetup/foreign"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 	"github.com/qnet-vm/qnet/profiles"
@@ -237,7 +237,7 @@ func TestMoveRefuses(t *testing.T) {
 		"bond": {func(f *Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "bond" }, `is a link of the bond br0: use uplink = "br0"`},
 		"vrf":  {func(f *Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "vrf" }, "is in the VRF br0"},
 		"connman": {func(f *Facts) {
-			f.NIC.Client = netcfg.Client{Program: netcfg.ConnMan, Link: "eth0", Refusal: "is configured by ConnMan"}
+			f.NIC.Client = managers.Client{Program: managers.ConnMan, Link: "eth0", Refusal: "is configured by ConnMan"}
 		}, `uplink "eth0" is configured by ConnMan`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,8 +254,8 @@ func TestMoveRefuses(t *testing.T) {
 // Whose rules name the NIC is told, because they match nothing by the bridge.
 func TestMoveTellsOfRulesThatNameTheNIC(t *testing.T) {
 	f := settled()
-	f.Filters.Tables = []foreign.Table{{Engine: foreign.NFTables, Family: nft.INet, Name: "mine", Chains: []foreign.Chain{
-		{Name: "in", Rules: []foreign.Rule{
+	f.Filters.Tables = []filters.Table{{Engine: filters.NFTables, Family: nft.INet, Name: "mine", Chains: []filters.Chain{
+		{Name: "in", Rules: []filters.Rule{
 			{Text: `iifname "eth0" tcp dport 22 accept`}, {Text: `iifname "eth01" drop`}, {Text: `iifname { "eth0", "eth1" } drop`},
 		}},
 	}}}

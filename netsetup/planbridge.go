@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
 // planBridge joins the host's LAN: a bridge that exists is used as it is; a NIC
@@ -68,7 +68,7 @@ func planMove(p Plan, f Facts, up Link, before, after StepList) Plan {
 		p.Steps = append(p.Steps, LinkDNS{Link: p.Bridge, NIC: up.Name, Settings: f.NIC.DNS})
 	}
 	p.Steps = append(p.Steps, before...)
-	move := MoveToBridge{Link: up.Name, Bridge: p.Bridge, Alias: mark, GenMode: f.NIC.GenMode, RPFilter: f.NIC.RPFilter, Held: f.NIC.Held, Steady: f.NIC.Client.Program == netcfg.Dhcpcd}
+	move := MoveToBridge{Link: up.Name, Bridge: p.Bridge, Alias: mark, GenMode: f.NIC.GenMode, RPFilter: f.NIC.RPFilter, Held: f.NIC.Held, Steady: f.NIC.Client.Program == managers.Dhcpcd}
 	p.Steps = append(p.Steps, move)
 	if f.NIC.GenMode != "" {
 		// Or the port keeps a route to ff00::/8, by which multicasts would leave.

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -48,10 +48,10 @@ func TestMacvtapAndBridgeDoNotMix(t *testing.T) {
 // macvtap gives what a guest needs: its frames, in both directions and with a
 // header for offloads, unicast and any multicast.
 func TestMacvtapCarriesFrames(t *testing.T) {
-	nstest.Require(t, nstest.Root)
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Lab(t)
-		before := nstest.Snapshot(t)
+	lab.Require(t, lab.Root)
+	lab.Run(t, func(t *testing.T) {
+		lab.Lab(t)
+		before := lab.Snapshot(t)
 		host := newHost(t)
 		last := foreignDevices(t)
 		step := AddMacvtap{Name: "qnweb0", Uplink: "eth0", MAC: guestMAC, Alias: "qnet:lan/web/0"}
@@ -75,23 +75,23 @@ func TestMacvtapCarriesFrames(t *testing.T) {
 			t.Error("the guest hears what goes to another")
 		}
 		// As ours and marked, it goes; unmarked, too, by its MAC; another's stays.
-		nstest.Sh(t, "ip link set qnweb0 alias ''")
+		lab.Sh(t, "ip link set qnweb0 alias ''")
 		if err := Undo(host, []Step{step}); err != nil {
 			t.Error(err)
 		}
 		before.Check(t)
-		nstest.Sh(t, "ip link add link eth0 name qnweb0 type macvtap mode bridge")
+		lab.Sh(t, "ip link add link eth0 name qnweb0 type macvtap mode bridge")
 		if err := Apply(host, []Step{step}, nil); !errors.Is(err, ErrNotOurs) {
 			t.Errorf("got %v", err)
 		}
 		if err := Undo(host, []Step{step}); err != nil {
 			t.Error(err)
 		}
-		nstest.Sh(t, "ip link del qnweb0; ip link add br0 type bridge; ip link set eth0 master br0")
+		lab.Sh(t, "ip link del qnweb0; ip link add br0 type bridge; ip link set eth0 master br0")
 		if err := Apply(host, []Step{step}, nil); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "EBUSY") {
 			t.Errorf("on a port: got %v", err)
 		}
-		nstest.Sh(t, "ip link del br0")
+		lab.Sh(t, "ip link del br0")
 		before.Check(t)
 	})
 }
@@ -101,16 +101,16 @@ func TestMacvtapCarriesFrames(t *testing.T) {
 // returns the last of these indexes.
 func foreignDevices(t *testing.T) (last int) {
 	t.Helper()
-	nstest.Sh(t, "ip netns add other; ip -n other link add e0 index 1000 type veth peer name e1 index 1001; ip link add probe0 type bridge")
-	t.Cleanup(func() { nstest.Try("ip netns del other") })
+	lab.Sh(t, "ip netns add other; ip -n other link add e0 index 1000 type veth peer name e1 index 1001; ip link add probe0 type bridge")
+	t.Cleanup(func() { lab.Try("ip netns del other") })
 	probe, err := net.InterfaceByName("probe0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	nstest.Sh(t, "ip link del probe0")
+	lab.Sh(t, "ip link del probe0")
 	last = probe.Index + 4
 	for i := probe.Index + 1; i <= last; i++ {
-		nstest.Sh(t, fmt.Sprintf("ip -n other link add link e0 name m%d index %d type macvtap mode bridge; ls /dev/tap%d", i, i, i))
+		lab.Sh(t, fmt.Sprintf("ip -n other link add link e0 name m%d index %d type macvtap mode bridge; ls /dev/tap%d", i, i, i))
 	}
 	return last
 }
@@ -132,7 +132,7 @@ func hears(t *testing.T, guest *os.File, to string) bool {
 		t.Fatal(err)
 	}
 	frame := slices.Concat(mac, net.HardwareAddr{2, 0, 0, 0, 0, 0xaa}, []byte{0x88, 0xb5}, []byte(to), make([]byte, 40)) // IEEE 802 local experiments
-	nstest.Within(t, "inet", func() error {
+	lab.Within(t, "inet", func() error {
 		link, err := net.InterfaceByName("lan0")
 		if err != nil {
 			return err

@@ -7,25 +7,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // Raised routes go after every other, and are restored exactly, by netlink as by
 // the commands that are shown, and from a journal.
 func TestRaiseMetrics(t *testing.T) {
-	nstest.Require(t, nstest.Root)
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Lab(t)
-		nstest.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none; ip link set lan1 addrgenmode none")
-		nstest.Sh(t, rich)
-		nstest.Sh(t, "ip route add default via 198.51.100.1 metric 600; ip addr add 192.0.2.99/24 dev lan0 metric 600")
-		nstest.Eventually(t, 5*time.Second, "IPv6 addresses are checked", func() bool { return nstest.Sh(t, "ip -6 addr show tentative") == "" })
+	lab.Require(t, lab.Root)
+	lab.Run(t, func(t *testing.T) {
+		lab.Lab(t)
+		lab.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none; ip link set lan1 addrgenmode none")
+		lab.Sh(t, rich)
+		lab.Sh(t, "ip route add default via 198.51.100.1 metric 600; ip addr add 192.0.2.99/24 dev lan0 metric 600")
+		lab.Eventually(t, 5*time.Second, "IPv6 addresses are checked", func() bool { return lab.Sh(t, "ip -6 addr show tentative") == "" })
 		host := newHost(t)
 		before := kernelState(t)
 		way := func(want string) {
 			t.Helper()
 			for _, to := range []string{"203.0.113.1", "192.0.2.200"} {
-				if out := nstest.Sh(t, "ip route get "+to); !strings.Contains(out, "dev "+want) {
+				if out := lab.Sh(t, "ip route get "+to); !strings.Contains(out, "dev "+want) {
 					t.Errorf("want %s: %s", want, out)
 				}
 			}
@@ -61,9 +61,9 @@ func TestRaiseMetrics(t *testing.T) {
 			}
 			becomes(t, before, "-: before, +: after Undo")
 		}
-		nstest.Sh(t, step.String())
+		lab.Sh(t, step.String())
 		becomes(t, raised, "-: by netlink, +: by the printed commands")
-		nstest.Sh(t, step.UndoString())
+		lab.Sh(t, step.UndoString())
 		becomes(t, before, "-: before, +: after the undo commands")
 	})
 }

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -109,19 +109,19 @@ func (s *set) apply(t *testing.T) {
 	if err := os.WriteFile(batch, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nstest.Sh(t, `for r in $(seq 100 109); do while ip rule del priority $r 2>/dev/null; do :; done; done
+	lab.Sh(t, `for r in $(seq 100 109); do while ip rule del priority $r 2>/dev/null; do :; done; done
 ip neigh flush nud permanent dev eth0 2>/dev/null || true
 for t in main 7 1000; do for f in -4 -6; do ip $f route flush table $t 2>/dev/null || true; done; done
 ip addr flush dev lan0; ip addr add 198.51.100.10/24 dev lan0; ip addr add 2001:db8:99::1/64 dev lan0 nodad
 ip -force -batch `+batch+` >/dev/null 2>&1 || true`)
-	nstest.Eventually(t, 5*time.Second, "IPv6 addresses are checked", func() bool { return nstest.Sh(t, "ip -6 addr show tentative") == "" })
+	lab.Eventually(t, 5*time.Second, "IPv6 addresses are checked", func() bool { return lab.Sh(t, "ip -6 addr show tentative") == "" })
 }
 
 // inKernelOrder is what the kernel lists of the link, in its order, which says which
 // address is a primary one and which of like routes is taken.
 func inKernelOrder(t *testing.T, link string) string {
 	t.Helper()
-	out := nstest.Sh(t, "ip -4 -o addr show dev "+link+" | sed 's/^[0-9]*: //'; ip -4 route show table all type unicast")
+	out := lab.Sh(t, "ip -4 -o addr show dev "+link+" | sed 's/^[0-9]*: //'; ip -4 route show table all type unicast")
 	return strings.ReplaceAll(volatileTimes.ReplaceAllString(out, ""), link, "LINK")
 }
 
@@ -136,9 +136,9 @@ func TestMoveOfRandomSets(t *testing.T) {
 	if s := os.Getenv("QNET_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
-	nstest.Run(t, func(t *testing.T) {
-		nstest.NewLAN(t, nstest.LANOptions{})
-		nstest.Sh(t, `sysctl -qw net/ipv6/conf/eth0/accept_ra=0 net/ipv4/conf/all/promote_secondaries=0
+	lab.Run(t, func(t *testing.T) {
+		lab.NewLAN(t, lab.LANOptions{})
+		lab.Sh(t, `sysctl -qw net/ipv6/conf/eth0/accept_ra=0 net/ipv4/conf/all/promote_secondaries=0
 ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up`)
 		host := newHost(t)
 		addrs, routes := 0, 0
@@ -161,15 +161,15 @@ func moveSet(t *testing.T, host *Host) (addrs, routes int) {
 	network := Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
 	facts, err := ObserveFor(network)
 	if err == nil {
-		facts.NIC.Asked = true             // nobody answers for most
-		facts.NIC.Client = netcfg.Client{} // who gave an address with an end, is not the question here
+		facts.NIC.Asked = true               // nobody answers for most
+		facts.NIC.Client = managers.Client{} // who gave an address with an end, is not the question here
 	}
 	p, planErr := NewPlan(network, facts, PlanOptions{Salt: testSalt, AssumeYes: true})
 	if err != nil || planErr != nil {
 		t.Errorf("%v, %v", err, planErr)
 		return 0, 0
 	}
-	before, lines, order := nstest.Snapshot(t), onLink(t, "eth0"), inKernelOrder(t, "eth0")
+	before, lines, order := lab.Snapshot(t), onLink(t, "eth0"), inKernelOrder(t, "eth0")
 	if err := Apply(host, p.Steps, nil); err != nil {
 		t.Errorf("move: %v", err)
 		return 0, 0

@@ -6,13 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // A tap is made of files that came from elsewhere, with a queue for each.
 func TestGivenTap(t *testing.T) {
-	nstest.Require(t, nstest.Root, nstest.Tun)
-	nstest.Run(t, func(t *testing.T) {
+	lab.Require(t, lab.Root, lab.Tun)
+	lab.Run(t, func(t *testing.T) {
 		h := newHost(t)
 		var files []*os.File
 		for range 2 {
@@ -32,7 +32,7 @@ func TestGivenTap(t *testing.T) {
 			if err := Apply(h, []Step{step}, nil); err != nil {
 				t.Fatal(err)
 			}
-			got := nstest.Sh(t, "ip -d link show qnweb0")
+			got := lab.Sh(t, "ip -d link show qnweb0")
 			for _, want := range []string{"mtu 1400", "alias qnet:dev/web/0", "multi_queue numqueues 2", "persist off"} {
 				if !strings.Contains(got, want) {
 					t.Errorf("no %q in %s", want, got)
@@ -42,7 +42,7 @@ func TestGivenTap(t *testing.T) {
 				t.Error("the Host keeps a file of its own")
 			}
 		}
-		if err := Undo(h, []Step{step}); err != nil || strings.Contains(nstest.Sh(t, "ip link"), "qnweb0") {
+		if err := Undo(h, []Step{step}); err != nil || strings.Contains(lab.Sh(t, "ip link"), "qnweb0") {
 			t.Errorf("the tap is still there: %v", err)
 		}
 		null, err := os.Open(os.DevNull)
@@ -59,11 +59,11 @@ func TestGivenTap(t *testing.T) {
 // A given tap ends by its Host, not by the end of who has its files: by DelLinks, and
 // when the Host dies, too.
 func TestGivenTapOutlivesItsFiles(t *testing.T) {
-	nstest.Require(t, nstest.Root, nstest.Tun)
-	nstest.Run(t, func(t *testing.T) {
+	lab.Require(t, lab.Root, lab.Tun)
+	lab.Run(t, func(t *testing.T) {
 		h := newHost(t)
 		step := AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 1500}
-		there := func() bool { return strings.Contains(nstest.Sh(t, "ip link"), step.Name) }
+		there := func() bool { return strings.Contains(lab.Sh(t, "ip link"), step.Name) }
 		for name, end := range map[string]func() error{
 			"undo":      func() error { return Undo(h, []Step{step}) },
 			"the death": func() error { return h.Close() },

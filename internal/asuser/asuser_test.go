@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 func TestDoHasTheUsersRights(t *testing.T) {
-	nstest.Require(t, nstest.Root)
+	lab.Require(t, lab.Root)
 	dir := t.TempDir()
 	os.Chmod(filepath.Dir(dir), 0o755)
 	os.Chmod(dir, 0o755)
@@ -42,7 +42,7 @@ func TestDoHasTheUsersRights(t *testing.T) {
 }
 
 func TestLookup(t *testing.T) {
-	nstest.Require(t, nstest.Root)
+	lab.Require(t, lab.Root)
 	env := map[string]string{}
 	getenv := func(k string) string { return env[k] }
 	if u, err := Lookup(getenv); u != nil || err != nil {

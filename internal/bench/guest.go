@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	guestfiles "github.com/qnet-vm/qnet/internal/guest"
+	guestfiles "github.com/qnet-vm/qnet/internal/lab/guest"
 )
 
 // guest is a shell in a guest, which it connects to a port of the host's.

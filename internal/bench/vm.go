@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	guestfiles "github.com/qnet-vm/qnet/internal/guest"
+	guestfiles "github.com/qnet-vm/qnet/internal/lab/guest"
 	"github.com/qnet-vm/qnet/qemu"
 )
 

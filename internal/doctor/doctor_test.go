@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -58,9 +58,9 @@ func TestNotes(t *testing.T) {
 
 // boot.bin is boot.asm assembled.
 func TestBootSector(t *testing.T) {
-	nstest.Require(t, nstest.Program("as"), nstest.Program("ld"))
+	lab.Require(t, lab.Program("as"), lab.Program("ld"))
 	dir := t.TempDir()
-	nstest.Sh(t, "as -o "+dir+"/boot.o boot.asm && ld -Ttext 0x7c00 --oformat binary -o "+dir+"/boot.bin "+dir+"/boot.o")
+	lab.Sh(t, "as -o "+dir+"/boot.o boot.asm && ld -Ttext 0x7c00 --oformat binary -o "+dir+"/boot.bin "+dir+"/boot.o")
 	want, err := os.ReadFile(filepath.Join(dir, "boot.bin"))
 	if err != nil {
 		t.Fatal(err)

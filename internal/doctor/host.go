@@ -9,7 +9,7 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
 // Host is what the checks look at.
@@ -45,7 +45,7 @@ func newHost(o Options) (*Host, error) {
 	// Looking changes nothing, so a salt that is not there yet is not made.
 	salt, _ := os.ReadFile(filepath.Join(o.StateDir, "salt"))
 	zones, _ := firewalld.Look() // what it says of an error, the plan of a run says too
-	running := netcfg.Running()
+	running := managers.Running()
 	for _, n := range h.networks {
 		p := planned{network: n}
 		if p.facts, p.err = netsetup.ObserveFor(n); p.err == nil {

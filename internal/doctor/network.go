@@ -8,11 +8,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/qnet-vm/qnet/internal/doctor/probe"
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dns"
-	"github.com/qnet-vm/qnet/netsetup/foreign"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
-	"github.com/qnet-vm/qnet/netsetup/probe"
+	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -64,7 +64,7 @@ func checkPlans(_ context.Context, h *Host) []Finding {
 // runs reports whether VMs are on the network, whose uplink is taken by that.
 func (h *Host) runs(network string) bool {
 	l, ok := h.facts.Link(netsetup.BridgeName(network))
-	return ok && l.Alias == foreign.Mark(network)
+	return ok && l.Alias == filters.Mark(network)
 }
 
 func planText(err error) string {
@@ -212,8 +212,8 @@ func checkResolvers(ctx context.Context, h *Host) []Finding {
 
 func checkManagers(context.Context, *Host) []Finding {
 	var told []string
-	for _, p := range netcfg.Running() {
-		if advice := netcfg.Advice(p); advice != "" {
+	for _, p := range managers.Running() {
+		if advice := managers.Advice(p); advice != "" {
 			return one(Warn, advice, "%s runs, and cannot be told at run time to leave VMs' links alone", p)
 		}
 		told = append(told, string(p))

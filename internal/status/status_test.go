@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // screen is what a terminal got.
@@ -50,7 +50,7 @@ func (s *screen) visible() string {
 
 func onTerminal(t *testing.T) (*Line, *screen, *os.File) {
 	t.Helper()
-	ours, theirs := nstest.Pty(t)
+	ours, theirs := lab.Pty(t)
 	l := New(theirs, "xterm")
 	if !l.OnTerminal() {
 		t.Fatal("a terminal is none")
@@ -62,7 +62,7 @@ func onTerminal(t *testing.T) (*Line, *screen, *os.File) {
 
 func eventually(t *testing.T, s *screen, words string) {
 	t.Helper()
-	nstest.Eventually(t, 5*time.Second, "the line "+words, func() bool { return strings.Contains(s.visible(), words) })
+	lab.Eventually(t, 5*time.Second, "the line "+words, func() bool { return strings.Contains(s.visible(), words) })
 }
 
 // What takes a moment shows nothing.
@@ -100,7 +100,7 @@ func TestLongWaitIsShown(t *testing.T) {
 		t.Errorf("with other output: %q", s)
 	}
 	l.Set("")
-	nstest.Eventually(t, 5*time.Second, "no line", func() bool { return s.visible() == "" })
+	lab.Eventually(t, 5*time.Second, "no line", func() bool { return s.visible() == "" })
 	before := s.String()
 	time.Sleep(1200 * time.Millisecond)
 	if got := s.String(); got != before {
@@ -128,7 +128,7 @@ func TestNoTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	_, theirs := nstest.Pty(t)
+	_, theirs := lab.Pty(t)
 	for _, l := range []*Line{New(theirs, "dumb"), New(f, "xterm"), New(&bytes.Buffer{}, "xterm"), nil} {
 		l.Set("waiting")
 		l.Erase()

@@ -18,7 +18,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/rundir"
-	"github.com/qnet-vm/qnet/netsetup/watch"
+	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 )
 
 // Errors a caller may test for.
@@ -49,7 +49,7 @@ type NIC struct {
 	MAC     string `json:"mac"`
 	Address string `json:"address,omitempty"` // host-only and nat: the one reserved for it
 
-	Seen watch.State `json:"seen,omitzero"` // what the guest does on it
+	Seen guestwatch.State `json:"seen,omitzero"` // what the guest does on it
 }
 
 // Addresses are those the guest uses, as far as it showed: the last first, and

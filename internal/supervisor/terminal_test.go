@@ -8,14 +8,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // guestTerminal returns a terminal of 20 columns, and a way to see what it got up to
 // some text.
 func guestTerminal(t *testing.T) (*Terminal, func(last string) string) {
 	t.Helper()
-	ours, theirs := nstest.Pty(t)
+	ours, theirs := lab.Pty(t)
 	if err := unix.IoctlSetWinsize(int(theirs.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 20}); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestNoTerminalOfAGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	_, theirs := nstest.Pty(t)
+	_, theirs := lab.Pty(t)
 	if NewTerminal(theirs, f) != nil {
 		t.Error("a file is a terminal")
 	}

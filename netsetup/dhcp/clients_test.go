@@ -11,16 +11,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // onBridge serves on a bridge in a namespace of the test's own, where a firewall
 // drops whatever comes in, goes out and passes.
 func onBridge(t *testing.T, f func(t *testing.T, s *Server)) {
 	t.Helper()
-	nstest.Require(t, nstest.Root, nstest.Program("nft"))
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Sh(t, `
+	lab.Require(t, lab.Root, lab.Program("nft"))
+	lab.Run(t, func(t *testing.T) {
+		lab.Sh(t, `
 ip link add br0 address 52:54:00:00:00:01 type bridge mcast_snooping 0
 ip link set br0 addrgenmode none up
 ip addr add 10.91.0.1/24 dev br0
@@ -52,7 +52,7 @@ EOF`)
 // addressOf is what a client's namespace has on eth0.
 func addressOf(t *testing.T, ns string) string {
 	t.Helper()
-	words := strings.Fields(nstest.Sh(t, "ip -n "+ns+" -4 -o addr show dev eth0"))
+	words := strings.Fields(lab.Sh(t, "ip -n "+ns+" -4 -o addr show dev eth0"))
 	if len(words) < 4 {
 		return ""
 	}
@@ -61,7 +61,7 @@ func addressOf(t *testing.T, ns string) string {
 
 func macOf(t *testing.T, ns string) net.HardwareAddr {
 	t.Helper()
-	m, err := net.ParseMAC(strings.TrimSpace(nstest.Sh(t, "ip netns exec "+ns+" cat /sys/class/net/eth0/address")))
+	m, err := net.ParseMAC(strings.TrimSpace(lab.Sh(t, "ip netns exec "+ns+" cat /sys/class/net/eth0/address")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,20 +87,20 @@ func TestRealClients(t *testing.T) {
 		"networkd": {networkd, func(dir string) string { return "sh -e " + dir + "/networkd " + dir }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			nstest.Require(t, nstest.Program(c.need))
+			lab.Require(t, lab.Program(c.need))
 			onBridge(t, func(t *testing.T, s *Server) {
 				dir := t.TempDir()
 				script(t, dir, "udhcpc", "case $1 in bound|renew) ip addr replace $ip/$mask dev $interface; echo $router $dns $domain > "+dir+"/got ;; esac")
 				script(t, dir, "dhclient", `case $reason in BOUND|RENEW|REBOOT) ip addr replace $new_ip_address/24 dev $interface
 echo $new_routers $new_domain_name_servers $new_domain_name > `+dir+"/got ;; esac")
 				script(t, dir, "networkd", runNetworkd)
-				nstest.Guest(t, "g", "br0", "", "")
+				lab.Guest(t, "g", "br0", "", "")
 				want, err := s.Reserve(macOf(t, "g"), netip.Addr{}, "web")
 				if err != nil {
 					t.Fatal(err)
 				}
 				for range 2 { // the second time the client asks for what it had
-					nstest.Sh(t, "ip netns exec g sh -c '"+c.script(dir)+"'")
+					lab.Sh(t, "ip netns exec g sh -c '"+c.script(dir)+"'")
 					if got := addressOf(t, "g"); got != want.String()+"/24" {
 						t.Errorf("got %q, want %s", got, want)
 					}
@@ -155,7 +155,7 @@ func TestUnicastRenewal(t *testing.T) {
 	onBridge(t, func(t *testing.T, s *Server) {
 		dir := t.TempDir()
 		script(t, dir, "udhcpc", "case $1 in bound|renew) ip addr replace $ip/$mask dev $interface; echo $1 >> "+dir+"/events ;; esac")
-		nstest.Guest(t, "g", "br0", "", "")
+		lab.Guest(t, "g", "br0", "", "")
 		client := exec.Command("ip", "netns", "exec", "g", "busybox", "udhcpc", "-f", "-i", "eth0", "-s", dir+"/udhcpc")
 		if err := client.Start(); err != nil {
 			t.Fatal(err)
@@ -164,12 +164,12 @@ func TestUnicastRenewal(t *testing.T) {
 			client.Process.Kill()
 			client.Wait()
 		}()
-		nstest.Eventually(t, 10*time.Second, "the lease", func() bool {
+		lab.Eventually(t, 10*time.Second, "the lease", func() bool {
 			b, _ := os.ReadFile(filepath.Join(dir, "events"))
 			return strings.Contains(string(b), "bound")
 		})
 		client.Process.Signal(syscall.SIGUSR1) // renew now
-		nstest.Eventually(t, 10*time.Second, "the renewal", func() bool {
+		lab.Eventually(t, 10*time.Second, "the renewal", func() bool {
 			b, _ := os.ReadFile(filepath.Join(dir, "events"))
 			return strings.Contains(string(b), "renew")
 		})

@@ -16,7 +16,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
 // firewalld.dbus(5).
@@ -158,7 +158,7 @@ func Has(z Zone) (bool, error) {
 // reloaded or changed a zone, until the context ends: runs tells whether it does.
 // It returns nil then, and the error where the bus is lost.
 func Watch(ctx context.Context, changed func(runs bool)) error {
-	bus, err := netcfg.SystemBus(ctx)
+	bus, err := managers.SystemBus(ctx)
 	if err != nil {
 		return fmt.Errorf("watch firewalld: %w", err)
 	}
@@ -209,7 +209,7 @@ type caller func(method string, answer any, args ...any) error
 func with(f func(caller) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	bus, err := netcfg.SystemBus(ctx)
+	bus, err := managers.SystemBus(ctx)
 	if err != nil {
 		return nil // a host without a system bus has no firewalld
 	}

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -19,8 +19,8 @@ func TestKeeperKilled(t *testing.T) {
 		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
 		web := mustJoin(t, o, n, "web", port(1))
 		db := mustJoin(t, o, n, "db", port(2))
-		nstest.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", "10.77.0.1")
-		say := nstest.Conversation(t, "vm1")
+		lab.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", "10.77.0.1")
+		say := lab.Conversation(t, "vm1")
 		if !say("hello") {
 			t.Fatal("no conversation to begin with")
 		}
@@ -29,7 +29,7 @@ func TestKeeperKilled(t *testing.T) {
 			unix.Kill(pid, unix.SIGKILL)
 			begin := time.Now()
 			var now []Info
-			nstest.Eventually(t, 15*time.Second, "the next keeper", func() bool {
+			lab.Eventually(t, 15*time.Second, "the next keeper", func() bool {
 				infos, err := List(t.Context(), o.RunDir)
 				now = infos
 				return err == nil && len(infos) == 1 && infos[0].KeeperPID != pid && len(infos[0].VMs) == 2 &&
@@ -51,8 +51,8 @@ func TestKeeperKilled(t *testing.T) {
 			pid = now[0].KeeperPID
 		}
 		// The rules are the new keeper's own: another program's flush spares them.
-		nstest.Sh(t, "nft flush ruleset; nft list table inet qnet_dev > /dev/null")
-		nstest.Sh(t, "ip link del vvm1; ip netns del vm1")
+		lab.Sh(t, "nft flush ruleset; nft list table inet qnet_dev > /dev/null")
+		lab.Sh(t, "ip link del vvm1; ip netns del vm1")
 		mustLeave(t, web)
 		mustLeave(t, db)
 	})
@@ -66,12 +66,12 @@ func TestKeeperAndOneVMKilled(t *testing.T) {
 		db := mustJoin(t, o, n, "db", port(2))
 		forsake(db)
 		unix.Kill(web.Info().KeeperPID, unix.SIGKILL)
-		nstest.Sh(t, "ip tuntap add keep0 mode tap; ip link del keep0") // the kernel still answers
-		nstest.Eventually(t, rejoinTime+2*time.Second, "the dead VM's port gone", func() bool {
-			_, err := nstest.Try("ip link show qndb0")
+		lab.Sh(t, "ip tuntap add keep0 mode tap; ip link del keep0") // the kernel still answers
+		lab.Eventually(t, rejoinTime+2*time.Second, "the dead VM's port gone", func() bool {
+			_, err := lab.Try("ip link show qndb0")
 			return err != nil
 		})
-		nstest.Sh(t, "ip link show qnweb0")
+		lab.Sh(t, "ip link show qnweb0")
 		if infos, err := List(t.Context(), o.RunDir); err != nil || len(infos) != 1 || len(infos[0].VMs) != 1 {
 			t.Errorf("got %+v, %v", infos, err)
 		}
@@ -87,14 +87,14 @@ func TestCollectSparesLivingVMs(t *testing.T) {
 		web := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT}, "web", port(1))
 		web.mu.Lock() // holds the next keeper up
 		unix.Kill(web.Info().KeeperPID, unix.SIGKILL)
-		nstest.Eventually(t, 2*time.Second, "keeper gone", func() bool {
+		lab.Eventually(t, 2*time.Second, "keeper gone", func() bool {
 			infos, err := List(t.Context(), o.RunDir)
 			return err == nil && len(infos) == 0
 		})
 		if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 0 {
 			t.Errorf("collected a living network: %v, %v", removed, err)
 		}
-		nstest.Sh(t, "ip link show qn-dev; ip link show qnweb0")
+		lab.Sh(t, "ip link show qn-dev; ip link show qnweb0")
 		web.mu.Unlock()
 		mustLeave(t, web)
 	})

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qnet-vm/qnet/internal/neighbour"
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/lab/programs"
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -25,10 +25,10 @@ func coexist(t *testing.T) {
 // chooses another where it may; libvirt, started later, refuses in its own words.
 func TestSubnetsBesideLibvirt(t *testing.T) {
 	coexist(t)
-	nb := neighbour.Libvirt()
-	nstest.Require(t, append(nb.Needs, nstest.Tun)...)
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Lab(t)
+	nb := programs.Libvirt()
+	lab.Require(t, append(nb.Needs, lab.Tun)...)
+	lab.Run(t, func(t *testing.T) {
+		lab.Lab(t)
 		o := labOptions(t)
 		nb.Start(t)
 		theirs := netip.MustParsePrefix("192.168.122.0/24")
@@ -41,13 +41,13 @@ func TestSubnetsBesideLibvirt(t *testing.T) {
 			t.Errorf("chose %s", r.Info().Prefix)
 		}
 		mustLeave(t, r)
-		nstest.Sh(t, "virsh -q -c network:///system net-destroy default; ip link del vlibvirtvm")
+		lab.Sh(t, "virsh -q -c network:///system net-destroy default; ip link del vlibvirtvm")
 		r = mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: theirs}, "web", port(1))
-		out, err := nstest.Try("virsh -q -c network:///system net-start default")
+		out, err := lab.Try("virsh -q -c network:///system net-start default")
 		if err == nil || !strings.Contains(out, "in use by interface qn-dev") {
 			t.Errorf("libvirt says %q, %v", out, err)
 		}
 		mustLeave(t, r)
-		nstest.Sh(t, "virsh -q -c network:///system net-start default")
+		lab.Sh(t, "virsh -q -c network:///system net-start default")
 	})
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/songgao/water"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/packet"
-	"github.com/qnet-vm/qnet/netsetup/watch"
+	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -37,7 +37,7 @@ func tapOn(t *testing.T, bridge string) *water.Interface {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tap.Close() })
-	nstest.Sh(t, "sysctl -qw net/ipv6/conf/clients0/disable_ipv6=1; ip link set clients0 master "+bridge+" up")
+	lab.Sh(t, "sysctl -qw net/ipv6/conf/clients0/disable_ipv6=1; ip link set clients0 master "+bridge+" up")
 	return tap
 }
 
@@ -45,7 +45,7 @@ func tapOn(t *testing.T, bridge string) *water.Interface {
 func TestThousandClients(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("10.77.0.0/20")}, "web", port(1))
-		idle := nstest.PSS(t, r.Info().KeeperPID)
+		idle := lab.PSS(t, r.Info().KeeperPID)
 		tap := tapOn(t, "qn-dev")
 		const clients = 1000
 		mac := func(i int) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)} }
@@ -68,7 +68,7 @@ func TestThousandClients(t *testing.T) {
 			seen[a] = client
 		}
 		t.Logf("%d leases in %s: %.0f leases/s; the keeper's PSS: %d KiB idle, %d KiB afterwards",
-			len(got), took, float64(len(got))/took.Seconds(), idle, nstest.PSS(t, r.Info().KeeperPID))
+			len(got), took, float64(len(got))/took.Seconds(), idle, lab.PSS(t, r.Info().KeeperPID))
 		tap.Close()
 		mustLeave(t, r)
 	})
@@ -126,38 +126,38 @@ func TestStages(t *testing.T) {
 		name   string
 		mode   profiles.Mode
 		frames func(r *Registration) [][]byte
-		want   watch.Stage
+		want   guestwatch.Stage
 	}{
-		{"silent", profiles.NAT, func(*Registration) [][]byte { return nil }, watch.Silent},
+		{"silent", profiles.NAT, func(*Registration) [][]byte { return nil }, guestwatch.Silent},
 		{"no DHCP client", profiles.NAT, func(*Registration) [][]byte {
 			return [][]byte{append(append(append([]byte{}, packet.Broadcast...), client...), 0x88, 0xb5, 0)}
-		}, watch.Frame},
-		{"no DHCP server", profiles.Private, func(*Registration) [][]byte { return [][]byte{discover} }, watch.Discover},
-		{"offer not taken", profiles.NAT, func(*Registration) [][]byte { return [][]byte{discover} }, watch.Offer},
+		}, guestwatch.Frame},
+		{"no DHCP server", profiles.Private, func(*Registration) [][]byte { return [][]byte{discover} }, guestwatch.Discover},
+		{"offer not taken", profiles.NAT, func(*Registration) [][]byte { return [][]byte{discover} }, guestwatch.Offer},
 		{"request to a server that is gone", profiles.NAT, func(r *Registration) [][]byte {
 			return [][]byte{dhcpFrame(client, dhcpv4.MessageTypeRequest, dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(10, 9, 9, 9))),
 				dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(net.IPv4(10, 9, 9, 10))))}
-		}, watch.Request},
+		}, guestwatch.Request},
 		{"lease not used", profiles.HostOnly, func(r *Registration) [][]byte {
 			return [][]byte{dhcpFrame(client, dhcpv4.MessageTypeRequest, dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(r.Ports()[0].Address.AsSlice())))}
-		}, watch.ACK},
-		{"ARP unanswered", profiles.Private, func(*Registration) [][]byte { return [][]byte{arpRequest(client, "10.1.2.3", "10.1.2.1")} }, watch.ARP},
+		}, guestwatch.ACK},
+		{"ARP unanswered", profiles.Private, func(*Registration) [][]byte { return [][]byte{arpRequest(client, "10.1.2.3", "10.1.2.1")} }, guestwatch.ARP},
 		{"name server silent", profiles.Private, func(*Registration) [][]byte {
 			return [][]byte{packet.Datagram{
 				SrcMAC: client, DstMAC: packet.Broadcast, Src: netip.MustParseAddr("10.1.2.3"), Dst: netip.MustParseAddr("10.1.2.1"),
 				SrcPort: 5353, DstPort: 53, Payload: []byte("?"),
 			}.Frame()}
-		}, watch.Query},
+		}, guestwatch.Query},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inLab(t, func(t *testing.T, o Options) {
-				told := make(chan watch.State, 16)
+				told := make(chan guestwatch.State, 16)
 				o.Changed = func(ports []PortInfo) { told <- ports[0].Seen }
 				r := mustJoin(t, o, Network{Name: "dev", Mode: c.mode}, "web", port(1))
 				for _, f := range c.frames(r) {
 					guestSends(t, r, f)
 				}
-				last := watch.Silent
+				last := guestwatch.Silent
 				for settled := time.After(patience * 700 * time.Millisecond); ; {
 					select {
 					case s := <-told:
@@ -185,7 +185,7 @@ func arpRequest(from net.HardwareAddr, sender, target string) []byte {
 
 // A DNS server on all addresses of the host does not keep guests from theirs.
 func TestNamesBesideAWildcardServer(t *testing.T) {
-	nstest.Require(t, nstest.Program("dnsmasq"))
+	lab.Require(t, lab.Program("dnsmasq"))
 	inLab(t, func(t *testing.T, o Options) {
 		foreign := exec.Command("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--no-resolv", "--no-hosts",
 			"--address=/web.qnet/6.6.6.6", "--pid-file=")
@@ -196,22 +196,22 @@ func TestNamesBesideAWildcardServer(t *testing.T) {
 			foreign.Process.Kill()
 			foreign.Wait()
 		}()
-		nstest.Eventually(t, 5*time.Second, "dnsmasq on port 53", func() bool {
-			_, err := nstest.Try("grep -q '00000000:0035' /proc/net/tcp")
+		lab.Eventually(t, 5*time.Second, "dnsmasq on port 53", func() bool {
+			_, err := lab.Try("grep -q '00000000:0035' /proc/net/tcp")
 			return err == nil
 		})
 		var notes []string
 		o.Note = func(n string) { notes = append(notes, n) }
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
-		nstest.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", "10.77.0.1")
-		out := nstest.Sh(t, "ip netns exec vm1 busybox nslookup -type=a web.qnet 10.77.0.1")
+		lab.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", "10.77.0.1")
+		out := lab.Sh(t, "ip netns exec vm1 busybox nslookup -type=a web.qnet 10.77.0.1")
 		if !strings.Contains(out, r.Ports()[0].Address.String()) || strings.Contains(out, "6.6.6.6") {
 			t.Errorf("got %s", out)
 		}
 		if len(notes) != 1 || !strings.Contains(notes[0], "UDP only") || !strings.Contains(notes[0], "dnsmasq") {
 			t.Errorf("notes: %q", notes)
 		}
-		nstest.Sh(t, "ip link del vvm1; ip netns del vm1")
+		lab.Sh(t, "ip link del vvm1; ip netns del vm1")
 		mustLeave(t, r)
 	})
 }

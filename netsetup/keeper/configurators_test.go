@@ -12,9 +12,9 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/vishvananda/netlink"
 
-	"github.com/qnet-vm/qnet/internal/neighbour"
-	"github.com/qnet-vm/qnet/internal/nstest"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/lab/programs"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -46,9 +46,9 @@ func exists(path string) bool {
 
 // A network and another of another run directory share the file; the last one
 // removes it, even where its keeper was killed.
-func sharesFile(t *testing.T, o Options, p netcfg.Program, managed func() string) {
+func sharesFile(t *testing.T, o Options, p managers.Program, managed func() string) {
 	t.Helper()
-	f, _ := netcfg.LeaveAlone(p)
+	f, _ := managers.LeaveAlone(p)
 	was := firstLink(t, f.Path)
 	other := o
 	other.RunDir += "2"
@@ -57,9 +57,9 @@ func sharesFile(t *testing.T, o Options, p netcfg.Program, managed func() string
 		t.Errorf("%s knew of a link before it was told to leave it alone", p)
 	}
 	db := mustJoin(t, other, Network{Name: "lab", Mode: profiles.Private}, "db", port(2))
-	nstest.Eventually(t, 5*time.Second, "the links in "+string(p), func() bool { return strings.Count(managed(), "unmanaged") == 4 })
+	lab.Eventually(t, 5*time.Second, "the links in "+string(p), func() bool { return strings.Count(managed(), "unmanaged") == 4 })
 	time.Sleep(time.Second) // time to take an address away
-	nstest.Sh(t, "ip -4 addr show dev qn-dev | grep -q 'inet 10.77.0.1/24'; test $(ip -4 -o addr show dev qn-dev | wc -l) = 1")
+	lab.Sh(t, "ip -4 addr show dev qn-dev | grep -q 'inet 10.77.0.1/24'; test $(ip -4 -o addr show dev qn-dev | wc -l) = 1")
 	mustLeave(t, db)
 	if !exists(f.Path) {
 		t.Errorf("the first network that ended removed %s", f.Path)
@@ -77,28 +77,28 @@ func sharesFile(t *testing.T, o Options, p netcfg.Program, managed func() string
 const everything = "[Match]\nName=*\n[Network]\nDHCP=yes\nAddress=10.66.0.1/24\n"
 
 func TestNetworkdLeavesLinksAlone(t *testing.T) {
-	nstest.Require(t, neighbour.NetworkdNeeds...)
+	lab.Require(t, programs.NetworkdNeeds...)
 	beside(t, func(t *testing.T) {
-		neighbour.Networkd(t, map[string]string{
+		programs.Networkd(t, map[string]string{
 			"00-all.network": everything,
 			"0-lab.network":  "[Match]\nName=eth0 lo\n[Link]\nUnmanaged=yes\n",
 		}, false)
-		nstest.Sh(t, "ip link add foreign type veth peer name foreign1; ip link set foreign up; ip link set foreign1 up")
-		nstest.Eventually(t, 10*time.Second, "networkd takes a link for its own", func() bool {
-			addrs, _ := nstest.Try("ip -4 addr show dev foreign")
+		lab.Sh(t, "ip link add foreign type veth peer name foreign1; ip link set foreign up; ip link set foreign1 up")
+		lab.Eventually(t, 10*time.Second, "networkd takes a link for its own", func() bool {
+			addrs, _ := lab.Try("ip -4 addr show dev foreign")
 			return strings.Contains(addrs, "10.66.0.1")
 		})
-		nstest.Sh(t, "ip link del foreign")
+		lab.Sh(t, "ip link del foreign")
 	}, func(t *testing.T, o Options) {
-		sharesFile(t, o, netcfg.Networkd, func() string {
-			out, _ := nstest.Try("networkctl --no-legend --no-pager list 'qn*'")
+		sharesFile(t, o, managers.Networkd, func() string {
+			out, _ := lab.Try("networkctl --no-legend --no-pager list 'qn*'")
 			return out
 		})
 	})
 }
 
 func TestNetworkManagerLeavesLinksAlone(t *testing.T) {
-	nstest.Require(t, neighbour.NetworkManagerNeeds()...)
+	lab.Require(t, programs.NetworkManagerNeeds()...)
 	for name, config := range map[string]string{
 		"default": "",
 		// An administrator's own list replaces ours.
@@ -106,18 +106,18 @@ func TestNetworkManagerLeavesLinksAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			state := func(link string) string {
-				out, _ := neighbour.NMCLI("-t -f DEVICE,STATE device | grep ^" + link)
+				out, _ := programs.NMCLI("-t -f DEVICE,STATE device | grep ^" + link)
 				return out
 			}
 			beside(t, func(t *testing.T) {
-				neighbour.NetworkManager(t, config)
-				nstest.Sh(t, "ip link add foreign type bridge; ip addr add 10.55.0.1/24 dev foreign; ip link set foreign up")
-				nstest.Eventually(t, 10*time.Second, "NetworkManager takes a bridge for its own", func() bool {
+				programs.NetworkManager(t, config)
+				lab.Sh(t, "ip link add foreign type bridge; ip addr add 10.55.0.1/24 dev foreign; ip link set foreign up")
+				lab.Eventually(t, 10*time.Second, "NetworkManager takes a bridge for its own", func() bool {
 					return strings.Contains(state("foreign"), ":connected")
 				})
-				nstest.Sh(t, "ip link del foreign")
+				lab.Sh(t, "ip link del foreign")
 			}, func(t *testing.T, o Options) {
-				sharesFile(t, o, netcfg.NetworkManager, func() string { return state("qn") })
+				sharesFile(t, o, managers.NetworkManager, func() string { return state("qn") })
 				if exists("/run/NetworkManager/conf.d") {
 					t.Error("the directory is left, which was not there before")
 				}
@@ -128,10 +128,10 @@ func TestNetworkManagerLeavesLinksAlone(t *testing.T) {
 
 // A file that somebody else put in the place of ours is not ours to replace.
 func TestForeignConfigFile(t *testing.T) {
-	f, _ := netcfg.LeaveAlone(netcfg.Networkd)
+	f, _ := managers.LeaveAlone(managers.Networkd)
 	foreign := "[Match]\nName=qn-other\n[Link]\nUnmanaged=yes\n"
 	beside(t, func(t *testing.T) {
-		neighbour.Networkd(t, map[string]string{"0-qnet.network": foreign}, false)
+		programs.Networkd(t, map[string]string{"0-qnet.network": foreign}, false)
 	}, func(t *testing.T, o Options) {
 		_, err := Join(t.Context(), o, Network{Name: "dev", Mode: profiles.Private}, "web", port(1))
 		if err == nil || !strings.Contains(err.Error(), f.Path) {
@@ -147,7 +147,7 @@ func TestForeignConfigFile(t *testing.T) {
 // namespace counts for nothing, whatever runs there.
 func TestConnManAdvice(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
-		nstest.Bus(t)
+		lab.Bus(t)
 		bus, err := dbus.ConnectSystemBus()
 		if err != nil {
 			t.Fatal(err)
@@ -164,8 +164,8 @@ func TestConnManAdvice(t *testing.T) {
 		if !slices.ContainsFunc(told.texts, func(s string) bool { return strings.Contains(s, "NetworkInterfaceBlacklist") }) {
 			t.Errorf("told %q", told.texts)
 		}
-		nstest.Within(t, "inet", func() error {
-			if running := netcfg.Running(); len(running) != 0 {
+		lab.Within(t, "inet", func() error {
+			if running := managers.Running(); len(running) != 0 {
 				t.Errorf("in another namespace: %v", running)
 			}
 			return nil

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -34,13 +34,13 @@ func TestUndoRespectsOthers(t *testing.T) {
 			inLab(t, func(t *testing.T, o Options) {
 				r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 				killBoth(t, r) // nobody mends
-				nstest.Sh(t, c.change)
+				lab.Sh(t, c.change)
 				removed, err := Collect(t.Context(), o)
 				if err != nil || len(removed) != 1 || !strings.Contains(removed[0], c.want) {
 					t.Errorf("removed %q, %v", removed, err)
 				}
-				nstest.Sh(t, c.after)
-				nstest.Sh(t, c.back)
+				lab.Sh(t, c.after)
+				lab.Sh(t, c.back)
 			})
 		})
 	}
@@ -78,7 +78,7 @@ func TestDamagedJournals(t *testing.T) {
 			} else if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 1 || !strings.Contains(removed[0], "damaged") {
 				t.Errorf("cut at %d of 8: %q, %v", i, removed, err)
 			}
-			nstest.Sh(t, "! ip link show qn-dev 2> /dev/null; nft list tables | (! grep qnet); sysctl -qw net/ipv4/conf/eth0/forwarding=0")
+			lab.Sh(t, "! ip link show qn-dev 2> /dev/null; nft list tables | (! grep qnet); sysctl -qw net/ipv4/conf/eth0/forwarding=0")
 		}
 		killBoth(t, mustJoin(t, o, n, "web", port(1)))
 		whole, err := os.ReadFile(path)
@@ -104,7 +104,7 @@ func otherNamespace(t *testing.T, path string, whole []byte, o Options) {
 	if err := json.Unmarshal(whole, &j); err != nil {
 		t.Fatal(err)
 	}
-	inode := strings.TrimSpace(nstest.Sh(t, "stat -L -c %i /run/netns/inet"))
+	inode := strings.TrimSpace(lab.Sh(t, "stat -L -c %i /run/netns/inet"))
 	j.NetNS = "net:[" + inode + "]"
 	if err := j.Write(path); err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func otherNamespace(t *testing.T, path string, whole []byte, o Options) {
 	if removed, err := Collect(t.Context(), o); !errors.Is(err, netsetup.ErrRefused) || len(removed) != 0 || !strings.Contains(err.Error(), "another network namespace") {
 		t.Errorf("another namespace: %v, %v", removed, err)
 	}
-	nstest.Sh(t, "ip link show qn-dev")
+	lab.Sh(t, "ip link show qn-dev")
 }
 
 // otherBoot gives the journal another boot's id: nothing of it can be left.
@@ -129,7 +129,7 @@ func otherBoot(t *testing.T, path string, whole []byte, o Options) {
 	if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 1 || !strings.Contains(removed[0], "another boot") {
 		t.Errorf("another boot: %v, %v", removed, err)
 	}
-	nstest.Sh(t, "ip link show qn-dev") // of this boot, so not of that journal
+	lab.Sh(t, "ip link show qn-dev") // of this boot, so not of that journal
 }
 
 // A run directory that is full or read-only is an error and changes nothing; one
@@ -141,16 +141,16 @@ func TestRunDirectoryTrouble(t *testing.T) {
 			if err := os.MkdirAll(o.RunDir, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			nstest.Sh(t, "mount -t tmpfs -o "+options+" tmpfs "+o.RunDir)
+			lab.Sh(t, "mount -t tmpfs -o "+options+" tmpfs "+o.RunDir)
 			if _, err := Join(t.Context(), o, n, "web", port(1)); err == nil {
 				t.Errorf("%s: no error", name)
 			}
-			nstest.Sh(t, "umount "+o.RunDir+"; rmdir "+o.RunDir+"; ! ip link show qn-dev 2> /dev/null")
+			lab.Sh(t, "umount "+o.RunDir+"; rmdir "+o.RunDir+"; ! ip link show qn-dev 2> /dev/null")
 		}
 		r := mustJoin(t, o, n, "web", port(1))
-		nstest.Sh(t, "rm -r "+o.RunDir)
+		lab.Sh(t, "rm -r "+o.RunDir)
 		mustLeave(t, r)
-		nstest.Eventually(t, 2*time.Second, "the directory stays away", func() bool {
+		lab.Eventually(t, 2*time.Second, "the directory stays away", func() bool {
 			_, err := os.Stat(o.RunDir)
 			return os.IsNotExist(err)
 		})

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -16,17 +16,17 @@ const reloadTime = 2 * time.Second
 // needIPTables are the programs of both engines.
 func needIPTables(t *testing.T) {
 	t.Helper()
-	nstest.Require(t, nstest.Program("iptables-nft"), nstest.Program("iptables-legacy"))
+	lab.Require(t, lab.Program("iptables-nft"), lab.Program("iptables-legacy"))
 }
 
 // natGuest is a guest of network dev that plays the VM whose tap the test holds.
 func natGuest(t *testing.T) {
 	t.Helper()
-	nstest.Guest(t, "guest", "qn-dev", "10.77.0.9/24", "10.77.0.1")
+	lab.Guest(t, "guest", "qn-dev", "10.77.0.9/24", "10.77.0.1")
 }
 
 func reaches() bool {
-	return nstest.Pings("guest", "203.0.113.1") && nstest.Pings("guest", "10.77.0.1")
+	return lab.Pings("guest", "203.0.113.1") && lab.Pings("guest", "10.77.0.1")
 }
 
 // The filters of another program, set before and after qnet's start, and again and
@@ -48,7 +48,7 @@ func TestReloadsOfOtherFilters(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			beside(t, func(t *testing.T) { nstest.Sh(t, c.clear) }, func(t *testing.T, o Options) {
+			beside(t, func(t *testing.T) { lab.Sh(t, c.clear) }, func(t *testing.T, o Options) {
 				needIPTables(t)
 				r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 				natGuest(t)
@@ -60,29 +60,29 @@ func TestReloadsOfOtherFilters(t *testing.T) {
 					rounds = maxRounds + 1 // reloads are no fight that we give up
 				}
 				for range rounds {
-					nstest.Sh(t, c.set)
-					nstest.Eventually(t, reloadTime, "guests reach the host and the outside again", reaches)
+					lab.Sh(t, c.set)
+					lab.Eventually(t, reloadTime, "guests reach the host and the outside again", reaches)
 				}
-				nstest.Sh(t, "ip netns del guest")
+				lab.Sh(t, "ip netns del guest")
 				mustLeave(t, r)
-				nstest.Sh(t, c.set)
-				before := nstest.Snapshot(t)
+				lab.Sh(t, c.set)
+				before := lab.Snapshot(t)
 				r = mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 				natGuest(t)
 				if !reaches() {
 					t.Error("the guest reaches nothing where the filter was first")
 				}
-				for line, n := range count(nstest.Sh(t, "iptables-nft-save; iptables-legacy-save")) {
+				for line, n := range count(lab.Sh(t, "iptables-nft-save; iptables-legacy-save")) {
 					if strings.Contains(line, "qnet:dev") && n != 1 {
 						t.Errorf("%d times %s", n, line)
 					}
 				}
-				nstest.Sh(t, "ip netns del guest")
+				lab.Sh(t, "ip netns del guest")
 				mustLeave(t, r)
 				before.Check(t)
-				nstest.Sh(t, c.set) // no zombies: a reload brings nothing back
+				lab.Sh(t, c.set) // no zombies: a reload brings nothing back
 				before.Check(t)
-				nstest.Sh(t, c.clear)
+				lab.Sh(t, c.clear)
 			})
 		})
 	}
@@ -100,28 +100,28 @@ func count(text string) map[string]int {
 func TestAcceptsOfAKilledKeeper(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		needIPTables(t)
-		nstest.Sh(t, "printf '*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\nCOMMIT\n' | iptables-nft-restore")
-		before := nstest.Snapshot(t)
+		lab.Sh(t, "printf '*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\nCOMMIT\n' | iptables-nft-restore")
+		before := lab.Snapshot(t)
 		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
 		killBoth(t, mustJoin(t, o, n, "web", port(1)))
-		nstest.Sh(t, "iptables-nft -S FORWARD | grep -c qnet:dev | grep -qx 2")
+		lab.Sh(t, "iptables-nft -S FORWARD | grep -c qnet:dev | grep -qx 2")
 		// As a firewall that was saved with ours would bring back.
-		nstest.Sh(t, "iptables-nft-save | iptables-nft-restore -n; iptables-nft -I FORWARD -i qn-old -m comment --comment qnet:dev -j ACCEPT")
+		lab.Sh(t, "iptables-nft-save | iptables-nft-restore -n; iptables-nft -I FORWARD -i qn-old -m comment --comment qnet:dev -j ACCEPT")
 		r := mustJoin(t, o, n, "web", port(1))
-		nstest.Sh(t, "iptables-nft -S FORWARD | grep -c qnet:dev | grep -qx 2")
+		lab.Sh(t, "iptables-nft -S FORWARD | grep -c qnet:dev | grep -qx 2")
 		killBoth(t, r)
 		if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 1 {
 			t.Errorf("removed %q, %v", removed, err)
 		}
 		before.Check(t)
-		nstest.Sh(t, "nft delete table ip filter")
+		lab.Sh(t, "nft delete table ip filter")
 	})
 }
 
 // What cannot be answered is told once, with the line to add; the network stands.
 func TestForeignDropIsTold(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
-		nstest.Sh(t, "nft 'table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }'")
+		lab.Sh(t, "nft 'table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }'")
 		var mu sync.Mutex
 		var notes []string
 		o.Note = func(text string) {
@@ -130,26 +130,26 @@ func TestForeignDropIsTold(t *testing.T) {
 			notes = append(notes, text)
 		}
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
-		nstest.Sh(t, "nft add rule inet filter forward counter; nft add chain inet filter other")
+		lab.Sh(t, "nft add rule inet filter forward counter; nft add chain inet filter other")
 		said := func() string {
 			mu.Lock()
 			defer mu.Unlock()
 			return strings.Join(notes, "\n")
 		}
-		nstest.Eventually(t, reloadTime, "the note", func() bool {
+		lab.Eventually(t, reloadTime, "the note", func() bool {
 			return strings.Contains(said(), `nft insert rule inet filter forward iifname "qn-dev" accept`)
 		})
-		nstest.Sh(t, `nft insert rule inet filter forward iifname "qn-dev" accept; nft insert rule inet filter forward oifname "qn-dev" ct state established,related accept`)
+		lab.Sh(t, `nft insert rule inet filter forward iifname "qn-dev" accept; nft insert rule inet filter forward oifname "qn-dev" ct state established,related accept`)
 		natGuest(t)
-		if !nstest.Pings("guest", "203.0.113.1") {
+		if !lab.Pings("guest", "203.0.113.1") {
 			t.Error("the lines of the note do not help")
 		}
 		if n := strings.Count(said(), "policy drop"); n != 1 {
 			t.Errorf("told %d times:\n%s", n, said())
 		}
-		nstest.Sh(t, "ip netns del guest")
+		lab.Sh(t, "ip netns del guest")
 		mustLeave(t, r)
-		nstest.Sh(t, "nft delete table inet filter")
+		lab.Sh(t, "nft delete table inet filter")
 	})
 }
 
@@ -157,7 +157,7 @@ func TestForeignDropIsTold(t *testing.T) {
 func TestAcceptFails(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		needIPTables(t)
-		nstest.Sh(t, "iptables-nft -P FORWARD DROP; mount --bind /bin/false $(readlink -f $(command -v iptables-nft))")
+		lab.Sh(t, "iptables-nft -P FORWARD DROP; mount --bind /bin/false $(readlink -f $(command -v iptables-nft))")
 		var notes []string
 		o.Note = func(text string) { notes = append(notes, text) }
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT}, "web", port(1))
@@ -165,7 +165,7 @@ func TestAcceptFails(t *testing.T) {
 		if text := strings.Join(notes, "\n"); !strings.Contains(text, "iptables-nft -w 10 -t filter -I FORWARD") {
 			t.Errorf("notes %q", text)
 		}
-		nstest.Sh(t, "umount $(readlink -f $(command -v iptables-nft)); nft delete table ip filter")
+		lab.Sh(t, "umount $(readlink -f $(command -v iptables-nft)); nft delete table ip filter")
 	})
 }
 
@@ -174,39 +174,39 @@ func TestAcceptFails(t *testing.T) {
 // that turns it off again has the guard back.
 func TestForwardingWantedByAnother(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
-		nstest.Sh(t, `ip netns add box; ip link add box0 type veth peer name eth0 netns box; ip addr add 10.9.0.1/24 dev box0; ip link set box0 up
+		lab.Sh(t, `ip netns add box; ip link add box0 type veth peer name eth0 netns box; ip addr add 10.9.0.1/24 dev box0; ip link set box0 up
 ip -n box addr add 10.9.0.2/24 dev eth0; ip -n box link set eth0 up; ip -n box route add default via 10.9.0.1
 ip -n inet route add 10.9.0.0/24 via 192.0.2.10; ip -n inet route add 10.77.0.0/24 via 192.0.2.10`)
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 		natGuest(t)
-		if nstest.Pings("inet", "10.9.0.2") {
+		if lab.Pings("inet", "10.9.0.2") {
 			t.Error("our forwarding of eth0 lets the outside reach the host's other links")
 		}
-		nstest.Sh(t, "sysctl -qw net.ipv4.ip_forward=1")
-		nstest.Eventually(t, reloadTime, "what another forwards passes", func() bool { return nstest.Pings("inet", "10.9.0.2") })
-		if nstest.Pings("inet", "10.77.0.9") || !nstest.Pings("guest", "203.0.113.1") {
+		lab.Sh(t, "sysctl -qw net.ipv4.ip_forward=1")
+		lab.Eventually(t, reloadTime, "what another forwards passes", func() bool { return lab.Pings("inet", "10.9.0.2") })
+		if lab.Pings("inet", "10.77.0.9") || !lab.Pings("guest", "203.0.113.1") {
 			t.Error("the network's own rules no longer hold")
 		}
-		nstest.Sh(t, "nft delete table inet qnet_dev 2> /dev/null || true; ip link set dev qn-dev down")
-		nstest.Eventually(t, reloadTime, "and after a mend", func() bool { return nstest.Pings("inet", "10.9.0.2") && nstest.Pings("guest", "203.0.113.1") })
-		nstest.Sh(t, "ip netns del guest")
+		lab.Sh(t, "nft delete table inet qnet_dev 2> /dev/null || true; ip link set dev qn-dev down")
+		lab.Eventually(t, reloadTime, "and after a mend", func() bool { return lab.Pings("inet", "10.9.0.2") && lab.Pings("guest", "203.0.113.1") })
+		lab.Sh(t, "ip netns del guest")
 		mustLeave(t, r)
-		if on := nstest.Sh(t, "sysctl -n net.ipv4.conf.eth0.forwarding"); on != "1\n" {
+		if on := lab.Sh(t, "sysctl -n net.ipv4.conf.eth0.forwarding"); on != "1\n" {
 			t.Errorf("forwarding of eth0 is %q, which another wants since", on)
 		}
 		// With it on from the beginning there is nothing to undo.
 		mustLeave(t, mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1)))
-		if on := nstest.Sh(t, "sysctl -n net.ipv4.conf.eth0.forwarding"); on != "1\n" {
+		if on := lab.Sh(t, "sysctl -n net.ipv4.conf.eth0.forwarding"); on != "1\n" {
 			t.Errorf("forwarding of eth0 is %q, and was on before", on)
 		}
-		nstest.Sh(t, "sysctl -qw net.ipv4.ip_forward=0")
+		lab.Sh(t, "sysctl -qw net.ipv4.ip_forward=0")
 		r = mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
-		nstest.Sh(t, "sysctl -qw net.ipv4.ip_forward=1; sleep 1; sysctl -qw net.ipv4.ip_forward=0")
-		nstest.Eventually(t, reloadTime, "the uplink is guarded again", func() bool {
-			return strings.Contains(nstest.Sh(t, "nft list set inet qnet_dev guarded"), "eth0")
+		lab.Sh(t, "sysctl -qw net.ipv4.ip_forward=1; sleep 1; sysctl -qw net.ipv4.ip_forward=0")
+		lab.Eventually(t, reloadTime, "the uplink is guarded again", func() bool {
+			return strings.Contains(lab.Sh(t, "nft list set inet qnet_dev guarded"), "eth0")
 		})
 		mustLeave(t, r)
-		nstest.Sh(t, "ip netns del box; ip -n inet route del 10.9.0.0/24; ip -n inet route del 10.77.0.0/24; sysctl -qw net.ipv4.conf.all.accept_redirects=$(cat /proc/sys/net/ipv4/conf/default/accept_redirects)")
+		lab.Sh(t, "ip netns del box; ip -n inet route del 10.9.0.0/24; ip -n inet route del 10.77.0.0/24; sysctl -qw net.ipv4.conf.all.accept_redirects=$(cat /proc/sys/net/ipv4/conf/default/accept_redirects)")
 	})
 }
 
@@ -216,20 +216,20 @@ func TestAcceptsWhileOthersChangeRules(t *testing.T) {
 	beside(t, func(t *testing.T) {
 		needIPTables(t)
 		lock := t.TempDir() + "/lock"
-		nstest.Sh(t, "touch /run/xtables.lock "+lock+"; mount --bind "+lock+" /run/xtables.lock")
+		lab.Sh(t, "touch /run/xtables.lock "+lock+"; mount --bind "+lock+" /run/xtables.lock")
 		for _, p := range []string{"iptables-nft", "iptables-legacy"} {
-			nstest.Sh(t, `printf '*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\n:churn -\nCOMMIT\n' | `+p+"-restore")
+			lab.Sh(t, `printf '*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\n:churn -\nCOMMIT\n' | `+p+"-restore")
 		}
 	}, func(t *testing.T, o Options) {
-		churn := nstest.Daemon(t, "sh", "-c", "while :; do for p in iptables-nft iptables-legacy; do $p -w -A churn -s 10.1.2.3 -j ACCEPT; $p -w -D churn -s 10.1.2.3 -j ACCEPT; done; done")
-		defer nstest.Sh(t, "iptables-nft -F churn; iptables-legacy -w -F churn")
+		churn := lab.Daemon(t, "sh", "-c", "while :; do for p in iptables-nft iptables-legacy; do $p -w -A churn -s 10.1.2.3 -j ACCEPT; $p -w -D churn -s 10.1.2.3 -j ACCEPT; done; done")
+		defer lab.Sh(t, "iptables-nft -F churn; iptables-legacy -w -F churn")
 		defer churn()
 		for i := range 5 {
 			if i == 0 {
-				defer nstest.Daemon(t, "flock", "/run/xtables.lock", "sleep", "2")()
+				defer lab.Daemon(t, "flock", "/run/xtables.lock", "sleep", "2")()
 			}
 			r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
-			rules := nstest.Sh(t, "iptables-nft -S FORWARD; iptables-legacy -w -S FORWARD")
+			rules := lab.Sh(t, "iptables-nft -S FORWARD; iptables-legacy -w -S FORWARD")
 			if n := strings.Count(rules, "qnet:dev"); n != 4 {
 				t.Errorf("round %d: %d accepts, want 4:\n%s", i, n, rules)
 			}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -29,7 +29,7 @@ func TestFullBridge(t *testing.T) {
 			if err := os.WriteFile(file, []byte(commands), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			nstest.Sh(t, "timeout 300 ip -batch "+file)
+			lab.Sh(t, "timeout 300 ip -batch "+file)
 		}
 		batch(add.String())
 		if _, err := Join(t.Context(), o, n, "db", port(2)); err == nil || !strings.Contains(err.Error(), "is full (1023 ports)") {

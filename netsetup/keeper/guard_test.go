@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -53,7 +53,7 @@ func TestHostileManager(t *testing.T) {
 					n.Subnet = subnet
 				}
 				r := mustJoin(t, o, n, "web", port(1))
-				whole := nstest.Sh(t, links)
+				whole := lab.Sh(t, links)
 				for what, script := range map[string]string{
 					"addresses":  "ip addr flush dev qn-dev",
 					"port":       "ip link set qnweb0 nomaster",
@@ -66,31 +66,31 @@ func TestHostileManager(t *testing.T) {
 					"iptables":   "iptables-nft -P FORWARD ACCEPT; iptables-nft -F; iptables-nft -t nat -F; iptables-nft-save | iptables-nft-restore; nft flush ruleset",
 				} {
 					before := told.count("done again")
-					nstest.Sh(t, script)
-					now, _ := nstest.Try(links)
+					lab.Sh(t, script)
+					now, _ := lab.Try(links)
 					broken := now != whole
 					begin := time.Now()
 					for now := ""; now != whole && time.Since(begin) < 15*time.Second; {
-						now, _ = nstest.Try(links)
+						now, _ = lab.Try(links)
 					}
 					if took := time.Since(begin); took > 2*time.Second*patience {
-						now, _ := nstest.Try(links)
+						now, _ := lab.Try(links)
 						t.Errorf("%s: after %s it is\n%s\nand was\n%s", what, took, now, whole)
 					}
 					if !broken {
 						continue // it did us no harm
 					}
-					nstest.Eventually(t, 10*time.Second, what+": the note", func() bool { return told.count("done again") > before })
+					lab.Eventually(t, 10*time.Second, what+": the note", func() bool { return told.count("done again") > before })
 				}
 				if mode != profiles.Private {
-					nstest.Guest(t, "vm1", "qn-dev", "", "")
-					out := nstest.Sh(t, "ip netns exec vm1 busybox udhcpc -n -q -t 5 -T 1 -i eth0 -s /bin/true 2>&1; ip link del vvm1; ip netns del vm1")
+					lab.Guest(t, "vm1", "qn-dev", "", "")
+					out := lab.Sh(t, "ip netns exec vm1 busybox udhcpc -n -q -t 5 -T 1 -i eth0 -s /bin/true 2>&1; ip link del vvm1; ip netns del vm1")
 					if !strings.Contains(out, "lease of 10.77.0.") {
 						t.Errorf("no lease after all that: %s", out)
 					}
 				}
 				mustLeave(t, r)
-				nstest.Sh(t, "nft flush ruleset")
+				lab.Sh(t, "nft flush ruleset")
 			})
 		})
 	}
@@ -103,14 +103,14 @@ func TestFightIsGivenUp(t *testing.T) {
 		o.Note = told.add
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 		for range maxRounds {
-			nstest.Sh(t, "ip link set qn-dev down")
-			nstest.Eventually(t, 10*time.Second, "the bridge up again", func() bool {
-				_, err := nstest.Try("ip link show qn-dev | grep -q '[<,]UP'")
+			lab.Sh(t, "ip link set qn-dev down")
+			lab.Eventually(t, 10*time.Second, "the bridge up again", func() bool {
+				_, err := lab.Try("ip link show qn-dev | grep -q '[<,]UP'")
 				return err == nil
 			})
 		}
-		nstest.Sh(t, "ip link set qn-dev down; sleep 1; ! ip link show qn-dev | grep -q '[<,]UP'")
-		nstest.Eventually(t, 10*time.Second, "the note", func() bool { return told.count("given up after 5 rounds") == 1 })
+		lab.Sh(t, "ip link set qn-dev down; sleep 1; ! ip link show qn-dev | grep -q '[<,]UP'")
+		lab.Eventually(t, 10*time.Second, "the note", func() bool { return told.count("given up after 5 rounds") == 1 })
 		mustLeave(t, r)
 	})
 }
@@ -130,8 +130,8 @@ func TestLostTaps(t *testing.T) {
 		if n := told.count("another program"); n != 0 {
 			t.Errorf("an ordinary end is told of: %q", told.texts)
 		}
-		nstest.Sh(t, "ip link del qnstays0")
-		nstest.Eventually(t, lostTime+3*time.Second, "the note", func() bool { return told.count("deleted a tap of VM stays") == 1 })
+		lab.Sh(t, "ip link del qnstays0")
+		lab.Eventually(t, lostTime+3*time.Second, "the note", func() bool { return told.count("deleted a tap of VM stays") == 1 })
 		mustLeave(t, stays)
 	})
 }

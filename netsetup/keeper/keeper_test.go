@@ -15,13 +15,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 func TestMain(m *testing.M) {
-	nstest.Keep(os.Args)
+	lab.Keep(os.Args)
 	if len(os.Args) > 2 && os.Args[1] == "sleepy" {
 		now = slept(os.Args[2])
 		os.Exit(Main(os.Args[3:], os.Stdin, os.Stderr))
@@ -46,14 +46,14 @@ func inLab(t *testing.T, f func(t *testing.T, o Options)) {
 
 // beside is inLab with another program there, that start starts.
 func beside(t *testing.T, start func(t *testing.T), f func(t *testing.T, o Options)) {
-	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"))
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Lab(t)
+	lab.Require(t, lab.Root, lab.Tun, lab.Program("nft"))
+	lab.Run(t, func(t *testing.T) {
+		lab.Lab(t)
 		o := labOptions(t)
 		start(t)
-		before := nstest.Snapshot(t, o.RunDir)
+		before := lab.Snapshot(t, o.RunDir)
 		f(t, o)
-		nstest.NoRaces(t, filepath.Dir(o.RunDir))
+		lab.NoRaces(t, filepath.Dir(o.RunDir))
 		before.Check(t)
 	})
 }
@@ -61,7 +61,7 @@ func beside(t *testing.T, start func(t *testing.T), f func(t *testing.T, o Optio
 // labOptions are a test's own: this binary is the keeper.
 func labOptions(t *testing.T) Options {
 	t.Helper()
-	dir := nstest.Dir(t)
+	dir := lab.Dir(t)
 	return Options{
 		RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Exe: []string{"/proc/self/exe", "keeper"},
 	}
@@ -96,13 +96,13 @@ func TestTwoVMsShareANetworkAndTheLastRemovesIt(t *testing.T) {
 				n := Network{Name: "dev", Mode: mode}
 				web := mustJoin(t, o, n, "web", port(1))
 				db := mustJoin(t, o, n, "db", port(2))
-				nstest.Sh(t, "bridge link | grep qnweb0 | grep -q 'master qn-dev state forwarding'; bridge link | grep -q qndb0")
+				lab.Sh(t, "bridge link | grep qnweb0 | grep -q 'master qn-dev state forwarding'; bridge link | grep -q qndb0")
 				infos, err := List(t.Context(), o.RunDir)
 				if err != nil || len(infos) != 1 || len(infos[0].VMs) != 2 || infos[0].Bridge != "qn-dev" {
 					t.Errorf("got %+v, %v", infos, err)
 				}
 				mustLeave(t, web)
-				nstest.Sh(t, "ip link show qndb0; ! ip link show qnweb0 2>&1")
+				lab.Sh(t, "ip link show qndb0; ! ip link show qnweb0 2>&1")
 				mustLeave(t, db)
 			})
 		})
@@ -113,7 +113,7 @@ func TestKeeperHasThreeCapabilities(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.Private}, "web", port(1))
 		defer mustLeave(t, r)
-		status := nstest.Sh(t, fmt.Sprintf("cat /proc/%d/status", r.Info().KeeperPID))
+		status := lab.Sh(t, fmt.Sprintf("cat /proc/%d/status", r.Info().KeeperPID))
 		for _, set := range []string{"CapPrm", "CapEff", "CapBnd"} {
 			if want := set + ":\t0000000000003400"; !strings.Contains(status, want) { // 10, 12, 13
 				t.Errorf("want %s in\n%s", want, status)
@@ -164,13 +164,13 @@ func TestForeignObjectsOfOurName(t *testing.T) {
 			"tap":    {"ip tuntap add qnweb0 mode tap", "ip tuntap del qnweb0 mode tap"},
 			"table":  {"nft add table inet qnet_dev", "nft delete table inet qnet_dev"},
 		} {
-			nstest.Sh(t, c.add)
-			with := nstest.Snapshot(t, o.RunDir)
+			lab.Sh(t, c.add)
+			with := lab.Snapshot(t, o.RunDir)
 			if _, err := Join(t.Context(), o, n, "web", port(1)); !errors.Is(err, netsetup.ErrNotOurs) {
 				t.Errorf("%s: got %v, want ErrNotOurs", name, err)
 			}
 			with.Check(t)
-			nstest.Sh(t, c.del)
+			lab.Sh(t, c.del)
 		}
 	})
 }
@@ -208,7 +208,7 @@ func TestManyAtOnce(t *testing.T) {
 func TestNetworksShareASysctl(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		forwarding := func() string {
-			return strings.TrimSpace(nstest.Sh(t, "cat /proc/sys/net/ipv4/conf/eth0/forwarding"))
+			return strings.TrimSpace(lab.Sh(t, "cat /proc/sys/net/ipv4/conf/eth0/forwarding"))
 		}
 		a := mustJoin(t, o, Network{Name: "a", Mode: profiles.NAT}, "vma", port(1))
 		b := mustJoin(t, o, Network{Name: "b", Mode: profiles.NAT}, "vmb", port(2))
@@ -230,13 +230,13 @@ func TestClientDies(t *testing.T) {
 		web := mustJoin(t, o, n, "web", port(1))
 		db := mustJoin(t, o, n, "db", port(2))
 		die(web) // what the kernel does for a killed process
-		nstest.Eventually(t, 2*time.Second, "port of the dead VM gone", func() bool {
-			_, err := nstest.Try("ip link show qnweb0")
+		lab.Eventually(t, 2*time.Second, "port of the dead VM gone", func() bool {
+			_, err := lab.Try("ip link show qnweb0")
 			return err != nil
 		})
-		nstest.Sh(t, "ip link show qndb0; ip link show qn-dev")
+		lab.Sh(t, "ip link show qndb0; ip link show qn-dev")
 		die(db)
-		nstest.Eventually(t, 2*time.Second, "network gone", func() bool {
+		lab.Eventually(t, 2*time.Second, "network gone", func() bool {
 			_, err := os.Stat(o.RunDir)
 			return os.IsNotExist(err)
 		})
@@ -272,8 +272,8 @@ func killWith(t *testing.T, r *Registration, keeper int) {
 	<-r.Done()
 	for _, p := range r.Ports() {
 		p.File.Close()
-		nstest.Eventually(t, 2*time.Second, "tap gone", func() bool {
-			_, err := nstest.Try("ip link show " + p.Tap)
+		lab.Eventually(t, 2*time.Second, "tap gone", func() bool {
+			_, err := lab.Try("ip link show " + p.Tap)
 			return err != nil
 		})
 	}
@@ -307,7 +307,7 @@ func TestCollectAfterKeeperWasKilled(t *testing.T) {
 					t.Errorf("collected a living network: %v, %v", removed, err)
 				}
 				killBoth(t, r)
-				nstest.Sh(t, "nft list ruleset | grep -q qnet_dev") // no moment without rules
+				lab.Sh(t, "nft list ruleset | grep -q qnet_dev") // no moment without rules
 				removed, err := Collect(t.Context(), o)
 				if err != nil || len(removed) != 1 {
 					t.Errorf("got %v, %v", removed, err)
@@ -335,11 +335,11 @@ func TestJoinAfterKeeperWasKilled(t *testing.T) {
 func TestUplinkFoundWhileRunning(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
-		nstest.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", "10.77.0.1")
-		if !nstest.Pings("vm1", "203.0.113.1") {
+		lab.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", "10.77.0.1")
+		if !lab.Pings("vm1", "203.0.113.1") {
 			t.Error("no way out before the change")
 		}
-		nstest.Sh(t, `
+		lab.Sh(t, `
 ip link add eth1 type veth peer name lan1 netns inet
 ip -n inet link set lan1 addrgenmode none up
 ip -n inet addr add 198.51.100.1/24 dev lan1
@@ -347,15 +347,15 @@ ip link set eth1 addrgenmode none up
 ip addr add 198.51.100.10/24 dev eth1
 ip route replace default via 198.51.100.1
 ip route del 192.0.2.0/24 dev eth0`)
-		nstest.Eventually(t, 3*time.Second, "guest out by the new uplink", func() bool { return nstest.Pings("vm1", "203.0.113.1") })
-		nstest.Sh(t, `
+		lab.Eventually(t, 3*time.Second, "guest out by the new uplink", func() bool { return lab.Pings("vm1", "203.0.113.1") })
+		lab.Sh(t, `
 ip route add 192.0.2.0/24 dev eth0 proto kernel scope link src 192.0.2.10
 ip route replace default via 192.0.2.1
 ip netns del vm1`)
 		mustLeave(t, r)
-		if got := strings.TrimSpace(nstest.Sh(t, "cat /proc/sys/net/ipv4/conf/eth1/forwarding")); got != "0" {
+		if got := strings.TrimSpace(lab.Sh(t, "cat /proc/sys/net/ipv4/conf/eth1/forwarding")); got != "0" {
 			t.Errorf("forwarding of the new uplink: got %s, want 0", got)
 		}
-		nstest.Sh(t, "ip link del eth1")
+		lab.Sh(t, "ip link del eth1")
 	})
 }

@@ -5,39 +5,39 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/neighbour"
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/lab/programs"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 // What a VPN blocks on purpose stays blocked: qnet names it, and inserts nothing (F10).
 func TestKillSwitchIsRespected(t *testing.T) {
-	for i, ks := range neighbour.KillSwitches {
+	for i, ks := range programs.KillSwitches {
 		t.Run(ks.Program, func(t *testing.T) {
 			if i != 1 && i != 3 { // one of nftables and one of iptables
 				coexist(t)
 			}
 			inLab(t, func(t *testing.T, o Options) {
-				nstest.Require(t, neighbour.KillSwitchNeeds...)
-				empty := nstest.Sh(t, others)
-				nstest.Sh(t, ks.Script)
-				rules := nstest.Sh(t, others)
+				lab.Require(t, programs.KillSwitchNeeds...)
+				empty := lab.Sh(t, others)
+				lab.Sh(t, ks.Script)
+				rules := lab.Sh(t, others)
 				told := &notes{}
 				o.Note = told.add
 				r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
-				nstest.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", "10.77.0.1")
-				if got := nstest.Pings("vm1", "203.0.113.1"); got != ks.Passes {
+				lab.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", "10.77.0.1")
+				if got := lab.Pings("vm1", "203.0.113.1"); got != ks.Passes {
 					t.Errorf("the guest reaches the outside: %v", got)
 				}
 				if told.count("blocked on purpose by "+ks.Program) == 0 || told.count("local network sharing") == 0 {
 					t.Errorf("notes %q", told.texts)
 				}
-				sameState(t, "while VMs run", rules, nstest.Sh(t, others))
+				sameState(t, "while VMs run", rules, lab.Sh(t, others))
 				// It may come later, too.
-				nstest.Sh(t, "ip link del vvm1; ip netns del vm1")
+				lab.Sh(t, "ip link del vvm1; ip netns del vm1")
 				mustLeave(t, r)
-				sameState(t, "afterwards", rules, nstest.Sh(t, others))
-				nstest.Sh(t, "nft flush ruleset")
+				sameState(t, "afterwards", rules, lab.Sh(t, others))
+				lab.Sh(t, "nft flush ruleset")
 				if empty != "" {
 					t.Fatalf("rules of whom?\n%s", empty)
 				}
@@ -52,20 +52,20 @@ const others = `for t in $(nft list tables | awk '$3 !~ /^qnet_/ { print $2 "/" 
 // A kill-switch that is switched on while VMs run is told of, once.
 func TestKillSwitchComesLater(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
-		nstest.Require(t, neighbour.KillSwitchNeeds...)
+		lab.Require(t, programs.KillSwitchNeeds...)
 		told := &notes{}
 		o.Note = told.add
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
-		nstest.Sh(t, neighbour.KillSwitches[0].Script)
-		rules := nstest.Sh(t, others)
-		nstest.Eventually(t, reloadTime*patience, "the note", func() bool { return told.count("blocked on purpose by Mullvad VPN") > 0 })
-		nstest.Sh(t, strings.Replace(neighbour.KillSwitches[0].Script, "table inet mullvad {", "delete table inet mullvad\ntable inet mullvad {", 1))
-		sameState(t, "while VMs run", rules, nstest.Sh(t, others))
+		lab.Sh(t, programs.KillSwitches[0].Script)
+		rules := lab.Sh(t, others)
+		lab.Eventually(t, reloadTime*patience, "the note", func() bool { return told.count("blocked on purpose by Mullvad VPN") > 0 })
+		lab.Sh(t, strings.Replace(programs.KillSwitches[0].Script, "table inet mullvad {", "delete table inet mullvad\ntable inet mullvad {", 1))
+		sameState(t, "while VMs run", rules, lab.Sh(t, others))
 		time.Sleep(reloadTime) // for what should not be told
 		if n := told.count("blocked on purpose"); n != 1 {
 			t.Errorf("told %d times: %q", n, told.texts)
 		}
 		mustLeave(t, r)
-		nstest.Sh(t, "nft delete table inet mullvad")
+		lab.Sh(t, "nft delete table inet mullvad")
 	})
 }

@@ -14,22 +14,22 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/neighbour"
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/lab/programs"
 	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 // inLAN is inLab on a LAN.
-func inLAN(t *testing.T, o nstest.LANOptions, f func(t *testing.T, lan *nstest.LAN, o Options)) {
-	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"))
-	nstest.Run(t, func(t *testing.T) {
-		lan := nstest.NewLAN(t, o)
+func inLAN(t *testing.T, o lab.LANOptions, f func(t *testing.T, lan *lab.LAN, o Options)) {
+	lab.Require(t, lab.Root, lab.Tun, lab.Program("nft"))
+	lab.Run(t, func(t *testing.T) {
+		lan := lab.NewLAN(t, o)
 		if o.RA {
 			lan.HasSLAAC("eth0")
 		}
 		options := labOptions(t)
-		before := nstest.Snapshot(t, options.RunDir)
+		before := lab.Snapshot(t, options.RunDir)
 		f(t, lan, options)
 		before.Check(t)
 	})
@@ -87,16 +87,16 @@ var lanNetworks = map[string]Network{
 // joinable puts eth0 into a bridge as an administrator does.
 func joinable(t *testing.T) {
 	t.Helper()
-	mac := strings.TrimSpace(nstest.Sh(t, "cat /sys/class/net/eth0/address"))
-	nstest.Sh(t, "ip link add br0 address "+mac+" type bridge; ip link set br0 addrgenmode none; ip addr flush dev eth0; ip link set eth0 master br0; ip link set br0 up; "+
-		"ip addr add "+nstest.LANHost+"/24 dev br0; ip route add default via "+nstest.LANGateway)
-	nstest.Eventually(t, 10*time.Second, "the gateway", func() bool { return nstest.Pings("", nstest.LANGateway) })
+	mac := strings.TrimSpace(lab.Sh(t, "cat /sys/class/net/eth0/address"))
+	lab.Sh(t, "ip link add br0 address "+mac+" type bridge; ip link set br0 addrgenmode none; ip addr flush dev eth0; ip link set eth0 master br0; ip link set br0 up; "+
+		"ip addr add "+lab.LANHost+"/24 dev br0; ip route add default via "+lab.LANGateway)
+	lab.Eventually(t, 10*time.Second, "the gateway", func() bool { return lab.Pings("", lab.LANGateway) })
 }
 
 // unjoin takes the bridge away again.
 func unjoin(t *testing.T) {
 	t.Helper()
-	nstest.Sh(t, "ip link del br0; ip addr add "+nstest.LANHost+"/24 dev eth0; ip route add default via "+nstest.LANGateway)
+	lab.Sh(t, "ip link del br0; ip addr add "+lab.LANHost+"/24 dev eth0; ip route add default via "+lab.LANGateway)
 }
 
 // While VMs are on the LAN: their links follow the uplink's MTU, a guest is told of
@@ -106,7 +106,7 @@ func TestWhileOnTheLAN(t *testing.T) {
 	for name, n := range lanNetworks {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+			inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 				if n.Uplink == "br0" {
 					joinable(t)
 					defer unjoin(t)
@@ -121,7 +121,7 @@ func TestWhileOnTheLAN(t *testing.T) {
 						lan.Cable("host", false)
 						time.Sleep(1500 * time.Millisecond)
 						lan.Cable("host", true)
-						nstest.Eventually(t, 10*time.Second, "the guest is told", func() bool { return h.replugged() == round+1 })
+						lab.Eventually(t, 10*time.Second, "the guest is told", func() bool { return h.replugged() == round+1 })
 					}
 				}
 				time.Sleep(time.Until(spoken.Add(offerTime + tries*arpTime + 2*time.Second)))
@@ -129,7 +129,7 @@ func TestWhileOnTheLAN(t *testing.T) {
 				if h.says(words) {
 					t.Error("a false alarm")
 				}
-				lan.PortSecurity(strings.TrimSpace(nstest.Sh(t, "cat /sys/class/net/eth0/address")))
+				lan.PortSecurity(strings.TrimSpace(lab.Sh(t, "cat /sys/class/net/eth0/address")))
 				if n.Uplink == "br0" {
 					db := mustJoin(t, o, n, "db", port(2))
 					defer mustLeave(t, db)
@@ -139,7 +139,7 @@ func TestWhileOnTheLAN(t *testing.T) {
 					time.Sleep(1500 * time.Millisecond)
 					lan.Cable("host", true)
 				}
-				nstest.Eventually(t, 40*time.Second, "port security is found", func() bool { return h.says(words) })
+				lab.Eventually(t, 40*time.Second, "port security is found", func() bool { return h.says(words) })
 				mustLeave(t, web)
 			})
 		})
@@ -149,24 +149,24 @@ func TestWhileOnTheLAN(t *testing.T) {
 func followsMTU(t *testing.T, o Options, n Network, h *heard) {
 	t.Helper()
 	for _, mtu := range []string{"1400", "9000", "1300"} {
-		nstest.Sh(t, "ip link set eth0 mtu "+mtu)
-		nstest.Eventually(t, 10*time.Second, "MTU "+mtu, func() bool {
-			all := strings.Fields(nstest.Sh(t, "cat /sys/class/net/qn*/mtu"))
+		lab.Sh(t, "ip link set eth0 mtu "+mtu)
+		lab.Eventually(t, 10*time.Second, "MTU "+mtu, func() bool {
+			all := strings.Fields(lab.Sh(t, "cat /sys/class/net/qn*/mtu"))
 			return !slices.ContainsFunc(all, func(m string) bool { return m != mtu }) && h.says("and is "+mtu)
 		})
 	}
 	db := mustJoin(t, o, n, "db", port(2)) // one that comes later
-	nstest.Sh(t, "ip link show qndb0 | grep -q 'mtu 1300'")
+	lab.Sh(t, "ip link show qndb0 | grep -q 'mtu 1300'")
 	mustLeave(t, db)
-	nstest.Sh(t, "ip link set eth0 mtu 1500")
-	nstest.Eventually(t, 10*time.Second, "the MTU as before", func() bool { return h.says("was 1300 and is 1500") })
+	lab.Sh(t, "ip link set eth0 mtu 1500")
+	lab.Eventually(t, 10*time.Second, "the MTU as before", func() bool { return h.says("was 1300 and is 1500") })
 }
 
 // wifi gives the host a second way to the Internet, by another link and with a
 // larger metric, as Wi-Fi has.
 func wifi(t *testing.T) {
 	t.Helper()
-	nstest.Sh(t, `
+	lab.Sh(t, `
 ip link add wifi0 type veth peer name eth1 netns gateway
 ip -n gateway link set eth1 addrgenmode none up
 ip -n gateway addr add 198.51.100.1/24 dev eth1
@@ -180,27 +180,27 @@ ip route add default via 198.51.100.1 metric 600`)
 // keeper dies meanwhile or the VM ends.
 func TestPulledCableGivesWay(t *testing.T) {
 	t.Parallel()
-	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		wifi(t)
-		before := nstest.Snapshot(t, o.RunDir)
-		way := func() string { return nstest.Sh(t, "ip route get "+nstest.LANInternet) }
+		before := lab.Snapshot(t, o.RunDir)
+		way := func() string { return lab.Sh(t, "ip route get "+lab.LANInternet) }
 		pull := func() {
 			t.Helper()
 			lan.Cable("host", false)
-			nstest.Eventually(t, yieldTime+10*time.Second, "out by the other link", func() bool { return strings.Contains(way(), "dev wifi0") })
-			if !nstest.Pings("", nstest.LANInternet) {
+			lab.Eventually(t, yieldTime+10*time.Second, "out by the other link", func() bool { return strings.Contains(way(), "dev wifi0") })
+			if !lab.Pings("", lab.LANInternet) {
 				t.Error("no answer by the other link")
 			}
 		}
 		var h heard
 		r := mustJoin(t, h.options(o), lanNetworks["bridge"], "web", port(1))
-		routes := nstest.Sh(t, "ip route show table all; ip -6 route show table all")
-		again := func() bool { return nstest.Sh(t, "ip route show table all; ip -6 route show table all") == routes }
+		routes := lab.Sh(t, "ip route show table all; ip -6 route show table all")
+		again := func() bool { return lab.Sh(t, "ip route show table all; ip -6 route show table all") == routes }
 		for range rounds(1, 20) {
 			pull()
 			lan.Cable("host", true)
-			nstest.Eventually(t, 10*time.Second, "the routes as before", again)
-			nstest.Eventually(t, 10*time.Second, "an answer by the cable", func() bool { return nstest.Pings("", nstest.LANInternet) })
+			lab.Eventually(t, 10*time.Second, "the routes as before", again)
+			lab.Eventually(t, 10*time.Second, "an answer by the cable", func() bool { return lab.Pings("", lab.LANInternet) })
 		}
 		if !h.says("the cable of eth0 is pulled: the host's routes by it give way") || !h.says("the cable of eth0 is back, and") {
 			t.Errorf("notes: %q", h.notes)
@@ -208,32 +208,32 @@ func TestPulledCableGivesWay(t *testing.T) {
 		lan.Cable("host", false) // for a moment: nothing is to be done
 		time.Sleep(500 * time.Millisecond)
 		lan.Cable("host", true)
-		nstest.Eventually(t, 10*time.Second, "an answer by the cable", func() bool { return nstest.Pings("", nstest.LANInternet) && again() })
+		lab.Eventually(t, 10*time.Second, "an answer by the cable", func() bool { return lab.Pings("", lab.LANInternet) && again() })
 
 		pull()
 		pid := r.Info().KeeperPID
 		unix.Kill(pid, unix.SIGKILL)
-		nstest.Eventually(t, 15*time.Second, "the next keeper", func() bool {
+		lab.Eventually(t, 15*time.Second, "the next keeper", func() bool {
 			infos, err := List(t.Context(), o.RunDir)
 			return err == nil && len(infos) == 1 && infos[0].KeeperPID != pid && len(infos[0].VMs[0].Ports) == 1
 		})
 		lan.Cable("host", true)
-		nstest.Eventually(t, 10*time.Second, "the routes as before", again)
+		lab.Eventually(t, 10*time.Second, "the routes as before", again)
 
 		pull()
 		mustLeave(t, r)
 		lan.Cable("host", true)
 		before.Check(t)
-		nstest.Sh(t, "ip link del wifi0")
+		lab.Sh(t, "ip link del wifi0")
 	})
 }
 
 // A lease that qnet renews for a deaf client is confirmed when the cable is back.
 func TestLeaseIsConfirmedAfterReplug(t *testing.T) {
 	t.Parallel()
-	nstest.Require(t, neighbour.DHCPClientNeeds("udhcpc")...)
-	onLAN(t, nstest.LANOptions{DHCP: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
-		address, _ := neighbour.DHCPClient(t, "udhcpc")
+	lab.Require(t, programs.DHCPClientNeeds("udhcpc")...)
+	onLAN(t, lab.LANOptions{DHCP: true}, func(t *testing.T, lan *lab.LAN, o Options) {
+		address, _ := programs.DHCPClient(t, "udhcpc")
 		r := mustJoin(t, o, lanNetworks["bridge"], "web", port(1))
 		acks := func() int { return strings.Count(lan.DHCPLog(), "DHCPACK(eth0) "+address) }
 		time.Sleep(2 * time.Second)
@@ -242,7 +242,7 @@ func TestLeaseIsConfirmedAfterReplug(t *testing.T) {
 			lan.Cable("host", false)
 			time.Sleep(awayTime + 200*time.Millisecond)
 			lan.Cable("host", true)
-			nstest.Eventually(t, 10*time.Second, "the lease confirmed", func() bool { return acks() == before+round+1 })
+			lab.Eventually(t, 10*time.Second, "the lease confirmed", func() bool { return acks() == before+round+1 })
 		}
 		mustLeave(t, r)
 	})
@@ -264,18 +264,18 @@ func slept(file string) func() clock {
 // lost makes the outside host look for the host in a wrong place.
 func lost(t *testing.T) {
 	t.Helper()
-	nstest.Sh(t, "ip -n outside neigh replace "+nstest.LANHost+" lladdr 02:00:00:00:00:66 dev eth0 nud stale")
+	lab.Sh(t, "ip -n outside neigh replace "+lab.LANHost+" lladdr 02:00:00:00:00:66 dev eth0 nud stale")
 }
 
 func found() bool {
-	out, err := nstest.Try("ip -n outside neigh show " + nstest.LANHost)
+	out, err := lab.Try("ip -n outside neigh show " + lab.LANHost)
 	return err == nil && !strings.Contains(out, "02:00:00:00:00:66")
 }
 
 // After the host slept, its LAN is told where it is, and guests ask again.
 func TestAfterSleep(t *testing.T) {
 	t.Parallel()
-	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 		file := filepath.Join(t.TempDir(), "slept")
 		o.Exe = []string{"/proc/self/exe", "sleepy", file}
 		var h heard
@@ -288,7 +288,7 @@ func TestAfterSleep(t *testing.T) {
 		if err := os.WriteFile(file, []byte("3600"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		nstest.Eventually(t, round+10*time.Second, "the LAN and the guest told", func() bool { return h.replugged() == 1 && found() })
+		lab.Eventually(t, round+10*time.Second, "the LAN and the guest told", func() bool { return h.replugged() == 1 && found() })
 		mustLeave(t, r)
 	})
 }
@@ -298,7 +298,7 @@ func TestAfterSleep(t *testing.T) {
 // LAN is told where the host is.
 func TestGatewayAfterReplug(t *testing.T) {
 	t.Parallel()
-	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		var h heard
 		r := mustJoin(t, h.options(o), lanNetworks["bridge"], "web", port(1))
 		replug := func(while func()) {
@@ -308,19 +308,19 @@ func TestGatewayAfterReplug(t *testing.T) {
 			lan.Cable("host", true)
 		}
 		replug(func() { lost(t) })
-		nstest.Eventually(t, 10*time.Second, "the LAN told", found)
+		lab.Eventually(t, 10*time.Second, "the LAN told", found)
 		if h.says("does not answer") {
 			t.Errorf("notes: %q", h.notes)
 		}
 		replug(func() { lan.Cable("gateway", false) })
-		nstest.Eventually(t, answerTime+10*time.Second, "the note", func() bool {
+		lab.Eventually(t, answerTime+10*time.Second, "the note", func() bool {
 			return h.says("the gateway 192.0.2.1 does not answer by eth0: is it another network?")
 		})
 		lan.Cable("gateway", true)
-		nstest.Eventually(t, 10*time.Second, "the note that it is back", func() bool { return h.says("the gateway 192.0.2.1 answers by eth0") })
-		replug(func() { nstest.Sh(t, "ip -n lan link set switch type bridge stp_state 1 forward_delay 400") })
-		nstest.Eventually(t, answerTime+10*time.Second, "the reason", func() bool { return h.says("the switch runs STP, and forwards nothing for some 30 s") })
-		nstest.Eventually(t, 10*time.Second, "the end of it", func() bool { return nstest.Pings("", nstest.LANGateway) })
+		lab.Eventually(t, 10*time.Second, "the note that it is back", func() bool { return h.says("the gateway 192.0.2.1 answers by eth0") })
+		replug(func() { lab.Sh(t, "ip -n lan link set switch type bridge stp_state 1 forward_delay 400") })
+		lab.Eventually(t, answerTime+10*time.Second, "the reason", func() bool { return h.says("the switch runs STP, and forwards nothing for some 30 s") })
+		lab.Eventually(t, 10*time.Second, "the end of it", func() bool { return lab.Pings("", lab.LANGateway) })
 		mustLeave(t, r)
 	})
 }
@@ -329,7 +329,7 @@ func TestGatewayAfterReplug(t *testing.T) {
 // the link's name.
 func has(t *testing.T, link string) string {
 	t.Helper()
-	out := nstest.Sh(t, "ip -o addr show dev "+link+" | sed 's/^[0-9]*: //'; ip route show table all dev "+link+"; ip -6 route show table all dev "+link+" | grep -v -e fe80 -e ff00")
+	out := lab.Sh(t, "ip -o addr show dev "+link+" | sed 's/^[0-9]*: //'; ip route show table all dev "+link+"; ip -6 route show table all dev "+link+" | grep -v -e fe80 -e ff00")
 	out = regexp.MustCompile(`(valid_lft|preferred_lft|expires) \S+|metric \d+|pref medium`).ReplaceAllString(out, "")
 	lines := strings.Split(strings.ReplaceAll(out, link, "LINK"), "\n")
 	for i := range lines {
@@ -340,12 +340,12 @@ func has(t *testing.T, link string) string {
 }
 
 // advertises has the outside host be a router of another prefix.
-func advertises(t *testing.T, lan *nstest.LAN, lifetimes string) (stop func()) {
+func advertises(t *testing.T, lan *lab.LAN, lifetimes string) (stop func()) {
 	t.Helper()
 	return advertisesBy(t, lan, "outside", "eth0", lifetimes)
 }
 
-func advertisesBy(t *testing.T, lan *nstest.LAN, ns, link, lifetimes string) (stop func()) {
+func advertisesBy(t *testing.T, lan *lab.LAN, ns, link, lifetimes string) (stop func()) {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "radvd.conf")
 	text := "interface " + link + " { AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; " + lifetimes + " };\n"
@@ -359,30 +359,30 @@ func advertisesBy(t *testing.T, lan *nstest.LAN, ns, link, lifetimes string) (st
 // as it would be on the NIC, and is on the NIC afterwards.
 func TestAdvertisementsAndLeasesChange(t *testing.T) {
 	t.Parallel()
-	nstest.Require(t, nstest.Program("radvd"))
-	inLAN(t, nstest.LANOptions{Static: true, RA: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+	lab.Require(t, lab.Program("radvd"))
+	inLAN(t, lab.LANOptions{Static: true, RA: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		r := mustJoin(t, o, lanNetworks["bridge"], "web", port(1))
-		out := nstest.Sh(t, "ip netns exec outside sysctl -qw net/ipv6/conf/all/forwarding=1; ip -n outside -6 -o addr show dev eth0 scope link")
+		out := lab.Sh(t, "ip netns exec outside sysctl -qw net/ipv6/conf/all/forwarding=1; ip -n outside -6 -o addr show dev eth0 scope link")
 		gateway := regexp.MustCompile(`fe80::[^/]*`).FindString(out)
 		stop := advertises(t, lan, "AdvDefaultLifetime 600; prefix 2001:db8:3::/64 { AdvValidLifetime 7200; AdvPreferredLifetime 3600; };")
-		nstest.Eventually(t, 10*time.Second, "the new prefix and router", func() bool {
+		lab.Eventually(t, 10*time.Second, "the new prefix and router", func() bool {
 			got := has(t, "qn-lan")
 			return strings.Contains(got, "2001:db8:3:") && strings.Contains(got, "via "+gateway)
 		})
 		stop()
 		stop = advertises(t, lan, "AdvDefaultLifetime 0; prefix 2001:db8:3::/64 { AdvValidLifetime 7200; AdvPreferredLifetime 0; };")
-		nstest.Eventually(t, 10*time.Second, "the router gone, its prefix deprecated", func() bool {
-			old := nstest.Sh(t, "ip -6 addr show dev qn-lan deprecated")
+		lab.Eventually(t, 10*time.Second, "the router gone, its prefix deprecated", func() bool {
+			old := lab.Sh(t, "ip -6 addr show dev qn-lan deprecated")
 			return !strings.Contains(has(t, "qn-lan"), "via "+gateway) && strings.Contains(old, "2001:db8:3:")
 		})
 		stop()
 		// What a DHCP client does that got another address.
-		nstest.Sh(t, "ip addr del 192.0.2.10/24 dev qn-lan; ip addr add 192.0.2.11/24 dev qn-lan; ip route replace default via 192.0.2.1 dev qn-lan")
+		lab.Sh(t, "ip addr del 192.0.2.10/24 dev qn-lan; ip addr add 192.0.2.11/24 dev qn-lan; ip route replace default via 192.0.2.1 dev qn-lan")
 		during := has(t, "qn-lan")
 		mustLeave(t, r)
-		nstest.Eventually(t, 10*time.Second, "the same on the NIC", func() bool { return has(t, "eth0") == during })
-		nstest.Sh(t, "ip addr del 192.0.2.11/24 dev eth0; ip addr add 192.0.2.10/24 dev eth0; ip route replace default via 192.0.2.1 dev eth0")
-		nstest.Sh(t, "for a in $(ip -6 -o addr show dev eth0 | grep -o '2001:db8:3:[^ ]*'); do ip addr del $a dev eth0; done; ip -6 route del 2001:db8:3::/64 dev eth0 || true")
+		lab.Eventually(t, 10*time.Second, "the same on the NIC", func() bool { return has(t, "eth0") == during })
+		lab.Sh(t, "ip addr del 192.0.2.11/24 dev eth0; ip addr add 192.0.2.10/24 dev eth0; ip route replace default via 192.0.2.1 dev eth0")
+		lab.Sh(t, "for a in $(ip -6 -o addr show dev eth0 | grep -o '2001:db8:3:[^ ]*'); do ip addr del $a dev eth0; done; ip -6 route del 2001:db8:3::/64 dev eth0 || true")
 	})
 }
 
@@ -390,27 +390,27 @@ func TestAdvertisementsAndLeasesChange(t *testing.T) {
 // pulled, and goes on with either when it is back.
 func TestAdvertisedRouterGivesWay(t *testing.T) {
 	t.Parallel()
-	nstest.Require(t, nstest.Program("radvd"))
-	inLAN(t, nstest.LANOptions{Static: true, RA: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+	lab.Require(t, lab.Program("radvd"))
+	inLAN(t, lab.LANOptions{Static: true, RA: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		r := mustJoin(t, o, lanNetworks["bridge"], "web", port(1))
-		nstest.Sh(t, "ip link add wifi0 type veth peer name eth1 netns gateway; ip -n gateway link set eth1 up; ip -n gateway addr add 2001:db8:4::1/64 dev eth1 nodad; ip link set wifi0 up")
+		lab.Sh(t, "ip link add wifi0 type veth peer name eth1 netns gateway; ip -n gateway link set eth1 up; ip -n gateway addr add 2001:db8:4::1/64 dev eth1 nodad; ip link set wifi0 up")
 		advertisesBy(t, lan, "gateway", "eth1", "AdvDefaultLifetime 600; prefix 2001:db8:4::/64 { };")
-		nstest.Eventually(t, 20*time.Second, "two routers", func() bool {
-			out := nstest.Sh(t, "ip -6 route show default")
+		lab.Eventually(t, 20*time.Second, "two routers", func() bool {
+			out := lab.Sh(t, "ip -6 route show default")
 			return strings.Count(out, "proto ra") == 2 && strings.Contains(out, "dev wifi0") && strings.Contains(out, "dev qn-lan")
 		})
-		ping := func() bool { _, err := nstest.Try("ping -6 -n -c1 -W1 " + nstest.LANInternet6); return err == nil }
-		nstest.Eventually(t, 10*time.Second, "an answer", ping)
-		by := func() string { return nstest.Sh(t, "ip -6 route get "+nstest.LANInternet6) }
+		ping := func() bool { _, err := lab.Try("ping -6 -n -c1 -W1 " + lab.LANInternet6); return err == nil }
+		lab.Eventually(t, 10*time.Second, "an answer", ping)
+		by := func() string { return lab.Sh(t, "ip -6 route get "+lab.LANInternet6) }
 		lan.Cable("host", false)
-		nstest.Eventually(t, yieldTime+10*time.Second, "an answer by the other link", func() bool { return ping() && strings.Contains(by(), "wifi0") })
+		lab.Eventually(t, yieldTime+10*time.Second, "an answer by the other link", func() bool { return ping() && strings.Contains(by(), "wifi0") })
 		lan.Cable("host", true)
-		nstest.Eventually(t, 10*time.Second, "the router known again", func() bool {
-			return !strings.Contains(nstest.Sh(t, "ip -6 neigh show dev qn-lan"), "FAILED")
+		lab.Eventually(t, 10*time.Second, "the router known again", func() bool {
+			return !strings.Contains(lab.Sh(t, "ip -6 neigh show dev qn-lan"), "FAILED")
 		})
-		nstest.Eventually(t, 10*time.Second, "an answer", ping)
+		lab.Eventually(t, 10*time.Second, "an answer", ping)
 		mustLeave(t, r)
-		nstest.Sh(t, "ip link del wifi0")
+		lab.Sh(t, "ip link del wifi0")
 	})
 }
 
@@ -418,21 +418,21 @@ func TestAdvertisedRouterGivesWay(t *testing.T) {
 // server is asked, in both names, and not over and over where there is none.
 func TestPortSecurityWithoutGateway(t *testing.T) {
 	t.Parallel()
-	inLAN(t, nstest.LANOptions{DHCP: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+	inLAN(t, lab.LANOptions{DHCP: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		n := Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
 		var h heard
 		web := mustJoin(t, h.options(o), n, "web", port(1))
 		speaks(t, web)
-		nstest.Eventually(t, offerTime+10*time.Second, "an offer to the guest's MAC", func() bool {
+		lab.Eventually(t, offerTime+10*time.Second, "an offer to the guest's MAC", func() bool {
 			return strings.Contains(lan.DHCPLog(), "DHCPOFFER(eth0)") && strings.Count(lan.DHCPLog(), web.Ports()[0].MAC.String()) > 1
 		})
 		if h.says("") {
 			t.Error("something is noted")
 		}
-		lan.PortSecurity(strings.TrimSpace(nstest.Sh(t, "cat /sys/class/net/eth0/address")))
+		lan.PortSecurity(strings.TrimSpace(lab.Sh(t, "cat /sys/class/net/eth0/address")))
 		db := mustJoin(t, o, n, "db", port(2))
 		speaks(t, db)
-		nstest.Eventually(t, offerTime+tries*dhcpTime+10*time.Second, "the note", func() bool { return h.says("but not VM db") })
+		lab.Eventually(t, offerTime+tries*dhcpTime+10*time.Second, "the note", func() bool { return h.says("but not VM db") })
 		if strings.Contains(lan.DHCPLog(), "DHCPREQUEST") {
 			t.Error("a lease was taken")
 		}

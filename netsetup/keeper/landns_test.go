@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -15,31 +15,31 @@ import (
 func TestNamesWhileAPort(t *testing.T) {
 	byHand := clientCase{start: func(t *testing.T) string {
 		t.Helper()
-		nstest.Sh(t, "ip addr add 192.0.2.10/24 dev eth0; ip route add default via 192.0.2.1; resolvectl dns eth0 192.0.2.1; resolvectl domain eth0 '~.'")
-		return nstest.LANHost
+		lab.Sh(t, "ip addr add 192.0.2.10/24 dev eth0; ip route add default via 192.0.2.1; resolvectl dns eth0 192.0.2.1; resolvectl domain eth0 '~.'")
+		return lab.LANHost
 	}}
 	for name, c := range map[string]clientCase{
 		"by hand": byHand, "systemd-networkd": clientCases()["systemd-networkd"], "NetworkManager": clientCases()["NetworkManager"],
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			nstest.Require(t, c.needs...)
-			onLAN(t, nstest.LANOptions{DHCP: true}, func(t *testing.T, lan *nstest.LAN, o Options) { namesWhileAPort(t, lan, o, c) })
+			lab.Require(t, c.needs...)
+			onLAN(t, lab.LANOptions{DHCP: true}, func(t *testing.T, lan *lab.LAN, o Options) { namesWhileAPort(t, lan, o, c) })
 		})
 	}
 }
 
-func namesWhileAPort(t *testing.T, lan *nstest.LAN, o Options, c clientCase) {
+func namesWhileAPort(t *testing.T, lan *lab.LAN, o Options, c clientCase) {
 	t.Helper()
 	lan.Daemon("gateway", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--no-resolv", "--no-hosts",
 		"--bind-interfaces", "--interface=eth0", "--except-interface=lo", "--address=/lan.example/192.0.2.77", "--address=/none.example/")
-	nstest.Resolved(t)
+	lab.Resolved(t)
 	c.start(t)
 	asked := 0
 	ask := func(domain string) (string, time.Duration) { // each time another name, which no cache has
 		asked++
 		begin := time.Now()
-		out, _ := nstest.Try(fmt.Sprintf("timeout 3 busybox nslookup -type=a n%d.%s 127.0.0.53", asked, domain))
+		out, _ := lab.Try(fmt.Sprintf("timeout 3 busybox nslookup -type=a n%d.%s 127.0.0.53", asked, domain))
 		return out, time.Since(begin)
 	}
 	resolves := func() bool {
@@ -48,17 +48,17 @@ func namesWhileAPort(t *testing.T, lan *nstest.LAN, o Options, c clientCase) {
 	}
 	right := func(when string) {
 		t.Helper()
-		nstest.Eventually(t, 3*time.Second, "a name "+when, resolves)
+		lab.Eventually(t, 3*time.Second, "a name "+when, resolves)
 		for range 5 {
 			if !resolves() {
-				t.Errorf("no name %s:\n%s", when, nstest.Sh(t, "resolvectl status"))
+				t.Errorf("no name %s:\n%s", when, lab.Sh(t, "resolvectl status"))
 			}
 		}
 		if out, took := ask("none.example"); !strings.Contains(out, "NXDOMAIN") || took > time.Second {
 			t.Errorf("a name that does not exist, %s: after %s\n%s", when, took, out)
 		}
 	}
-	nstest.Eventually(t, 10*time.Second, "the LAN's name server", resolves)
+	lab.Eventually(t, 10*time.Second, "the LAN's name server", resolves)
 	right("before")
 	r := mustJoin(t, o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
 	right("on the bridge")

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup"
-	"github.com/qnet-vm/qnet/netsetup/lease"
+	"github.com/qnet-vm/qnet/netsetup/hostlease"
 )
 
 // agreeTime bounds the wait for a DHCP server's agreement, of which servers need
@@ -28,7 +28,7 @@ func (k *keeper) tryLease(p netsetup.Plan) error {
 	k.waits("the DHCP server, whether it renews the host's lease for qnet")
 	for _, broadcast := range []bool{false, true} {
 		ctx, cancel := context.WithTimeout(context.Background(), agreeTime/2)
-		_, err = lease.Renew(ctx, nic.Index, c.Lease, broadcast)
+		_, err = hostlease.Renew(ctx, nic.Index, c.Lease, broadcast)
 		cancel()
 		if err == nil {
 			return nil
@@ -44,7 +44,7 @@ func (k *keeper) startLease() {
 	if plan.Client.Program == "" {
 		return
 	}
-	k.lease = lease.Start(lease.Config{
+	k.lease = hostlease.Start(hostlease.Config{
 		Client: plan.Client, Port: plan.Client.Link, Bridge: plan.Bridge,
 		Change: k.whileRunning, Move: k.moveAgain, Warn: k.note, Log: k.log,
 	})

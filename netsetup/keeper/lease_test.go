@@ -7,9 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/neighbour"
-	"github.com/qnet-vm/qnet/internal/nstest"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/lab/programs"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -18,7 +18,7 @@ const dhcpNetwork = "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n"
 
 // clientCase is a program that has eth0's lease.
 type clientCase struct {
-	needs []nstest.Need
+	needs []lab.Need
 	start func(t *testing.T) (address string)
 	renew string // has the client renew, where it would take a minute
 	acks  int    // up to and with the first that came when it was due: what was tried before, and at once
@@ -28,9 +28,9 @@ type clientCase struct {
 }
 
 func dhcpClient(name string) clientCase {
-	return clientCase{needs: neighbour.DHCPClientNeeds(name), acks: 1, start: func(t *testing.T) string {
+	return clientCase{needs: programs.DHCPClientNeeds(name), acks: 1, start: func(t *testing.T) string {
 		t.Helper()
-		address, _ := neighbour.DHCPClient(t, name)
+		address, _ := programs.DHCPClient(t, name)
 		return address
 	}}
 }
@@ -42,25 +42,25 @@ func clientCases() map[string]clientCase {
 	dhcpcd.anew, dhcpcd.kept, dhcpcd.lost = true, true, 30
 	return map[string]clientCase{
 		"udhcpc": udhcpc, "dhcpcd": dhcpcd, "dhclient": dhcpClient("dhclient"),
-		"systemd-networkd": {needs: neighbour.NetworkdNeeds, acks: 3, anew: true, start: func(t *testing.T) string {
+		"systemd-networkd": {needs: programs.NetworkdNeeds, acks: 3, anew: true, start: func(t *testing.T) string {
 			t.Helper()
-			neighbour.Networkd(t, map[string]string{"50-lan.network": dhcpNetwork}, false)
-			return neighbour.Leased(t)
+			programs.Networkd(t, map[string]string{"50-lan.network": dhcpNetwork}, false)
+			return programs.Leased(t)
 		}},
-		"NetworkManager": {needs: neighbour.NetworkManagerNeeds(), lost: 30, acks: 3, anew: true, start: func(t *testing.T) string {
+		"NetworkManager": {needs: programs.NetworkManagerNeeds(), lost: 30, acks: 3, anew: true, start: func(t *testing.T) string {
 			t.Helper()
-			neighbour.NetworkManager(t, "")
-			return neighbour.Leased(t)
+			programs.NetworkManager(t, "")
+			return programs.Leased(t)
 		}},
 	}
 }
 
 // onLAN runs the test on a host of a LAN, with options of its own.
-func onLAN(t *testing.T, lan nstest.LANOptions, f func(t *testing.T, lan *nstest.LAN, o Options)) {
+func onLAN(t *testing.T, lan lab.LANOptions, f func(t *testing.T, lan *lab.LAN, o Options)) {
 	t.Helper()
-	nstest.Require(t, nstest.Root, nstest.Tun, nstest.Program("nft"), nstest.Program("dnsmasq"))
-	nstest.Run(t, func(t *testing.T) {
-		l := nstest.NewLAN(t, lan)
+	lab.Require(t, lab.Root, lab.Tun, lab.Program("nft"), lab.Program("dnsmasq"))
+	lab.Run(t, func(t *testing.T) {
+		l := lab.NewLAN(t, lan)
 		f(t, l, labOptions(t))
 	})
 }
@@ -68,7 +68,7 @@ func onLAN(t *testing.T, lan nstest.LANOptions, f func(t *testing.T, lan *nstest
 // held is what the host has by a link, without times and notes of the kernel's.
 func held(t *testing.T, link string) string {
 	t.Helper()
-	return nstest.Sh(t, `ip -4 -o addr show dev `+link+` | sed 's/^[0-9]*: //; s/valid_lft.*//; s/noprefixroute//; s/  */ /g'; ip -4 route show dev `+link)
+	return lab.Sh(t, `ip -4 -o addr show dev `+link+` | sed 's/^[0-9]*: //; s/valid_lft.*//; s/noprefixroute//; s/  */ /g'; ip -4 route show dev `+link)
 }
 
 // The host keeps its lease, and its address, while a real client's NIC is a port:
@@ -78,30 +78,30 @@ func TestLeaseWhileAPort(t *testing.T) {
 	for name, c := range clientCases() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			nstest.Require(t, c.needs...)
-			onLAN(t, nstest.LANOptions{DHCP: true, Lease: 2 * time.Minute, Renew: 9 * time.Second}, func(t *testing.T, lan *nstest.LAN, o Options) {
+			lab.Require(t, c.needs...)
+			onLAN(t, lab.LANOptions{DHCP: true, Lease: 2 * time.Minute, Renew: 9 * time.Second}, func(t *testing.T, lan *lab.LAN, o Options) {
 				leaseWhileAPort(t, lan, o, c)
 			})
 		})
 	}
 }
 
-func leaseWhileAPort(t *testing.T, lan *nstest.LAN, o Options, c clientCase) {
+func leaseWhileAPort(t *testing.T, lan *lab.LAN, o Options, c clientCase) {
 	t.Helper()
 	address := c.start(t)
 	before, id := held(t, "eth0"), identity(t, lan)
 	acks := func() int { return strings.Count(lan.DHCPLog(), "DHCPACK(eth0) "+address) }
 	told := &notes{}
 	o.Note = told.add
-	ping, talk := nstest.PingFrom(t, "outside", address), nstest.Talk(t, "outside", address)
+	ping, talk := lab.PingFrom(t, "outside", address), lab.Talk(t, "outside", address)
 
 	first := acks()
 	r := mustJoin(t, o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
-	nstest.Eventually(t, 40*time.Second, "a renewal on the port", func() bool { return acks() >= first+c.acks })
+	lab.Eventually(t, 40*time.Second, "a renewal on the port", func() bool { return acks() >= first+c.acks })
 	if out := held(t, "qn-lan"); !strings.Contains(out, "inet "+address) || !strings.Contains(out, "default via") {
 		t.Errorf("the bridge has\n%s", out)
 	}
-	nstest.Eventually(t, 3*time.Second, "the port without the address", func() bool {
+	lab.Eventually(t, 3*time.Second, "the port without the address", func() bool {
 		return c.kept || !strings.Contains(held(t, "eth0"), address)
 	})
 	first = acks()
@@ -109,8 +109,8 @@ func leaseWhileAPort(t *testing.T, lan *nstest.LAN, o Options, c clientCase) {
 	if !c.anew {
 		first = acks()
 	}
-	nstest.Sh(t, "true; "+c.renew)
-	nstest.Eventually(t, 40*time.Second, "a renewal on the NIC", func() bool { return acks() > first })
+	lab.Sh(t, "true; "+c.renew)
+	lab.Eventually(t, 40*time.Second, "a renewal on the NIC", func() bool { return acks() > first })
 	if lost := ping(); lost.Lost > c.lost {
 		t.Errorf("pings: %s", lost)
 	} else {
@@ -139,28 +139,28 @@ func TestConfiguratorRestarted(t *testing.T) {
 	networkd := func(text string) func(*testing.T) func() {
 		return func(t *testing.T) func() {
 			t.Helper()
-			return neighbour.Networkd(t, map[string]string{"50-lan.network": text}, false)
+			return programs.Networkd(t, map[string]string{"50-lan.network": text}, false)
 		}
 	}
 	for name, c := range map[string]struct {
-		needs []nstest.Need
+		needs []lab.Need
 		start func(t *testing.T) (restart func())
 		lost  int
 	}{
-		"systemd-networkd, DHCP":   {neighbour.NetworkdNeeds, networkd(dhcpNetwork), 0},
-		"systemd-networkd, static": {neighbour.NetworkdNeeds, networkd(staticNetwork), 0},
-		"NetworkManager, DHCP": {neighbour.NetworkManagerNeeds(), func(t *testing.T) func() {
+		"systemd-networkd, DHCP":   {programs.NetworkdNeeds, networkd(dhcpNetwork), 0},
+		"systemd-networkd, static": {programs.NetworkdNeeds, networkd(staticNetwork), 0},
+		"NetworkManager, DHCP": {programs.NetworkManagerNeeds(), func(t *testing.T) func() {
 			t.Helper()
-			return neighbour.NetworkManager(t, "")
+			return programs.NetworkManager(t, "")
 		}, 30},
-		"NetworkManager, static": {neighbour.NetworkManagerNeeds(), func(t *testing.T) func() {
+		"NetworkManager, static": {programs.NetworkManagerNeeds(), func(t *testing.T) func() {
 			t.Helper()
-			restart := neighbour.NetworkManager(t, "")
+			restart := programs.NetworkManager(t, "")
 			for _, args := range []string{
 				"connection add type ethernet ifname eth0 con-name lan ipv4.method manual ipv4.addresses 192.0.2.10/24 ipv4.gateway 192.0.2.1 ipv6.method disabled",
 				"connection up lan",
 			} {
-				if out, err := neighbour.NMCLI(args); err != nil {
+				if out, err := programs.NMCLI(args); err != nil {
 					t.Fatal(args, err, out)
 				}
 			}
@@ -169,27 +169,27 @@ func TestConfiguratorRestarted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			nstest.Require(t, c.needs...)
-			onLAN(t, nstest.LANOptions{DHCP: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+			lab.Require(t, c.needs...)
+			onLAN(t, lab.LANOptions{DHCP: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 				restart := c.start(t)
-				address, before := neighbour.Leased(t), held(t, "eth0")
-				ping := nstest.PingFrom(t, "outside", address)
+				address, before := programs.Leased(t), held(t, "eth0")
+				ping := lab.PingFrom(t, "outside", address)
 				r := mustJoin(t, o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
 				restart()
 				time.Sleep(3 * time.Second) // time to take the NIC back
 				if out := held(t, "qn-lan"); !strings.Contains(out, "inet "+address) || !strings.Contains(out, "default via") {
 					t.Errorf("the bridge has\n%s", out)
 				}
-				nstest.Sh(t, "ip link show eth0 | grep -q 'master qn-lan'")
+				lab.Sh(t, "ip link show eth0 | grep -q 'master qn-lan'")
 				mustLeave(t, r)
-				nstest.Eventually(t, 10*time.Second, "the program has its NIC again", func() bool {
+				lab.Eventually(t, 10*time.Second, "the program has its NIC again", func() bool {
 					if strings.HasPrefix(name, "systemd") {
 						return !networkdHas(t, "eth0", "unmanaged")
 					}
-					out, _ := neighbour.NMCLI("-t -f DEVICE,STATE device")
+					out, _ := programs.NMCLI("-t -f DEVICE,STATE device")
 					return strings.Contains(out, "eth0:connected\n")
 				})
-				nstest.Eventually(t, 5*time.Second, "the NIC as before", func() bool { return held(t, "eth0") == before })
+				lab.Eventually(t, 5*time.Second, "the NIC as before", func() bool { return held(t, "eth0") == before })
 				if lost := ping(); lost.Lost > c.lost {
 					t.Errorf("pings: %s", lost)
 				} else {
@@ -203,34 +203,34 @@ func TestConfiguratorRestarted(t *testing.T) {
 // The keeper's death, and that of all, cost neither the address nor the client.
 func TestLeaseSurvivesKeepers(t *testing.T) {
 	c := clientCases()["systemd-networkd"]
-	nstest.Require(t, c.needs...)
-	onLAN(t, nstest.LANOptions{DHCP: true, Lease: 2 * time.Minute, Renew: 9 * time.Second}, func(t *testing.T, lan *nstest.LAN, o Options) {
+	lab.Require(t, c.needs...)
+	onLAN(t, lab.LANOptions{DHCP: true, Lease: 2 * time.Minute, Renew: 9 * time.Second}, func(t *testing.T, lan *lab.LAN, o Options) {
 		address := c.start(t)
 		before := held(t, "eth0")
 		acks := func() int { return strings.Count(lan.DHCPLog(), "DHCPACK(eth0) "+address) }
-		ping := nstest.PingFrom(t, "outside", address)
+		ping := lab.PingFrom(t, "outside", address)
 		r := mustJoin(t, o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
-		nstest.Eventually(t, 5*time.Second, "networkd lets go", func() bool { return networkdHas(t, "eth0", "unmanaged") })
+		lab.Eventually(t, 5*time.Second, "networkd lets go", func() bool { return networkdHas(t, "eth0", "unmanaged") })
 		pid := r.Info().KeeperPID
 		unix.Kill(pid, unix.SIGKILL)
 		var infos []Info
 		var err error
-		nstest.Eventually(t, 10*time.Second, "another keeper", func() bool {
+		lab.Eventually(t, 10*time.Second, "another keeper", func() bool {
 			infos, err = List(t.Context(), o.RunDir)
 			return err == nil && len(infos) == 1 && infos[0].KeeperPID != pid
 		})
 		first := acks()
-		nstest.Eventually(t, 20*time.Second, "a renewal by the next keeper", func() bool { return acks() > first })
+		lab.Eventually(t, 20*time.Second, "a renewal by the next keeper", func() bool { return acks() > first })
 		killWith(t, r, infos[0].KeeperPID)
 		if _, err := Collect(t.Context(), o); err != nil {
 			t.Error(err)
 		}
-		nstest.Eventually(t, 10*time.Second, "networkd has it again", func() bool { return !networkdHas(t, "eth0", "unmanaged") })
-		nstest.Eventually(t, 5*time.Second, "what the host had: "+before, func() bool { return held(t, "eth0") == before })
+		lab.Eventually(t, 10*time.Second, "networkd has it again", func() bool { return !networkdHas(t, "eth0", "unmanaged") })
+		lab.Eventually(t, 5*time.Second, "what the host had: "+before, func() bool { return held(t, "eth0") == before })
 		if lost := ping(); lost.Lost > 0 {
 			t.Errorf("pings: %s", lost)
 		}
-		if exists(netcfg.LetGo("eth0").Path) || exists("/run/systemd/network/0-qnet.network") {
+		if exists(managers.LetGo("eth0").Path) || exists("/run/systemd/network/0-qnet.network") {
 			t.Error("networkd's files are left")
 		}
 	})
@@ -238,27 +238,27 @@ func TestLeaseSurvivesKeepers(t *testing.T) {
 
 func networkdHas(t *testing.T, link, state string) bool {
 	t.Helper()
-	out, _ := nstest.Try("networkctl --no-legend --no-pager list " + link)
+	out, _ := lab.Try("networkctl --no-legend --no-pager list " + link)
 	return strings.HasSuffix(strings.TrimSpace(out), " "+state)
 }
 
 // identity is what the server knows of its clients, without times.
-func identity(t *testing.T, lan *nstest.LAN) string {
+func identity(t *testing.T, lan *lab.LAN) string {
 	t.Helper()
-	return nstest.Sh(t, "cut -d' ' -f2- "+lan.LeaseFile())
+	return lab.Sh(t, "cut -d' ' -f2- "+lan.LeaseFile())
 }
 
 // A lease that cannot be renewed in a deaf client's place is a refusal, before
 // anything has changed.
 func TestLeaseOfADeadServer(t *testing.T) {
-	nstest.Require(t, neighbour.DHCPClientNeeds("udhcpc")...)
-	onLAN(t, nstest.LANOptions{DHCP: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
-		neighbour.DHCPClient(t, "udhcpc")
-		nstest.Sh(t, `ip netns exec gateway nft -f - <<'EOF'
+	lab.Require(t, programs.DHCPClientNeeds("udhcpc")...)
+	onLAN(t, lab.LANOptions{DHCP: true}, func(t *testing.T, lan *lab.LAN, o Options) {
+		programs.DHCPClient(t, "udhcpc")
+		lab.Sh(t, `ip netns exec gateway nft -f - <<'EOF'
 table inet dead { chain in { type filter hook prerouting priority -300; udp dport 67 drop; }; }
 table netdev dead { chain in { type filter hook ingress device "eth0" priority 0; udp dport 67 drop; }; }
 EOF`)
-		before := nstest.Snapshot(t, o.RunDir)
+		before := lab.Snapshot(t, o.RunDir)
 		_, err := Join(t.Context(), o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
 		for _, want := range []string{"udhcpc", "no DHCP server answers", "static address"} {
 			if err == nil || !strings.Contains(err.Error(), want) {

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/lockfile"
-	"github.com/qnet-vm/qnet/internal/nstest"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/profiles"
@@ -60,7 +60,7 @@ func passes(t *testing.T, from, to *Registration) bool {
 // what hangs on it; a killed keeper's successor goes on; the rest is as for taps.
 func TestMacvtap(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
-		address := nstest.Sh(t, "ip -d addr show eth0 | sed 's/promiscuity.*allmulti [0-9]*//; s/,ALLMULTI//'")
+		address := lab.Sh(t, "ip -d addr show eth0 | sed 's/promiscuity.*allmulti [0-9]*//; s/,ALLMULTI//'")
 		webLives, dbLives := supervised(t, o, "web"), supervised(t, o, "db")
 		var h heard
 		web := mustJoin(t, h.options(o), macvtap, "web", port(1))
@@ -68,16 +68,16 @@ func TestMacvtap(t *testing.T) {
 		if !h.says("this host and its VMs do not reach each other") {
 			t.Error("the limit is not told")
 		}
-		nstest.Sh(t, "ip -d link show qnweb0 | grep -q 'macvtap *mode bridge'; ip link show qnweb0 | grep -q 'state UP'; ! ip link show type bridge | grep qn")
+		lab.Sh(t, "ip -d link show qnweb0 | grep -q 'macvtap *mode bridge'; ip link show qnweb0 | grep -q 'state UP'; ! ip link show type bridge | grep qn")
 		if !passes(t, web, db) || !passes(t, db, web) {
 			t.Error("two VMs do not reach each other")
 		}
-		if now := nstest.Sh(t, "ip -d addr show eth0 | sed 's/promiscuity.*allmulti [0-9]*//; s/,ALLMULTI//'"); now != address {
+		if now := lab.Sh(t, "ip -d addr show eth0 | sed 's/promiscuity.*allmulti [0-9]*//; s/,ALLMULTI//'"); now != address {
 			t.Errorf("the NIC was\n%s\nis\n%s", address, now)
 		}
 		pid := web.Info().KeeperPID
 		unix.Kill(pid, unix.SIGKILL)
-		nstest.Eventually(t, 15*time.Second, "the next keeper", func() bool {
+		lab.Eventually(t, 15*time.Second, "the next keeper", func() bool {
 			infos, err := List(t.Context(), o.RunDir)
 			return err == nil && len(infos) == 1 && infos[0].KeeperPID != pid && len(infos[0].VMs) == 2 &&
 				len(infos[0].VMs[0].Ports) == 1 && len(infos[0].VMs[1].Ports) == 1
@@ -85,14 +85,14 @@ func TestMacvtap(t *testing.T) {
 		if !passes(t, web, db) {
 			t.Error("not any more under the next keeper")
 		}
-		nstest.Sh(t, "ip link set qnweb0 down")
-		nstest.Eventually(t, 5*time.Second, "the link set up again", func() bool {
-			out, _ := nstest.Try("ip link show qnweb0")
+		lab.Sh(t, "ip link set qnweb0 down")
+		lab.Eventually(t, 5*time.Second, "the link set up again", func() bool {
+			out, _ := lab.Try("ip link show qnweb0")
 			return strings.Contains(out, "state UP")
 		})
 		mustLeave(t, web)
 		webLives()
-		nstest.Sh(t, "ip link show qndb0; ! ip link show qnweb0 2>&1")
+		lab.Sh(t, "ip link show qndb0; ! ip link show qnweb0 2>&1")
 		mustLeave(t, db)
 		dbLives()
 	})
@@ -102,10 +102,10 @@ func TestMacvtap(t *testing.T) {
 // its keeper; all at once, by gc; a keeper just when the VM leaves, by the VM.
 func TestMacvtapAfterDeaths(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
-		before := nstest.Snapshot(t, o.RunDir)
+		before := lab.Snapshot(t, o.RunDir)
 		r := mustJoin(t, o, macvtap, "web", port(1))
 		die(r)
-		nstest.Eventually(t, 2*time.Second, "network gone", func() bool {
+		lab.Eventually(t, 2*time.Second, "network gone", func() bool {
 			_, err := os.Stat(o.RunDir)
 			return os.IsNotExist(err)
 		})
@@ -119,7 +119,7 @@ func TestMacvtapAfterDeaths(t *testing.T) {
 		if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 0 {
 			t.Errorf("collected a living VM's: %v, %v", removed, err)
 		}
-		nstest.Sh(t, "ip link show qnweb0")
+		lab.Sh(t, "ip link show qnweb0")
 		webDies()
 		if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 1 || !strings.Contains(removed[0], "macvtap on eth0") {
 			t.Errorf("got %v, %v", removed, err)
@@ -142,7 +142,7 @@ func TestMacvtapAfterDeaths(t *testing.T) {
 
 func TestMacvtapRefusals(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
-		nstest.Sh(t, "ip link add eth1 type veth peer name lan1; ip link set eth1 addrgenmode none up; ip link set lan1 addrgenmode none up")
+		lab.Sh(t, "ip link add eth1 type veth peer name lan1; ip link set eth1 addrgenmode none up; ip link set lan1 addrgenmode none up")
 		web := mustJoin(t, o, macvtap, "web", port(1))
 		bridged := mustJoin(t, o, Network{Name: "free", Mode: profiles.Bridge, Uplink: "eth1"}, "db", port(2))
 		for name, c := range map[string]struct {
@@ -159,6 +159,6 @@ func TestMacvtapRefusals(t *testing.T) {
 		}
 		mustLeave(t, web)
 		mustLeave(t, bridged)
-		nstest.Sh(t, "ip link del eth1")
+		lab.Sh(t, "ip link del eth1")
 	})
 }

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -99,7 +99,7 @@ func supervise(t *testing.T, o Options, vm string, mac int) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "supervise", o.RunDir, o.StateDir, vm, strconv.Itoa(mac))
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	wait, err := nstest.Start(cmd)
+	wait, err := lab.Start(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ type witness struct {
 
 func watchAddress() *witness {
 	w := &witness{quit: make(chan struct{}), done: make(chan struct{})}
-	want := netip.MustParseAddr(nstest.LANHost)
+	want := netip.MustParseAddr(lab.LANHost)
 	go func() {
 		defer close(w.done)
 		for {
@@ -173,8 +173,8 @@ func offBridge() bool {
 
 // Two VMs share the uplink: the last one out puts the NIC back, however each ends.
 func TestLastVMPutsTheNICBack(t *testing.T) {
-	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
-		pings := nstest.PingFrom(t, "outside", nstest.LANHost)
+	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
+		pings := lab.PingFrom(t, "outside", lab.LANHost)
 		for _, order := range [][2]int{{0, 1}, {1, 0}} {
 			for _, kills := range [][2]bool{{false, false}, {false, true}, {true, false}, {true, true}} {
 				regs := []*Registration{mustJoin(t, o, lanNetwork, "web", port(1)), mustJoin(t, o, lanNetwork, "db", port(2))}
@@ -186,21 +186,21 @@ func TestLastVMPutsTheNICBack(t *testing.T) {
 					}
 				}
 				end(0)
-				nstest.Eventually(t, 2*time.Second, "the first VM's port is gone", func() bool {
+				lab.Eventually(t, 2*time.Second, "the first VM's port is gone", func() bool {
 					_, err := os.Stat("/sys/class/net/" + regs[order[0]].Ports()[0].Tap)
 					return err != nil
 				})
-				if !onBridge() || !nstest.Pings("", nstest.LANInternet) {
+				if !onBridge() || !lab.Pings("", lab.LANInternet) {
 					t.Errorf("%v %v: with one VM left, the NIC is no port or leads nowhere", order, kills)
 				}
 				end(1)
-				nstest.Eventually(t, 2*time.Second, "the NIC is back", offBridge)
-				if !nstest.Pings("", nstest.LANInternet) {
+				lab.Eventually(t, 2*time.Second, "the NIC is back", offBridge)
+				if !lab.Pings("", lab.LANInternet) {
 					t.Errorf("%v %v: afterwards the host reaches nothing", order, kills)
 				}
 			}
 		}
-		nstest.Eventually(t, 2*time.Second, "the run directory is gone", func() bool { _, err := os.Stat(o.RunDir); return err != nil })
+		lab.Eventually(t, 2*time.Second, "the run directory is gone", func() bool { _, err := os.Stat(o.RunDir); return err != nil })
 		if c := pings(); c.Lost > 1 {
 			t.Errorf("pings of 8 moves and 8 ways back: %s", c)
 		}
@@ -220,9 +220,9 @@ func joining(o Options) <-chan error {
 // A gateway that answers before the move and not after it: all goes back in time,
 // and the error says who did not answer.
 func TestDeadGatewayRollsBack(t *testing.T) {
-	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		n, failed, worst := rounds(1, 100), 0, time.Duration(0)
-		before := nstest.Snapshot(t)
+		before := lab.Snapshot(t)
 		for range n {
 			came, release := hold(t, o, "move: NIC is a port")
 			result := joining(o)
@@ -234,7 +234,7 @@ func TestDeadGatewayRollsBack(t *testing.T) {
 			took := time.Since(begin)
 			worst = max(worst, took)
 			lan.Cable("gateway", true)
-			if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), nstest.LANGateway) || took > 5*time.Second {
+			if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), lab.LANGateway) || took > 5*time.Second {
 				t.Errorf("after %s: %v", took, err)
 				failed++
 			}
@@ -246,28 +246,28 @@ func TestDeadGatewayRollsBack(t *testing.T) {
 
 // A gateway whose MAC changes with the move is not who answered before.
 func TestOtherGatewayRollsBack(t *testing.T) {
-	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 		came, release := hold(t, o, "move: NIC is a port")
 		result := joining(o)
 		<-came
-		was := strings.TrimSpace(nstest.Sh(t, "ip netns exec gateway cat /sys/class/net/eth0/address"))
-		nstest.Sh(t, "ip -n gateway link set eth0 address 02:00:00:00:00:99")
+		was := strings.TrimSpace(lab.Sh(t, "ip netns exec gateway cat /sys/class/net/eth0/address"))
+		lab.Sh(t, "ip -n gateway link set eth0 address 02:00:00:00:00:99")
 		release()
 		if err := <-result; !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), "heard: 192.0.2.1 (02:00:00:00:00:99)") {
 			t.Error(err)
 		}
-		nstest.Sh(t, "ip -n gateway link set eth0 address "+was)
+		lab.Sh(t, "ip -n gateway link set eth0 address "+was)
 	})
 }
 
 // What nobody could tell the success of, or could cut its user off, is refused
 // unless that is assumed to be wanted.
 func TestMoveNeedsAssumeYes(t *testing.T) {
-	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		n := lanNetwork
 		refused := func(o Options, words string) {
 			t.Helper()
-			before := nstest.Snapshot(t, o.RunDir)
+			before := lab.Snapshot(t, o.RunDir)
 			_, err := Join(t.Context(), o, n, "web", port(1))
 			if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), "--assume-yes") {
 				t.Errorf("got %v, want a refusal with %q", err, words)
@@ -275,7 +275,7 @@ func TestMoveNeedsAssumeYes(t *testing.T) {
 			before.Check(t)
 		}
 		remote := o
-		remote.Peer = netip.MustParseAddr(nstest.LANOutside)
+		remote.Peer = netip.MustParseAddr(lab.LANOutside)
 		refused(remote, "your own session from 192.0.2.20")
 		remote.Peer = netip.MustParseAddr("198.18.0.1") // beyond the gateway
 		refused(remote, "your own session from 198.18.0.1")
@@ -285,11 +285,11 @@ func TestMoveNeedsAssumeYes(t *testing.T) {
 		yes.AssumeYes = true
 		mustLeave(t, mustJoin(t, yes, n, "web", port(1)))
 		lan.Cable("gateway", true)
-		nstest.Sh(t, "ip route del default")
+		lab.Sh(t, "ip route del default")
 		n.Uplink = "eth0"
 		refused(o, "no default route leads by it")
 		mustLeave(t, mustJoin(t, yes, n, "web", port(1)))
-		nstest.Sh(t, "ip route add default via "+nstest.LANGateway)
+		lab.Sh(t, "ip route add default via "+lab.LANGateway)
 	})
 }
 
@@ -305,9 +305,9 @@ const (
 // SIGKILL of the keeper, the supervisor or both, at any instant of the move or of
 // the way back: the host always has its address, and is back on its NIC within 2 s of the last kill.
 func TestKilledInTheMiddle(t *testing.T) {
-	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
-		before := nstest.Snapshot(t, o.RunDir)
-		pings := nstest.PingFrom(t, "outside", nstest.LANHost)
+	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
+		before := lab.Snapshot(t, o.RunDir)
+		pings := lab.PingFrom(t, "outside", lab.LANHost)
 		w := watchAddress()
 		n, late, worst, midway := rounds(8, 100), 0, time.Duration(0), 0
 		for i := range n {
@@ -386,20 +386,20 @@ func await(t *testing.T, what string, ok func() bool) {
 
 // A move and the way back cost no ping and no TCP connection.
 func TestHundredMoves(t *testing.T) {
-	inLAN(t, nstest.LANOptions{Static: true, RA: true}, func(t *testing.T, lan *nstest.LAN, o Options) {
+	inLAN(t, lab.LANOptions{Static: true, RA: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		address6 := lan.HasSLAAC("eth0")
-		before := nstest.Snapshot(t, o.RunDir)
+		before := lab.Snapshot(t, o.RunDir)
 		around := 300 * time.Millisecond
-		measure := func(do func()) (four, six nstest.Continuity) {
-			ping4, ping6 := nstest.PingFrom(t, "outside", nstest.LANHost), nstest.PingFrom(t, "outside", address6)
+		measure := func(do func()) (four, six lab.Continuity) {
+			ping4, ping6 := lab.PingFrom(t, "outside", lab.LANHost), lab.PingFrom(t, "outside", address6)
 			time.Sleep(around)
 			do()
 			time.Sleep(around)
 			return ping4(), ping6()
 		}
 		n := rounds(1, 100)
-		talk, talk6 := nstest.Talk(t, "outside", nstest.LANHost), nstest.Talk(t, "outside", address6)
-		var still, there, back, still6, there6, back6 nstest.Continuity
+		talk, talk6 := lab.Talk(t, "outside", lab.LANHost), lab.Talk(t, "outside", address6)
+		var still, there, back, still6, there6, back6 lab.Continuity
 		for range n {
 			c, d := measure(func() { time.Sleep(50 * time.Millisecond) })
 			still, still6 = still.And(c), still6.And(d)
@@ -410,7 +410,7 @@ func TestHundredMoves(t *testing.T) {
 			back, back6 = back.And(c), back6.And(d)
 		}
 		tcp, tcp6 := talk(), talk6()
-		nstest.Eventually(t, 6*time.Second, "the host is as before", func() bool { return nstest.Diff(before, nstest.Snapshot(t, o.RunDir)) == "" })
+		lab.Eventually(t, 6*time.Second, "the host is as before", func() bool { return lab.Diff(before, lab.Snapshot(t, o.RunDir)) == "" })
 		t.Logf("| %d moves, IPv4 | without one, for comparison: %s | moves: %s | ways back: %s |", n, still, there, back)
 		t.Logf("| %d moves, IPv6 | without one, for comparison: %s | moves: %s | ways back: %s |", n, still6, there6, back6)
 		t.Logf("| one TCP connection over all | IPv4: %s | IPv6: %s |", tcp, tcp6)
@@ -425,64 +425,64 @@ func TestHundredMoves(t *testing.T) {
 // Another program takes the NIC out of the bridge, the addresses off it, or the
 // bridge away: it is done again, and the way back is as ever.
 func TestMoveIsMended(t *testing.T) {
-	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
-		nstest.Sh(t, "ip addr add 192.0.2.11/24 dev eth0 label eth0:1; ip addr add 2001:db8:2::10/64 dev eth0 nodad; ip -6 route add default via "+nstest.LANGateway6+"; ip route add 198.51.100.0/24 via 192.0.2.1 table 7")
-		before := nstest.Snapshot(t)
+	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
+		lab.Sh(t, "ip addr add 192.0.2.11/24 dev eth0 label eth0:1; ip addr add 2001:db8:2::10/64 dev eth0 nodad; ip -6 route add default via "+lab.LANGateway6+"; ip route add 198.51.100.0/24 via 192.0.2.1 table 7")
+		before := lab.Snapshot(t)
 		r := mustJoin(t, o, lanNetwork, "web", port(1))
 		for _, attack := range []string{
 			"ip link set eth0 nomaster", "ip addr flush dev qn-lan scope global", "ip link del qn-lan",
 		} {
-			nstest.Sh(t, attack)
-			nstest.Eventually(t, 5*time.Second, "mended: "+attack, func() bool {
-				return onBridge() && nstest.Pings("", nstest.LANInternet) && nstest.Pings("outside", nstest.LANHost)
+			lab.Sh(t, attack)
+			lab.Eventually(t, 5*time.Second, "mended: "+attack, func() bool {
+				return onBridge() && lab.Pings("", lab.LANInternet) && lab.Pings("outside", lab.LANHost)
 			})
 		}
-		if !nstest.Pings("", nstest.LANInternet6) {
+		if !lab.Pings("", lab.LANInternet6) {
 			t.Error("the host has lost IPv6")
 		}
 		mustLeave(t, r)
 		before.Check(t)
-		nstest.Sh(t, "ip route del 198.51.100.0/24 table 7; ip -6 route del default; ip addr del 2001:db8:2::10/64 dev eth0; ip addr del 192.0.2.11/24 dev eth0")
+		lab.Sh(t, "ip route del 198.51.100.0/24 table 7; ip -6 route del default; ip addr del 2001:db8:2::10/64 dev eth0; ip addr del 192.0.2.11/24 dev eth0")
 	})
 }
 
 // What the host gets while its NIC is a port comes along on the way back.
 func TestWhatIsAddedMeanwhileComesBack(t *testing.T) {
-	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
+	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 		r := mustJoin(t, o, lanNetwork, "web", port(1))
-		nstest.Sh(t, "ip addr add 192.0.2.30/24 dev qn-lan label qn-lan:x; ip route add 198.51.100.0/24 via 192.0.2.1 dev qn-lan src 192.0.2.30; ip rule add iif qn-lan lookup 7 priority 99")
+		lab.Sh(t, "ip addr add 192.0.2.30/24 dev qn-lan label qn-lan:x; ip route add 198.51.100.0/24 via 192.0.2.1 dev qn-lan src 192.0.2.30; ip rule add iif qn-lan lookup 7 priority 99")
 		mustLeave(t, r)
 		for _, c := range []string{
 			"ip -o addr show dev eth0 | grep -q '192.0.2.30/24 scope global secondary eth0:x'",
 			"ip route show 198.51.100.0/24 | grep -q 'via 192.0.2.1 dev eth0 src 192.0.2.30'", "ip rule | grep -q '99:.*iif eth0 lookup 7'",
 		} {
-			if _, err := nstest.Try(c); err != nil {
-				t.Errorf("%s\n%s", c, nstest.Sh(t, "ip addr show dev eth0; ip route; ip rule"))
+			if _, err := lab.Try(c); err != nil {
+				t.Errorf("%s\n%s", c, lab.Sh(t, "ip addr show dev eth0; ip route; ip rule"))
 			}
 		}
-		nstest.Sh(t, "ip rule del priority 99; ip route del 198.51.100.0/24; ip addr del 192.0.2.30/24 dev eth0")
+		lab.Sh(t, "ip rule del priority 99; ip route del 198.51.100.0/24; ip addr del 192.0.2.30/24 dev eth0")
 	})
 }
 
 // Without its journal the network is known by its marks, and the host put back.
 func TestMoveBackWithoutJournal(t *testing.T) {
-	inLAN(t, nstest.LANOptions{Static: true}, func(t *testing.T, _ *nstest.LAN, o Options) {
-		nstest.Sh(t, `ip link set eth0 down; ip link set eth0 addrgenmode eui64 up; ip route add default via 192.0.2.1
+	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
+		lab.Sh(t, `ip link set eth0 down; ip link set eth0 addrgenmode eui64 up; ip route add default via 192.0.2.1
 ip addr add 192.0.2.11/24 dev eth0 label eth0:1; ip addr add 2001:db8:2::10/64 dev eth0 nodad`)
-		nstest.Eventually(t, 5*time.Second, "the link-local address is checked", func() bool {
-			return nstest.Sh(t, "ip -6 addr show dev eth0 scope link -tentative") != ""
+		lab.Eventually(t, 5*time.Second, "the link-local address is checked", func() bool {
+			return lab.Sh(t, "ip -6 addr show dev eth0 scope link -tentative") != ""
 		})
-		before := nstest.Snapshot(t)
+		before := lab.Snapshot(t)
 		r := mustJoin(t, o, lanNetwork, "web", port(1))
 		if err := os.WriteFile(paths{o.RunDir, "lan"}.journal(), []byte("{"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		killBoth(t, r)
-		nstest.Eventually(t, 5*time.Second, "the guard puts the host back", offBridge)
+		lab.Eventually(t, 5*time.Second, "the guard puts the host back", offBridge)
 		if _, err := Collect(t.Context(), o); err != nil {
 			t.Error(err)
 		}
 		before.Check(t)
-		nstest.Sh(t, "ip addr del 2001:db8:2::10/64 dev eth0; ip addr del 192.0.2.11/24 dev eth0; ip link set eth0 addrgenmode none; ip -6 addr flush dev eth0")
+		lab.Sh(t, "ip addr del 2001:db8:2::10/64 dev eth0; ip addr del 192.0.2.11/24 dev eth0; ip link set eth0 addrgenmode none; ip -6 addr flush dev eth0")
 	})
 }

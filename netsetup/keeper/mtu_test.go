@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -27,9 +27,9 @@ func chosenMTU(t *testing.T, o Options, mode profiles.Mode, mtu string) {
 	n := Network{Name: "dev", Mode: mode, MTU: map[string]int{"576": 576, "1280": 1280, "9000": 9000}[mtu]}
 	web := mustJoin(t, o, n, "web", port(1))
 	db := mustJoin(t, o, Network{Name: "dev", Mode: mode}, "db", port(2)) // which does not mind
-	all := func() []string { return strings.Fields(nstest.Sh(t, "cat /sys/class/net/qn*/mtu")) }
+	all := func() []string { return strings.Fields(lab.Sh(t, "cat /sys/class/net/qn*/mtu")) }
 	for _, uplink := range []string{"1400", "9500", "1500"} {
-		nstest.Sh(t, "ip link set eth0 mtu "+uplink)
+		lab.Sh(t, "ip link set eth0 mtu "+uplink)
 		time.Sleep(50 * time.Millisecond) // nothing comes that could be waited for
 		if got := strings.Join(all(), " "); got != strings.Join([]string{mtu, mtu, mtu}, " ") {
 			t.Errorf("uplink %s: the links' MTU are %s, want %s", uplink, got, mtu)
@@ -54,10 +54,10 @@ func toldByDHCP(t *testing.T, o Options) string {
 	if err := os.WriteFile(script, []byte("#!/bin/sh\necho \"$mtu\" > $0.$1\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	nstest.Guest(t, "vm1", "qn-dev", "", "")
-	nstest.Sh(t, "ip netns exec vm1 busybox udhcpc -i eth0 -n -q -f -t 5 -T 1 -O mtu -s "+script)
-	nstest.Sh(t, "ip link del vvm1; ip netns del vm1")
-	return strings.TrimSpace(nstest.Sh(t, "cat "+script+".bound"))
+	lab.Guest(t, "vm1", "qn-dev", "", "")
+	lab.Sh(t, "ip netns exec vm1 busybox udhcpc -i eth0 -n -q -f -t 5 -T 1 -O mtu -s "+script)
+	lab.Sh(t, "ip link del vvm1; ip netns del vm1")
+	return strings.TrimSpace(lab.Sh(t, "cat "+script+".bound"))
 }
 
 // In nat, an MTU larger than the uplink's is for guests and host among themselves;
@@ -71,14 +71,14 @@ func TestMTUBesideTheUplinks(t *testing.T) {
 			t.Errorf("notes: %q", notes)
 		}
 		guests(t, n)
-		nstest.Sh(t, "for g in vm1 vm2; do ip link set v$g mtu 9000; ip -n $g link set eth0 mtu 9000; done")
+		lab.Sh(t, "for g in vm1 vm2; do ip link set v$g mtu 9000; ip -n $g link set eth0 mtu 9000; done")
 		const ping = "ip netns exec vm1 ping -n -c 1 -W 2 -s 8972 "
-		nstest.Sh(t, ping+"-M do 10.77.0.1; "+ping+"-M do 10.77.0.8; "+ping+"-M dont 203.0.113.1")
-		if out, err := nstest.Try(ping + "-M do 203.0.113.1"); err == nil || !strings.Contains(out, "mtu = 1500") {
+		lab.Sh(t, ping+"-M do 10.77.0.1; "+ping+"-M do 10.77.0.8; "+ping+"-M dont 203.0.113.1")
+		if out, err := lab.Try(ping + "-M do 203.0.113.1"); err == nil || !strings.Contains(out, "mtu = 1500") {
 			t.Errorf("9000 bytes, not to be fragmented: %v\n%s", err, out)
 		}
 		upload(t)
-		nstest.Sh(t, removeGuests)
+		lab.Sh(t, removeGuests)
 		mustLeave(t, r)
 
 		n.MTU = 1280
@@ -87,9 +87,9 @@ func TestMTUBesideTheUplinks(t *testing.T) {
 			t.Errorf("there was nothing to tell: %q", notes)
 		}
 		guests(t, n) // which have 1500
-		nstest.Sh(t, "for g in vm1 vm2; do ip link set v$g mtu 1280; done")
+		lab.Sh(t, "for g in vm1 vm2; do ip link set v$g mtu 1280; done")
 		download(t)
-		nstest.Sh(t, removeGuests)
+		lab.Sh(t, removeGuests)
 		mustLeave(t, r)
 	})
 }
@@ -98,13 +98,13 @@ func TestMTUBesideTheUplinks(t *testing.T) {
 func download(t *testing.T) {
 	t.Helper()
 	const deaf = "ip netns exec inet nft "
-	nstest.Sh(t, deaf+"'table ip deaf { chain in { type filter hook input priority 0; icmp type destination-unreachable drop; }; }'")
-	out, err := nstest.Try(`head -c 1000000 /dev/zero | ip netns exec inet timeout 9 busybox nc -l -p 9000 & sleep 0.3
+	lab.Sh(t, deaf+"'table ip deaf { chain in { type filter hook input priority 0; icmp type destination-unreachable drop; }; }'")
+	out, err := lab.Try(`head -c 1000000 /dev/zero | ip netns exec inet timeout 9 busybox nc -l -p 9000 & sleep 0.3
 sleep 1 | ip netns exec vm1 timeout 5 busybox nc 203.0.113.1 9000 | wc -c; wait`)
 	if err != nil || !strings.Contains(out, "1000000") {
 		t.Errorf("download: %v\n%s", err, out)
 	}
-	nstest.Sh(t, deaf+"delete table ip deaf")
+	lab.Sh(t, deaf+"delete table ip deaf")
 }
 
 // A bridge that another program gives an MTU too small for IPv6 loses IPv6 and its
@@ -116,14 +116,14 @@ func TestIPv6StaysOffWhenTheMTUChanges(t *testing.T) {
 		o.Note = told.add
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.HostOnly}, "web", port(1))
 		const key = "/proc/sys/net/ipv6/conf/qn-dev/disable_ipv6"
-		nstest.Sh(t, "ip link set qn-dev mtu 1200; ! test -e "+key)
+		lab.Sh(t, "ip link set qn-dev mtu 1200; ! test -e "+key)
 		time.Sleep(patience * 500 * time.Millisecond) // the guard looks within moments of a change
 		if told.count("") > 0 {
 			t.Errorf("there was nothing to tell: %q", told.texts)
 		}
-		nstest.Sh(t, "ip link set qn-dev mtu 1500")
-		nstest.Eventually(t, patience*2*time.Second, "IPv6 off again", func() bool {
-			return strings.TrimSpace(nstest.Sh(t, "cat "+key)) == "1"
+		lab.Sh(t, "ip link set qn-dev mtu 1500")
+		lab.Eventually(t, patience*2*time.Second, "IPv6 off again", func() bool {
+			return strings.TrimSpace(lab.Sh(t, "cat "+key)) == "1"
 		})
 		mustLeave(t, r)
 	})

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -21,7 +21,7 @@ const vpn = "ip link add vpn0 type veth peer name vpn1; ip link set vpn0 addrgen
 // pinned lists what qnet added for guests whose addresses were taken.
 func pinned(t *testing.T) string {
 	t.Helper()
-	return nstest.Sh(t, "ip route show table all proto 113; ip rule show | grep -w 'proto 113' || true")
+	return lab.Sh(t, "ip route show table all proto 113; ip rule show | grep -w 'proto 113' || true")
 }
 
 // A VM is reachable, from the host and for replies from outside, when another
@@ -63,20 +63,20 @@ func TestAddressesTaken(t *testing.T) {
 				o.Note = told.add
 				r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 				guest := r.Ports()[0].Address.String()
-				nstest.Guest(t, "vm1", "qn-dev", guest+"/24", "10.77.0.1")
+				lab.Guest(t, "vm1", "qn-dev", guest+"/24", "10.77.0.1")
 				reached := func() bool {
 					// With a default route of its own the VPN is the guest's way out, too.
-					return nstest.Pings("", guest) && (strings.Contains(c.take, "default") || nstest.Pings("vm1", "203.0.113.1"))
+					return lab.Pings("", guest) && (strings.Contains(c.take, "default") || lab.Pings("vm1", "203.0.113.1"))
 				}
-				nstest.Eventually(t, 5*time.Second, "the guest before", reached)
+				lab.Eventually(t, 5*time.Second, "the guest before", reached)
 				if got := pinned(t); got != "" {
 					t.Fatalf("pinned without need:\n%s", got)
 				}
 				fill := strings.NewReplacer("GUEST/31", guest[:len(guest)-1]+"0/29", "GUEST", guest)
-				nstest.Sh(t, vpn)
-				pings := nstest.PingFrom(t, "vm1", "10.77.0.1") // the answers take the route
-				nstest.Sh(t, fill.Replace(c.take))
-				nstest.Eventually(t, 5*time.Second, "the guest, taken", reached)
+				lab.Sh(t, vpn)
+				pings := lab.PingFrom(t, "vm1", "10.77.0.1") // the answers take the route
+				lab.Sh(t, fill.Replace(c.take))
+				lab.Eventually(t, 5*time.Second, "the guest, taken", reached)
 				if lost := pings(); lost.Gap > 2*time.Second {
 					t.Errorf("pings: %s", lost)
 				} else {
@@ -85,22 +85,22 @@ func TestAddressesTaken(t *testing.T) {
 				if got := pinned(t); !strings.Contains(got, guest) || strings.Contains(got, "lookup main") != (c.rule != "") || !strings.Contains(got, c.rule) {
 					t.Errorf("pinned:\n%s\nwant rule %q", got, c.rule)
 				}
-				nstest.Eventually(t, 8*time.Second, "a word about "+c.by, func() bool { return told.count(c.by) == 1 })
-				nstest.Sh(t, fill.Replace(c.giveBack))
-				nstest.Eventually(t, 5*time.Second, "no pins", func() bool { return pinned(t) == "" })
-				nstest.Eventually(t, 8*time.Second, "a word that all is as before", func() bool { return told.count("nothing takes addresses") == 1 })
+				lab.Eventually(t, 8*time.Second, "a word about "+c.by, func() bool { return told.count(c.by) == 1 })
+				lab.Sh(t, fill.Replace(c.giveBack))
+				lab.Eventually(t, 5*time.Second, "no pins", func() bool { return pinned(t) == "" })
+				lab.Eventually(t, 8*time.Second, "a word that all is as before", func() bool { return told.count("nothing takes addresses") == 1 })
 				if !reached() {
 					t.Error("the guest is lost after it was unpinned")
 				}
 				// What is taken at the end is nobody's business but the other program's.
-				nstest.Sh(t, fill.Replace(c.take))
-				nstest.Eventually(t, 5*time.Second, "the guest, taken again", reached)
-				nstest.Sh(t, "ip netns del vm1")
+				lab.Sh(t, fill.Replace(c.take))
+				lab.Eventually(t, 5*time.Second, "the guest, taken again", reached)
+				lab.Sh(t, "ip netns del vm1")
 				mustLeave(t, r)
 				if got := pinned(t); got != "" {
 					t.Errorf("left:\n%s", got)
 				}
-				nstest.Sh(t, fill.Replace(c.giveBack)+"; ip link del vpn0")
+				lab.Sh(t, fill.Replace(c.giveBack)+"; ip link del vpn0")
 			})
 		})
 	}
@@ -111,15 +111,15 @@ func TestAddressesTaken(t *testing.T) {
 func TestNothingTaken(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
-		nstest.Sh(t, vpn+`
+		lab.Sh(t, vpn+`
 ip route add default dev vpn0 table 51820
 ip rule add not fwmark 51820 lookup 51820
 ip rule add lookup main suppress_prefixlength 0
 ip route add 10.0.0.0/8 dev vpn0
 ip route add 10.78.0.0/24 dev vpn0`)
-		nstest.Eventually(t, 5*time.Second, "no pins", func() bool { return pinned(t) == "" })
+		lab.Eventually(t, 5*time.Second, "no pins", func() bool { return pinned(t) == "" })
 		mustLeave(t, r)
-		nstest.Sh(t, "ip rule del not fwmark 51820 lookup 51820; ip rule del lookup main suppress_prefixlength 0; ip link del vpn0")
+		lab.Sh(t, "ip rule del not fwmark 51820 lookup 51820; ip rule del lookup main suppress_prefixlength 0; ip link del vpn0")
 	})
 }
 
@@ -137,7 +137,7 @@ func TestTakenOneByOne(t *testing.T) {
 		high := mustJoin(t, o, n, "high", at(2, "10.77.0.200"))
 		guests := func(want ...string) {
 			t.Helper()
-			nstest.Eventually(t, 5*time.Second, fmt.Sprintf("host routes of %v", want), func() bool {
+			lab.Eventually(t, 5*time.Second, fmt.Sprintf("host routes of %v", want), func() bool {
 				var got []string
 				for line := range strings.Lines(pinned(t)) {
 					got = append(got, strings.Fields(line)[0])
@@ -145,24 +145,24 @@ func TestTakenOneByOne(t *testing.T) {
 				return slices.Equal(got, want)
 			})
 		}
-		nstest.Sh(t, vpn+"ip route add 10.77.0.128/25 dev vpn0")
+		lab.Sh(t, vpn+"ip route add 10.77.0.128/25 dev vpn0")
 		guests("10.77.0.200")
 		third := mustJoin(t, o, n, "third", at(3, "10.77.0.201"))
 		guests("10.77.0.200", "10.77.0.201")
 		// Another program puts its own before: ours goes to the front again.
-		nstest.Sh(t, "ip route prepend 10.77.0.201/32 dev vpn0")
-		nstest.Eventually(t, 5*time.Second, "our route in front", func() bool {
-			return strings.Contains(nstest.Sh(t, "ip route get 10.77.0.201"), "dev qn-dev")
+		lab.Sh(t, "ip route prepend 10.77.0.201/32 dev vpn0")
+		lab.Eventually(t, 5*time.Second, "our route in front", func() bool {
+			return strings.Contains(lab.Sh(t, "ip route get 10.77.0.201"), "dev qn-dev")
 		})
 		mustLeave(t, third)
 		guests("10.77.0.200")
 
 		// A keeper that dies leaves them to the next, and gc takes them away.
-		nstest.Sh(t, "ip route add default dev vpn0 table 100; ip rule add priority 50 lookup 100")
-		nstest.Eventually(t, 5*time.Second, "the rule", func() bool { return strings.Contains(pinned(t), "49:") })
+		lab.Sh(t, "ip route add default dev vpn0 table 100; ip rule add priority 50 lookup 100")
+		lab.Eventually(t, 5*time.Second, "the rule", func() bool { return strings.Contains(pinned(t), "49:") })
 		guests("10.77.0.10", "10.77.0.200", "49:")
 		unix.Kill(low.Info().KeeperPID, unix.SIGKILL)
-		nstest.Eventually(t, 5*time.Second, "the next keeper", func() bool {
+		lab.Eventually(t, 5*time.Second, "the next keeper", func() bool {
 			info, err := query(t.Context(), paths{o.RunDir, "dev"})
 			next := err == nil && info.KeeperPID != low.Info().KeeperPID && len(info.VMs) == 2
 			if next {
@@ -173,9 +173,9 @@ func TestTakenOneByOne(t *testing.T) {
 			return next
 		})
 		guests("10.77.0.10", "10.77.0.200", "49:")
-		nstest.Sh(t, "ip rule del priority 50")
+		lab.Sh(t, "ip rule del priority 50")
 		guests("10.77.0.200")
-		nstest.Sh(t, "ip rule add priority 50 lookup 100")
+		lab.Sh(t, "ip rule add priority 50 lookup 100")
 		guests("10.77.0.10", "10.77.0.200", "49:")
 		mustLeave(t, high)
 		killBoth(t, low)
@@ -185,6 +185,6 @@ func TestTakenOneByOne(t *testing.T) {
 		if got := pinned(t); got != "" {
 			t.Errorf("left:\n%s", got)
 		}
-		nstest.Sh(t, "ip rule del priority 50; ip link del vpn0")
+		lab.Sh(t, "ip rule del priority 50; ip link del vpn0")
 	})
 }

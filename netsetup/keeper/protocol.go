@@ -12,7 +12,7 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
-	"github.com/qnet-vm/qnet/netsetup/watch"
+	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -45,7 +45,7 @@ type PortInfo struct {
 	Tap     string           `json:"tap"`
 	MAC     net.HardwareAddr `json:"mac"`
 	Address netip.Addr       `json:"address,omitzero"` // host-only and nat: the one reserved for the guest
-	Seen    watch.State      `json:"seen,omitzero"`    // how far the guest has got, and what it uses
+	Seen    guestwatch.State `json:"seen,omitzero"`    // how far the guest has got, and what it uses
 }
 
 // Info describes a running network.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup"
-	"github.com/qnet-vm/qnet/netsetup/watch"
+	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 )
 
 // member is a VM registered.
@@ -15,7 +15,7 @@ type member struct {
 	conn    *net.UnixConn
 	ports   []PortInfo
 	steps   netsetup.StepList
-	watches []*watch.Port
+	watches []*guestwatch.Port
 	away    bool          // of an adopted network, and not back yet
 	lost    time.Time     // since when a tap of it is gone, zero if none is
 	told    bool          // that it is
@@ -43,13 +43,13 @@ func (k *keeper) watch(vm string, m *member) {
 		if err != nil || !ok {
 			continue
 		}
-		w, err := watch.Open(l.Index, m.ports[i].MAC, l.Kind == "macvtap")
+		w, err := guestwatch.Open(l.Index, m.ports[i].MAC, l.Kind == "macvtap")
 		if err != nil {
 			k.log.Warn("watch tap", "vm", vm, "error", err)
 			continue
 		}
 		m.watches = append(m.watches, w)
-		go w.Run(m.ports[i].Seen, func(s watch.State) {
+		go w.Run(m.ports[i].Seen, func(s guestwatch.State) {
 			k.mu.Lock()
 			m.ports[i].Seen = s
 			k.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -13,10 +13,10 @@ import (
 // knows nothing of the network afterwards.
 func TestHostResolvesNames(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
-		stop, start := nstest.Resolved(t)
+		stop, start := lab.Resolved(t)
 		defer func() { stop() }()
 		state := func() string {
-			return nstest.Sh(t, "find /run/systemd/resolve -type f | sort; cat /run/systemd/resolve/resolv.conf")
+			return lab.Sh(t, "find /run/systemd/resolve -type f | sort; cat /run/systemd/resolve/resolv.conf")
 		}
 		before := state()
 		told := &notes{}
@@ -29,15 +29,15 @@ func TestHostResolvesNames(t *testing.T) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 		want := r.Ports()[0].Address.String()
 		resolves := func() bool {
-			out, err := nstest.Try("timeout 1 busybox nslookup -type=a web.qnet 127.0.0.53")
+			out, err := lab.Try("timeout 1 busybox nslookup -type=a web.qnet 127.0.0.53")
 			return err == nil && strings.Contains(out, want)
 		}
-		nstest.Eventually(t, 30*time.Second, "web.qnet on the host", resolves)
+		lab.Eventually(t, 30*time.Second, "web.qnet on the host", resolves)
 		// One that starts anew is told again, also if it has lost what it knew.
 		stop()
-		nstest.Sh(t, "rm -r /run/systemd/resolve/netif")
+		lab.Sh(t, "rm -r /run/systemd/resolve/netif")
 		start()
-		nstest.Eventually(t, 30*time.Second, "web.qnet from a systemd-resolved that started later", resolves)
+		lab.Eventually(t, 30*time.Second, "web.qnet from a systemd-resolved that started later", resolves)
 		mustLeave(t, r)
 		if after := state(); after != before {
 			t.Errorf("systemd-resolved keeps\n%s\nand had\n%s", after, before)

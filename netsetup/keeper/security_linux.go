@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/netsetup/neigh"
-	"github.com/qnet-vm/qnet/netsetup/watch"
 )
 
 const (
@@ -49,7 +49,7 @@ func (l *lan) askForGuests(uplink netsetup.Link) (again time.Duration) {
 	var guests []guest
 	for vm, m := range l.k.vms {
 		for _, p := range m.ports {
-			if p.Seen.Has(watch.Frame) {
+			if p.Seen.Has(guestwatch.Frame) {
 				guests = append(guests, guest{vm, p})
 			}
 		}
@@ -61,7 +61,7 @@ func (l *lan) askForGuests(uplink netsetup.Link) (again time.Duration) {
 			a = &asking{due: time.Now().Add(offerTime), pause: offerTime, anew: l.checked}
 			l.asked[g.port.Tap] = a
 		}
-		if g.port.Seen.Has(watch.Offer) && !a.anew {
+		if g.port.Seen.Has(guestwatch.Offer) && !a.anew {
 			a.over.Store(true)
 		}
 		if a.over.Load() {

@@ -22,8 +22,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
-	"github.com/qnet-vm/qnet/netsetup/lease"
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/hostlease"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -49,12 +49,12 @@ type keeper struct {
 	dhcp *dhcp.Server // host-only and nat
 	dns  *dns.Server  // and that, unless somebody else has the port
 
-	resolved *hostResolver  // of the DNS server
-	zoned    atomic.Bool    // firewalld runs
-	waits    func(string)   // tells who started it what the start waits for
-	pinner   *pinner        // nil before serve, and where the network has no prefix
-	lease    *lease.Renewer // of the host, in mode bridge; nil where nobody keeps one
-	guard    *guardProcess  // nil where the host stays on its NIC
+	resolved *hostResolver      // of the DNS server
+	zoned    atomic.Bool        // firewalld runs
+	waits    func(string)       // tells who started it what the start waits for
+	pinner   *pinner            // nil before serve, and where the network has no prefix
+	lease    *hostlease.Renewer // of the host, in mode bridge; nil where nobody keeps one
+	guard    *guardProcess      // nil where the host stays on its NIC
 
 	noted sync.Mutex      // guards told
 	told  map[string]bool // notes on others' filters, each told once
@@ -261,8 +261,8 @@ func (k *keeper) plan(n netsetup.Network) (netsetup.Plan, error) {
 
 // configurators are the programs that can be told to leave our links alone: their
 // files are root's, which a keeper with its file's capabilities only is not.
-func (k *keeper) configurators() []netcfg.Program {
-	running := netcfg.Running()
+func (k *keeper) configurators() []managers.Program {
+	running := managers.Running()
 	if os.Geteuid() == 0 || len(running) == 0 {
 		return running
 	}

@@ -6,34 +6,34 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/neighbour"
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/lab/programs"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 // Guests of a nat network follow the host into a VPN and back, and their TCP and
 // their full-size packets get along with its MTU (F39, F40, F41, F42).
 func TestFollowVPN(t *testing.T) {
-	for _, name := range neighbour.VPNs() {
+	for _, name := range programs.VPNs() {
 		t.Run(name, func(t *testing.T) {
 			if name != "policy rules" {
 				coexist(t)
 			}
-			nstest.Require(t, nstest.Tun)
-			nstest.Run(t, func(t *testing.T) {
-				nstest.Lab(t)
+			lab.Require(t, lab.Tun)
+			lab.Run(t, func(t *testing.T) {
+				lab.Lab(t)
 				o := labOptions(t)
 				told := &notes{}
 				o.Note = told.add
 				n := Network{Name: "dev", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("10.77.0.0/24")}
-				host := nstest.Snapshot(t, o.RunDir)
+				host := lab.Snapshot(t, o.RunDir)
 				r := mustJoin(t, o, n, "web", port(1))
 				guests(t, n)
-				vpn := neighbour.VPN(name)
+				vpn := programs.VPN(name)
 				for round := range 2 {
 					vpn.Start(t)
-					nstest.Eventually(t, patience*2*time.Second, "the guest in the tunnel", func() bool {
-						return neighbour.ThroughTunnel(t, "vm1") == nil
+					lab.Eventually(t, patience*2*time.Second, "the guest in the tunnel", func() bool {
+						return programs.ThroughTunnel(t, "vm1") == nil
 					})
 					mustPass(t, n, "in the tunnel")
 					if round == 0 {
@@ -43,12 +43,12 @@ func TestFollowVPN(t *testing.T) {
 							t.Error(err)
 						}
 					}
-					neighbour.StopVPN(t, name)
-					nstest.Eventually(t, patience*2*time.Second, "the guest back on the LAN", func() bool {
-						return nstest.Pings("vm1", "203.0.113.1")
+					programs.StopVPN(t, name)
+					lab.Eventually(t, patience*2*time.Second, "the guest back on the LAN", func() bool {
+						return lab.Pings("vm1", "203.0.113.1")
 					})
 				}
-				nstest.Sh(t, removeGuests)
+				lab.Sh(t, removeGuests)
 				mustLeave(t, r)
 				host.Check(t)
 				if told.count("") > 0 {
@@ -61,12 +61,12 @@ func TestFollowVPN(t *testing.T) {
 				r = mustJoin(t, o, n, "web", port(1))
 				guests(t, n)
 				mustPass(t, n, "started in the tunnel")
-				if err := neighbour.ThroughTunnel(t, "vm1"); err != nil {
+				if err := programs.ThroughTunnel(t, "vm1"); err != nil {
 					t.Error(err)
 				}
 				vpn.Reload(t)
 				mustPass(t, n, "reloaded")
-				nstest.Sh(t, removeGuests)
+				lab.Sh(t, removeGuests)
 				mustLeave(t, r)
 				sameState(t, "afterwards", state, vpn.State(t))
 				if err := vpn.Works(t); err != nil {
@@ -80,22 +80,22 @@ func TestFollowVPN(t *testing.T) {
 // fullSize: a packet that may not be fragmented and does not fit is told of.
 func fullSize(t *testing.T) {
 	t.Helper()
-	out, err := nstest.Try("ip netns exec vm1 ping -n -c 1 -W 1 -M do -s 1472 203.0.113.1")
+	out, err := lab.Try("ip netns exec vm1 ping -n -c 1 -W 1 -M do -s 1472 203.0.113.1")
 	if err == nil || !strings.Contains(out, "mtu = 1420") {
 		t.Errorf("a packet of 1500 bytes: %v\n%s", err, out)
 	}
-	nstest.Sh(t, "ip netns exec vm1 ping -n -c 1 -W 1 -M do -s 1392 203.0.113.1")
+	lab.Sh(t, "ip netns exec vm1 ping -n -c 1 -W 1 -M do -s 1392 203.0.113.1")
 }
 
 // upload: TCP gets through though the guest never hears of the smaller MTU.
 func upload(t *testing.T) {
 	t.Helper()
-	nstest.Sh(t, `ip -n vm1 route flush cache
+	lab.Sh(t, `ip -n vm1 route flush cache
 ip netns exec vm1 nft 'table ip deaf { chain in { type filter hook input priority 0; icmp type destination-unreachable drop; }; }'`)
-	out, err := nstest.Try(`ip netns exec inet timeout 9 busybox nc -l -p 9000 > /dev/null & sleep 0.3
+	out, err := lab.Try(`ip netns exec inet timeout 9 busybox nc -l -p 9000 > /dev/null & sleep 0.3
 head -c 1000000 /dev/zero | ip netns exec vm1 timeout 5 busybox nc 203.0.113.1 9000; wait`)
 	if err != nil {
 		t.Errorf("upload: %v\n%s", err, out)
 	}
-	nstest.Sh(t, "ip netns exec vm1 nft delete table ip deaf")
+	lab.Sh(t, "ip netns exec vm1 nft delete table ip deaf")
 }

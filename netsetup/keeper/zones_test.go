@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/neighbour"
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/lab/programs"
 	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/profiles"
@@ -18,14 +18,14 @@ import (
 
 // besideFirewalld runs the test on a host on which a firewalld runs, and checks afterwards
 // that firewalld and the host are as they were.
-func besideFirewalld(t *testing.T, f func(t *testing.T, o Options, fw *neighbour.FirewalldProgram)) {
-	fw := neighbour.Firewalld()
-	nstest.Require(t, append(fw.Needs, nstest.Tun)...)
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Lab(t)
+func besideFirewalld(t *testing.T, f func(t *testing.T, o Options, fw *programs.FirewalldProgram)) {
+	fw := programs.Firewalld()
+	lab.Require(t, append(fw.Needs, lab.Tun)...)
+	lab.Run(t, func(t *testing.T) {
+		lab.Lab(t)
 		fw.Start(t)
 		o := labOptions(t)
-		host, state := nstest.Snapshot(t, o.RunDir), fw.State(t)
+		host, state := lab.Snapshot(t, o.RunDir), fw.State(t)
 		f(t, o, fw)
 		sameState(t, "at the end", state, fw.State(t))
 		fw.Reload(t) // empty chains, see State
@@ -41,7 +41,7 @@ func sameState(t *testing.T, when, was, is string) {
 	dir := t.TempDir()
 	os.WriteFile(dir+"/was", []byte(was), 0o644)
 	os.WriteFile(dir+"/is", []byte(is), 0o644)
-	out, _ := nstest.Try("diff " + dir + "/was " + dir + "/is || true")
+	out, _ := lab.Try("diff " + dir + "/was " + dir + "/is || true")
 	t.Errorf("%s: the state of the other program has changed:\n%s", when, out)
 }
 
@@ -54,7 +54,7 @@ func lacks(n Network) []string {
 		}
 	}
 	pings := func(from, to string) bool {
-		_, err := nstest.Try(from + " ping -n -c 1 -W 0.2 " + to)
+		_, err := lab.Try(from + " ping -n -c 1 -W 0.2 " + to)
 		return err == nil
 	}
 	const vm1 = "ip netns exec vm1"
@@ -65,7 +65,7 @@ func lacks(n Network) []string {
 	if n.Mode == profiles.NAT {
 		check("outside", pings(vm1, "203.0.113.1"))
 	}
-	_, err := nstest.Try("timeout 0.5 ip netns exec vm1 busybox nslookup -type=a web.qnet 10.77.0.1")
+	_, err := lab.Try("timeout 0.5 ip netns exec vm1 busybox nslookup -type=a web.qnet 10.77.0.1")
 	check("name server", err == nil)
 	check("ping to the host", pings(vm1, "10.77.0.1"))
 	check("ping from the host", pings("", "10.77.0.9"))
@@ -81,12 +81,12 @@ func leaks(n Network) []string {
 		}
 	}
 	if n.Mode != profiles.Private {
-		check("port of the host at another address", nstest.Fetches("vm1", "192.0.2.10:8081"))
+		check("port of the host at another address", lab.Fetches("vm1", "192.0.2.10:8081"))
 	}
 	if n.Mode != profiles.NAT {
-		check("outside", nstest.Pings("vm1", "203.0.113.1"))
+		check("outside", lab.Pings("vm1", "203.0.113.1"))
 	}
-	check("from outside", nstest.Pings("inet", "10.77.0.9"))
+	check("from outside", lab.Pings("inet", "10.77.0.9"))
 	return list
 }
 
@@ -96,8 +96,8 @@ func guests(t *testing.T, n Network) {
 	if n.Mode == profiles.Private {
 		gateway = ""
 	}
-	nstest.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", gateway)
-	nstest.Guest(t, "vm2", "qn-dev", "10.77.0.8/24", gateway)
+	lab.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", gateway)
+	lab.Guest(t, "vm2", "qn-dev", "10.77.0.8/24", gateway)
 }
 
 const removeGuests = "for g in vm1 vm2; do ip link del v$g; ip netns del $g; done"
@@ -120,7 +120,7 @@ func mustPass(t *testing.T, n Network, when string) {
 // nothing else; it does again after firewalld reloaded and restarted, and
 // afterwards firewalld knows nothing of the network.
 func TestFirewalld(t *testing.T) {
-	besideFirewalld(t, func(t *testing.T, o Options, fw *neighbour.FirewalldProgram) {
+	besideFirewalld(t, func(t *testing.T, o Options, fw *programs.FirewalldProgram) {
 		told := &notes{}
 		o.Note = told.add
 		for _, mode := range []profiles.Mode{profiles.NAT, profiles.HostOnly, profiles.Private} {
@@ -135,19 +135,19 @@ func TestFirewalld(t *testing.T) {
 				lease = "true"
 			}
 			mustPass(t, n, "started")
-			if mode != profiles.Private && !nstest.Fetches("vm1", "10.77.0.1:8081") {
+			if mode != profiles.Private && !lab.Fetches("vm1", "10.77.0.1:8081") {
 				t.Errorf("%s: a guest does not reach a port of the host", mode)
 			}
 			if leaks := leaks(n); len(leaks) > 0 {
 				t.Errorf("%s: passes: %q", mode, leaks)
 			}
-			nstest.Sh(t, lease)
+			lab.Sh(t, lease)
 			fw.Reload(t)
 			mustPass(t, n, "reloaded")
 			fw.Stop()
 			fw.Run(t)
 			mustPass(t, n, "restarted")
-			nstest.Sh(t, removeGuests)
+			lab.Sh(t, removeGuests)
 			if mode == profiles.NAT {
 				if err := fw.Works(t); err != nil {
 					t.Error(err)
@@ -164,15 +164,15 @@ func TestFirewalld(t *testing.T) {
 // What a dead keeper told firewalld, the next one or gc takes back, without a
 // journal too.
 func TestFirewalldAfterCrash(t *testing.T) {
-	besideFirewalld(t, func(t *testing.T, o Options, fw *neighbour.FirewalldProgram) {
+	besideFirewalld(t, func(t *testing.T, o Options, fw *programs.FirewalldProgram) {
 		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
 		bound := func() bool {
-			out, _ := nstest.Try("firewall-cmd --get-zone-of-interface=qn-dev; firewall-cmd --zone=trusted --list-rich-rules")
+			out, _ := lab.Try("firewall-cmd --get-zone-of-interface=qn-dev; firewall-cmd --zone=trusted --list-rich-rules")
 			return strings.Contains(out, "trusted") && strings.Contains(out, subnet.String())
 		}
 		r := mustJoin(t, o, n, "web", port(1))
 		unix.Kill(r.Info().KeeperPID, unix.SIGKILL)
-		nstest.Eventually(t, 15*time.Second, "the next keeper", func() bool {
+		lab.Eventually(t, 15*time.Second, "the next keeper", func() bool {
 			infos, err := List(t.Context(), o.RunDir)
 			return err == nil && len(infos) == 1 && len(infos[0].VMs) == 1
 		})
@@ -205,7 +205,7 @@ func TestFirewalldAfterCrash(t *testing.T) {
 
 // firewalld may start while the network runs, and be locked down; and a bridge that the administrator put into a zone stays there.
 func TestFirewalldChanges(t *testing.T) {
-	besideFirewalld(t, func(t *testing.T, o Options, fw *neighbour.FirewalldProgram) {
+	besideFirewalld(t, func(t *testing.T, o Options, fw *programs.FirewalldProgram) {
 		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
 		fw.Stop()
 		told := &notes{}
@@ -217,30 +217,30 @@ func TestFirewalldChanges(t *testing.T) {
 
 		os.WriteFile("/etc/firewalld/lockdown-whitelist.xml",
 			[]byte(`<whitelist><command name="/usr/bin/python3 /usr/bin/firewall-cmd*"/></whitelist>`), 0o644)
-		nstest.Sh(t, "cd /etc/firewalld; cp firewalld.conf firewalld.conf.was; echo Lockdown=yes >> firewalld.conf; firewall-cmd --reload")
-		nstest.Eventually(t, patience*2*time.Second, "word of the refusal", func() bool {
+		lab.Sh(t, "cd /etc/firewalld; cp firewalld.conf firewalld.conf.was; echo Lockdown=yes >> firewalld.conf; firewall-cmd --reload")
+		lab.Eventually(t, patience*2*time.Second, "word of the refusal", func() bool {
 			return told.count("firewall-cmd --zone=trusted --add-interface=qn-dev") == 1
 		})
-		nstest.Sh(t, "firewall-cmd --lockdown-off")
+		lab.Sh(t, "firewall-cmd --lockdown-off")
 		mustPass(t, n, "no longer locked down")
-		nstest.Sh(t, removeGuests)
+		lab.Sh(t, removeGuests)
 		mustLeave(t, r)
-		nstest.Sh(t, "rm /etc/firewalld/lockdown-whitelist.xml; mv /etc/firewalld/firewalld.conf.was /etc/firewalld/firewalld.conf; firewall-cmd --reload")
+		lab.Sh(t, "rm /etc/firewalld/lockdown-whitelist.xml; mv /etc/firewalld/firewalld.conf.was /etc/firewalld/firewalld.conf; firewall-cmd --reload")
 
-		nstest.Sh(t, "firewall-cmd --zone=work --add-interface=qn-dev")
+		lab.Sh(t, "firewall-cmd --zone=work --add-interface=qn-dev")
 		r = mustJoin(t, o, n, "web", port(1))
 		time.Sleep(settle * 3) // for what should not happen
 		mustLeave(t, r)
-		nstest.Sh(t, "firewall-cmd --get-zone-of-interface=qn-dev | grep work; firewall-cmd --zone=work --remove-interface=qn-dev")
+		lab.Sh(t, "firewall-cmd --get-zone-of-interface=qn-dev | grep work; firewall-cmd --zone=work --remove-interface=qn-dev")
 	})
 }
 
 // The firewalld of another network namespace counts for nothing: its links are others.
 func TestFirewalldOfAnotherNamespace(t *testing.T) {
-	besideFirewalld(t, func(t *testing.T, _ Options, fw *neighbour.FirewalldProgram) {
+	besideFirewalld(t, func(t *testing.T, _ Options, fw *programs.FirewalldProgram) {
 		was := fw.State(t)
 		zone := firewalld.Zone{Name: "trusted", Link: "qn-dev"}
-		nstest.Within(t, "inet", func() error {
+		lab.Within(t, "inet", func() error {
 			state, err := firewalld.Look()
 			if state.Running {
 				t.Error("it runs in another namespace, too")
@@ -253,7 +253,7 @@ func TestFirewalldOfAnotherNamespace(t *testing.T) {
 
 // The printed commands do what the calls do.
 func TestFirewalldCommands(t *testing.T) {
-	besideFirewalld(t, func(t *testing.T, _ Options, fw *neighbour.FirewalldProgram) {
+	besideFirewalld(t, func(t *testing.T, _ Options, fw *programs.FirewalldProgram) {
 		state, err := firewalld.Look()
 		if err != nil || !state.Running || state.Default != "public" {
 			t.Fatalf("got %+v, %v", state, err)
@@ -278,8 +278,8 @@ func TestFirewalldCommands(t *testing.T) {
 		if holds, err := step.Holds(host); holds || err != nil {
 			t.Errorf("holds after the undo: %v, %v", holds, err)
 		}
-		nstest.Sh(t, step.String())
+		lab.Sh(t, step.String())
 		sameState(t, "by commands", called, fw.State(t))
-		nstest.Sh(t, step.UndoString())
+		lab.Sh(t, step.UndoString())
 	})
 }

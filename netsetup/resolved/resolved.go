@@ -15,7 +15,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/qnet-vm/qnet/netsetup/netcfg"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
 // systemd-resolved's D-Bus interface, org.freedesktop.resolve1(5).
@@ -74,7 +74,7 @@ func Runs(ctx context.Context) bool {
 // Watch calls running if it runs, and whenever it has started, until the context
 // ends. It returns nil then, and the error where there is no bus, or no longer.
 func Watch(ctx context.Context, running func()) error {
-	bus, err := netcfg.SystemBus(ctx)
+	bus, err := managers.SystemBus(ctx)
 	if err != nil {
 		return fmt.Errorf("watch systemd-resolved: %w", err)
 	}
@@ -147,7 +147,7 @@ type caller func(what string, answer any, args ...any) error
 
 // converse talks to it where it runs.
 func converse(ctx context.Context, f func(caller) error) (runs bool, err error) {
-	bus, err := netcfg.SystemBus(ctx)
+	bus, err := managers.SystemBus(ctx)
 	if err != nil {
 		return false, nil // a host without a system bus has no systemd-resolved
 	}

@@ -10,19 +10,19 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/qnet-vm/qnet/internal/nstest"
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // What is told of a link is read again, by the calls and by the commands, and
 // nothing is left of it.
 func TestTellAndLook(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Lab(t)
+	lab.Run(t, func(t *testing.T) {
+		lab.Lab(t)
 		const link = 2 // eth0 of the lab
 		if runs, err := Tell(t.Context(), link, Settings{LLMNR: "no"}); runs || err != nil {
 			t.Errorf("without systemd-resolved: runs %v, %v", runs, err)
 		}
-		nstest.Resolved(t)
+		lab.Resolved(t)
 		look := func() Settings {
 			t.Helper()
 			s, err := Look(t.Context(), link)
@@ -55,7 +55,7 @@ func TestTellAndLook(t *testing.T) {
 			if err := Revert(t.Context(), link); err != nil {
 				t.Error(err)
 			}
-			nstest.Sh(t, strings.Join(want.Commands("eth0"), "\n"))
+			lab.Sh(t, strings.Join(want.Commands("eth0"), "\n"))
 			if got := look(); !reflect.DeepEqual(got, want) {
 				t.Errorf("%s: by\n%q\nread\n%q", name, want.Commands("eth0"), got.Commands("eth0"))
 			}
@@ -77,13 +77,13 @@ func TestTellAndLook(t *testing.T) {
 
 // The bus of another network namespace is none: its links are others.
 func TestBusOfAnotherNamespace(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Lab(t)
-		nstest.Resolved(t)
+	lab.Run(t, func(t *testing.T) {
+		lab.Lab(t)
+		lab.Resolved(t)
 		if !Runs(t.Context()) {
 			t.Error("it does not run here")
 		}
-		nstest.Within(t, "inet", func() error {
+		lab.Within(t, "inet", func() error {
 			if Runs(t.Context()) {
 				t.Error("it runs in another namespace, too")
 			}

@@ -1,0 +1,79 @@
+package probe
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
+
+// word says what drops a packet and how its owner would accept it.
+func (r *run) word(d filters.Drop, which string) string {
+	what := "policy DROP"
+	if !d.Policy() {
+		what = fmt.Sprintf("rule %q", d.Rule)
+	}
+	engine := ""
+	if d.Engine != filters.NFTables {
+		engine = string(d.Engine) + " "
+	}
+	text := fmt.Sprintf("%sdrop at %s: %stable %s %s chain %s %s (%s)", which, d.Hook, engine, d.Family, d.Table, d.Chain, what, d.Program)
+	if remedy := r.remedy(d); remedy != "" {
+		text += ": " + remedy
+	}
+	return text
+}
+
+// remedy is what accepts the guests' packets where their drop's owner expects it.
+func (r *run) remedy(d filters.Drop) string {
+	bridge := r.member.Info().Bridge
+	switch {
+	case strings.HasPrefix(d.Table, "qnet_"):
+		return ""
+	case d.KillSwitch:
+		return "it does so on purpose, to keep all traffic inside the VPN: allow local networks, or split tunnelling, in its settings"
+	case d.Program == "firewalld":
+		return "accept it with: firewall-cmd --zone=trusted --add-interface=" + bridge
+	case d.Program == "ufw" && d.Hook == nft.Forward:
+		return fmt.Sprintf("accept it with: ufw route allow in on %s; ufw route allow out on %s", bridge, bridge)
+	case d.Program == "ufw":
+		return "accept it with: ufw allow in on " + bridge
+	case d.Engine == filters.IPTablesNFT || d.Engine == filters.IPTablesLegacy:
+		return "accept it with: " + r.iptablesRemedy(d, bridge)
+	}
+	return "accept it with: " + nftRemedy(d, bridge)
+}
+
+func (r *run) iptablesRemedy(d filters.Drop, bridge string) string {
+	program := string(d.Engine)
+	chain := d.Base
+	if d.Hook == nft.Forward {
+		if _, ok := filters.Read().Chain(d.Engine, d.Family, "filter", "DOCKER-USER"); ok {
+			chain = "DOCKER-USER"
+		}
+		return fmt.Sprintf("%s -I %s -i %s -j ACCEPT; %s -I %s -o %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+			program, chain, bridge, program, chain, bridge)
+	}
+	return fmt.Sprintf("%s -t %s -I %s %s %s -j ACCEPT", program, d.Table, chain, direction(d.Hook, "-i", "-o"), bridge)
+}
+
+// nftRemedy adds to another's chain what its owner would add to its file.
+func nftRemedy(d filters.Drop, bridge string) string {
+	insert := fmt.Sprintf("nft insert rule %s %s %s ", d.Family, d.Table, d.Base)
+	if d.Hook == nft.Forward && d.Family != nft.Bridge {
+		return fmt.Sprintf("%siifname %s accept; %soifname %s ct state established,related accept", insert, bridge, insert, bridge)
+	}
+	if d.Family == nft.Bridge {
+		return insert + "accept"
+	}
+	return insert + fmt.Sprintf("%s %s accept", direction(d.Hook, "iifname", "oifname"), bridge)
+}
+
+// direction is how a rule of a hook names the guests' link.
+func direction(h nft.Hook, in, out string) string {
+	if h == nft.Output || h == nft.Postrouting {
+		return out
+	}
+	return in
+}

@@ -1,0 +1,84 @@
+package lab
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Within runs f on a thread in a named network namespace. The thread is thrown away.
+func Within(t testing.TB, ns string, f func() error) {
+	t.Helper()
+	result := make(chan error)
+	var run func()
+	run = func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// Not on the main thread, whose namespace is what /proc/self shows:
+			// it is held here while another does it.
+			next := make(chan struct{})
+			go func() {
+				defer close(next)
+				run()
+			}()
+			<-next
+			runtime.UnlockOSThread()
+			return
+		}
+		file, err := os.Open("/run/netns/" + ns)
+		if err == nil {
+			err = unix.Setns(int(file.Fd()), unix.CLONE_NEWNET)
+		}
+		if err == nil {
+			err = f()
+		}
+		result <- err
+	}
+	go run()
+	if err := <-result; err != nil {
+		t.Fatalf("in namespace %s: %v", ns, err)
+	}
+}
+
+// Conversation is a TCP connection from one namespace to an echo server in inet.
+func Conversation(t testing.TB, from string) (say func(string) bool) {
+	t.Helper()
+	Within(t, "inet", func() error {
+		l, err := net.Listen("tcp", "203.0.113.1:7")
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go io.Copy(c, c)
+			}
+		}()
+		return nil
+	})
+	var c net.Conn
+	Within(t, from, func() (err error) {
+		c, err = net.DialTimeout("tcp", "203.0.113.1:7", 3*time.Second)
+		return err
+	})
+	t.Cleanup(func() { c.Close() })
+	lines := bufio.NewReader(c)
+	return func(words string) bool {
+		c.SetDeadline(time.Now().Add(3 * time.Second))
+		fmt.Fprintln(c, words)
+		answer, err := lines.ReadString('\n')
+		return err == nil && strings.TrimSpace(answer) == words
+	}
+}

@@ -1,0 +1,19 @@
+// Command mkguest makes the guest that the demo, the examples and the tests boot.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/qnet-vm/qnet/internal/lab/guest"
+)
+
+func main() {
+	dir := flag.String("dir", ".cache/guest", "where vmlinuz and initrd.gz go")
+	flag.Parse()
+	if err := guest.Build(*dir); err != nil {
+		fmt.Fprintln(os.Stderr, "mkguest:", err)
+		os.Exit(1)
+	}
+}

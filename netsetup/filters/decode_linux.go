@@ -1,0 +1,325 @@
+package filters
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+)
+
+// decoder turns the expressions of one rule, a little program for registers, into
+// conditions and a verdict.
+type decoder struct {
+	*source
+	key    tableKey
+	engine Engine
+	regs   map[int]load // by the first byte, of 64
+	rule   Rule
+	words  []string // of an iptables rule's text, in iptables-save's order
+	flags  xtFlags
+	branch []element // of a verdict map, on the fields of branchOn
+	on     Match
+	err    error
+}
+
+// load is what lies in a register: a field or, where known is false, something
+// that is not understood.
+type load struct {
+	field Field
+	mask  []byte
+	known bool
+}
+
+// exprs are the expressions that are understood. The others are conditions that
+// may hold, because the library would leave them out silently.
+var exprs = map[string]func() expr.Any{
+	"meta":      func() expr.Any { return &expr.Meta{} },
+	"payload":   func() expr.Any { return &expr.Payload{} },
+	"ct":        func() expr.Any { return &expr.Ct{} },
+	"fib":       func() expr.Any { return &expr.Fib{} },
+	"bitwise":   func() expr.Any { return &expr.Bitwise{} },
+	"cmp":       func() expr.Any { return &expr.Cmp{} },
+	"range":     func() expr.Any { return &expr.Range{} },
+	"lookup":    func() expr.Any { return &expr.Lookup{} },
+	"immediate": func() expr.Any { return &expr.Immediate{} },
+	"reject":    func() expr.Any { return &expr.Reject{} },
+	"match":     func() expr.Any { return &expr.Match{} },
+	"target":    func() expr.Any { return &expr.Target{} },
+}
+
+// effects are expressions that change or count the packet and let it go on.
+var effects = map[string]bool{
+	"counter": true, "log": true, "objref": true, "notrack": true, "dynset": true, "dup": true,
+	"flow_offload": true, "last": true,
+}
+
+// translations are expressions that end a nat chain with a translated packet.
+var translations = map[string]bool{"nat": true, "masq": true, "redir": true, "tproxy": true}
+
+// decodeRule returns the rule, or several where it asks a verdict map.
+func (s *source) decodeRule(key tableKey, t *Table, chain string, list, user []byte) ([]Rule, error) {
+	d := &decoder{source: s, key: key, engine: t.Engine, regs: map[int]load{}, rule: Rule{Verdict: Continue}}
+	if comment, ok := comment(user); ok {
+		d.rule.Comment = comment
+	}
+	for _, e := range nested(list) {
+		var name string
+		var data []byte
+		for _, a := range nested(e.Data) {
+			switch a.Type {
+			case unix.NFTA_EXPR_NAME:
+				name = text(a.Data)
+			case unix.NFTA_EXPR_DATA:
+				data = a.Data
+			}
+		}
+		d.expr(name, data)
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	return d.finish(chain), nil
+}
+
+func comment(user []byte) (string, bool) {
+	if len(user) < 2 || int(user[1])+2 > len(user) { // which userdata.Get does not look for
+		return "", false
+	}
+	return userdata.GetString(user, userdata.TypeComment)
+}
+
+func (d *decoder) expr(name string, data []byte) {
+	empty, known := exprs[name]
+	switch {
+	case name == "notrack" && d.engine == NFTables:
+		d.words = append(d.words, name) // no drop, but no masquerade either
+		return
+	case effects[name]:
+		return
+	case translations[name]:
+		d.rule.Verdict = Accept
+		return
+	case name == "queue":
+		d.rule.Verdict = Queue
+		return
+	case !known:
+		d.unknown(name)
+		return
+	}
+	switch name {
+	case "match", "target": // their data are of xtables
+		d.xt(name, data)
+		return
+	case "immediate":
+		d.immediate(data)
+		return
+	}
+	e := empty()
+	if err := expr.Unmarshal(d.key.family, data, e); err != nil {
+		d.unknown(name)
+		return
+	}
+	d.understood(e)
+}
+
+func (d *decoder) understood(e expr.Any) {
+	switch e := e.(type) {
+	case *expr.Meta:
+		if !e.SourceRegister { // else it sets a mark, or the like
+			d.load(e.Register, metaField(e.Key))
+		}
+	case *expr.Payload:
+		if e.OperationType == expr.PayloadLoad {
+			d.load(e.DestRegister, payloadField(e))
+		}
+	case *expr.Ct:
+		if !e.SourceRegister {
+			d.load(e.Register, ctField(e))
+		}
+	case *expr.Fib:
+		d.load(e.Register, fibField(e))
+	case *expr.Bitwise:
+		d.bitwise(e)
+	case *expr.Cmp:
+		d.compare(e)
+	case *expr.Range:
+		d.match(d.regs[register(e.Register)], e.Op == expr.CmpOpNeq, Range{e.FromData, e.ToData})
+	case *expr.Lookup:
+		d.lookup(e)
+	case *expr.Reject:
+		d.rule.Verdict = Reject
+	}
+}
+
+// unknown adds a condition that may hold.
+func (d *decoder) unknown(name string) {
+	d.rule.Matches = append(d.rule.Matches, Match{})
+	d.words = append(d.words, "["+name+"]")
+}
+
+// register is the first byte of a register: the four of 16 bytes overlay the
+// sixteen of 4.
+func register(r uint32) int {
+	if r <= unix.NFT_REG_4 {
+		return 16 * int(r-1)
+	}
+	return 4 * int(r-unix.NFT_REG32_00)
+}
+
+func (d *decoder) load(r uint32, f Field) {
+	d.regs[register(r)] = load{field: f, known: f != (Field{})}
+}
+
+func (d *decoder) bitwise(e *expr.Bitwise) {
+	l := d.regs[register(e.SourceRegister)]
+	plain := len(e.Mask) > 0 && len(bytes.Trim(e.Xor, "\x00")) == 0 && l.mask == nil
+	l.mask, l.known = e.Mask, l.known && plain
+	d.regs[register(e.DestRegister)] = l
+}
+
+func (d *decoder) compare(e *expr.Cmp) {
+	l := d.regs[register(e.Register)]
+	low, high := bytes.Repeat([]byte{0}, len(e.Data)), bytes.Repeat([]byte{0xff}, len(e.Data))
+	switch e.Op {
+	case expr.CmpOpEq, expr.CmpOpNeq:
+		d.match(l, e.Op == expr.CmpOpNeq, Range{e.Data, e.Data})
+	case expr.CmpOpLte, expr.CmpOpGt:
+		d.match(l, e.Op == expr.CmpOpGt, Range{low, e.Data})
+	case expr.CmpOpGte, expr.CmpOpLt:
+		d.match(l, e.Op == expr.CmpOpLt, Range{e.Data, high})
+	}
+}
+
+func (d *decoder) match(l load, not bool, ranges ...Range) {
+	if !l.known {
+		d.unknown("a match of nft")
+		return
+	}
+	d.add(Match{Fields: []Field{l.field}, Mask: l.mask, Any: ranges, Not: not})
+}
+
+// add adds a condition. One on a link's number is made one on its name, which
+// tells more, and compares with links that are not there yet.
+func (d *decoder) add(m Match) {
+	if len(m.Fields) == 1 && (m.Fields[0].Name == "iif" || m.Fields[0].Name == "oif") {
+		m = d.named(m)
+	}
+	d.rule.Matches = append(d.rule.Matches, m)
+	if d.engine == NFTables || d.engine == EBTablesNFT {
+		d.words = append(d.words, m.String())
+		return
+	}
+	d.flags.add(m)
+}
+
+func (d *decoder) named(m Match) Match {
+	named := Match{Fields: []Field{{Name: m.Fields[0].Name + "name", Len: unix.IFNAMSIZ}}, Not: m.Not}
+	for _, r := range m.Any {
+		if len(r.Low) != 4 || !bytes.Equal(r.Low, r.High) {
+			return Match{}
+		}
+		if name, ok := d.linkNames()[nativeNumber(r.Low)]; ok {
+			named.Any = append(named.Any, Range{linkName(name), linkName(name)})
+		}
+	}
+	return named
+}
+
+func (d *decoder) lookup(e *expr.Lookup) {
+	set, err := d.set(d.key, e.SetName)
+	if err != nil {
+		d.err = err
+		return
+	}
+	m := Match{Not: e.Invert}
+	complete := !set.unread
+	if len(set.elements) > 0 {
+		m.Fields, complete = d.gather(register(e.SourceRegister), len(set.elements[0].Low))
+		complete = complete && !set.unread
+	}
+	for _, el := range set.elements {
+		m.Any = append(m.Any, el.Range)
+	}
+	isMap := e.IsDestRegSet && e.DestRegister == unix.NFT_REG_VERDICT
+	switch {
+	case e.IsDestRegSet && !isMap: // data for a later expression
+		d.regs[register(e.DestRegister)] = load{}
+	case isMap && complete:
+		d.branch, d.on = set.elements, m
+	case isMap: // it may go anywhere
+		d.unknown("a verdict map")
+		d.rule.Verdict = Unknown
+	case !complete:
+		d.unknown("set " + e.SetName)
+	case len(set.elements) == 0:
+		m.Fields = []Field{{Name: etherType, Len: 2}} // any: nothing is in an empty set
+		d.add(m)
+	default:
+		d.add(m)
+	}
+}
+
+// gather are the fields that lie one after the other from a register on.
+func (d *decoder) gather(at, size int) ([]Field, bool) {
+	var fields []Field
+	for end := at + size; at < end; {
+		l := d.regs[at]
+		if !l.known || l.mask != nil {
+			return nil, false
+		}
+		fields = append(fields, l.field)
+		at += (l.field.Len + 3) &^ 3
+	}
+	return fields, true
+}
+
+// immediate is a verdict, or data for a later expression.
+func (d *decoder) immediate(data []byte) {
+	for _, a := range nested(data) {
+		if a.Type != unix.NFTA_IMMEDIATE_DATA {
+			continue
+		}
+		for _, v := range nested(a.Data) {
+			if v.Type == dataVerdict {
+				d.rule.Verdict, d.rule.Chain = decodeVerdict(v.Data)
+			}
+		}
+	}
+}
+
+// finish words the rule; a verdict map becomes a rule for each of its elements.
+func (d *decoder) finish(chain string) []Rule {
+	if d.branch == nil {
+		d.rule.Text = d.text(chain, d.rule)
+		return []Rule{d.rule}
+	}
+	var rules []Rule
+	for _, e := range d.branch {
+		r := d.rule
+		m := d.on
+		m.Any = []Range{e.Range}
+		r.Matches = append(append([]Match(nil), r.Matches...), m)
+		r.Verdict, r.Chain = e.verdict, e.chain
+		r.Text = d.text(chain, r, m.String())
+		rules = append(rules, r)
+	}
+	return rules
+}
+
+// text is the rule as its engine's program lists it.
+func (d *decoder) text(chain string, r Rule, more ...string) string {
+	if d.engine == IPTablesNFT {
+		return d.flags.rule(chain, r, d.words)
+	}
+	words := append(append([]string(nil), d.words...), more...)
+	if r.Verdict != Continue {
+		words = append(words, strings.TrimSpace(string(r.Verdict)+" "+r.Chain))
+	}
+	return implied.Replace(strings.Join(words, " "))
+}
+
+// implied are the conditions on a protocol that nft leaves out before those on its
+// header.
+var implied = strings.NewReplacer("meta l4proto tcp th ", "tcp ", "meta l4proto udp th ", "udp ")

@@ -1,0 +1,179 @@
+package filters
+
+import (
+	"net/netip"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// Network is what of a qnet network its packets depend on.
+type Network struct {
+	Name    string
+	Mode    profiles.Mode
+	Bridge  string
+	Prefix  netip.Prefix // host-only and nat
+	Gateway netip.Addr
+	Uplinks []string // nat: links by which guests leave; bridge: the port to the LAN
+	Joined  bool     // the bridge is another's, with ports that are not qnet's
+	Zoned   bool     // firewalld is told of the bridge, whose rules for it come and go
+}
+
+// maxUplinks bounds how many uplinks' packets are tried.
+const maxUplinks = 8
+
+// Addresses that stand for those that are not known: a host of the Internet, and
+// guests of a network without a prefix.
+var (
+	outside = netip.AddrFrom4([4]byte{9, 9, 9, 9})
+	anyOne  = netip.AddrFrom4([4]byte{192, 168, 0, 2})
+	anyTwo  = netip.AddrFrom4([4]byte{192, 168, 0, 3})
+	sixOne  = netip.MustParseAddr("fe80::5054:ff:fe00:2")
+	sixTwo  = netip.MustParseAddr("fe80::5054:ff:fe00:3")
+)
+
+// Ports of the packets. The service's is one that no firewall opens by default.
+const (
+	ephemeral = 45678
+	service   = 34567
+	dnsPort   = 53
+	httpsPort = 443
+)
+
+// Packets are those that must pass for the network to keep its mode's promise, in
+// the order in which a guest would miss them, replies after what they answer.
+func (r Ruleset) Packets(n Network) []Packet {
+	var list []Packet
+	if n.Mode == profiles.NAT || n.Mode == profiles.HostOnly {
+		list = n.withHost()
+	}
+	if n.Mode == profiles.NAT {
+		for _, up := range n.Uplinks[:min(len(n.Uplinks), maxUplinks)] {
+			list = append(list, n.outside(up)...)
+		}
+	}
+	return append(list, r.betweenGuests(n)...)
+}
+
+// betweenGuests are frames from port to port, which the chains of ip and ip6 see
+// only with br_netfilter.
+func (r Ruleset) betweenGuests(n Network) []Packet {
+	name := "what guests send each other"
+	p := Packet{In: n.Bridge, Out: n.Bridge, Proto: TCP, Sport: ephemeral, Dport: service}
+	if n.Mode == profiles.Bridge {
+		name = "what guests and the LAN send each other"
+		p.PortIn = tapPrefix + "guest0"
+		if len(n.Uplinks) > 0 && n.Uplinks[0] != n.Bridge {
+			p.PortOut = n.Uplinks[0]
+		}
+	}
+	p.Passes = n.betweenPorts()
+	four, six := p, p
+	four.Name, four.Src, four.Dst, four.Path = name, anyOne, anyTwo, bridgedPath(r.BridgeIPv4)
+	if n.Prefix.IsValid() {
+		four.Src, four.Dst = n.guest(), n.guest().Next()
+	}
+	six.Name, six.Src, six.Dst, six.Path = name+" over IPv6", sixOne, sixTwo, bridgedPath(r.BridgeIPv6)
+	return []Packet{four, four.reply(), six, six.reply()}
+}
+
+// betweenPorts is all that goes over a bridge of qnet's own, and of another's bridge
+// what comes from or goes to qnet's taps.
+func (n Network) betweenPorts() []Traffic {
+	all := Traffic{In: n.Bridge, Out: n.Bridge}
+	if !n.Joined {
+		return []Traffic{all}
+	}
+	in, out := all, all
+	in.PortIn, out.PortOut = tapPrefix, tapPrefix
+	return []Traffic{in, out}
+}
+
+// tapPrefix begins the names of all of qnet's taps (netsetup.TapName).
+const tapPrefix = "qn"
+
+// guest is an address of the prefix that is not the gateway's.
+func (n Network) guest() netip.Addr { return n.Gateway.Next() }
+
+func (n Network) withHost() []Packet {
+	to := Packet{
+		Path: routedPath(nft.Input), In: n.Bridge, Src: n.guest(), Dst: n.Gateway, DstLocal: true,
+		Proto: TCP, Sport: ephemeral, Dport: service, Name: "what guests send to the host",
+	}
+	gateway := netip.PrefixFrom(n.Gateway, n.Gateway.BitLen())
+	to.Passes = []Traffic{{In: n.Bridge, Src: n.Prefix, Dst: gateway}}
+	dns := to
+	dns.Proto, dns.Dport, dns.Name = UDP, dnsPort, "what guests ask the host's name server"
+	from := Packet{
+		Path: sentPath(), Out: n.Bridge, Src: n.Gateway, Dst: n.guest(), SrcLocal: true,
+		Proto: TCP, Sport: ephemeral, Dport: service, Name: "what the host sends to guests",
+	}
+	from.Passes = []Traffic{{Out: n.Bridge, Src: gateway, Dst: n.Prefix}}
+	toHost, toGuests := to.Passes, from.Passes
+	return []Packet{
+		dns, answer(dns, sentPath(), toGuests), to, answer(to, sentPath(), toGuests),
+		from, answer(from, routedPath(nft.Input), toHost),
+	}
+}
+
+func (n Network) outside(uplink string) []Packet {
+	out := Packet{
+		Path: routedPath(nft.Forward), In: n.Bridge, Out: uplink, Src: n.guest(), Dst: outside,
+		Proto: TCP, Sport: ephemeral, Dport: httpsPort, Name: "what guests send to the outside",
+	}
+	out.Passes = []Traffic{{In: n.Bridge}}
+	back := out.reply()
+	back.Passes = []Traffic{{Out: n.Bridge, Established: true}}
+	back.Path = []Stage{
+		{false, nft.Ingress},
+		{false, nft.Prerouting},
+		{false, nft.Forward},
+		{false, nft.Postrouting},
+		{true, nft.Output},
+		{true, nft.Postrouting},
+		{false, nft.Egress},
+	}
+	back.Name = "what the outside answers guests"
+	return []Packet{out, back}
+}
+
+// reply turns the packet round, on the same path.
+func (p Packet) reply() Packet {
+	p.In, p.Out, p.PortIn, p.PortOut = p.Out, p.In, p.PortOut, p.PortIn
+	p.Src, p.Dst, p.SrcLocal, p.DstLocal = p.Dst, p.Src, p.DstLocal, p.SrcLocal
+	p.Sport, p.Dport, p.Established = p.Dport, p.Sport, true
+	p.Name += ", the answer"
+	return p
+}
+
+func answer(p Packet, path []Stage, passes []Traffic) Packet {
+	p = p.reply()
+	p.Path, p.Passes = path, passes
+	return p
+}
+
+// bridgedPath is that of a frame from one port of a bridge to another.
+func bridgedPath(calls bool) []Stage {
+	path := []Stage{{false, nft.Ingress}}
+	for _, h := range []nft.Hook{nft.Prerouting, nft.Forward, nft.Postrouting} {
+		path = append(path, Stage{true, h})
+		if calls {
+			path = append(path, Stage{false, h})
+		}
+	}
+	return append(path, Stage{false, nft.Egress})
+}
+
+// routedPath is that of a guest's packet to the host (Input) or through it (Forward).
+func routedPath(h nft.Hook) []Stage {
+	path := []Stage{{true, nft.Prerouting}, {true, nft.Input}, {false, nft.Ingress}, {false, nft.Prerouting}, {false, h}}
+	if h == nft.Forward {
+		path = append(path, Stage{false, nft.Postrouting}, Stage{false, nft.Egress})
+	}
+	return path
+}
+
+// sentPath is that of a packet of the host's own to a guest.
+func sentPath() []Stage {
+	return []Stage{{false, nft.Output}, {false, nft.Postrouting}, {true, nft.Output}, {true, nft.Postrouting}, {false, nft.Egress}}
+}

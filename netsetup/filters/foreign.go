@@ -1,0 +1,126 @@
+// Package filters reads the packet filters of the other programs on this host
+// and says which of them would drop the packets of a network.
+//
+// Read takes a snapshot, a Ruleset: every table but qnet's own, of nftables (to
+// which the tables of iptables-nft belong) and of iptables-legacy where that is
+// loaded. It executes nothing and loads no module. The snapshot is a plain value:
+// Ruleset.Drops walks a Packet through it as the kernel would, without looking at
+// the host again.
+//
+// An accept in one chain does not end the packet's way (failure mode F07): every
+// base chain of every table is asked, and each that drops is reported. What a
+// rule asks of a packet is not always understood, or not known beforehand (a
+// rate, a set of addresses that changes): such a rule may match. A Drop says so
+// in Unless, and a rule that may drop is reported in May.
+//
+// What is taken for granted of qnet's packets: no mark, a source that has a route
+// back, no NAT but our own masquerade.
+package filters
+
+import (
+	"slices"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
+
+// Engine is what holds a table, and so the program that can change it.
+type Engine string
+
+// The engines.
+const (
+	NFTables       Engine = "nftables"
+	IPTablesNFT    Engine = "iptables-nft"    // an nftables table that the iptables program owns
+	IPTablesLegacy Engine = "iptables-legacy" // the older engine, beside nftables
+	EBTablesNFT    Engine = "ebtables-nft"
+)
+
+// Verdict is what a rule does with a packet it matches.
+type Verdict string
+
+// The verdicts. Continue is that of a rule without one, such as a counter.
+const (
+	Continue Verdict = "continue"
+	Accept   Verdict = "accept"
+	Discard  Verdict = "drop"
+	Reject   Verdict = "reject"
+	Jump     Verdict = "jump"
+	Goto     Verdict = "goto"
+	Return   Verdict = "return"
+	Queue    Verdict = "queue"   // a program decides, packet by packet
+	Unknown  Verdict = "unknown" // a target that is not understood
+)
+
+// Ruleset is a snapshot of the packet filters of others.
+type Ruleset struct {
+	Tables []Table `json:"tables,omitempty"`
+	// Unread says why something could not be read, as a user reads it.
+	Unread []string `json:"unread,omitempty"`
+	// BridgeIPv4 and BridgeIPv6 tell that br_netfilter shows bridged frames to the
+	// chains of ip, ip6 and inet too (net.bridge.bridge-nf-call-iptables, F02).
+	BridgeIPv4 bool `json:"bridge_ipv4,omitempty"`
+	BridgeIPv6 bool `json:"bridge_ipv6,omitempty"`
+	// Programs are the iptables programs that can change the tables that are here.
+	Programs Programs `json:"programs,omitempty"`
+}
+
+// Programs are the paths of iptables programs.
+type Programs map[Engine]map[nft.Family]string
+
+func (p Programs) path(e Engine, f nft.Family) string { return p[e][f] }
+
+// Table is a table of another program.
+type Table struct {
+	Engine Engine     `json:"engine"`
+	Family nft.Family `json:"family"` // IP and IP6 in iptables-legacy too
+	Name   string     `json:"name"`
+	Chains []Chain    `json:"chains"`
+}
+
+// Chain is a chain of a table. Hook is "" for one that is only jumped to.
+type Chain struct {
+	Name     string   `json:"name"`
+	Type     string   `json:"type,omitempty"` // "filter", "nat" or "route"
+	Hook     nft.Hook `json:"hook,omitempty"`
+	Devices  []string `json:"devices,omitempty"` // of an ingress or egress chain
+	Priority int      `json:"priority,omitempty"`
+	Policy   Verdict  `json:"policy,omitempty"`
+	Packets  uint64   `json:"packets,omitempty"` // that met the policy, in iptables-legacy
+	Rules    []Rule   `json:"rules,omitempty"`
+}
+
+// Rule does Verdict with a packet that every Match holds for.
+type Rule struct {
+	Matches []Match `json:"matches,omitempty"`
+	Verdict Verdict `json:"verdict"`
+	Chain   string  `json:"chain,omitempty"` // where Jump and Goto go
+	Comment string  `json:"comment,omitempty"`
+	Handle  uint64  `json:"handle,omitempty"`  // in nftables
+	Packets uint64  `json:"packets,omitempty"` // that matched, in iptables-legacy
+	// Text is the rule as its engine's program lists it, as far as it is understood.
+	Text string `json:"text"`
+}
+
+// Empty reports whether nobody else filters anything here.
+func (r Ruleset) Empty() bool { return len(r.Tables) == 0 && len(r.Unread) == 0 }
+
+// chain finds a chain by name.
+func (t *Table) chain(name string) *Chain {
+	i := slices.IndexFunc(t.Chains, func(c Chain) bool { return c.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &t.Chains[i]
+}
+
+// Chain finds a chain by its table and name.
+func (r Ruleset) Chain(e Engine, f nft.Family, table, name string) (Chain, bool) {
+	for i := range r.Tables {
+		t := &r.Tables[i]
+		if t.Engine == e && t.Family == f && t.Name == table {
+			if c := t.chain(name); c != nil {
+				return *c, true
+			}
+		}
+	}
+	return Chain{}, false
+}

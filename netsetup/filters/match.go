@@ -1,0 +1,176 @@
+package filters
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// Match is one condition of a rule: fields of the packet, one after the other
+// where they are compared together, masked, and lying in one of the ranges.
+type Match struct {
+	Fields []Field `json:"fields,omitempty"` // none: not understood
+	Mask   []byte  `json:"mask,omitempty"`   // of a single field
+	Any    []Range `json:"any,omitempty"`    // none: nothing matches
+	Not    bool    `json:"not,omitempty"`
+}
+
+// Range holds the values from Low to High, both included, in the packet's byte
+// order. Of several fields, each begins at a multiple of 4 bytes. A field is
+// compared over as many bytes as Low has of it.
+type Range struct {
+	Low  []byte `json:"low"`
+	High []byte `json:"high"`
+}
+
+// Field is a property of a packet by name, or a piece of one of its headers.
+type Field struct {
+	Name   string `json:"name,omitempty"`
+	Header Header `json:"header,omitempty"`
+	Offset int    `json:"offset,omitempty"` // bytes
+	Len    int    `json:"len"`              // bytes; of a name, as wide as the engine compares
+}
+
+// Header is where a Field's Offset counts from, as nft(8) spells it.
+type Header string
+
+// The headers.
+const (
+	LinkHeader      Header = "ll"
+	NetworkHeader   Header = "nh"
+	TransportHeader Header = "th"
+)
+
+// Names of fields.
+const (
+	inLink    = "iifname"
+	outLink   = "oifname"
+	l4Proto   = "meta l4proto"
+	nfProto   = "meta nfproto" // 2 for IPv4, 10 for IPv6
+	etherType = "meta protocol"
+	mark      = "meta mark"
+	ctMark    = "ct mark"
+	ctState   = "ct state"  // the bits below, in the host's byte order
+	ctStatus  = "ct status" // linux/netfilter/nf_conntrack_common.h
+	pktType   = "meta pkttype"
+	srcType   = "fib saddr type" // linux/rtnetlink.h, RTN_*
+	dstType   = "fib daddr type"
+	srcRoute  = "fib saddr oif" // 0 where the source has no route back
+	bridged   = "physdev is bridged"
+	portIn    = "physdev in" // ports of the bridge, to the chains of ip and ip6
+	portOut   = "physdev out"
+)
+
+// Bits of "ct state" (NF_CT_STATE_BIT) and, above them, of the states that only
+// iptables has.
+const (
+	stateInvalid     = 1
+	stateEstablished = 2
+	stateRelated     = 4
+	stateNew         = 8
+	stateUntracked   = 64
+	stateSNAT        = 1 << 16
+	stateDNAT        = 1 << 17
+)
+
+// tri is the answer to whether a rule matches.
+type tri int
+
+const (
+	no tri = iota
+	maybe
+	yes
+)
+
+func triOf(b bool) tri {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// holds reports whether the condition holds for the packet.
+func (m Match) holds(p *Packet) tri {
+	if len(m.Fields) == 0 {
+		return maybe
+	}
+	values := make([][]byte, len(m.Fields))
+	for i, f := range m.Fields {
+		v, known := p.value(f)
+		if !known {
+			return maybe
+		}
+		values[i] = v
+	}
+	if m.Mask != nil {
+		values[0] = masked(values[0], m.Mask)
+	}
+	for _, r := range m.Any {
+		if r.holds(values, m.Fields) {
+			return triOf(!m.Not)
+		}
+	}
+	return triOf(m.Not)
+}
+
+func masked(v, mask []byte) []byte {
+	out := make([]byte, min(len(v), len(mask)))
+	for i := range out {
+		out[i] = v[i] & mask[i]
+	}
+	return out
+}
+
+func (r Range) holds(values [][]byte, fields []Field) bool {
+	at := 0
+	for i, v := range values {
+		if at >= len(r.Low) {
+			return false
+		}
+		width := fields[i].Len
+		if len(values) == 1 {
+			width = len(r.Low) // a name is compared as far as the rule gives it
+		}
+		low, high := slice(r.Low, at, width), slice(r.High, at, width)
+		v = v[:min(len(v), len(low))]
+		if bytes.Compare(v, low) < 0 || bytes.Compare(v, high) > 0 {
+			return false
+		}
+		at += (width + 3) &^ 3
+	}
+	return true
+}
+
+func slice(b []byte, at, width int) []byte {
+	return b[min(at, len(b)):min(at+width, len(b))]
+}
+
+// bit is "any of these bits is set in the field", or none of them.
+func bit(name string, mask uint32, none bool) Match {
+	return Match{Fields: []Field{{Name: name, Len: 4}}, Mask: native(mask), Any: []Range{{native(0), native(0)}}, Not: !none}
+}
+
+// String names the field as nft(8) does.
+func (f Field) String() string {
+	if f.Name != "" {
+		return f.Name
+	}
+	if name := headerNames[f]; name != "" {
+		return name
+	}
+	return "@" + string(f.Header) + "," + strconv.Itoa(8*f.Offset) + "," + strconv.Itoa(8*f.Len)
+}
+
+// headerNames are nft's names of the pieces of headers that rules mostly use;
+// those of IPv4 and IPv6 lie apart.
+var headerNames = map[Field]string{
+	{Header: NetworkHeader, Offset: 12, Len: 4}:   "ip saddr",
+	{Header: NetworkHeader, Offset: 16, Len: 4}:   "ip daddr",
+	{Header: NetworkHeader, Offset: 9, Len: 1}:    "ip protocol",
+	{Header: NetworkHeader, Offset: 8, Len: 16}:   "ip6 saddr",
+	{Header: NetworkHeader, Offset: 24, Len: 16}:  "ip6 daddr",
+	{Header: TransportHeader, Offset: 0, Len: 2}:  "th sport",
+	{Header: TransportHeader, Offset: 2, Len: 2}:  "th dport",
+	{Header: TransportHeader, Offset: 0, Len: 1}:  "icmp type",
+	{Header: TransportHeader, Offset: 13, Len: 1}: "tcp flags",
+	{Header: LinkHeader, Offset: 12, Len: 2}:      "ether type",
+}

@@ -1,0 +1,173 @@
+package filters
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
+
+// IP protocol numbers.
+const (
+	ICMP   = 1
+	TCP    = 6
+	UDP    = 17
+	ICMPv6 = 58
+)
+
+// Packet is what rules may ask of a packet on its way through the host.
+type Packet struct {
+	// Name says what it is to a user: "what a guest sends to the outside".
+	Name string `json:"name"`
+	Path []Stage
+	In   string // the link it came in by, "" if the host sent it
+	Out  string // the link it leaves by, "" if the host takes it
+	// PortIn and PortOut are the ports of the bridge, for the bridge family; "" if unknown.
+	PortIn, PortOut string
+	Src, Dst        netip.Addr
+	Proto           byte
+	Sport, Dport    uint16
+	Established     bool // a reply; otherwise the first packet of a connection
+	SrcLocal        bool // the source is an address of the host
+	DstLocal        bool
+
+	// Passes is the least that must be accepted for the packet, and what it stands
+	// for, to pass a chain that drops it.
+	Passes []Traffic
+
+	ports bool // In and Out are ports of a bridge, "" if unknown
+}
+
+// Stage is one hook on a packet's way: of the bridge family where Bridge is set,
+// and otherwise of ip or ip6, and inet.
+type Stage struct {
+	Bridge bool
+	Hook   nft.Hook
+}
+
+// Types of address (linux/rtnetlink.h).
+const (
+	rtnUnicast = 1
+	rtnLocal   = 2
+)
+
+func (p *Packet) ipv6() bool { return p.Src.Is6() }
+
+// bridgedFrame reports whether it goes from one port of a bridge to another.
+func (p *Packet) bridgedFrame() bool { return p.In != "" && p.In == p.Out }
+
+// value is a field of the packet; false if it is not known beforehand.
+func (p *Packet) value(f Field) ([]byte, bool) {
+	switch f.Name {
+	case "":
+		return p.header(f)
+	case inLink:
+		return linkName(p.In), p.In != "" || !p.ports
+	case outLink:
+		return linkName(p.Out), p.Out != "" || !p.ports
+	case l4Proto:
+		return []byte{p.Proto}, true
+	case nfProto:
+		return []byte{pick(p.ipv6(), byte(10), 2)}, true
+	case etherType:
+		return binary.BigEndian.AppendUint16(nil, pick[uint16](p.ipv6(), 0x86dd, 0x0800)), true
+	case mark, ctMark:
+		return make([]byte, 4), true
+	case ctState:
+		return native(pick[uint32](p.Established, stateEstablished, stateNew)), true
+	case ctStatus:
+		return native(p.status()), true
+	case pktType:
+		return []byte{0}, true // PACKET_HOST
+	case srcType:
+		return native(pick[uint32](p.SrcLocal, rtnLocal, rtnUnicast)), true
+	case dstType:
+		return native(pick[uint32](p.DstLocal, rtnLocal, rtnUnicast)), true
+	case srcRoute:
+		return native(1 << 30), true // some link
+	case portIn:
+		return linkName(p.PortIn), p.PortIn != ""
+	case portOut:
+		return linkName(p.PortOut), p.PortOut != ""
+	case bridged:
+		return []byte{pick(p.bridgedFrame(), byte(1), 0)}, true
+	}
+	return nil, false
+}
+
+// status are the bits of the connection: IPS_SEEN_REPLY, ASSURED and CONFIRMED.
+func (p *Packet) status() uint32 { return pick[uint32](p.Established, 2|4|8, 0) }
+
+// header is a piece of the headers the packet would have.
+func (p *Packet) header(f Field) ([]byte, bool) {
+	var h []byte
+	switch {
+	case f.Header == NetworkHeader && p.ipv6():
+		h = p.ip6Header()
+	case f.Header == NetworkHeader:
+		h = p.ip4Header()
+	case f.Header == TransportHeader:
+		h = p.transportHeader()
+	case f.Header == LinkHeader && f.Offset == 12 && f.Len == 2:
+		return p.value(Field{Name: etherType})
+	}
+	if f.Offset+f.Len > len(h) {
+		return nil, false
+	}
+	return h[f.Offset : f.Offset+f.Len], true
+}
+
+// ip4Header is that of RFC 791, without a checksum.
+func (p *Packet) ip4Header() []byte {
+	h := make([]byte, 20)
+	h[0], h[3], h[6], h[8], h[9] = 0x45, 60, 0x40, 64, p.Proto
+	copy(h[12:], p.Src.AsSlice())
+	copy(h[16:], p.Dst.AsSlice())
+	return h
+}
+
+// ip6Header is that of RFC 8200.
+func (p *Packet) ip6Header() []byte {
+	h := make([]byte, 40)
+	h[0], h[5], h[6], h[7] = 0x60, 40, p.Proto, 64
+	copy(h[8:], p.Src.AsSlice())
+	copy(h[24:], p.Dst.AsSlice())
+	return h
+}
+
+// transportHeader is the part that rules look at: ports and the flags of TCP, or
+// the type of an echo request.
+func (p *Packet) transportHeader() []byte {
+	h := make([]byte, 20)
+	switch p.Proto {
+	case ICMP:
+		h[0] = pick[byte](p.Established, 0, 8)
+		return h[:8]
+	case ICMPv6:
+		h[0] = pick[byte](p.Established, 129, 128)
+		return h[:8]
+	}
+	binary.BigEndian.PutUint16(h, p.Sport)
+	binary.BigEndian.PutUint16(h[2:], p.Dport)
+	if p.Proto == UDP {
+		return h[:8]
+	}
+	h[12], h[13] = 5<<4, pick[byte](p.Established, 0x12, 0x02) // SYN ACK, SYN
+	return h
+}
+
+// linkName is a link's name as the kernel compares it: 16 bytes, zero-padded.
+func linkName(name string) []byte {
+	b := make([]byte, 16)
+	copy(b, name)
+	return b
+}
+
+func native(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
+
+func pick[T any](first bool, a, b T) T {
+	if first {
+		return a
+	}
+	return b
+}

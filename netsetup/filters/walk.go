@@ -1,0 +1,195 @@
+package filters
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
+
+// Drop is a base chain that drops a packet, or may do so.
+type Drop struct {
+	Engine  Engine     `json:"engine"`
+	Family  nft.Family `json:"family"`
+	Table   string     `json:"table"`
+	Chain   string     `json:"chain"` // of the rule, or of the policy
+	Base    string     `json:"base"`  // the base chain that led there
+	Hook    nft.Hook   `json:"hook"`
+	Type    string     `json:"type"`           // of the base chain: "filter", "nat" or "route"
+	Rule    string     `json:"rule,omitempty"` // "" if the policy drops
+	Program string     `json:"program"`        // "Docker", "ufw", "a ruleset of nft" ...
+	Packet  string     `json:"packet"`         // Packet.Name
+	// KillSwitch tells that the program drops it on purpose, to keep all traffic
+	// inside a VPN (F10).
+	KillSwitch bool `json:"kill_switch,omitempty"`
+	// May is why it is not sure that the rule matches, "" if it is.
+	May string `json:"may,omitempty"`
+	// Unless is the first rule before it that may accept the packet, "" if none may.
+	Unless string `json:"unless,omitempty"`
+}
+
+// Policy reports whether it is the chain's policy that drops.
+func (d Drop) Policy() bool { return d.Rule == "" }
+
+// Drops lists what drops the packet, in the order it meets the chains. Those that
+// may drop it are among them.
+func (r Ruleset) Drops(p Packet) []Drop {
+	var drops []Drop
+	for _, stage := range p.Path {
+		for _, b := range r.bases(p, stage) {
+			drops = append(drops, b.drops(&p)...)
+		}
+	}
+	return drops
+}
+
+// base is a base chain with its table.
+type base struct {
+	table *Table
+	chain *Chain
+}
+
+// bases are the base chains that a stage asks, by priority.
+func (r Ruleset) bases(p Packet, s Stage) []base {
+	var list []base
+	for i := range r.Tables {
+		t := &r.Tables[i]
+		for j := range t.Chains {
+			if c := &t.Chains[j]; c.Hook == s.Hook && asks(t, c, p, s) {
+				list = append(list, base{t, c})
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b base) int { return cmp.Compare(a.chain.Priority, b.chain.Priority) })
+	return list
+}
+
+func asks(t *Table, c *Chain, p Packet, s Stage) bool {
+	if c.Type == "nat" && p.Established {
+		return false // which is asked for the first packet of a connection
+	}
+	switch s.Hook {
+	case nft.Ingress:
+		return slices.Contains(c.Devices, p.In) || p.PortIn != "" && slices.Contains(c.Devices, p.PortIn)
+	case nft.Egress:
+		return slices.Contains(c.Devices, p.Out) || p.PortOut != "" && slices.Contains(c.Devices, p.PortOut)
+	}
+	switch t.Family {
+	case nft.Bridge:
+		return s.Bridge
+	case nft.INet:
+		return !s.Bridge
+	case nft.IP:
+		return !s.Bridge && !p.ipv6()
+	case nft.IP6:
+		return !s.Bridge && p.ipv6()
+	}
+	return false
+}
+
+// walk is one packet's way through one base chain.
+type walk struct {
+	base
+	packet *Packet
+	drops  []Drop
+	unless string // a rule that may have accepted it
+	depth  int
+}
+
+// maxDepth is the kernel's NFT_JUMP_STACK_SIZE.
+const maxDepth = 16
+
+func (b base) drops(p *Packet) []Drop {
+	seen := *p
+	if b.table.Family == nft.Bridge { // whose links are the ports
+		seen.In, seen.Out, seen.ports = p.PortIn, p.PortOut, true
+	}
+	w := walk{base: b, packet: &seen}
+	if end := w.through(b.chain, true); end == Continue && b.chain.Policy == Discard {
+		w.add(b.chain, nil, "")
+	}
+	return w.drops
+}
+
+// through walks a chain and returns Accept or Discard where the packet's way
+// through the base chain ends, else Continue. Of a chain that is only maybe
+// entered (sure is false) nothing ends.
+func (w *walk) through(c *Chain, sure bool) Verdict {
+	if w.depth++; w.depth > maxDepth {
+		return Continue
+	}
+	defer func() { w.depth-- }()
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		match := w.matches(r)
+		if match == no {
+			continue
+		}
+		verdict, ends := w.do(c, r, sure && match == yes)
+		if verdict != Continue {
+			return verdict
+		}
+		if ends && match == yes {
+			return Continue
+		}
+	}
+	return Continue
+}
+
+func (w *walk) matches(r *Rule) tri {
+	all := yes
+	for _, m := range r.Matches {
+		all = min(all, m.holds(w.packet))
+	}
+	return all
+}
+
+// do carries out a rule that matches or, where sure is false, that may be reached
+// and match. ends tells that no later rule of the chain sees a packet it matched.
+func (w *walk) do(c *Chain, r *Rule, sure bool) (v Verdict, ends bool) {
+	switch r.Verdict {
+	case Accept:
+		if sure {
+			return Accept, true
+		}
+		w.mayAccept(r)
+		return Continue, true
+	case Discard, Reject:
+		if sure {
+			w.add(c, r, "")
+			return Discard, true
+		}
+		w.add(c, r, "what it matches is not known")
+		return Continue, true
+	case Queue, Unknown:
+		w.add(c, r, "what it does is decided elsewhere")
+		return Continue, false
+	case Return:
+		return Continue, true
+	case Jump, Goto:
+		target := w.table.chain(r.Chain)
+		if target == nil {
+			return Continue, false
+		}
+		return w.through(target, sure), r.Verdict == Goto
+	}
+	return Continue, false
+}
+
+func (w *walk) mayAccept(r *Rule) {
+	if w.unless == "" {
+		w.unless = r.Text
+	}
+}
+
+func (w *walk) add(c *Chain, r *Rule, may string) {
+	d := Drop{
+		Engine: w.table.Engine, Family: w.table.Family, Table: w.table.Name, Chain: c.Name, Base: w.chain.Name,
+		Hook: w.chain.Hook, Type: w.chain.Type, Packet: w.packet.Name, May: may, Unless: w.unless,
+	}
+	if r != nil {
+		d.Rule = r.Text
+	}
+	d.Program, d.KillSwitch = program(w.table, c, r)
+	w.drops = append(w.drops, d)
+}

@@ -1,0 +1,356 @@
+package filters
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// xtModule is a match or target of xtables, which iptables-nft and
+// iptables-legacy share: a name, a revision and a C structure.
+type xtModule struct {
+	name string
+	rev  uint32
+	info []byte
+}
+
+// xt decodes a "match" or "target" expression.
+func (d *decoder) xt(kind string, data []byte) {
+	var x xtModule
+	for _, a := range nested(data) {
+		switch a.Type {
+		case unix.NFTA_MATCH_NAME:
+			x.name = text(a.Data)
+		case unix.NFTA_MATCH_REV:
+			x.rev = number(a.Data)
+		case unix.NFTA_MATCH_INFO:
+			x.info = a.Data
+		}
+	}
+	if kind == "target" {
+		d.words = append(d.words, x.target(&d.rule)...)
+		return
+	}
+	matches, words, comment := x.match()
+	d.rule.Matches = append(d.rule.Matches, matches...)
+	d.words = append(d.words, words)
+	if comment != "" {
+		d.rule.Comment = comment
+	}
+}
+
+// xtAccepts are targets that end a chain with the packet going on.
+var xtAccepts = map[string]bool{
+	"MASQUERADE": true, "SNAT": true, "DNAT": true, "REDIRECT": true, "NETMAP": true, "TPROXY": true, "ACCEPT": true,
+}
+
+// xtEffects are targets that change or report the packet and let it go on.
+var xtEffects = map[string]bool{
+	"LOG": true, "NFLOG": true, "ULOG": true, "MARK": true, "CONNMARK": true, "CONNSECMARK": true, "SECMARK": true,
+	"TCPMSS": true, "TOS": true, "DSCP": true, "TTL": true, "HL": true, "CHECKSUM": true, "CT": true, "NOTRACK": true,
+	"TRACE": true, "CLASSIFY": true, "SET": true, "AUDIT": true, "RATEEST": true, "TCPOPTSTRIP": true, "ECN": true, "LED": true,
+}
+
+// target sets the rule's verdict, and returns the words for it.
+func (x xtModule) target(r *Rule) []string {
+	switch {
+	case x.name == "REJECT":
+		r.Verdict = Reject
+		return []string{"-j REJECT" + rejectWith(x.info)}
+	case x.name == "DROP":
+		r.Verdict = Discard
+		return nil
+	case x.name == "NFQUEUE" || x.name == "QUEUE":
+		r.Verdict = Queue
+	case xtAccepts[x.name]:
+		r.Verdict = Accept
+	case !xtEffects[x.name]:
+		r.Verdict = Unknown
+	}
+	return []string{"-j " + x.name}
+}
+
+// rejectWith is what struct ipt_reject_info says; only IPv4's words are known,
+// and IPv6's usual one.
+func rejectWith(info []byte) string {
+	if len(info) < 4 {
+		return ""
+	}
+	names := []string{
+		"icmp-net-unreachable", "icmp-host-unreachable", "icmp-proto-unreachable", "icmp-port-unreachable",
+		"", "icmp-net-prohibited", "icmp-host-prohibited", "tcp-reset", "icmp-admin-prohibited",
+	}
+	if n := nativeNumber(info); int(n) < len(names) && names[n] != "" {
+		return " --reject-with " + names[n]
+	}
+	return ""
+}
+
+// match returns the conditions of a module and its words. One that is not
+// understood may hold.
+func (x xtModule) match() (list []Match, words, comment string) {
+	decode, ok := xtMatches[x.name]
+	if ok {
+		list, words, ok = decode(x)
+	}
+	if x.name == "comment" {
+		comment = text(cut(x.info))
+		return nil, "-m comment --comment " + quoted(comment), comment
+	}
+	if !ok {
+		return []Match{{}}, fmt.Sprintf("-m %s [not understood]", x.name), ""
+	}
+	return list, words, ""
+}
+
+// cut ends a C string at its zero byte.
+func cut(b []byte) []byte {
+	s, _, _ := strings.Cut(string(b), "\x00")
+	return []byte(s)
+}
+
+// quoted quotes as iptables-save does: what holds other than letters, digits, - and _.
+func quoted(s string) string {
+	plain := func(r rune) bool {
+		return strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+// xtMatches decode the modules that are understood (linux/netfilter/xt_*.h).
+var xtMatches = map[string]func(xtModule) ([]Match, string, bool){
+	"conntrack": xtConntrack,
+	"state":     xtState,
+	"tcp":       xtTCP,
+	"udp":       xtUDP,
+	"multiport": xtMultiport,
+	"icmp":      xtICMP,
+	"icmp6":     xtICMP,
+	"addrtype":  xtAddrtype,
+	"mark":      xtMark,
+	"connmark":  xtMark,
+	"pkttype":   xtPkttype,
+	"rpfilter":  xtRPFilter,
+	"physdev":   xtPhysdev,
+}
+
+// xtConntrack is struct xt_conntrack_mtinfo3, of which only the state is understood.
+func xtConntrack(x xtModule) ([]Match, string, bool) {
+	const matchFlags, stateMask = 146, 150
+	if x.rev != 3 && x.rev != 2 || len(x.info) < stateMask+2 {
+		return nil, "", false
+	}
+	flags := binary.NativeEndian.Uint16(x.info[matchFlags:])
+	inverted := binary.NativeEndian.Uint16(x.info[matchFlags+2:])&1 != 0
+	if flags&^(1<<13) != 1 { // XT_CONNTRACK_STATE, apart from XT_CONNTRACK_STATE_ALIAS
+		return nil, "", false
+	}
+	raw := uint32(binary.NativeEndian.Uint16(x.info[stateMask:]))
+	mask := raw & 0xf
+	for from, to := range map[uint32]uint32{1 << 6: stateSNAT, 1 << 7: stateDNAT, 1 << 8: stateUntracked} {
+		if raw&from != 0 {
+			mask |= to
+		}
+	}
+	return []Match{bit(ctState, mask, inverted)}, stateText(flags, inverted, mask), true
+}
+
+func stateText(flags uint16, not bool, mask uint32) string {
+	option := pick(flags&(1<<13) != 0, "-m state "+pick(not, "! ", "")+"--state ", "-m conntrack "+pick(not, "! ", "")+"--ctstate ")
+	return option + strings.Join(stateNames(mask), ",")
+}
+
+// xtState is struct xt_state_info, of before conntrack.
+func xtState(x xtModule) ([]Match, string, bool) {
+	if len(x.info) < 4 {
+		return nil, "", false
+	}
+	mask := nativeNumber(x.info) & 0xf
+	return []Match{bit(ctState, mask, false)}, stateText(1<<13, false, mask), true
+}
+
+func transport(offset, size int) []Field {
+	return []Field{{Header: TransportHeader, Offset: offset, Len: size}}
+}
+
+// ports is the condition on a range of ports, none where it is all of them.
+func ports(name string, offset int, low, high uint16, not bool) ([]Match, string) {
+	if low == 0 && high == 0xffff {
+		return nil, ""
+	}
+	r := Range{binary.BigEndian.AppendUint16(nil, low), binary.BigEndian.AppendUint16(nil, high)}
+	return []Match{{Fields: transport(offset, 2), Any: []Range{r}, Not: not}}, portText(name, r.Low, r.High, not)
+}
+
+// xtTCP is struct xt_tcp.
+func xtTCP(x xtModule) ([]Match, string, bool) {
+	if len(x.info) < 12 || x.info[8] != 0 { // an option of the header
+		return nil, "", false
+	}
+	inv := x.info[11]
+	list, words := portPairs(x.info, inv)
+	if mask, value := x.info[9], x.info[10]; mask != 0 {
+		not := inv&4 != 0
+		list = append(list, Match{Fields: transport(13, 1), Mask: []byte{mask}, Any: []Range{{[]byte{value}, []byte{value}}}, Not: not})
+		words += " " + pick(not, "! ", "") + "--tcp-flags " + tcpFlags(mask) + " " + tcpFlags(value)
+	}
+	return list, "-m tcp" + words, true
+}
+
+func portPairs(info []byte, inv byte) ([]Match, string) {
+	n := func(at int) uint16 { return binary.NativeEndian.Uint16(info[at:]) }
+	list, words := ports("sport", 0, n(0), n(2), inv&1 != 0)
+	more, moreWords := ports("dport", 2, n(4), n(6), inv&2 != 0)
+	return append(list, more...), words + moreWords
+}
+
+// xtUDP is struct xt_udp.
+func xtUDP(x xtModule) ([]Match, string, bool) {
+	if len(x.info) < 9 {
+		return nil, "", false
+	}
+	list, words := portPairs(x.info, x.info[8])
+	return list, "-m udp" + words, true
+}
+
+// xtMultiport is struct xt_multiport_v1.
+func xtMultiport(x xtModule) ([]Match, string, bool) {
+	if x.rev != 1 || len(x.info) < 48 || x.info[0] > 1 || int(x.info[1]) > 15 {
+		return nil, "", false
+	}
+	m := Match{Fields: transport(pick(x.info[0] == 1, 2, 0), 2), Not: x.info[47] != 0}
+	var list []string
+	for i := 0; i < int(x.info[1]); i++ {
+		low := binary.NativeEndian.Uint16(x.info[2+2*i:])
+		high, word := low, strconv.Itoa(int(low))
+		if x.info[32+i] != 0 { // the beginning of a range
+			i++
+			high = binary.NativeEndian.Uint16(x.info[2+2*i:])
+			word += ":" + strconv.Itoa(int(high))
+		}
+		list = append(list, word)
+		m.Any = append(m.Any, Range{binary.BigEndian.AppendUint16(nil, low), binary.BigEndian.AppendUint16(nil, high)})
+	}
+	option := pick(x.info[0] == 1, "--dports ", "--sports ")
+	return []Match{m}, "-m multiport " + pick(m.Not, "! ", "") + option + strings.Join(list, ","), true
+}
+
+// xtICMP is struct ipt_icmp and struct ip6t_icmp.
+func xtICMP(x xtModule) ([]Match, string, bool) {
+	if len(x.info) < 4 {
+		return nil, "", false
+	}
+	not := x.info[3]&1 != 0
+	option := pick(x.name == "icmp", "-m icmp ", "-m icmp6 ") + pick(not, "! ", "") + pick(x.name == "icmp", "--icmp-type ", "--icmpv6-type ")
+	if x.info[0] == 0xff && x.name == "icmp" {
+		return nil, option + "any", true
+	}
+	words := option + strconv.Itoa(int(x.info[0]))
+	if x.info[1] == x.info[2] {
+		words += "/" + strconv.Itoa(int(x.info[1]))
+	}
+	r := Range{[]byte{x.info[0]}, []byte{x.info[0]}}
+	return []Match{{Fields: transport(0, 1), Any: []Range{r}, Not: not}}, words, true
+}
+
+// xtAddrtype is struct xt_addrtype_info_v1. Its masks have a bit for each RTN_*.
+func xtAddrtype(x xtModule) ([]Match, string, bool) {
+	if x.rev != 1 || len(x.info) < 8 {
+		return nil, "", false
+	}
+	flags := nativeNumber(x.info[4:])
+	if flags&^3 != 0 { // limited to a link
+		return nil, "", false
+	}
+	words := "-m addrtype"
+	var list []Match
+	for i, side := range []struct{ field, option string }{{srcType, "src-type"}, {dstType, "dst-type"}} {
+		mask := binary.NativeEndian.Uint16(x.info[2*i:])
+		if mask == 0 {
+			continue
+		}
+		not := flags&(1<<i) != 0
+		m := Match{Fields: []Field{{Name: side.field, Len: 4}}, Not: not}
+		var names []string
+		for n := range uint32(12) {
+			if mask&(1<<n) != 0 {
+				m.Any = append(m.Any, Range{native(n), native(n)})
+				names = append(names, strings.ToUpper(addressTypes[n]))
+			}
+		}
+		list = append(list, m)
+		words += " " + pick(not, "! ", "") + "--" + side.option + " " + strings.Join(names, ",")
+	}
+	return list, words, true
+}
+
+// xtMark is struct xt_mark_mtinfo1, and connmark's is the same.
+func xtMark(x xtModule) ([]Match, string, bool) {
+	if x.rev != 1 || len(x.info) < 9 {
+		return nil, "", false
+	}
+	v, mask, not := x.info[:4], x.info[4:8], x.info[8] != 0
+	m := Match{Fields: []Field{{Name: pick(x.name == "mark", mark, ctMark), Len: 4}}, Mask: mask, Any: []Range{{v, v}}, Not: not}
+	return []Match{m}, markText(x.name, m), true
+}
+
+// xtPkttype is struct xt_pkttype_info.
+func xtPkttype(x xtModule) ([]Match, string, bool) {
+	if len(x.info) < 8 {
+		return nil, "", false
+	}
+	v := byte(nativeNumber(x.info))
+	not := nativeNumber(x.info[4:]) != 0
+	names := map[byte]string{0: "unicast", 1: "broadcast", 2: "multicast"}
+	return []Match{{Fields: []Field{{Name: pktType, Len: 1}}, Any: []Range{{[]byte{v}, []byte{v}}}, Not: not}},
+		"-m pkttype " + pick(not, "! ", "") + "--pkt-type " + names[v], true
+}
+
+// xtRPFilter is struct xt_rpfilter_info: the source has a route back.
+func xtRPFilter(x xtModule) ([]Match, string, bool) {
+	if len(x.info) < 1 {
+		return nil, "", false
+	}
+	words := "-m rpfilter"
+	for i, option := range []string{" --loose", " --validmark", " --accept-local", " --invert"} {
+		if x.info[0]&(1<<i) != 0 {
+			words += option
+		}
+	}
+	none := Range{native(0), native(0)}
+	return []Match{{Fields: []Field{{Name: srcRoute, Len: 4}}, Any: []Range{none}, Not: x.info[0]&8 == 0}}, words, true
+}
+
+// xtPhysdev is struct xt_physdev_info: two names with their masks, and bits that
+// tell what is asked (XT_PHYSDEV_OP_*), whether there is such a port among it.
+func xtPhysdev(x xtModule) ([]Match, string, bool) {
+	const in, out, isBridged = 1, 2, 4
+	if len(x.info) < 66 {
+		return nil, "", false
+	}
+	inverted, asked := x.info[64], x.info[65]
+	if asked&^(in|out|isBridged) != 0 {
+		return nil, "", false
+	}
+	var list []Match
+	words := "-m physdev"
+	add := func(bit byte, f Field, v []byte, option string) {
+		if asked&bit == 0 {
+			return
+		}
+		not := inverted&bit != 0
+		list = append(list, Match{Fields: []Field{f}, Any: []Range{{v, v}}, Not: not})
+		words += " " + pick(not, "! ", "") + option
+	}
+	name := func(at int) []byte { return masked(x.info[at:at+16], x.info[at+16:at+32])[:ones(x.info[at+16:at+32])] }
+	add(in, Field{Name: portIn, Len: 16}, name(0), "--physdev-in "+xtLink(name(0)))
+	add(out, Field{Name: portOut, Len: 16}, name(32), "--physdev-out "+xtLink(name(32)))
+	add(isBridged, Field{Name: bridged, Len: 1}, []byte{1}, "--physdev-is-bridged")
+	return list, words, true
+}

@@ -1,0 +1,198 @@
+// Package guestwatch tells from the frames on a VM's tap how far its guest has got on
+// the network, and which addresses it uses. It works in every mode, because it
+// asks neither the guest nor the DHCP server.
+package guestwatch
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/qnet-vm/qnet/internal/packet"
+)
+
+// Stage is how far a guest has got on its network.
+type Stage int
+
+// The stages in the order a guest usually takes them. A guest with a static
+// address skips those of DHCP.
+const (
+	Silent   Stage = iota // nothing yet
+	Frame                 // any frame from the guest
+	Discover              // it asks for an address
+	Offer                 // a server offers one
+	Request               // it takes one
+	ACK                   // the server agrees
+	ARP                   // it uses an address
+	Query                 // it asks a name server
+	Answer                // which answers
+)
+
+var stageNames = []string{"no frame", "first frame", "DISCOVER", "OFFER", "REQUEST", "ACK", "ARP", "DNS query", "DNS answer"}
+
+func (s Stage) String() string { return stageNames[s] }
+
+// maxAddresses bounds what is remembered of a guest that tries many.
+const maxAddresses = 8
+
+// State is what is known of a guest's NIC.
+type State struct {
+	Stages    uint16       `json:"stages,omitempty"`    // bit 1<<Stage for each reached
+	Addresses []netip.Addr `json:"addresses,omitempty"` // the last seen first, IPv4 before IPv6, link-local last
+	NAKs      int          `json:"naks,omitempty"`      // refusals of a DHCP server
+}
+
+// Has reports whether a stage was reached.
+func (s State) Has(stage Stage) bool { return s.Stages&(1<<stage) != 0 }
+
+// Last is the furthest stage reached.
+func (s State) Last() Stage {
+	for stage := Answer; stage > Silent; stage-- {
+		if s.Has(stage) {
+			return stage
+		}
+	}
+	return Silent
+}
+
+// sighting is what one frame tells.
+type sighting struct {
+	stage   Stage
+	address netip.Addr
+	nak     bool
+}
+
+// add takes a sighting in and reports whether it tells anything new.
+func (s *State) add(x sighting) bool {
+	before := s.Stages
+	s.Stages |= 1<<x.stage&^1 | 1<<Frame
+	changed := s.Stages != before || x.nak
+	if x.nak {
+		s.NAKs++
+	}
+	if !x.address.IsValid() || len(s.Addresses) > 0 && s.Addresses[0] == x.address {
+		return changed
+	}
+	list := slices.DeleteFunc(slices.Clone(s.Addresses), func(a netip.Addr) bool { return a == x.address })
+	list = slices.Insert(list, 0, x.address)
+	slices.SortStableFunc(list, func(a, b netip.Addr) int { return rank(a) - rank(b) })
+	list = list[:min(len(list), maxAddresses)]
+	if slices.Equal(list, s.Addresses) {
+		return changed
+	}
+	s.Addresses = list
+	return true
+}
+
+func rank(a netip.Addr) int {
+	switch {
+	case a.IsLinkLocalUnicast():
+		return 2
+	case a.Is6():
+		return 1
+	}
+	return 0
+}
+
+const (
+	etherARP  = 0x0806
+	etherIPv4 = 0x0800
+	etherIPv6 = 0x86dd
+)
+
+// parse reads one frame; out tells that it goes to the guest.
+func parse(b []byte, mac net.HardwareAddr, out bool) (sighting, bool) {
+	if len(b) < packet.EtherLen {
+		return sighting{}, false
+	}
+	x, ok := sighting{}, false
+	switch kind, body := binary.BigEndian.Uint16(b[12:]), b[packet.EtherLen:]; {
+	case kind == etherARP && !out:
+		x, ok = parseARP(body)
+	case kind == etherIPv4:
+		x, ok = parseIPv4(body, mac, out)
+	case kind == etherIPv6 && !out:
+		x, ok = parseND(body)
+	}
+	if !ok && !out {
+		return sighting{stage: Frame}, true
+	}
+	if x.address.IsUnspecified() {
+		x.address = netip.Addr{} // an ACK to INFORM, for one
+	}
+	return x, ok
+}
+
+// parseARP reads RFC 826's packet: a sender that gives its address uses it; a
+// probe (RFC 5227) does not.
+func parseARP(b []byte) (sighting, bool) {
+	if len(b) < 28 || binary.BigEndian.Uint16(b[2:]) != etherIPv4 || b[4] != 6 || b[5] != 4 {
+		return sighting{}, false
+	}
+	sender := netip.AddrFrom4([4]byte(b[14:18]))
+	if sender.IsUnspecified() {
+		return sighting{stage: Frame}, true
+	}
+	return sighting{stage: ARP, address: sender}, true
+}
+
+// parseND takes the source of a neighbour solicitation or advertisement (RFC
+// 4861) for an address in use.
+func parseND(b []byte) (sighting, bool) {
+	if len(b) < 41 || b[6] != 58 || b[40] != 135 && b[40] != 136 {
+		return sighting{}, false
+	}
+	source := netip.AddrFrom16([16]byte(b[8:24]))
+	if source.IsUnspecified() {
+		return sighting{stage: Frame}, true
+	}
+	return sighting{stage: Frame, address: source}, true
+}
+
+func parseIPv4(b []byte, mac net.HardwareAddr, out bool) (sighting, bool) {
+	if len(b) < 20 || b[9] != 17 || binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {
+		return sighting{}, false
+	}
+	header := int(b[0]&0x0f) * 4
+	if header < 20 || len(b) < header+8 {
+		return sighting{}, false
+	}
+	udp := b[header:]
+	from, to := binary.BigEndian.Uint16(udp), binary.BigEndian.Uint16(udp[2:])
+	switch {
+	case !out && to == 53:
+		return sighting{stage: Query, address: netip.AddrFrom4([4]byte(b[12:16]))}, true
+	case out && from == 53:
+		return sighting{stage: Answer}, true
+	case !out && to == 67, out && from == 67:
+		return parseDHCP(udp[8:], mac, out)
+	}
+	return sighting{}, false
+}
+
+// parseDHCP reads the message type (option 53) behind BOOTP's 240 bytes.
+func parseDHCP(b []byte, mac net.HardwareAddr, out bool) (sighting, bool) {
+	if len(b) < 240 || !slices.Equal(b[28:34], []byte(mac)) {
+		return sighting{}, false
+	}
+	stages := map[byte]Stage{1: Discover, 3: Request}
+	if out {
+		stages = map[byte]Stage{2: Offer, 5: ACK, 6: Frame}
+	}
+	for options := b[240:]; len(options) > 2 && options[0] != 255; {
+		if options[0] == 0 {
+			options = options[1:]
+			continue
+		}
+		if options[0] == 53 {
+			x := sighting{stage: stages[options[2]], nak: out && options[2] == 6}
+			if x.stage == ACK {
+				x.address = netip.AddrFrom4([4]byte(b[16:20]))
+			}
+			return x, x.stage != Silent
+		}
+		options = options[min(2+int(options[1]), len(options)):]
+	}
+	return sighting{}, false
+}

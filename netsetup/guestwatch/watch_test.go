@@ -1,0 +1,162 @@
+package guestwatch
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/net/bpf"
+
+	"github.com/qnet-vm/qnet/internal/packet"
+)
+
+var (
+	guest = net.HardwareAddr{0x52, 0x54, 0, 0, 0, 9}
+	other = net.HardwareAddr{0x52, 0x54, 0, 0, 0, 8}
+	mine  = netip.MustParseAddr("10.0.0.9")
+	host  = netip.MustParseAddr("10.0.0.1")
+)
+
+func udp(src, dst netip.Addr, from, to uint16, payload []byte) []byte {
+	return packet.Datagram{SrcMAC: guest, DstMAC: packet.Broadcast, Src: src, Dst: dst, SrcPort: from, DstPort: to, Payload: payload}.Frame()
+}
+
+func dhcp(t dhcpv4.MessageType, client net.HardwareAddr, fromServer bool) []byte {
+	m, err := dhcpv4.New(dhcpv4.WithHwAddr(client), dhcpv4.WithMessageType(t), dhcpv4.WithYourIP(mine.AsSlice()))
+	if err != nil {
+		panic(err)
+	}
+	if fromServer {
+		return udp(host, mine, 67, 68, m.ToBytes())
+	}
+	return udp(netip.IPv4Unspecified(), host, 68, 67, m.ToBytes())
+}
+
+func arp(sender netip.Addr) []byte {
+	b := make([]byte, 42)
+	copy(b, packet.Broadcast)
+	copy(b[6:], guest)
+	binary.BigEndian.PutUint16(b[12:], etherARP)
+	copy(b[14:], []byte{0, 1, 8, 0, 6, 4, 0, 1})
+	copy(b[22:], guest)
+	s := sender.As4()
+	copy(b[28:], s[:])
+	return b
+}
+
+func nd(source string) []byte {
+	b := make([]byte, 14+40+24)
+	binary.BigEndian.PutUint16(b[12:], etherIPv6)
+	b[14+6], b[14+40] = 58, 135
+	a := netip.MustParseAddr(source).As16()
+	copy(b[14+8:], a[:])
+	return b
+}
+
+// frames are what each stage looks like; out tells that the guest receives it.
+var frames = []struct {
+	name    string
+	frame   []byte
+	out     bool
+	stage   Stage
+	address netip.Addr
+	telling bool // passes the socket's filter
+}{
+	{"anything", append(make([]byte, 12), 0x88, 0xb5, 1, 2), false, Frame, netip.Addr{}, false},
+	{"HTTP", udp(mine, host, 5000, 80, []byte("x")), false, Frame, netip.Addr{}, false},
+	{"DISCOVER", dhcp(dhcpv4.MessageTypeDiscover, guest, false), false, Discover, netip.Addr{}, true},
+	{"OFFER", dhcp(dhcpv4.MessageTypeOffer, guest, true), true, Offer, netip.Addr{}, true},
+	{"REQUEST", dhcp(dhcpv4.MessageTypeRequest, guest, false), false, Request, netip.Addr{}, true},
+	{"ACK", dhcp(dhcpv4.MessageTypeAck, guest, true), true, ACK, mine, true},
+	{"NAK", dhcp(dhcpv4.MessageTypeNak, guest, true), true, Frame, netip.Addr{}, true},
+	{"ARP", arp(mine), false, ARP, mine, true},
+	{"ARP probe", arp(netip.IPv4Unspecified()), false, Frame, netip.Addr{}, true},
+	{"ND", nd("fe80::9"), false, Frame, netip.MustParseAddr("fe80::9"), true},
+	{"ND of an address being tried", nd("::"), false, Frame, netip.Addr{}, true},
+	{"DNS query", udp(mine, host, 5000, 53, []byte("x")), false, Query, mine, true},
+	{"DNS answer", udp(host, mine, 53, 5000, []byte("x")), true, Answer, netip.Addr{}, true},
+}
+
+func TestStages(t *testing.T) {
+	filter, err := bpf.NewVM(telling)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range frames {
+		x, ok := parse(c.frame, guest, c.out)
+		if !ok || x.stage != c.stage || x.address != c.address || x.nak != (c.name == "NAK") {
+			t.Errorf("%s: got %+v, %v", c.name, x, ok)
+		}
+		if n, err := filter.Run(c.frame); err != nil || n > 0 != c.telling {
+			t.Errorf("%s: the filter passes %d bytes, %v", c.name, n, err)
+		}
+	}
+}
+
+// What is not the guest's does not count: others' answers, and what the host
+// sends to all.
+func TestOthersFrames(t *testing.T) {
+	for name, frame := range map[string][]byte{
+		"OFFER to another":   dhcp(dhcpv4.MessageTypeOffer, other, true),
+		"DISCOVER of others": dhcp(dhcpv4.MessageTypeDiscover, other, false),
+		"ARP of the host":    arp(host),
+		"ND of the host":     nd("fe80::1"),
+	} {
+		if x, ok := parse(frame, guest, true); ok {
+			t.Errorf("%s: %+v", name, x)
+		}
+	}
+}
+
+func TestState(t *testing.T) {
+	var s State
+	if s.Last() != Silent || s.Last().String() != "no frame" {
+		t.Errorf("got %s", s.Last())
+	}
+	a := netip.MustParseAddr
+	for _, x := range []struct {
+		sighting
+		news bool
+		want []netip.Addr
+	}{
+		{sighting{stage: Frame}, true, nil},
+		{sighting{stage: Frame}, false, nil},
+		{sighting{stage: Frame, address: a("fe80::9")}, true, []netip.Addr{a("fe80::9")}},
+		{sighting{stage: ARP, address: mine}, true, []netip.Addr{mine, a("fe80::9")}},
+		{sighting{stage: ARP, address: mine}, false, []netip.Addr{mine, a("fe80::9")}},
+		{sighting{stage: ARP, address: host}, true, []netip.Addr{host, mine, a("fe80::9")}},
+		{sighting{stage: Frame, address: a("2001:db8::1")}, true, []netip.Addr{host, mine, a("2001:db8::1"), a("fe80::9")}},
+		{sighting{stage: Frame, nak: true}, true, []netip.Addr{host, mine, a("2001:db8::1"), a("fe80::9")}},
+	} {
+		if news := s.add(x.sighting); news != x.news || !slices.Equal(s.Addresses, x.want) {
+			t.Errorf("%+v: news=%v, %v", x.sighting, news, s.Addresses)
+		}
+	}
+	if s.Last() != ARP || s.NAKs != 1 || !s.Has(Frame) || s.Has(ACK) {
+		t.Errorf("%+v", s)
+	}
+	for i := range 100 {
+		s.add(sighting{stage: ARP, address: netip.AddrFrom4([4]byte{10, 1, 1, byte(i)})})
+	}
+	if len(s.Addresses) != maxAddresses {
+		t.Errorf("%d addresses", len(s.Addresses))
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, c := range frames {
+		f.Add(c.frame, c.out)
+	}
+	f.Fuzz(func(t *testing.T, frame []byte, out bool) {
+		var s State
+		if x, ok := parse(frame, guest, out); ok {
+			s.add(x)
+			if x.address.IsUnspecified() && x.address.IsValid() {
+				t.Errorf("the guest uses %s", x.address)
+			}
+		}
+	})
+}
