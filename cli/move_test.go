@@ -100,8 +100,8 @@ func TestNATBesideTheMove(t *testing.T) {
 		// after the nat network.
 		l.must("run", "-d", l.profile("web", idle+"[[nic]]\nmode = \"nat\"\n"))
 		l.must("run", "-d", path)
-		lab.Eventually(t, 5*time.Second, "the bridge forwards, guarded", func() bool {
-			return strings.Contains(lab.Sh(t, "nft list set inet qnet_nat guarded"), `"qn-bridge"`) &&
+		lab.Eventually(t, 5*time.Second, "the bridge forwards, and its set names it", func() bool {
+			return strings.Contains(lab.Sh(t, "nft list set inet qnet_nat newly_forwarded"), `"qn-bridge"`) &&
 				lab.Sh(t, "cat /proc/sys/net/ipv4/conf/qn-bridge/forwarding") == "1\n"
 		})
 		l.must("doctor", "--probe", "--name", "host.qnet", "--target", lab.LANInternet+":9")

@@ -64,7 +64,7 @@ func (a *app) plan(c *cli.Context) error {
 
 func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, salt []byte) (networkPlan, error) {
 	network := supervisor.NetworkOf(n)
-	facts, err := netsetup.ObserveFor(network)
+	facts, err := netsetup.ObserveFor(network.Query())
 	if err != nil {
 		return networkPlan{}, err
 	}

@@ -36,10 +36,10 @@ var answers = []bpf.Instruction{
 // gateways, and peer where it is a neighbour. peer is the other end of the session
 // that qnet runs in, and is taken note of only if it comes in by this NIC. It
 // needs CAP_NET_RAW.
-func (f *Facts) AskNeighbours(n Network, peer netip.Addr) error {
-	up, err := lanLink(n, *f)
-	if err != nil || !f.NIC.Held.carries() {
-		return nil //nolint:nilerr // the plan says so
+func (f *Facts) AskNeighbours(uplink string, peer netip.Addr) error {
+	up, ok := f.LANLink(uplink)
+	if !ok || !f.NIC.Held.carries() {
+		return nil // the plan says so
 	}
 	want := f.NIC.askable()
 	if peer.IsValid() && !peer.IsLoopback() {
@@ -55,6 +55,7 @@ func (f *Facts) AskNeighbours(n Network, peer netip.Addr) error {
 	if len(want) == 0 {
 		return nil
 	}
+	var err error
 	f.NIC.Answers, err = ask(up, want, firstAsk)
 	return err
 }
@@ -78,7 +79,7 @@ func ask(l Link, want []Answer, within time.Duration) ([]Answer, error) {
 		return nil, err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	addrs, err := c.addrs(l)
+	addrs, err := c.addrs(l.Index)
 	if err != nil {
 		return nil, err
 	}

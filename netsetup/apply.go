@@ -159,7 +159,7 @@ func firstLine(s string) string {
 // bridge has. What else it changed of the host's own, the forwarding of uplinks and
 // a bridged NIC that was down, cannot be known.
 func UndoByMarks(k Kernel, f Facts, network string) error {
-	mark, table := networkMark(network), tableName(network)
+	mark, table := networkMark(network), TableName(network)
 	steps := slices.Clone(leaveAlone(managers.Programs))
 	for _, l := range f.Links {
 		if l.Alias == mark {

@@ -23,7 +23,7 @@ same for what a firewall's bridge hooks show to the host.`},
 	{"host-only", "host-only", `A bridge with the host's address. Nothing is forwarded: the bridge's own
 forwarding is off, and the rules drop it even where another program turns it on.`},
 	{"nat", "nat", `As host-only, and forwarded and masqueraded. Only links whose forwarding was off
-get it turned on (here eth0); the set "guarded" names them, and the last rule of
+get it turned on (here eth0); the set "newly_forwarded" names them, and the last rule of
 through_host drops whatever that would newly let pass between the host's other
 links. The global ip_forward is not written; where another program turns it on
 meanwhile, the set is emptied, and the links keep forwarding. Uplinks that appear while VMs run

@@ -151,9 +151,9 @@ ip -6 rule add iif eth0 lookup 9 priority 100`
 
 func compareWays(t *testing.T, n Network) {
 	t.Helper()
-	facts, err := ObserveFor(n)
+	facts, err := ObserveFor(n.Query())
 	if err == nil {
-		err = facts.AskNeighbours(n, netip.Addr{})
+		err = facts.AskNeighbours(n.Uplink, netip.Addr{})
 	}
 	if err != nil {
 		t.Fatal(err)

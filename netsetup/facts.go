@@ -141,6 +141,15 @@ func (f Facts) DefaultLink() (Link, bool) {
 	return Link{}, false
 }
 
+// LANLink returns the link that a network in mode bridge joins: the one of that
+// name, or for "" the one of the default route.
+func (f Facts) LANLink(uplink string) (Link, bool) {
+	if uplink == "" {
+		return f.DefaultLink()
+	}
+	return f.Link(uplink)
+}
+
 // Uplinks returns the links by which guests of a nat network leave: those with
 // a default route (or the two halves VPNs use) in any table, and every other
 // link with an address of its own, but not qnet's links, loopbacks and other

@@ -333,11 +333,11 @@ func (h *Host) InsertAccept(a filters.AcceptRule) error { return explain(a.Inser
 // DeleteAccept removes one copy of it (AcceptRule.Delete).
 func (h *Host) DeleteAccept(a filters.AcceptRule) error { return explain(a.Delete()) }
 
-// SetGuarded makes the set of links whose forwarding we turned on hold those.
+// SetLinks makes a set of an inet table of ours hold those links.
 //
-//	nft flush set inet qnet_NETWORK guarded; nft add element inet qnet_NETWORK guarded { LINKS }
-func (h *Host) SetGuarded(network string, links []string) error {
-	return h.nft.SetLinks(nft.INet, tableName(network), guardedSet, links)
+//	nft flush set inet TABLE SET; nft add element inet TABLE SET { LINKS }
+func (h *Host) SetLinks(table, set string, links []string) error {
+	return h.nft.SetLinks(nft.INet, table, set, links)
 }
 
 // SetZone puts a link into a zone of firewalld.

@@ -21,7 +21,7 @@ func SetLifetime(l Link, p netip.Prefix, valid, preferred uint32) error {
 	}
 	defer c.Close() //nolint:errcheck // everything is answered by then
 	words := fmt.Sprintf("give %s of %q more time", p, l.Name)
-	list, err := c.addrs(l)
+	list, err := c.addrs(l.Index)
 	if err != nil {
 		return fmt.Errorf("%s: %w", words, err)
 	}
@@ -29,8 +29,8 @@ func SetLifetime(l Link, p netip.Prefix, valid, preferred uint32) error {
 	if i < 0 {
 		return fmt.Errorf("%s: it is gone", words)
 	}
-	return c.send([]request{{
+	return explain(c.send([]request{{
 		what: unix.RTM_NEWADDR, flags: netlink.Replace, words: words,
 		data: (address{list[i]}).lasting(lifetimes{preferred, valid}).Raw,
-	}})
+	}}))
 }

@@ -108,7 +108,7 @@ func announce(l Link) error {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	raws, err := c.addrs(l)
+	raws, err := c.addrs(l.Index)
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func announce(l Link) error {
 			})
 		}
 	}
-	return c.send(batch)
+	return explain(c.send(batch))
 }
 
 // observeDNS reads what systemd-resolved was told of a link; one that does not

@@ -37,8 +37,8 @@ func (h *Host) cross(from, to Link) (*crossing, error) {
 		return nil, err
 	}
 	x := &crossing{rtnl: c, from: from, to: to}
-	if x.held, err = c.holdings(from); err == nil {
-		x.before, err = c.holdings(to)
+	if x.held, err = readHoldings(c, from); err == nil {
+		x.before, err = readHoldings(c, to)
 	}
 	if err != nil {
 		c.Close() //nolint:errcheck // the cause counts
@@ -77,7 +77,7 @@ func (h *Host) MoveToBridge(s MoveToBridge) error {
 	if s.GenMode != "" {
 		join = append(join, setGenMode(nic, genModeNone))
 	}
-	if err := x.send(append(join, setMaster(nic, bridge.Index))); err != nil {
+	if err := explain(x.send(append(join, setMaster(nic, bridge.Index)))); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("move: NIC is a port"); err != nil {
@@ -116,7 +116,7 @@ func (h *Host) MoveBack(s MoveToBridge) error {
 	default:
 		return h.restoreGenMode(s)
 	}
-	if err := x.send(slices.Concat(x.addresses(), x.neighbours(), x.rules())); err != nil {
+	if err := explain(x.send(slices.Concat(x.addresses(), x.neighbours(), x.rules()))); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("move back: NIC has the addresses"); err != nil {
@@ -172,7 +172,7 @@ func (h *Host) restoreGenMode(s MoveToBridge) error {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	return c.send([]request{setGenMode(l, byte(mode))})
+	return explain(c.send([]request{setGenMode(l, byte(mode))}))
 }
 
 // carrierTime is how long awaitCarrier waits. All of a kernel's namespaces wait for
@@ -347,7 +347,7 @@ func (x *crossing) rules() []request {
 // moveRoutes moves the routes and takes the addresses off the link; leave is done
 // in between. The addresses get their flags first.
 func (x *crossing) moveRoutes(leave []request) error {
-	now, err := x.holdings(x.to)
+	now, err := readHoldings(x.rtnl, x.to)
 	if err != nil {
 		return err
 	}
@@ -358,7 +358,7 @@ func (x *crossing) moveRoutes(leave []request) error {
 	if x.from.Index != x.to.Index {
 		batch = slices.Concat(batch, leave, x.takeOff())
 	}
-	return x.send(batch)
+	return explain(x.send(batch))
 }
 
 // takeOff takes the addresses off the link, secondaries first, for they would go
@@ -454,6 +454,6 @@ func (h *Host) CarriesHost(bridge string) (bool, error) {
 		return false, err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	addrs, err := c.addrs(l)
+	addrs, err := c.addrs(l.Index)
 	return !Holdings{Addrs: addrs}.empty(), err
 }

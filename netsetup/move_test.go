@@ -19,9 +19,9 @@ var volatileTimes = regexp.MustCompile(`valid_lft \S+ preferred_lft \S+|expires 
 func lanPlan(t testing.TB) Plan {
 	t.Helper()
 	n := Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
-	facts, err := ObserveFor(n)
+	facts, err := ObserveFor(n.Query())
 	if err == nil {
-		err = facts.AskNeighbours(n, netip.Addr{})
+		err = facts.AskNeighbours(n.Uplink, netip.Addr{})
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ func (s MoveToBridge) String() string {
 	for _, a := range h.addresses() {
 		lines = append(lines, addCommand(a, s.Link, s.Bridge))
 	}
-	lines = append(lines, h.neighbourCommands(s.Bridge)...)
+	lines = append(lines, neighbourCommands(h, s.Bridge)...)
 	for _, raw := range h.Rules {
 		lines = append(lines, rule{raw}.naming(s.Link, s.Bridge).command("add"))
 	}
@@ -25,8 +25,8 @@ func (s MoveToBridge) String() string {
 		lines = append(lines, "ip link set "+s.Link+" addrgenmode none")
 	}
 	lines = append(lines, "ip link set "+s.Link+" master "+s.Bridge)
-	lines = append(lines, h.flagCommands(s.Link, s.Bridge)...)
-	lines = append(lines, h.routeCommands(s.Link, s.Bridge)...)
+	lines = append(lines, flagCommands(h, s.Link, s.Bridge)...)
+	lines = append(lines, routeCommands(h, s.Link, s.Bridge)...)
 	for _, a := range slices.Backward(h.addresses()) {
 		lines = append(lines, delCommand(a, s.Link))
 	}
@@ -43,9 +43,9 @@ func (s MoveToBridge) UndoString() string {
 	for _, a := range h.addresses() {
 		lines = append(lines, addCommand(a, s.Link, s.Link))
 	}
-	lines = append(lines, h.neighbourCommands(s.Link)...)
-	lines = append(lines, h.flagCommands(s.Link, s.Link)...)
-	lines = append(lines, h.routeCommands(s.Bridge, s.Link)...)
+	lines = append(lines, neighbourCommands(h, s.Link)...)
+	lines = append(lines, flagCommands(h, s.Link, s.Link)...)
+	lines = append(lines, routeCommands(h, s.Bridge, s.Link)...)
 	lines = append(lines, "ip link set "+s.Link+" nomaster")
 	for _, a := range slices.Backward(h.addresses()) {
 		lines = append(lines, delCommand(a, s.Bridge))
@@ -78,7 +78,7 @@ func addCommand(a address, link, to string) string {
 }
 
 // flagCommands give IPv6 addresses the flags they had.
-func (h Holdings) flagCommands(link, to string) []string {
+func flagCommands(h Holdings, link, to string) []string {
 	var lines []string
 	for _, a := range h.addresses() {
 		if a.checked() {
@@ -162,7 +162,7 @@ func scopeWord(scope byte) string {
 }
 
 // neighbourCommands are of those somebody set; what was learned is taken along too.
-func (h Holdings) neighbourCommands(to string) []string {
+func neighbourCommands(h Holdings, to string) []string {
 	var lines []string
 	for _, raw := range h.Neighs {
 		n := neighbour{raw}
@@ -178,7 +178,7 @@ func (h Holdings) neighbourCommands(to string) []string {
 }
 
 // routeCommands add each route by the other link, and delete it by the one.
-func (h Holdings) routeCommands(from, to string) []string {
+func routeCommands(h Holdings, from, to string) []string {
 	var add, del []string
 	for _, m := range h.inOrder() {
 		words := func(link string) string {
@@ -194,7 +194,7 @@ func (h Holdings) routeCommands(from, to string) []string {
 		case m.replaces():
 			add = append(add, ip+"replace "+words(to))
 			continue
-		case m.withAddress(h):
+		case withAddress(m.route, h):
 			// The kernel has added it with the address, and deletes it so.
 			if m.first {
 				add = append(add, ip+"del "+words(to), ip+"prepend "+words(to))
@@ -214,7 +214,7 @@ func (h Holdings) routeCommands(from, to string) []string {
 }
 
 // withAddress reports whether the kernel adds the route with one of the addresses.
-func (r route) withAddress(h Holdings) bool {
+func withAddress(r route, h Holdings) bool {
 	if r.protocol() != unix.RTPROT_KERNEL || r.table() != unix.RT_TABLE_MAIN || r.gateway().IsValid() {
 		return false
 	}

@@ -39,8 +39,8 @@ func portMark(network, vm string, nic int) string {
 	return "qnet:" + network + "/" + vm + "/" + strconv.Itoa(nic)
 }
 
-// tableName never is an nft keyword, thanks to the prefix.
-func tableName(network string) string { return "qnet_" + network }
+// TableName is the name of a network's nftables tables. It never is an nft keyword, thanks to the prefix.
+func TableName(network string) string { return "qnet_" + network }
 
 // ipForward is the key that sets forwarding of all links.
 const ipForward = "net/ipv4/ip_forward"

@@ -11,19 +11,24 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/netsetup/managers"
-	"github.com/qnet-vm/qnet/profiles"
 )
+
+// Query says what Observe reads beyond the host's network.
+type Query struct {
+	LAN    bool   // read what the host has by the link that a bridge would join
+	Uplink string // the name of that link, "" for the default route's
+}
 
 // ObserveFor observes the host for a network's plan: in mode bridge, also what it
 // has by the NIC.
-func ObserveFor(n Network) (Facts, error) {
+func ObserveFor(q Query) (Facts, error) {
 	f, err := Observe()
-	if err != nil || n.Mode != profiles.Bridge || n.Macvtap {
+	if err != nil || !q.LAN {
 		return f, err
 	}
-	up, err := lanLink(n, f)
-	if err != nil || up.Kind == "bridge" {
-		return f, nil //nolint:nilerr // the plan says so
+	up, ok := f.LANLink(q.Uplink)
+	if !ok || up.Kind == "bridge" {
+		return f, nil // the plan says so
 	}
 	f.NIC, err = observeNIC(up)
 	return f, err
@@ -36,7 +41,7 @@ func observeNIC(up Link) (NIC, error) {
 		return nic, err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	if nic.Held, err = c.holdings(up); err != nil {
+	if nic.Held, err = readHoldings(c, up); err != nil {
 		return nic, fmt.Errorf("read what the host has by %q: %w", up.Name, err)
 	}
 	nic.Conf = confOf(up)

@@ -8,13 +8,15 @@ import (
 
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 // DefaultMTU is Ethernet's, in bytes, which guests take for granted.
 const DefaultMTU = 1500
 
-const guardedSet = "guarded"
+// forwardedSet names the set of links whose forwarding the network turned on.
+const forwardedSet = "newly_forwarded"
 
 // Network is what a profile asks of a network.
 type Network struct {
@@ -157,20 +159,20 @@ func (p *Plan) ownBridgeSteps(f Facts, mac net.HardwareAddr) StepList {
 		forwarding.Value = "1"
 	}
 	steps = append(steps, forwarding)
-	var guarded []string
+	var off []string // uplinks whose forwarding the network turns on
 	for _, l := range p.Uplinks {
 		if f.Sysctls[forwardingKey(l)] == "0" {
-			guarded = append(guarded, l)
+			off = append(off, l)
 		}
 	}
-	for _, t := range p.tables(guarded) {
+	for _, t := range p.tables(off) {
 		steps = append(steps, AddTable{Table: t})
 	}
 	if p.Prefix.IsValid() {
 		steps = append(steps, AddAddr{Link: p.Bridge, Prefix: netip.PrefixFrom(p.Gateway, p.Prefix.Bits())})
 	}
 	steps = append(steps, SetUp{Link: p.Bridge})
-	for _, l := range guarded {
+	for _, l := range off {
 		steps = append(steps, uplinkForwarding(l, f))
 	}
 	return steps
@@ -187,9 +189,10 @@ func uplinkForwarding(link string, f Facts) SetSysctl {
 	return step
 }
 
-// Guarded are the uplinks whose forwarding the steps turned on and nobody else
-// wants: what this would newly let pass is to be dropped.
-func Guarded(k Kernel, steps []Step) ([]string, error) {
+// NewlyForwarded lists the uplinks whose forwarding the steps turned on and no other
+// program wants: what this would newly let pass between the host's other links is to be
+// dropped.
+func NewlyForwarded(k Kernel, steps []Step) ([]string, error) {
 	var links []string
 	for _, s := range steps {
 		link, ok := UplinkOf(s)
@@ -241,16 +244,30 @@ func (p Plan) PortSteps(port Port) StepList {
 	return append(steps, SetPort{Link: tap, Bridge: p.Bridge}, SetUp{Link: tap})
 }
 
-// Guard puts an uplink found while the network runs into the plan's own table,
-// for whoever adds that table anew.
-func (p *Plan) Guard(link string) {
-	for _, s := range p.Steps {
-		table, ok := s.(AddTable)
-		if !ok || len(table.Table.Sets) == 0 || slices.Contains(table.Table.Sets[0].Links, link) {
-			continue
-		}
-		table.Table.Sets[0].Links = append(table.Table.Sets[0].Links, link)
+// AddForwarded puts an uplink found while the network runs into the set of the plan's
+// own table, so that the table still drops by it when it is added anew.
+func (p *Plan) AddForwarded(link string) {
+	if set := p.forwardedSet(); set != nil && !slices.Contains(set.Links, link) {
+		set.Links = append(set.Links, link)
 	}
+}
+
+// ForwardedSet names the set of AddForwarded in the table TableName; "" where the mode
+// has none. An older qnet's plan may have another name for it.
+func (p *Plan) ForwardedSet() string {
+	if set := p.forwardedSet(); set != nil {
+		return set.Name
+	}
+	return ""
+}
+
+func (p *Plan) forwardedSet() *nft.Set {
+	for _, s := range p.Steps {
+		if table, ok := s.(AddTable); ok && len(table.Table.Sets) > 0 {
+			return &table.Table.Sets[0]
+		}
+	}
+	return nil
 }
 
 // Adopt takes over a network that a dead keeper left, for VMs that live: its
@@ -268,7 +285,7 @@ func Adopt(k Kernel, p Plan) error {
 
 // Stands reports whether the plan's bridge is there and bears its mark, or with
 // macvtap whether the uplink is there.
-func (p Plan) Stands(k Kernel) (bool, error) {
+func Stands(k Kernel, p Plan) (bool, error) {
 	if p.Network.Macvtap {
 		_, ok, err := k.Link(p.Network.Uplink)
 		return ok, err

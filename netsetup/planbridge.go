@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 // planBridge joins the host's LAN: a bridge that exists is used as it is; a NIC
@@ -84,19 +85,22 @@ func planMove(p Plan, f Facts, up Link, before, after StepList) Plan {
 	return p
 }
 
+// Query is what Observe must read for the network's plan.
+func (n Network) Query() Query {
+	return Query{LAN: n.Mode == profiles.Bridge && !n.Macvtap, Uplink: n.Uplink}
+}
+
+// lanLink returns the link that the network joins, or refuses.
 func lanLink(n Network, f Facts) (Link, error) {
-	if n.Uplink == "" {
-		if l, ok := f.DefaultLink(); ok {
-			return l, nil
-		}
+	l, ok := f.LANLink(n.Uplink)
+	switch {
+	case ok:
+		return l, nil
+	case n.Uplink == "":
 		return Link{}, fmt.Errorf("plan network %q: the host has no default route to take the NIC from: name one with [network.%s] uplink: %w",
 			n.Name, n.Name, ErrRefused)
 	}
-	l, ok := f.Link(n.Uplink)
-	if !ok {
-		return Link{}, fmt.Errorf("plan network %q: uplink %q: there is no such link: %w", n.Name, n.Uplink, ErrRefused)
-	}
-	return l, nil
+	return Link{}, fmt.Errorf("plan network %q: uplink %q: there is no such link: %w", n.Name, n.Uplink, ErrRefused)
 }
 
 // bridgeable refuses what the kernel would refuse, and what it would silently do
@@ -109,7 +113,7 @@ func bridgeable(n Network, up Link, f Facts) error {
 	if up.Master != 0 {
 		return refuse(whosePort(up, f))
 	}
-	if network, vms, ok := f.tappedBy(up); ok {
+	if network, vms, ok := tappedBy(f, up); ok {
 		return refuse(fmt.Sprintf("carries network %q (%s) by macvtap, and a NIC cannot be a port as well (EBUSY): "+
 			"give both networks the same macvtap, or stop the VMs of one", network, inWords(vms)))
 	}

@@ -39,7 +39,7 @@ func macvtapUnfit(up Link, f Facts) string {
 	if up.Kind == "bridge" {
 		return "is a bridge, which VMs can join as ports: leave macvtap out"
 	}
-	if network, vms, ok := f.bridgedBy(up); ok {
+	if network, vms, ok := bridgedBy(f, up); ok {
 		return fmt.Sprintf("is a port of network %q (%s), which is in mode bridge without macvtap, and a NIC cannot be both (EBUSY): "+
 			"give both networks the same macvtap, or stop the VMs of one", network, inWords(vms))
 	}
@@ -53,7 +53,7 @@ func macvtapUnfit(up Link, f Facts) string {
 }
 
 // bridgedBy finds the network of qnet's that has the link as a port, and its VMs.
-func (f Facts) bridgedBy(up Link) (network string, vms []string, ok bool) {
+func bridgedBy(f Facts, up Link) (network string, vms []string, ok bool) {
 	bridge, ok := f.linkByIndex(up.Master)
 	if !ok || !bridge.ours() {
 		return "", nil, false
@@ -68,7 +68,7 @@ func (f Facts) bridgedBy(up Link) (network string, vms []string, ok bool) {
 
 // tappedBy finds the first network of qnet's that has macvtap links on the link,
 // and its VMs.
-func (f Facts) tappedBy(up Link) (network string, vms []string, ok bool) {
+func tappedBy(f Facts, up Link) (network string, vms []string, ok bool) {
 	for _, l := range f.Links {
 		n, vm, isPort := portOf(l)
 		if !isPort || l.Kind != "macvtap" || l.Parent != up.Index || ok && n != network {

@@ -7,13 +7,13 @@ import (
 
 // tables are the network's nftables: they only drop, so another program's drop
 // is never undone and another's accept never needed.
-func (p *Plan) tables(guarded []string) []nft.Table {
+func (p *Plan) tables(forwarded []string) []nft.Table {
 	br := p.Bridge
-	name, mark := tableName(p.Network.Name), networkMark(p.Network.Name)
+	name, mark := TableName(p.Network.Name), networkMark(p.Network.Name)
 	inet := nft.Table{Family: nft.INet, Name: name, Comment: mark}
 	if p.Network.Mode == profiles.NAT {
 		// The set is there even when empty: an uplink found later goes into it.
-		inet.Sets = []nft.Set{{Name: guardedSet, Links: guarded}}
+		inet.Sets = []nft.Set{{Name: forwardedSet, Links: forwarded}}
 	}
 	inet.Chains = []nft.Chain{
 		{Name: "from_guests", Type: "filter", Hook: nft.Input, Policy: nft.Accept, Rules: p.inputRules()},
@@ -61,7 +61,7 @@ func (p *Plan) forwardRules() []nft.Rule {
 	rules = append(rules, nft.Rule{InLink: br, Do: nft.Drop}, nft.Rule{OutLink: br, Do: nft.Drop})
 	if p.Network.Mode == profiles.NAT {
 		// What our forwarding=1 on an uplink would newly let pass to the host's other links.
-		rules = append(rules, nft.Rule{InLink: nft.Link("@" + guardedSet), OutLink: nft.NotLink("qn*"), Do: nft.Drop})
+		rules = append(rules, nft.Rule{InLink: nft.Link("@" + forwardedSet), OutLink: nft.NotLink("qn*"), Do: nft.Drop})
 	}
 	return rules
 }

@@ -15,7 +15,7 @@ func (h *Host) Raisable(l Link) (RaiseMetrics, error) {
 		return RaiseMetrics{}, err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	held, err := c.holdings(l)
+	held, err := readHoldings(c, l)
 	return RaiseMetrics{Link: l.Name, Held: held.raisable()}, err
 }
 
@@ -37,7 +37,7 @@ func (h *Host) ReplaceRoutes(link string, swaps []Swap) error {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	now, err := c.holdings(l)
+	now, err := readHoldings(c, l)
 	if err != nil {
 		return err
 	}
@@ -57,5 +57,5 @@ func (h *Host) ReplaceRoutes(link string, swaps []Swap) error {
 		del = append(del, delRoute(l, old))
 	}
 	slices.Reverse(del)
-	return c.send(append(add, del...))
+	return explain(c.send(append(add, del...)))
 }

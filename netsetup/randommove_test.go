@@ -159,7 +159,7 @@ ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up;
 func moveSet(t *testing.T, host *Host) (addrs, routes int) {
 	t.Helper()
 	network := Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
-	facts, err := ObserveFor(network)
+	facts, err := ObserveFor(network.Query())
 	if err == nil {
 		facts.NIC.Asked = true               // nobody answers for most
 		facts.NIC.Client = managers.Client{} // who gave an address with an end, is not the question here

@@ -87,7 +87,7 @@ func (c rtnl) send(batch []request) error {
 			if err == nil || slices.ContainsFunc(r.but, func(e error) bool { return errors.Is(e, errAny) || errors.Is(err, e) }) {
 				continue
 			}
-			errs = append(errs, fmt.Errorf("%s: %w", r.words, explain(err)))
+			errs = append(errs, fmt.Errorf("%s: %w", r.words, err))
 		}
 		batch = batch[n:]
 	}
@@ -99,19 +99,19 @@ var errAny = errors.New("any")
 
 func rtmsg(family int) []byte { return append([]byte{byte(family)}, make([]byte, int(bodyKind)-1)...) }
 
-// holdings reads what the host has by a link.
-func (c rtnl) holdings(l Link) (Holdings, error) {
+// readHoldings reads what the host has by a link.
+func readHoldings(c rtnl, l Link) (Holdings, error) {
 	h := Holdings{Index: l.Index, Since: bootSeconds()}
 	if l.Index == 0 {
 		return h, nil // there is no such link
 	}
-	addrs, err := c.addrs(l)
+	addrs, err := c.addrs(l.Index)
 	if err != nil {
 		return h, err
 	}
 	h.Addrs = addrs
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		if err := c.addRoutes(&h, family); err != nil {
+		if err := addRoutes(c, &h, family); err != nil {
 			return h, err
 		}
 		for _, flags := range []byte{0, unix.NTF_PROXY} {
@@ -140,14 +140,17 @@ func (c rtnl) holdings(l Link) (Holdings, error) {
 	return h, nil
 }
 
-func (c rtnl) addrs(l Link) ([]Raw, error) {
+// addrs lists the addresses of a link, by its index.
+//
+//	ip addr show dev LINK
+func (c rtnl) addrs(link int) ([]Raw, error) {
 	list, err := c.dump(unix.RTM_GETADDR, make([]byte, addrKind))
-	return slices.DeleteFunc(list, func(r Raw) bool { return (address{r}).index() != l.Index }), err
+	return slices.DeleteFunc(list, func(r Raw) bool { return (address{r}).index() != link }), err
 }
 
 // addRoutes reads the routes by the link, and those that are alike but lead
 // elsewhere: they decide where a new one belongs.
-func (c rtnl) addRoutes(h *Holdings, family int) error {
+func addRoutes(c rtnl, h *Holdings, family int) error {
 	list, err := c.dump(unix.RTM_GETROUTE, rtmsg(family))
 	if err != nil {
 		return err

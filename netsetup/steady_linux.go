@@ -14,7 +14,7 @@ const steadyTime = 500 * time.Millisecond
 // 5 s.
 func (x *crossing) steady() error {
 	for end := time.Now().Add(steadyTime); time.Now().Before(end); {
-		now, err := x.holdings(x.to)
+		now, err := readHoldings(x.rtnl, x.to)
 		if err != nil {
 			return err
 		}
@@ -23,7 +23,7 @@ func (x *crossing) steady() error {
 			continue
 		}
 		x.before = now
-		if err := x.send(x.addresses()); err != nil {
+		if err := explain(x.send(x.addresses())); err != nil {
 			return err
 		}
 		if err := x.moveRoutes(nil); err != nil {

@@ -48,7 +48,7 @@ func newHost(o Options) (*Host, error) {
 	running := managers.Running()
 	for _, n := range h.networks {
 		p := planned{network: n}
-		if p.facts, p.err = netsetup.ObserveFor(n); p.err == nil {
+		if p.facts, p.err = netsetup.ObserveFor(n.Query()); p.err == nil {
 			p.facts.Configurators, p.facts.Firewalld = running, zones
 			p.plan, p.err = netsetup.NewPlan(n, p.facts, netsetup.PlanOptions{
 				Salt: salt, Remembered: netsetup.Remembered(o.StateDir, n.Name), AssumeYes: !h.asked,

@@ -41,7 +41,7 @@ func inUse(k netsetup.Kernel, j *netsetup.Journal, runDir, leaving string) (bool
 	if here, err := lives(j); !here || err != nil {
 		return false, nil //nolint:nilerr // recoverNetwork words it
 	}
-	if stands, err := j.Plan.Stands(k); !stands || err != nil {
+	if stands, err := netsetup.Stands(k, j.Plan); !stands || err != nil {
 		return false, err
 	}
 	for vm, steps := range j.Ports {

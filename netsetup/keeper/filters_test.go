@@ -203,7 +203,7 @@ ip -n inet route add 10.9.0.0/24 via 192.0.2.10; ip -n inet route add 10.77.0.0/
 		r = mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 		lab.Sh(t, "sysctl -qw net.ipv4.ip_forward=1; sleep 1; sysctl -qw net.ipv4.ip_forward=0")
 		lab.Eventually(t, reloadTime, "the uplink is guarded again", func() bool {
-			return strings.Contains(lab.Sh(t, "nft list set inet qnet_dev guarded"), "eth0")
+			return strings.Contains(lab.Sh(t, "nft list set inet qnet_dev newly_forwarded"), "eth0")
 		})
 		mustLeave(t, r)
 		lab.Sh(t, "ip netns del box; ip -n inet route del 10.9.0.0/24; ip -n inet route del 10.77.0.0/24; sysctl -qw net.ipv4.conf.all.accept_redirects=$(cat /proc/sys/net/ipv4/conf/default/accept_redirects)")

@@ -233,10 +233,10 @@ func (k *keeper) awaits(s netsetup.Step) {
 }
 
 func (k *keeper) plan(n netsetup.Network) (netsetup.Plan, error) {
-	facts, err := netsetup.ObserveFor(n)
+	facts, err := netsetup.ObserveFor(n.Query())
 	if err == nil && n.Mode == profiles.Bridge {
 		k.waits("the answer of the host's gateways, before anything is changed")
-		err = facts.AskNeighbours(n, k.spec.Peer)
+		err = facts.AskNeighbours(n.Uplink, k.spec.Peer)
 	}
 	if err != nil {
 		return netsetup.Plan{}, err

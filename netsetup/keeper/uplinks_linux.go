@@ -84,12 +84,12 @@ func (k *keeper) guardUplinks() error {
 	if k.journal.Plan.Network.Mode != profiles.NAT {
 		return nil
 	}
-	links, err := netsetup.Guarded(k.host, slices.Concat(k.journal.Plan.Steps, k.journal.Added))
+	links, err := netsetup.NewlyForwarded(k.host, slices.Concat(k.journal.Plan.Steps, k.journal.Added))
 	if err != nil || k.guarded != nil && slices.Equal(links, *k.guarded) {
 		return err
 	}
 	k.guarded = nil
-	if err := k.host.SetGuarded(k.network, links); err != nil {
+	if err := k.host.SetLinks(netsetup.TableName(k.network), k.journal.Plan.ForwardedSet(), links); err != nil {
 		return err
 	}
 	k.guarded = &links
@@ -137,7 +137,7 @@ func (k *keeper) refreshUplinks() error {
 		}
 		if off {
 			k.journal.Added = append(k.journal.Added, step)
-			plan.Guard(name)
+			plan.AddForwarded(name)
 		}
 		plan.Uplinks = append(plan.Uplinks, name)
 		if err := k.journal.Write(k.paths.journal()); err != nil {
