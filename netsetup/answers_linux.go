@@ -60,19 +60,6 @@ func (f *Facts) AskNeighbours(uplink string, peer netip.Addr) error {
 	return err
 }
 
-// Ask asks on a link, by its name, and returns who answered in time: at once when
-// all those wanted have.
-func (h *Host) Ask(link string, want []Answer, within time.Duration) ([]Answer, error) {
-	l, ok, err := h.Link(link)
-	if err == nil && !ok {
-		err = fmt.Errorf("there is no such link")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("ask on %q: %w", link, err)
-	}
-	return ask(l, want, within)
-}
-
 func ask(l Link, want []Answer, within time.Duration) ([]Answer, error) {
 	c, err := dialRTNL()
 	if err != nil {
@@ -137,36 +124,4 @@ func question(mac net.HardwareAddr, src, target netip.Addr) []byte {
 		src = netip.IPv6Unspecified()
 	}
 	return packet.NeighbourSolicitation(mac, src, target)
-}
-
-// nearest is the address to ask a neighbour from: one of its prefix, else any of
-// its family.
-func (h Holdings) nearest(target netip.Addr) netip.Addr {
-	var best netip.Addr
-	for _, a := range h.addresses() {
-		switch {
-		case a.local().Is4() != target.Is4():
-		case a.prefix().Masked().Contains(target):
-			return a.local()
-		case !best.IsValid():
-			best = a.local()
-		}
-	}
-	return best
-}
-
-// solicit asks the link's routers to advertise themselves, by a link-local address.
-func (x *crossing) solicit() {
-	for _, a := range x.held.addresses() {
-		if !x.asks || !a.local().Is6() || !a.local().IsLinkLocalUnicast() {
-			continue
-		}
-		conn, err := packet.Listen(x.to.Index, packet.All, []bpf.Instruction{bpf.RetConstant{Val: 0}})
-		if err != nil {
-			return
-		}
-		conn.Write(packet.RouterSolicitation(x.to.MAC, a.local())) //nolint:errcheck // routers advertise themselves anyway
-		conn.Close()                                               //nolint:errcheck // nothing follows from it
-		return
-	}
 }

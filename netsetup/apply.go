@@ -4,12 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
-	"github.com/qnet-vm/qnet/netsetup/firewalld"
-	"github.com/qnet-vm/qnet/netsetup/managers"
-	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // StepError is the failure of one step.
@@ -152,38 +148,4 @@ func firstLine(s string) string {
 		}
 	}
 	return s
-}
-
-// UndoByMarks removes what bears a network's marks, for want of a journal that can
-// be read: its links and tables. A NIC that is a port of its bridge gets what the
-// bridge has. What else it changed of the host's own, the forwarding of uplinks and
-// a bridged NIC that was down, cannot be known.
-func UndoByMarks(k Kernel, f Facts, network string) error {
-	mark, table := networkMark(network), TableName(network)
-	steps := slices.Clone(leaveAlone(managers.Programs))
-	for _, l := range f.Links {
-		if l.Alias == mark {
-			steps = append(steps, bridgeByMark(k, f, l)...)
-		}
-	}
-	for _, family := range []nft.Family{nft.INet, nft.NetDev} {
-		steps = append(steps, AddTable{Table: nft.Table{Family: family, Name: table, Comment: mark}})
-	}
-	for _, l := range f.Links {
-		if zone := f.Firewalld.Zones[l.Name]; l.Alias == mark && zone != "" {
-			z := firewalld.Zone{Name: zone, Link: l.Name}
-			if a, ok := l.globalAddress(); ok {
-				z.Rules = guestRules(a.Masked())
-			}
-			steps = append(steps, SetZone{z})
-		}
-		if strings.HasPrefix(l.Alias, mark+"/") {
-			steps = append(steps, AddTap{Name: l.Name, Alias: l.Alias})
-			for _, family := range []nft.Family{nft.Bridge, nft.INet} {
-				steps = append(steps, AddTable{Table: nft.Table{Family: family, Name: traceTable(l.Name), Comment: l.Alias}})
-			}
-		}
-	}
-	pins, err := strayPins(k, f, mark)
-	return errors.Join(err, Undo(k, append(steps, pins...)), SweepAccepts(k, network))
 }

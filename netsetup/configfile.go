@@ -20,18 +20,6 @@ type ConfigFile struct {
 	NIC     bool             `json:"nic,omitempty"`
 }
 
-// leaveAlone has the programs that run here leave qnet's links alone. It comes
-// first in a plan: a program that sees a link before it is told has taken it.
-func leaveAlone(programs []managers.Program) StepList {
-	var steps StepList
-	for _, p := range programs {
-		if f, ok := managers.LeaveAlone(p); ok {
-			steps = append(steps, ConfigFile{Program: p, Path: f.Path, Text: f.Text})
-		}
-	}
-	return steps
-}
-
 // Do writes the file, unless another network did. A program that fails to read it
 // costs a warning and not the network: what it then does is mended.
 func (s ConfigFile) Do(k Kernel) error {

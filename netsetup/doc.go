@@ -46,21 +46,3 @@
 // Only the keeper process (package keeper) calls Apply and Undo. No function
 // here is safe for concurrent use on the same network.
 package netsetup
-
-import "errors"
-
-// Errors a caller may test for with errors.Is.
-var (
-	// ErrNoTun: /dev/net/tun is missing.
-	ErrNoTun = errors.New("there is no /dev/net/tun")
-	// ErrNoPermission: the process lacks CAP_NET_ADMIN.
-	ErrNoPermission = errors.New("it needs CAP_NET_ADMIN")
-	// ErrNotOurs: a link or table of the name exists and does not bear qnet's mark.
-	ErrNotOurs = errors.New("it exists and does not bear qnet's mark")
-	// ErrRefused: the host's state forbids what the profile asks; the text says the way out.
-	ErrRefused = errors.New("refused")
-	// ErrLeft: something could not be undone and is left; the journal tells of it.
-	ErrLeft = errors.New("something is left")
-	// ErrUnsupported: the kernel cannot do it.
-	ErrUnsupported = errors.New("this kernel cannot do it")
-)

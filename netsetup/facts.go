@@ -175,3 +175,6 @@ func (f Facts) Uplinks() []string {
 	}
 	return names
 }
+
+// DefaultMTU is Ethernet's, in bytes, which guests take for granted.
+const DefaultMTU = 1500

@@ -88,3 +88,29 @@ func (f FIB) best(table int, to netip.Addr) (best FIBRoute, ok bool) {
 	}
 	return best, ok
 }
+
+// pinProtocol marks our routes and rules (RTA_PROTOCOL, FRA_PROTOCOL). Nobody has
+// the number in iproute2's rt_protos.
+const pinProtocol = 113
+
+const mainTable = 254
+
+func (r FIBRule) ours(prefix netip.Prefix) bool {
+	return r.Protocol == pinProtocol && r.To == prefix.Masked()
+}
+
+// unpinned is the FIB without qnet's pins.
+func (f FIB) unpinned() FIB {
+	var other FIB
+	for _, r := range f.Rules {
+		if r.Protocol != pinProtocol {
+			other.Rules = append(other.Rules, r)
+		}
+	}
+	for _, r := range f.Routes {
+		if r.Protocol != pinProtocol {
+			other.Routes = append(other.Routes, r)
+		}
+	}
+	return other
+}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/qnet-vm/qnet/internal/atomicfile"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
@@ -32,7 +33,7 @@ func (h *Host) WriteConfig(path, text string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
-	return writeFile(path, []byte(text))
+	return atomicfile.Write(path, []byte(text))
 }
 
 // RemoveConfig removes a file and, if WriteConfig made it and nothing else is in

@@ -2,11 +2,8 @@ package netsetup
 
 import (
 	"bytes"
-	"encoding/binary"
-	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -116,11 +113,6 @@ func (h Holdings) same(o Holdings) bool {
 		slices.EqualFunc(h.Rules, o.Rules, func(a, b Raw) bool { return bytes.Equal(a, b) })
 }
 
-// checked reports whether the kernel has found the IPv6 address to be nobody else's.
-func (a address) checked() bool {
-	return a.family() == unix.AF_INET6 && a.flags()&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0
-}
-
 // has reports whether the address is there, whatever its flags and lifetimes.
 func (h Holdings) has(a address) bool {
 	return slices.ContainsFunc(h.addresses(), func(o address) bool {
@@ -130,26 +122,9 @@ func (h Holdings) has(a address) bool {
 	})
 }
 
-// temporary reports whether the kernel made the address to be used for a while.
-func (a address) temporary() bool {
-	return a.family() == unix.AF_INET6 && a.flags()&unix.IFA_F_TEMPORARY != 0
-}
-
 // temporary reports whether the address was a temporary one here.
 func (h Holdings) temporary(a address) bool {
 	return slices.ContainsFunc(h.addresses(), func(o address) bool { return o.temporary() && o.local() == a.local() })
-}
-
-// plain is the address without lifetimes, and without flags that come and go.
-func (a address) plain() Raw {
-	out := a.edited(addrKind, func(at attr) (attr, bool) {
-		if at.kind == unix.IFA_FLAGS {
-			at.value = u32(a.flags() &^ (unix.IFA_F_TENTATIVE | unix.IFA_F_DEPRECATED | unix.IFA_F_OPTIMISTIC))
-		}
-		return at, at.kind != unix.IFA_CACHEINFO
-	})
-	out[2] = 0
-	return out
 }
 
 // aged is what is left of the holdings so much later, in seconds.
@@ -172,102 +147,43 @@ func (h Holdings) aged(seconds int64) Holdings {
 	return out
 }
 
-func (a address) lasting(l lifetimes) address {
-	return address{a.edited(addrKind, func(at attr) (attr, bool) {
-		return at, at.kind != unix.IFA_CACHEINFO
-	}, attr{unix.IFA_CACHEINFO, slices.Concat(u32(l.preferred), u32(l.valid), make([]byte, 8))})}
-}
-
-// labelled is an IPv4 address's label on another link: what follows the link's
-// name stays. was is asked where the name is too long for that.
-func (a address) labelled(from, to string, was func(address) string) string {
-	label := a.text(addrKind, unix.IFA_LABEL)
-	tail, ok := strings.CutPrefix(label, from)
-	switch {
-	case label == "" || a.family() != unix.AF_INET:
-		return ""
-	case !ok || tail != "" && tail[0] != ':':
-		return label // somebody's own
-	case tail == "" && was != nil && was(a) != "":
-		return was(a)
-	case len(to+tail) > maxIfname:
-		return to
-	}
-	return to + tail
-}
-
-// settable are the flags that a program may give an address (inet6_rtm_newaddr).
-const settable = unix.IFA_F_NODAD | unix.IFA_F_HOMEADDRESS | unix.IFA_F_MANAGETEMPADDR | unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_MCAUTOJOIN
-
-// on is the address on another link, as the kernel takes it.
-func (a address) on(index int, label string, flags uint32) address {
-	out := address{a.edited(addrKind, func(at attr) (attr, bool) {
-		switch at.kind {
-		case unix.IFA_FLAGS, unix.IFA_LABEL:
-			return at, false
-		case unix.IFA_CACHEINFO:
-			l := a.lifetimes()
-			at.value = slices.Concat(u32(l.preferred), u32(l.valid), make([]byte, 8))
+// nearest is the address to ask a neighbour from: one of its prefix, else any of
+// its family.
+func (h Holdings) nearest(target netip.Addr) netip.Addr {
+	var best netip.Addr
+	for _, a := range h.addresses() {
+		switch {
+		case a.local().Is4() != target.Is4():
+		case a.prefix().Masked().Contains(target):
+			return a.local()
+		case !best.IsValid():
+			best = a.local()
 		}
-		return at, true
-	}, attr{unix.IFA_FLAGS, u32(flags)})}
-	if label != "" {
-		out.Raw = appendAttr(out.Raw, attr{unix.IFA_LABEL, append([]byte(label), 0)})
 	}
-	out.Raw[2] = 0 // the flags are in the attribute
-	binary.NativeEndian.PutUint32(out.Raw[4:], uint32(index))
-	return out
+	return best
 }
 
-// neighbour is a Raw of RTM_NEWNEIGH.
-type neighbour struct{ Raw }
-
-func (n neighbour) family() int   { return int(n.Raw[0]) }
-func (n neighbour) index() int    { return int(binary.NativeEndian.Uint32(n.Raw[4:])) }
-func (n neighbour) state() uint16 { return binary.NativeEndian.Uint16(n.Raw[8:]) }
-func (n neighbour) proxy() bool   { return n.Raw[10]&unix.NTF_PROXY != 0 }
-
-// set reports whether somebody set the neighbour, so that it must not be lost.
-func (n neighbour) set() bool { return n.proxy() || n.state()&unix.NUD_PERMANENT != 0 }
-
-// worth reports whether the neighbour is worth taking along.
-func (n neighbour) worth() bool {
-	known := uint16(unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE)
-	return n.set() || n.state()&known != 0
+// hasAll reports whether the addresses of the others are among these.
+func (h Holdings) hasAll(others Holdings) bool {
+	return !slices.ContainsFunc(others.addresses(), func(o address) bool {
+		return !slices.ContainsFunc(h.addresses(), func(a address) bool { return a.prefix() == o.prefix() })
+	})
 }
 
-// on is the neighbour on another link. What was learned is to be confirmed anew.
-func (n neighbour) on(index int) neighbour {
-	out := neighbour{n.edited(bodyKind, func(a attr) (attr, bool) {
-		return a, a.kind != unix.NDA_CACHEINFO && a.kind != unix.NDA_PROBES
-	})}
-	binary.NativeEndian.PutUint32(out.Raw[4:], uint32(index))
-	if !n.set() {
-		binary.NativeEndian.PutUint16(out.Raw[8:], unix.NUD_STALE)
-		out.Raw[10] &= unix.NTF_ROUTER
-	}
-	return out
-}
+// raisedBy is what is added to the metric of a route that is to go after all others.
+const raisedBy = 1 << 30
 
-func (n neighbour) mac() net.HardwareAddr { return n.attr(bodyKind, unix.NDA_LLADDR) }
-
-// rule is a Raw of RTM_NEWRULE.
-type rule struct{ Raw }
-
-func (r rule) family() int { return int(r.Raw[0]) }
-
-func (r rule) names(link string) bool {
-	return r.text(bodyKind, unix.FRA_IIFNAME) == link || r.text(bodyKind, unix.FRA_OIFNAME) == link
-}
-
-// naming is the rule with another link's name.
-func (r rule) naming(from, to string) rule {
-	out := rule{r.edited(bodyKind, func(a attr) (attr, bool) {
-		if (a.kind == unix.FRA_IIFNAME || a.kind == unix.FRA_OIFNAME) && strings.TrimRight(string(a.value), "\x00") == from {
-			a.value = append([]byte(to), 0)
+// raisable leaves out of the holdings what is not to be raised.
+func (h Holdings) raisable() Holdings {
+	out := Holdings{Index: h.Index, Since: h.Since}
+	for i, r := range h.routes() {
+		advertised := r.family() == unix.AF_INET6 && r.gateway().IsValid() && r.expires() != 0
+		elsewhere := slices.ContainsFunc(r.hops(), func(p hop) bool { return p.index != h.Index })
+		local := r.dst().Addr().IsLinkLocalUnicast() || r.dst().Addr().IsMulticast()
+		if r.class() != unix.RTN_UNICAST || r.metric() >= raisedBy || advertised || elsewhere || local || r.strange() {
+			continue
 		}
-		return a, true
-	})}
-	binary.NativeEndian.PutUint32(out.Raw[8:], binary.NativeEndian.Uint32(r.Raw[8:])&unix.FIB_RULE_INVERT)
+		out.Routes, out.First = append(out.Routes, r.Raw), append(out.First, h.First[i])
+	}
 	return out
 }

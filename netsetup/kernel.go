@@ -1,7 +1,6 @@
 package netsetup
 
 import (
-	"net"
 	"net/netip"
 	"time"
 
@@ -61,16 +60,4 @@ type Kernel interface {
 	Filters() (filters.Ruleset, error) // of others, as they are now
 	InsertAccept(a filters.AcceptRule) error
 	DeleteAccept(a filters.AcceptRule) error // one copy
-}
-
-// AddBridge is the step that creates a network's bridge, down and marked.
-type AddBridge struct {
-	Name  string           `json:"name"`
-	MAC   net.HardwareAddr `json:"mac"`
-	MTU   int              `json:"mtu"`
-	Alias string           `json:"alias"`
-
-	// Carries is the NIC whose addresses are moved to the bridge, "" for none. Undo
-	// leaves a bridge that still has them: it would take them along.
-	Carries string `json:"carries,omitempty"`
 }

@@ -287,11 +287,6 @@ func (h *Host) SetSysctl(key, value string) error {
 	return nil
 }
 
-func readSysctl(key string) (string, error) {
-	b, err := os.ReadFile(filepath.Join("/proc/sys", key))
-	return strings.TrimSpace(string(b)), err
-}
-
 // AddTable creates the table and owns it.
 //
 //	nft -f - <<< TABLE

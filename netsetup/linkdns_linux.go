@@ -124,15 +124,3 @@ func announce(l Link) error {
 	}
 	return explain(c.send(batch))
 }
-
-// observeDNS reads what systemd-resolved was told of a link; one that does not
-// answer was told nothing.
-func observeDNS(l Link) resolved.Settings {
-	ctx, cancel := context.WithTimeout(context.Background(), resolvedTimeout)
-	defer cancel()
-	s, err := resolved.Look(ctx, l.Index)
-	if err != nil {
-		return resolved.Settings{}
-	}
-	return s
-}

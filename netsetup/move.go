@@ -3,7 +3,8 @@ package netsetup
 import (
 	"errors"
 	"fmt"
-	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrChanged tells that the host is not as it was planned for: plan again.
@@ -30,35 +31,6 @@ type MoveToBridge struct {
 
 	// Steady has the way back put back what dhcpcd takes away, see Host.steady.
 	Steady bool `json:"steady,omitempty"`
-}
-
-// bridgeByMark are the steps that a bridge of ours and its ports tell of.
-func bridgeByMark(k Kernel, f Facts, bridge Link) StepList {
-	add := AddBridge{Name: bridge.Name, Alias: bridge.Alias}
-	var moves StepList
-	for _, l := range f.Links {
-		if l.Master != bridge.Index || l.ours() || !l.Ethernet {
-			continue
-		}
-		add.Carries = l.Name
-		move := MoveToBridge{Link: l.Name, Bridge: bridge.Name, Alias: bridge.Alias}
-		off := SetSysctl{Key: disableIPv6Key(l.Name), Value: "1", Old: "0"}
-		if v, err := k.Sysctl(disableIPv6Key(bridge.Name)); err == nil && v == "0" { // as the NIC's was
-			move.GenMode, _ = k.Sysctl(genModeKey(bridge.Name))
-			moves = append(moves, move, off)
-			continue
-		}
-		moves = append(moves, move)
-	}
-	return append(StepList{add}, moves...)
-}
-
-// MovesHost reports whether the plan moves the host from its NIC to the bridge.
-func (p Plan) MovesHost() bool {
-	return slices.ContainsFunc(p.Steps, func(s Step) bool {
-		_, ok := s.(MoveToBridge)
-		return ok
-	})
 }
 
 // Do moves them. It moves what is there by now: where that differs from what was
@@ -107,4 +79,14 @@ func (s MoveToBridge) Holds(k Kernel) (bool, error) {
 		return port, err
 	}
 	return k.CarriesHost(s.Bridge)
+}
+
+// label finds the label an address had that is too long for the bridge's name.
+func (s MoveToBridge) label(a address) string {
+	for _, was := range s.Held.addresses() {
+		if was.family() == unix.AF_INET && was.prefix() == a.prefix() {
+			return was.text(addrKind, unix.IFA_LABEL)
+		}
+	}
+	return ""
 }

@@ -1,7 +1,6 @@
 package netsetup
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -145,16 +144,6 @@ func (h *Host) pair(s MoveToBridge) (nic, bridge Link, err error) {
 	return nic, bridge, err
 }
 
-// label finds the label an address had that is too long for the bridge's name.
-func (s MoveToBridge) label(a address) string {
-	for _, was := range s.Held.addresses() {
-		if was.family() == unix.AF_INET && was.prefix() == a.prefix() {
-			return was.text(addrKind, unix.IFA_LABEL)
-		}
-	}
-	return ""
-}
-
 // restoreGenMode lets the kernel give the NIC link-local addresses again. By
 // netlink that makes none at once, which is right: the ones it had are back.
 func (h *Host) restoreGenMode(s MoveToBridge) error {
@@ -208,33 +197,6 @@ func (x *crossing) awaitCarrier(ipv6 bool) {
 	}
 }
 
-// ifReady is IF_READY (include/net/if_inet6.h): IPv6 uses the link. A temporary
-// address that the kernel makes before, it drops, and after some tries makes no more.
-const ifReady = 0x80000000
-
-// ready reports whether IPv6 uses a link.
-func (c rtnl) ready(index int) bool {
-	list, err := c.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.RTM_GETLINK, Flags: netlink.Request}, Data: ifinfo(index),
-	})
-	if err != nil || len(list) == 0 || len(list[0].Data) < unix.SizeofIfInfomsg {
-		return false
-	}
-	spec := nested(attrs(list[0].Data[unix.SizeofIfInfomsg:]), unix.IFLA_AF_SPEC)
-	flags := nested(attrs(spec), unix.AF_INET6)
-	value := nested(attrs(flags), unix.IFLA_INET6_FLAGS)
-	return len(value) == 4 && binary.NativeEndian.Uint32(value)&ifReady != 0
-}
-
-func nested(list []attr, kind uint16) []byte {
-	for _, a := range list {
-		if a.kind == kind {
-			return a.value
-		}
-	}
-	return nil
-}
-
 // setMaster equals ip link set LINK master BRIDGE, or nomaster for 0.
 func setMaster(l Link, bridge int) request {
 	return request{
@@ -250,13 +212,6 @@ func setGenMode(l Link, mode byte) request {
 		what: unix.RTM_SETLINK, data: appendAttr(ifinfo(l.Index), attr{unix.IFLA_AF_SPEC, inet6}),
 		words: fmt.Sprintf("set addrgenmode of %q", l.Name),
 	}
-}
-
-// ifinfo is struct ifinfomsg.
-func ifinfo(index int) []byte {
-	b := make([]byte, unix.SizeofIfInfomsg)
-	binary.NativeEndian.PutUint32(b[4:], uint32(index))
-	return b
 }
 
 // addresses adds them to the other link. An IPv6 address is usable at once,

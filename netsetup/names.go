@@ -61,3 +61,12 @@ func disableIPv6Key(link string) string { return "net/ipv6/conf/" + link + "/dis
 func rpFilterKey(link string) string { return "net/ipv4/conf/" + link + "/rp_filter" }
 
 func genModeKey(link string) string { return "net/ipv6/conf/" + link + "/addr_gen_mode" }
+
+// portOf reads the mark of a VM's port.
+func portOf(l Link) (network, vm string, ok bool) {
+	parts := strings.Split(strings.TrimPrefix(l.Alias, "qnet:"), "/")
+	if !l.ours() || len(parts) != 3 {
+		return "", "", false
+	}
+	return parts[0], parts[1], true
+}

@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/netsetup/resolved"
 )
 
 // Query says what Observe reads beyond the host's network.
@@ -103,4 +105,16 @@ func programs(up Link) ([]string, error) {
 		}
 	}
 	return list, nil
+}
+
+// observeDNS reads what systemd-resolved was told of a link; one that does not
+// answer was told nothing.
+func observeDNS(l Link) resolved.Settings {
+	ctx, cancel := context.WithTimeout(context.Background(), resolvedTimeout)
+	defer cancel()
+	s, err := resolved.Look(ctx, l.Index)
+	if err != nil {
+		return resolved.Settings{}
+	}
+	return s
 }

@@ -6,12 +6,6 @@ import (
 	"slices"
 )
 
-// pinProtocol marks our routes and rules (RTA_PROTOCOL, FRA_PROTOCOL). Nobody has
-// the number in iproute2's rt_protos.
-const pinProtocol = 113
-
-const mainTable = 254
-
 // Pins keep guests reachable whose addresses another program's routes take, a
 // VPN's for example (F32): a host route for each in the main table, which is
 // longer than what takes the address; and where a policy rule leads past the main
@@ -118,106 +112,4 @@ func (n Pinned) Has(f FIB) (has Pins, idle []netip.Addr) {
 		}
 	}
 	return has, idle
-}
-
-func (r FIBRule) ours(prefix netip.Prefix) bool {
-	return r.Protocol == pinProtocol && r.To == prefix.Masked()
-}
-
-// unpinned is the FIB without qnet's pins.
-func (f FIB) unpinned() FIB {
-	var other FIB
-	for _, r := range f.Rules {
-		if r.Protocol != pinProtocol {
-			other.Rules = append(other.Rules, r)
-		}
-	}
-	for _, r := range f.Routes {
-		if r.Protocol != pinProtocol {
-			other.Routes = append(other.Routes, r)
-		}
-	}
-	return other
-}
-
-// strayPins are policy rules of ours for the network with the mark, or for none
-// that is there. Host routes go with the bridge.
-func strayPins(k Kernel, f Facts, mark string) (StepList, error) {
-	fib, err := k.FIB()
-	var rules StepList
-	for _, r := range fib.Rules {
-		other := slices.ContainsFunc(f.Links, func(l Link) bool {
-			return l.ours() && l.Alias != mark && slices.ContainsFunc(l.Addresses, func(a netip.Prefix) bool { return a.Masked() == r.To })
-		})
-		if r.Protocol == pinProtocol && !other {
-			rules = append(rules, PinRule{Prefix: r.To, Priority: r.Priority})
-		}
-	}
-	return rules, err
-}
-
-// PinGuest is a host route to a guest, before others of its length.
-type PinGuest struct {
-	Link  string     `json:"link"`
-	Guest netip.Addr `json:"guest"`
-}
-
-// Do adds the route; one of ours that others were put before is moved.
-func (s PinGuest) Do(k Kernel) error {
-	if err := k.DelPin(s.Link, s.Guest); err != nil {
-		return err
-	}
-	return k.AddPin(s.Link, s.Guest)
-}
-
-// Undo deletes the route that bears our protocol number.
-func (s PinGuest) Undo(k Kernel) error { return k.DelPin(s.Link, s.Guest) }
-
-// Holds reports whether the route is there.
-func (s PinGuest) Holds(k Kernel) (bool, error) {
-	l, ok, err := k.Link(s.Link)
-	if err != nil || !ok {
-		return false, err
-	}
-	f, err := k.FIB()
-	return slices.ContainsFunc(f.Routes, func(r FIBRoute) bool {
-		return r.Protocol == pinProtocol && r.Link == l.Index && r.Dst.Addr() == s.Guest
-	}), err
-}
-
-func (s PinGuest) String() string {
-	return fmt.Sprintf("ip route prepend %s/32 dev %s scope link proto %d", s.Guest, s.Link, pinProtocol)
-}
-
-// UndoString is the command Undo equals.
-func (s PinGuest) UndoString() string {
-	return fmt.Sprintf("ip route del %s/32 dev %s scope link proto %d", s.Guest, s.Link, pinProtocol)
-}
-
-// PinRule looks for host routes to a prefix in the main table, before the rules
-// that come later.
-type PinRule struct {
-	Prefix   netip.Prefix `json:"prefix"`
-	Priority int          `json:"priority"`
-}
-
-// Do adds the rule.
-func (s PinRule) Do(k Kernel) error { return k.AddPinRule(s) }
-
-// Undo deletes the rule that bears our protocol number.
-func (s PinRule) Undo(k Kernel) error { return k.DelPinRule(s) }
-
-// Holds reports whether the rule is there.
-func (s PinRule) Holds(k Kernel) (bool, error) {
-	f, err := k.FIB()
-	return slices.ContainsFunc(f.Rules, func(r FIBRule) bool { return r.ours(s.Prefix) && r.Priority == s.Priority }), err
-}
-
-func (s PinRule) String() string { return "ip rule add " + s.words() }
-
-// UndoString is the command Undo equals.
-func (s PinRule) UndoString() string { return "ip rule del " + s.words() }
-
-func (s PinRule) words() string {
-	return fmt.Sprintf("priority %d to %s lookup main suppress_prefixlength 31 protocol %d", s.Priority, s.Prefix, pinProtocol)
 }

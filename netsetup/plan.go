@@ -8,15 +8,8 @@ import (
 
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup/managers"
-	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/profiles"
 )
-
-// DefaultMTU is Ethernet's, in bytes, which guests take for granted.
-const DefaultMTU = 1500
-
-// forwardedSet names the set of links whose forwarding the network turned on.
-const forwardedSet = "newly_forwarded"
 
 // Network is what a profile asks of a network.
 type Network struct {
@@ -130,26 +123,6 @@ func subnet(n Network, bridge string, f Facts, o PlanOptions) (netip.Prefix, err
 	return n.Subnet, nil
 }
 
-func (p *Plan) findUplinks(f Facts) error {
-	if p.Network.Uplink == "" {
-		p.Uplinks = f.Uplinks()
-		if l, ok := f.DefaultLink(); ok { // first: where guests mostly leave
-			others := slices.DeleteFunc(p.Uplinks, func(name string) bool { return name == l.Name })
-			p.Uplinks = slices.Insert(others, 0, l.Name)
-		}
-		return nil
-	}
-	l, ok := f.Link(p.Network.Uplink)
-	if !ok {
-		return fmt.Errorf("plan network %q: uplink %q: there is no such link: %w", p.Network.Name, p.Network.Uplink, ErrRefused)
-	}
-	if l.Loopback || l.ours() {
-		return fmt.Errorf("plan network %q: uplink %q leads nowhere outside: %w", p.Network.Name, l.Name, ErrRefused)
-	}
-	p.Uplinks = []string{l.Name}
-	return nil
-}
-
 // ownBridgeSteps makes the network of the three modes with a bridge of their own.
 func (p *Plan) ownBridgeSteps(f Facts, mac net.HardwareAddr) StepList {
 	steps := StepList{AddBridge{Name: p.Bridge, MAC: mac, MTU: p.MTU, Alias: networkMark(p.Network.Name)}}
@@ -178,47 +151,6 @@ func (p *Plan) ownBridgeSteps(f Facts, mac net.HardwareAddr) StepList {
 	return steps
 }
 
-// uplinkForwarding turns an uplink's forwarding on, where it is off: replies
-// from outside come in by it. The global ip_forward would change every link and
-// reset other settings (F43).
-func uplinkForwarding(link string, f Facts) SetSysctl {
-	step := SetSysctl{Key: forwardingKey(link), Value: "1", Old: "0"}
-	if f.Sysctls[ipForward] != "1" { // else it was turned off for this link
-		step.Wider = ipForward
-	}
-	return step
-}
-
-// NewlyForwarded lists the uplinks whose forwarding the steps turned on and no other
-// program wants: what this would newly let pass between the host's other links is to be
-// dropped.
-func NewlyForwarded(k Kernel, steps []Step) ([]string, error) {
-	var links []string
-	for _, s := range steps {
-		link, ok := UplinkOf(s)
-		if !ok {
-			continue
-		}
-		wanted, err := s.(SetSysctl).WantedByOthers(k)
-		if err != nil {
-			return nil, err
-		}
-		if !wanted {
-			links = append(links, link)
-		}
-	}
-	return links, nil
-}
-
-// UplinkOf is the uplink whose forwarding a step turns on; false if it does not.
-func UplinkOf(s Step) (string, bool) {
-	sysctl, ok := s.(SetSysctl)
-	if !ok || sysctl.Old == "" {
-		return "", false
-	}
-	return forwardingLink(sysctl.Key)
-}
-
 // bridgeSysctls keep a guest from configuring the host: no IPv6 on the bridge
 // (an RA would give the host a route, F38), no redirects, ARP answers only for
 // the bridge's own address, loose source checks for guests with two NICs (F41).
@@ -244,66 +176,22 @@ func (p Plan) PortSteps(port Port) StepList {
 	return append(steps, SetPort{Link: tap, Bridge: p.Bridge}, SetUp{Link: tap})
 }
 
-// AddForwarded puts an uplink found while the network runs into the set of the plan's
-// own table, so that the table still drops by it when it is added anew.
-func (p *Plan) AddForwarded(link string) {
-	if set := p.forwardedSet(); set != nil && !slices.Contains(set.Links, link) {
-		set.Links = append(set.Links, link)
-	}
+// MovesHost reports whether the plan moves the host from its NIC to the bridge.
+func (p Plan) MovesHost() bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool {
+		_, ok := s.(MoveToBridge)
+		return ok
+	})
 }
 
-// ForwardedSet names the set of AddForwarded in the table TableName; "" where the mode
-// has none. An older qnet's plan may have another name for it.
-func (p *Plan) ForwardedSet() string {
-	if set := p.forwardedSet(); set != nil {
-		return set.Name
-	}
-	return ""
-}
-
-func (p *Plan) forwardedSet() *nft.Set {
-	for _, s := range p.Steps {
-		if table, ok := s.(AddTable); ok && len(table.Table.Sets) > 0 {
-			return &table.Table.Sets[0]
+// leaveAlone has the programs that run here leave qnet's links alone. It comes
+// first in a plan: a program that sees a link before it is told has taken it.
+func leaveAlone(programs []managers.Program) StepList {
+	var steps StepList
+	for _, p := range programs {
+		if f, ok := managers.LeaveAlone(p); ok {
+			steps = append(steps, ConfigFile{Program: p, Path: f.Path, Text: f.Text})
 		}
 	}
-	return nil
-}
-
-// Adopt takes over a network that a dead keeper left, for VMs that live: its
-// tables become this Kernel's; the rest is as it was.
-func Adopt(k Kernel, p Plan) error {
-	for _, s := range p.Steps {
-		if table, ok := s.(AddTable); ok {
-			if err := k.AdoptTable(table.Table); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// Stands reports whether the plan's bridge is there and bears its mark, or with
-// macvtap whether the uplink is there.
-func Stands(k Kernel, p Plan) (bool, error) {
-	if p.Network.Macvtap {
-		_, ok, err := k.Link(p.Network.Uplink)
-		return ok, err
-	}
-	l, ok, err := k.Link(p.Bridge)
-	if err != nil || !ok {
-		return false, err
-	}
-	for _, s := range p.Steps {
-		if b, ours := s.(AddBridge); ours {
-			return l.Alias == b.Alias, nil
-		}
-	}
-	return true, nil // a bridge we only joined
-}
-
-// NewUplink is the step for an uplink found while the network runs; off tells
-// whether its forwarding is off, so that the step is needed.
-func NewUplink(f Facts, link string) (step SetSysctl, off bool) {
-	return uplinkForwarding(link, f), f.Sysctls[forwardingKey(link)] == "0"
+	return steps
 }

@@ -179,3 +179,32 @@ func notEthernet(up Link) string {
 func rxTaken(kind string) bool {
 	return kind == "macvlan" || kind == "macvtap" || kind == "ipvlan"
 }
+
+// checkable refuses a move of which nobody could tell whether it went well, or
+// that whoever runs qnet could cut himself off with. Assumed yes, it is none.
+func checkable(n Network, up Link, nic NIC, assumeYes bool) error {
+	if !nic.Asked || assumeYes {
+		return nil
+	}
+	refuse := func(format string, args ...any) error {
+		return fmt.Errorf("plan network %q: uplink %q: %s: %w", n.Name, up.Name, fmt.Sprintf(format, args...), ErrRefused)
+	}
+	if nic.Peer.IsValid() {
+		return refuse("your own session from %s comes in by this NIC. The move is undone by itself if what answers before does not after it, "+
+			"and by a guard process if qnet is killed; if you want it nevertheless, say --assume-yes", nic.Peer)
+	}
+	answers := false
+	for _, gw := range nic.Held.Gateways() {
+		for _, a := range nic.Answers {
+			answers = answers || a.Addr == gw
+		}
+	}
+	switch {
+	case answers:
+		return nil
+	case len(nic.Held.Gateways()) == 0:
+		return refuse("no default route leads by it, so that there is no gateway to tell whether the host is still on its LAN after the move; say --assume-yes to go on without")
+	}
+	return refuse("the gateway %s does not answer now, so that it could not tell whether the host is still on its LAN after the move; say --assume-yes to go on without",
+		nic.Held.Gateways()[0])
+}

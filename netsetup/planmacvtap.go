@@ -1,15 +1,10 @@
 package netsetup
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 )
-
-// ErrNoTapDevice tells that the kernel's device of a macvtap link cannot be found.
-var ErrNoTapDevice = errors.New(`the kernel's device of a macvtap link is not there (is /dev a container's own?): leave macvtap out, or use mode = "nat"`)
 
 // planMacvtap leaves the uplink, its addresses and who manages it alone: each NIC
 // of a VM gets a macvtap link of its own on it, and there is no bridge.
@@ -79,15 +74,6 @@ func tappedBy(f Facts, up Link) (network string, vms []string, ok bool) {
 	return network, vms, ok
 }
 
-// portOf reads the mark of a VM's port.
-func portOf(l Link) (network, vm string, ok bool) {
-	parts := strings.Split(strings.TrimPrefix(l.Alias, "qnet:"), "/")
-	if !l.ours() || len(parts) != 3 {
-		return "", "", false
-	}
-	return parts[0], parts[1], true
-}
-
 func inWords(vms []string) string {
 	if len(vms) == 0 {
 		return "no VM of which is there yet"
@@ -104,60 +90,3 @@ func (p Plan) macvtapSteps(port Port) StepList {
 	steps = append(steps, p.withoutIPv6(name)...)
 	return append(steps, SetUp{Link: name})
 }
-
-// AddMacvtap creates a macvtap link in bridge mode on the uplink, whose MTU it
-// takes. Other than a tap it stays when its device is closed.
-type AddMacvtap struct {
-	Name   string           `json:"name"`
-	Uplink string           `json:"uplink"`
-	MAC    net.HardwareAddr `json:"mac"` // the guest's: frames to others do not pass
-	Alias  string           `json:"alias"`
-}
-
-// Do creates the link and opens its device; Kernel keeps the file. The kernel
-// refuses a port of a bridge (EBUSY).
-func (s AddMacvtap) Do(k Kernel) error {
-	l, ok, err := k.Link(s.Name)
-	if err != nil {
-		return err
-	}
-	if ok {
-		return fmt.Errorf("add macvtap %q: %w", s.Name, taken(l, s.Alias))
-	}
-	up, ok, err := k.Link(s.Uplink)
-	if err != nil {
-		return err
-	}
-	if ok && up.Master != 0 {
-		return fmt.Errorf("add macvtap %q: %s is a port of a bridge (EBUSY): %w", s.Name, s.Uplink, ErrRefused)
-	}
-	return k.AddMacvtap(s)
-}
-
-// Undo deletes the link.
-func (s AddMacvtap) Undo(k Kernel) error { return delMade(k, s) }
-
-// made finds the link if it bears our mark, or if it is the one we were killed at
-// before it was marked, which our MAC tells.
-func (s AddMacvtap) made(k Kernel) (string, error) {
-	l, ok, err := k.Link(s.Name)
-	if err != nil || !ok {
-		return "", err
-	}
-	unmarked := l.Alias == "" && l.Kind == "macvtap" && l.MAC.String() == s.MAC.String()
-	if l.Alias != s.Alias && !unmarked {
-		return "", nil
-	}
-	return s.Name, nil
-}
-
-// Holds reports whether the link is there and bears our mark.
-func (s AddMacvtap) Holds(k Kernel) (bool, error) { return marked(k, s.Name, s.Alias) }
-
-func (s AddMacvtap) String() string {
-	return fmt.Sprintf("ip link add link %s name %s address %s type macvtap mode bridge\nip link set %s alias %s\nip link set %s allmulticast on",
-		s.Uplink, s.Name, s.MAC, s.Name, s.Alias, s.Name)
-}
-
-// UndoString is the command Undo equals.
-func (s AddMacvtap) UndoString() string { return "ip link del " + s.Name }

@@ -5,7 +5,10 @@ import (
 	"strconv"
 	"unsafe"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/packet"
 )
 
 // Flags of IPv6 routes (linux/ipv6_route.h) that only the kernel, which gives them
@@ -17,7 +20,6 @@ const (
 	rtfAddrConf  = 0x40000
 	rtfExpires   = 0x400000
 	rtfRouteInfo = 0x800000
-	rtfPrefShift = 27
 )
 
 // in6Rtmsg is struct in6_rtmsg (linux/ipv6_route.h).
@@ -92,15 +94,6 @@ func (x *crossing) solicited() error {
 	return nil
 }
 
-// preference is the route's, RFC 4191, as a flag.
-func (r route) preference() uint32 {
-	v := r.attr(bodyKind, unix.RTA_PREF)
-	if len(v) == 0 {
-		return 0
-	}
-	return uint32(v[0]&3) << rtfPrefShift
-}
-
 func addRoute6(m in6Rtmsg) error {
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -112,4 +105,20 @@ func addRoute6(m in6Rtmsg) error {
 		return errno
 	}
 	return nil
+}
+
+// solicit asks the link's routers to advertise themselves, by a link-local address.
+func (x *crossing) solicit() {
+	for _, a := range x.held.addresses() {
+		if !x.asks || !a.local().Is6() || !a.local().IsLinkLocalUnicast() {
+			continue
+		}
+		conn, err := packet.Listen(x.to.Index, packet.All, []bpf.Instruction{bpf.RetConstant{Val: 0}})
+		if err != nil {
+			return
+		}
+		conn.Write(packet.RouterSolicitation(x.to.MAC, a.local())) //nolint:errcheck // routers advertise themselves anyway
+		conn.Close()                                               //nolint:errcheck // nothing follows from it
+		return
+	}
 }

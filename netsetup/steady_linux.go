@@ -1,7 +1,6 @@
 package netsetup
 
 import (
-	"slices"
 	"time"
 )
 
@@ -31,11 +30,4 @@ func (x *crossing) steady() error {
 		}
 	}
 	return nil
-}
-
-// hasAll reports whether the addresses of the others are among these.
-func (h Holdings) hasAll(others Holdings) bool {
-	return !slices.ContainsFunc(others.addresses(), func(o address) bool {
-		return !slices.ContainsFunc(h.addresses(), func(a address) bool { return a.prefix() == o.prefix() })
-	})
 }

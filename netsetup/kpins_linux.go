@@ -1,0 +1,86 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// FIB reads the host's rules and routes.
+//
+//	ip rule; ip route show table all
+func (h *Host) FIB() (FIB, error) { return ReadFIB() }
+
+func (h *Host) pin(link string, guest netip.Addr) (*netlink.Route, error) {
+	l, ok, err := h.Link(link)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &netlink.Route{
+		LinkIndex: l.Index, Dst: &net.IPNet{IP: guest.AsSlice(), Mask: net.CIDRMask(32, 32)},
+		Scope: netlink.SCOPE_LINK, Protocol: pinProtocol, Table: mainTable,
+	}, nil
+}
+
+// AddPin adds a host route before others to the address (neither NLM_F_EXCL nor
+// NLM_F_APPEND).
+//
+//	ip route prepend GUEST/32 dev LINK scope link proto 113
+func (h *Host) AddPin(link string, guest netip.Addr) error {
+	r, err := h.pin(link, guest)
+	if err == nil && r == nil {
+		err = fmt.Errorf("there is no link %q", link)
+	}
+	if err == nil {
+		err = netlink.RouteAddEcmp(r)
+	}
+	if err != nil {
+		return fmt.Errorf("add host route to %s: %w", guest, explain(err))
+	}
+	return nil
+}
+
+// DelPin deletes it.
+//
+//	ip route del GUEST/32 dev LINK scope link proto 113
+func (h *Host) DelPin(link string, guest netip.Addr) error {
+	r, err := h.pin(link, guest)
+	if err != nil || r == nil {
+		return err // it went with the link
+	}
+	if err := netlink.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("delete host route to %s: %w", guest, explain(err))
+	}
+	return nil
+}
+
+func pinRule(s PinRule) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family, r.Priority, r.Table, r.SuppressPrefixlen, r.Protocol = netlink.FAMILY_V4, s.Priority, mainTable, 31, pinProtocol
+	r.Dst = &net.IPNet{IP: s.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(s.Prefix.Bits(), 32)}
+	return r
+}
+
+// AddPinRule adds the rule.
+//
+//	ip rule add priority N to PREFIX lookup main suppress_prefixlength 31 protocol 113
+func (h *Host) AddPinRule(s PinRule) error {
+	if err := netlink.RuleAdd(pinRule(s)); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add policy rule: %w", explain(err))
+	}
+	return nil
+}
+
+// DelPinRule deletes it.
+//
+//	ip rule del priority N to PREFIX lookup main suppress_prefixlength 31 protocol 113
+func (h *Host) DelPinRule(s PinRule) error {
+	if err := netlink.RuleDel(pinRule(s)); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("delete policy rule: %w", explain(err))
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+package netsetup
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// trusted is firewalld's zone that lets links forward.
+const trusted = "trusted"
+
+// zone is what a running firewalld has to be told of the plan's bridge. There is
+// nothing to tell where none runs, of a bridge that is the host's own, and of one
+// that the administrator put into a zone.
+func (p *Plan) zone(f firewalld.State) (SetZone, bool) {
+	own := slices.ContainsFunc(p.Steps, func(s Step) bool { _, is := s.(AddBridge); return is })
+	if !f.Running || !own || f.Zones[p.Bridge] != "" {
+		return SetZone{}, false
+	}
+	// A zone of any kind passes frames from port to port, which firewalld sees where
+	// br_netfilter is on. Only "trusted" forwards to other zones; it lets everything
+	// in to the host, too, so its rules hold guests to the gateway's address.
+	z := firewalld.Zone{Name: f.Default, Link: p.Bridge}
+	switch p.Network.Mode {
+	case profiles.Bridge:
+		if zone := f.Zones[p.Network.Uplink]; zone != "" {
+			z.Name = zone
+		}
+	case profiles.HostOnly, profiles.NAT:
+		z.Name, z.Rules = trusted, guestRules(p.Prefix)
+	}
+	return SetZone{Zone: z}, true
+}
+
+// guestRules are a zone's rules for what guests may reach of the host.
+func guestRules(guests netip.Prefix) []string {
+	from := fmt.Sprintf("family=%q source address=%q", "ipv4", guests)
+	return []string{
+		fmt.Sprintf(`rule %s destination address="%s/32" accept`, from, Gateway(guests)),
+		`rule priority="32767" ` + from + " reject", // after all others
+	}
+}
+
+// NewZone is the step for a firewalld that started while the network runs.
+func NewZone(p Plan, f firewalld.State) (SetZone, bool) { return p.zone(f) }

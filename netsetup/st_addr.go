@@ -1,0 +1,32 @@
+package netsetup
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// AddAddr gives our bridge the host's address.
+type AddAddr struct {
+	Link   string       `json:"link"`
+	Prefix netip.Prefix `json:"prefix"`
+}
+
+// Do adds the address.
+func (s AddAddr) Do(k Kernel) error { return k.AddAddr(s.Link, s.Prefix) }
+
+// Undo does nothing: the address goes with the bridge.
+func (s AddAddr) Undo(Kernel) error { return nil }
+
+func (s AddAddr) String() string {
+	return fmt.Sprintf("ip addr add %s broadcast + dev %s", s.Prefix, s.Link)
+}
+
+// UndoString is empty: the address goes with the bridge.
+func (s AddAddr) UndoString() string { return "" }
+
+// Holds reports whether the link has the address.
+func (s AddAddr) Holds(k Kernel) (bool, error) {
+	addrs, err := k.Addrs(s.Link)
+	return slices.Contains(addrs, s.Prefix), err
+}

@@ -1,0 +1,52 @@
+package netsetup
+
+import (
+	"fmt"
+	"time"
+)
+
+// answerTime is how long a move may wait for an answer; with the way back, it is
+// undone within 5 s.
+const answerTime = 4 * time.Second
+
+// AwaitAnswers lets the move stand only if the neighbours that answered before it
+// answer on the bridge, with the MACs they had (F25).
+type AwaitAnswers struct {
+	Link string   `json:"link"` // the bridge
+	Want []Answer `json:"want"`
+}
+
+// Do asks by ARP and neighbour solicitation until all have answered. It returns
+// ErrRefused, with who did not, when that takes more than 4 s.
+func (s AwaitAnswers) Do(k Kernel) error {
+	got, err := k.Ask(s.Link, s.Want, answerTime)
+	if err != nil {
+		return err
+	}
+	if missing := unanswered(s.Want, got); len(missing) > 0 {
+		return fmt.Errorf("await answers on %q: %s answered before the move, and after it not within %s (asked by ARP and neighbour solicitation; heard: %s); so the host is back on its NIC. "+
+			`Does the switch or another program on the host forbid it? Use mode = "nat": %w`,
+			s.Link, join(missing), answerTime, orNobody(got), ErrRefused)
+	}
+	return nil
+}
+
+func orNobody(list []Answer) string {
+	if len(list) == 0 {
+		return "nobody"
+	}
+	return join(list)
+}
+
+// Undo does nothing: nothing was changed.
+func (s AwaitAnswers) Undo(Kernel) error { return nil }
+
+// Holds reports true: it is asked once.
+func (s AwaitAnswers) Holds(Kernel) (bool, error) { return true, nil }
+
+func (s AwaitAnswers) String() string {
+	return fmt.Sprintf("# %s must answer on %s within %s; else all this is undone", join(s.Want), s.Link, answerTime)
+}
+
+// UndoString is empty.
+func (s AwaitAnswers) UndoString() string { return "" }

@@ -1,0 +1,67 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"net"
+)
+
+// ErrNoTapDevice tells that the kernel's device of a macvtap link cannot be found.
+var ErrNoTapDevice = errors.New(`the kernel's device of a macvtap link is not there (is /dev a container's own?): leave macvtap out, or use mode = "nat"`)
+
+// AddMacvtap creates a macvtap link in bridge mode on the uplink, whose MTU it
+// takes. Other than a tap it stays when its device is closed.
+type AddMacvtap struct {
+	Name   string           `json:"name"`
+	Uplink string           `json:"uplink"`
+	MAC    net.HardwareAddr `json:"mac"` // the guest's: frames to others do not pass
+	Alias  string           `json:"alias"`
+}
+
+// Do creates the link and opens its device; Kernel keeps the file. The kernel
+// refuses a port of a bridge (EBUSY).
+func (s AddMacvtap) Do(k Kernel) error {
+	l, ok, err := k.Link(s.Name)
+	if err != nil {
+		return err
+	}
+	if ok {
+		return fmt.Errorf("add macvtap %q: %w", s.Name, taken(l, s.Alias))
+	}
+	up, ok, err := k.Link(s.Uplink)
+	if err != nil {
+		return err
+	}
+	if ok && up.Master != 0 {
+		return fmt.Errorf("add macvtap %q: %s is a port of a bridge (EBUSY): %w", s.Name, s.Uplink, ErrRefused)
+	}
+	return k.AddMacvtap(s)
+}
+
+// Undo deletes the link.
+func (s AddMacvtap) Undo(k Kernel) error { return delMade(k, s) }
+
+// made finds the link if it bears our mark, or if it is the one we were killed at
+// before it was marked, which our MAC tells.
+func (s AddMacvtap) made(k Kernel) (string, error) {
+	l, ok, err := k.Link(s.Name)
+	if err != nil || !ok {
+		return "", err
+	}
+	unmarked := l.Alias == "" && l.Kind == "macvtap" && l.MAC.String() == s.MAC.String()
+	if l.Alias != s.Alias && !unmarked {
+		return "", nil
+	}
+	return s.Name, nil
+}
+
+// Holds reports whether the link is there and bears our mark.
+func (s AddMacvtap) Holds(k Kernel) (bool, error) { return marked(k, s.Name, s.Alias) }
+
+func (s AddMacvtap) String() string {
+	return fmt.Sprintf("ip link add link %s name %s address %s type macvtap mode bridge\nip link set %s alias %s\nip link set %s allmulticast on",
+		s.Uplink, s.Name, s.MAC, s.Name, s.Alias, s.Name)
+}
+
+// UndoString is the command Undo equals.
+func (s AddMacvtap) UndoString() string { return "ip link del " + s.Name }

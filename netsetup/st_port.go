@@ -1,0 +1,62 @@
+package netsetup
+
+import (
+	"fmt"
+)
+
+// SetPort makes a link a port of a bridge. Restore tells that the link is the
+// host's own and must be released.
+type SetPort struct {
+	Link    string `json:"link"`
+	Bridge  string `json:"bridge"`
+	Restore bool   `json:"restore,omitempty"`
+}
+
+// Do makes the link a port. A link that already has a master is refused: the
+// kernel would silently take it away from there.
+func (s SetPort) Do(k Kernel) error {
+	l, ok, err := k.Link(s.Link)
+	if err != nil {
+		return err
+	}
+	if ok && l.Master != 0 {
+		return fmt.Errorf("set %q master %s: it already is a port: %w", s.Link, s.Bridge, ErrRefused)
+	}
+	return k.SetMaster(s.Link, s.Bridge)
+}
+
+// Undo releases the host's link if it still is a port of our bridge.
+func (s SetPort) Undo(k Kernel) error {
+	if !s.Restore {
+		return nil
+	}
+	l, ok, err := k.Link(s.Link)
+	if err != nil || !ok || l.Master == 0 {
+		return err
+	}
+	b, ok, err := k.Link(s.Bridge)
+	if err != nil || !ok || b.Index != l.Master {
+		return err
+	}
+	return k.SetMaster(s.Link, "")
+}
+
+func (s SetPort) String() string { return "ip link set " + s.Link + " master " + s.Bridge }
+
+// UndoString is the command Undo equals.
+func (s SetPort) UndoString() string {
+	if !s.Restore {
+		return ""
+	}
+	return "ip link set " + s.Link + " nomaster"
+}
+
+// Holds reports whether the link is a port of the bridge.
+func (s SetPort) Holds(k Kernel) (bool, error) {
+	l, ok, err := k.Link(s.Link)
+	if err != nil || !ok {
+		return s.Restore, err // as above
+	}
+	b, ok, err := k.Link(s.Bridge)
+	return ok && b.Index == l.Master, err
+}

@@ -1,0 +1,49 @@
+package netsetup
+
+import (
+	"fmt"
+)
+
+// AddTap creates a tap that goes away with the last file descriptor on it.
+type AddTap struct {
+	Name  string `json:"name"`
+	Alias string `json:"alias"`
+	MTU   int    `json:"mtu"`
+}
+
+// Do creates the tap; Kernel keeps its file.
+func (s AddTap) Do(k Kernel) error {
+	l, ok, err := k.Link(s.Name)
+	if err != nil {
+		return err
+	}
+	if ok {
+		return fmt.Errorf("add tap %q: %w", s.Name, taken(l, s.Alias))
+	}
+	return k.AddTap(s.Name, s.Alias, s.MTU)
+}
+
+// Undo deletes the tap if it still exists, even one that was made persistent.
+func (s AddTap) Undo(k Kernel) error { return delMade(k, s) }
+
+func (s AddTap) made(k Kernel) (string, error) {
+	l, ok, err := k.Link(s.Name)
+	if err != nil || !ok || l.Alias != s.Alias {
+		return "", err
+	}
+	return s.Name, nil
+}
+
+func (s AddTap) String() string {
+	cmd := fmt.Sprintf("ip tuntap add %s mode tap user root group root vnet_hdr\nip link set %s alias %s", s.Name, s.Name, s.Alias)
+	if s.MTU != DefaultMTU {
+		cmd += fmt.Sprintf("\nip link set %s mtu %d", s.Name, s.MTU)
+	}
+	return cmd
+}
+
+// UndoString is the command Undo equals.
+func (s AddTap) UndoString() string { return "ip link del " + s.Name }
+
+// Holds reports whether the tap is there and bears our mark.
+func (s AddTap) Holds(k Kernel) (bool, error) { return marked(k, s.Name, s.Alias) }

@@ -1,0 +1,30 @@
+package netsetup
+
+// Unmanage has NetworkManager let go of a NIC before that becomes a port, or it
+// would find its lease lost after a while and take the NIC back.
+type Unmanage struct {
+	Link string `json:"link"`
+}
+
+// Do has it let go. The NIC keeps what it has.
+func (s Unmanage) Do(k Kernel) error { return k.SetManaged(s.Link, false) }
+
+// Undo gives the NIC back, unless somebody did; NetworkManager then asks for its
+// lease again, and the host is without its address for some 50 ms.
+func (s Unmanage) Undo(k Kernel) error {
+	if managed, err := k.Managed(s.Link); err != nil || managed {
+		return err
+	}
+	return k.SetManaged(s.Link, true)
+}
+
+// Holds reports whether NetworkManager leaves the NIC alone.
+func (s Unmanage) Holds(k Kernel) (bool, error) {
+	managed, err := k.Managed(s.Link)
+	return !managed, err
+}
+
+func (s Unmanage) String() string { return "nmcli device set " + s.Link + " managed no" }
+
+// UndoString is the command Undo equals.
+func (s Unmanage) UndoString() string { return "nmcli device set " + s.Link + " managed yes" }

@@ -1,0 +1,12 @@
+package netsetup
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+func readSysctl(key string) (string, error) {
+	b, err := os.ReadFile(filepath.Join("/proc/sys", key))
+	return strings.TrimSpace(string(b)), err
+}

@@ -1,0 +1,104 @@
+package netsetup
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
+
+// forwardedSet names the set of links whose forwarding the network turned on.
+const forwardedSet = "newly_forwarded"
+
+func (p *Plan) findUplinks(f Facts) error {
+	if p.Network.Uplink == "" {
+		p.Uplinks = f.Uplinks()
+		if l, ok := f.DefaultLink(); ok { // first: where guests mostly leave
+			others := slices.DeleteFunc(p.Uplinks, func(name string) bool { return name == l.Name })
+			p.Uplinks = slices.Insert(others, 0, l.Name)
+		}
+		return nil
+	}
+	l, ok := f.Link(p.Network.Uplink)
+	if !ok {
+		return fmt.Errorf("plan network %q: uplink %q: there is no such link: %w", p.Network.Name, p.Network.Uplink, ErrRefused)
+	}
+	if l.Loopback || l.ours() {
+		return fmt.Errorf("plan network %q: uplink %q leads nowhere outside: %w", p.Network.Name, l.Name, ErrRefused)
+	}
+	p.Uplinks = []string{l.Name}
+	return nil
+}
+
+// uplinkForwarding turns an uplink's forwarding on, where it is off: replies
+// from outside come in by it. The global ip_forward would change every link and
+// reset other settings (F43).
+func uplinkForwarding(link string, f Facts) SetSysctl {
+	step := SetSysctl{Key: forwardingKey(link), Value: "1", Old: "0"}
+	if f.Sysctls[ipForward] != "1" { // else it was turned off for this link
+		step.Wider = ipForward
+	}
+	return step
+}
+
+// NewlyForwarded lists the uplinks whose forwarding the steps turned on and no other
+// program wants: what this would newly let pass between the host's other links is to be
+// dropped.
+func NewlyForwarded(k Kernel, steps []Step) ([]string, error) {
+	var links []string
+	for _, s := range steps {
+		link, ok := UplinkOf(s)
+		if !ok {
+			continue
+		}
+		wanted, err := s.(SetSysctl).WantedByOthers(k)
+		if err != nil {
+			return nil, err
+		}
+		if !wanted {
+			links = append(links, link)
+		}
+	}
+	return links, nil
+}
+
+// UplinkOf is the uplink whose forwarding a step turns on; false if it does not.
+func UplinkOf(s Step) (string, bool) {
+	sysctl, ok := s.(SetSysctl)
+	if !ok || sysctl.Old == "" {
+		return "", false
+	}
+	return forwardingLink(sysctl.Key)
+}
+
+// AddForwarded puts an uplink found while the network runs into the set of the plan's
+// own table, so that the table still drops by it when it is added anew.
+func (p *Plan) AddForwarded(link string) {
+	if set := p.forwardedSet(); set != nil && !slices.Contains(set.Links, link) {
+		set.Links = append(set.Links, link)
+	}
+}
+
+// ForwardedSet names the set of AddForwarded in the table TableName; "" where the mode
+// has none. An older qnet's plan may have another name for it.
+func (p *Plan) ForwardedSet() string {
+	if set := p.forwardedSet(); set != nil {
+		return set.Name
+	}
+	return ""
+}
+
+func (p *Plan) forwardedSet() *nft.Set {
+	for _, s := range p.Steps {
+		if table, ok := s.(AddTable); ok && len(table.Table.Sets) > 0 {
+			return &table.Table.Sets[0]
+		}
+	}
+	return nil
+}
+
+// NewUplink is the step for an uplink found while the network runs; off tells
+// whether its forwarding is off, so that the step is needed.
+func NewUplink(f Facts, link string) (step SetSysctl, off bool) {
+	return uplinkForwarding(link, f), f.Sysctls[forwardingKey(link)] == "0"
+}
