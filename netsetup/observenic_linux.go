@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -107,10 +108,13 @@ func programs(up Link) ([]string, error) {
 	return list, nil
 }
 
+// lookTimeout is how long systemd-resolved may take to answer.
+const lookTimeout = 3 * time.Second
+
 // observeDNS reads what systemd-resolved was told of a link; one that does not
 // answer was told nothing.
 func observeDNS(l Link) resolved.Settings {
-	ctx, cancel := context.WithTimeout(context.Background(), resolvedTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
 	s, err := resolved.Look(ctx, l.Index)
 	if err != nil {

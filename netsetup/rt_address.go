@@ -98,7 +98,7 @@ func (a address) labelled(from, to string, was func(address) string) string {
 		return label // somebody's own
 	case tail == "" && was != nil && was(a) != "":
 		return was(a)
-	case len(to+tail) > maxIfname:
+	case len(to+tail) >= unix.IFNAMSIZ:
 		return to
 	}
 	return to + tail

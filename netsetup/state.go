@@ -28,10 +28,8 @@ type encodedSteps struct {
 	json json.RawMessage
 }
 
-// same reports whether the lists are one.
-func (l StepList) same(other StepList) bool {
-	return len(l) > 0 && len(l) == len(other) && &l[0] == &other[0]
-}
+// sameList reports whether the two are one list.
+func sameList(a, b StepList) bool { return len(a) > 0 && len(a) == len(b) && &a[0] == &b[0] }
 
 // NewJournal is the journal of a plan about to be applied here and now.
 func NewJournal(p Plan) (*Journal, error) {
@@ -77,7 +75,7 @@ func (j *Journal) encodePorts() (map[string]json.RawMessage, error) {
 	ports, encoded := map[string]json.RawMessage{}, map[string]encodedSteps{}
 	for vm, steps := range j.Ports {
 		e := j.encoded[vm]
-		if !steps.same(e.of) {
+		if !sameList(steps, e.of) {
 			raw, err := json.Marshal(steps)
 			if err != nil {
 				return nil, err

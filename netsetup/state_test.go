@@ -56,3 +56,31 @@ func TestSaltIsMadeOnce(t *testing.T) {
 		t.Errorf("%x became %x, %v", a, b, err)
 	}
 }
+
+func TestJournalRoundTrip(t *testing.T) {
+	p, err := NewPlan(Network{Name: "dev", Mode: profiles.NAT}, laptop(), PlanOptions{Salt: testSalt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := NewJournal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Ports["web"] = p.PortSteps(Port{VM: "web", NIC: 3})
+	j.Ports["db"] = StepList{AddMacvtap{Name: "qndb0", Uplink: "eth0", MAC: guestMAC, Alias: "qnet:lan/db/0"}}
+	j.Added = StepList{uplinkForwarding("eth7", Facts{})}
+	path := filepath.Join(t.TempDir(), "journal.json")
+	if err := j.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.encoded = nil // what Write keeps for itself
+	if !reflect.DeepEqual(got, j) {
+		a, _ := json.Marshal(got)
+		b, _ := json.Marshal(j)
+		t.Errorf("got  %s\nwant %s", a, b)
+	}
+}

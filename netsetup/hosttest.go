@@ -1,0 +1,124 @@
+package netsetup
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/resolved"
+)
+
+var testSalt = []byte("a salt of the tests")
+
+func prefixes(list ...string) []netip.Prefix {
+	var ps []netip.Prefix
+	for _, s := range list {
+		ps = append(ps, netip.MustParsePrefix(s))
+	}
+	return ps
+}
+
+// laptop is a host with a NIC, Wi-Fi, Docker's bridge, a free NIC and an
+// administrator's bridge.
+func laptop() Facts {
+	nic := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	f := Facts{
+		Links: []Link{
+			{Index: 1, Name: "lo", Kind: "device", Loopback: true, Up: true, MTU: 65536, Addresses: prefixes("127.0.0.1/8")},
+			{Index: 2, Name: "eth0", Kind: "device", Ethernet: true, Up: true, MTU: 1500, MAC: nic, Addresses: prefixes("192.0.2.10/24", "fe80::1/64")},
+			{Index: 3, Name: "wlan0", Kind: "device", Ethernet: true, Wireless: true, Up: true, MTU: 1500},
+			{Index: 4, Name: "docker0", Kind: "bridge", Ethernet: true, Up: true, MTU: 1500, Addresses: prefixes("172.17.0.1/16")},
+			{Index: 5, Name: "eth1", Kind: "device", Ethernet: true, MTU: 9000, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 5}, Addresses: prefixes("fe80::5/64")},
+			{Index: 6, Name: "br0", Kind: "bridge", Ethernet: true, Up: true, MTU: 1500, STP: true},
+			{Index: 7, Name: "eth2", Kind: "device", Ethernet: true, Up: true, MTU: 1500, Master: 6},
+			{Index: 8, Name: "tun0", Kind: "tun", Up: true, MTU: 1420, Addresses: prefixes("10.200.0.2/32")},
+			{Index: 9, Name: "eth3", Kind: "device", Ethernet: true, Up: true, MTU: 1500},
+			{Index: 10, Name: "mv0", Kind: "macvlan", Ethernet: true, Up: true, MTU: 1500, Parent: 9},
+			{Index: 11, Name: "eth5", Kind: "device", Ethernet: true, Up: true, MTU: 1500},
+			{Index: 12, Name: "ipv0", Kind: "ipvlan", Ethernet: true, Up: true, MTU: 1500, Parent: 11},
+		},
+		Routes: []Route{
+			{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "eth0", Table: 254},
+			{Dst: netip.MustParsePrefix("192.0.2.0/24"), Link: "eth0", Table: 254},
+			{Dst: netip.MustParsePrefix("172.17.0.0/16"), Link: "docker0", Table: 254},
+			{Dst: netip.MustParsePrefix("10.0.0.0/8"), Link: "tun0", Table: 254},
+			{Dst: netip.MustParsePrefix("192.168.64.0/18"), Link: "tun0", Table: 51820},
+		},
+		Resolvers: []netip.Addr{netip.MustParseAddr("192.168.200.53")},
+		Sysctls:   map[string]string{},
+		HasIPv6:   true,
+	}
+	for _, l := range f.Links {
+		f.Sysctls[forwardingKey(l.Name)] = "0"
+	}
+	f.Sysctls[forwardingKey("tun0")] = "1"
+	return f
+}
+
+// rawAddr is an address of the laptop's eth0 as the kernel lists it.
+func rawAddr(prefix, label string, flags uint32, l lifetimes) Raw {
+	p := netip.MustParsePrefix(prefix)
+	family := byte(unix.AF_INET)
+	if p.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	r := Raw{family, byte(p.Bits()), 0, 0, 2, 0, 0, 0}
+	r = appendAttr(r, attr{unix.IFA_ADDRESS, p.Addr().AsSlice()})
+	if label != "" {
+		r = appendAttr(r, attr{unix.IFA_LOCAL, p.Addr().AsSlice()})
+		r = appendAttr(r, attr{unix.IFA_LABEL, append([]byte(label), 0)})
+	}
+	r = appendAttr(r, attr{unix.IFA_FLAGS, u32(flags)})
+	return appendAttr(r, attr{unix.IFA_CACHEINFO, slices.Concat(u32(l.preferred), u32(l.valid), make([]byte, 8))})
+}
+
+// rawDefault is a default route by the laptop's eth0.
+func rawDefault(gateway string, protocol byte, metric uint32) Raw {
+	gw := netip.MustParseAddr(gateway)
+	family := byte(unix.AF_INET)
+	if gw.Is6() {
+		family = unix.AF_INET6
+	}
+	r := Raw{family, 0, 0, 0, unix.RT_TABLE_MAIN, protocol, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
+	r = appendAttr(r, attr{unix.RTA_GATEWAY, gw.AsSlice()})
+	r = appendAttr(r, attr{unix.RTA_OIF, u32(2)})
+	if metric != 0 {
+		r = appendAttr(r, attr{unix.RTA_PRIORITY, u32(metric)})
+	}
+	return r
+}
+
+// settled is the laptop whose eth0 has static addresses of both families.
+func settled() Facts {
+	f := laptop()
+	f.NIC = NIC{
+		Held: Holdings{
+			Index: 2,
+			Addrs: []Raw{
+				rawAddr("192.0.2.10/24", "eth0", unix.IFA_F_PERMANENT, lifetimes{forever, forever}),
+				rawAddr("192.0.2.11/24", "eth0:1", unix.IFA_F_PERMANENT|unix.IFA_F_SECONDARY, lifetimes{forever, forever}),
+				rawAddr("2001:db8::10/64", "", unix.IFA_F_PERMANENT, lifetimes{forever, forever}),
+			},
+			Routes: []Raw{rawDefault("192.0.2.1", unix.RTPROT_BOOT, 0), rawDefault("2001:db8::1", unix.RTPROT_BOOT, 1024)},
+			First:  []bool{false, false},
+		},
+		Conf:     []Conf{{"net/ipv4/conf", "arp_notify", "1"}},
+		RPFilter: "0", GenMode: "0",
+		DNS: resolved.Settings{
+			Servers: []resolved.Server{{Address: netip.MustParseAddr("192.0.2.53")}},
+			Domains: []resolved.Domain{{Name: "lan.example"}},
+		},
+	}
+	return f
+}
+
+var guestMAC = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
+
+func goldenFacts(name string) Facts {
+	if name == "move" {
+		return settled()
+	}
+	return laptop()
+}

@@ -1,0 +1,74 @@
+package netsetup
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/qnet-vm/qnet/internal/lab"
+)
+
+// The lookup of the FIB as read is the kernel's, and pins are what their commands say.
+func TestPinsEqualCommands(t *testing.T) {
+	lab.Require(t, lab.Root)
+	lab.Run(t, func(t *testing.T) {
+		lab.Lab(t)
+		lab.Sh(t, `
+ip link add qn-dev type bridge; ip link set qn-dev addrgenmode none up; ip addr add 10.77.0.1/24 dev qn-dev
+ip route add 10.77.0.0/25 dev eth0; ip route add 10.77.0.10/32 dev eth0
+ip route add 10.77.0.0/16 dev eth0 table 100
+ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
+		host := newHost(t)
+		bridge, _, _ := host.Link("qn-dev")
+		n := Pinned{Bridge: bridge.Index, Prefix: netip.MustParsePrefix("10.77.0.0/24"), Gateway: netip.MustParseAddr("10.77.0.1"), Guests: []netip.Addr{
+			netip.MustParseAddr("10.77.0.10"), netip.MustParseAddr("10.77.0.200"),
+		}}
+		fib, err := host.FIB()
+		if err != nil {
+			t.Fatal(err)
+		}
+		need, _, _ := n.Need(fib)
+		if want := (Pins{Guests: n.Guests, Rules: []int{49}}); !slices.Equal(need.Guests, want.Guests) || !slices.Equal(need.Rules, want.Rules) {
+			t.Fatalf("got %v, want %v", need, want)
+		}
+		steps := need.Steps("qn-dev", n.Prefix)
+		before := kernelState(t)
+		if err := Apply(host, steps, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range n.Guests {
+			lab.Sh(t, "ip route get "+g.String()+" | grep 'dev qn-dev'")
+		}
+		lab.Sh(t, "ip route get 10.77.0.11 | grep 'dev eth0'") // who is no guest is not ours
+		fib, _ = host.FIB()
+		if has, idle := n.Has(fib); !slices.Equal(has.Guests, need.Guests) || !slices.Equal(has.Rules, need.Rules) || idle != nil {
+			t.Errorf("there: %v, idle %v", has, idle)
+		}
+		for _, s := range steps {
+			if holds, err := s.Holds(host); !holds || err != nil {
+				t.Errorf("%s: holds %v, %v", s, holds, err)
+			}
+		}
+		byNetlink := kernelState(t)
+		if err := Undo(host, steps); err != nil {
+			t.Fatal(err)
+		}
+		if diff := difference(before, kernelState(t)); diff != "" {
+			t.Errorf("left by Undo:\n%s", diff)
+		}
+		lab.Sh(t, Script(steps))
+		if diff := difference(byNetlink, kernelState(t)); diff != "" {
+			t.Errorf("-: by netlink, +: by the printed commands\n%s", diff)
+		}
+		// Without a journal: the rule by its mark.
+		lab.Sh(t, "ip link set qn-dev alias qnet:dev")
+		facts, err := Observe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := UndoByMarks(host, facts, "dev"); err != nil {
+			t.Fatal(err)
+		}
+		lab.Sh(t, "! ip rule | grep 'proto 113'; ! ip route show table all | grep 'proto 113'")
+	})
+}
