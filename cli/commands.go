@@ -17,8 +17,9 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/macgen"
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -205,7 +206,7 @@ func (a *app) net(c *cli.Context) error {
 	}
 	if a.elsewhere != "" {
 		more, err := keeper.List(c.Context, a.elsewhere)
-		if errors.Is(err, netsetup.ErrNoPermission) {
+		if errors.Is(err, host.ErrNoPermission) {
 			a.talk("note: networks run that only root may ask: sudo qnet net")
 		} else if err != nil {
 			return err
@@ -291,9 +292,9 @@ func (a *app) mac(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	salt, err := netsetup.LoadSalt(a.stateOf(p))
+	salt, err := journal.LoadSalt(a.stateOf(p))
 	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w: %w", netsetup.ErrNoPermission, err)
+		err = fmt.Errorf("%w: %w", host.ErrNoPermission, err)
 	}
 	if err != nil {
 		return err

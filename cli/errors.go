@@ -11,7 +11,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 )
@@ -31,10 +31,10 @@ var hints = []struct {
 	is   error
 	hint string
 }{
-	{netsetup.ErrNoPermission, `run it with sudo, or use mode = "user", which needs no rights`},
-	{netsetup.ErrNoTun, `load the module with "modprobe tun"; in a container, give it --device /dev/net/tun --cap-add NET_ADMIN; or use mode = "user"`},
-	{netsetup.ErrNotOurs, `look with "ip -d link" and "nft list tables" at whose it is; name the network or the VM differently, or remove it`},
-	{netsetup.ErrUnsupported, `the kernel lacks a feature (bridge, tun or nf_tables): after a kernel upgrade, reboot; "sudo qnet doctor" tells which; else use mode = "user"`},
+	{host.ErrNoPermission, `run it with sudo, or use mode = "user", which needs no rights`},
+	{host.ErrNoTun, `load the module with "modprobe tun"; in a container, give it --device /dev/net/tun --cap-add NET_ADMIN; or use mode = "user"`},
+	{host.ErrNotOurs, `look with "ip -d link" and "nft list tables" at whose it is; name the network or the VM differently, or remove it`},
+	{host.ErrUnsupported, `the kernel lacks a feature (bridge, tun or nf_tables): after a kernel upgrade, reboot; "sudo qnet doctor" tells which; else use mode = "user"`},
 	{qemu.ErrNotFound, "install QEMU: apt install qemu-system-x86"},
 	{qemu.ErrTooOld, "install QEMU 7.2 or newer; Debian 12 has it"},
 	{supervisor.ErrRunning, `"qnet ps" lists what runs; --name starts it a second time under another name`},
@@ -81,8 +81,8 @@ func exitCode(err error) int {
 	case errors.As(err, &bad), errors.As(err, &config), errors.As(err, &file), errors.As(err, &use),
 		errors.Is(err, rundir.ErrPathTooLong):
 		return exitUsage
-	case errors.Is(err, netsetup.ErrNoTun), errors.Is(err, netsetup.ErrNoPermission), errors.Is(err, netsetup.ErrUnsupported),
-		errors.Is(err, netsetup.ErrRefused), errors.Is(err, netsetup.ErrNotOurs),
+	case errors.Is(err, host.ErrNoTun), errors.Is(err, host.ErrNoPermission), errors.Is(err, host.ErrUnsupported),
+		errors.Is(err, host.ErrRefused), errors.Is(err, host.ErrNotOurs),
 		errors.Is(err, qemu.ErrNotFound), errors.Is(err, qemu.ErrTooOld):
 		return exitIncapable
 	case errors.As(err, &exit):

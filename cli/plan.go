@@ -9,16 +9,19 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 )
 
 // networkPlan is one network's part of `qnet plan --json`.
 type networkPlan struct {
-	netsetup.Plan
+	plan.Plan
 	Do   []string `json:"do"`
 	Undo string   `json:"undo"`
 }
@@ -64,7 +67,7 @@ func (a *app) plan(c *cli.Context) error {
 
 func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, salt []byte) (networkPlan, error) {
 	network := supervisor.NetworkOf(n)
-	facts, err := netsetup.ObserveFor(network.Query())
+	facts, err := host.Observe(network.Query())
 	if err != nil {
 		return networkPlan{}, err
 	}
@@ -72,19 +75,19 @@ func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, salt []byte) 
 	if facts.Firewalld, err = firewalld.Look(); err != nil {
 		a.talk("note: %v", err)
 	}
-	plan, err := netsetup.NewPlan(
+	planned, err := plan.New(
 		network, facts,
-		netsetup.PlanOptions{Salt: salt, Remembered: netsetup.Remembered(a.stateOf(p), n.Name)})
+		plan.Options{Salt: salt, Remembered: journal.Remembered(a.stateOf(p), n.Name)})
 	if err != nil {
 		return networkPlan{}, err
 	}
 	for i, nic := range p.NICs {
 		if nic.Network == n.Name {
-			plan.Steps = append(plan.Steps, plan.PortSteps(netsetup.Port{VM: p.Name, NIC: i, MAC: supervisor.MAC(p, i, salt)})...)
+			planned.Steps = append(planned.Steps, planned.PortSteps(plan.Port{VM: p.Name, NIC: i, MAC: supervisor.MAC(p, i, salt)})...)
 		}
 	}
-	np := networkPlan{Plan: plan, Undo: netsetup.UndoScript(plan.Steps)}
-	for _, s := range plan.Steps {
+	np := networkPlan{Plan: planned, Undo: step.UndoScript(planned.Steps)}
+	for _, s := range planned.Steps {
 		np.Do = append(np.Do, s.String())
 	}
 	return np, nil

@@ -13,7 +13,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -58,8 +58,8 @@ type Options struct {
 	QEMU             string // the binary, "" finds it in Path
 	Path             string // the PATH
 	User             *asuser.User
-	Networks         []netsetup.Network // of a profile; nil looks at one of each mode
-	Accel            profiles.Accel     // of the profile
+	Networks         []plan.Network // of a profile; nil looks at one of each mode
+	Accel            profiles.Accel // of the profile
 }
 
 // Report is what all checks found.

@@ -7,16 +7,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/netsetup/plan"
 )
 
 // Host is what the checks look at.
 type Host struct {
 	Options
-	facts    netsetup.Facts
-	networks []netsetup.Network
+	facts    host.Facts
+	networks []plan.Network
 	asked    bool // the networks are a profile's
 	admin    bool // the caller has CAP_NET_ADMIN
 	plans    []planned
@@ -25,9 +27,9 @@ type Host struct {
 
 // planned is a network with its plan, or why there is none.
 type planned struct {
-	network netsetup.Network
-	plan    netsetup.Plan
-	facts   netsetup.Facts
+	network plan.Network
+	plan    plan.Plan
+	facts   host.Facts
 	err     error
 }
 
@@ -35,11 +37,11 @@ func newHost(o Options) (*Host, error) {
 	h := &Host{Options: o, networks: o.Networks, asked: o.Networks != nil, admin: hasNetAdmin()}
 	if !h.asked {
 		for _, m := range all {
-			h.networks = append(h.networks, netsetup.Network{Name: string(m), Mode: m})
+			h.networks = append(h.networks, plan.Network{Name: string(m), Mode: m})
 		}
 	}
 	var err error
-	if h.facts, err = netsetup.Observe(); err != nil {
+	if h.facts, err = host.ObserveNetwork(); err != nil {
 		return nil, err
 	}
 	// Looking changes nothing, so a salt that is not there yet is not made.
@@ -48,10 +50,10 @@ func newHost(o Options) (*Host, error) {
 	running := managers.Running()
 	for _, n := range h.networks {
 		p := planned{network: n}
-		if p.facts, p.err = netsetup.ObserveFor(n.Query()); p.err == nil {
+		if p.facts, p.err = host.Observe(n.Query()); p.err == nil {
 			p.facts.Configurators, p.facts.Firewalld = running, zones
-			p.plan, p.err = netsetup.NewPlan(n, p.facts, netsetup.PlanOptions{
-				Salt: salt, Remembered: netsetup.Remembered(o.StateDir, n.Name), AssumeYes: !h.asked,
+			p.plan, p.err = plan.New(n, p.facts, plan.Options{
+				Salt: salt, Remembered: journal.Remembered(o.StateDir, n.Name), AssumeYes: !h.asked,
 			})
 		}
 		h.plans = append(h.plans, p)
@@ -79,8 +81,8 @@ func sysctl(key string) string {
 }
 
 // uplinks are the links by which guests leave: those with a default route first.
-func (h *Host) uplinks() []netsetup.Link {
-	var links []netsetup.Link
+func (h *Host) uplinks() []host.Link {
+	var links []host.Link
 	for _, name := range h.facts.Uplinks() {
 		if l, ok := h.facts.Link(name); ok {
 			links = append(links, l)

@@ -10,8 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/kernel"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // kernelChecks are about what a network is made of. Each thing is made, in a network
@@ -63,14 +65,14 @@ func (h *Host) tried() *scratch {
 }
 
 func (s *scratch) try() {
-	host, err := netsetup.NewHost()
+	host, err := kernel.New()
 	if err != nil {
 		s.tap, s.bridge, s.table, s.trace = err, err, err, err
 		return
 	}
 	defer host.Close()
 	s.tap = host.AddTap("qndoctor0", "qnet:doctor/doctor/0", 1500)
-	s.bridge = host.AddBridge(netsetup.AddBridge{Name: "qn-doctor", MAC: net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, Alias: "qnet:doctor"})
+	s.bridge = host.AddBridge(step.AddBridge{Name: "qn-doctor", MAC: net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, Alias: "qnet:doctor"})
 	table := nft.Table{Family: nft.INet, Name: "qnet_doctor", Comment: "qnet:doctor", Chains: []nft.Chain{
 		{Name: "through_host", Type: "filter", Hook: nft.Forward, Policy: nft.Accept, Rules: []nft.Rule{
 			{OutLink: nft.Link("qn-doctor"), Established: true, Do: nft.Accept},
@@ -84,7 +86,7 @@ func (s *scratch) try() {
 	s.trace = host.AddTable(nft.Table{Family: nft.Bridge, Name: "qnet_doctor", Comment: "qnet:doctor", Chains: []nft.Chain{
 		{Name: "from_guest", Type: "filter", Hook: nft.Prerouting, Policy: nft.Accept, Rules: []nft.Rule{{InLink: nft.Link("qndoctor0"), Do: nft.TracePacket}}},
 	}})
-	if another, err := netsetup.NewHost(); err == nil && s.table == nil {
+	if another, err := kernel.New(); err == nil && s.table == nil {
 		s.owned = errors.Is(another.DelTable(table), unix.EPERM)
 		another.Close()
 	}
@@ -113,11 +115,11 @@ func kernelRemedy(err error) string {
 		}
 	}
 	switch {
-	case errors.Is(err, netsetup.ErrNoTun):
+	case errors.Is(err, host.ErrNoTun):
 		return "modprobe tun; in a container: --device /dev/net/tun --cap-add NET_ADMIN"
-	case errors.Is(err, netsetup.ErrNoPermission), errors.Is(err, unix.EPERM):
+	case errors.Is(err, host.ErrNoPermission), errors.Is(err, unix.EPERM):
 		return "in a container: --cap-add NET_ADMIN --device /dev/net/tun; else run it with sudo"
-	case errors.Is(err, netsetup.ErrUnsupported):
+	case errors.Is(err, host.ErrUnsupported):
 		return "modprobe bridge nf_tables; or use a distribution's kernel"
 	}
 	return ""
@@ -127,9 +129,9 @@ func checkTun(_ context.Context, h *Host) []Finding {
 	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return one(Fail, kernelRemedy(netsetup.ErrNoTun), "there is no /dev/net/tun")
+		return one(Fail, kernelRemedy(host.ErrNoTun), "there is no /dev/net/tun")
 	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return one(Fail, kernelRemedy(netsetup.ErrNoTun), "/dev/net/tun is there, and no driver behind it")
+		return one(Fail, kernelRemedy(host.ErrNoTun), "/dev/net/tun is there, and no driver behind it")
 	case errors.Is(err, unix.EPERM) && h.admin:
 		return one(Fail, "in a container: --device /dev/net/tun", "this cgroup is denied the device /dev/net/tun")
 	case err != nil:

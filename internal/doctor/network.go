@@ -9,9 +9,9 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/doctor/probe"
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -49,7 +49,7 @@ func checkPlans(_ context.Context, h *Host) []Finding {
 				f.Evidence += fmt.Sprintf(", subnet %s is free", p.plan.Prefix)
 			}
 		case h.runs(p.network.Name):
-			f.Evidence = fmt.Sprintf("network %s: it runs, on bridge %s", p.network.Name, netsetup.BridgeName(p.network.Name))
+			f.Evidence = fmt.Sprintf("network %s: it runs, on bridge %s", p.network.Name, host.BridgeName(p.network.Name))
 		case h.asked || p.network.Mode != profiles.Bridge:
 			f.Status, f.Evidence, f.Remedy = Fail, planText(p.err), "change the profile as the text says"
 		default:
@@ -63,12 +63,12 @@ func checkPlans(_ context.Context, h *Host) []Finding {
 
 // runs reports whether VMs are on the network, whose uplink is taken by that.
 func (h *Host) runs(network string) bool {
-	l, ok := h.facts.Link(netsetup.BridgeName(network))
+	l, ok := h.facts.Link(host.BridgeName(network))
 	return ok && l.Alias == filters.Mark(network)
 }
 
 func planText(err error) string {
-	return strings.TrimSuffix(err.Error(), ": "+netsetup.ErrRefused.Error())
+	return strings.TrimSuffix(err.Error(), ": "+host.ErrRefused.Error())
 }
 
 // checkFilters asks for each network what other programs' filters would drop, and
@@ -151,7 +151,7 @@ func checkMTU(_ context.Context, h *Host) []Finding {
 	switch {
 	case !ok:
 		return one(Unseen, "", "no default route, so no uplink")
-	case l.MTU < netsetup.DefaultMTU:
+	case l.MTU < host.DefaultMTU:
 		return one(Warn, "", "%s has MTU %d: guests' TCP is clamped to it, larger UDP datagrams are fragmented or refused; mtu = %d in the profile's [network.NAME] tells guests; look further with qnet doctor --probe", l.Name, l.MTU, l.MTU)
 	}
 	return one(Pass, "", "%s has MTU %d", l.Name, l.MTU)

@@ -9,8 +9,9 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/kernel"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 )
@@ -48,9 +49,9 @@ func (s *session) openTap(i int, n profiles.NIC) error {
 		queues = max(len(s.vhost[i]), 1)
 	}
 	for range queues {
-		f, err := netsetup.OpenTun()
+		f, err := kernel.OpenTun()
 		if errors.Is(err, os.ErrPermission) {
-			err = fmt.Errorf("%w: %w", netsetup.ErrNoPermission, err)
+			err = fmt.Errorf("%w: %w", host.ErrNoPermission, err)
 		}
 		if err != nil {
 			return err
@@ -164,7 +165,7 @@ func (s *session) qemuNICs() []qemu.NIC {
 // that a guest without a DHCP client has it too; 0 is nothing. In mode bridge it tells
 // nothing: the guest could not follow a NIC whose MTU grows, and the LAN's DHCP tells.
 func HostMTU(n profiles.NIC, mtu int) int {
-	if mtu == netsetup.DefaultMTU || n.Mode == profiles.Bridge || n.Model != qemu.VirtioNet {
+	if mtu == host.DefaultMTU || n.Mode == profiles.Bridge || n.Model != qemu.VirtioNet {
 		return 0
 	}
 	return mtu

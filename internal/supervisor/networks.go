@@ -7,7 +7,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/macgen"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -106,7 +106,7 @@ func (s *session) awaitForwarding(ctx context.Context) error {
 		}
 		for _, p := range r.Ports() {
 			s.Waits(fmt.Sprintf("bridge %s to let frames of the VM pass (STP)", r.Info().Bridge))
-			err := netsetup.AwaitForwarding(ctx, p.Tap, r.Info().Bridge)
+			err := host.AwaitForwarding(ctx, p.Tap, r.Info().Bridge)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

@@ -16,7 +16,8 @@ import (
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/rundir"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
@@ -192,7 +193,7 @@ func (s *session) tryLock() (*lockfile.Lock, error) {
 func (s *session) lockName(context.Context) error {
 	lock, err := s.tryLock()
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("run VM %q: %w: %w", s.profile.Name, netsetup.ErrNoPermission, err)
+		return fmt.Errorf("run VM %q: %w: %w", s.profile.Name, host.ErrNoPermission, err)
 	}
 	if err != nil {
 		return fmt.Errorf("run VM %q: %w", s.profile.Name, err)
@@ -242,7 +243,7 @@ func (s *session) check(context.Context) error {
 	for _, w := range warnings {
 		s.Warn(w)
 	}
-	s.salt, err = netsetup.LoadSalt(s.StateDir)
+	s.salt, err = journal.LoadSalt(s.StateDir)
 	return err
 }
 

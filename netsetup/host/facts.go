@@ -1,4 +1,4 @@
-package netsetup
+package host
 
 import (
 	"net"
@@ -42,7 +42,7 @@ type NIC struct {
 	DNS    resolved.Settings `json:"dns,omitzero"`    // of systemd-resolved
 
 	Asked   bool       `json:"asked,omitempty"`   // AskNeighbours filled in what follows
-	Answers []Answer   `json:"answers,omitempty"` // of the gateways, and of Peer
+	Answers []Neighbor `json:"answers,omitempty"` // of the gateways, and of Peer
 	Peer    netip.Addr `json:"peer,omitzero"`     // the other end of the session qnet runs in, if that comes in by this NIC
 }
 
@@ -53,12 +53,12 @@ type Conf struct {
 	Value string `json:"value"`
 }
 
-func (c Conf) key(link string) string { return c.Dir + "/" + link + "/" + c.Name }
+func (c Conf) Key(link string) string { return c.Dir + "/" + link + "/" + c.Name }
 
 // Values of addr_gen_mode (linux/if_link.h).
 const (
-	genModeStable = "2"
-	genModeRandom = "3"
+	GenModeStable = "2"
+	GenModeRandom = "3"
 )
 
 // Link is a network interface.
@@ -98,7 +98,7 @@ func (f Facts) Link(name string) (Link, bool) {
 	return Link{}, false
 }
 
-func (f Facts) linkByIndex(index int) (Link, bool) {
+func (f Facts) LinkByIndex(index int) (Link, bool) {
 	for _, l := range f.Links {
 		if l.Index == index {
 			return l, true
@@ -107,19 +107,19 @@ func (f Facts) linkByIndex(index int) (Link, bool) {
 	return Link{}, false
 }
 
-// ours reports whether a link was made by qnet, whichever network it is of.
-func (l Link) ours() bool { return strings.HasPrefix(l.Alias, "qnet:") }
+// Ours reports whether a link was made by qnet, whichever network it is of.
+func (l Link) Ours() bool { return strings.HasPrefix(l.Alias, "qnet:") }
 
 // onLAN reports whether a link is a bridge of qnet's that has the host's own NIC as a
 // port, and with it what the host has on its LAN.
 func (f Facts) onLAN(l Link) bool {
-	return l.ours() && l.Kind == "bridge" && slices.ContainsFunc(f.Links, func(port Link) bool {
-		return port.Master == l.Index && !port.ours()
+	return l.Ours() && l.Kind == "bridge" && slices.ContainsFunc(f.Links, func(port Link) bool {
+		return port.Master == l.Index && !port.Ours()
 	})
 }
 
-// globalAddress returns an address of the link that is not link-local.
-func (l Link) globalAddress() (netip.Prefix, bool) {
+// GlobalAddress returns an address of the link that is not link-local.
+func (l Link) GlobalAddress() (netip.Prefix, bool) {
 	for _, p := range l.Addresses {
 		if !p.Addr().IsLinkLocalUnicast() {
 			return p, true
@@ -133,7 +133,7 @@ func (l Link) globalAddress() (netip.Prefix, bool) {
 func (f Facts) DefaultLink() (Link, bool) {
 	for _, r := range f.Routes {
 		if r.Dst.Bits() == 0 && r.Link != "" {
-			if l, ok := f.Link(r.Link); ok && (!l.ours() || f.onLAN(l)) {
+			if l, ok := f.Link(r.Link); ok && (!l.Ours() || f.onLAN(l)) {
 				return l, true
 			}
 		}
@@ -165,10 +165,10 @@ func (f Facts) Uplinks() []string {
 	var names []string
 	for _, l := range f.Links {
 		onLAN := f.onLAN(l)
-		if l.Loopback || l.ours() && !onLAN {
+		if l.Loopback || l.Ours() && !onLAN {
 			continue
 		}
-		_, addressed := l.globalAddress()
+		_, addressed := l.GlobalAddress()
 		if wide[l.Name] || addressed && (l.Kind != "bridge" || onLAN) {
 			names = append(names, l.Name)
 		}

@@ -1,4 +1,4 @@
-package netsetup
+package host
 
 import "net/netip"
 
@@ -89,26 +89,26 @@ func (f FIB) best(table int, to netip.Addr) (best FIBRoute, ok bool) {
 	return best, ok
 }
 
-// pinProtocol marks our routes and rules (RTA_PROTOCOL, FRA_PROTOCOL). Nobody has
+// PinProtocol marks our routes and rules (RTA_PROTOCOL, FRA_PROTOCOL). Nobody has
 // the number in iproute2's rt_protos.
-const pinProtocol = 113
+const PinProtocol = 113
 
-const mainTable = 254
+const MainTable = 254
 
-func (r FIBRule) ours(prefix netip.Prefix) bool {
-	return r.Protocol == pinProtocol && r.To == prefix.Masked()
+func (r FIBRule) Ours(prefix netip.Prefix) bool {
+	return r.Protocol == PinProtocol && r.To == prefix.Masked()
 }
 
-// unpinned is the FIB without qnet's pins.
-func (f FIB) unpinned() FIB {
+// Unpinned is the FIB without qnet's pins.
+func (f FIB) Unpinned() FIB {
 	var other FIB
 	for _, r := range f.Rules {
-		if r.Protocol != pinProtocol {
+		if r.Protocol != PinProtocol {
 			other.Rules = append(other.Rules, r)
 		}
 	}
 	for _, r := range f.Routes {
-		if r.Protocol != pinProtocol {
+		if r.Protocol != PinProtocol {
 			other.Routes = append(other.Routes, r)
 		}
 	}

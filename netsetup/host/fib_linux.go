@@ -1,4 +1,4 @@
-package netsetup
+package host
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 
 // ReadFIB is Host.FIB for who has no rights.
 func ReadFIB() (FIB, error) {
-	rules, err := readRules()
+	rules, err := ReadRules()
 	if err != nil {
 		return FIB{}, err
 	}
@@ -34,7 +34,7 @@ func ReadFIB() (FIB, error) {
 }
 
 func fibRoute(r netlink.Route) FIBRoute {
-	dst, ok := prefixOf(r.Dst)
+	dst, ok := PrefixOf(r.Dst)
 	if !ok {
 		dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	}
@@ -50,12 +50,12 @@ func fibRoute(r netlink.Route) FIBRoute {
 	}
 }
 
-// readRules reads the policy rules. A kernel without them looks up the tables
+// ReadRules reads the policy rules. A kernel without them looks up the tables
 // local, main and default.
-func readRules() ([]FIBRule, error) {
+func ReadRules() ([]FIBRule, error) {
 	list, err := dump.Whole(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_V4) })
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		return []FIBRule{{Table: 255, Suppress: -1}, {Priority: 32766, Table: mainTable, Suppress: -1}, {Priority: 32767, Table: 253, Suppress: -1}}, nil
+		return []FIBRule{{Table: 255, Suppress: -1}, {Priority: 32766, Table: MainTable, Suppress: -1}, {Priority: 32767, Table: 253, Suppress: -1}}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list policy rules: %w", err)
@@ -69,8 +69,8 @@ func readRules() ([]FIBRule, error) {
 
 func ruleFact(r netlink.Rule) FIBRule {
 	fact := FIBRule{Priority: r.Priority, Mark: r.Mark, Not: r.Invert, Table: r.Table, Suppress: r.SuppressPrefixlen, Protocol: int(r.Protocol)}
-	fact.From, _ = prefixOf(r.Src)
-	fact.To, _ = prefixOf(r.Dst)
+	fact.From, _ = PrefixOf(r.Src)
+	fact.To, _ = PrefixOf(r.Dst)
 	if r.Mask != nil {
 		fact.Mark &= *r.Mask
 	}

@@ -1,4 +1,4 @@
-package netsetup
+package host
 
 import (
 	"bytes"
@@ -6,75 +6,77 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 // Holdings are what the host has by a link, and what goes along when the link
 // becomes a port: addresses, routes of all tables, neighbours that were set or
 // are known, and policy rules that name the link. In the kernel's order.
 type Holdings struct {
-	Index  int    `json:"index"` // of the link
-	Since  int64  `json:"since"` // when they were read, in seconds of CLOCK_BOOTTIME
-	Addrs  []Raw  `json:"addrs,omitempty"`
-	Routes []Raw  `json:"routes,omitempty"` // but those the kernel keeps in the table "local"
-	First  []bool `json:"first,omitempty"`  // of each route: it goes before a like one by another link
-	Neighs []Raw  `json:"neighs,omitempty"`
-	Rules  []Raw  `json:"rules,omitempty"`
+	Index  int        `json:"index"` // of the link
+	Since  int64      `json:"since"` // when they were read, in seconds of CLOCK_BOOTTIME
+	Addrs  []rtnl.Raw `json:"addrs,omitempty"`
+	Routes []rtnl.Raw `json:"routes,omitempty"` // but those the kernel keeps in the table "local"
+	First  []bool     `json:"first,omitempty"`  // of each route: it goes before a like one by another link
+	Neighs []rtnl.Raw `json:"neighs,omitempty"`
+	Rules  []rtnl.Raw `json:"rules,omitempty"`
 
 	Names map[int]string `json:"names,omitempty"` // of other links that multipath routes lead to
 }
 
-func (h Holdings) addresses() []address {
-	list := make([]address, len(h.Addrs))
+func (h Holdings) AddressList() []rtnl.Address {
+	list := make([]rtnl.Address, len(h.Addrs))
 	for i, r := range h.Addrs {
-		list[i] = address{r}
+		list[i] = rtnl.Address{Raw: r}
 	}
 	return list
 }
 
-func (h Holdings) routes() []route {
-	list := make([]route, len(h.Routes))
+func (h Holdings) RouteList() []rtnl.Route {
+	list := make([]rtnl.Route, len(h.Routes))
 	for i, r := range h.Routes {
-		list[i] = route{r}
+		list[i] = rtnl.Route{Raw: r}
 	}
 	return list
 }
 
 // moving is a route of holdings; first tells that it goes before like ones.
 type moving struct {
-	route
-	first bool
+	rtnl.Route
+	First bool
 }
 
-// inOrder lists the routes so that each gateway is reached by one before it.
-func (h Holdings) inOrder() []moving {
+// InOrder lists the routes so that each gateway is reached by one before it.
+func (h Holdings) InOrder() []moving {
 	list := make([]moving, len(h.Routes))
-	for i, r := range h.routes() {
+	for i, r := range h.RouteList() {
 		list[i] = moving{r, h.First[i]}
 	}
 	depth := func(m moving) int {
-		if m.family() == unix.AF_INET6 && m.replaces() {
+		if m.Family() == unix.AF_INET6 && m.Replaces() {
 			return 1
 		}
-		return -int(m.scope()) // a gateway must be nearer than what is behind it
+		return -int(m.Scope()) // a gateway must be nearer than what is behind it
 	}
 	slices.SortStableFunc(list, func(a, b moving) int { return depth(a) - depth(b) })
 	return list
 }
 
-// empty reports whether nothing but what any link has is there.
-func (h Holdings) empty() bool {
-	return !slices.ContainsFunc(h.addresses(), func(a address) bool { return !a.local().IsLinkLocalUnicast() })
+// Empty reports whether nothing but what any link has is there.
+func (h Holdings) Empty() bool {
+	return !slices.ContainsFunc(h.AddressList(), func(a rtnl.Address) bool { return !a.Local().IsLinkLocalUnicast() })
 }
 
-// lasts reports whether one of the addresses has no end.
-func (h Holdings) lasts() bool {
-	return slices.ContainsFunc(h.addresses(), func(a address) bool { return !a.dynamic() && !a.local().IsLinkLocalUnicast() })
+// Lasts reports whether one of the addresses has no end.
+func (h Holdings) Lasts() bool {
+	return slices.ContainsFunc(h.AddressList(), func(a rtnl.Address) bool { return !a.Dynamic() && !a.Local().IsLinkLocalUnicast() })
 }
 
-// carries reports whether the host has something by the link that a port cannot
+// Carries reports whether the host has something by the link that a port cannot
 // carry: an address or a route that not every link has.
-func (h Holdings) carries() bool {
-	return !h.empty() || slices.ContainsFunc(h.routes(), func(r route) bool { return !r.dst().Addr().IsLinkLocalUnicast() })
+func (h Holdings) Carries() bool {
+	return !h.Empty() || slices.ContainsFunc(h.RouteList(), func(r rtnl.Route) bool { return !r.Dst().Addr().IsLinkLocalUnicast() })
 }
 
 // Gateways are those of the default routes, each once.
@@ -85,18 +87,18 @@ func (h Holdings) Gateways() []netip.Addr {
 			list = append(list, a)
 		}
 	}
-	for _, r := range h.routes() {
-		if r.dst().Bits() > 1 { // a VPN's halves of everything count too
+	for _, r := range h.RouteList() {
+		if r.Dst().Bits() > 1 { // a VPN's halves of everything count too
 			continue
 		}
-		add(r.gateway())
-		for _, hop := range r.hops() {
-			if hop.index != h.Index {
+		add(r.Gateway())
+		for _, hop := range r.Hops() {
+			if hop.Index != h.Index {
 				continue
 			}
-			for _, a := range attrs(hop.attrs) {
-				if a.kind == unix.RTA_GATEWAY {
-					gw, _ := netip.AddrFromSlice(a.value)
+			for _, a := range rtnl.Attrs(hop.Attrs) {
+				if a.Kind == unix.RTA_GATEWAY {
+					gw, _ := netip.AddrFromSlice(a.Value)
 					add(gw)
 				}
 			}
@@ -105,43 +107,45 @@ func (h Holdings) Gateways() []netip.Addr {
 	return list
 }
 
-// same reports whether nothing has changed but lifetimes and neighbours.
-func (h Holdings) same(o Holdings) bool {
-	equalAddr := func(a, b Raw) bool { return bytes.Equal(address{a}.plain(), address{b}.plain()) }
-	equalRoute := func(a, b Raw) bool { return route{a}.same(route{b}) }
+// Same reports whether nothing has changed but lifetimes and neighbours.
+func (h Holdings) Same(o Holdings) bool {
+	equalAddr := func(a, b rtnl.Raw) bool {
+		return bytes.Equal(rtnl.Address{Raw: a}.Plain(), rtnl.Address{Raw: b}.Plain())
+	}
+	equalRoute := func(a, b rtnl.Raw) bool { return rtnl.Route{Raw: a}.Same(rtnl.Route{Raw: b}) }
 	return slices.EqualFunc(h.Addrs, o.Addrs, equalAddr) && slices.EqualFunc(h.Routes, o.Routes, equalRoute) &&
-		slices.EqualFunc(h.Rules, o.Rules, func(a, b Raw) bool { return bytes.Equal(a, b) })
+		slices.EqualFunc(h.Rules, o.Rules, func(a, b rtnl.Raw) bool { return bytes.Equal(a, b) })
 }
 
-// has reports whether the address is there, whatever its flags and lifetimes.
-func (h Holdings) has(a address) bool {
-	return slices.ContainsFunc(h.addresses(), func(o address) bool {
-		peer, _ := o.peer()
-		other, _ := a.peer()
-		return o.prefix() == a.prefix() && peer == other
+// Has reports whether the address is there, whatever its flags and lifetimes.
+func (h Holdings) Has(a rtnl.Address) bool {
+	return slices.ContainsFunc(h.AddressList(), func(o rtnl.Address) bool {
+		peer, _ := o.Peer()
+		other, _ := a.Peer()
+		return o.Prefix() == a.Prefix() && peer == other
 	})
 }
 
-// temporary reports whether the address was a temporary one here.
-func (h Holdings) temporary(a address) bool {
-	return slices.ContainsFunc(h.addresses(), func(o address) bool { return o.temporary() && o.local() == a.local() })
+// Temporary reports whether the address was a temporary one here.
+func (h Holdings) Temporary(a rtnl.Address) bool {
+	return slices.ContainsFunc(h.AddressList(), func(o rtnl.Address) bool { return o.Temporary() && o.Local() == a.Local() })
 }
 
-// aged is what is left of the holdings so much later, in seconds.
-func (h Holdings) aged(seconds int64) Holdings {
+// Aged is what is left of the holdings so much later, in seconds.
+func (h Holdings) Aged(seconds int64) Holdings {
 	later := func(v uint32) uint32 {
-		if v == forever {
+		if v == rtnl.Forever {
 			return v
 		}
 		return uint32(max(int64(v)-seconds, 0))
 	}
 	out := h
 	out.Addrs = nil
-	for _, a := range h.addresses() {
-		l := a.lifetimes()
-		l = lifetimes{later(l.preferred), later(l.valid)}
-		if l.valid != 0 {
-			out.Addrs = append(out.Addrs, a.lasting(l).Raw)
+	for _, a := range h.AddressList() {
+		l := a.Lifetimes()
+		l = rtnl.Lifetimes{Preferred: later(l.Preferred), Valid: later(l.Valid)}
+		if l.Valid != 0 {
+			out.Addrs = append(out.Addrs, a.Lasting(l).Raw)
 		}
 	}
 	return out
@@ -151,36 +155,36 @@ func (h Holdings) aged(seconds int64) Holdings {
 // its family.
 func (h Holdings) nearest(target netip.Addr) netip.Addr {
 	var best netip.Addr
-	for _, a := range h.addresses() {
+	for _, a := range h.AddressList() {
 		switch {
-		case a.local().Is4() != target.Is4():
-		case a.prefix().Masked().Contains(target):
-			return a.local()
+		case a.Local().Is4() != target.Is4():
+		case a.Prefix().Masked().Contains(target):
+			return a.Local()
 		case !best.IsValid():
-			best = a.local()
+			best = a.Local()
 		}
 	}
 	return best
 }
 
-// hasAll reports whether the addresses of the others are among these.
-func (h Holdings) hasAll(others Holdings) bool {
-	return !slices.ContainsFunc(others.addresses(), func(o address) bool {
-		return !slices.ContainsFunc(h.addresses(), func(a address) bool { return a.prefix() == o.prefix() })
+// HasAll reports whether the addresses of the others are among these.
+func (h Holdings) HasAll(others Holdings) bool {
+	return !slices.ContainsFunc(others.AddressList(), func(o rtnl.Address) bool {
+		return !slices.ContainsFunc(h.AddressList(), func(a rtnl.Address) bool { return a.Prefix() == o.Prefix() })
 	})
 }
 
-// raisedBy is what is added to the metric of a route that is to go after all others.
-const raisedBy = 1 << 30
+// RaisedBy is what is added to the metric of a route that is to go after all others.
+const RaisedBy = 1 << 30
 
-// raisable leaves out of the holdings what is not to be raised.
-func (h Holdings) raisable() Holdings {
+// Raisable leaves out of the holdings what is not to be raised.
+func (h Holdings) Raisable() Holdings {
 	out := Holdings{Index: h.Index, Since: h.Since}
-	for i, r := range h.routes() {
-		advertised := r.family() == unix.AF_INET6 && r.gateway().IsValid() && r.expires() != 0
-		elsewhere := slices.ContainsFunc(r.hops(), func(p hop) bool { return p.index != h.Index })
-		local := r.dst().Addr().IsLinkLocalUnicast() || r.dst().Addr().IsMulticast()
-		if r.class() != unix.RTN_UNICAST || r.metric() >= raisedBy || advertised || elsewhere || local || r.strange() {
+	for i, r := range h.RouteList() {
+		advertised := r.Family() == unix.AF_INET6 && r.Gateway().IsValid() && r.Expires() != 0
+		elsewhere := slices.ContainsFunc(r.Hops(), func(p rtnl.Hop) bool { return p.Index != h.Index })
+		local := r.Dst().Addr().IsLinkLocalUnicast() || r.Dst().Addr().IsMulticast()
+		if r.Class() != unix.RTN_UNICAST || r.Metric() >= RaisedBy || advertised || elsewhere || local || r.Strange() {
 			continue
 		}
 		out.Routes, out.First = append(out.Routes, r.Raw), append(out.First, h.First[i])

@@ -1,19 +1,21 @@
-package netsetup
+package host
 
 import (
 	"net"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-// readHoldings reads what the host has by a link.
-func readHoldings(c rtnl, l Link) (Holdings, error) {
-	h := Holdings{Index: l.Index, Since: bootSeconds()}
+// ReadHoldings reads what the host has by a link.
+func ReadHoldings(c rtnl.Conn, l Link) (Holdings, error) {
+	h := Holdings{Index: l.Index, Since: BootSeconds()}
 	if l.Index == 0 {
 		return h, nil // there is no such link
 	}
-	addrs, err := c.addrs(l.Index)
+	addrs, err := c.Addrs(l.Index)
 	if err != nil {
 		return h, err
 	}
@@ -23,24 +25,24 @@ func readHoldings(c rtnl, l Link) (Holdings, error) {
 			return h, err
 		}
 		for _, flags := range []byte{0, unix.NTF_PROXY} {
-			ask := rtmsg(family)
+			ask := rtnl.MsgHeader(family)
 			ask[10] = flags
-			list, err := c.dump(unix.RTM_GETNEIGH, ask)
+			list, err := c.Dump(unix.RTM_GETNEIGH, ask)
 			if err != nil {
 				return h, err
 			}
 			for _, r := range list {
-				if n := (neighbour{r}); n.index() == l.Index && n.family() == family && n.proxy() == (flags != 0) && n.worth() {
+				if n := (rtnl.Neighbor{Raw: r}); n.Index() == l.Index && n.Family() == family && n.Proxy() == (flags != 0) && n.Worth() {
 					h.Neighs = append(h.Neighs, r)
 				}
 			}
 		}
-		list, err := c.dump(unix.RTM_GETRULE, rtmsg(family))
+		list, err := c.Dump(unix.RTM_GETRULE, rtnl.MsgHeader(family))
 		if err != nil {
 			return h, err
 		}
 		for _, r := range list {
-			if (rule{r}).names(l.Name) {
+			if (rtnl.Rule{Raw: r}).Names(l.Name) {
 				h.Rules = append(h.Rules, r)
 			}
 		}
@@ -50,38 +52,38 @@ func readHoldings(c rtnl, l Link) (Holdings, error) {
 
 // addRoutes reads the routes by the link, and those that are alike but lead
 // elsewhere: they decide where a new one belongs.
-func addRoutes(c rtnl, h *Holdings, family int) error {
-	list, err := c.dump(unix.RTM_GETROUTE, rtmsg(family))
+func addRoutes(c rtnl.Conn, h *Holdings, family int) error {
+	list, err := c.Dump(unix.RTM_GETROUTE, rtnl.MsgHeader(family))
 	if err != nil {
 		return err
 	}
 	for i, r := range list {
-		r := route{r}
-		if !r.uses(h.Index) || r.automatic() {
+		r := rtnl.Route{Raw: r}
+		if !r.Uses(h.Index) || r.Automatic() {
 			continue
 		}
 		h.Routes = append(h.Routes, r.Raw)
 		h.name(r)
-		ahead := slices.ContainsFunc(list[:i], func(o Raw) bool { return (route{o}).tied(r) })
-		behind := slices.ContainsFunc(list[i+1:], func(o Raw) bool { return (route{o}).tied(r) && !(route{o}).uses(h.Index) })
+		ahead := slices.ContainsFunc(list[:i], func(o rtnl.Raw) bool { return (rtnl.Route{Raw: o}).Tied(r) })
+		behind := slices.ContainsFunc(list[i+1:], func(o rtnl.Raw) bool { return (rtnl.Route{Raw: o}).Tied(r) && !(rtnl.Route{Raw: o}).Uses(h.Index) })
 		h.First = append(h.First, !ahead && behind)
 	}
 	return nil
 }
 
 // name remembers the names of the other links of a multipath route.
-func (h *Holdings) name(r route) {
-	for _, hop := range r.hops() {
-		if l, err := net.InterfaceByIndex(hop.index); err == nil && hop.index != h.Index {
+func (h *Holdings) name(r rtnl.Route) {
+	for _, hop := range r.Hops() {
+		if l, err := net.InterfaceByIndex(hop.Index); err == nil && hop.Index != h.Index {
 			if h.Names == nil {
 				h.Names = map[int]string{}
 			}
-			h.Names[hop.index] = l.Name
+			h.Names[hop.Index] = l.Name
 		}
 	}
 }
 
-func bootSeconds() int64 {
+func BootSeconds() int64 {
 	var now unix.Timespec
 	unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) //nolint:errcheck // it has no way to fail
 	return now.Sec

@@ -1,4 +1,4 @@
-package netsetup
+package host
 
 import (
 	"crypto/sha256"
@@ -32,23 +32,23 @@ func shorten(name string, limit int) string {
 	return name[:limit-len(tail)] + tail
 }
 
-// networkMark is the ifalias of a network's bridge and the comment of its tables.
-func networkMark(network string) string { return filters.Mark(network) }
+// NetworkMark is the ifalias of a network's bridge and the comment of its tables.
+func NetworkMark(network string) string { return filters.Mark(network) }
 
-func portMark(network, vm string, nic int) string {
+func PortMark(network, vm string, nic int) string {
 	return "qnet:" + network + "/" + vm + "/" + strconv.Itoa(nic)
 }
 
 // TableName is the name of a network's nftables tables. It never is an nft keyword, thanks to the prefix.
 func TableName(network string) string { return "qnet_" + network }
 
-// ipForward is the key that sets forwarding of all links.
-const ipForward = "net/ipv4/ip_forward"
+// IPForward is the key that sets forwarding of all links.
+const IPForward = "net/ipv4/ip_forward"
 
-func forwardingKey(link string) string { return "net/ipv4/conf/" + link + "/forwarding" }
+func ForwardingKey(link string) string { return "net/ipv4/conf/" + link + "/forwarding" }
 
-// forwardingLink is the link of such a key.
-func forwardingLink(key string) (string, bool) {
+// ForwardingLink is the link of such a key.
+func ForwardingLink(key string) (string, bool) {
 	link, ok := strings.CutPrefix(key, "net/ipv4/conf/")
 	if !ok {
 		return "", false
@@ -56,16 +56,16 @@ func forwardingLink(key string) (string, bool) {
 	return strings.CutSuffix(link, "/forwarding")
 }
 
-func disableIPv6Key(link string) string { return "net/ipv6/conf/" + link + "/disable_ipv6" }
+func DisableIPv6Key(link string) string { return "net/ipv6/conf/" + link + "/disable_ipv6" }
 
-func rpFilterKey(link string) string { return "net/ipv4/conf/" + link + "/rp_filter" }
+func RPFilterKey(link string) string { return "net/ipv4/conf/" + link + "/rp_filter" }
 
-func genModeKey(link string) string { return "net/ipv6/conf/" + link + "/addr_gen_mode" }
+func GenModeKey(link string) string { return "net/ipv6/conf/" + link + "/addr_gen_mode" }
 
-// portOf reads the mark of a VM's port.
-func portOf(l Link) (network, vm string, ok bool) {
+// PortOf reads the mark of a VM's port.
+func PortOf(l Link) (network, vm string, ok bool) {
 	parts := strings.Split(strings.TrimPrefix(l.Alias, "qnet:"), "/")
-	if !l.ours() || len(parts) != 3 {
+	if !l.Ours() || len(parts) != 3 {
 		return "", "", false
 	}
 	return parts[0], parts[1], true

@@ -1,4 +1,4 @@
-package netsetup
+package host
 
 import (
 	"fmt"
@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// Answer is a neighbour that answers on the NIC before the host moves to the
+// Neighbor is a neighbour that answers on the NIC before the host moves to the
 // bridge, and must do so after it.
-type Answer struct {
+type Neighbor struct {
 	Addr netip.Addr       `json:"addr"`
 	MAC  net.HardwareAddr `json:"mac,omitempty"` // nil where nobody asked before: then any will do
 }
 
 // String is "192.0.2.1 (02:00:00:00:00:01)".
-func (a Answer) String() string {
+func (a Neighbor) String() string {
 	if a.MAC == nil {
 		return a.Addr.String()
 	}
@@ -23,11 +23,11 @@ func (a Answer) String() string {
 }
 
 // same reports whether the two are one neighbour.
-func (a Answer) same(o Answer) bool {
+func (a Neighbor) same(o Neighbor) bool {
 	return a.Addr == o.Addr && (a.MAC == nil || a.MAC.String() == o.MAC.String())
 }
 
-func join(list []Answer) string {
+func Join(list []Neighbor) string {
 	var words []string
 	for _, a := range list {
 		words = append(words, a.String())
@@ -35,9 +35,9 @@ func join(list []Answer) string {
 	return strings.Join(words, ", ")
 }
 
-// unanswered lists those wanted that are not among the answers.
-func unanswered(want, got []Answer) []Answer {
-	var missing []Answer
+// Unanswered lists those wanted that are not among the answers.
+func Unanswered(want, got []Neighbor) []Neighbor {
+	var missing []Neighbor
 	for _, w := range want {
 		found := false
 		for _, g := range got {
@@ -50,14 +50,14 @@ func unanswered(want, got []Answer) []Answer {
 	return missing
 }
 
-// askable are the neighbours whose answer tells whether the host is on its LAN.
-func (n NIC) askable() []Answer {
+// Askable are the neighbours whose answer tells whether the host is on its LAN.
+func (n NIC) Askable() []Neighbor {
 	if n.Asked {
 		return n.Answers
 	}
-	var list []Answer
+	var list []Neighbor
 	for _, a := range n.Held.Gateways() {
-		list = append(list, Answer{Addr: a})
+		list = append(list, Neighbor{Addr: a})
 	}
 	return list
 }

@@ -1,4 +1,4 @@
-package netsetup
+package host
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/bpf"
 
 	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 const (
@@ -38,16 +39,16 @@ var answers = []bpf.Instruction{
 // needs CAP_NET_RAW.
 func (f *Facts) AskNeighbours(uplink string, peer netip.Addr) error {
 	up, ok := f.LANLink(uplink)
-	if !ok || !f.NIC.Held.carries() {
+	if !ok || !f.NIC.Held.Carries() {
 		return nil // the plan says so
 	}
-	want := f.NIC.askable()
+	want := f.NIC.Askable()
 	if peer.IsValid() && !peer.IsLoopback() {
 		routes, err := netlink.RouteGet(peer.AsSlice())
 		if err == nil && len(routes) > 0 && routes[0].LinkIndex == up.Index {
 			f.NIC.Peer = peer
 			if routes[0].Gw == nil {
-				want = append(want, Answer{Addr: peer})
+				want = append(want, Neighbor{Addr: peer})
 			}
 		}
 	}
@@ -56,17 +57,17 @@ func (f *Facts) AskNeighbours(uplink string, peer netip.Addr) error {
 		return nil
 	}
 	var err error
-	f.NIC.Answers, err = ask(up, want, firstAsk)
+	f.NIC.Answers, err = Ask(up, want, firstAsk)
 	return err
 }
 
-func ask(l Link, want []Answer, within time.Duration) ([]Answer, error) {
-	c, err := dialRTNL()
+func Ask(l Link, want []Neighbor, within time.Duration) ([]Neighbor, error) {
+	c, err := rtnl.Dial()
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	addrs, err := c.addrs(l.Index)
+	addrs, err := c.Addrs(l.Index)
 	if err != nil {
 		return nil, err
 	}
@@ -75,21 +76,21 @@ func ask(l Link, want []Answer, within time.Duration) ([]Answer, error) {
 		return nil, fmt.Errorf("ask on %q: %w", l.Name, err)
 	}
 	defer conn.Close() //nolint:errcheck // nothing follows from it
-	heard := make(chan Answer, 64)
+	heard := make(chan Neighbor, 64)
 	go hear(conn, heard)
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
-	var got []Answer
+	var got []Neighbor
 	for end := time.After(within); ; {
-		for _, w := range unanswered(want, got) {
+		for _, w := range Unanswered(want, got) {
 			conn.Write(question(l.MAC, Holdings{Addrs: addrs}.nearest(w.Addr), w.Addr)) //nolint:errcheck // asked again
 		}
 		select {
 		case a := <-heard:
-			if len(unanswered([]Answer{a}, got)) > 0 {
+			if len(Unanswered([]Neighbor{a}, got)) > 0 {
 				got = append(got, a)
 			}
-			if len(unanswered(want, got)) == 0 {
+			if len(Unanswered(want, got)) == 0 {
 				return got, nil
 			}
 		case <-again.C:
@@ -100,7 +101,7 @@ func ask(l Link, want []Answer, within time.Duration) ([]Answer, error) {
 }
 
 // hear passes on what neighbours answer, until the socket is closed.
-func hear(conn *packet.Conn, heard chan<- Answer) {
+func hear(conn *packet.Conn, heard chan<- Neighbor) {
 	b := make([]byte, 2048)
 	for {
 		n, out, err := conn.Read(b)
@@ -109,7 +110,7 @@ func hear(conn *packet.Conn, heard chan<- Answer) {
 		}
 		if addr, mac, ok := packet.Neighbour(b[:n]); ok && !out {
 			select {
-			case heard <- Answer{addr, bytes.Clone(mac)}:
+			case heard <- Neighbor{addr, bytes.Clone(mac)}:
 			default: // more than anybody asked for
 			}
 		}

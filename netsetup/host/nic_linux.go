@@ -1,4 +1,4 @@
-package netsetup
+package host
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 // Query says what Observe reads beyond the host's network.
@@ -22,10 +23,10 @@ type Query struct {
 	Uplink string // the name of that link, "" for the default route's
 }
 
-// ObserveFor observes the host for a network's plan: in mode bridge, also what it
+// Observe observes the host for a network's plan: in mode bridge, also what it
 // has by the NIC.
-func ObserveFor(q Query) (Facts, error) {
-	f, err := Observe()
+func Observe(q Query) (Facts, error) {
+	f, err := ObserveNetwork()
 	if err != nil || !q.LAN {
 		return f, err
 	}
@@ -39,20 +40,20 @@ func ObserveFor(q Query) (Facts, error) {
 
 func observeNIC(up Link) (NIC, error) {
 	var nic NIC
-	c, err := dialRTNL()
+	c, err := rtnl.Dial()
 	if err != nil {
 		return nic, err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	if nic.Held, err = readHoldings(c, up); err != nil {
+	if nic.Held, err = ReadHoldings(c, up); err != nil {
 		return nic, fmt.Errorf("read what the host has by %q: %w", up.Name, err)
 	}
 	nic.Conf = confOf(up)
-	nic.RPFilter, _ = readSysctl(rpFilterKey(up.Name))
-	if off, err := readSysctl("net/ipv6/conf/" + up.Name + "/disable_ipv6"); err == nil && off == "0" {
-		nic.GenMode, _ = readSysctl(genModeKey(up.Name))
+	nic.RPFilter, _ = ReadSysctl(RPFilterKey(up.Name))
+	if off, err := ReadSysctl("net/ipv6/conf/" + up.Name + "/disable_ipv6"); err == nil && off == "0" {
+		nic.GenMode, _ = ReadSysctl(GenModeKey(up.Name))
 	}
-	nic.DNS = observeDNS(up)
+	nic.DNS = ObserveDNS(up)
 	if nic.Programs, err = programs(up); err != nil {
 		return nic, err
 	}
@@ -71,8 +72,8 @@ func confOf(up Link) []Conf {
 				continue
 			}
 			c := Conf{Dir: dir, Name: e.Name()}
-			plain, plainErr := readSysctl(c.key("default"))
-			c.Value, err = readSysctl(c.key(up.Name))
+			plain, plainErr := ReadSysctl(c.Key("default"))
+			c.Value, err = ReadSysctl(c.Key(up.Name))
 			same := c.Value == plain || c.Name == "mtu" && c.Value == strconv.Itoa(up.MTU)
 			if err == nil && plainErr == nil && !same {
 				list = append(list, c)
@@ -111,9 +112,9 @@ func programs(up Link) ([]string, error) {
 // lookTimeout is how long systemd-resolved may take to answer.
 const lookTimeout = 3 * time.Second
 
-// observeDNS reads what systemd-resolved was told of a link; one that does not
+// ObserveDNS reads what systemd-resolved was told of a link; one that does not
 // answer was told nothing.
-func observeDNS(l Link) resolved.Settings {
+func ObserveDNS(l Link) resolved.Settings {
 	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
 	s, err := resolved.Look(ctx, l.Index)

@@ -1,4 +1,4 @@
-package netsetup
+package host
 
 import (
 	"bufio"
@@ -15,18 +15,19 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-// Observe reads the host's network as the calling thread's namespace shows it.
+// ObserveNetwork reads the host's network as the calling thread's namespace shows it.
 // It needs no rights and changes nothing.
-func Observe() (Facts, error) {
+func ObserveNetwork() (Facts, error) {
 	f := Facts{Sysctls: map[string]string{}}
 	links, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		return f, fmt.Errorf("list links: %w", err)
 	}
 	for _, l := range links {
-		f.Links = append(f.Links, linkFact(l))
+		f.Links = append(f.Links, LinkFact(l))
 	}
 	if err := observeAddresses(&f); err != nil {
 		return f, err
@@ -41,7 +42,7 @@ func Observe() (Facts, error) {
 	f.HasIPv6 = err == nil
 	f.Resolvers = append(resolvers("/etc/resolv.conf"), resolvers("/run/systemd/resolve/resolv.conf")...)
 	f.Defined = definedNetworks("/")
-	if f.Rules, err = readRules(); err != nil {
+	if f.Rules, err = ReadRules(); err != nil {
 		return f, err
 	}
 	f.Filters = filters.Read()
@@ -49,21 +50,21 @@ func Observe() (Facts, error) {
 }
 
 func observeForwarding(f *Facts) error {
-	if v, err := readSysctl(ipForward); err == nil {
-		f.Sysctls[ipForward] = v
+	if v, err := ReadSysctl(IPForward); err == nil {
+		f.Sysctls[IPForward] = v
 	}
-	c, err := dialRTNL()
+	c, err := rtnl.Dial()
 	if err != nil {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	forwarding, err := c.forwarding()
+	forwarding, err := c.Forwarding()
 	if err != nil {
 		return err
 	}
 	for _, l := range f.Links {
 		if v, ok := forwarding[l.Index]; ok {
-			f.Sysctls[forwardingKey(l.Name)] = v
+			f.Sysctls[ForwardingKey(l.Name)] = v
 		}
 	}
 	return nil
@@ -72,7 +73,7 @@ func observeForwarding(f *Facts) error {
 // hardware is the kind of links without IFLA_INFO_KIND, in package netlink's words.
 const hardware = "device"
 
-func linkFact(l netlink.Link) Link {
+func LinkFact(l netlink.Link) Link {
 	a := l.Attrs()
 	fact := Link{
 		Index: a.Index, Name: a.Name, Kind: l.Type(), Alias: a.Alias, MAC: a.HardwareAddr, MTU: a.MTU,
@@ -113,7 +114,7 @@ func observeAddresses(f *Facts) error {
 	places := f.places()
 	for _, a := range addrs {
 		i, known := places[a.LinkIndex]
-		if p, ok := prefixOf(a.IPNet); ok && known {
+		if p, ok := PrefixOf(a.IPNet); ok && known {
 			f.Links[i].Addresses = append(f.Links[i].Addresses, p)
 		}
 	}
@@ -131,7 +132,7 @@ func observeRoutes(f *Facts) error {
 	places := f.places()
 	f.Routes = slices.Grow(f.Routes, len(routes))
 	for _, r := range routes {
-		dst, ok := prefixOf(r.Dst)
+		dst, ok := PrefixOf(r.Dst)
 		if !ok {
 			dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		}
@@ -151,7 +152,7 @@ func observeRoutes(f *Facts) error {
 	return nil
 }
 
-func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
+func PrefixOf(n *net.IPNet) (netip.Prefix, bool) {
 	if n == nil {
 		return netip.Prefix{}, false
 	}

@@ -1,4 +1,4 @@
-package netsetup
+package host
 
 import (
 	"os"
@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-func readSysctl(key string) (string, error) {
+func ReadSysctl(key string) (string, error) {
 	b, err := os.ReadFile(filepath.Join("/proc/sys", key))
 	return strings.TrimSpace(string(b)), err
 }

@@ -9,7 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/kernel"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
@@ -48,8 +49,8 @@ func setLifetime(link string, address netip.Addr, lasts time.Duration) error {
 func replace(l netlink.Link, a netlink.Addr, valid, preferred int) error {
 	ones, _ := a.Mask.Size()
 	ip, _ := netip.AddrFromSlice(a.IP)
-	link := netsetup.Link{Index: l.Attrs().Index, Name: l.Attrs().Name}
-	return netsetup.SetLifetime(link, netip.PrefixFrom(ip.Unmap(), ones), uint32(valid), uint32(preferred))
+	link := host.Link{Index: l.Attrs().Index, Name: l.Attrs().Name}
+	return kernel.SetLifetime(link, netip.PrefixFrom(ip.Unmap(), ones), uint32(valid), uint32(preferred))
 }
 
 // Follow looks at the port for what its client put there, who hears after all, and

@@ -1,15 +1,18 @@
-package netsetup
+package journal
 
 import (
 	"errors"
 	"slices"
+
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // Adopt takes over a network that a dead keeper left, for VMs that live: its
 // tables become this Kernel's; the rest is as it was.
-func Adopt(k Kernel, p Plan) error {
+func Adopt(k step.Kernel, p plan.Plan) error {
 	for _, s := range p.Steps {
-		if table, ok := s.(AddTable); ok {
+		if table, ok := s.(step.AddTable); ok {
 			if err := k.AdoptTable(table.Table); err != nil {
 				return err
 			}
@@ -20,7 +23,7 @@ func Adopt(k Kernel, p Plan) error {
 
 // Stands reports whether the plan's bridge is there and bears its mark, or with
 // macvtap whether the uplink is there.
-func Stands(k Kernel, p Plan) (bool, error) {
+func Stands(k step.Kernel, p plan.Plan) (bool, error) {
 	if p.Network.Macvtap {
 		_, ok, err := k.Link(p.Network.Uplink)
 		return ok, err
@@ -30,7 +33,7 @@ func Stands(k Kernel, p Plan) (bool, error) {
 		return false, err
 	}
 	for _, s := range p.Steps {
-		if b, ours := s.(AddBridge); ours {
+		if b, ours := s.(step.AddBridge); ours {
 			return l.Alias == b.Alias, nil
 		}
 	}
@@ -43,11 +46,11 @@ func Stands(k Kernel, p Plan) (bool, error) {
 //
 //	ip link set BRIDGE mtu MTU
 //	ip link set TAP mtu MTU
-func FollowMTU(k Kernel, j *Journal, mtu int) error {
+func FollowMTU(k step.Kernel, j *Journal, mtu int) error {
 	j.Plan.MTU = mtu
 	var links []string
 	for i, s := range j.Plan.Steps {
-		if b, ok := s.(AddBridge); ok {
+		if b, ok := s.(step.AddBridge); ok {
 			b.MTU = mtu
 			j.Plan.Steps[i] = b
 			links = append(links, b.Name)
@@ -55,7 +58,7 @@ func FollowMTU(k Kernel, j *Journal, mtu int) error {
 	}
 	for _, steps := range j.Ports {
 		for _, s := range steps {
-			if tap, ok := TapOf(s); ok {
+			if tap, ok := step.TapOf(s); ok {
 				links = append(links, tap)
 			}
 		}
@@ -73,17 +76,17 @@ func FollowMTU(k Kernel, j *Journal, mtu int) error {
 
 // Yields reports whether the network's routes were raised, and not yet restored.
 func (j *Journal) Yields() bool {
-	return slices.ContainsFunc(j.Added, func(s Step) bool {
-		_, ok := s.(RaiseMetrics)
+	return slices.ContainsFunc(j.Added, func(s step.Step) bool {
+		_, ok := s.(step.RaiseMetrics)
 		return ok
 	})
 }
 
 // Restore undoes what Yields tells of. The journal is to be written after it.
-func (j *Journal) Restore(k Kernel) error {
+func (j *Journal) Restore(k step.Kernel) error {
 	var errs []error
-	j.Added = slices.DeleteFunc(j.Added, func(s Step) bool {
-		raised, ok := s.(RaiseMetrics)
+	j.Added = slices.DeleteFunc(j.Added, func(s step.Step) bool {
+		raised, ok := s.(step.RaiseMetrics)
 		if !ok {
 			return false
 		}

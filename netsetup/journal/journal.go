@@ -1,4 +1,4 @@
-package netsetup
+package journal
 
 import (
 	"encoding/json"
@@ -6,47 +6,50 @@ import (
 	"os"
 
 	"github.com/qnet-vm/qnet/internal/atomicfile"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // Journal is what undoes a network after its keeper died: written before the
 // first step, read by whoever comes next.
 type Journal struct {
-	BootID string              `json:"boot_id"` // another boot: nothing is left to undo
-	NetNS  string              `json:"netns"`   // another namespace: not ours to touch
-	Plan   Plan                `json:"plan"`
-	Ports  map[string]StepList `json:"ports,omitempty"` // by VM
-	Added  StepList            `json:"added,omitempty"` // uplinks found while running
-	Pins   StepList            `json:"pins,omitempty"`  // of guests whose addresses were taken
-	VMs    []string            `json:"vms,omitempty"`   // for messages only
+	BootID string               `json:"boot_id"` // another boot: nothing is left to undo
+	NetNS  string               `json:"netns"`   // another namespace: not ours to touch
+	Plan   plan.Plan            `json:"plan"`
+	Ports  map[string]step.List `json:"ports,omitempty"` // by VM
+	Added  step.List            `json:"added,omitempty"` // uplinks found while running
+	Pins   step.List            `json:"pins,omitempty"`  // of guests whose addresses were taken
+	VMs    []string             `json:"vms,omitempty"`   // for messages only
 
 	encoded map[string]encodedSteps // of Ports, as Write wrote them last
 }
 
 // encodedSteps spare Write the work for the VMs that did not change.
 type encodedSteps struct {
-	of   StepList
+	of   step.List
 	json json.RawMessage
 }
 
 // sameList reports whether the two are one list.
-func sameList(a, b StepList) bool { return len(a) > 0 && len(a) == len(b) && &a[0] == &b[0] }
+func sameList(a, b step.List) bool { return len(a) > 0 && len(a) == len(b) && &a[0] == &b[0] }
 
-// NewJournal is the journal of a plan about to be applied here and now.
-func NewJournal(p Plan) (*Journal, error) {
-	boot, err := BootID()
+// New is the journal of a plan about to be applied here and now.
+func New(p plan.Plan) (*Journal, error) {
+	boot, err := host.BootID()
 	if err != nil {
 		return nil, err
 	}
-	ns, err := NetNS()
+	ns, err := host.NetNS()
 	if err != nil {
 		return nil, err
 	}
-	return &Journal{BootID: boot, NetNS: ns, Plan: p, Ports: map[string]StepList{}}, nil
+	return &Journal{BootID: boot, NetNS: ns, Plan: p, Ports: map[string]step.List{}}, nil
 }
 
 // Steps are all steps of the journal in the order they were done.
-func (j *Journal) Steps() StepList {
-	steps := append(StepList{}, j.Plan.Steps...)
+func (j *Journal) Steps() step.List {
+	steps := append(step.List{}, j.Plan.Steps...)
 	steps = append(steps, j.Added...)
 	for _, port := range j.Ports {
 		steps = append(steps, port...)
@@ -88,8 +91,8 @@ func (j *Journal) encodePorts() (map[string]json.RawMessage, error) {
 	return ports, nil
 }
 
-// ReadJournal reads what Write wrote.
-func ReadJournal(path string) (*Journal, error) {
+// Read reads what Write wrote.
+func Read(path string) (*Journal, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read journal: %w", err)

@@ -1,4 +1,4 @@
-package netsetup
+package journal
 
 import (
 	"encoding/json"
@@ -8,26 +8,30 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 // A journal cut at any byte is known to be damaged; a whole one says what was written.
 func TestJournalCutAtEveryByte(t *testing.T) {
-	plan, err := NewPlan(Network{Name: "dev", Mode: profiles.NAT}, laptop(), PlanOptions{Salt: testSalt})
+	planned, err := plan.New(plan.Network{Name: "dev", Mode: profiles.NAT}, hosttest.Laptop(), plan.Options{Salt: hosttest.Salt})
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := NewJournal(plan)
+	j, err := New(planned)
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.Ports["web"] = plan.PortSteps(Port{VM: "web"})
+	j.Ports["web"] = planned.PortSteps(plan.Port{VM: "web"})
 	path := filepath.Join(t.TempDir(), "journal.json")
 	if err := j.Write(path); err != nil {
 		t.Fatal(err)
 	}
 	j.encoded = nil
-	if got, err := ReadJournal(path); err != nil || !reflect.DeepEqual(got, j) {
+	if got, err := Read(path); err != nil || !reflect.DeepEqual(got, j) {
 		t.Errorf("read back %+v, %v", got, err)
 	}
 	whole, err := os.ReadFile(path)
@@ -39,7 +43,7 @@ func TestJournalCutAtEveryByte(t *testing.T) {
 			t.Fatal(err)
 		}
 		var damaged *json.SyntaxError
-		if _, err := ReadJournal(path); !errors.As(err, &damaged) {
+		if _, err := Read(path); !errors.As(err, &damaged) {
 			t.Fatalf("cut at %d of %d: %v", cut, len(whole), err)
 		}
 	}
@@ -58,22 +62,22 @@ func TestSaltIsMadeOnce(t *testing.T) {
 }
 
 func TestJournalRoundTrip(t *testing.T) {
-	p, err := NewPlan(Network{Name: "dev", Mode: profiles.NAT}, laptop(), PlanOptions{Salt: testSalt})
+	p, err := plan.New(plan.Network{Name: "dev", Mode: profiles.NAT}, hosttest.Laptop(), plan.Options{Salt: hosttest.Salt})
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := NewJournal(p)
+	j, err := New(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.Ports["web"] = p.PortSteps(Port{VM: "web", NIC: 3})
-	j.Ports["db"] = StepList{AddMacvtap{Name: "qndb0", Uplink: "eth0", MAC: guestMAC, Alias: "qnet:lan/db/0"}}
-	j.Added = StepList{uplinkForwarding("eth7", Facts{})}
+	j.Ports["web"] = p.PortSteps(plan.Port{VM: "web", NIC: 3})
+	j.Ports["db"] = step.List{step.AddMacvtap{Name: "qndb0", Uplink: "eth0", MAC: hosttest.GuestMAC, Alias: "qnet:lan/db/0"}}
+	j.Added = step.List{plan.UplinkForwarding("eth7", host.Facts{})}
 	path := filepath.Join(t.TempDir(), "journal.json")
 	if err := j.Write(path); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadJournal(path)
+	got, err := Read(path)
 	if err != nil {
 		t.Fatal(err)
 	}

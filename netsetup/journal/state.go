@@ -1,4 +1,4 @@
-package netsetup
+package journal
 
 import (
 	"crypto/rand"

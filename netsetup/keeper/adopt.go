@@ -7,14 +7,16 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/internal/rundir"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // adopt takes over the network of a keeper that died while VMs of it live; it
 // reports false where there is nothing to adopt. The plan lock is held. The VMs
 // count as away until their supervisors rejoin.
 func (k *keeper) adopt() (bool, error) {
-	j, err := netsetup.ReadJournal(k.paths.journal())
+	j, err := journal.Read(k.paths.journal())
 	if err != nil {
 		return false, nil //nolint:nilerr // there is none, or recoverNetwork treats it
 	}
@@ -24,7 +26,7 @@ func (k *keeper) adopt() (bool, error) {
 	if err := k.guardHost(j.Plan); err != nil {
 		return false, err
 	}
-	if err := netsetup.Adopt(k.host, j.Plan); err != nil {
+	if err := journal.Adopt(k.host, j.Plan); err != nil {
 		return false, fmt.Errorf("adopt network %q: %w", k.network, err)
 	}
 	k.journal, k.joined = j, true
@@ -37,11 +39,11 @@ func (k *keeper) adopt() (bool, error) {
 // inUse reports whether a VM, other than one that is leaving, still has a tap of a dead keeper's network open: its
 // supervisor is about to start the next keeper. A macvtap link does not tell
 // whether it is open, but the supervisor's lock does.
-func inUse(k netsetup.Kernel, j *netsetup.Journal, runDir, leaving string) (bool, error) {
+func inUse(k step.Kernel, j *journal.Journal, runDir, leaving string) (bool, error) {
 	if here, err := lives(j); !here || err != nil {
 		return false, nil //nolint:nilerr // recoverNetwork words it
 	}
-	if stands, err := netsetup.Stands(k, j.Plan); !stands || err != nil {
+	if stands, err := journal.Stands(k, j.Plan); !stands || err != nil {
 		return false, err
 	}
 	for vm, steps := range j.Ports {
@@ -55,12 +57,12 @@ func inUse(k netsetup.Kernel, j *netsetup.Journal, runDir, leaving string) (bool
 	return false, nil
 }
 
-func isOpen(k netsetup.Kernel, s netsetup.Step, vm rundir.VM, leaving bool) (bool, error) {
+func isOpen(k step.Kernel, s step.Step, vm rundir.VM, leaving bool) (bool, error) {
 	switch s := s.(type) {
-	case netsetup.AddTap:
+	case step.AddTap:
 		l, there, err := k.Link(s.Name)
 		return there && l.Alias == s.Alias && l.Carrier, err
-	case netsetup.AddMacvtap:
+	case step.AddMacvtap:
 		holds, err := s.Holds(k)
 		if !holds || leaving || err != nil {
 			return false, err
@@ -74,7 +76,7 @@ func isOpen(k netsetup.Kernel, s netsetup.Step, vm rundir.VM, leaving bool) (boo
 func (k *keeper) rejoin(c *net.UnixConn, req request) (reply, []*os.File, error) {
 	before := k.vms[req.VM]
 	if before == nil || !before.away {
-		return reply{}, nil, fmt.Errorf("rejoin network %q: VM %q is none of those that were on it: %w", k.network, req.VM, netsetup.ErrRefused)
+		return reply{}, nil, fmt.Errorf("rejoin network %q: VM %q is none of those that were on it: %w", k.network, req.VM, host.ErrRefused)
 	}
 	m := newMember(c)
 	m.steps, m.ports = before.steps, req.Held
@@ -103,7 +105,7 @@ func (k *keeper) endAway(late bool) {
 }
 
 func (k *keeper) holdsPort(vm string, m *member) bool {
-	return slices.ContainsFunc(m.steps, func(s netsetup.Step) bool {
+	return slices.ContainsFunc(m.steps, func(s step.Step) bool {
 		open, err := isOpen(k.host, s, rundir.VM{RunDir: k.runDir, Name: vm}, false)
 		return open || err != nil
 	})

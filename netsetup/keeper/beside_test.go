@@ -9,7 +9,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/lab/programs"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -33,7 +33,7 @@ func TestSubnetsBesideLibvirt(t *testing.T) {
 		nb.Start(t)
 		theirs := netip.MustParsePrefix("192.168.122.0/24")
 		_, err := Join(t.Context(), o, Network{Name: "dev", Mode: profiles.NAT, Subnet: theirs}, "web", port(1))
-		if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), "virbr0") {
+		if !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), "virbr0") {
 			t.Errorf("got %v", err)
 		}
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT}, "web", port(1))

@@ -19,8 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/lockfile"
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/plan"
 )
 
 // Options say where files are and how a keeper is started.
@@ -46,7 +47,7 @@ type Options struct {
 }
 
 // Network is what a profile asks of a network.
-type Network = netsetup.Network
+type Network = plan.Network
 
 // startTimeout bounds the wait for a keeper that starts, or that is just undoing
 // the network for its last VM. Link removal takes some 50 ms.
@@ -63,11 +64,11 @@ var (
 // Errors wrap netsetup's; nothing is left behind when one is returned.
 func Join(ctx context.Context, o Options, n Network, vm string, ports []PortRequest) (*Registration, error) {
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		return nil, fmt.Errorf("join network %q: %w", n.Name, netsetup.ErrNoTun)
+		return nil, fmt.Errorf("join network %q: %w", n.Name, host.ErrNoTun)
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	ns, err := netsetup.NetNS()
+	ns, err := host.NetNS()
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +226,7 @@ func (o Options) dialOrStart(ctx context.Context, n Network) (*net.UnixConn, err
 // permission words the lack of rights to the run directory as what it means.
 func permission(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w: %w", netsetup.ErrNoPermission, err)
+		return fmt.Errorf("%w: %w", host.ErrNoPermission, err)
 	}
 	return err
 }
@@ -244,8 +245,8 @@ func dial(p paths) (*net.UnixConn, error) {
 
 // startSpec is what a keeper is told on stdin.
 type startSpec struct {
-	Network netsetup.Network `json:"network"`
-	Port53  string           `json:"port53,omitempty"` // of dns.Holders, asked by who may know
+	Network plan.Network `json:"network"`
+	Port53  string       `json:"port53,omitempty"` // of dns.Holders, asked by who may know
 
 	Starter   int        `json:"starter,omitempty"` // the process that starts it, 0 if it need not live
 	AssumeYes bool       `json:"assume_yes,omitempty"`

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/lab"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -100,7 +101,7 @@ func TestDamagedJournals(t *testing.T) {
 // was made there is not touched from here.
 func otherNamespace(t *testing.T, path string, whole []byte, o Options) {
 	t.Helper()
-	var j netsetup.Journal
+	var j journal.Journal
 	if err := json.Unmarshal(whole, &j); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func otherNamespace(t *testing.T, path string, whole []byte, o Options) {
 	if err := j.Write(path); err != nil {
 		t.Fatal(err)
 	}
-	if removed, err := Collect(t.Context(), o); !errors.Is(err, netsetup.ErrRefused) || len(removed) != 0 || !strings.Contains(err.Error(), "another network namespace") {
+	if removed, err := Collect(t.Context(), o); !errors.Is(err, host.ErrRefused) || len(removed) != 0 || !strings.Contains(err.Error(), "another network namespace") {
 		t.Errorf("another namespace: %v, %v", removed, err)
 	}
 	lab.Sh(t, "ip link show qn-dev")
@@ -118,7 +119,7 @@ func otherNamespace(t *testing.T, path string, whole []byte, o Options) {
 // otherBoot gives the journal another boot's id: nothing of it can be left.
 func otherBoot(t *testing.T, path string, whole []byte, o Options) {
 	t.Helper()
-	var j netsetup.Journal
+	var j journal.Journal
 	if err := json.Unmarshal(whole, &j); err != nil {
 		t.Fatal(err)
 	}

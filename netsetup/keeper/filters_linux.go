@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // silentPoll is how often is looked at the filters that tell nobody of a change:
@@ -32,9 +32,9 @@ func (g *guardian) pollSilent() {
 
 // letPass inserts a plan's accepts into others' chains. A network without them still
 // is one: what fails is told, not undone.
-func (k *keeper) letPass(accepts netsetup.StepList, done func(netsetup.Step)) {
+func (k *keeper) letPass(accepts step.List, done func(step.Step)) {
 	for _, s := range accepts {
-		if err := netsetup.Apply(k.host, []netsetup.Step{s}, done); err != nil {
+		if err := step.Apply(k.host, []step.Step{s}, done); err != nil {
 			k.noteOnce(fmt.Sprintf("network %s: %v", k.network, err))
 		}
 	}
@@ -53,7 +53,7 @@ func (k *keeper) noteOnce(text string) {
 // refreshAccepts decides anew what must be accepted, since another firewall was
 // started or has read its settings again. It returns the accepts to hold, those
 // that are new already in the journal. It runs by whileRunning.
-func (k *keeper) refreshAccepts() (netsetup.StepList, error) {
+func (k *keeper) refreshAccepts() (step.List, error) {
 	filters, err := k.host.Filters()
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (k *keeper) refreshAccepts() (netsetup.StepList, error) {
 		k.noteOnce(note)
 	}
 	known := slices.Concat(k.journal.Plan.Steps, k.journal.Added)
-	fresh := slices.DeleteFunc(slices.Clone(accepts), func(s netsetup.Step) bool { return slices.Contains(known, s) })
+	fresh := slices.DeleteFunc(slices.Clone(accepts), func(s step.Step) bool { return slices.Contains(known, s) })
 	if len(fresh) == 0 {
 		return accepts, nil
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 const (
@@ -153,7 +153,7 @@ func (g *guardian) quiet() bool {
 
 // mend runs by whileRunning.
 func (k *keeper) mend(g *guardian) error {
-	seen, err := netsetup.Look(k.host)
+	seen, err := step.Look(k.host)
 	if err != nil {
 		return err
 	}
@@ -164,16 +164,16 @@ func (k *keeper) mend(g *guardian) error {
 	k.tellFailed(g, err)
 	// Before forwarding is turned on again that another program turned off.
 	k.tellFailed(g, errors.Join(k.guardUplinks(), k.renewUplinks(seen)))
-	mended, err := netsetup.Mend(seen, slices.Concat(k.liveSteps(g, seen), accepts), g.skips)
+	mended, err := step.Mend(seen, slices.Concat(k.liveSteps(g, seen), accepts), g.skips)
 	if len(mended) == 0 && err == nil {
 		return nil
 	}
 	k.tellMended(g, mended)
 	for _, s := range mended {
 		switch s.(type) {
-		case netsetup.AddBridge:
+		case step.AddBridge:
 			err = errors.Join(err, k.restartServices())
-		case netsetup.AddTable:
+		case step.AddTable:
 			k.guarded = nil
 			err = errors.Join(err, k.guardUplinks())
 		}
@@ -185,13 +185,13 @@ func (k *keeper) mend(g *guardian) error {
 // liveSteps are those of the network and of the VMs on it whose taps are there. A
 // tap goes with its QEMU, a moment before the supervisor leaves; one that is gone
 // for longer was deleted, and cannot be made again, because its other end is QEMU's.
-func (k *keeper) liveSteps(g *guardian, seen netsetup.Seen) netsetup.StepList {
-	steps, _ := netsetup.SplitAccepts(slices.Concat(k.journal.Plan.Steps, k.journal.Added))
-	var all netsetup.StepList
+func (k *keeper) liveSteps(g *guardian, seen step.Seen) step.List {
+	steps, _ := step.SplitAccepts(slices.Concat(k.journal.Plan.Steps, k.journal.Added))
+	var all step.List
 	for _, m := range k.vms {
 		all = append(all, m.steps...)
 	}
-	lost := netsetup.Lost(seen, all)
+	lost := step.Lost(seen, all)
 	for vm, m := range k.vms {
 		if !m.has(lost) {
 			m.lost = time.Time{}
@@ -221,16 +221,16 @@ func (k *keeper) tellLost(g *guardian, vm string, m *member) {
 	}
 }
 
-func (g *guardian) skips(s netsetup.Step) bool { return g.yielded[s.String()] }
+func (g *guardian) skips(s step.Step) bool { return g.yielded[s.String()] }
 
 // tellMended says in one line what was put right, and gives up what was put right
 // too often.
-func (k *keeper) tellMended(g *guardian, mended []netsetup.Step) {
+func (k *keeper) tellMended(g *guardian, mended []step.Step) {
 	var words, accepts []string
 	for _, s := range mended {
 		command := s.String()
 		first := strings.SplitN(command, "\n", 2)[0]
-		if _, ok := s.(netsetup.AddAccept); ok {
+		if _, ok := s.(step.AddAccept); ok {
 			accepts = append(accepts, first)
 		} else {
 			words = append(words, first)
@@ -260,8 +260,8 @@ func (g *guardian) round(command string, limit int) bool {
 	return g.yielded[command]
 }
 
-func roundsOf(s netsetup.Step) int {
-	if _, ok := s.(netsetup.AddAccept); ok {
+func roundsOf(s step.Step) int {
+	if _, ok := s.(step.AddAccept); ok {
 		return maxReloads
 	}
 	return maxRounds

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/plan"
 )
 
 const (
@@ -34,7 +34,7 @@ type guardProcess struct {
 
 // guardHost starts one where the plan moves the host. A keeper has it from before
 // the move to its own end.
-func (k *keeper) guardHost(plan netsetup.Plan) error {
+func (k *keeper) guardHost(plan plan.Plan) error {
 	if !plan.MovesHost() || k.guard != nil {
 		return nil
 	}

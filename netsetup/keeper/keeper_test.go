@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/lab"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -146,7 +146,7 @@ func TestRefusals(t *testing.T) {
 			"overlapping":  {Network{Name: "x", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.0.2.0/24")}, "db", port(2), "overlaps the host's address"},
 		} {
 			_, err := Join(t.Context(), o, c.network, c.vm, c.ports)
-			if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), c.want) {
+			if !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s: got %v, want a refusal with %q", name, err, c.want)
 			}
 		}
@@ -166,7 +166,7 @@ func TestForeignObjectsOfOurName(t *testing.T) {
 		} {
 			lab.Sh(t, c.add)
 			with := lab.Snapshot(t, o.RunDir)
-			if _, err := Join(t.Context(), o, n, "web", port(1)); !errors.Is(err, netsetup.ErrNotOurs) {
+			if _, err := Join(t.Context(), o, n, "web", port(1)); !errors.Is(err, host.ErrNotOurs) {
 				t.Errorf("%s: got %v, want ErrNotOurs", name, err)
 			}
 			with.Check(t)

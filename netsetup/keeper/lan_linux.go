@@ -9,7 +9,8 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
 )
 
 // round is how often the LAN is looked at without an event: of the host's sleep
@@ -98,7 +99,7 @@ func (l *lan) look() time.Duration {
 	return cmp.Or(min(d.again, asks), d.again, asks)
 }
 
-func (l *lan) do(d doing, uplink netsetup.Link) {
+func (l *lan) do(d doing, uplink host.Link) {
 	if d.slept {
 		poke(l.guard.changed) // whatever is not as it was is put right
 	}
@@ -148,7 +149,7 @@ func (k *keeper) replug() {
 
 // followMTU gives the bridge and the VMs' links the LAN's MTU when that changes: a
 // smaller one would swallow what the bridge still takes.
-func (l *lan) followMTU(uplink netsetup.Link) {
+func (l *lan) followMTU(uplink host.Link) {
 	k := l.k
 	mtu, err := k.lanMTU(uplink)
 	if err != nil {
@@ -159,7 +160,7 @@ func (l *lan) followMTU(uplink netsetup.Link) {
 		return
 	}
 	err = k.whileRunning(func() error {
-		if err := netsetup.FollowMTU(k.host, k.journal, mtu); err != nil {
+		if err := journal.FollowMTU(k.host, k.journal, mtu); err != nil {
 			return err
 		}
 		return k.journal.Write(k.paths.journal())
@@ -187,7 +188,7 @@ func (k *keeper) mtuAtFirst() int {
 
 // lanMTU is the uplink's; of a bridge that was there, the smallest of its other
 // ports, because the bridge's own is held down by our ports (F54).
-func (k *keeper) lanMTU(uplink netsetup.Link) (int, error) {
+func (k *keeper) lanMTU(uplink host.Link) (int, error) {
 	if uplink.Kind != "bridge" {
 		return uplink.MTU, nil
 	}

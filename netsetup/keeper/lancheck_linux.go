@@ -13,7 +13,7 @@ import (
 	"golang.org/x/net/bpf"
 
 	"github.com/qnet-vm/qnet/internal/packet"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/neigh"
 )
 
@@ -39,7 +39,7 @@ func (c *checks) cancel() {
 	}
 }
 
-func (c *checks) start(l *lan, uplink netsetup.Link) {
+func (c *checks) start(l *lan, uplink host.Link) {
 	if l.k.journal.Plan.Network.Macvtap {
 		return // the host's own NIC: who manages it sees its cable
 	}
@@ -58,7 +58,7 @@ func (c *checks) start(l *lan, uplink netsetup.Link) {
 
 // check asks for the gateways, says if none answers, and tells the LAN where the
 // host is once it is known that this is its LAN.
-func (l *lan) check(ctx context.Context, uplink netsetup.Link) error {
+func (l *lan) check(ctx context.Context, uplink host.Link) error {
 	host, ok, err := l.k.host.Link(l.k.hostLink())
 	if err != nil || !ok {
 		return err
@@ -102,7 +102,7 @@ func (l *lan) check(ctx context.Context, uplink netsetup.Link) error {
 }
 
 // answers reports whether one of the gateways answers the uplink's MAC.
-func answers(ctx context.Context, uplink netsetup.Link, gateways []netip.Addr, within time.Duration) bool {
+func answers(ctx context.Context, uplink host.Link, gateways []netip.Addr, within time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	results := make(chan bool, len(gateways))
@@ -121,7 +121,7 @@ func answers(ctx context.Context, uplink netsetup.Link, gateways []netip.Addr, w
 }
 
 // places are where the host's addresses on the link are.
-func (k *keeper) places(host netsetup.Link) ([]neigh.Place, error) {
+func (k *keeper) places(host host.Link) ([]neigh.Place, error) {
 	addrs, err := k.host.AddrsOf(host.Index)
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (k *keeper) places(host netsetup.Link) ([]neigh.Place, error) {
 }
 
 // solicit asks for routers: the advertisement of a changed one may be minutes away.
-func solicit(host netsetup.Link, here []neigh.Place) {
+func solicit(host host.Link, here []neigh.Place) {
 	i := slices.IndexFunc(here, func(n neigh.Place) bool { return n.Addr.Is6() && n.Addr.IsLinkLocalUnicast() })
 	if i >= 0 {
 		neigh.Solicit(host.Index, here[i]) //nolint:errcheck // they speak by themselves, later

@@ -3,11 +3,11 @@ package keeper
 import (
 	"fmt"
 
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // yield lets other ways out go before the host's routes by the pulled cable.
-func (l *lan) yield(uplink netsetup.Link) {
+func (l *lan) yield(uplink host.Link) {
 	k := l.k
 	if k.journal.Plan.Network.Macvtap {
 		return // the host's own NIC: who manages it sees its cable
@@ -40,7 +40,7 @@ func (l *lan) yield(uplink netsetup.Link) {
 }
 
 // restore makes the routes as they were.
-func (l *lan) restore(uplink netsetup.Link) {
+func (l *lan) restore(uplink host.Link) {
 	k := l.k
 	changed := false
 	err := k.whileRunning(func() error {

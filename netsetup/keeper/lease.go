@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/hostlease"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // agreeTime bounds the wait for a DHCP server's agreement, of which servers need
@@ -16,7 +18,7 @@ const agreeTime = 4 * time.Second
 
 // tryLease renews the lease of a client that will go deaf, before anything is
 // changed: a server that does not agree now would not while VMs run.
-func (k *keeper) tryLease(p netsetup.Plan) error {
+func (k *keeper) tryLease(p plan.Plan) error {
 	c := p.Client
 	if !c.GoesDeaf() {
 		return nil
@@ -35,7 +37,7 @@ func (k *keeper) tryLease(p netsetup.Plan) error {
 		}
 	}
 	return fmt.Errorf(`plan network %q: uplink %q has its address from %s, which hears nothing on a bridge's port, and qnet cannot renew the lease `+
-		`in its place: %w: give the NIC a static address, or use mode = "nat": %w`, p.Network.Name, c.Link, c.Program, err, netsetup.ErrRefused)
+		`in its place: %w: give the NIC a static address, or use mode = "nat": %w`, p.Network.Name, c.Link, c.Program, err, host.ErrRefused)
 }
 
 // startLease keeps the lease of the NIC that became a port.
@@ -54,7 +56,7 @@ func (k *keeper) startLease() {
 func (k *keeper) moveAgain() error {
 	var errs []error
 	for _, s := range k.journal.Plan.Steps {
-		if move, ok := s.(netsetup.MoveToBridge); ok {
+		if move, ok := s.(step.MoveToBridge); ok {
 			errs = append(errs, move.Do(k.host))
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/rundir"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -153,7 +153,7 @@ func TestMacvtapRefusals(t *testing.T) {
 			"other-network":  {Network{Name: "y", Mode: profiles.Bridge, Uplink: "eth0"}, `plan network "y": uplink "eth0" carries network "lan" (VM web) by macvtap`},
 			"bridged-uplink": {Network{Name: "y", Mode: profiles.Bridge, Uplink: "eth1", Macvtap: true}, `plan network "y": uplink "eth1" is a port of network "free" (VM db)`},
 		} {
-			if _, err := Join(t.Context(), o, c.network, "x", port(3)); !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), c.want) {
+			if _, err := Join(t.Context(), o, c.network, "x", port(3)); !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s: got %v, want a refusal with %q", name, err, c.want)
 			}
 		}

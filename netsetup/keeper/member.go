@@ -12,7 +12,9 @@ import (
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/rundir"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // client serves one connection until it ends; its end is the end of the VM's registration.
@@ -46,7 +48,7 @@ func (k *keeper) client(c *net.UnixConn) {
 			return
 		case "join", "rejoin":
 			if vm != "" {
-				err = send(c, reply{Error: toWire(fmt.Errorf("join: this connection is VM %q: %w", vm, netsetup.ErrRefused))})
+				err = send(c, reply{Error: toWire(fmt.Errorf("join: this connection is VM %q: %w", vm, host.ErrRefused))})
 				break
 			}
 			serve := k.join
@@ -55,7 +57,7 @@ func (k *keeper) client(c *net.UnixConn) {
 			}
 			vm, err = k.serveJoin(c, req, serve)
 		default:
-			err = send(c, reply{Error: toWire(fmt.Errorf("serve: unknown request %q: %w", req.Op, netsetup.ErrRefused))})
+			err = send(c, reply{Error: toWire(fmt.Errorf("serve: unknown request %q: %w", req.Op, host.ErrRefused))})
 		}
 		closeAll(files)
 		if err != nil {
@@ -190,7 +192,7 @@ func (k *keeper) connect(req request, m *member) ([]string, error) {
 		if err := k.host.GiveTap(info.Tap, p.Files); err != nil {
 			return nil, err
 		}
-		port := netsetup.Port{VM: req.VM, NIC: p.NIC, MAC: p.MAC}
+		port := plan.Port{VM: req.VM, NIC: p.NIC, MAC: p.MAC}
 		m.steps = append(m.steps, k.journal.Plan.PortSteps(port)...)
 		if p.Trace != nil {
 			m.steps = append(m.steps, k.journal.Plan.TraceSteps(port, info.Address, p.Trace)...)
@@ -205,7 +207,7 @@ func (k *keeper) connect(req request, m *member) ([]string, error) {
 		return nil, err
 	}
 	var done []string
-	err = netsetup.Apply(k.host, m.steps, func(s netsetup.Step) { done = append(done, s.String()) })
+	err = step.Apply(k.host, m.steps, func(s step.Step) { done = append(done, s.String()) })
 	return done, err
 }
 
@@ -224,9 +226,9 @@ func (k *keeper) notes() []string { return slices.Concat(k.texts, k.journal.Plan
 func (k *keeper) check(req request) error {
 	n, have := req.Network, k.journal.Plan
 	refuse := func(format string, args ...any) error {
-		return fmt.Errorf(format+": %w", append(args, netsetup.ErrRefused)...)
+		return fmt.Errorf(format+": %w", append(args, host.ErrRefused)...)
 	}
-	if ns, err := netsetup.NetNS(); err != nil || ns != req.NetNS {
+	if ns, err := host.NetNS(); err != nil || ns != req.NetNS {
 		return refuse("network %q runs in another network namespace (%s): use another --run-dir here", n.Name, ns)
 	}
 	if _, ok := k.vms[req.VM]; ok {
@@ -268,7 +270,7 @@ func (k *keeper) names() []string {
 
 // portInfo decides a port's name and address and refuses a MAC or an address in use.
 func (k *keeper) portInfo(vm string, r PortRequest, sofar []PortInfo) (PortInfo, error) {
-	info := PortInfo{NIC: r.NIC, Tap: netsetup.TapName(vm, r.NIC), MAC: r.MAC}
+	info := PortInfo{NIC: r.NIC, Tap: host.TapName(vm, r.NIC), MAC: r.MAC}
 	holder := func(same func(PortInfo) bool) string {
 		if slices.ContainsFunc(sofar, same) {
 			return vm
@@ -281,23 +283,23 @@ func (k *keeper) portInfo(vm string, r PortRequest, sofar []PortInfo) (PortInfo,
 		return ""
 	}
 	if other := holder(func(p PortInfo) bool { return p.MAC.String() == r.MAC.String() }); other != "" {
-		return info, fmt.Errorf("VM %q wants MAC %s, which VM %q has: %w", vm, r.MAC, other, netsetup.ErrRefused)
+		return info, fmt.Errorf("VM %q wants MAC %s, which VM %q has: %w", vm, r.MAC, other, host.ErrRefused)
 	}
-	plan := k.journal.Plan
-	if !plan.Prefix.IsValid() {
+	planned := k.journal.Plan
+	if !planned.Prefix.IsValid() {
 		return info, nil
 	}
-	if r.Address.IsValid() && !netsetup.Usable(plan.Prefix, r.Address) {
+	if r.Address.IsValid() && !plan.Usable(planned.Prefix, r.Address) {
 		return info, fmt.Errorf("VM %q wants address %s, which is no guest address of %s (gateway %s): %w",
-			vm, r.Address, plan.Prefix, plan.Gateway, netsetup.ErrRefused)
+			vm, r.Address, planned.Prefix, planned.Gateway, host.ErrRefused)
 	}
 	same := func(p PortInfo) bool { return r.Address.IsValid() && p.Address == r.Address }
 	if other := holder(same); other != "" {
-		return info, fmt.Errorf("VM %q wants address %s, which VM %q has: %w", vm, r.Address, other, netsetup.ErrRefused)
+		return info, fmt.Errorf("VM %q wants address %s, which VM %q has: %w", vm, r.Address, other, host.ErrRefused)
 	}
 	var err error
 	if info.Address, err = k.dhcp.Reserve(r.MAC, r.Address, vm); err != nil {
-		return PortInfo{}, fmt.Errorf("VM %q: %w: %w", vm, netsetup.ErrRefused, err)
+		return PortInfo{}, fmt.Errorf("VM %q: %w: %w", vm, host.ErrRefused, err)
 	}
 	return info, nil
 }
@@ -325,7 +327,7 @@ func (k *keeper) drop(vm string) error {
 	m.close()
 	k.release(m)
 	k.pinner.look()
-	if err := netsetup.Undo(k.host, m.steps); err != nil {
+	if err := step.Undo(k.host, m.steps); err != nil {
 		return err // the journal still has them, for the network's end
 	}
 	delete(k.journal.Ports, vm)

@@ -21,7 +21,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lab"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -234,7 +234,7 @@ func TestDeadGatewayRollsBack(t *testing.T) {
 			took := time.Since(begin)
 			worst = max(worst, took)
 			lan.Cable("gateway", true)
-			if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), lab.LANGateway) || took > 5*time.Second {
+			if !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), lab.LANGateway) || took > 5*time.Second {
 				t.Errorf("after %s: %v", took, err)
 				failed++
 			}
@@ -253,7 +253,7 @@ func TestOtherGatewayRollsBack(t *testing.T) {
 		was := strings.TrimSpace(lab.Sh(t, "ip netns exec gateway cat /sys/class/net/eth0/address"))
 		lab.Sh(t, "ip -n gateway link set eth0 address 02:00:00:00:00:99")
 		release()
-		if err := <-result; !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), "heard: 192.0.2.1 (02:00:00:00:00:99)") {
+		if err := <-result; !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), "heard: 192.0.2.1 (02:00:00:00:00:99)") {
 			t.Error(err)
 		}
 		lab.Sh(t, "ip -n gateway link set eth0 address "+was)
@@ -269,7 +269,7 @@ func TestMoveNeedsAssumeYes(t *testing.T) {
 			t.Helper()
 			before := lab.Snapshot(t, o.RunDir)
 			_, err := Join(t.Context(), o, n, "web", port(1))
-			if !errors.Is(err, netsetup.ErrRefused) || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), "--assume-yes") {
+			if !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), "--assume-yes") {
 				t.Errorf("got %v, want a refusal with %q", err, words)
 			}
 			before.Check(t)

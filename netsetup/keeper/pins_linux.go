@@ -12,7 +12,9 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 const (
@@ -94,7 +96,7 @@ func (k *keeper) pin(p *pinner) error {
 	if err != nil || n.Bridge == 0 {
 		return err
 	}
-	fib, err := netsetup.ReadFIB()
+	fib, err := host.ReadFIB()
 	if err != nil {
 		return err
 	}
@@ -110,11 +112,11 @@ func (k *keeper) pin(p *pinner) error {
 
 // guests are those whose addresses are known. Bridge is 0 while nothing is to be
 // done: the bridge is gone, or VMs have not come back to this keeper yet.
-func (k *keeper) guests() (netsetup.Pinned, error) {
+func (k *keeper) guests() (plan.Pinned, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	plan := k.journal.Plan
-	n := netsetup.Pinned{Prefix: plan.Prefix, Gateway: plan.Gateway}
+	planned := k.journal.Plan
+	n := plan.Pinned{Prefix: planned.Prefix, Gateway: planned.Gateway}
 	for _, m := range k.vms {
 		if m.away {
 			return n, nil
@@ -126,7 +128,7 @@ func (k *keeper) guests() (netsetup.Pinned, error) {
 		}
 	}
 	slices.SortFunc(n.Guests, netip.Addr.Compare)
-	bridge, ok, err := k.host.Link(plan.Bridge)
+	bridge, ok, err := k.host.Link(planned.Bridge)
 	if ok && bridge.Up {
 		n.Bridge = bridge.Index
 	}
@@ -134,7 +136,7 @@ func (k *keeper) guests() (netsetup.Pinned, error) {
 }
 
 // repin runs by whileRunning.
-func (k *keeper) repin(need, has netsetup.Pins, idle []netip.Addr) error {
+func (k *keeper) repin(need, has plan.Pins, idle []netip.Addr) error {
 	plan := k.journal.Plan
 	want, there := need.Steps(plan.Bridge, plan.Prefix), has.Steps(plan.Bridge, plan.Prefix)
 	k.journal.Pins = append(slices.Clone(there), want...)
@@ -143,12 +145,12 @@ func (k *keeper) repin(need, has netsetup.Pins, idle []netip.Addr) error {
 	}
 	var errs []error
 	for _, s := range want {
-		guest, ok := s.(netsetup.PinGuest)
+		guest, ok := s.(step.PinGuest)
 		if !slices.Contains(there, s) || ok && slices.Contains(idle, guest.Guest) {
 			errs = append(errs, s.Do(k.host))
 		}
 	}
-	errs = append(errs, netsetup.Undo(k.host, slices.DeleteFunc(there, func(s netsetup.Step) bool { return slices.Contains(want, s) })))
+	errs = append(errs, step.Undo(k.host, slices.DeleteFunc(there, func(s step.Step) bool { return slices.Contains(want, s) })))
 	err := errors.Join(errs...)
 	if err == nil {
 		k.journal.Pins = want
@@ -169,7 +171,7 @@ func (p *pinner) tired() bool {
 
 // tellTaken tells who takes addresses, and that they do no longer, once it has
 // been so for a while.
-func (k *keeper) tellTaken(p *pinner, takers []netsetup.Taker, lost []netip.Addr) {
+func (k *keeper) tellTaken(p *pinner, takers []plan.Taker, lost []netip.Addr) {
 	var words []string
 	for _, t := range takers {
 		words = append(words, t.String(linkName(t.Route.Link)))

@@ -10,9 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -73,12 +74,12 @@ type VMInfo struct {
 
 // request is what a client sends.
 type request struct {
-	Op      string           `json:"op"` // "join", "rejoin", "ending", "leave" or "info"
-	NetNS   string           `json:"netns,omitempty"`
-	Network netsetup.Network `json:"network,omitzero"`
-	VM      string           `json:"vm,omitempty"`
-	Ports   []PortRequest    `json:"ports,omitempty"`
-	Held    []PortInfo       `json:"held,omitempty"` // rejoin: the ports it got from a keeper before
+	Op      string        `json:"op"` // "join", "rejoin", "ending", "leave" or "info"
+	NetNS   string        `json:"netns,omitempty"`
+	Network plan.Network  `json:"network,omitzero"`
+	VM      string        `json:"vm,omitempty"`
+	Ports   []PortRequest `json:"ports,omitempty"`
+	Held    []PortInfo    `json:"held,omitempty"` // rejoin: the ports it got from a keeper before
 }
 
 // reply is what the keeper answers, with the taps' files in the order of Ports.
@@ -110,11 +111,11 @@ type wireError struct {
 }
 
 var kinds = map[string]error{
-	"no-tun":        netsetup.ErrNoTun,
-	"no-permission": netsetup.ErrNoPermission,
-	"not-ours":      netsetup.ErrNotOurs,
-	"refused":       netsetup.ErrRefused,
-	"unsupported":   netsetup.ErrUnsupported,
+	"no-tun":        host.ErrNoTun,
+	"no-permission": host.ErrNoPermission,
+	"not-ours":      host.ErrNotOurs,
+	"refused":       host.ErrRefused,
+	"unsupported":   host.ErrUnsupported,
 }
 
 func toWire(err error) *wireError {

@@ -6,15 +6,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // member is a VM registered.
 type member struct {
 	conn    *net.UnixConn
 	ports   []PortInfo
-	steps   netsetup.StepList
+	steps   step.List
 	watches []*guestwatch.Port
 	away    bool          // of an adopted network, and not back yet
 	lost    time.Time     // since when a tap of it is gone, zero if none is

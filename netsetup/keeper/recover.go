@@ -12,8 +12,11 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/lockfile"
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/netsetup/kernel"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // Collect undoes the networks whose keeper is dead and says what it removed.
@@ -55,12 +58,12 @@ func collect(p paths, leaving string, late bool) (string, error) {
 		return "", err
 	}
 	defer plan.Release()
-	host, err := netsetup.NewHost()
+	host, err := kernel.New()
 	if err != nil {
 		return "", err
 	}
 	defer host.Close()
-	if j, err := netsetup.ReadJournal(p.journal()); err == nil && !late {
+	if j, err := journal.Read(p.journal()); err == nil && !late {
 		if used, err := inUse(host, j, p.runDir, leaving); used || err != nil {
 			return "", err
 		}
@@ -74,8 +77,8 @@ func collect(p paths, leaving string, late bool) (string, error) {
 
 // recoverNetwork undoes what the journal of a dead keeper tells. The caller
 // holds the network's and the plan lock. It returns "" where there was nothing.
-func recoverNetwork(k netsetup.Kernel, p paths) (string, error) {
-	j, err := netsetup.ReadJournal(p.journal())
+func recoverNetwork(k step.Kernel, p paths) (string, error) {
+	j, err := journal.Read(p.journal())
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -91,8 +94,8 @@ func recoverNetwork(k netsetup.Kernel, p paths) (string, error) {
 		return "network " + p.network + " (of another boot or namespace)", err
 	}
 	steps := own(j.Steps(), p)
-	drift := netsetup.Drift(k, steps)
-	if err := errors.Join(netsetup.Undo(k, steps), netsetup.SweepAccepts(k, p.network)); err != nil {
+	drift := step.Drift(k, steps)
+	if err := errors.Join(step.Undo(k, steps), step.SweepAccepts(k, p.network)); err != nil {
 		return "", fmt.Errorf("undo network %q: %w", p.network, err)
 	}
 	what := "network " + p.network + " (bridge " + j.Plan.Bridge + ")"
@@ -103,15 +106,15 @@ func recoverNetwork(k netsetup.Kernel, p paths) (string, error) {
 }
 
 // recoverByMarks undoes what can be known without the journal.
-func recoverByMarks(k netsetup.Kernel, p paths, damage error) (string, error) {
-	facts, err := netsetup.Observe()
+func recoverByMarks(k step.Kernel, p paths, damage error) (string, error) {
+	facts, err := host.ObserveNetwork()
 	if err != nil {
 		return "", err
 	}
 	if facts.Firewalld, err = firewalld.Look(); err != nil {
 		return "", err
 	}
-	if err := netsetup.UndoByMarks(k, facts, p.network); err != nil {
+	if err := journal.UndoByMarks(k, facts, p.network); err != nil {
 		return "", fmt.Errorf("undo network %q: %w", p.network, err)
 	}
 	return fmt.Sprintf("network %s by its marks, because its journal is damaged (%v); if it was a nat network, "+
@@ -120,18 +123,18 @@ func recoverByMarks(k netsetup.Kernel, p paths, damage error) (string, error) {
 
 // lives reports whether what the journal tells of can exist here. What a
 // namespace holds is gone with it and with the boot; a living foreign one is an error.
-func lives(j *netsetup.Journal) (bool, error) {
-	boot, err := netsetup.BootID()
+func lives(j *journal.Journal) (bool, error) {
+	boot, err := host.BootID()
 	if err != nil || boot != j.BootID {
 		return false, err
 	}
-	ns, err := netsetup.NetNS()
+	ns, err := host.NetNS()
 	if err != nil || ns == j.NetNS {
 		return err == nil, err
 	}
 	if namespaceLives(j.NetNS) {
 		return false, fmt.Errorf("network %q was made in another network namespace (%s): use another --run-dir here: %w",
-			j.Plan.Network.Name, j.NetNS, netsetup.ErrRefused)
+			j.Plan.Network.Name, j.NetNS, host.ErrRefused)
 	}
 	return false, nil
 }
@@ -151,32 +154,32 @@ func namespaceLives(ns string) bool {
 
 // own leaves out the sysctls that another network of this run directory needs
 // too: the last one that does puts them back.
-func own(steps netsetup.StepList, p paths) netsetup.StepList {
+func own(steps step.List, p paths) step.List {
 	shared := map[string]bool{}
 	for _, s := range otherSysctls(p) {
 		shared[s.Key] = true
 	}
-	return slices.DeleteFunc(slices.Clone(steps), func(s netsetup.Step) bool {
-		sysctl, ok := s.(netsetup.SetSysctl)
+	return slices.DeleteFunc(slices.Clone(steps), func(s step.Step) bool {
+		sysctl, ok := s.(step.SetSysctl)
 		return ok && sysctl.Old != "" && shared[sysctl.Key]
 	})
 }
 
 // otherSysctls are the host's sysctls that other networks' journals changed.
-func otherSysctls(p paths) []netsetup.SetSysctl {
+func otherSysctls(p paths) []step.SetSysctl {
 	list, _ := all(p.runDir)
-	ns, _ := netsetup.NetNS()
-	var found []netsetup.SetSysctl
+	ns, _ := host.NetNS()
+	var found []step.SetSysctl
 	for _, other := range list {
 		if other.network == p.network {
 			continue
 		}
-		j, err := netsetup.ReadJournal(other.journal())
+		j, err := journal.Read(other.journal())
 		if err != nil || j.NetNS != ns {
 			continue
 		}
 		for _, s := range j.Steps() {
-			if sysctl, ok := s.(netsetup.SetSysctl); ok && sysctl.Old != "" {
+			if sysctl, ok := s.(step.SetSysctl); ok && sysctl.Old != "" {
 				found = append(found, sysctl)
 			}
 		}
@@ -186,7 +189,7 @@ func otherSysctls(p paths) []netsetup.SetSysctl {
 
 // original puts back, in the facts, the values from before the other networks
 // of this run directory changed them, so that each network knows the same old value.
-func original(f netsetup.Facts, p paths) {
+func original(f host.Facts, p paths) {
 	for _, s := range otherSysctls(p) {
 		wanted := s.Wider != "" && f.Sysctls[s.Wider] == s.Value // by others meanwhile
 		if f.Sysctls[s.Key] == s.Value && !wanted {

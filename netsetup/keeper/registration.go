@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // Registration is a VM's place in a network, as long as the process that holds
@@ -108,7 +108,7 @@ func (r *Registration) rejoin() *net.UnixConn {
 }
 
 func (r *Registration) connectAgain(ctx context.Context) (*net.UnixConn, error) {
-	ns, err := netsetup.NetNS()
+	ns, err := host.NetNS()
 	if err != nil {
 		return nil, err
 	}

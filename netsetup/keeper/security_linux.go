@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/neigh"
 )
 
@@ -37,7 +37,7 @@ type asking struct {
 
 // askForGuests looks for guests that the LAN leaves without an answer. It returns
 // after how long to look again, 0 if not before something happens.
-func (l *lan) askForGuests(uplink netsetup.Link) (again time.Duration) {
+func (l *lan) askForGuests(uplink host.Link) (again time.Duration) {
 	if !uplink.Carrier {
 		return 0
 	}
@@ -86,7 +86,7 @@ func (l *lan) askForGuests(uplink netsetup.Link) (again time.Duration) {
 
 // askFor asks in the guest's name and in the host's. Where the host is answered and
 // the guest is not, the LAN drops the guest's frames (F26).
-func (l *lan) askFor(vm string, port PortInfo, uplink netsetup.Link, a *asking) {
+func (l *lan) askFor(vm string, port PortInfo, uplink host.Link, a *asking) {
 	tap, there, err := l.k.host.Link(port.Tap)
 	if !there || err != nil {
 		return

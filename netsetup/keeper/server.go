@@ -18,12 +18,16 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/hostlease"
+	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/netsetup/kernel"
 	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -40,7 +44,7 @@ const memoryLimit = 16 << 20
 type keeper struct {
 	paths
 	stateDir string
-	host     *netsetup.Host
+	host     *kernel.Host
 	life     *lockfile.Lock
 	listener *net.UnixListener
 	log      *slog.Logger
@@ -60,7 +64,7 @@ type keeper struct {
 	told  map[string]bool // notes on others' filters, each told once
 
 	mu      sync.Mutex // guards what follows, and every change to the host
-	journal *netsetup.Journal
+	journal *journal.Journal
 	vms     map[string]*member
 	texts   []string       // of note
 	drift   []string       // what was no longer as we left it when the network was undone
@@ -126,7 +130,7 @@ func start(args []string, stdin io.Reader, waits func(string)) (*keeper, []strin
 }
 
 // open makes the network and its socket, or leaves nothing.
-func (k *keeper) open(n netsetup.Network) ([]string, error) {
+func (k *keeper) open(n plan.Network) ([]string, error) {
 	k.waits("the end of the network's last keeper, which undoes it")
 	life, err := lockfile.Wait(k.keeperLock())
 	if err != nil {
@@ -155,13 +159,13 @@ func (k *keeper) open(n netsetup.Network) ([]string, error) {
 	return steps, nil
 }
 
-func (k *keeper) apply(n netsetup.Network) ([]string, error) {
+func (k *keeper) apply(n plan.Network) ([]string, error) {
 	lock, err := lockfile.Wait(k.planLock())
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Release()
-	if k.host, err = netsetup.NewHost(); err != nil {
+	if k.host, err = kernel.New(); err != nil {
 		return nil, err
 	}
 	k.host.OnWarn(k.note)
@@ -181,7 +185,7 @@ func (k *keeper) apply(n netsetup.Network) ([]string, error) {
 			return nil, err
 		}
 		done, err := k.carryOut(plan)
-		if !errors.Is(err, netsetup.ErrChanged) || tries == maxPlans {
+		if !errors.Is(err, step.ErrChanged) || tries == maxPlans {
 			return done, err
 		}
 	}
@@ -191,8 +195,8 @@ func (k *keeper) apply(n netsetup.Network) ([]string, error) {
 const maxPlans = 5
 
 // carryOut writes the journal, and then does what the plan says.
-func (k *keeper) carryOut(plan netsetup.Plan) (done []string, err error) {
-	if k.journal, err = netsetup.NewJournal(plan); err != nil {
+func (k *keeper) carryOut(plan plan.Plan) (done []string, err error) {
+	if k.journal, err = journal.New(plan); err != nil {
 		return nil, err
 	}
 	if err := k.make(); err != nil {
@@ -208,15 +212,15 @@ func (k *keeper) carryOut(plan netsetup.Plan) (done []string, err error) {
 	if err := k.guardHost(plan); err != nil {
 		return nil, errors.Join(err, k.remove())
 	}
-	own, accepts := netsetup.SplitAccepts(plan.Steps)
-	say := func(s netsetup.Step) {
+	own, accepts := step.SplitAccepts(plan.Steps)
+	say := func(s step.Step) {
 		done = append(done, s.String())
 		if next := len(done); next < len(own) {
 			k.awaits(own[next])
 		}
 	}
-	if err := netsetup.Apply(k.host, own, say); err != nil {
-		if errors.Is(err, netsetup.ErrLeft) {
+	if err := step.Apply(k.host, own, say); err != nil {
+		if errors.Is(err, host.ErrLeft) {
 			return nil, err // the journal tells the next who tries what is left
 		}
 		return nil, errors.Join(err, k.remove())
@@ -226,35 +230,35 @@ func (k *keeper) carryOut(plan netsetup.Plan) (done []string, err error) {
 }
 
 // awaits tells what the step that comes waits for.
-func (k *keeper) awaits(s netsetup.Step) {
-	if what := netsetup.Waits(s); what != "" {
+func (k *keeper) awaits(s step.Step) {
+	if what := step.Waits(s); what != "" {
 		k.waits(what)
 	}
 }
 
-func (k *keeper) plan(n netsetup.Network) (netsetup.Plan, error) {
-	facts, err := netsetup.ObserveFor(n.Query())
+func (k *keeper) plan(n plan.Network) (plan.Plan, error) {
+	facts, err := host.Observe(n.Query())
 	if err == nil && n.Mode == profiles.Bridge {
 		k.waits("the answer of the host's gateways, before anything is changed")
 		err = facts.AskNeighbours(n.Uplink, k.spec.Peer)
 	}
 	if err != nil {
-		return netsetup.Plan{}, err
+		return plan.Plan{}, err
 	}
 	facts.Configurators = k.configurators()
 	original(facts, k.paths)
 	if facts.Firewalld, err = firewalld.Look(); err != nil {
 		k.note(err.Error())
 	}
-	salt, err := netsetup.LoadSalt(k.stateDir)
+	salt, err := journal.LoadSalt(k.stateDir)
 	if err != nil {
-		return netsetup.Plan{}, err
+		return plan.Plan{}, err
 	}
-	p, err := netsetup.NewPlan(n, facts, netsetup.PlanOptions{
-		Salt: salt, Remembered: netsetup.Remembered(k.stateDir, n.Name), AssumeYes: k.spec.AssumeYes,
+	p, err := plan.New(n, facts, plan.Options{
+		Salt: salt, Remembered: journal.Remembered(k.stateDir, n.Name), AssumeYes: k.spec.AssumeYes,
 	})
 	if err == nil && p.Prefix.IsValid() && !n.Subnet.IsValid() {
-		err = netsetup.Remember(k.stateDir, n.Name, p.Prefix)
+		err = journal.Remember(k.stateDir, n.Name, p.Prefix)
 	}
 	return p, err
 }
@@ -399,8 +403,8 @@ func (k *keeper) undo() error {
 	}
 	defer lock.Release()
 	steps := own(k.journal.Steps(), k.paths)
-	k.drift = netsetup.Drift(k.host, steps)
-	err = errors.Join(netsetup.Undo(k.host, steps), netsetup.SweepAccepts(k.host, k.network))
+	k.drift = step.Drift(k.host, steps)
+	err = errors.Join(step.Undo(k.host, steps), step.SweepAccepts(k.host, k.network))
 	err = errors.Join(err, k.host.Close())
 	if err != nil {
 		return err

@@ -7,9 +7,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -47,7 +47,7 @@ func (k *keeper) startServices() error {
 	return nil
 }
 
-func (k *keeper) startDHCP(bridge netsetup.Link, domain string) error {
+func (k *keeper) startDHCP(bridge host.Link, domain string) error {
 	leases := filepath.Join(k.stateDir, "leases", k.network)
 	if err := os.MkdirAll(filepath.Dir(leases), 0o755); err != nil {
 		return fmt.Errorf("keep leases: %w", err)

@@ -6,7 +6,9 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -84,12 +86,12 @@ func (k *keeper) guardUplinks() error {
 	if k.journal.Plan.Network.Mode != profiles.NAT {
 		return nil
 	}
-	links, err := netsetup.NewlyForwarded(k.host, slices.Concat(k.journal.Plan.Steps, k.journal.Added))
+	links, err := plan.NewlyForwarded(k.host, slices.Concat(k.journal.Plan.Steps, k.journal.Added))
 	if err != nil || k.guarded != nil && slices.Equal(links, *k.guarded) {
 		return err
 	}
 	k.guarded = nil
-	if err := k.host.SetLinks(netsetup.TableName(k.network), k.journal.Plan.ForwardedSet(), links); err != nil {
+	if err := k.host.SetLinks(host.TableName(k.network), k.journal.Plan.ForwardedSet(), links); err != nil {
 		return err
 	}
 	k.guarded = &links
@@ -98,9 +100,9 @@ func (k *keeper) guardUplinks() error {
 
 // renewUplinks turns forwarding on for uplinks that went and came back under their
 // names, as VPNs' do: nobody has undone anything there. It runs by whileRunning.
-func (k *keeper) renewUplinks(seen netsetup.Seen) error {
+func (k *keeper) renewUplinks(seen step.Seen) error {
 	for _, s := range slices.Concat(k.journal.Plan.Steps, k.journal.Added) {
-		name, ok := netsetup.UplinkOf(s)
+		name, ok := plan.UplinkOf(s)
 		if !ok {
 			continue
 		}
@@ -120,26 +122,26 @@ func (k *keeper) renewUplinks(seen netsetup.Seen) error {
 
 // refreshUplinks runs by whileRunning.
 func (k *keeper) refreshUplinks() error {
-	facts, err := netsetup.Observe()
+	facts, err := host.ObserveNetwork()
 	if err != nil {
 		return err
 	}
 	original(facts, k.paths)
-	plan := &k.journal.Plan
+	planned := &k.journal.Plan
 	for _, name := range facts.Uplinks() {
-		pinned := plan.Network.Uplink
-		if slices.Contains(plan.Uplinks, name) || pinned != "" && pinned != name {
+		pinned := planned.Network.Uplink
+		if slices.Contains(planned.Uplinks, name) || pinned != "" && pinned != name {
 			continue
 		}
-		step, off := netsetup.NewUplink(facts, name)
+		step, off := plan.NewUplink(facts, name)
 		if l, ok := facts.Link(name); ok {
 			k.uplinks[name] = l.Index
 		}
 		if off {
 			k.journal.Added = append(k.journal.Added, step)
-			plan.AddForwarded(name)
+			planned.AddForwarded(name)
 		}
-		plan.Uplinks = append(plan.Uplinks, name)
+		planned.Uplinks = append(planned.Uplinks, name)
 		if err := k.journal.Write(k.paths.journal()); err != nil {
 			return err
 		}

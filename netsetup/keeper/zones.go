@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // rest is between two tries to talk to a firewalld, or a bus, that does not answer.
@@ -62,9 +63,9 @@ func (k *keeper) refreshZone() error {
 		return err
 	}
 	return k.whileRunning(func() error {
-		zone, known := netsetup.FindZone(k.journal.Steps())
+		zone, known := step.FindZone(k.journal.Steps())
 		if !known {
-			fresh, wanted := netsetup.NewZone(k.journal.Plan, state)
+			fresh, wanted := plan.NewZone(k.journal.Plan, state)
 			if !wanted {
 				return nil
 			}

@@ -11,8 +11,11 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/lab/programs"
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/kernel"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -258,13 +261,13 @@ func TestFirewalldCommands(t *testing.T) {
 		if err != nil || !state.Running || state.Default != "public" {
 			t.Fatalf("got %+v, %v", state, err)
 		}
-		plan, err := netsetup.NewPlan(Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet},
-			netsetup.Facts{Firewalld: state}, netsetup.PlanOptions{Salt: []byte("salt")})
-		step, ok := netsetup.FindZone(plan.Steps)
+		plan, err := plan.New(Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet},
+			host.Facts{Firewalld: state}, plan.Options{Salt: []byte("salt")})
+		step, ok := step.FindZone(plan.Steps)
 		if err != nil || !ok {
 			t.Fatalf("got %+v, %v", plan.Steps, err)
 		}
-		host := &netsetup.Host{}
+		host := &kernel.Host{}
 		if err := step.Do(host); err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"net/netip"
@@ -7,28 +7,32 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 // acceptsOf plans a network on the host as it is and returns its accepts.
-func acceptsOf(t *testing.T, mode profiles.Mode) (accepts StepList, notes []string) {
+func acceptsOf(t *testing.T, mode profiles.Mode) (accepts step.List, notes []string) {
 	t.Helper()
-	facts, err := Observe()
+	facts, err := host.ObserveNetwork()
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := Network{Name: "dev", Mode: mode, Subnet: netip.MustParsePrefix("192.168.223.0/24")}
+	n := plan.Network{Name: "dev", Mode: mode, Subnet: netip.MustParsePrefix("192.168.223.0/24")}
 	switch mode {
 	case profiles.Private:
 		n.Subnet = netip.Prefix{}
 	case profiles.Bridge:
 		n.Subnet, n.Uplink = netip.Prefix{}, "br0"
 	}
-	p, err := NewPlan(n, facts, PlanOptions{Salt: testSalt})
+	p, err := plan.New(n, facts, plan.Options{Salt: hosttest.Salt})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, accepts = SplitAccepts(p.Steps)
+	_, accepts = step.SplitAccepts(p.Steps)
 	return accepts, p.Notes
 }
 
@@ -111,16 +115,16 @@ func TestAcceptsWhereOwnersExpectThem(t *testing.T) {
 }
 
 // tryAccepts does the steps twice and undoes them, with copies that others made.
-func tryAccepts(t *testing.T, accepts StepList) {
+func tryAccepts(t *testing.T, accepts step.List) {
 	t.Helper()
 	host := newHost(t)
 	for range 2 {
-		if err := Apply(host, accepts, nil); err != nil {
+		if err := step.Apply(host, accepts, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, s := range accepts {
-		rule := s.(AddAccept).Rule
+		rule := s.(step.AddAccept).Rule
 		filters, err := host.Filters()
 		if n := filters.Count(rule); n != 1 || err != nil {
 			t.Errorf("%s: there %d times, %v", rule.Text(), n, err)
@@ -129,7 +133,7 @@ func tryAccepts(t *testing.T, accepts StepList) {
 			t.Error(err)
 		}
 	}
-	if err := Undo(host, accepts); err != nil {
+	if err := step.Undo(host, accepts); err != nil {
 		t.Error(err)
 	}
 }

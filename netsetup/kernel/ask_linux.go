@@ -1,13 +1,15 @@
-package netsetup
+package kernel
 
 import (
 	"fmt"
 	"time"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // Ask asks on a link, by its name, and returns who answered in time: at once when
 // all those wanted have.
-func (h *Host) Ask(link string, want []Answer, within time.Duration) ([]Answer, error) {
+func (h *Host) Ask(link string, want []host.Neighbor, within time.Duration) ([]host.Neighbor, error) {
 	l, ok, err := h.Link(link)
 	if err == nil && !ok {
 		err = fmt.Errorf("there is no such link")
@@ -15,5 +17,5 @@ func (h *Host) Ask(link string, want []Answer, within time.Duration) ([]Answer, 
 	if err != nil {
 		return nil, fmt.Errorf("ask on %q: %w", link, err)
 	}
-	return ask(l, want, within)
+	return host.Ask(l, want, within)
 }

@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"os"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // A bridge and its taps go together, their names are free at once, and nobody
@@ -14,18 +15,18 @@ func TestDelLinks(t *testing.T) {
 	lab.Require(t, lab.Root, lab.Tun)
 	lab.Run(t, func(t *testing.T) {
 		h := newHost(t)
-		bridge := AddBridge{Name: "qn-dev", MAC: []byte{2, 0, 0, 0, 0, 1}, MTU: 1500, Alias: "qnet:dev"}
-		steps := []Step{bridge, SetUp{Link: bridge.Name}}
+		bridge := step.AddBridge{Name: "qn-dev", MAC: []byte{2, 0, 0, 0, 0, 1}, MTU: 1500, Alias: "qnet:dev"}
+		steps := []step.Step{bridge, step.SetUp{Link: bridge.Name}}
 		for _, tap := range []string{"qnweb0", "qnweb1", "qndb0"} {
-			steps = append(steps, AddTap{Name: tap, Alias: "qnet:dev/" + tap, MTU: 1500}, SetPort{Link: tap, Bridge: bridge.Name}, SetUp{Link: tap})
+			steps = append(steps, step.AddTap{Name: tap, Alias: "qnet:dev/" + tap, MTU: 1500}, step.SetPort{Link: tap, Bridge: bridge.Name}, step.SetUp{Link: tap})
 		}
 		lab.Sh(t, "ip link add stranger type bridge; ip link set stranger group 77")
 		before := lab.Sh(t, "ip -br link")
 		for range 3 {
-			if err := Apply(h, steps, nil); err != nil {
+			if err := step.Apply(h, steps, nil); err != nil {
 				t.Fatal(err)
 			}
-			if err := Undo(h, steps); err != nil {
+			if err := step.Undo(h, steps); err != nil {
 				t.Fatal(err)
 			}
 			if entries, _ := os.ReadDir("/sys/class/net"); len(entries) != 2 {

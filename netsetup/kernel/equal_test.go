@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"cmp"
@@ -13,6 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -89,7 +93,7 @@ func hold(t *testing.T, tap string) *os.File {
 // Executing the commands that a plan prints gives the same kernel state as
 // applying it, and so do the undo commands.
 func TestCommandsEqualNetlink(t *testing.T) {
-	for _, n := range []Network{
+	for _, n := range []plan.Network{
 		{Name: "private", Mode: profiles.Private},
 		{Name: "host-only", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("10.91.0.0/24")},
 		{Name: "nat", Mode: profiles.NAT},
@@ -149,39 +153,39 @@ ip rule add from 10.3.0.0/24 iif eth0 lookup 9 priority 100
 ip rule add to 10.4.0.0/24 oif eth0 fwmark 0x5/0xff blackhole priority 101
 ip -6 rule add iif eth0 lookup 9 priority 100`
 
-func compareWays(t *testing.T, n Network) {
+func compareWays(t *testing.T, n plan.Network) {
 	t.Helper()
-	facts, err := ObserveFor(n.Query())
+	facts, err := host.Observe(n.Query())
 	if err == nil {
 		err = facts.AskNeighbours(n.Uplink, netip.Addr{})
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := NewPlan(n, facts, PlanOptions{Salt: testSalt})
+	planned, err := plan.New(n, facts, plan.Options{Salt: hosttest.Salt})
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps := slices.Concat(plan.Steps, plan.PortSteps(Port{VM: "web", NIC: 0, MAC: guestMAC}))
+	steps := slices.Concat(planned.Steps, planned.PortSteps(plan.Port{VM: "web", NIC: 0, MAC: hosttest.GuestMAC}))
 	before := kernelState(t)
 
 	host := newHost(t)
-	if err := Apply(host, steps, nil); err != nil {
+	if err := step.Apply(host, steps, nil); err != nil {
 		t.Fatal(err)
 	}
 	var byNetlink []string
 	lab.Eventually(t, 5*time.Second, "the carrier", func() bool {
 		byNetlink = kernelState(t)
-		return strings.Contains(lab.Sh(t, "ip link show "+cmp.Or(plan.Bridge, "qnweb0")), "state UP")
+		return strings.Contains(lab.Sh(t, "ip link show "+cmp.Or(planned.Bridge, "qnweb0")), "state UP")
 	})
 	byNetlink = kernelState(t)
-	if err := Undo(host, steps); err != nil {
+	if err := step.Undo(host, steps); err != nil {
 		t.Fatal(err)
 	}
 	host.Close()
 	becomes(t, before, "-: before, +: after Undo")
 
-	lab.Sh(t, Script(steps))
+	lab.Sh(t, step.Script(steps))
 	if !n.Macvtap {
 		tap := hold(t, "qnweb0")
 		defer tap.Close()
@@ -190,6 +194,6 @@ func compareWays(t *testing.T, n Network) {
 	if len(byNetlink) < len(before)+10 {
 		t.Errorf("the plan added %d lines only", len(byNetlink)-len(before))
 	}
-	lab.Sh(t, UndoScript(steps))
+	lab.Sh(t, step.UndoScript(steps))
 	becomes(t, before, "-: before, +: after the undo commands")
 }

@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"errors"
@@ -17,7 +17,9 @@ import (
 	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // Host is the Kernel of the network namespace the process is in. It keeps the
@@ -31,12 +33,12 @@ type Host struct {
 	filters filters.Reader
 }
 
-// NewHost opens the sockets it needs. It returns ErrUnsupported where the
+// New opens the sockets it needs. It returns ErrUnsupported where the
 // kernel has no nftables.
-func NewHost() (*Host, error) {
+func New() (*Host, error) {
 	conn, err := nft.Dial()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+		return nil, fmt.Errorf("%w: %w", host.ErrUnsupported, err)
 	}
 	return &Host{taps: map[string]*os.File{}, given: map[string][]*os.File{}, held: map[string]*os.File{}, nft: conn, warn: func(string) {}}, nil
 }
@@ -64,29 +66,29 @@ func (h *Host) TakeTap(name string) *os.File {
 }
 
 // Link reads one link.
-func (h *Host) Link(name string) (Link, bool, error) {
+func (h *Host) Link(name string) (host.Link, bool, error) {
 	l, err := netlink.LinkByName(name)
 	var notFound netlink.LinkNotFoundError
 	if errors.As(err, &notFound) {
-		return Link{}, false, nil
+		return host.Link{}, false, nil
 	}
 	if err != nil {
-		return Link{}, false, fmt.Errorf("read link %q: %w", name, err)
+		return host.Link{}, false, fmt.Errorf("read link %q: %w", name, err)
 	}
-	return linkFact(l), true, nil
+	return host.LinkFact(l), true, nil
 }
 
 // Links reads all links at once.
 //
 //	ip -d link
-func (h *Host) Links() ([]Link, error) {
+func (h *Host) Links() ([]host.Link, error) {
 	list, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
-	links := make([]Link, len(list))
+	links := make([]host.Link, len(list))
 	for i, l := range list {
-		links[i] = linkFact(l)
+		links[i] = host.LinkFact(l)
 	}
 	return links, nil
 }
@@ -102,7 +104,7 @@ const (
 // without its MAC (udev would give it one) or with STP on.
 //
 //	ip link add NAME address MAC mtu MTU type bridge stp_state 0 forward_delay 0 mcast_snooping 0
-func (h *Host) AddBridge(b AddBridge) error {
+func (h *Host) AddBridge(b step.AddBridge) error {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(b.Name)))
@@ -139,7 +141,7 @@ func (h *Host) SetMaster(link, bridge string) error {
 		return err
 	}
 	if !ok {
-		return fmt.Errorf("set %q master: there is no bridge %q: %w", link, bridge, ErrRefused)
+		return fmt.Errorf("set %q master: there is no bridge %q: %w", link, bridge, host.ErrRefused)
 	}
 	err = h.withLink("set master of", link, func(l netlink.Link) error { return netlink.LinkSetMasterByIndex(l, b.Index) })
 	if errors.Is(err, unix.EXFULL) {
@@ -180,7 +182,7 @@ func (h *Host) Gateways(link int) ([]netip.Addr, error) {
 		}
 		for _, r := range routes {
 			gateway, ok := netip.AddrFromSlice(r.Gw)
-			wide, _ := prefixOf(r.Dst)
+			wide, _ := host.PrefixOf(r.Dst)
 			if gateway = gateway.Unmap(); ok && wide.Bits() <= 0 && !slices.Contains(list, gateway) {
 				list = append(list, gateway)
 			}
@@ -194,7 +196,7 @@ func (h *Host) Gateways(link int) ([]netip.Addr, error) {
 // after half a minute. The first answer of theirs ends that.
 //
 //	ip -6 neigh replace GATEWAY dev LINK nud failed
-func (h *Host) GiveUpRouters(l Link) error {
+func (h *Host) GiveUpRouters(l host.Link) error {
 	gateways, err := h.Gateways(l.Index)
 	if err != nil {
 		return err
@@ -227,7 +229,7 @@ func (h *Host) AddrsOf(link int) ([]netip.Addr, error) {
 	}
 	var list []netip.Addr
 	for _, a := range addrs {
-		p, ok := prefixOf(a.IPNet)
+		p, ok := host.PrefixOf(a.IPNet)
 		if ok && a.LinkIndex == link && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 {
 			list = append(list, p.Addr())
 		}
@@ -267,7 +269,7 @@ func (h *Host) Addrs(link string) ([]netip.Prefix, error) {
 	}
 	var list []netip.Prefix
 	for _, a := range addrs {
-		if p, ok := prefixOf(a.IPNet); ok {
+		if p, ok := host.PrefixOf(a.IPNet); ok {
 			list = append(list, p)
 		}
 	}
@@ -275,7 +277,7 @@ func (h *Host) Addrs(link string) ([]netip.Prefix, error) {
 }
 
 // Sysctl reads a key, a path below /proc/sys.
-func (h *Host) Sysctl(key string) (string, error) { return readSysctl(key) }
+func (h *Host) Sysctl(key string) (string, error) { return host.ReadSysctl(key) }
 
 // SetSysctl writes a key.
 //
@@ -352,7 +354,7 @@ func (h *Host) InZone(z firewalld.Zone) (bool, error) { return firewalld.Has(z) 
 
 func notOurs(err error) error {
 	if errors.Is(err, nft.ErrNotOurs) {
-		return fmt.Errorf("%w: %w", ErrNotOurs, err)
+		return fmt.Errorf("%w: %w", host.ErrNotOurs, err)
 	}
 	return explain(err)
 }
@@ -375,9 +377,9 @@ func explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EPERM), strings.Contains(err.Error(), unix.EPERM.Error()):
-		return fmt.Errorf("%w: %w", ErrNoPermission, err)
+		return fmt.Errorf("%w: %w", host.ErrNoPermission, err)
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+		return fmt.Errorf("%w: %w", host.ErrUnsupported, err)
 	}
 	return err
 }

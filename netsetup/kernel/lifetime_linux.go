@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"fmt"
@@ -7,6 +7,9 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 // SetLifetime gives an address of a link so many seconds from now on, and keeps all
@@ -14,23 +17,23 @@ import (
 // keeper may. An address that is gone is an error.
 //
 //	ip addr change PREFIX dev LINK valid_lft VALID preferred_lft PREFERRED
-func SetLifetime(l Link, p netip.Prefix, valid, preferred uint32) error {
-	c, err := dialRTNL()
+func SetLifetime(l host.Link, p netip.Prefix, valid, preferred uint32) error {
+	c, err := rtnl.Dial()
 	if err != nil {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // everything is answered by then
 	words := fmt.Sprintf("give %s of %q more time", p, l.Name)
-	list, err := c.addrs(l.Index)
+	list, err := c.Addrs(l.Index)
 	if err != nil {
 		return fmt.Errorf("%s: %w", words, err)
 	}
-	i := slices.IndexFunc(list, func(r Raw) bool { return (address{r}).prefix() == p })
+	i := slices.IndexFunc(list, func(r rtnl.Raw) bool { return (rtnl.Address{Raw: r}).Prefix() == p })
 	if i < 0 {
 		return fmt.Errorf("%s: it is gone", words)
 	}
-	return explain(c.send([]request{{
-		what: unix.RTM_NEWADDR, flags: netlink.Replace, words: words,
-		data: (address{list[i]}).lasting(lifetimes{preferred, valid}).Raw,
+	return explain(c.Send([]rtnl.Request{{
+		Type: unix.RTM_NEWADDR, Flags: netlink.Replace, Words: words,
+		Data: (rtnl.Address{Raw: list[i]}).Lasting(rtnl.Lifetimes{Preferred: preferred, Valid: valid}).Raw,
 	}}))
 }

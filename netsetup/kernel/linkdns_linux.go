@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"context"
@@ -11,7 +11,10 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 const (
@@ -58,14 +61,14 @@ func (h *Host) RevertResolved(link string) error { return h.withResolved(link, r
 // word that a port left a bridge (RTM_DELLINK, family AF_BRIDGE) for the end of the
 // link, and forgets what it was told of it, and its addresses: so it is told until
 // that has passed, and the kernel tells the addresses once more.
-func (h *Host) TellResolvedBack(s LinkDNS) error {
+func (h *Host) TellResolvedBack(s step.LinkDNS) error {
 	nic, ok, err := h.Link(s.NIC)
 	if err != nil || !ok {
 		return err
 	}
 	settings := s.Settings
 	if bridge, ok, err := h.Link(s.Link); err == nil && ok {
-		if now := observeDNS(bridge); !now.Empty() {
+		if now := host.ObserveDNS(bridge); !now.Empty() {
 			settings = now
 		}
 	}
@@ -102,25 +105,25 @@ func (h *Host) TellResolvedBack(s LinkDNS) error {
 // by itself. Those of a router advertisement are told with the next one.
 //
 //	ip addr replace PREFIX dev LINK ...
-func announce(l Link) error {
-	c, err := dialRTNL()
+func announce(l host.Link) error {
+	c, err := rtnl.Dial()
 	if err != nil {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	raws, err := c.addrs(l.Index)
+	raws, err := c.Addrs(l.Index)
 	if err != nil {
 		return err
 	}
-	var batch []request
+	var batch []rtnl.Request
 	for _, raw := range raws {
-		a := address{raw}
-		if a.family() == unix.AF_INET || !a.dynamic() {
-			same := a.on(l.Index, a.text(addrKind, unix.IFA_LABEL), a.flags()&settable)
-			batch = append(batch, request{
-				what: unix.RTM_NEWADDR, flags: netlink.Replace, data: same.Raw, words: fmt.Sprintf("announce address %s", a.prefix()),
+		a := rtnl.Address{Raw: raw}
+		if a.Family() == unix.AF_INET || !a.Dynamic() {
+			same := a.On(l.Index, a.Text(rtnl.AddrKind, unix.IFA_LABEL), a.Flags()&rtnl.Settable)
+			batch = append(batch, rtnl.Request{
+				Type: unix.RTM_NEWADDR, Flags: netlink.Replace, Data: same.Raw, Words: fmt.Sprintf("announce address %s", a.Prefix()),
 			})
 		}
 	}
-	return explain(c.send(batch))
+	return explain(c.Send(batch))
 }

@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"encoding/json"
@@ -10,13 +10,14 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // journalled are the steps as the journal has them.
-func journalled(t *testing.T, steps StepList) StepList {
+func journalled(t *testing.T, steps step.List) step.List {
 	t.Helper()
 	raw, err := json.Marshal(steps)
-	var read StepList
+	var read step.List
 	if err == nil {
 		err = json.Unmarshal(raw, &read)
 	}
@@ -66,11 +67,11 @@ resolvectl nta eth0 test.example`)
 			t.Errorf("told of eth0: %q", told)
 		}
 		p := lanPlan(t)
-		i := slices.IndexFunc(p.Steps, func(s Step) bool { _, is := s.(LinkDNS); return is })
+		i := slices.IndexFunc(p.Steps, func(s step.Step) bool { _, is := s.(step.LinkDNS); return is })
 		if i < 0 {
 			t.Fatal("no step for systemd-resolved")
 		}
-		if err := Apply(host, p.Steps, nil); err != nil {
+		if err := step.Apply(host, p.Steps, nil); err != nil {
 			t.Fatal(err)
 		}
 		for range 5 {
@@ -88,7 +89,7 @@ resolvectl nta eth0 test.example`)
 		if out, err := lab.Try("timeout 5 busybox nslookup -type=a a.none.example 127.0.0.53"); err == nil || time.Since(begin) > time.Second {
 			t.Errorf("a name that does not exist: %v after %s\n%s", err, time.Since(begin), out)
 		}
-		if err := Undo(host, journalled(t, p.Steps)); err != nil {
+		if err := step.Undo(host, journalled(t, p.Steps)); err != nil {
 			t.Fatal(err)
 		}
 		for range 5 {
@@ -120,7 +121,7 @@ func TestMoveWithoutDNS(t *testing.T) {
 		none := func(words string) {
 			t.Helper()
 			for _, s := range lanPlan(t).Steps {
-				if dns, is := s.(LinkDNS); is {
+				if dns, is := s.(step.LinkDNS); is {
 					t.Errorf("%s: %s", words, dns)
 				}
 			}

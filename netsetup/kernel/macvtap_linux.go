@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"errors"
@@ -9,6 +9,9 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // maxMacvtapTries bounds how often another index is tried for a device.
@@ -25,7 +28,7 @@ const maxMacvtapTries = 32
 //	ip link add link UPLINK name NAME address MAC type macvtap mode bridge
 //	ip link set NAME alias ALIAS
 //	ip link set NAME allmulticast on
-func (h *Host) AddMacvtap(m AddMacvtap) error {
+func (h *Host) AddMacvtap(m step.AddMacvtap) error {
 	for tries := 1; ; tries++ {
 		index, err := h.addMacvtap(m)
 		if err != nil {
@@ -37,7 +40,7 @@ func (h *Host) AddMacvtap(m AddMacvtap) error {
 			return nil
 		}
 		err = fmt.Errorf("open macvtap %q: %w", m.Name, err)
-		if !errors.Is(err, ErrNoTapDevice) || tries == maxMacvtapTries {
+		if !errors.Is(err, step.ErrNoTapDevice) || tries == maxMacvtapTries {
 			return err // Undo deletes the link
 		}
 		if err := h.DelLinks([]string{m.Name}); err != nil {
@@ -46,13 +49,13 @@ func (h *Host) AddMacvtap(m AddMacvtap) error {
 	}
 }
 
-func (h *Host) addMacvtap(m AddMacvtap) (index int, err error) {
+func (h *Host) addMacvtap(m step.AddMacvtap) (index int, err error) {
 	up, ok, err := h.Link(m.Uplink)
 	if err != nil {
 		return 0, err
 	}
 	if !ok {
-		return 0, fmt.Errorf("add macvtap %q: there is no link %q: %w", m.Name, m.Uplink, ErrRefused)
+		return 0, fmt.Errorf("add macvtap %q: there is no link %q: %w", m.Name, m.Uplink, host.ErrRefused)
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.ParentIndex, attrs.HardwareAddr = m.Name, up.Index, m.MAC
@@ -75,11 +78,11 @@ func (h *Host) addMacvtap(m AddMacvtap) (index int, err error) {
 func openMacvtap(name string, index int) (*os.File, error) {
 	device, err := os.ReadFile(fmt.Sprintf("/sys/class/net/%s/tap%d/dev", name, index))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoTapDevice, err)
+		return nil, fmt.Errorf("%w: %w", step.ErrNoTapDevice, err)
 	}
 	fd, err := unix.Open(fmt.Sprintf("/dev/tap%d", index), unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) {
-		return nil, fmt.Errorf("%w: /dev/tap%d: %w", ErrNoTapDevice, index, err)
+		return nil, fmt.Errorf("%w: /dev/tap%d: %w", step.ErrNoTapDevice, index, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("/dev/tap%d: %w", index, explain(err))
@@ -104,7 +107,7 @@ func isDevice(fd int, device string) error {
 	}
 	got := fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
 	if stat.Mode&unix.S_IFMT != unix.S_IFCHR || got != device {
-		return fmt.Errorf("%w: it is %s, the one found is %s, of another network namespace", ErrNoTapDevice, device, got)
+		return fmt.Errorf("%w: it is %s, the one found is %s, of another network namespace", step.ErrNoTapDevice, device, got)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"bytes"
@@ -15,6 +15,9 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // macvtap gives what a guest needs: its frames, in both directions and with a
@@ -24,21 +27,21 @@ func TestMacvtapCarriesFrames(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Lab(t)
 		before := lab.Snapshot(t)
-		host := newHost(t)
+		machine := newHost(t)
 		last := foreignDevices(t)
-		step := AddMacvtap{Name: "qnweb0", Uplink: "eth0", MAC: guestMAC, Alias: "qnet:lan/web/0"}
-		if err := Apply(host, []Step{step, SetUp{Link: "qnweb0"}}, nil); err != nil {
+		change := step.AddMacvtap{Name: "qnweb0", Uplink: "eth0", MAC: hosttest.GuestMAC, Alias: "qnet:lan/web/0"}
+		if err := step.Apply(machine, []step.Step{change, step.SetUp{Link: "qnweb0"}}, nil); err != nil {
 			t.Fatal(err)
 		}
-		guest := host.TakeTap("qnweb0")
+		guest := machine.TakeTap("qnweb0")
 		defer guest.Close()
-		if l, _, _ := host.Link("qnweb0"); l.Index <= last {
+		if l, _, _ := machine.Link("qnweb0"); l.Index <= last {
 			t.Errorf("index %d, whose device is another namespace's up to %d", l.Index, last)
 		}
 		if got, err := tapFlags(guest); err != nil || got&unix.IFF_VNET_HDR == 0 {
 			t.Errorf("flags %#x, %v", got, err)
 		}
-		for _, to := range []string{guestMAC.String(), "ff:ff:ff:ff:ff:ff", "33:33:ff:12:34:56", "01:00:5e:7f:00:01"} {
+		for _, to := range []string{hosttest.GuestMAC.String(), "ff:ff:ff:ff:ff:ff", "33:33:ff:12:34:56", "01:00:5e:7f:00:01"} {
 			if !hears(t, guest, to) {
 				t.Errorf("the guest does not hear what goes to %s", to)
 			}
@@ -48,19 +51,19 @@ func TestMacvtapCarriesFrames(t *testing.T) {
 		}
 		// As ours and marked, it goes; unmarked, too, by its MAC; another's stays.
 		lab.Sh(t, "ip link set qnweb0 alias ''")
-		if err := Undo(host, []Step{step}); err != nil {
+		if err := step.Undo(machine, []step.Step{change}); err != nil {
 			t.Error(err)
 		}
 		before.Check(t)
 		lab.Sh(t, "ip link add link eth0 name qnweb0 type macvtap mode bridge")
-		if err := Apply(host, []Step{step}, nil); !errors.Is(err, ErrNotOurs) {
+		if err := step.Apply(machine, []step.Step{change}, nil); !errors.Is(err, host.ErrNotOurs) {
 			t.Errorf("got %v", err)
 		}
-		if err := Undo(host, []Step{step}); err != nil {
+		if err := step.Undo(machine, []step.Step{change}); err != nil {
 			t.Error(err)
 		}
 		lab.Sh(t, "ip link del qnweb0; ip link add br0 type bridge; ip link set eth0 master br0")
-		if err := Apply(host, []Step{step}, nil); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "EBUSY") {
+		if err := step.Apply(machine, []step.Step{change}, nil); !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), "EBUSY") {
 			t.Errorf("on a port: got %v", err)
 		}
 		lab.Sh(t, "ip link del br0")

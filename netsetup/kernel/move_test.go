@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"net"
@@ -9,6 +9,10 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -16,17 +20,17 @@ import (
 var volatileTimes = regexp.MustCompile(`valid_lft \S+ preferred_lft \S+|expires \S+`)
 
 // lanPlan is the plan of a network that takes eth0, as a keeper makes it.
-func lanPlan(t testing.TB) Plan {
+func lanPlan(t testing.TB) plan.Plan {
 	t.Helper()
-	n := Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
-	facts, err := ObserveFor(n.Query())
+	n := plan.Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
+	facts, err := host.Observe(n.Query())
 	if err == nil {
 		err = facts.AskNeighbours(n.Uplink, netip.Addr{})
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := NewPlan(n, facts, PlanOptions{Salt: testSalt})
+	p, err := plan.New(n, facts, plan.Options{Salt: hosttest.Salt})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +39,7 @@ func lanPlan(t testing.TB) Plan {
 
 func newHost(t testing.TB) *Host {
 	t.Helper()
-	host, err := NewHost()
+	host, err := New()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,14 +90,14 @@ func TestMoveAndBack(t *testing.T) {
 		pings6 := lab.PingFrom(t, "outside", address6)
 		before, lines := lab.Snapshot(t), onLink(t, "eth0")
 		p := lanPlan(t)
-		if err := Apply(host, p.Steps, nil); err != nil {
+		if err := step.Apply(host, p.Steps, nil); err != nil {
 			t.Fatal(err)
 		}
 		same(t, "-: by the NIC, +: by the bridge", lines, func() []string { return onLink(t, p.Bridge) })
 		if !lab.Pings("", lab.LANInternet) || !lab.Pings("", lab.LANInternet6) {
 			t.Error("the host does not reach the Internet")
 		}
-		if err := Undo(host, p.Steps); err != nil {
+		if err := step.Undo(host, p.Steps); err != nil {
 			t.Fatal(err)
 		}
 		same(t, "-: before, +: after", lines, func() []string { return onLink(t, "eth0") })
@@ -150,14 +154,14 @@ func TestMoveOfTemporaryAddresses(t *testing.T) {
 			t.Fatalf("connected from %s, not from the temporary %s", local, used)
 		}
 		host, p := newHost(t), lanPlan(t)
-		if err := Apply(host, p.Steps, nil); err != nil {
+		if err := step.Apply(host, p.Steps, nil); err != nil {
 			t.Fatal(err)
 		}
 		if out := lab.Sh(t, "ip -6 -o addr show dev "+p.Bridge+" deprecated"); !strings.Contains(out, used) {
 			t.Errorf("the address in use is not on the bridge:\n%s", lab.Sh(t, "ip -6 addr"))
 		}
 		temporary(p.Bridge, used)
-		if err := Undo(host, p.Steps); err != nil {
+		if err := step.Undo(host, p.Steps); err != nil {
 			t.Fatal(err)
 		}
 		temporary("eth0", used)

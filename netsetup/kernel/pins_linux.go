@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"errors"
@@ -8,12 +8,15 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // FIB reads the host's rules and routes.
 //
 //	ip rule; ip route show table all
-func (h *Host) FIB() (FIB, error) { return ReadFIB() }
+func (h *Host) FIB() (host.FIB, error) { return host.ReadFIB() }
 
 func (h *Host) pin(link string, guest netip.Addr) (*netlink.Route, error) {
 	l, ok, err := h.Link(link)
@@ -22,7 +25,7 @@ func (h *Host) pin(link string, guest netip.Addr) (*netlink.Route, error) {
 	}
 	return &netlink.Route{
 		LinkIndex: l.Index, Dst: &net.IPNet{IP: guest.AsSlice(), Mask: net.CIDRMask(32, 32)},
-		Scope: netlink.SCOPE_LINK, Protocol: pinProtocol, Table: mainTable,
+		Scope: netlink.SCOPE_LINK, Protocol: host.PinProtocol, Table: host.MainTable,
 	}, nil
 }
 
@@ -58,9 +61,9 @@ func (h *Host) DelPin(link string, guest netip.Addr) error {
 	return nil
 }
 
-func pinRule(s PinRule) *netlink.Rule {
+func pinRule(s step.PinRule) *netlink.Rule {
 	r := netlink.NewRule()
-	r.Family, r.Priority, r.Table, r.SuppressPrefixlen, r.Protocol = netlink.FAMILY_V4, s.Priority, mainTable, 31, pinProtocol
+	r.Family, r.Priority, r.Table, r.SuppressPrefixlen, r.Protocol = netlink.FAMILY_V4, s.Priority, host.MainTable, 31, host.PinProtocol
 	r.Dst = &net.IPNet{IP: s.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(s.Prefix.Bits(), 32)}
 	return r
 }
@@ -68,7 +71,7 @@ func pinRule(s PinRule) *netlink.Rule {
 // AddPinRule adds the rule.
 //
 //	ip rule add priority N to PREFIX lookup main suppress_prefixlength 31 protocol 113
-func (h *Host) AddPinRule(s PinRule) error {
+func (h *Host) AddPinRule(s step.PinRule) error {
 	if err := netlink.RuleAdd(pinRule(s)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add policy rule: %w", explain(err))
 	}
@@ -78,7 +81,7 @@ func (h *Host) AddPinRule(s PinRule) error {
 // DelPinRule deletes it.
 //
 //	ip rule del priority N to PREFIX lookup main suppress_prefixlength 31 protocol 113
-func (h *Host) DelPinRule(s PinRule) error {
+func (h *Host) DelPinRule(s step.PinRule) error {
 	if err := netlink.RuleDel(pinRule(s)); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("delete policy rule: %w", explain(err))
 	}

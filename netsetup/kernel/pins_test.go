@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"net/netip"
@@ -6,6 +6,10 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // The lookup of the FIB as read is the kernel's, and pins are what their commands say.
@@ -18,55 +22,55 @@ ip link add qn-dev type bridge; ip link set qn-dev addrgenmode none up; ip addr 
 ip route add 10.77.0.0/25 dev eth0; ip route add 10.77.0.10/32 dev eth0
 ip route add 10.77.0.0/16 dev eth0 table 100
 ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
-		host := newHost(t)
-		bridge, _, _ := host.Link("qn-dev")
-		n := Pinned{Bridge: bridge.Index, Prefix: netip.MustParsePrefix("10.77.0.0/24"), Gateway: netip.MustParseAddr("10.77.0.1"), Guests: []netip.Addr{
+		machine := newHost(t)
+		bridge, _, _ := machine.Link("qn-dev")
+		n := plan.Pinned{Bridge: bridge.Index, Prefix: netip.MustParsePrefix("10.77.0.0/24"), Gateway: netip.MustParseAddr("10.77.0.1"), Guests: []netip.Addr{
 			netip.MustParseAddr("10.77.0.10"), netip.MustParseAddr("10.77.0.200"),
 		}}
-		fib, err := host.FIB()
+		fib, err := machine.FIB()
 		if err != nil {
 			t.Fatal(err)
 		}
 		need, _, _ := n.Need(fib)
-		if want := (Pins{Guests: n.Guests, Rules: []int{49}}); !slices.Equal(need.Guests, want.Guests) || !slices.Equal(need.Rules, want.Rules) {
+		if want := (plan.Pins{Guests: n.Guests, Rules: []int{49}}); !slices.Equal(need.Guests, want.Guests) || !slices.Equal(need.Rules, want.Rules) {
 			t.Fatalf("got %v, want %v", need, want)
 		}
 		steps := need.Steps("qn-dev", n.Prefix)
 		before := kernelState(t)
-		if err := Apply(host, steps, nil); err != nil {
+		if err := step.Apply(machine, steps, nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, g := range n.Guests {
 			lab.Sh(t, "ip route get "+g.String()+" | grep 'dev qn-dev'")
 		}
 		lab.Sh(t, "ip route get 10.77.0.11 | grep 'dev eth0'") // who is no guest is not ours
-		fib, _ = host.FIB()
+		fib, _ = machine.FIB()
 		if has, idle := n.Has(fib); !slices.Equal(has.Guests, need.Guests) || !slices.Equal(has.Rules, need.Rules) || idle != nil {
 			t.Errorf("there: %v, idle %v", has, idle)
 		}
 		for _, s := range steps {
-			if holds, err := s.Holds(host); !holds || err != nil {
+			if holds, err := s.Holds(machine); !holds || err != nil {
 				t.Errorf("%s: holds %v, %v", s, holds, err)
 			}
 		}
 		byNetlink := kernelState(t)
-		if err := Undo(host, steps); err != nil {
+		if err := step.Undo(machine, steps); err != nil {
 			t.Fatal(err)
 		}
 		if diff := difference(before, kernelState(t)); diff != "" {
 			t.Errorf("left by Undo:\n%s", diff)
 		}
-		lab.Sh(t, Script(steps))
+		lab.Sh(t, step.Script(steps))
 		if diff := difference(byNetlink, kernelState(t)); diff != "" {
 			t.Errorf("-: by netlink, +: by the printed commands\n%s", diff)
 		}
 		// Without a journal: the rule by its mark.
 		lab.Sh(t, "ip link set qn-dev alias qnet:dev")
-		facts, err := Observe()
+		facts, err := host.ObserveNetwork()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := UndoByMarks(host, facts, "dev"); err != nil {
+		if err := journal.UndoByMarks(machine, facts, "dev"); err != nil {
 			t.Fatal(err)
 		}
 		lab.Sh(t, "! ip rule | grep 'proto 113'; ! ip route show table all | grep 'proto 113'")

@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"fmt"
@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 // Flags of IPv6 routes (linux/ipv6_route.h) that only the kernel, which gives them
@@ -37,12 +39,12 @@ type in6Rtmsg struct {
 // does, its routes are like any other.
 func (x *crossing) readRA(link string) {
 	conf := "net/ipv6/conf/" + link + "/"
-	accept, err := readSysctl(conf + "accept_ra")
-	forwards, _ := readSysctl(conf + "forwarding")
+	accept, err := host.ReadSysctl(conf + "accept_ra")
+	forwards, _ := host.ReadSysctl(conf + "forwarding")
 	x.asks = err == nil && (accept == "2" || accept == "1" && forwards == "0")
 	x.metric = 1024
 	x.replaced = false
-	if m, err := readSysctl(conf + "ra_defrtr_metric"); err == nil {
+	if m, err := host.ReadSysctl(conf + "ra_defrtr_metric"); err == nil {
 		n, err := strconv.ParseUint(m, 10, 32)
 		if err == nil && n > 1 {
 			x.metric, x.replaced = uint32(n), true
@@ -62,33 +64,33 @@ func (x *crossing) raMetric() uint32 {
 
 // byRA reports whether the kernel has the route from an RA, or it is one that
 // solicited put in its place.
-func (x *crossing) byRA(r route) bool {
-	if !x.asks || r.family() != unix.AF_INET6 || !r.gateway().IsValid() || r.expires() == 0 {
+func (x *crossing) byRA(r rtnl.Route) bool {
+	if !x.asks || r.Family() != unix.AF_INET6 || !r.Gateway().IsValid() || r.Expires() == 0 {
 		return false
 	}
-	ours := r.protocol() == unix.RTPROT_BOOT && r.dst().Bits() == 0 && r.metric() == x.raMetric()
-	return r.protocol() == unix.RTPROT_RA || ours
+	ours := r.Protocol() == unix.RTPROT_BOOT && r.Dst().Bits() == 0 && r.Metric() == x.raMetric()
+	return r.Protocol() == unix.RTPROT_RA || ours
 }
 
 // solicited gives the other link the routes by RA. A route made by netlink would
 // not do: the kernel would not know it for a router's, and ignore further RAs of
 // that router because a like route is there.
 func (x *crossing) solicited() error {
-	for _, r := range x.held.routes() {
+	for _, r := range x.held.RouteList() {
 		if !x.byRA(r) {
 			continue
 		}
 		m := in6Rtmsg{
-			dst: r.dst().Addr().As16(), gateway: r.gateway().As16(), dstLen: uint16(r.dst().Bits()), metric: r.metric(),
-			info: uint64(r.expires()) * 100, flags: rtfUp | rtfGateway | rtfAddrConf | rtfExpires | r.preference(), index: int32(x.to.Index),
+			dst: r.Dst().Addr().As16(), gateway: r.Gateway().As16(), dstLen: uint16(r.Dst().Bits()), metric: r.Metric(),
+			info: uint64(r.Expires()) * 100, flags: rtfUp | rtfGateway | rtfAddrConf | rtfExpires | r.Preference(), index: int32(x.to.Index),
 		}
-		if r.dst().Bits() == 0 {
+		if r.Dst().Bits() == 0 {
 			m.metric, m.flags = x.raMetric(), m.flags|rtfDefault
 		} else {
 			m.flags |= rtfRouteInfo
 		}
 		if err := addRoute6(m); err != nil {
-			return fmt.Errorf("add route %s by RA to %q: %w", r.dst(), x.to.Name, err)
+			return fmt.Errorf("add route %s by RA to %q: %w", r.Dst(), x.to.Name, err)
 		}
 	}
 	return nil
@@ -109,15 +111,15 @@ func addRoute6(m in6Rtmsg) error {
 
 // solicit asks the link's routers to advertise themselves, by a link-local address.
 func (x *crossing) solicit() {
-	for _, a := range x.held.addresses() {
-		if !x.asks || !a.local().Is6() || !a.local().IsLinkLocalUnicast() {
+	for _, a := range x.held.AddressList() {
+		if !x.asks || !a.Local().Is6() || !a.Local().IsLinkLocalUnicast() {
 			continue
 		}
 		conn, err := packet.Listen(x.to.Index, packet.All, []bpf.Instruction{bpf.RetConstant{Val: 0}})
 		if err != nil {
 			return
 		}
-		conn.Write(packet.RouterSolicitation(x.to.MAC, a.local())) //nolint:errcheck // routers advertise themselves anyway
+		conn.Write(packet.RouterSolicitation(x.to.MAC, a.Local())) //nolint:errcheck // routers advertise themselves anyway
 		conn.Close()                                               //nolint:errcheck // nothing follows from it
 		return
 	}

@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"fmt"
@@ -6,17 +6,21 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // Raisable is the step that raises the metrics of the routes by a link as they are.
-func (h *Host) Raisable(l Link) (RaiseMetrics, error) {
-	c, err := dialRTNL()
+func (h *Host) Raisable(l host.Link) (step.RaiseMetrics, error) {
+	c, err := rtnl.Dial()
 	if err != nil {
-		return RaiseMetrics{}, err
+		return step.RaiseMetrics{}, err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	held, err := readHoldings(c, l)
-	return RaiseMetrics{Link: l.Name, Held: held.raisable()}, err
+	held, err := host.ReadHoldings(c, l)
+	return step.RaiseMetrics{Link: l.Name, Held: held.Raisable()}, err
 }
 
 // ReplaceRoutes puts new routes by the link in the place of those old ones that
@@ -24,38 +28,38 @@ func (h *Host) Raisable(l Link) (RaiseMetrics, error) {
 //
 //	ip route append NEW
 //	ip route del OLD
-func (h *Host) ReplaceRoutes(link string, swaps []Swap) error {
+func (h *Host) ReplaceRoutes(link string, swaps []step.Swap) error {
 	l, ok, err := h.Link(link)
 	if err == nil && !ok {
-		err = fmt.Errorf("there is no link %q: %w", link, ErrRefused)
+		err = fmt.Errorf("there is no link %q: %w", link, host.ErrRefused)
 	}
 	if err != nil {
 		return err
 	}
-	c, err := dialRTNL()
+	c, err := rtnl.Dial()
 	if err != nil {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	now, err := readHoldings(c, l)
+	now, err := host.ReadHoldings(c, l)
 	if err != nil {
 		return err
 	}
-	var add, del []request
+	var add, del []rtnl.Request
 	for _, s := range swaps {
-		old := route{s.Old}
-		if !slices.ContainsFunc(now.routes(), func(r route) bool { return r.alike(old) }) {
+		old := rtnl.Route{Raw: s.Old}
+		if !slices.ContainsFunc(now.RouteList(), func(r rtnl.Route) bool { return r.Alike(old) }) {
 			continue
 		}
 		flags := netlink.Create | netlink.Append
 		if s.First {
 			flags = netlink.Create
 		}
-		add = append(add, request{
-			what: unix.RTM_NEWROUTE, flags: flags, data: s.New, but: []error{unix.EEXIST}, words: fmt.Sprintf("add route %s", old.dst()),
+		add = append(add, rtnl.Request{
+			Type: unix.RTM_NEWROUTE, Flags: flags, Data: s.New, Except: []error{unix.EEXIST}, Words: fmt.Sprintf("add route %s", old.Dst()),
 		})
 		del = append(del, delRoute(l, old))
 	}
 	slices.Reverse(del)
-	return explain(c.send(append(add, del...)))
+	return explain(c.Send(append(add, del...)))
 }

@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"encoding/json"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // Raised routes go after every other, and are restored exactly, by netlink as by
@@ -35,11 +36,11 @@ func TestRaiseMetrics(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		step, err := host.Raisable(eth0)
-		if err != nil || len(step.Held.Routes) < 12 {
-			t.Fatalf("%d routes, %v", len(step.Held.Routes), err)
+		change, err := host.Raisable(eth0)
+		if err != nil || len(change.Held.Routes) < 12 {
+			t.Fatalf("%d routes, %v", len(change.Held.Routes), err)
 		}
-		if err := step.Do(host); err != nil {
+		if err := change.Do(host); err != nil {
 			t.Fatal(err)
 		}
 		way("lan0")
@@ -47,23 +48,23 @@ func TestRaiseMetrics(t *testing.T) {
 		if again, err := host.Raisable(eth0); err != nil || len(again.Held.Routes) != 0 {
 			t.Errorf("%d routes would be raised twice: %v", len(again.Held.Routes), err)
 		}
-		var read StepList
-		b, err := json.Marshal(StepList{step})
+		var read step.List
+		b, err := json.Marshal(step.List{change})
 		if err == nil {
 			err = json.Unmarshal(b, &read)
 		}
-		if err != nil || !reflect.DeepEqual(read, StepList{step}) {
+		if err != nil || !reflect.DeepEqual(read, step.List{change}) {
 			t.Errorf("from the journal: %+v, %v", read, err)
 		}
 		for range 2 { // the second time nothing is to be done
-			if err := Undo(host, read); err != nil {
+			if err := step.Undo(host, read); err != nil {
 				t.Fatal(err)
 			}
 			becomes(t, before, "-: before, +: after Undo")
 		}
-		lab.Sh(t, step.String())
+		lab.Sh(t, change.String())
 		becomes(t, raised, "-: by netlink, +: by the printed commands")
-		lab.Sh(t, step.UndoString())
+		lab.Sh(t, change.UndoString())
 		becomes(t, before, "-: before, +: after the undo commands")
 	})
 }

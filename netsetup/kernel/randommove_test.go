@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"fmt"
@@ -11,7 +11,11 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -156,21 +160,21 @@ ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up;
 	})
 }
 
-func moveSet(t *testing.T, host *Host) (addrs, routes int) {
+func moveSet(t *testing.T, machine *Host) (addrs, routes int) {
 	t.Helper()
-	network := Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
-	facts, err := ObserveFor(network.Query())
+	network := plan.Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
+	facts, err := host.Observe(network.Query())
 	if err == nil {
 		facts.NIC.Asked = true               // nobody answers for most
 		facts.NIC.Client = managers.Client{} // who gave an address with an end, is not the question here
 	}
-	p, planErr := NewPlan(network, facts, PlanOptions{Salt: testSalt, AssumeYes: true})
+	p, planErr := plan.New(network, facts, plan.Options{Salt: hosttest.Salt, AssumeYes: true})
 	if err != nil || planErr != nil {
 		t.Errorf("%v, %v", err, planErr)
 		return 0, 0
 	}
 	before, lines, order := lab.Snapshot(t), onLink(t, "eth0"), inKernelOrder(t, "eth0")
-	if err := Apply(host, p.Steps, nil); err != nil {
+	if err := step.Apply(machine, p.Steps, nil); err != nil {
 		t.Errorf("move: %v", err)
 		return 0, 0
 	}
@@ -178,7 +182,7 @@ func moveSet(t *testing.T, host *Host) (addrs, routes int) {
 	if now := inKernelOrder(t, p.Bridge); now != order {
 		t.Errorf("in another order: by the NIC\n%s\nby the bridge\n%s", order, now)
 	}
-	if err := Undo(host, p.Steps); err != nil {
+	if err := step.Undo(machine, p.Steps); err != nil {
 		t.Errorf("way back: %v", err)
 		return 0, 0
 	}

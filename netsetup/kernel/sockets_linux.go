@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"encoding/binary"

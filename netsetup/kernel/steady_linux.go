@@ -1,7 +1,9 @@
-package netsetup
+package kernel
 
 import (
 	"time"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // steadyTime is how long is looked: dhcpcd needs some 5 ms.
@@ -13,16 +15,16 @@ const steadyTime = 500 * time.Millisecond
 // 5 s.
 func (x *crossing) steady() error {
 	for end := time.Now().Add(steadyTime); time.Now().Before(end); {
-		now, err := readHoldings(x.rtnl, x.to)
+		now, err := host.ReadHoldings(x.Conn, x.to)
 		if err != nil {
 			return err
 		}
-		if now.hasAll(x.held) {
+		if now.HasAll(x.held) {
 			time.Sleep(time.Millisecond) //nolint:forbidigo // the event would be no earlier
 			continue
 		}
 		x.before = now
-		if err := explain(x.send(x.addresses())); err != nil {
+		if err := explain(x.Send(x.addresses())); err != nil {
 			return err
 		}
 		if err := x.moveRoutes(nil); err != nil {

@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"errors"
@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 const tunDevice = "/dev/net/tun"
@@ -18,7 +20,7 @@ const tunDevice = "/dev/net/tun"
 func OpenTun() (*os.File, error) {
 	f, err := os.OpenFile(tunDevice, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNoTun
+		return nil, host.ErrNoTun
 	}
 	return f, err
 }
@@ -54,7 +56,7 @@ func isTun(f *os.File) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(10, 200) {
-		return fmt.Errorf("it is none of %s: %w", tunDevice, ErrRefused)
+		return fmt.Errorf("it is none of %s: %w", tunDevice, host.ErrRefused)
 	}
 	return nil
 }

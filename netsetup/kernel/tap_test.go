@@ -1,4 +1,4 @@
-package netsetup
+package kernel
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // A tap is made of files that came from elsewhere, with a queue for each.
@@ -23,13 +25,13 @@ func TestGivenTap(t *testing.T) {
 			defer f.Close()
 			files = append(files, f)
 		}
-		step := AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 1400}
+		change := step.AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 1400}
 		// The second time, the files have the tap of a Host that died.
 		for range 2 {
-			if err := h.GiveTap(step.Name, files); err != nil {
+			if err := h.GiveTap(change.Name, files); err != nil {
 				t.Fatal(err)
 			}
-			if err := Apply(h, []Step{step}, nil); err != nil {
+			if err := step.Apply(h, []step.Step{change}, nil); err != nil {
 				t.Fatal(err)
 			}
 			got := lab.Sh(t, "ip -d link show qnweb0")
@@ -38,11 +40,11 @@ func TestGivenTap(t *testing.T) {
 					t.Errorf("no %q in %s", want, got)
 				}
 			}
-			if h.TakeTap(step.Name) != nil {
+			if h.TakeTap(change.Name) != nil {
 				t.Error("the Host keeps a file of its own")
 			}
 		}
-		if err := Undo(h, []Step{step}); err != nil || strings.Contains(lab.Sh(t, "ip link"), "qnweb0") {
+		if err := step.Undo(h, []step.Step{change}); err != nil || strings.Contains(lab.Sh(t, "ip link"), "qnweb0") {
 			t.Errorf("the tap is still there: %v", err)
 		}
 		null, err := os.Open(os.DevNull)
@@ -50,7 +52,7 @@ func TestGivenTap(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer null.Close()
-		if err := h.GiveTap("qnweb0", []*os.File{null}); !errors.Is(err, ErrRefused) {
+		if err := h.GiveTap("qnweb0", []*os.File{null}); !errors.Is(err, host.ErrRefused) {
 			t.Errorf("/dev/null: %v", err)
 		}
 	})
@@ -62,17 +64,17 @@ func TestGivenTapOutlivesItsFiles(t *testing.T) {
 	lab.Require(t, lab.Root, lab.Tun)
 	lab.Run(t, func(t *testing.T) {
 		h := newHost(t)
-		step := AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 1500}
-		there := func() bool { return strings.Contains(lab.Sh(t, "ip link"), step.Name) }
+		change := step.AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 1500}
+		there := func() bool { return strings.Contains(lab.Sh(t, "ip link"), change.Name) }
 		for name, end := range map[string]func() error{
-			"undo":      func() error { return Undo(h, []Step{step}) },
+			"undo":      func() error { return step.Undo(h, []step.Step{change}) },
 			"the death": func() error { return h.Close() },
 		} {
 			f, err := OpenTun()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := errors.Join(h.GiveTap(step.Name, []*os.File{f}), Apply(h, []Step{step}, nil), f.Close()); err != nil {
+			if err := errors.Join(h.GiveTap(change.Name, []*os.File{f}), step.Apply(h, []step.Step{change}, nil), f.Close()); err != nil {
 				t.Fatal(err)
 			}
 			if !there() {

@@ -1,22 +1,24 @@
-package netsetup
+package plan
 
 import (
 	"fmt"
 	"net/netip"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 // bigHost has 1,000 links and 10,000 routes.
-func bigHost() Facts {
-	f := laptop()
+func bigHost() host.Facts {
+	f := hosttest.Laptop()
 	for i := range 1000 {
-		f.Links = append(f.Links, Link{Index: 100 + i, Name: fmt.Sprintf("veth%d", i), Kind: "veth", Ethernet: true, MTU: 1500})
+		f.Links = append(f.Links, host.Link{Index: 100 + i, Name: fmt.Sprintf("veth%d", i), Kind: "veth", Ethernet: true, MTU: 1500})
 	}
 	for i := range 10000 {
 		dst := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, byte(i >> 8), byte(i), 0}), 24)
-		f.Routes = append(f.Routes, Route{Dst: dst, Link: f.Links[i%len(f.Links)].Name, Table: 254})
+		f.Routes = append(f.Routes, host.Route{Dst: dst, Link: f.Links[i%len(f.Links)].Name, Table: 254})
 	}
 	return f
 }
@@ -27,11 +29,11 @@ func bigHost() Facts {
 func TestAllocations(t *testing.T) {
 	n := Network{Name: "dev", Mode: profiles.NAT}
 	for name, c := range map[string]struct {
-		facts Facts
+		facts host.Facts
 		most  float64
-	}{"laptop": {laptop(), 90}, "1,000 links and 10,000 routes": {bigHost(), 90}} {
+	}{"laptop": {hosttest.Laptop(), 90}, "1,000 links and 10,000 routes": {bigHost(), 90}} {
 		got := testing.AllocsPerRun(10, func() {
-			if _, err := NewPlan(n, c.facts, PlanOptions{Salt: testSalt}); err != nil {
+			if _, err := New(n, c.facts, Options{Salt: hosttest.Salt}); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -43,11 +45,11 @@ func TestAllocations(t *testing.T) {
 
 func BenchmarkPlan(b *testing.B) {
 	n := Network{Name: "dev", Mode: profiles.NAT}
-	for name, facts := range map[string]Facts{"laptop": laptop(), "1,000 links and 10,000 routes": bigHost()} {
+	for name, facts := range map[string]host.Facts{"laptop": hosttest.Laptop(), "1,000 links and 10,000 routes": bigHost()} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := NewPlan(n, facts, PlanOptions{Salt: testSalt}); err != nil {
+				if _, err := New(n, facts, Options{Salt: hosttest.Salt}); err != nil {
 					b.Fatal(err)
 				}
 			}

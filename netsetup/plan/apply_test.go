@@ -1,4 +1,4 @@
-package netsetup
+package plan
 
 import (
 	"errors"
@@ -14,9 +14,12 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // memory is a Kernel that holds only what steps change, and fails one call.
@@ -47,9 +50,9 @@ func (m *memory) change(f func()) error {
 	return nil
 }
 
-func (m *memory) Link(name string) (Link, bool, error) {
+func (m *memory) Link(name string) (host.Link, bool, error) {
 	alias, ok := m.state["link "+name]
-	l := Link{Index: len(name), Name: name, Alias: alias, Kind: "tun"}
+	l := host.Link{Index: len(name), Name: name, Alias: alias, Kind: "tun"}
 	if strings.HasPrefix(name, "qn-") {
 		l.Kind = "bridge"
 	}
@@ -60,7 +63,7 @@ func (m *memory) Link(name string) (Link, bool, error) {
 	return l, ok, nil
 }
 
-func (m *memory) AddBridge(b AddBridge) error {
+func (m *memory) AddBridge(b step.AddBridge) error {
 	return m.change(func() { m.state["link "+b.Name] = b.Alias })
 }
 
@@ -68,7 +71,7 @@ func (m *memory) AddTap(name, alias string, _ int) error {
 	return m.change(func() { m.state["link "+name] = alias })
 }
 
-func (m *memory) AddMacvtap(s AddMacvtap) error {
+func (m *memory) AddMacvtap(s step.AddMacvtap) error {
 	return m.change(func() { m.state["link "+s.Name] = s.Alias })
 }
 
@@ -102,7 +105,7 @@ func (m *memory) SetMTU(link string, mtu int) error {
 	return m.change(func() { m.state["mtu "+link] = strconv.Itoa(mtu) })
 }
 
-func (m *memory) ReplaceRoutes(link string, swaps []Swap) error {
+func (m *memory) ReplaceRoutes(link string, swaps []step.Swap) error {
 	return m.change(func() {
 		for _, s := range swaps {
 			delete(m.state, "route "+string(s.Old)+"@"+link)
@@ -115,17 +118,17 @@ func (m *memory) AddAddr(link string, p netip.Prefix) error {
 	return m.change(func() { m.state["addr "+p.String()+"@"+link] = "yes" })
 }
 
-func (m *memory) MoveToBridge(s MoveToBridge) error {
+func (m *memory) MoveToBridge(s step.MoveToBridge) error {
 	return m.change(func() { m.state["master "+s.Link] = s.Bridge; m.state["host "+s.Bridge] = "moved" })
 }
 
-func (m *memory) MoveBack(s MoveToBridge) error {
+func (m *memory) MoveBack(s step.MoveToBridge) error {
 	return m.change(func() { delete(m.state, "master "+s.Link); delete(m.state, "host "+s.Bridge) })
 }
 
 func (m *memory) CarriesHost(bridge string) (bool, error) { return m.state["host "+bridge] != "", nil }
 
-func (m *memory) Ask(_ string, want []Answer, _ time.Duration) ([]Answer, error) {
+func (m *memory) Ask(_ string, want []host.Neighbor, _ time.Duration) ([]host.Neighbor, error) {
 	return want, m.change(func() {})
 }
 
@@ -135,8 +138,8 @@ func (m *memory) SetSysctl(key, value string) error {
 	return m.change(func() { m.state["/"+key] = value })
 }
 
-func (m *memory) Links() ([]Link, error) {
-	var links []Link
+func (m *memory) Links() ([]host.Link, error) {
+	var links []host.Link
 	for k := range m.state {
 		if name, ok := strings.CutPrefix(k, "link "); ok {
 			l, _, _ := m.Link(name)
@@ -179,19 +182,19 @@ func (m *memory) RevertResolved(link string) error {
 	return m.change(func() { delete(m.state, "dns "+link) })
 }
 
-func (m *memory) TellResolvedBack(s LinkDNS) error {
+func (m *memory) TellResolvedBack(s step.LinkDNS) error {
 	return m.change(func() { m.state["dns "+s.NIC] = strings.Join(s.Settings.Commands(s.NIC), "\n") })
 }
 
-func (m *memory) FIB() (FIB, error) {
-	var f FIB
+func (m *memory) FIB() (host.FIB, error) {
+	var f host.FIB
 	for k := range m.state {
 		if text, ok := strings.CutPrefix(k, "pin "); ok {
 			guest, link, _ := strings.Cut(text, "@")
-			f.Routes = append(f.Routes, FIBRoute{Dst: netip.MustParsePrefix(guest + "/32"), Link: len(link), Table: mainTable, Protocol: pinProtocol})
+			f.Routes = append(f.Routes, host.FIBRoute{Dst: netip.MustParsePrefix(guest + "/32"), Link: len(link), Table: host.MainTable, Protocol: host.PinProtocol})
 		}
 		if text, ok := strings.CutPrefix(k, "rule "); ok {
-			f.Rules = append(f.Rules, FIBRule{To: netip.MustParsePrefix(text), Priority: len(m.state[k]), Protocol: pinProtocol})
+			f.Rules = append(f.Rules, host.FIBRule{To: netip.MustParsePrefix(text), Priority: len(m.state[k]), Protocol: host.PinProtocol})
 		}
 	}
 	return f, nil
@@ -205,11 +208,11 @@ func (m *memory) DelPin(link string, guest netip.Addr) error {
 	return m.change(func() { delete(m.state, "pin "+guest.String()+"@"+link) })
 }
 
-func (m *memory) AddPinRule(s PinRule) error {
+func (m *memory) AddPinRule(s step.PinRule) error {
 	return m.change(func() { m.state["rule "+s.Prefix.String()] = strings.Repeat("i", s.Priority) })
 }
 
-func (m *memory) DelPinRule(s PinRule) error {
+func (m *memory) DelPinRule(s step.PinRule) error {
 	return m.change(func() { delete(m.state, "rule "+s.Prefix.String()) })
 }
 
@@ -269,23 +272,23 @@ func (m *memory) DeleteAccept(a filters.AcceptRule) error {
 // goldenState is the host of goldenFacts, as a memory holds it.
 func goldenState() map[string]string {
 	return map[string]string{
-		"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + forwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
+		"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + host.ForwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
 		"dns eth0": linkDNS,
 	}
 }
 
-func steps(t *testing.T, golden string) []Step {
+func steps(t *testing.T, golden string) []step.Step {
 	t.Helper()
 	n := goldenNetworks[golden]
 	n.Name = "dev"
-	facts := goldenFacts(golden)
+	facts := hosttest.Facts(golden)
 	facts.Configurators = managers.Programs
 	facts.Filters, _ = (&memory{}).Filters() // as Docker and ufw leave them
-	p, err := NewPlan(n, facts, PlanOptions{Salt: testSalt})
+	p, err := New(n, facts, Options{Salt: hosttest.Salt})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(p.Steps, p.PortSteps(Port{VM: "web", NIC: 0, MAC: guestMAC})...)
+	return append(p.Steps, p.PortSteps(Port{VM: "web", NIC: 0, MAC: hosttest.GuestMAC})...)
 }
 
 // Whichever call fails, before or after it took effect, the host is as before
@@ -295,15 +298,15 @@ func TestApplyFailingAtEachCall(t *testing.T) {
 		plan := steps(t, mode)
 		start := goldenState()
 		whole := &memory{state: maps.Clone(start)}
-		if err := Apply(whole, plan, nil); err != nil {
+		if err := step.Apply(whole, plan, nil); err != nil {
 			t.Fatal(err)
 		}
 		for call := 1; call <= whole.calls; call++ {
 			for _, after := range []bool{false, true} {
 				name := fmt.Sprintf("%s, call %d, after=%v", mode, call, after)
 				m := &memory{state: maps.Clone(start), fail: call, after: after}
-				err := Apply(m, plan, nil)
-				var step *StepError
+				err := step.Apply(m, plan, nil)
+				var step *step.StepError
 				if !errors.Is(err, errInjected) || !errors.As(err, &step) {
 					t.Errorf("%s: %v", name, err)
 				}
@@ -318,22 +321,22 @@ func TestApplyFailingAtEachCall(t *testing.T) {
 // A step that cannot be undone does not keep the others from being undone.
 func TestUndoGoesOnAfterAFailure(t *testing.T) {
 	plan := steps(t, "nat")
-	start := map[string]string{"/" + forwardingKey("eth0"): "0"}
+	start := map[string]string{"/" + host.ForwardingKey("eth0"): "0"}
 	m := &memory{state: maps.Clone(start)}
-	if err := Apply(m, plan, nil); err != nil {
+	if err := step.Apply(m, plan, nil); err != nil {
 		t.Fatal(err)
 	}
 	applied, before := maps.Clone(m.state), m.calls
-	if err := Undo(m, plan); err != nil {
+	if err := step.Undo(m, plan); err != nil {
 		t.Fatal(err)
 	}
 	for call := before + 1; call <= m.calls; call++ {
 		once := &memory{state: maps.Clone(applied), calls: before, fail: call}
-		if err := Undo(once, plan); err != nil || !maps.Equal(once.state, start) {
+		if err := step.Undo(once, plan); err != nil || !maps.Equal(once.state, start) {
 			t.Errorf("call %d fails once: left %v: %v", call, once.state, err)
 		}
 		again := &memory{state: maps.Clone(applied), calls: before, fail: call, times: 2}
-		if err := Undo(again, plan); !errors.Is(err, errInjected) {
+		if err := step.Undo(again, plan); !errors.Is(err, errInjected) {
 			t.Errorf("call %d: %v", call, err)
 		}
 		want := m.calls + 1
@@ -343,7 +346,7 @@ func TestUndoGoesOnAfterAFailure(t *testing.T) {
 		if again.calls != want {
 			t.Errorf("call %d failed: %d calls instead of %d", call, again.calls, want)
 		}
-		if err := Undo(again, plan); err != nil || !maps.Equal(again.state, start) {
+		if err := step.Undo(again, plan); err != nil || !maps.Equal(again.state, start) {
 			t.Errorf("call %d: a second undo leaves %v: %v", call, again.state, err)
 		}
 	}
@@ -352,13 +355,13 @@ func TestUndoGoesOnAfterAFailure(t *testing.T) {
 // Undo respects what somebody else did meanwhile.
 func TestUndoLeavesOthersAlone(t *testing.T) {
 	plan := steps(t, "nat")
-	m := &memory{state: map[string]string{"/" + forwardingKey("eth0"): "0"}}
-	if err := Apply(m, plan, nil); err != nil {
+	m := &memory{state: map[string]string{"/" + host.ForwardingKey("eth0"): "0"}}
+	if err := step.Apply(m, plan, nil); err != nil {
 		t.Fatal(err)
 	}
-	m.state["link qn-dev"] = "somebody else's" // deleted and made anew
-	m.state["/"+forwardingKey("eth0")] = "0"   // turned off
-	if err := Undo(m, plan); err != nil {
+	m.state["link qn-dev"] = "somebody else's"    // deleted and made anew
+	m.state["/"+host.ForwardingKey("eth0")] = "0" // turned off
+	if err := step.Undo(m, plan); err != nil {
 		t.Fatal(err)
 	}
 	if m.state["link qn-dev"] != "somebody else's" {
@@ -367,15 +370,15 @@ func TestUndoLeavesOthersAlone(t *testing.T) {
 }
 
 // linkDNS is what systemd-resolved knows of the NIC that is moved.
-var linkDNS = strings.Join(settled().NIC.DNS.Commands("eth0"), "\n")
+var linkDNS = strings.Join(hosttest.Settled().NIC.DNS.Commands("eth0"), "\n")
 
-func mendAll(t *testing.T, k Kernel, plan []Step) ([]Step, error) {
+func mendAll(t *testing.T, k step.Kernel, plan []step.Step) ([]step.Step, error) {
 	t.Helper()
-	seen, err := Look(k)
+	seen, err := step.Look(k)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Mend(seen, plan, func(Step) bool { return false })
+	return step.Mend(seen, plan, func(step.Step) bool { return false })
 }
 
 // Whatever of a network is taken away, Mend puts it back and nothing else; but a
@@ -385,7 +388,7 @@ func TestMend(t *testing.T) {
 		plan := steps(t, mode)
 		start := goldenState()
 		m := &memory{state: maps.Clone(start)}
-		if err := Apply(m, plan, nil); err != nil {
+		if err := step.Apply(m, plan, nil); err != nil {
 			t.Fatal(err)
 		}
 		whole := maps.Clone(m.state)
@@ -403,7 +406,7 @@ func TestMend(t *testing.T) {
 			t.Errorf("%s: mended what was whole: %v, %v", mode, mended, err)
 		}
 		delete(m.state, "link qnweb0")
-		if _, err := mendAll(t, m, plan); !errors.Is(err, ErrLost) {
+		if _, err := mendAll(t, m, plan); !errors.Is(err, step.ErrLost) {
 			t.Errorf("%s without the tap: %v", mode, err)
 		}
 	}

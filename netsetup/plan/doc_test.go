@@ -1,4 +1,4 @@
-package netsetup
+package plan
 
 import (
 	"net/netip"
@@ -8,8 +8,10 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -60,7 +62,7 @@ when the other's route goes, these go too. They bear the protocol number 113.
 // main table.
 func goldenPins() string {
 	steps := Pins{Guests: []netip.Addr{netip.MustParseAddr("192.168.223.10")}, Rules: []int{99}}.Steps("qn-nat", netip.MustParsePrefix("192.168.223.0/24"))
-	return "# set up\n" + Script(steps) + "\n\n# afterwards\n" + UndoScript(steps) + "\n"
+	return "# set up\n" + step.Script(steps) + "\n\n# afterwards\n" + step.UndoScript(steps) + "\n"
 }
 
 const firewalldChapter = `## Beside firewalld
@@ -81,14 +83,14 @@ firewalld keeps empty chains of a zone it once used until it reloads.
 // goldenZone is what firewalld is told of a nat network, and the undo.
 func goldenZone(t *testing.T) string {
 	t.Helper()
-	f := laptop()
+	f := hosttest.Laptop()
 	f.Firewalld = firewalld.State{Running: true, Default: "public"}
-	p, err := NewPlan(Network{Name: "nat", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")}, f, PlanOptions{Salt: testSalt})
+	p, err := New(Network{Name: "nat", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")}, f, Options{Salt: hosttest.Salt})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, accepts := SplitAccepts(p.Steps)
-	return "# set up\n" + Script(accepts) + "\n\n# afterwards\n" + UndoScript(accepts) + "\n"
+	_, accepts := step.SplitAccepts(p.Steps)
+	return "# set up\n" + step.Script(accepts) + "\n\n# afterwards\n" + step.UndoScript(accepts) + "\n"
 }
 
 // TestHostChangesDoc keeps the page in step with the golden plans.
@@ -131,7 +133,7 @@ networkd by the file /run/systemd/network/0-qnet-UPLINK.network, NetworkManager 
 "nmcli device set UPLINK managed no". Afterwards it gets the uplink back. See
 [lan.md](lan.md).
 
-` + "```sh\n# set up\n" + Script(leaveAlone(managers.Programs)) + "\n\n# afterwards\n" + UndoScript(leaveAlone(managers.Programs)) + "\n```" + `
+` + "```sh\n# set up\n" + step.Script(LeaveAlone(managers.Programs)) + "\n\n# afterwards\n" + step.UndoScript(LeaveAlone(managers.Programs)) + "\n```" + `
 `)
 	for _, c := range chapters {
 		b.WriteString("\n## " + c.title + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.plan) + "```\n")
@@ -173,16 +175,16 @@ the network. Here with Docker and ufw and, as Docker does, net.bridge.bridge-nf-
 
 `)
 	for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT} {
-		facts := laptop()
+		facts := hosttest.Laptop()
 		facts.Filters = dockerAndUFW()
 		n := goldenNetworks[string(mode)]
 		n.Name = string(mode)
-		p, err := NewPlan(n, facts, PlanOptions{Salt: testSalt})
+		p, err := New(n, facts, Options{Salt: hosttest.Salt})
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, accepts := SplitAccepts(p.Steps)
-		b.WriteString("```sh\n# " + string(mode) + "\n" + Script(accepts) + "\n# afterwards\n" + UndoScript(accepts) + "\n```\n\n")
+		_, accepts := step.SplitAccepts(p.Steps)
+		b.WriteString("```sh\n# " + string(mode) + "\n" + step.Script(accepts) + "\n# afterwards\n" + step.UndoScript(accepts) + "\n```\n\n")
 	}
 	b.WriteString(`On a bridge of another's, which ` + "`mode = \"bridge\"`" + ` joins, only frames from or to qnet's taps are
 accepted (-m physdev). What guests may reach of the host by this is the network's

@@ -1,14 +1,17 @@
-package netsetup
+package plan
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // planMacvtap leaves the uplink, its addresses and who manages it alone: each NIC
 // of a VM gets a macvtap link of its own on it, and there is no bridge.
-func planMacvtap(p Plan, f Facts) (Plan, error) {
+func planMacvtap(p Plan, f host.Facts) (Plan, error) {
 	up, err := lanLink(p.Network, f)
 	if err != nil {
 		return Plan{}, err
@@ -19,7 +22,7 @@ func planMacvtap(p Plan, f Facts) (Plan, error) {
 	p.Network.Uplink, p.Uplinks = up.Name, []string{up.Name}
 	p.Bridge, p.MTU = "", up.MTU
 	if !up.Up {
-		p.Steps = append(p.Steps, SetUp{Link: up.Name, Restore: true})
+		p.Steps = append(p.Steps, step.SetUp{Link: up.Name, Restore: true})
 	}
 	p.Notes = append(p.Notes, fmt.Sprintf("network %s is by macvtap on %s: this host and its VMs do not reach each other (VMs and the rest of the LAN do)",
 		p.Network.Name, up.Name))
@@ -27,7 +30,7 @@ func planMacvtap(p Plan, f Facts) (Plan, error) {
 }
 
 // macvtapUnfit tells why the uplink cannot carry macvtap links, "" if it can.
-func macvtapUnfit(up Link, f Facts) string {
+func macvtapUnfit(up host.Link, f host.Facts) string {
 	if why := notEthernet(up); why != "" {
 		return why
 	}
@@ -38,23 +41,23 @@ func macvtapUnfit(up Link, f Facts) string {
 		return fmt.Sprintf("is a port of network %q (%s), which is in mode bridge without macvtap, and a NIC cannot be both (EBUSY): "+
 			"give both networks the same macvtap, or stop the VMs of one", network, inWords(vms))
 	}
-	if m, ok := f.linkByIndex(up.Master); ok {
+	if m, ok := f.LinkByIndex(up.Master); ok {
 		return fmt.Sprintf("already is a port of %s, and the kernel refuses macvtap on a port (EBUSY): use uplink = %q without macvtap", m.Name, m.Name)
 	}
-	if i := slices.IndexFunc(f.Links, func(l Link) bool { return l.Parent == up.Index && strings.HasPrefix(l.Kind, "ipv") }); i >= 0 {
+	if i := slices.IndexFunc(f.Links, func(l host.Link) bool { return l.Parent == up.Index && strings.HasPrefix(l.Kind, "ipv") }); i >= 0 {
 		return fmt.Sprintf("has %s of kind %s on top, so the kernel refuses macvtap on it (EBUSY)", f.Links[i].Name, f.Links[i].Kind)
 	}
 	return ""
 }
 
 // bridgedBy finds the network of qnet's that has the link as a port, and its VMs.
-func bridgedBy(f Facts, up Link) (network string, vms []string, ok bool) {
-	bridge, ok := f.linkByIndex(up.Master)
-	if !ok || !bridge.ours() {
+func bridgedBy(f host.Facts, up host.Link) (network string, vms []string, ok bool) {
+	bridge, ok := f.LinkByIndex(up.Master)
+	if !ok || !bridge.Ours() {
 		return "", nil, false
 	}
 	for _, l := range f.Links {
-		if _, vm, isPort := portOf(l); isPort && l.Master == bridge.Index {
+		if _, vm, isPort := host.PortOf(l); isPort && l.Master == bridge.Index {
 			vms = append(vms, vm)
 		}
 	}
@@ -63,9 +66,9 @@ func bridgedBy(f Facts, up Link) (network string, vms []string, ok bool) {
 
 // tappedBy finds the first network of qnet's that has macvtap links on the link,
 // and its VMs.
-func tappedBy(f Facts, up Link) (network string, vms []string, ok bool) {
+func tappedBy(f host.Facts, up host.Link) (network string, vms []string, ok bool) {
 	for _, l := range f.Links {
-		n, vm, isPort := portOf(l)
+		n, vm, isPort := host.PortOf(l)
 		if !isPort || l.Kind != "macvtap" || l.Parent != up.Index || ok && n != network {
 			continue
 		}
@@ -82,11 +85,11 @@ func inWords(vms []string) string {
 }
 
 // macvtapSteps connect one NIC. Nothing of the host's own may speak by the link.
-func (p Plan) macvtapSteps(port Port) StepList {
-	name := TapName(port.VM, port.NIC)
-	steps := StepList{AddMacvtap{
-		Name: name, Uplink: p.Network.Uplink, MAC: port.MAC, Alias: portMark(p.Network.Name, port.VM, port.NIC),
+func (p Plan) macvtapSteps(port Port) step.List {
+	name := host.TapName(port.VM, port.NIC)
+	steps := step.List{step.AddMacvtap{
+		Name: name, Uplink: p.Network.Uplink, MAC: port.MAC, Alias: host.PortMark(p.Network.Name, port.VM, port.NIC),
 	}}
 	steps = append(steps, p.withoutIPv6(name)...)
-	return append(steps, SetUp{Link: name})
+	return append(steps, step.SetUp{Link: name})
 }

@@ -1,14 +1,16 @@
-package netsetup
+package plan
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // moveNotes tell what a move does not take along: packet filters of others that
 // name the NIC, by which nothing comes in or goes out any more.
-func moveNotes(f Facts, up Link, bridge string) []string {
+func moveNotes(f host.Facts, up host.Link, bridge string) []string {
 	var rules []string
 	for _, t := range f.Filters.Tables {
 		for _, c := range t.Chains {

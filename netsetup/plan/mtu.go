@@ -1,8 +1,10 @@
-package netsetup
+package plan
 
 import (
 	"fmt"
 
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -12,9 +14,9 @@ func (n Network) checkMTU() error {
 	case n.MTU == 0:
 		return nil
 	case n.Mode == profiles.Bridge:
-		return fmt.Errorf("plan network %q: mtu %d: mode bridge has the MTU of the NIC it joins: %w", n.Name, n.MTU, ErrRefused)
+		return fmt.Errorf("plan network %q: mtu %d: mode bridge has the MTU of the NIC it joins: %w", n.Name, n.MTU, host.ErrRefused)
 	case n.MTU < profiles.MinMTU || n.MTU > profiles.MaxMTU:
-		return fmt.Errorf("plan network %q: mtu %d: allowed are %d to %d: %w", n.Name, n.MTU, profiles.MinMTU, profiles.MaxMTU, ErrRefused)
+		return fmt.Errorf("plan network %q: mtu %d: allowed are %d to %d: %w", n.Name, n.MTU, profiles.MinMTU, profiles.MaxMTU, host.ErrRefused)
 	}
 	return nil
 }
@@ -22,14 +24,14 @@ func (n Network) checkMTU() error {
 // jumbo is the MTU of a nat network: the smallest of the uplinks' where all of them
 // carry more than usual, of which DHCP tells the guests. It is never less than usual:
 // a tunnel among the uplinks is seen to by clamping the MSS (F42).
-func jumbo(uplinks []string, f Facts) int {
+func jumbo(uplinks []string, f host.Facts) int {
 	smallest := 0
 	for _, name := range uplinks {
 		if l, ok := f.Link(name); ok && (smallest == 0 || l.MTU < smallest) {
 			smallest = l.MTU
 		}
 	}
-	return max(smallest, DefaultMTU)
+	return max(smallest, host.DefaultMTU)
 }
 
 // chooseMTU gives the network the MTU that the profile asks for. In nat it may be more
@@ -38,13 +40,13 @@ func jumbo(uplinks []string, f Facts) int {
 // that must not be fragmented come back with "fragmentation needed" (RFC 1191) from
 // the bridge's own address, whose answers no network between loses, and the host
 // fragments the rest. The user is told, for it costs guests' large datagrams time.
-func (p *Plan) chooseMTU(f Facts) {
+func (p *Plan) chooseMTU(f host.Facts) {
 	if p.Network.MTU == 0 {
 		return
 	}
 	p.MTU = p.Network.MTU
 	for _, name := range p.Uplinks {
-		if l, ok := f.Link(name); ok && l.MTU < p.MTU && p.MTU > DefaultMTU {
+		if l, ok := f.Link(name); ok && l.MTU < p.MTU && p.MTU > host.DefaultMTU {
 			p.Notes = append(p.Notes, fmt.Sprintf("network %s has mtu %d and its uplink %s %d: what guests send outside is cut to that", p.Network.Name, p.MTU, name, l.MTU))
 		}
 	}
@@ -56,9 +58,9 @@ const minIPv6MTU = 1280
 // withoutIPv6 turns IPv6 off on a link of the network, unless its MTU does: then the
 // kernel has taken IPv6 and its sysctls off the link (addrconf_notify in
 // net/ipv6/addrconf.c).
-func (p Plan) withoutIPv6(link string) StepList {
+func (p Plan) withoutIPv6(link string) step.List {
 	if !p.HasIPv6 || p.MTU < minIPv6MTU {
 		return nil
 	}
-	return StepList{SetSysctl{Key: disableIPv6Key(link), Value: "1"}}
+	return step.List{step.SetSysctl{Key: host.DisableIPv6Key(link), Value: "1"}}
 }

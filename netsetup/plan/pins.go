@@ -1,9 +1,12 @@
-package netsetup
+package plan
 
 import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // Pins keep guests reachable whose addresses another program's routes take, a
@@ -20,21 +23,21 @@ type Pins struct {
 }
 
 // Steps make the pins.
-func (p Pins) Steps(bridge string, prefix netip.Prefix) StepList {
-	var steps StepList
+func (p Pins) Steps(bridge string, prefix netip.Prefix) step.List {
+	var steps step.List
 	for _, g := range p.Guests {
-		steps = append(steps, PinGuest{Link: bridge, Guest: g})
+		steps = append(steps, step.PinGuest{Link: bridge, Guest: g})
 	}
 	for _, r := range p.Rules {
-		steps = append(steps, PinRule{Prefix: prefix.Masked(), Priority: r})
+		steps = append(steps, step.PinRule{Prefix: prefix.Masked(), Priority: r})
 	}
 	return steps
 }
 
 // Taker is what takes guests' addresses: a route, and the rule that leads to it.
 type Taker struct {
-	Route FIBRoute
-	Rule  FIBRule
+	Route host.FIBRoute
+	Rule  host.FIBRule
 	None  bool // there is no route at all
 }
 
@@ -43,7 +46,7 @@ func (t Taker) String(link string) string {
 	switch {
 	case t.None:
 		return "the lack of a route"
-	case t.Rule.Table == mainTable && t.Route.Link != 0:
+	case t.Rule.Table == host.MainTable && t.Route.Link != 0:
 		return fmt.Sprintf("route %s dev %s", t.Route.Dst, link)
 	case t.Route.Link != 0:
 		return fmt.Sprintf("route %s dev %s of table %d, to which rule %d leads", t.Route.Dst, link, t.Route.Table, t.Rule.Priority)
@@ -61,8 +64,8 @@ type Pinned struct {
 
 // Need decides which pins keep the guests reachable. lost are those that none can,
 // because a rule of priority 0 or the table local takes them.
-func (n Pinned) Need(f FIB) (need Pins, takers []Taker, lost []netip.Addr) {
-	f = f.unpinned()
+func (n Pinned) Need(f host.FIB) (need Pins, takers []Taker, lost []netip.Addr) {
+	f = f.Unpinned()
 	for _, g := range n.Guests {
 		rule, route, ok := f.Lookup(n.Gateway, g)
 		if ok && route.Link == n.Bridge {
@@ -81,7 +84,7 @@ func (n Pinned) Need(f FIB) (need Pins, takers []Taker, lost []netip.Addr) {
 	pinned := f
 	for _, g := range need.Guests {
 		pinned.Routes = append(pinned.Routes[:len(pinned.Routes):len(pinned.Routes)],
-			FIBRoute{Dst: netip.PrefixFrom(g, 32), Table: mainTable, Metric: -1, Link: n.Bridge})
+			host.FIBRoute{Dst: netip.PrefixFrom(g, 32), Table: host.MainTable, Metric: -1, Link: n.Bridge})
 	}
 	for _, g := range need.Guests {
 		rule, route, ok := pinned.Lookup(n.Gateway, g)
@@ -94,15 +97,15 @@ func (n Pinned) Need(f FIB) (need Pins, takers []Taker, lost []netip.Addr) {
 
 // Has are the network's pins that are there and do what they are for: one that
 // others were put before does not.
-func (n Pinned) Has(f FIB) (has Pins, idle []netip.Addr) {
+func (n Pinned) Has(f host.FIB) (has Pins, idle []netip.Addr) {
 	for _, r := range f.Routes {
-		if r.Protocol == pinProtocol && r.Link == n.Bridge && r.Table == mainTable {
+		if r.Protocol == host.PinProtocol && r.Link == n.Bridge && r.Table == host.MainTable {
 			has.Guests = append(has.Guests, r.Dst.Addr())
 		}
 	}
 	slices.SortFunc(has.Guests, netip.Addr.Compare)
 	for _, r := range f.Rules {
-		if r.ours(n.Prefix) {
+		if r.Ours(n.Prefix) {
 			has.Rules = append(has.Rules, r.Priority)
 		}
 	}

@@ -1,4 +1,4 @@
-package netsetup
+package plan
 
 import (
 	"fmt"
@@ -7,7 +7,9 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/macgen"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -23,8 +25,8 @@ type Network struct {
 	PXE     profiles.PXE `json:"pxe,omitzero"`
 }
 
-// PlanOptions are the inputs of a plan that are neither the profile's nor the network's.
-type PlanOptions struct {
+// Options are the inputs of a plan that are neither the profile's nor the network's.
+type Options struct {
 	Salt       []byte       // of LoadSalt
 	Remembered netip.Prefix // the subnet this network had last time, zero if none
 	AssumeYes  bool         // move the host to a bridge though nobody could tell whether that went well
@@ -49,12 +51,12 @@ type Plan struct {
 	Waits   bool            `json:"waits,omitempty"` // the joined bridge runs STP: a VM waits for its ports to forward
 	Notes   []string        `json:"notes,omitempty"` // what the user should know
 	Client  managers.Client `json:"client,omitzero"` // bridge: what configures the NIC that becomes a port
-	Steps   StepList        `json:"steps"`
+	Steps   step.List       `json:"steps"`
 }
 
-// NewPlan decides everything; it is pure. It returns ErrRefused, with the way
+// New decides everything; it is pure. It returns ErrRefused, with the way
 // out in the text, when the host's state forbids the network.
-func NewPlan(n Network, f Facts, o PlanOptions) (Plan, error) {
+func New(n Network, f host.Facts, o Options) (Plan, error) {
 	p, err := planNetwork(n, f, o)
 	if err != nil {
 		return Plan{}, err
@@ -69,8 +71,8 @@ func NewPlan(n Network, f Facts, o PlanOptions) (Plan, error) {
 	return p, nil
 }
 
-func planNetwork(n Network, f Facts, o PlanOptions) (Plan, error) {
-	p := Plan{Network: n, Bridge: BridgeName(n.Name), MTU: DefaultMTU, HasIPv6: f.HasIPv6, Steps: leaveAlone(f.Configurators)}
+func planNetwork(n Network, f host.Facts, o Options) (Plan, error) {
+	p := Plan{Network: n, Bridge: host.BridgeName(n.Name), MTU: host.DefaultMTU, HasIPv6: f.HasIPv6, Steps: LeaveAlone(f.Configurators)}
 	for _, c := range f.Configurators {
 		if advice := managers.Advice(c); advice != "" {
 			p.Notes = append(p.Notes, advice)
@@ -96,7 +98,7 @@ func planNetwork(n Network, f Facts, o PlanOptions) (Plan, error) {
 		}
 		return planBridge(p, f, o)
 	default:
-		err = fmt.Errorf("plan network %q: mode %q makes no network: %w", n.Name, n.Mode, ErrRefused)
+		err = fmt.Errorf("plan network %q: mode %q makes no network: %w", n.Name, n.Mode, host.ErrRefused)
 	}
 	if err != nil {
 		return Plan{}, err
@@ -112,41 +114,41 @@ func planNetwork(n Network, f Facts, o PlanOptions) (Plan, error) {
 	return p, nil
 }
 
-func subnet(n Network, bridge string, f Facts, o PlanOptions) (netip.Prefix, error) {
+func subnet(n Network, bridge string, f host.Facts, o Options) (netip.Prefix, error) {
 	if !n.Subnet.IsValid() {
 		return chooseSubnet(n.Name, bridge, f, o)
 	}
 	if c := conflict(n.Subnet, f, bridge); c != "" {
 		return netip.Prefix{}, fmt.Errorf("plan network %q: subnet %s overlaps the host's %s: choose another, or leave subnet out: %w",
-			n.Name, n.Subnet, c, ErrRefused)
+			n.Name, n.Subnet, c, host.ErrRefused)
 	}
 	return n.Subnet, nil
 }
 
 // ownBridgeSteps makes the network of the three modes with a bridge of their own.
-func (p *Plan) ownBridgeSteps(f Facts, mac net.HardwareAddr) StepList {
-	steps := StepList{AddBridge{Name: p.Bridge, MAC: mac, MTU: p.MTU, Alias: networkMark(p.Network.Name)}}
+func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
+	steps := step.List{step.AddBridge{Name: p.Bridge, MAC: mac, MTU: p.MTU, Alias: host.NetworkMark(p.Network.Name)}}
 	steps = append(steps, p.bridgeSysctls()...)
-	forwarding := SetSysctl{Key: forwardingKey(p.Bridge), Value: "0"}
+	forwarding := step.SetSysctl{Key: host.ForwardingKey(p.Bridge), Value: "0"}
 	if p.Network.Mode == profiles.NAT {
 		forwarding.Value = "1"
 	}
 	steps = append(steps, forwarding)
 	var off []string // uplinks whose forwarding the network turns on
 	for _, l := range p.Uplinks {
-		if f.Sysctls[forwardingKey(l)] == "0" {
+		if f.Sysctls[host.ForwardingKey(l)] == "0" {
 			off = append(off, l)
 		}
 	}
 	for _, t := range p.tables(off) {
-		steps = append(steps, AddTable{Table: t})
+		steps = append(steps, step.AddTable{Table: t})
 	}
 	if p.Prefix.IsValid() {
-		steps = append(steps, AddAddr{Link: p.Bridge, Prefix: netip.PrefixFrom(p.Gateway, p.Prefix.Bits())})
+		steps = append(steps, step.AddAddr{Link: p.Bridge, Prefix: netip.PrefixFrom(p.Gateway, p.Prefix.Bits())})
 	}
-	steps = append(steps, SetUp{Link: p.Bridge})
+	steps = append(steps, step.SetUp{Link: p.Bridge})
 	for _, l := range off {
-		steps = append(steps, uplinkForwarding(l, f))
+		steps = append(steps, UplinkForwarding(l, f))
 	}
 	return steps
 }
@@ -154,43 +156,43 @@ func (p *Plan) ownBridgeSteps(f Facts, mac net.HardwareAddr) StepList {
 // bridgeSysctls keep a guest from configuring the host: no IPv6 on the bridge
 // (an RA would give the host a route, F38), no redirects, ARP answers only for
 // the bridge's own address, loose source checks for guests with two NICs (F41).
-func (p *Plan) bridgeSysctls() StepList {
+func (p *Plan) bridgeSysctls() step.List {
 	steps := p.withoutIPv6(p.Bridge)
 	for _, kv := range [][2]string{
 		{"accept_redirects", "0"}, {"send_redirects", "0"}, {"arp_ignore", "1"}, {"rp_filter", "2"},
 	} {
-		steps = append(steps, SetSysctl{Key: "net/ipv4/conf/" + p.Bridge + "/" + kv[0], Value: kv[1]})
+		steps = append(steps, step.SetSysctl{Key: "net/ipv4/conf/" + p.Bridge + "/" + kv[0], Value: kv[1]})
 	}
 	return steps
 }
 
 // PortSteps connect one NIC: a tap, without IPv6 on the host's side (which
 // would speak to the guest), as a port of the bridge.
-func (p Plan) PortSteps(port Port) StepList {
+func (p Plan) PortSteps(port Port) step.List {
 	if p.Network.Macvtap {
 		return p.macvtapSteps(port)
 	}
-	tap := TapName(port.VM, port.NIC)
-	steps := StepList{AddTap{Name: tap, Alias: portMark(p.Network.Name, port.VM, port.NIC), MTU: p.MTU}}
+	tap := host.TapName(port.VM, port.NIC)
+	steps := step.List{step.AddTap{Name: tap, Alias: host.PortMark(p.Network.Name, port.VM, port.NIC), MTU: p.MTU}}
 	steps = append(steps, p.withoutIPv6(tap)...)
-	return append(steps, SetPort{Link: tap, Bridge: p.Bridge}, SetUp{Link: tap})
+	return append(steps, step.SetPort{Link: tap, Bridge: p.Bridge}, step.SetUp{Link: tap})
 }
 
 // MovesHost reports whether the plan moves the host from its NIC to the bridge.
 func (p Plan) MovesHost() bool {
-	return slices.ContainsFunc(p.Steps, func(s Step) bool {
-		_, ok := s.(MoveToBridge)
+	return slices.ContainsFunc(p.Steps, func(s step.Step) bool {
+		_, ok := s.(step.MoveToBridge)
 		return ok
 	})
 }
 
-// leaveAlone has the programs that run here leave qnet's links alone. It comes
+// LeaveAlone has the programs that run here leave qnet's links alone. It comes
 // first in a plan: a program that sees a link before it is told has taken it.
-func leaveAlone(programs []managers.Program) StepList {
-	var steps StepList
+func LeaveAlone(programs []managers.Program) step.List {
+	var steps step.List
 	for _, p := range programs {
 		if f, ok := managers.LeaveAlone(p); ok {
-			steps = append(steps, ConfigFile{Program: p, Path: f.Path, Text: f.Text})
+			steps = append(steps, step.ConfigFile{Program: p, Path: f.Path, Text: f.Text})
 		}
 	}
 	return steps

@@ -1,4 +1,4 @@
-package netsetup
+package plan
 
 import (
 	"errors"
@@ -12,8 +12,12 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -34,16 +38,16 @@ func goldenPlan(t *testing.T, name string) string {
 	t.Helper()
 	n := goldenNetworks[name]
 	n.Name = name
-	p, err := NewPlan(n, goldenFacts(name), PlanOptions{Salt: testSalt})
+	p, err := New(n, hosttest.Facts(name), Options{Salt: hosttest.Salt})
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := p.PortSteps(Port{VM: "web", NIC: 0, MAC: guestMAC})
+	port := p.PortSteps(Port{VM: "web", NIC: 0, MAC: hosttest.GuestMAC})
 	if len(p.Steps) == 0 {
-		return "# for each NIC\n" + Script(port) + "\n\n# afterwards\n" + UndoScript(port) + "\n"
+		return "# for each NIC\n" + step.Script(port) + "\n\n# afterwards\n" + step.UndoScript(port) + "\n"
 	}
-	return "# set up\n" + Script(p.Steps) + "\n\n# for each NIC\n" + Script(port) +
-		"\n\n# afterwards\n" + UndoScript(port) + "\n" + UndoScript(p.Steps) + "\n"
+	return "# set up\n" + step.Script(p.Steps) + "\n\n# for each NIC\n" + step.Script(port) +
+		"\n\n# afterwards\n" + step.UndoScript(port) + "\n" + step.UndoScript(p.Steps) + "\n"
 }
 
 func TestPlanGolden(t *testing.T) {
@@ -94,8 +98,8 @@ func TestPlanRefuses(t *testing.T) {
 		"macvtap-under-ipvlan":      {Network{Name: "a", Mode: profiles.Bridge, Macvtap: true, Uplink: "eth5"}, "has ipv0 of kind ipvlan on top"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := NewPlan(c.network, laptop(), PlanOptions{Salt: testSalt})
-			if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), c.want) {
+			_, err := New(c.network, hosttest.Laptop(), Options{Salt: hosttest.Salt})
+			if !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want a refusal with %q", err, c.want)
 			}
 		})
@@ -106,26 +110,26 @@ func TestPlanRefuses(t *testing.T) {
 // before anything is touched.
 func TestMoveRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(f *Facts)
+		change func(f *host.Facts)
 		want   string
 	}{
-		"down":           {func(f *Facts) { f.Links[1].Up = false }, "is down"},
-		"xdp":            {func(f *Facts) { f.NIC.Programs = []string{"an XDP program"} }, "an XDP program attached"},
-		"stable-privacy": {func(f *Facts) { f.NIC.GenMode = genModeStable }, "stable-privacy"},
-		"nexthop-object": {func(f *Facts) {
-			f.NIC.Held.Routes[0] = appendAttr(f.NIC.Held.Routes[0], attr{rtaNHID, u32(7)})
+		"down":           {func(f *host.Facts) { f.Links[1].Up = false }, "is down"},
+		"xdp":            {func(f *host.Facts) { f.NIC.Programs = []string{"an XDP program"} }, "an XDP program attached"},
+		"stable-privacy": {func(f *host.Facts) { f.NIC.GenMode = host.GenModeStable }, "stable-privacy"},
+		"nexthop-object": {func(f *host.Facts) {
+			f.NIC.Held.Routes[0] = rtnl.AppendAttr(f.NIC.Held.Routes[0], rtnl.Attr{Kind: rtnl.RTANHID, Value: rtnl.U32(7)})
 		}, "nexthop object"},
-		"bond": {func(f *Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "bond" }, `is a link of the bond br0: use uplink = "br0"`},
-		"vrf":  {func(f *Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "vrf" }, "is in the VRF br0"},
-		"connman": {func(f *Facts) {
+		"bond": {func(f *host.Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "bond" }, `is a link of the bond br0: use uplink = "br0"`},
+		"vrf":  {func(f *host.Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "vrf" }, "is in the VRF br0"},
+		"connman": {func(f *host.Facts) {
 			f.NIC.Client = managers.Client{Program: managers.ConnMan, Link: "eth0", Refusal: "is configured by ConnMan"}
 		}, `uplink "eth0" is configured by ConnMan`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := settled()
+			f := hosttest.Settled()
 			c.change(&f)
-			_, err := NewPlan(Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth0"}, f, PlanOptions{Salt: testSalt})
-			if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), c.want) {
+			_, err := New(Network{Name: "a", Mode: profiles.Bridge, Uplink: "eth0"}, f, Options{Salt: hosttest.Salt})
+			if !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want a refusal with %q", err, c.want)
 			}
 		})
@@ -134,13 +138,13 @@ func TestMoveRefuses(t *testing.T) {
 
 // Whose rules name the NIC is told, because they match nothing by the bridge.
 func TestMoveTellsOfRulesThatNameTheNIC(t *testing.T) {
-	f := settled()
+	f := hosttest.Settled()
 	f.Filters.Tables = []filters.Table{{Engine: filters.NFTables, Family: nft.INet, Name: "mine", Chains: []filters.Chain{
 		{Name: "in", Rules: []filters.Rule{
 			{Text: `iifname "eth0" tcp dport 22 accept`}, {Text: `iifname "eth01" drop`}, {Text: `iifname { "eth0", "eth1" } drop`},
 		}},
 	}}}
-	p, err := NewPlan(Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}, f, PlanOptions{Salt: testSalt})
+	p, err := New(Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}, f, Options{Salt: hosttest.Salt})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +155,7 @@ func TestMoveTellsOfRulesThatNameTheNIC(t *testing.T) {
 }
 
 func TestBridgeOfTheAdministratorIsJoined(t *testing.T) {
-	p, err := NewPlan(Network{Name: "lan", Mode: profiles.Bridge, Uplink: "br0"}, laptop(), PlanOptions{Salt: testSalt})
+	p, err := New(Network{Name: "lan", Mode: profiles.Bridge, Uplink: "br0"}, hosttest.Laptop(), Options{Salt: hosttest.Salt})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +165,7 @@ func TestBridgeOfTheAdministratorIsJoined(t *testing.T) {
 }
 
 func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
-	f, o := laptop(), PlanOptions{Salt: testSalt}
+	f, o := hosttest.Laptop(), Options{Salt: hosttest.Salt}
 	first, err := chooseSubnet("dev", "qn-dev", f, o)
 	if err != nil {
 		t.Fatal(err)
@@ -174,37 +178,37 @@ func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
 	}
 	// Taken by somebody: a larger, an equal and a smaller prefix, in any table.
 	for _, taken := range []netip.Prefix{netip.PrefixFrom(first.Addr(), 16).Masked(), first, netip.PrefixFrom(first.Addr(), 30)} {
-		g := laptop()
-		g.Routes = append(g.Routes, Route{Dst: taken, Link: "tun0", Table: 7})
+		g := hosttest.Laptop()
+		g.Routes = append(g.Routes, host.Route{Dst: taken, Link: "tun0", Table: 7})
 		second, err := chooseSubnet("dev", "qn-dev", g, o)
 		if err != nil || second.Overlaps(taken) {
 			t.Errorf("route %s: got %s, %v", taken, second, err)
 		}
 		// What was chosen then stays, when the first is free again.
-		if kept, _ := chooseSubnet("dev", "qn-dev", f, PlanOptions{Salt: testSalt, Remembered: second}); kept != second {
+		if kept, _ := chooseSubnet("dev", "qn-dev", f, Options{Salt: hosttest.Salt, Remembered: second}); kept != second {
 			t.Errorf("got %s, want the remembered %s", kept, second)
 		}
 	}
 	// Selected by a policy rule, whose table may get its routes later; and of a
 	// network that is defined and down.
-	g := laptop()
-	g.Rules = append(g.Rules, FIBRule{Priority: 100, To: first, Table: 7})
+	g := hosttest.Laptop()
+	g.Rules = append(g.Rules, host.FIBRule{Priority: 100, To: first, Table: 7})
 	if second, err := chooseSubnet("dev", "qn-dev", g, o); err != nil || second == first {
 		t.Errorf("rule to %s: got %s, %v", first, second, err)
 	}
-	g = laptop()
-	g.Defined = []Defined{{first, `the network "default" of libvirt`}}
+	g = hosttest.Laptop()
+	g.Defined = []host.Defined{{Prefix: first, By: `the network "default" of libvirt`}}
 	if second, err := chooseSubnet("dev", "qn-dev", g, o); err != nil || second == first {
 		t.Errorf("defined %s: got %s, %v", first, second, err)
 	}
 	// Who asks for just that is told.
-	p, err := NewPlan(Network{Name: "dev", Mode: profiles.HostOnly, Subnet: first}, g, o)
+	p, err := New(Network{Name: "dev", Mode: profiles.HostOnly, Subnet: first}, g, o)
 	if err != nil || !slices.ContainsFunc(p.Notes, func(n string) bool { return strings.Contains(n, `"default" of libvirt`) }) {
 		t.Errorf("got %q, %v", p.Notes, err)
 	}
 	// The network's own bridge, left by a crash, is no conflict.
-	g = laptop()
-	g.Routes = append(g.Routes, Route{Dst: first, Link: "qn-dev", Table: 254})
+	g = hosttest.Laptop()
+	g.Routes = append(g.Routes, host.Route{Dst: first, Link: "qn-dev", Table: 254})
 	if again, _ := chooseSubnet("dev", "qn-dev", g, o); again != first {
 		t.Errorf("got %s, want %s", again, first)
 	}
@@ -231,14 +235,14 @@ func TestMTUOfNAT(t *testing.T) {
 		"usual": {[]int{1500}, 1500}, "jumbo": {[]int{9000}, 9000}, "jumbo and usual": {[]int{9000, 1500}, 1500},
 		"two jumbo": {[]int{9000, 4000}, 4000}, "with a tunnel": {[]int{9000, 1420}, 1500}, "none": {nil, 1500},
 	} {
-		f := laptop()
+		f := hosttest.Laptop()
 		f.Links, f.Routes = f.Links[:1:1], nil
 		for i, mtu := range c.mtus {
 			name := fmt.Sprintf("up%d", i)
-			f.Links = append(f.Links, Link{Index: 100 + i, Name: name, Kind: "device", Ethernet: true, MTU: mtu})
-			f.Routes = append(f.Routes, Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: name, Table: 254})
+			f.Links = append(f.Links, host.Link{Index: 100 + i, Name: name, Kind: "device", Ethernet: true, MTU: mtu})
+			f.Routes = append(f.Routes, host.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: name, Table: 254})
 		}
-		p, err := NewPlan(Network{Name: "dev", Mode: profiles.NAT}, f, PlanOptions{Salt: testSalt})
+		p, err := New(Network{Name: "dev", Mode: profiles.NAT}, f, Options{Salt: hosttest.Salt})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,12 +266,12 @@ func TestChosenMTU(t *testing.T) {
 		{Network{Mode: profiles.NAT, MTU: 9000}, "network dev has mtu 9000 and its uplink eth0 1500: what guests send outside is cut to that"},
 	} {
 		c.network.Name = "dev"
-		p, err := NewPlan(c.network, laptop(), PlanOptions{Salt: testSalt})
+		p, err := New(c.network, hosttest.Laptop(), Options{Salt: hosttest.Salt})
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := c.network.MTU
-		bridge, tap := p.Steps[slices.IndexFunc(p.Steps, isAddBridge)].(AddBridge), p.PortSteps(Port{VM: "web"})[0].(AddTap)
+		bridge, tap := p.Steps[slices.IndexFunc(p.Steps, isAddBridge)].(step.AddBridge), p.PortSteps(Port{VM: "web"})[0].(step.AddTap)
 		if p.MTU != want || bridge.MTU != want || tap.MTU != want {
 			t.Errorf("%+v: the plan has %d, the bridge %d, the tap %d", c.network, p.MTU, bridge.MTU, tap.MTU)
 		}
@@ -277,8 +281,8 @@ func TestChosenMTU(t *testing.T) {
 	}
 }
 
-func isAddBridge(s Step) bool {
-	_, ok := s.(AddBridge)
+func isAddBridge(s step.Step) bool {
+	_, ok := s.(step.AddBridge)
 	return ok
 }
 
@@ -292,7 +296,7 @@ func TestRefusedMTU(t *testing.T) {
 		{Mode: profiles.Bridge, Macvtap: true, MTU: 1500},
 	} {
 		n.Name = "dev"
-		if _, err := NewPlan(n, laptop(), PlanOptions{Salt: testSalt}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "mtu") {
+		if _, err := New(n, hosttest.Laptop(), Options{Salt: hosttest.Salt}); !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), "mtu") {
 			t.Errorf("%+v: got %v", n, err)
 		}
 	}
@@ -302,11 +306,11 @@ func TestRefusedMTU(t *testing.T) {
 // sysctls for it.
 func TestNoIPv6SysctlsBelowItsMTU(t *testing.T) {
 	for mtu, want := range map[int]bool{1279: false, 1280: true} {
-		p, err := NewPlan(Network{Name: "dev", Mode: profiles.NAT, MTU: mtu}, laptop(), PlanOptions{Salt: testSalt})
+		p, err := New(Network{Name: "dev", Mode: profiles.NAT, MTU: mtu}, hosttest.Laptop(), Options{Salt: hosttest.Salt})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, script := range []string{Script(p.Steps), Script(p.PortSteps(Port{VM: "web"}))} {
+		for _, script := range []string{step.Script(p.Steps), step.Script(p.PortSteps(Port{VM: "web"}))} {
 			if strings.Contains(script, "disable_ipv6") != want {
 				t.Errorf("MTU %d: want disable_ipv6 %t in\n%s", mtu, want, script)
 			}

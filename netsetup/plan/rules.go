@@ -1,6 +1,7 @@
-package netsetup
+package plan
 
 import (
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -9,7 +10,7 @@ import (
 // is never undone and another's accept never needed.
 func (p *Plan) tables(forwarded []string) []nft.Table {
 	br := p.Bridge
-	name, mark := TableName(p.Network.Name), networkMark(p.Network.Name)
+	name, mark := host.TableName(p.Network.Name), host.NetworkMark(p.Network.Name)
 	inet := nft.Table{Family: nft.INet, Name: name, Comment: mark}
 	if p.Network.Mode == profiles.NAT {
 		// The set is there even when empty: an uplink found later goes into it.

@@ -1,10 +1,12 @@
-package netsetup
+package plan
 
 import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // avoided are prefixes many hosts get later, so they are never chosen: the
@@ -23,7 +25,7 @@ const aggregate = 8
 
 // conflict says what on the host already uses a part of the prefix, "" if nothing.
 // The bridge of the network itself does not count.
-func conflict(p netip.Prefix, f Facts, bridge string) string {
+func conflict(p netip.Prefix, f host.Facts, bridge string) string {
 	for _, l := range f.Links {
 		for _, a := range l.Addresses {
 			if l.Name != bridge && p.Overlaps(a.Masked()) {
@@ -38,7 +40,7 @@ func conflict(p netip.Prefix, f Facts, bridge string) string {
 	}
 	for _, r := range f.Rules {
 		for _, selected := range []netip.Prefix{r.From, r.To} {
-			if selected.Bits() > aggregate && p.Overlaps(selected) && r.Protocol != pinProtocol {
+			if selected.Bits() > aggregate && p.Overlaps(selected) && r.Protocol != host.PinProtocol {
 				return fmt.Sprintf("policy rule %d for %s", r.Priority, selected)
 			}
 		}
@@ -53,7 +55,7 @@ func conflict(p netip.Prefix, f Facts, bridge string) string {
 
 // defined says which network of another program, that may be down, has a part of
 // the prefix, "" if none.
-func defined(p netip.Prefix, f Facts) string {
+func defined(p netip.Prefix, f host.Facts) string {
 	for _, d := range f.Defined {
 		if p.Overlaps(d.Prefix) {
 			return d.By
@@ -64,7 +66,7 @@ func defined(p netip.Prefix, f Facts) string {
 
 // chooseSubnet returns the remembered prefix if it is still free, else the first
 // free one of a sequence that depends on the host's salt and the network's name.
-func chooseSubnet(network, bridge string, f Facts, o PlanOptions) (netip.Prefix, error) {
+func chooseSubnet(network, bridge string, f host.Facts, o Options) (netip.Prefix, error) {
 	if o.Remembered.IsValid() && conflict(o.Remembered, f, bridge) == "" {
 		return o.Remembered, nil
 	}
@@ -76,7 +78,7 @@ func chooseSubnet(network, bridge string, f Facts, o PlanOptions) (netip.Prefix,
 		return p, nil
 	}
 	return netip.Prefix{}, fmt.Errorf("choose subnet of network %q: 4096 prefixes of 10.0.0.0/8 are all in use; pin one with [network.%s] subnet: %w",
-		network, network, ErrRefused)
+		network, network, host.ErrRefused)
 }
 
 func candidate(salt []byte, network string, i uint32) netip.Prefix {

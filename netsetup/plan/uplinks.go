@@ -1,16 +1,18 @@
-package netsetup
+package plan
 
 import (
 	"fmt"
 	"slices"
 
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // forwardedSet names the set of links whose forwarding the network turned on.
 const forwardedSet = "newly_forwarded"
 
-func (p *Plan) findUplinks(f Facts) error {
+func (p *Plan) findUplinks(f host.Facts) error {
 	if p.Network.Uplink == "" {
 		p.Uplinks = f.Uplinks()
 		if l, ok := f.DefaultLink(); ok { // first: where guests mostly leave
@@ -21,22 +23,22 @@ func (p *Plan) findUplinks(f Facts) error {
 	}
 	l, ok := f.Link(p.Network.Uplink)
 	if !ok {
-		return fmt.Errorf("plan network %q: uplink %q: there is no such link: %w", p.Network.Name, p.Network.Uplink, ErrRefused)
+		return fmt.Errorf("plan network %q: uplink %q: there is no such link: %w", p.Network.Name, p.Network.Uplink, host.ErrRefused)
 	}
-	if l.Loopback || l.ours() {
-		return fmt.Errorf("plan network %q: uplink %q leads nowhere outside: %w", p.Network.Name, l.Name, ErrRefused)
+	if l.Loopback || l.Ours() {
+		return fmt.Errorf("plan network %q: uplink %q leads nowhere outside: %w", p.Network.Name, l.Name, host.ErrRefused)
 	}
 	p.Uplinks = []string{l.Name}
 	return nil
 }
 
-// uplinkForwarding turns an uplink's forwarding on, where it is off: replies
+// UplinkForwarding turns an uplink's forwarding on, where it is off: replies
 // from outside come in by it. The global ip_forward would change every link and
 // reset other settings (F43).
-func uplinkForwarding(link string, f Facts) SetSysctl {
-	step := SetSysctl{Key: forwardingKey(link), Value: "1", Old: "0"}
-	if f.Sysctls[ipForward] != "1" { // else it was turned off for this link
-		step.Wider = ipForward
+func UplinkForwarding(link string, f host.Facts) step.SetSysctl {
+	step := step.SetSysctl{Key: host.ForwardingKey(link), Value: "1", Old: "0"}
+	if f.Sysctls[host.IPForward] != "1" { // else it was turned off for this link
+		step.Wider = host.IPForward
 	}
 	return step
 }
@@ -44,14 +46,14 @@ func uplinkForwarding(link string, f Facts) SetSysctl {
 // NewlyForwarded lists the uplinks whose forwarding the steps turned on and no other
 // program wants: what this would newly let pass between the host's other links is to be
 // dropped.
-func NewlyForwarded(k Kernel, steps []Step) ([]string, error) {
+func NewlyForwarded(k step.Kernel, steps []step.Step) ([]string, error) {
 	var links []string
 	for _, s := range steps {
 		link, ok := UplinkOf(s)
 		if !ok {
 			continue
 		}
-		wanted, err := s.(SetSysctl).WantedByOthers(k)
+		wanted, err := s.(step.SetSysctl).WantedByOthers(k)
 		if err != nil {
 			return nil, err
 		}
@@ -63,12 +65,12 @@ func NewlyForwarded(k Kernel, steps []Step) ([]string, error) {
 }
 
 // UplinkOf is the uplink whose forwarding a step turns on; false if it does not.
-func UplinkOf(s Step) (string, bool) {
-	sysctl, ok := s.(SetSysctl)
+func UplinkOf(s step.Step) (string, bool) {
+	sysctl, ok := s.(step.SetSysctl)
 	if !ok || sysctl.Old == "" {
 		return "", false
 	}
-	return forwardingLink(sysctl.Key)
+	return host.ForwardingLink(sysctl.Key)
 }
 
 // AddForwarded puts an uplink found while the network runs into the set of the plan's
@@ -90,7 +92,7 @@ func (p *Plan) ForwardedSet() string {
 
 func (p *Plan) forwardedSet() *nft.Set {
 	for _, s := range p.Steps {
-		if table, ok := s.(AddTable); ok && len(table.Table.Sets) > 0 {
+		if table, ok := s.(step.AddTable); ok && len(table.Table.Sets) > 0 {
 			return &table.Table.Sets[0]
 		}
 	}
@@ -99,6 +101,6 @@ func (p *Plan) forwardedSet() *nft.Set {
 
 // NewUplink is the step for an uplink found while the network runs; off tells
 // whether its forwarding is off, so that the step is needed.
-func NewUplink(f Facts, link string) (step SetSysctl, off bool) {
-	return uplinkForwarding(link, f), f.Sysctls[forwardingKey(link)] == "0"
+func NewUplink(f host.Facts, link string) (step step.SetSysctl, off bool) {
+	return UplinkForwarding(link, f), f.Sysctls[host.ForwardingKey(link)] == "0"
 }

@@ -1,4 +1,4 @@
-package netsetup
+package plan
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -15,10 +16,10 @@ const trusted = "trusted"
 // zone is what a running firewalld has to be told of the plan's bridge. There is
 // nothing to tell where none runs, of a bridge that is the host's own, and of one
 // that the administrator put into a zone.
-func (p *Plan) zone(f firewalld.State) (SetZone, bool) {
-	own := slices.ContainsFunc(p.Steps, func(s Step) bool { _, is := s.(AddBridge); return is })
+func (p *Plan) zone(f firewalld.State) (step.SetZone, bool) {
+	own := slices.ContainsFunc(p.Steps, func(s step.Step) bool { _, is := s.(step.AddBridge); return is })
 	if !f.Running || !own || f.Zones[p.Bridge] != "" {
-		return SetZone{}, false
+		return step.SetZone{}, false
 	}
 	// A zone of any kind passes frames from port to port, which firewalld sees where
 	// br_netfilter is on. Only "trusted" forwards to other zones; it lets everything
@@ -30,13 +31,13 @@ func (p *Plan) zone(f firewalld.State) (SetZone, bool) {
 			z.Name = zone
 		}
 	case profiles.HostOnly, profiles.NAT:
-		z.Name, z.Rules = trusted, guestRules(p.Prefix)
+		z.Name, z.Rules = trusted, GuestRules(p.Prefix)
 	}
-	return SetZone{Zone: z}, true
+	return step.SetZone{Zone: z}, true
 }
 
-// guestRules are a zone's rules for what guests may reach of the host.
-func guestRules(guests netip.Prefix) []string {
+// GuestRules are a zone's rules for what guests may reach of the host.
+func GuestRules(guests netip.Prefix) []string {
 	from := fmt.Sprintf("family=%q source address=%q", "ipv4", guests)
 	return []string{
 		fmt.Sprintf(`rule %s destination address="%s/32" accept`, from, Gateway(guests)),
@@ -45,4 +46,4 @@ func guestRules(guests netip.Prefix) []string {
 }
 
 // NewZone is the step for a firewalld that started while the network runs.
-func NewZone(p Plan, f firewalld.State) (SetZone, bool) { return p.zone(f) }
+func NewZone(p Plan, f firewalld.State) (step.SetZone, bool) { return p.zone(f) }

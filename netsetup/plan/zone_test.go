@@ -1,4 +1,4 @@
-package netsetup
+package plan
 
 import (
 	"encoding/json"
@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -35,14 +37,14 @@ func TestZoneOfAPlan(t *testing.T) {
 		"uplink without a zone": {profiles.Bridge, "eth1", unbound, "public 0"},
 		"the host's own bridge": {profiles.Bridge, "br0", running, ""},
 	} {
-		f := laptop()
+		f := hosttest.Laptop()
 		f.Firewalld = c.firewalld
-		p, err := NewPlan(Network{Name: "dev", Mode: c.mode, Uplink: c.uplink}, f, PlanOptions{Salt: testSalt})
+		p, err := New(Network{Name: "dev", Mode: c.mode, Uplink: c.uplink}, f, Options{Salt: hosttest.Salt})
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := ""
-		if s, ok := FindZone(p.Steps); ok {
+		if s, ok := step.FindZone(p.Steps); ok {
 			got = fmt.Sprintf("%s %d", s.Zone.Name, len(s.Zone.Rules))
 			if s.Zone.Link != "qn-dev" {
 				t.Errorf("%s: link %q", name, s.Zone.Link)
@@ -55,7 +57,7 @@ func TestZoneOfAPlan(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var back StepList
+		var back step.List
 		if err := json.Unmarshal(raw, &back); err != nil || !reflect.DeepEqual(back, p.Steps) && len(p.Steps) > 0 {
 			t.Errorf("%s: the journal gives back %v, %v", name, back, err)
 		}
@@ -64,7 +66,7 @@ func TestZoneOfAPlan(t *testing.T) {
 
 // The rule that rejects is the last of all, and nothing but the guests is meant.
 func TestGuestRules(t *testing.T) {
-	rules := guestRules(netip.MustParsePrefix("10.1.2.0/24"))
+	rules := GuestRules(netip.MustParsePrefix("10.1.2.0/24"))
 	for _, r := range rules {
 		if !strings.Contains(r, `source address="10.1.2.0/24"`) {
 			t.Errorf("%s: of everybody", r)

@@ -1,4 +1,4 @@
-package netsetup
+package rtnl
 
 import (
 	"encoding/binary"
@@ -13,12 +13,12 @@ const (
 	netconfForwarding = 2 // NETCONFA_FORWARDING
 )
 
-// forwarding reads net.ipv4.conf.<link>.forwarding of all links at once, by their
+// Forwarding reads net.ipv4.conf.<link>.forwarding of all links at once, by their
 // index: from /proc/sys it takes three system calls a link.
 //
 //	ip -4 netconf
-func (c rtnl) forwarding() (map[int]string, error) {
-	list, err := c.dump(unix.RTM_GETNETCONF, []byte{unix.AF_INET, 0, 0, 0})
+func (c Conn) Forwarding() (map[int]string, error) {
+	list, err := c.Dump(unix.RTM_GETNETCONF, []byte{unix.AF_INET, 0, 0, 0})
 	if err != nil {
 		return nil, err
 	}

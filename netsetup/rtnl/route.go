@@ -1,4 +1,4 @@
-package netsetup
+package rtnl
 
 import (
 	"bytes"
@@ -9,29 +9,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// route is a Raw of RTM_NEWROUTE.
-type route struct{ Raw }
+// Route is a Raw of RTM_NEWROUTE.
+type Route struct{ Raw }
 
-func (r route) family() int { return int(r.Raw[0]) }
+func (r Route) Family() int { return int(r.Raw[0]) }
 
-func (r route) tos() byte { return r.Raw[3] }
+func (r Route) tos() byte { return r.Raw[3] }
 
-func (r route) protocol() int { return int(r.Raw[5]) }
+func (r Route) Protocol() int { return int(r.Raw[5]) }
 
-func (r route) scope() byte { return r.Raw[6] }
+func (r Route) Scope() byte { return r.Raw[6] }
 
-func (r route) class() byte { return r.Raw[7] } // rtm_type
+func (r Route) Class() byte { return r.Raw[7] } // rtm_type
 
-func (r route) table() int {
-	if t := r.u32(bodyKind, unix.RTA_TABLE); t != 0 {
+func (r Route) Table() int {
+	if t := r.u32(BodyKind, unix.RTA_TABLE); t != 0 {
 		return int(t)
 	}
 	return int(r.Raw[4])
 }
 
-func (r route) dst() netip.Prefix {
-	a := r.addr(bodyKind, unix.RTA_DST)
-	if !a.IsValid() && r.family() == unix.AF_INET {
+func (r Route) Dst() netip.Prefix {
+	a := r.Addr(BodyKind, unix.RTA_DST)
+	if !a.IsValid() && r.Family() == unix.AF_INET {
 		a = netip.IPv4Unspecified()
 	} else if !a.IsValid() {
 		a = netip.IPv6Unspecified()
@@ -39,20 +39,20 @@ func (r route) dst() netip.Prefix {
 	return netip.PrefixFrom(a, int(r.Raw[1]))
 }
 
-func (r route) gateway() netip.Addr {
-	if v := r.attr(bodyKind, unix.RTA_VIA); len(v) > 2 { // struct rtvia: a gateway of the other family
+func (r Route) Gateway() netip.Addr {
+	if v := r.attr(BodyKind, unix.RTA_VIA); len(v) > 2 { // struct rtvia: a gateway of the other family
 		a, _ := netip.AddrFromSlice(v[2:])
 		return a
 	}
-	return r.addr(bodyKind, unix.RTA_GATEWAY)
+	return r.Addr(BodyKind, unix.RTA_GATEWAY)
 }
 
-func (r route) metric() uint32 { return r.u32(bodyKind, unix.RTA_PRIORITY) }
+func (r Route) Metric() uint32 { return r.u32(BodyKind, unix.RTA_PRIORITY) }
 
-// expires is after how many seconds the kernel drops the route, 0 for never.
+// Expires is after how many seconds the kernel drops the route, 0 for never.
 // struct rta_cacheinfo counts in 1/100 s.
-func (r route) expires() uint32 {
-	v := r.attr(bodyKind, unix.RTA_CACHEINFO)
+func (r Route) Expires() uint32 {
+	v := r.attr(BodyKind, unix.RTA_CACHEINFO)
 	if len(v) < 12 {
 		return 0
 	}
@@ -60,132 +60,132 @@ func (r route) expires() uint32 {
 	return uint32(max(ticks, 0)+99) / 100
 }
 
-// hop is one nexthop of a multipath route, struct rtnexthop.
-type hop struct {
+// Hop is one nexthop of a multipath route, struct rtnexthop.
+type Hop struct {
 	flags  byte
 	weight byte // less one
-	index  int
-	attrs  []byte
+	Index  int
+	Attrs  []byte
 }
 
 const hopHeader = 8
 
-func (r route) hops() []hop {
-	b := r.attr(bodyKind, unix.RTA_MULTIPATH)
-	var list []hop
+func (r Route) Hops() []Hop {
+	b := r.attr(BodyKind, unix.RTA_MULTIPATH)
+	var list []Hop
 	for len(b) >= hopHeader {
 		n := int(binary.NativeEndian.Uint16(b))
 		if n < hopHeader || n > len(b) {
 			break
 		}
-		list = append(list, hop{b[2], b[3], int(binary.NativeEndian.Uint32(b[4:])), b[hopHeader:n]})
+		list = append(list, Hop{b[2], b[3], int(binary.NativeEndian.Uint32(b[4:])), b[hopHeader:n]})
 		b = b[min(align4(n), len(b)):]
 	}
 	return list
 }
 
-func multipath(hops []hop) attr {
+func multipath(hops []Hop) Attr {
 	var b []byte
 	for _, h := range hops {
-		b = binary.NativeEndian.AppendUint16(b, uint16(hopHeader+len(h.attrs)))
+		b = binary.NativeEndian.AppendUint16(b, uint16(hopHeader+len(h.Attrs)))
 		b = append(b, h.flags, h.weight)
-		b = append(b, u32(uint32(h.index))...)
-		b = append(b, h.attrs...)
-		b = append(b, make([]byte, align4(len(h.attrs))-len(h.attrs))...)
+		b = append(b, U32(uint32(h.Index))...)
+		b = append(b, h.Attrs...)
+		b = append(b, make([]byte, align4(len(h.Attrs))-len(h.Attrs))...)
 	}
-	return attr{unix.RTA_MULTIPATH, b}
+	return Attr{unix.RTA_MULTIPATH, b}
 }
 
-// uses reports whether the route leaves by the link with that index.
-func (r route) uses(index int) bool {
-	if int(r.u32(bodyKind, unix.RTA_OIF)) == index {
+// Uses reports whether the route leaves by the link with that index.
+func (r Route) Uses(index int) bool {
+	if int(r.u32(BodyKind, unix.RTA_OIF)) == index {
 		return true
 	}
-	return slices.ContainsFunc(r.hops(), func(h hop) bool { return h.index == index })
+	return slices.ContainsFunc(r.Hops(), func(h Hop) bool { return h.Index == index })
 }
 
-// automatic reports whether the kernel makes the route with an address or a link.
-func (r route) automatic() bool {
-	return r.protocol() == unix.RTPROT_KERNEL && r.table() == unix.RT_TABLE_LOCAL
+// Automatic reports whether the kernel makes the route with an address or a link.
+func (r Route) Automatic() bool {
+	return r.Protocol() == unix.RTPROT_KERNEL && r.Table() == unix.RT_TABLE_LOCAL
 }
 
-// tied reports whether two routes are alike but for where they lead to, so that
+// Tied reports whether two routes are alike but for where they lead to, so that
 // the order in which they were added decides.
-func (r route) tied(o route) bool {
-	return r.table() == o.table() && r.dst() == o.dst() && r.tos() == o.tos() && r.metric() == o.metric()
+func (r Route) Tied(o Route) bool {
+	return r.Table() == o.Table() && r.Dst() == o.Dst() && r.tos() == o.tos() && r.Metric() == o.Metric()
 }
 
-// over is the route by another link, as the kernel takes it.
-func (r route) over(from, to int) route {
-	out := route{r.edited(bodyKind, func(a attr) (attr, bool) {
-		switch a.kind {
+// Over is the route by another link, as the kernel takes it.
+func (r Route) Over(from, to int) Route {
+	out := Route{r.edited(BodyKind, func(a Attr) (Attr, bool) {
+		switch a.Kind {
 		case unix.RTA_CACHEINFO:
 			return a, false
 		case unix.RTA_OIF:
-			if int(binary.NativeEndian.Uint32(a.value)) == from {
-				a.value = u32(uint32(to))
+			if int(binary.NativeEndian.Uint32(a.Value)) == from {
+				a.Value = U32(uint32(to))
 			}
 		case unix.RTA_MULTIPATH:
-			hops := r.hops()
+			hops := r.Hops()
 			for i := range hops {
 				hops[i].flags &= unix.RTNH_F_ONLINK
-				if hops[i].index == from {
-					hops[i].index = to
+				if hops[i].Index == from {
+					hops[i].Index = to
 				}
 			}
 			return multipath(hops), true
 		}
 		return a, true
 	})}
-	if s := r.expires(); s != 0 {
-		out.Raw = appendAttr(out.Raw, attr{unix.RTA_EXPIRES, u32(s)})
+	if s := r.Expires(); s != 0 {
+		out.Raw = AppendAttr(out.Raw, Attr{unix.RTA_EXPIRES, U32(s)})
 	}
 	// Whether the link is down or dead is the kernel's to find out.
 	binary.NativeEndian.PutUint32(out.Raw[8:], binary.NativeEndian.Uint32(r.Raw[8:])&unix.RTNH_F_ONLINK)
 	return out
 }
 
-// plain is the route without what passes: lifetimes and the kernel's own notes.
-func (r route) plain() Raw {
-	out := r.over(0, 0)
-	return out.edited(bodyKind, func(a attr) (attr, bool) { return a, a.kind != unix.RTA_EXPIRES })
+// Plain is the route without what passes: lifetimes and the kernel's own notes.
+func (r Route) Plain() Raw {
+	out := r.Over(0, 0)
+	return out.edited(BodyKind, func(a Attr) (Attr, bool) { return a, a.Kind != unix.RTA_EXPIRES })
 }
 
-func (r route) same(o route) bool { return bytes.Equal(r.plain(), o.plain()) }
+func (r Route) Same(o Route) bool { return bytes.Equal(r.Plain(), o.Plain()) }
 
-// replaces reports whether the kernel takes the route in the place of the like
+// Replaces reports whether the kernel takes the route in the place of the like
 // one: an IPv6 route by a gateway would else become one more path of it.
-func (r route) replaces() bool {
-	return r.family() == unix.AF_INET6 && (r.gateway().IsValid() || len(r.hops()) > 0)
+func (r Route) Replaces() bool {
+	return r.Family() == unix.AF_INET6 && (r.Gateway().IsValid() || len(r.Hops()) > 0)
 }
 
-// rtaNHID is RTA_NH_ID (linux/rtnetlink.h): a nexthop object.
-const rtaNHID = 30
+// RTANHID is RTA_NH_ID (linux/rtnetlink.h): a nexthop object.
+const RTANHID = 30
 
-// strange reports whether the route cannot be told in words or moved alone.
-func (r route) strange() bool {
-	nested := slices.ContainsFunc(r.hops(), func(h hop) bool {
-		return slices.ContainsFunc(attrs(h.attrs), func(a attr) bool { return a.kind == unix.RTA_ENCAP })
+// Strange reports whether the route cannot be told in words or moved alone.
+func (r Route) Strange() bool {
+	nested := slices.ContainsFunc(r.Hops(), func(h Hop) bool {
+		return slices.ContainsFunc(Attrs(h.Attrs), func(a Attr) bool { return a.Kind == unix.RTA_ENCAP })
 	})
-	return nested || r.attr(bodyKind, unix.RTA_ENCAP) != nil || r.attr(bodyKind, rtaNHID) != nil
+	return nested || r.attr(BodyKind, unix.RTA_ENCAP) != nil || r.attr(BodyKind, RTANHID) != nil
 }
 
-// withMetric is the route with another metric, as the kernel takes it.
-func (r route) withMetric(metric uint32) route {
-	out := r.over(0, 0)
-	return route{out.edited(bodyKind, func(a attr) (attr, bool) { return a, a.kind != unix.RTA_PRIORITY }, attr{unix.RTA_PRIORITY, u32(metric)})}
+// WithMetric is the route with another metric, as the kernel takes it.
+func (r Route) WithMetric(metric uint32) Route {
+	out := r.Over(0, 0)
+	return Route{out.edited(BodyKind, func(a Attr) (Attr, bool) { return a, a.Kind != unix.RTA_PRIORITY }, Attr{unix.RTA_PRIORITY, U32(metric)})}
 }
 
-// alike reports whether two routes are the same, in whatever order they are told.
-func (r route) alike(o route) bool { return bytes.Equal(r.ordered(), o.ordered()) }
+// Alike reports whether two routes are the same, in whatever order they are told.
+func (r Route) Alike(o Route) bool { return bytes.Equal(r.ordered(), o.ordered()) }
 
-func (r route) ordered() Raw {
-	plain := r.plain()
-	list := plain.attrs(bodyKind)
-	slices.SortStableFunc(list, func(a, b attr) int { return int(a.kind) - int(b.kind) })
-	out := slices.Clone(plain[:bodyKind])
+func (r Route) ordered() Raw {
+	plain := r.Plain()
+	list := plain.attrs(BodyKind)
+	slices.SortStableFunc(list, func(a, b Attr) int { return int(a.Kind) - int(b.Kind) })
+	out := slices.Clone(plain[:BodyKind])
 	for _, a := range list {
-		out = appendAttr(out, a)
+		out = AppendAttr(out, a)
 	}
 	return out
 }
@@ -194,9 +194,9 @@ func (r route) ordered() Raw {
 // (RTF_PREF in linux/ipv6_route.h).
 const prefShift = 27
 
-// preference is the route's, RFC 4191, as a flag.
-func (r route) preference() uint32 {
-	v := r.attr(bodyKind, unix.RTA_PREF)
+// Preference is the route's, RFC 4191, as a flag.
+func (r Route) Preference() uint32 {
+	v := r.attr(BodyKind, unix.RTA_PREF)
 	if len(v) == 0 {
 		return 0
 	}

@@ -1,4 +1,4 @@
-package netsetup
+package rtnl
 
 import (
 	"encoding/binary"
@@ -7,20 +7,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rule is a Raw of RTM_NEWRULE.
-type rule struct{ Raw }
+// Rule is a Raw of RTM_NEWRULE.
+type Rule struct{ Raw }
 
-func (r rule) family() int { return int(r.Raw[0]) }
+func (r Rule) family() int { return int(r.Raw[0]) }
 
-func (r rule) names(link string) bool {
-	return r.text(bodyKind, unix.FRA_IIFNAME) == link || r.text(bodyKind, unix.FRA_OIFNAME) == link
+func (r Rule) Names(link string) bool {
+	return r.Text(BodyKind, unix.FRA_IIFNAME) == link || r.Text(BodyKind, unix.FRA_OIFNAME) == link
 }
 
-// naming is the rule with another link's name.
-func (r rule) naming(from, to string) rule {
-	out := rule{r.edited(bodyKind, func(a attr) (attr, bool) {
-		if (a.kind == unix.FRA_IIFNAME || a.kind == unix.FRA_OIFNAME) && strings.TrimRight(string(a.value), "\x00") == from {
-			a.value = append([]byte(to), 0)
+// Naming is the rule with another link's name.
+func (r Rule) Naming(from, to string) Rule {
+	out := Rule{r.edited(BodyKind, func(a Attr) (Attr, bool) {
+		if (a.Kind == unix.FRA_IIFNAME || a.Kind == unix.FRA_OIFNAME) && strings.TrimRight(string(a.Value), "\x00") == from {
+			a.Value = append([]byte(to), 0)
 		}
 		return a, true
 	})}

@@ -1,4 +1,4 @@
-package netsetup
+package step
 
 import (
 	"errors"
@@ -52,7 +52,7 @@ func (s AddAccept) UndoString() string { return s.Rule.Command("-D") }
 
 // SplitAccepts parts the steps that make a network from those in others' hands,
 // without which it stands, if with fewer promises.
-func SplitAccepts(steps StepList) (own, accepts StepList) {
+func SplitAccepts(steps List) (own, accepts List) {
 	for _, s := range steps {
 		switch s.(type) {
 		case AddAccept, SetZone:

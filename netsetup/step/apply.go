@@ -1,4 +1,4 @@
-package netsetup
+package step
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // StepError is the failure of one step.
@@ -32,7 +33,7 @@ func Apply(k Kernel, steps []Step, done func(Step)) error {
 		if err != nil {
 			undoErr := Undo(k, undoable(steps[:i+1], err))
 			if undoErr != nil {
-				undoErr = fmt.Errorf("%w: %w", ErrLeft, undoErr)
+				undoErr = fmt.Errorf("%w: %w", host.ErrLeft, undoErr)
 			}
 			return errors.Join(&StepError{Step: s, Err: err}, undoErr)
 		}
@@ -46,7 +47,7 @@ func Apply(k Kernel, steps []Step, done func(Step)) error {
 // undoable leaves out the failed step where it failed because the object is
 // another's: its undo would find that object by name.
 func undoable(steps []Step, err error) []Step {
-	if errors.Is(err, ErrNotOurs) {
+	if errors.Is(err, host.ErrNotOurs) {
 		return steps[:len(steps)-1]
 	}
 	return steps

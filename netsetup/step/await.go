@@ -1,8 +1,10 @@
-package netsetup
+package step
 
 import (
 	"fmt"
 	"time"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // answerTime is how long a move may wait for an answer; with the way back, it is
@@ -12,8 +14,8 @@ const answerTime = 4 * time.Second
 // AwaitAnswers lets the move stand only if the neighbours that answered before it
 // answer on the bridge, with the MACs they had (F25).
 type AwaitAnswers struct {
-	Link string   `json:"link"` // the bridge
-	Want []Answer `json:"want"`
+	Link string          `json:"link"` // the bridge
+	Want []host.Neighbor `json:"want"`
 }
 
 // Do asks by ARP and neighbour solicitation until all have answered. It returns
@@ -23,19 +25,19 @@ func (s AwaitAnswers) Do(k Kernel) error {
 	if err != nil {
 		return err
 	}
-	if missing := unanswered(s.Want, got); len(missing) > 0 {
+	if missing := host.Unanswered(s.Want, got); len(missing) > 0 {
 		return fmt.Errorf("await answers on %q: %s answered before the move, and after it not within %s (asked by ARP and neighbour solicitation; heard: %s); so the host is back on its NIC. "+
 			`Does the switch or another program on the host forbid it? Use mode = "nat": %w`,
-			s.Link, join(missing), answerTime, orNobody(got), ErrRefused)
+			s.Link, host.Join(missing), answerTime, orNobody(got), host.ErrRefused)
 	}
 	return nil
 }
 
-func orNobody(list []Answer) string {
+func orNobody(list []host.Neighbor) string {
 	if len(list) == 0 {
 		return "nobody"
 	}
-	return join(list)
+	return host.Join(list)
 }
 
 // Undo does nothing: nothing was changed.
@@ -45,7 +47,7 @@ func (s AwaitAnswers) Undo(Kernel) error { return nil }
 func (s AwaitAnswers) Holds(Kernel) (bool, error) { return true, nil }
 
 func (s AwaitAnswers) String() string {
-	return fmt.Sprintf("# %s must answer on %s within %s; else all this is undone", join(s.Want), s.Link, answerTime)
+	return fmt.Sprintf("# %s must answer on %s within %s; else all this is undone", host.Join(s.Want), s.Link, answerTime)
 }
 
 // UndoString is empty.

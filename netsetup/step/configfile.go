@@ -1,4 +1,4 @@
-package netsetup
+package step
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
@@ -28,7 +29,7 @@ func (s ConfigFile) Do(k Kernel) error {
 	case err == nil && strings.HasPrefix(now, s.Text):
 		return nil
 	case err == nil && !strings.HasPrefix(now, managers.Mark):
-		return fmt.Errorf("write %s: %w", s.Path, ErrNotOurs)
+		return fmt.Errorf("write %s: %w", s.Path, host.ErrNotOurs)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
@@ -58,7 +59,7 @@ func (s ConfigFile) Undo(k Kernel) error {
 		return err
 	}
 	for _, l := range links {
-		if l.ours() && !s.NIC {
+		if l.Ours() && !s.NIC {
 			return nil // another network's, whose plan has this step too
 		}
 	}

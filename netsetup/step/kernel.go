@@ -1,4 +1,4 @@
-package netsetup
+package step
 
 import (
 	"net/netip"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
@@ -14,8 +15,8 @@ import (
 // Kernel is everything a step may do to the host. Links are named; a link that
 // does not exist is no error for Link (ok is false) and for DelLinks.
 type Kernel interface {
-	Link(name string) (l Link, ok bool, err error)
-	Links() ([]Link, error)
+	Link(name string) (l host.Link, ok bool, err error)
+	Links() ([]host.Link, error)
 	AddBridge(b AddBridge) error
 	AddTap(name, alias string, mtu int) error
 	AddMacvtap(m AddMacvtap) error
@@ -28,9 +29,9 @@ type Kernel interface {
 	MoveToBridge(m MoveToBridge) error
 	MoveBack(m MoveToBridge) error
 	ReplaceRoutes(link string, swaps []Swap) error
-	CarriesHost(bridge string) (bool, error)                                // an address that is no link-local one
-	Ask(link string, want []Answer, within time.Duration) ([]Answer, error) // who answers ARP and ND on the link
-	Sysctl(key string) (string, error)                                      // key as a path below /proc/sys
+	CarriesHost(bridge string) (bool, error)                                              // an address that is no link-local one
+	Ask(link string, want []host.Neighbor, within time.Duration) ([]host.Neighbor, error) // who answers ARP and ND on the link
+	Sysctl(key string) (string, error)                                                    // key as a path below /proc/sys
 	SetSysctl(key, value string) error
 	AddTable(t nft.Table) error
 	AdoptTable(t nft.Table) error // takes over what a dead keeper left; adds what is not there
@@ -43,7 +44,7 @@ type Kernel interface {
 	RevertResolved(link string) error
 	TellResolvedBack(s LinkDNS) error
 
-	FIB() (FIB, error)
+	FIB() (host.FIB, error)
 	AddPin(link string, guest netip.Addr) error
 	DelPin(link string, guest netip.Addr) error // one that is gone is no error
 	AddPinRule(s PinRule) error

@@ -1,4 +1,4 @@
-package netsetup
+package step
 
 import (
 	"encoding/json"
@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// StepList is a list of steps that can be written to the journal and read back.
-type StepList []Step
+// List is a list of steps that can be written to the journal and read back.
+type List []Step
 
 type stepRecord struct {
 	Type string          `json:"type"`
@@ -48,7 +48,7 @@ func decodeStep[S Step](raw json.RawMessage) (Step, error) {
 }
 
 // MarshalJSON writes each step with the name of its type.
-func (l StepList) MarshalJSON() ([]byte, error) {
+func (l List) MarshalJSON() ([]byte, error) {
 	records := make([]stepRecord, 0, len(l))
 	for _, s := range l {
 		raw, err := json.Marshal(s)
@@ -70,12 +70,12 @@ func stepType(s Step) string {
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
-func (l *StepList) UnmarshalJSON(data []byte) error {
+func (l *List) UnmarshalJSON(data []byte) error {
 	var records []stepRecord
 	if err := json.Unmarshal(data, &records); err != nil {
 		return err
 	}
-	*l = slices.Grow(StepList(nil), len(records))
+	*l = slices.Grow(List(nil), len(records))
 	for _, r := range records {
 		decode, ok := stepTypes[r.Type]
 		if !ok {

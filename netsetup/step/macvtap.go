@@ -1,9 +1,11 @@
-package netsetup
+package step
 
 import (
 	"errors"
 	"fmt"
 	"net"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // ErrNoTapDevice tells that the kernel's device of a macvtap link cannot be found.
@@ -33,7 +35,7 @@ func (s AddMacvtap) Do(k Kernel) error {
 		return err
 	}
 	if ok && up.Master != 0 {
-		return fmt.Errorf("add macvtap %q: %s is a port of a bridge (EBUSY): %w", s.Name, s.Uplink, ErrRefused)
+		return fmt.Errorf("add macvtap %q: %s is a port of a bridge (EBUSY): %w", s.Name, s.Uplink, host.ErrRefused)
 	}
 	return k.AddMacvtap(s)
 }

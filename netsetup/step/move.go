@@ -1,10 +1,13 @@
-package netsetup
+package step
 
 import (
 	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 // ErrChanged tells that the host is not as it was planned for: plan again.
@@ -22,12 +25,12 @@ var ErrChanged = errors.New("the host's network changed meanwhile")
 //
 // Each part is one system call, so that there are few places to be killed at.
 type MoveToBridge struct {
-	Link     string   `json:"link"`
-	Bridge   string   `json:"bridge"`
-	Alias    string   `json:"alias"`              // the bridge's mark
-	GenMode  string   `json:"gen_mode,omitempty"` // the NIC's addr_gen_mode; "" without IPv6
-	RPFilter string   `json:"rp_filter"`          // the NIC's; the bridge gets it when the routes have moved
-	Held     Holdings `json:"held"`
+	Link     string        `json:"link"`
+	Bridge   string        `json:"bridge"`
+	Alias    string        `json:"alias"`              // the bridge's mark
+	GenMode  string        `json:"gen_mode,omitempty"` // the NIC's addr_gen_mode; "" without IPv6
+	RPFilter string        `json:"rp_filter"`          // the NIC's; the bridge gets it when the routes have moved
+	Held     host.Holdings `json:"held"`
 
 	// Steady has the way back put back what dhcpcd takes away, see Host.steady.
 	Steady bool `json:"steady,omitempty"`
@@ -39,14 +42,14 @@ type MoveToBridge struct {
 func (s MoveToBridge) Do(k Kernel) error {
 	l, ok, err := k.Link(s.Link)
 	if err == nil && !ok {
-		err = fmt.Errorf("there is no such link: %w", ErrRefused)
+		err = fmt.Errorf("there is no such link: %w", host.ErrRefused)
 	}
 	b, ok, bridgeErr := k.Link(s.Bridge)
 	if err == nil && bridgeErr == nil && (!ok || b.Alias != s.Alias) {
-		err = fmt.Errorf("there is no bridge %q of ours: %w", s.Bridge, ErrRefused)
+		err = fmt.Errorf("there is no bridge %q of ours: %w", s.Bridge, host.ErrRefused)
 	}
 	if err = errors.Join(err, bridgeErr); err == nil && l.Master != 0 && l.Master != b.Index {
-		err = fmt.Errorf("it already is a port of another: %w", ErrRefused)
+		err = fmt.Errorf("it already is a port of another: %w", host.ErrRefused)
 	}
 	if err == nil {
 		err = k.MoveToBridge(s)
@@ -75,17 +78,17 @@ func (s MoveToBridge) Undo(k Kernel) error {
 // address that was there for ever is one for as long as the network.
 func (s MoveToBridge) Holds(k Kernel) (bool, error) {
 	port, err := SetPort{Link: s.Link, Bridge: s.Bridge, Restore: true}.Holds(k)
-	if err != nil || !port || !s.Held.lasts() {
+	if err != nil || !port || !s.Held.Lasts() {
 		return port, err
 	}
 	return k.CarriesHost(s.Bridge)
 }
 
-// label finds the label an address had that is too long for the bridge's name.
-func (s MoveToBridge) label(a address) string {
-	for _, was := range s.Held.addresses() {
-		if was.family() == unix.AF_INET && was.prefix() == a.prefix() {
-			return was.text(addrKind, unix.IFA_LABEL)
+// Label finds the label an address had that is too long for the bridge's name.
+func (s MoveToBridge) Label(a rtnl.Address) string {
+	for _, was := range s.Held.AddressList() {
+		if was.Family() == unix.AF_INET && was.Prefix() == a.Prefix() {
+			return was.Text(rtnl.AddrKind, unix.IFA_LABEL)
 		}
 	}
 	return ""

@@ -1,4 +1,4 @@
-package netsetup
+package step
 
 import (
 	"fmt"
@@ -7,17 +7,20 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 func (s MoveToBridge) String() string {
 	h := s.Held
-	lines := []string{sysctlCommand(rpFilterKey(s.Bridge), "2")}
-	for _, a := range h.addresses() {
-		lines = append(lines, addCommand(a, s.Link, s.Bridge))
+	lines := []string{sysctlCommand(host.RPFilterKey(s.Bridge), "2")}
+	for _, a := range h.AddressList() {
+		lines = append(lines, rtnl.AddCommand(a, s.Link, s.Bridge))
 	}
 	lines = append(lines, neighbourCommands(h, s.Bridge)...)
 	for _, raw := range h.Rules {
-		lines = append(lines, rule{raw}.naming(s.Link, s.Bridge).command("add"))
+		lines = append(lines, rtnl.Rule{Raw: raw}.Naming(s.Link, s.Bridge).Command("add"))
 	}
 	if s.GenMode != "" {
 		lines = append(lines, "ip link set "+s.Link+" addrgenmode none")
@@ -25,11 +28,11 @@ func (s MoveToBridge) String() string {
 	lines = append(lines, "ip link set "+s.Link+" master "+s.Bridge)
 	lines = append(lines, flagCommands(h, s.Link, s.Bridge)...)
 	lines = append(lines, routeCommands(h, s.Link, s.Bridge)...)
-	for _, a := range slices.Backward(h.addresses()) {
-		lines = append(lines, delCommand(a, s.Link))
+	for _, a := range slices.Backward(h.AddressList()) {
+		lines = append(lines, rtnl.DelCommand(a, s.Link))
 	}
 	if s.RPFilter != "2" {
-		lines = append(lines, sysctlCommand(rpFilterKey(s.Bridge), s.RPFilter))
+		lines = append(lines, sysctlCommand(host.RPFilterKey(s.Bridge), s.RPFilter))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -37,80 +40,80 @@ func (s MoveToBridge) String() string {
 // UndoString shows Undo as it would be if nothing changed meanwhile.
 func (s MoveToBridge) UndoString() string {
 	h := s.Held
-	lines := []string{sysctlCommand(rpFilterKey(s.Bridge), "2")}
-	for _, a := range h.addresses() {
-		lines = append(lines, addCommand(a, s.Link, s.Link))
+	lines := []string{sysctlCommand(host.RPFilterKey(s.Bridge), "2")}
+	for _, a := range h.AddressList() {
+		lines = append(lines, rtnl.AddCommand(a, s.Link, s.Link))
 	}
 	lines = append(lines, neighbourCommands(h, s.Link)...)
 	lines = append(lines, flagCommands(h, s.Link, s.Link)...)
 	lines = append(lines, routeCommands(h, s.Bridge, s.Link)...)
 	lines = append(lines, "ip link set "+s.Link+" nomaster")
-	for _, a := range slices.Backward(h.addresses()) {
-		lines = append(lines, delCommand(a, s.Bridge))
+	for _, a := range slices.Backward(h.AddressList()) {
+		lines = append(lines, rtnl.DelCommand(a, s.Bridge))
 	}
 	for _, raw := range h.Rules {
-		lines = append(lines, rule{raw}.naming(s.Link, s.Bridge).command("del"))
+		lines = append(lines, rtnl.Rule{Raw: raw}.Naming(s.Link, s.Bridge).Command("del"))
 	}
 	if s.GenMode != "" {
-		lines = append(lines, "ip link set "+s.Link+" addrgenmode "+genModeWords[s.GenMode])
+		lines = append(lines, "ip link set "+s.Link+" addrgenmode "+rtnl.GenModeWords[s.GenMode])
 	}
 	return strings.Join(lines, "\n")
 }
 
 // flagCommands give IPv6 addresses the flags they had.
-func flagCommands(h Holdings, link, to string) []string {
+func flagCommands(h host.Holdings, link, to string) []string {
 	var lines []string
-	for _, a := range h.addresses() {
-		if a.checked() {
-			lines = append(lines, "ip addr change "+a.asOn(link, to, a.flags()))
+	for _, a := range h.AddressList() {
+		if a.Checked() {
+			lines = append(lines, "ip addr change "+a.AsOn(link, to, a.Flags()))
 		}
 	}
 	return lines
 }
 
 // neighbourCommands are of those somebody set; what was learned is taken along too.
-func neighbourCommands(h Holdings, to string) []string {
+func neighbourCommands(h host.Holdings, to string) []string {
 	var lines []string
 	for _, raw := range h.Neighs {
-		n := neighbour{raw}
-		dst := n.addr(bodyKind, unix.NDA_DST)
+		n := rtnl.Neighbor{Raw: raw}
+		dst := n.Addr(rtnl.BodyKind, unix.NDA_DST)
 		switch {
-		case n.proxy():
+		case n.Proxy():
 			lines = append(lines, fmt.Sprintf("ip neigh replace proxy %s dev %s", dst, to))
-		case n.set():
-			lines = append(lines, fmt.Sprintf("ip neigh replace %s lladdr %s nud permanent dev %s", dst, n.mac(), to))
+		case n.Set():
+			lines = append(lines, fmt.Sprintf("ip neigh replace %s lladdr %s nud permanent dev %s", dst, n.HardwareAddr(), to))
 		}
 	}
 	return lines
 }
 
 // routeCommands add each route by the other link, and delete it by the one.
-func routeCommands(h Holdings, from, to string) []string {
+func routeCommands(h host.Holdings, from, to string) []string {
 	var add, del []string
-	for _, m := range h.inOrder() {
+	for _, m := range h.InOrder() {
 		words := func(link string) string {
-			return m.words(func(index int) string {
+			return m.Words(func(index int) string {
 				if index == h.Index {
 					return link
 				}
 				return h.Names[index]
 			})
 		}
-		ip := "ip " + familyFlag(m.family()) + "route "
+		ip := "ip " + rtnl.FamilyFlag(m.Family()) + "route "
 		switch {
-		case m.replaces():
+		case m.Replaces():
 			add = append(add, ip+"replace "+words(to))
 			continue
-		case withAddress(m.route, h):
+		case withAddress(m.Route, h):
 			// The kernel has added it with the address, and deletes it so.
-			if m.first {
+			if m.First {
 				add = append(add, ip+"del "+words(to), ip+"prepend "+words(to))
 			}
-			if m.family() == unix.AF_INET6 {
+			if m.Family() == unix.AF_INET6 {
 				del = append(del, ip+"del "+words(from))
 			}
 			continue
-		case m.first:
+		case m.First:
 			add = append(add, ip+"prepend "+words(to))
 		default:
 			add = append(add, ip+"append "+words(to))
@@ -121,15 +124,15 @@ func routeCommands(h Holdings, from, to string) []string {
 }
 
 // withAddress reports whether the kernel adds the route with one of the addresses.
-func withAddress(r route, h Holdings) bool {
-	if r.protocol() != unix.RTPROT_KERNEL || r.table() != unix.RT_TABLE_MAIN || r.gateway().IsValid() {
+func withAddress(r rtnl.Route, h host.Holdings) bool {
+	if r.Protocol() != unix.RTPROT_KERNEL || r.Table() != unix.RT_TABLE_MAIN || r.Gateway().IsValid() {
 		return false
 	}
-	return slices.ContainsFunc(h.addresses(), func(a address) bool {
-		p := a.prefix()
-		if peer, ok := a.peer(); ok {
-			p = netip.PrefixFrom(peer, a.bits())
+	return slices.ContainsFunc(h.AddressList(), func(a rtnl.Address) bool {
+		p := a.Prefix()
+		if peer, ok := a.Peer(); ok {
+			p = netip.PrefixFrom(peer, a.Bits())
 		}
-		return p.Masked() == r.dst() && a.flags()&unix.IFA_F_NOPREFIXROUTE == 0
+		return p.Masked() == r.Dst() && a.Flags()&unix.IFA_F_NOPREFIXROUTE == 0
 	})
 }

@@ -1,9 +1,11 @@
-package netsetup
+package step
 
 import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // PinGuest is a host route to a guest, before others of its length.
@@ -30,18 +32,18 @@ func (s PinGuest) Holds(k Kernel) (bool, error) {
 		return false, err
 	}
 	f, err := k.FIB()
-	return slices.ContainsFunc(f.Routes, func(r FIBRoute) bool {
-		return r.Protocol == pinProtocol && r.Link == l.Index && r.Dst.Addr() == s.Guest
+	return slices.ContainsFunc(f.Routes, func(r host.FIBRoute) bool {
+		return r.Protocol == host.PinProtocol && r.Link == l.Index && r.Dst.Addr() == s.Guest
 	}), err
 }
 
 func (s PinGuest) String() string {
-	return fmt.Sprintf("ip route prepend %s/32 dev %s scope link proto %d", s.Guest, s.Link, pinProtocol)
+	return fmt.Sprintf("ip route prepend %s/32 dev %s scope link proto %d", s.Guest, s.Link, host.PinProtocol)
 }
 
 // UndoString is the command Undo equals.
 func (s PinGuest) UndoString() string {
-	return fmt.Sprintf("ip route del %s/32 dev %s scope link proto %d", s.Guest, s.Link, pinProtocol)
+	return fmt.Sprintf("ip route del %s/32 dev %s scope link proto %d", s.Guest, s.Link, host.PinProtocol)
 }
 
 // PinRule looks for host routes to a prefix in the main table, before the rules
@@ -60,7 +62,7 @@ func (s PinRule) Undo(k Kernel) error { return k.DelPinRule(s) }
 // Holds reports whether the rule is there.
 func (s PinRule) Holds(k Kernel) (bool, error) {
 	f, err := k.FIB()
-	return slices.ContainsFunc(f.Rules, func(r FIBRule) bool { return r.ours(s.Prefix) && r.Priority == s.Priority }), err
+	return slices.ContainsFunc(f.Rules, func(r host.FIBRule) bool { return r.Ours(s.Prefix) && r.Priority == s.Priority }), err
 }
 
 func (s PinRule) String() string { return "ip rule add " + s.words() }
@@ -69,5 +71,5 @@ func (s PinRule) String() string { return "ip rule add " + s.words() }
 func (s PinRule) UndoString() string { return "ip rule del " + s.words() }
 
 func (s PinRule) words() string {
-	return fmt.Sprintf("priority %d to %s lookup main suppress_prefixlength 31 protocol %d", s.Priority, s.Prefix, pinProtocol)
+	return fmt.Sprintf("priority %d to %s lookup main suppress_prefixlength 31 protocol %d", s.Priority, s.Prefix, host.PinProtocol)
 }

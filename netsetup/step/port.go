@@ -1,7 +1,9 @@
-package netsetup
+package step
 
 import (
 	"fmt"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // SetPort makes a link a port of a bridge. Restore tells that the link is the
@@ -20,7 +22,7 @@ func (s SetPort) Do(k Kernel) error {
 		return err
 	}
 	if ok && l.Master != 0 {
-		return fmt.Errorf("set %q master %s: it already is a port: %w", s.Link, s.Bridge, ErrRefused)
+		return fmt.Errorf("set %q master %s: it already is a port: %w", s.Link, s.Bridge, host.ErrRefused)
 	}
 	return k.SetMaster(s.Link, s.Bridge)
 }

@@ -1,9 +1,12 @@
-package netsetup
+package step
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 // RaiseMetrics lets every other way out go before the host's routes by a bridge
@@ -14,8 +17,8 @@ import (
 // What routers advertise to the kernel is left alone: of those the kernel itself
 // prefers one that answers (RFC 4861, 6.3.6); see GiveUpRouters.
 type RaiseMetrics struct {
-	Link string   `json:"link"`
-	Held Holdings `json:"held"` // the routes
+	Link string        `json:"link"`
+	Held host.Holdings `json:"held"` // the routes
 }
 
 // Do raises them.
@@ -48,19 +51,19 @@ func (s RaiseMetrics) UndoString() string { return s.commands(s.swaps(false)) }
 
 // Swap puts a route in another's place.
 type Swap struct {
-	Old, New Raw
+	Old, New rtnl.Raw
 	First    bool // it goes before a like one by another link
 }
 
 // swaps are in the order in which each gateway is reached by a route before it.
 func (s RaiseMetrics) swaps(raise bool) []Swap {
 	var list []Swap
-	for _, m := range s.Held.inOrder() {
-		was, raised := m.plain(), m.withMetric(m.metric()+raisedBy).Raw
+	for _, m := range s.Held.InOrder() {
+		was, raised := m.Plain(), m.WithMetric(m.Metric()+host.RaisedBy).Raw
 		if raise {
 			list = append(list, Swap{Old: was, New: raised})
 		} else {
-			list = append(list, Swap{Old: route{raised}.plain(), New: m.over(0, 0).Raw, First: m.first})
+			list = append(list, Swap{Old: rtnl.Route{Raw: raised}.Plain(), New: m.Over(0, 0).Raw, First: m.First})
 		}
 	}
 	return list
@@ -74,10 +77,10 @@ func (s RaiseMetrics) commands(swaps []Swap) string {
 		if w.First {
 			verb = "prepend"
 		}
-		r := route{w.New}
-		ip := "ip " + familyFlag(r.family()) + "route "
-		add = append(add, ip+verb+" "+r.words(name))
-		del = append(del, ip+"del "+route{w.Old}.words(name))
+		r := rtnl.Route{Raw: w.New}
+		ip := "ip " + rtnl.FamilyFlag(r.Family()) + "route "
+		add = append(add, ip+verb+" "+r.Words(name))
+		del = append(del, ip+"del "+rtnl.Route{Raw: w.Old}.Words(name))
 	}
 	slices.Reverse(del)
 	return strings.Join(append(add, del...), "\n")

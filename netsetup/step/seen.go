@@ -1,10 +1,12 @@
-package netsetup
+package step
+
+import "github.com/qnet-vm/qnet/netsetup/host"
 
 // Seen is a Kernel that answers for links from one look at all, so that a network
 // of many VMs is looked through in one request. It is of use until a link changes.
 type Seen struct {
 	Kernel
-	links map[string]Link
+	links map[string]host.Link
 }
 
 // Look looks at all links.
@@ -13,7 +15,7 @@ func Look(k Kernel) (Seen, error) {
 	if err != nil {
 		return Seen{}, err
 	}
-	seen := Seen{k, make(map[string]Link, len(list))}
+	seen := Seen{k, make(map[string]host.Link, len(list))}
 	for _, l := range list {
 		seen.links[l.Name] = l
 	}
@@ -21,7 +23,7 @@ func Look(k Kernel) (Seen, error) {
 }
 
 // Link finds the link as it was seen.
-func (s Seen) Link(name string) (Link, bool, error) {
+func (s Seen) Link(name string) (host.Link, bool, error) {
 	l, ok := s.links[name]
 	return l, ok, nil
 }

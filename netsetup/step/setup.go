@@ -1,4 +1,4 @@
-package netsetup
+package step
 
 // SetUp sets a link up. Restore tells that it is the host's own and was down.
 type SetUp struct {

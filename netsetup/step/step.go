@@ -1,8 +1,10 @@
-package netsetup
+package step
 
 import (
 	"fmt"
 	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // Step is one change to the host.
@@ -29,14 +31,14 @@ func (e *takenElsewhere) Error() string {
 }
 
 // Is makes it ErrNotOurs.
-func (e *takenElsewhere) Is(target error) bool { return target == ErrNotOurs }
+func (e *takenElsewhere) Is(target error) bool { return target == host.ErrNotOurs }
 
 // taken is the error about a link that has the name that one of ours would have.
-func taken(l Link, alias string) error {
+func taken(l host.Link, alias string) error {
 	if l.Alias == alias {
 		return &takenElsewhere{l.Kind}
 	}
-	return fmt.Errorf("a %s of that name, alias %q: %w", l.Kind, l.Alias, ErrNotOurs)
+	return fmt.Errorf("a %s of that name, alias %q: %w", l.Kind, l.Alias, host.ErrNotOurs)
 }
 
 func delMade(k Kernel, s linkMaker) error {

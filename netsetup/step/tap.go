@@ -1,7 +1,9 @@
-package netsetup
+package step
 
 import (
 	"fmt"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // AddTap creates a tap that goes away with the last file descriptor on it.
@@ -36,7 +38,7 @@ func (s AddTap) made(k Kernel) (string, error) {
 
 func (s AddTap) String() string {
 	cmd := fmt.Sprintf("ip tuntap add %s mode tap user root group root vnet_hdr\nip link set %s alias %s", s.Name, s.Name, s.Alias)
-	if s.MTU != DefaultMTU {
+	if s.MTU != host.DefaultMTU {
 		cmd += fmt.Sprintf("\nip link set %s mtu %d", s.Name, s.MTU)
 	}
 	return cmd

@@ -1,4 +1,4 @@
-package netsetup
+package step
 
 // Unmanage has NetworkManager let go of a NIC before that becomes a port, or it
 // would find its lease lost after a while and take the NIC back.

@@ -1,4 +1,4 @@
-package netsetup
+package step
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ type SetZone struct {
 }
 
 // FindZone returns the step of the list that tells firewalld of the bridge.
-func FindZone(steps StepList) (SetZone, bool) {
+func FindZone(steps List) (SetZone, bool) {
 	for _, s := range steps {
 		if zone, ok := s.(SetZone); ok {
 			return zone, true

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
@@ -243,7 +243,7 @@ func (r *run) explainRouting(f Flow, filtered bool) string {
 	if filtered {
 		return fmt.Sprintf("dropped by rp_filter on %s, which finds no route back to %s by it (IPReversePathFilter rises): sysctl -w net.ipv4.conf.all.rp_filter=2", bridge, f.Src)
 	}
-	if err := netsetup.RouteFor(f.Dst, f.Src, bridge); err != nil {
+	if err := host.RouteFor(f.Dst, f.Src, bridge); err != nil {
 		return fmt.Sprintf("no route: the host has none to %s for what comes from %s (%s): look with: ip route get %s from %s iif %s",
 			f.Dst, bridge, routeError(err), f.Dst, f.Src, bridge)
 	}
@@ -295,7 +295,7 @@ func (r *run) explainNoAnswer(ctx context.Context, w way, f Flow, filtered bool)
 		return fmt.Sprintf("the answer is dropped by rp_filter: the host's route to %s leaves by another link than the answer comes by "+
 			"(IPReversePathFilter rises): sysctl -w net.ipv4.conf.all.rp_filter=2, and of the link", f.Dst)
 	}
-	if hop := r.nextHopOf(f.Dst); hop.IsValid() && netsetup.NeighborFailed(hop) {
+	if hop := r.nextHopOf(f.Dst); hop.IsValid() && host.NeighborFailed(hop) {
 		return fmt.Sprintf("the uplink is dead: %s does not answer ARP on %s: look at the cable, the Wi-Fi and the router behind it", hop, out)
 	}
 	if !r.hostReaches(ctx, f) {
@@ -311,7 +311,7 @@ func (r *run) explainTranslation(w way, f Flow, out string) string {
 	if r.network.Mode != "nat" {
 		return ""
 	}
-	entry, found := netsetup.Tracked(f.Src, f.Dst, f.Protocol)
+	entry, found := host.Tracked(f.Src, f.Dst, f.Protocol)
 	switch {
 	case !found:
 		return fmt.Sprintf("not masqueraded: the connection is not tracked, so the packet leaves by %s with the guest's own address %s%s", out, f.Src, r.notrack())
@@ -402,7 +402,7 @@ func (r *run) explainICMP(ctx context.Context, e *ICMPError, before counts) stri
 	if e.Type != 3 || e.Code > 1 {
 		return ""
 	}
-	if hop := r.nextHopOf(netip.IPv4Unspecified()); hop.IsValid() && netsetup.NeighborFailed(hop) {
+	if hop := r.nextHopOf(netip.IPv4Unspecified()); hop.IsValid() && host.NeighborFailed(hop) {
 		return fmt.Sprintf("the uplink is dead: %s does not answer ARP: look at the cable, the Wi-Fi and the router behind it", hop)
 	}
 	return "no route: the host has no route there: look with: ip route; a default route is what is missing most often"

@@ -16,7 +16,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/macgen"
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
@@ -94,7 +94,7 @@ type Place struct {
 
 // Join makes the VM and starts to play its NICs. Errors are keeper.Join's.
 func Join(ctx context.Context, p Place) (*Member, error) {
-	salt, err := netsetup.LoadSalt(p.Keeper.StateDir)
+	salt, err := journal.LoadSalt(p.Keeper.StateDir)
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/profiles"
@@ -65,7 +65,7 @@ func (r Report) Failed() bool {
 // or that of leaving; what a guest would suffer is in the report.
 func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Options) (report Report, err error) {
 	begin := time.Now()
-	facts, err := netsetup.Observe()
+	facts, err := host.ObserveNetwork()
 	if err != nil {
 		return Report{}, err
 	}
@@ -89,7 +89,7 @@ func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Option
 		err = errors.Join(err, m.Close(context.WithoutCancel(ctx)))
 		report.Took = time.Since(begin)
 	}()
-	if r.facts, err = netsetup.Observe(); err == nil { // now with the network
+	if r.facts, err = host.ObserveNetwork(); err == nil { // now with the network
 		r.all(ctx)
 	}
 	report = Report{
@@ -110,7 +110,7 @@ func (r *run) join(ctx context.Context, p Place) (*Member, error) {
 		p.Trace = r.traced()
 	}
 	m, err := Join(ctx, p)
-	if p.Trace != nil && errors.Is(err, netsetup.ErrUnsupported) {
+	if p.Trace != nil && errors.Is(err, host.ErrUnsupported) {
 		p.Trace = nil
 		m, err = Join(ctx, p)
 	}
@@ -138,7 +138,7 @@ func (r *run) traced() []netip.Addr {
 type run struct {
 	network keeper.Network
 	options Options
-	facts   netsetup.Facts
+	facts   host.Facts
 	targets []netip.AddrPort
 	member  *Member
 	guest   *Guest
@@ -157,7 +157,7 @@ func (r *run) findTargets() []netip.AddrPort {
 	}
 	var targets []netip.AddrPort
 	add := func(a netip.Addr) {
-		own := slices.ContainsFunc(r.facts.Links, func(l netsetup.Link) bool {
+		own := slices.ContainsFunc(r.facts.Links, func(l host.Link) bool {
 			return slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
 		})
 		t := netip.AddrPortFrom(a, 53)

@@ -1,4 +1,4 @@
-package netsetup
+package hosttest
 
 import (
 	"net"
@@ -7,10 +7,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-var testSalt = []byte("a salt of the tests")
+var Salt = []byte("a salt of the tests")
 
 func prefixes(list ...string) []netip.Prefix {
 	var ps []netip.Prefix
@@ -20,12 +22,12 @@ func prefixes(list ...string) []netip.Prefix {
 	return ps
 }
 
-// laptop is a host with a NIC, Wi-Fi, Docker's bridge, a free NIC and an
+// Laptop is a host with a NIC, Wi-Fi, Docker's bridge, a free NIC and an
 // administrator's bridge.
-func laptop() Facts {
+func Laptop() host.Facts {
 	nic := net.HardwareAddr{2, 0, 0, 0, 0, 1}
-	f := Facts{
-		Links: []Link{
+	f := host.Facts{
+		Links: []host.Link{
 			{Index: 1, Name: "lo", Kind: "device", Loopback: true, Up: true, MTU: 65536, Addresses: prefixes("127.0.0.1/8")},
 			{Index: 2, Name: "eth0", Kind: "device", Ethernet: true, Up: true, MTU: 1500, MAC: nic, Addresses: prefixes("192.0.2.10/24", "fe80::1/64")},
 			{Index: 3, Name: "wlan0", Kind: "device", Ethernet: true, Wireless: true, Up: true, MTU: 1500},
@@ -39,7 +41,7 @@ func laptop() Facts {
 			{Index: 11, Name: "eth5", Kind: "device", Ethernet: true, Up: true, MTU: 1500},
 			{Index: 12, Name: "ipv0", Kind: "ipvlan", Ethernet: true, Up: true, MTU: 1500, Parent: 11},
 		},
-		Routes: []Route{
+		Routes: []host.Route{
 			{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "eth0", Table: 254},
 			{Dst: netip.MustParsePrefix("192.0.2.0/24"), Link: "eth0", Table: 254},
 			{Dst: netip.MustParsePrefix("172.17.0.0/16"), Link: "docker0", Table: 254},
@@ -51,60 +53,60 @@ func laptop() Facts {
 		HasIPv6:   true,
 	}
 	for _, l := range f.Links {
-		f.Sysctls[forwardingKey(l.Name)] = "0"
+		f.Sysctls[host.ForwardingKey(l.Name)] = "0"
 	}
-	f.Sysctls[forwardingKey("tun0")] = "1"
+	f.Sysctls[host.ForwardingKey("tun0")] = "1"
 	return f
 }
 
 // rawAddr is an address of the laptop's eth0 as the kernel lists it.
-func rawAddr(prefix, label string, flags uint32, l lifetimes) Raw {
+func rawAddr(prefix, label string, flags uint32, l rtnl.Lifetimes) rtnl.Raw {
 	p := netip.MustParsePrefix(prefix)
 	family := byte(unix.AF_INET)
 	if p.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	r := Raw{family, byte(p.Bits()), 0, 0, 2, 0, 0, 0}
-	r = appendAttr(r, attr{unix.IFA_ADDRESS, p.Addr().AsSlice()})
+	r := rtnl.Raw{family, byte(p.Bits()), 0, 0, 2, 0, 0, 0}
+	r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.IFA_ADDRESS, Value: p.Addr().AsSlice()})
 	if label != "" {
-		r = appendAttr(r, attr{unix.IFA_LOCAL, p.Addr().AsSlice()})
-		r = appendAttr(r, attr{unix.IFA_LABEL, append([]byte(label), 0)})
+		r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.IFA_LOCAL, Value: p.Addr().AsSlice()})
+		r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.IFA_LABEL, Value: append([]byte(label), 0)})
 	}
-	r = appendAttr(r, attr{unix.IFA_FLAGS, u32(flags)})
-	return appendAttr(r, attr{unix.IFA_CACHEINFO, slices.Concat(u32(l.preferred), u32(l.valid), make([]byte, 8))})
+	r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.IFA_FLAGS, Value: rtnl.U32(flags)})
+	return rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.IFA_CACHEINFO, Value: slices.Concat(rtnl.U32(l.Preferred), rtnl.U32(l.Valid), make([]byte, 8))})
 }
 
 // rawDefault is a default route by the laptop's eth0.
-func rawDefault(gateway string, protocol byte, metric uint32) Raw {
+func rawDefault(gateway string, protocol byte, metric uint32) rtnl.Raw {
 	gw := netip.MustParseAddr(gateway)
 	family := byte(unix.AF_INET)
 	if gw.Is6() {
 		family = unix.AF_INET6
 	}
-	r := Raw{family, 0, 0, 0, unix.RT_TABLE_MAIN, protocol, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
-	r = appendAttr(r, attr{unix.RTA_GATEWAY, gw.AsSlice()})
-	r = appendAttr(r, attr{unix.RTA_OIF, u32(2)})
+	r := rtnl.Raw{family, 0, 0, 0, unix.RT_TABLE_MAIN, protocol, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
+	r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.RTA_GATEWAY, Value: gw.AsSlice()})
+	r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.RTA_OIF, Value: rtnl.U32(2)})
 	if metric != 0 {
-		r = appendAttr(r, attr{unix.RTA_PRIORITY, u32(metric)})
+		r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.RTA_PRIORITY, Value: rtnl.U32(metric)})
 	}
 	return r
 }
 
-// settled is the laptop whose eth0 has static addresses of both families.
-func settled() Facts {
-	f := laptop()
-	f.NIC = NIC{
-		Held: Holdings{
+// Settled is the laptop whose eth0 has static addresses of both families.
+func Settled() host.Facts {
+	f := Laptop()
+	f.NIC = host.NIC{
+		Held: host.Holdings{
 			Index: 2,
-			Addrs: []Raw{
-				rawAddr("192.0.2.10/24", "eth0", unix.IFA_F_PERMANENT, lifetimes{forever, forever}),
-				rawAddr("192.0.2.11/24", "eth0:1", unix.IFA_F_PERMANENT|unix.IFA_F_SECONDARY, lifetimes{forever, forever}),
-				rawAddr("2001:db8::10/64", "", unix.IFA_F_PERMANENT, lifetimes{forever, forever}),
+			Addrs: []rtnl.Raw{
+				rawAddr("192.0.2.10/24", "eth0", unix.IFA_F_PERMANENT, rtnl.Lifetimes{Preferred: rtnl.Forever, Valid: rtnl.Forever}),
+				rawAddr("192.0.2.11/24", "eth0:1", unix.IFA_F_PERMANENT|unix.IFA_F_SECONDARY, rtnl.Lifetimes{Preferred: rtnl.Forever, Valid: rtnl.Forever}),
+				rawAddr("2001:db8::10/64", "", unix.IFA_F_PERMANENT, rtnl.Lifetimes{Preferred: rtnl.Forever, Valid: rtnl.Forever}),
 			},
-			Routes: []Raw{rawDefault("192.0.2.1", unix.RTPROT_BOOT, 0), rawDefault("2001:db8::1", unix.RTPROT_BOOT, 1024)},
+			Routes: []rtnl.Raw{rawDefault("192.0.2.1", unix.RTPROT_BOOT, 0), rawDefault("2001:db8::1", unix.RTPROT_BOOT, 1024)},
 			First:  []bool{false, false},
 		},
-		Conf:     []Conf{{"net/ipv4/conf", "arp_notify", "1"}},
+		Conf:     []host.Conf{{Dir: "net/ipv4/conf", Name: "arp_notify", Value: "1"}},
 		RPFilter: "0", GenMode: "0",
 		DNS: resolved.Settings{
 			Servers: []resolved.Server{{Address: netip.MustParseAddr("192.0.2.53")}},
@@ -114,11 +116,11 @@ func settled() Facts {
 	return f
 }
 
-var guestMAC = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
+var GuestMAC = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
 
-func goldenFacts(name string) Facts {
+func Facts(name string) host.Facts {
 	if name == "move" {
-		return settled()
+		return Settled()
 	}
-	return laptop()
+	return Laptop()
 }
