@@ -15,7 +15,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-const hostChanges = "../docs/host-changes.md"
+const hostChanges = "../../docs/host-changes.md"
 
 // chapters introduce the plans of docs/host-changes.md.
 var chapters = []struct{ plan, title, intro string }{
