@@ -75,8 +75,8 @@ func (p *Plan) LetPass(filters filters.Ruleset, zoned bool) (accepts StepList, n
 }
 
 // filtered is what of the plan others' filters see.
-func (p *Plan) filtered() filters.Network {
-	return filters.Network{
+func (p *Plan) filtered() filters.Promise {
+	return filters.Promise{
 		Name: p.Network.Name, Mode: p.Network.Mode, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
 		Uplinks: p.Uplinks, Joined: p.Bridge != BridgeName(p.Network.Name),
 	}

@@ -125,7 +125,7 @@ func tryAccepts(t *testing.T, accepts StepList) {
 		if n := filters.Count(rule); n != 1 || err != nil {
 			t.Errorf("%s: there %d times, %v", rule.Text(), n, err)
 		}
-		if err := rule.Insert(); err != nil {
+		if err := host.InsertAccept(rule); err != nil {
 			t.Error(err)
 		}
 	}

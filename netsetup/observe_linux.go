@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/dump"
-	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/filters/read"
 )
 
 // Observe reads the host's network as the calling thread's namespace shows it.
@@ -44,7 +44,7 @@ func Observe() (Facts, error) {
 	if f.Rules, err = readRules(); err != nil {
 		return f, err
 	}
-	f.Filters = filters.Read()
+	f.Filters = read.Ruleset()
 	return f, nil
 }
 

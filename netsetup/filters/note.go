@@ -9,7 +9,7 @@ import (
 )
 
 // note tells the user who drops what, and what would let it pass.
-func (n Network) note(r Ruleset, drops []Drop) string {
+func (n Promise) note(r Ruleset, drops []Drop) string {
 	d := drops[0]
 	where := fmt.Sprintf("%s (%s, table %s %s, chain %s%s)", d.Program, d.Engine, d.Family, d.Table, d.Chain, why(d))
 	who := fmt.Sprintf("network %s: %s drops %s", n.Name, where, packets(drops))
@@ -37,7 +37,7 @@ func (n Network) note(r Ruleset, drops []Drop) string {
 }
 
 // command is what an administrator would run to let the traffic pass.
-func (n Network) command(d Drop, t Traffic) string {
+func (n Promise) command(d Drop, t Traffic) string {
 	if d.Engine == IPTablesNFT || d.Engine == IPTablesLegacy {
 		return "`" + AcceptRule{Engine: d.Engine, Family: d.Family, Table: d.Table, Chain: d.Base, Spec: t.spec(n.Name)}.Command("-I") + "`"
 	}

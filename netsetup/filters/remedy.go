@@ -44,7 +44,7 @@ func Mark(network string) string { return "qnet:" + network }
 // Answers decides what is done about everything that would drop a network's
 // packets, in the order of Ruleset.Packets. Accepts of the network that are there
 // already are not looked at, so that the same are asked for again.
-func (r Ruleset) Answers(n Network) []Answer {
+func (r Ruleset) Answers(n Promise) []Answer {
 	r = r.without(Mark(n.Name))
 	var list []Answer
 	for _, p := range r.Packets(n) {
@@ -68,7 +68,7 @@ func (r Ruleset) Answers(n Network) []Answer {
 
 // remedy is one kind of answer: the accepts that let a packet pass a drop; false
 // if it is none for this drop.
-type remedy func(r Ruleset, n Network, p Packet, d Drop) ([]placed, bool)
+type remedy func(r Ruleset, n Promise, p Packet, d Drop) ([]placed, bool)
 
 // remedies in the order they are tried. A drop that none of them answers is told.
 var remedies = []remedy{leaveKillSwitch, acceptInIPTables}
@@ -80,7 +80,7 @@ type placed struct {
 }
 
 // answer adds what is done about a drop to the list, and to the ruleset.
-func (r Ruleset) answer(n Network, p Packet, d Drop, list []Answer) ([]Answer, Ruleset) {
+func (r Ruleset) answer(n Promise, p Packet, d Drop, list []Answer) ([]Answer, Ruleset) {
 	i := slices.IndexFunc(list, func(a Answer) bool { return a.Drops[0].sameBase(d) })
 	if i < 0 {
 		i = len(list)
@@ -111,7 +111,7 @@ func (d Drop) sameBase(e Drop) bool {
 }
 
 // leaveKillSwitch answers what a VPN drops on purpose with nothing at all.
-func leaveKillSwitch(_ Ruleset, _ Network, _ Packet, d Drop) ([]placed, bool) {
+func leaveKillSwitch(_ Ruleset, _ Promise, _ Packet, d Drop) ([]placed, bool) {
 	return nil, d.KillSwitch
 }
 
@@ -126,7 +126,7 @@ var ownersChains = map[nft.Hook][]string{
 // acceptInIPTables puts an accept where the walk then finds the packet let pass. Only
 // in the table filter: an accept elsewhere would skip what others do to the
 // packet there, marks for instance.
-func acceptInIPTables(r Ruleset, n Network, p Packet, d Drop) ([]placed, bool) {
+func acceptInIPTables(r Ruleset, n Promise, p Packet, d Drop) ([]placed, bool) {
 	iptables := d.Engine == IPTablesNFT || d.Engine == IPTablesLegacy
 	if !iptables || d.Table != "filter" || r.Programs.path(d.Engine, d.Family) == "" {
 		return nil, false
@@ -165,7 +165,7 @@ func (r Ruleset) with(rule placed) Ruleset {
 			continue
 		}
 		t.Chains = slices.Clone(t.Chains)
-		c := t.chain(rule.Chain)
+		c := t.Chain(rule.Chain)
 		head := Rule{Matches: rule.matches, Verdict: Accept, Text: rule.Text()}
 		c.Rules = append([]Rule{head}, c.Rules...)
 	}
@@ -205,7 +205,7 @@ func (r Ruleset) Count(rule AcceptRule) int {
 func (r Ruleset) Marked(network string) []AcceptRule {
 	var list []AcceptRule
 	for _, t := range r.Tables {
-		if !t.iptables() {
+		if !t.IPTables() {
 			continue
 		}
 		for _, c := range t.Chains {
@@ -228,10 +228,16 @@ const lockTime = "10"
 
 // Command is the shell command that equals Insert ("-I") or Delete ("-D").
 func (a AcceptRule) Command(verb string) string {
-	return strings.Join([]string{a.programName(), "-w", lockTime, "-t", a.Table, verb, a.Chain, a.Spec}, " ")
+	return strings.Join([]string{a.ProgramName(), "-w", lockTime, "-t", a.Table, verb, a.Chain, a.Spec}, " ")
 }
 
-func (a AcceptRule) programName() string {
+// Args are the arguments that make its program insert ("-I") or delete ("-D") the rule.
+func (a AcceptRule) Args(verb string) []string {
+	return append([]string{"-w", lockTime, "-t", a.Table, verb, a.Chain}, strings.Fields(strings.ReplaceAll(a.Spec, `"`, ""))...)
+}
+
+// ProgramName is the program that changes the rule's chain: "iptables-nft".
+func (a AcceptRule) ProgramName() string {
 	return strings.Replace(string(a.Engine), "iptables", pick(a.Family == nft.IP6, "ip6tables", "iptables"), 1)
 }
 
@@ -284,16 +290,16 @@ func (t Traffic) matches(f nft.Family) []Match {
 			list = append(list, Match{Fields: []Field{field}, Any: []Range{{v, v}}})
 		}
 	}
-	one(t.In != "", Field{Name: inLink, Len: 16}, linkName(t.In))
-	one(t.Out != "", Field{Name: outLink, Len: 16}, linkName(t.Out))
-	one(t.PortIn != "", Field{Name: portIn, Len: 16}, []byte(t.PortIn))
-	one(t.PortOut != "", Field{Name: portOut, Len: 16}, []byte(t.PortOut))
+	one(t.In != "", Field{Name: InLink, Len: 16}, LinkName(t.In))
+	one(t.Out != "", Field{Name: OutLink, Len: 16}, LinkName(t.Out))
+	one(t.PortIn != "", Field{Name: PortIn, Len: 16}, []byte(t.PortIn))
+	one(t.PortOut != "", Field{Name: PortOut, Len: 16}, []byte(t.PortOut))
 	if f == nft.IP {
 		list = append(list, prefixMatch(t.Src, 12)...)
 		list = append(list, prefixMatch(t.Dst, 16)...)
 	}
 	if t.Established {
-		list = append(list, bit(ctState, stateEstablished|stateRelated, false))
+		list = append(list, AnyBit(CTState, StateEstablished|StateRelated, false))
 	}
 	return list
 }

@@ -167,7 +167,7 @@ func (w *walk) do(c *Chain, r *Rule, sure bool) (v Verdict, ends bool) {
 	case Return:
 		return Continue, true
 	case Jump, Goto:
-		target := w.table.chain(r.Chain)
+		target := w.table.Chain(r.Chain)
 		if target == nil {
 			return Continue, false
 		}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup"
-	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/filters/read"
 )
 
 // silentPoll is how often is looked at the filters that tell nobody of a change:
@@ -17,13 +17,13 @@ const silentPoll = 500 * time.Millisecond
 func (g *guardian) pollSilent() {
 	tick := time.NewTicker(silentPoll)
 	defer tick.Stop()
-	for last := filters.Silent(); ; {
+	for last := read.Silent(); ; {
 		select {
 		case <-g.quit:
 			return
 		case <-tick.C:
 		}
-		if now := filters.Silent(); now != last {
+		if now := read.Silent(); now != last {
 			last = now
 			poke(g.changed)
 		}

@@ -1,4 +1,6 @@
-package filters
+// Package iptables finds and runs the iptables programs, which are the only way to
+// change their tables without breaking them for their owners.
+package iptables
 
 import (
 	"context"
@@ -13,18 +15,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // programDirs are where the iptables programs are looked for, never the PATH.
 var programDirs = []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin", "/run/current-system/sw/bin"}
 
-// findPrograms finds the programs for the iptables tables that are here.
-func findPrograms(tables []Table) Programs {
-	var found Programs
+// Programs finds the programs that can change the iptables tables among these.
+func Programs(tables []filters.Table) filters.Programs {
+	var found filters.Programs
 	for i := range tables {
 		t := &tables[i]
-		if !t.iptables() || found.path(t.Engine, t.Family) != "" {
+		if !t.IPTables() || found[t.Engine][t.Family] != "" {
 			continue
 		}
 		path := findProgram(t.Engine, t.Family)
@@ -32,7 +35,7 @@ func findPrograms(tables []Table) Programs {
 			continue
 		}
 		if found == nil {
-			found = Programs{}
+			found = filters.Programs{}
 		}
 		if found[t.Engine] == nil {
 			found[t.Engine] = map[nft.Family]string{}
@@ -44,8 +47,11 @@ func findPrograms(tables []Table) Programs {
 
 // findProgram finds iptables-nft, or an iptables that is a link to the program of
 // the engine (both are one, which goes by its name).
-func findProgram(e Engine, f nft.Family) string {
-	name := pick(f == nft.IP6, "ip6tables", "iptables")
+func findProgram(e filters.Engine, f nft.Family) string {
+	name := "iptables"
+	if f == nft.IP6 {
+		name = "ip6tables"
+	}
 	suffix := strings.TrimPrefix(string(e), "iptables-")
 	for _, dir := range programDirs {
 		path := filepath.Join(dir, name+"-"+suffix)
@@ -66,28 +72,27 @@ func findProgram(e Engine, f nft.Family) string {
 // engine.
 //
 //	iptables-nft -w 10 -t filter -I FORWARD -i qn-dev ... -j ACCEPT
-func (a AcceptRule) Insert() error { return a.run("-I") }
+func Insert(ctx context.Context, a filters.AcceptRule) error { return run(ctx, a, "-I") }
 
 // Delete removes one copy of the rule.
 //
 //	iptables-nft -w 10 -t filter -D FORWARD -i qn-dev ... -j ACCEPT
-func (a AcceptRule) Delete() error { return a.run("-D") }
+func Delete(ctx context.Context, a filters.AcceptRule) error { return run(ctx, a, "-D") }
 
-func (a AcceptRule) args(verb string) []string {
-	return append([]string{"-w", lockTime, "-t", a.Table, verb, a.Chain}, strings.Fields(strings.ReplaceAll(a.Spec, `"`, ""))...)
-}
+// runTime bounds one run: the program itself waits 10 s for iptables' lock (F09).
+const runTime = 15 * time.Second
 
 // ErrNoProgram is returned where there is no iptables program for the engine.
 var ErrNoProgram = errors.New("there is no such program")
 
-func (a AcceptRule) run(verb string) error {
+func run(ctx context.Context, a filters.AcceptRule, verb string) error {
 	path := findProgram(a.Engine, a.Family)
 	if path == "" {
-		return fmt.Errorf("run %s: %w", a.programName(), ErrNoProgram)
+		return fmt.Errorf("run %s: %w", a.ProgramName(), ErrNoProgram)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, runTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, a.args(verb)...)
+	cmd := exec.CommandContext(ctx, path, a.Args(verb)...)
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	// It must not outlive us: what it then did, nobody would undo. The signal comes
 	// with the end of the thread that started it, so that stays (prctl(2)).

@@ -1,38 +1,37 @@
-package filters
+package read
 
 import (
 	"bytes"
 	"fmt"
 	"hash/fnv"
 	"os"
-	"reflect"
 	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
-// Reader takes snapshots one after the other, and reads again only what changed.
+// Cache takes snapshots one after the other, and reads again only what changed.
 // It is not safe for concurrent use.
-type Reader struct {
-	last       Ruleset
+type Cache struct {
+	last       filters.Ruleset
 	generation uint32
 	names      []byte // of the tables of iptables-legacy, which tell no generation
 	done       bool
 }
 
-// Read is the newest snapshot, and whether it differs from the one before.
-func (r *Reader) Read() (Ruleset, bool) {
-	generation, err := Generation()
+// Ruleset is the newest snapshot.
+func (r *Cache) Ruleset() filters.Ruleset {
+	generation, err := currentGeneration()
 	names := legacyNames()
 	known := r.done && err == nil && generation == r.generation
 	if known && len(names) == 0 && bytes.Equal(names, r.names) && r.bridgeAsBefore() {
-		return r.last, false
+		return r.last
 	}
-	now := Read()
-	changed := !r.done || !reflect.DeepEqual(now, r.last)
-	r.last, r.generation, r.names, r.done = now, generation, names, true
-	return now, changed
+	r.last, r.generation, r.names, r.done = Ruleset(), generation, names, true
+	return r.last
 }
 
-func (r *Reader) bridgeAsBefore() bool {
+func (r *Cache) bridgeAsBefore() bool {
 	return r.last.BridgeIPv4 == bridgeCalls("iptables") && r.last.BridgeIPv6 == bridgeCalls("ip6tables")
 }
 

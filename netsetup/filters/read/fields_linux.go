@@ -1,70 +1,72 @@
-package filters
+package read
 
 import (
 	"encoding/binary"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
 // metaField is what a meta expression loads, the zero Field if that is not understood.
-func metaField(k expr.MetaKey) Field {
+func metaField(k expr.MetaKey) filters.Field {
 	switch k {
 	case expr.MetaKeyIIFNAME:
-		return Field{Name: inLink, Len: unix.IFNAMSIZ}
+		return filters.Field{Name: filters.InLink, Len: unix.IFNAMSIZ}
 	case expr.MetaKeyOIFNAME:
-		return Field{Name: outLink, Len: unix.IFNAMSIZ}
+		return filters.Field{Name: filters.OutLink, Len: unix.IFNAMSIZ}
 	case expr.MetaKeyIIF:
-		return Field{Name: "iif", Len: 4}
+		return filters.Field{Name: "iif", Len: 4}
 	case expr.MetaKeyOIF:
-		return Field{Name: "oif", Len: 4}
+		return filters.Field{Name: "oif", Len: 4}
 	case expr.MetaKeyL4PROTO:
-		return Field{Name: l4Proto, Len: 1}
+		return filters.Field{Name: filters.L4Proto, Len: 1}
 	case expr.MetaKeyNFPROTO:
-		return Field{Name: nfProto, Len: 1}
+		return filters.Field{Name: filters.NFProto, Len: 1}
 	case expr.MetaKeyPROTOCOL:
-		return Field{Name: etherType, Len: 2}
+		return filters.Field{Name: filters.EtherType, Len: 2}
 	case expr.MetaKeyMARK:
-		return Field{Name: mark, Len: 4}
+		return filters.Field{Name: filters.MetaMark, Len: 4}
 	case expr.MetaKeyPKTTYPE:
-		return Field{Name: pktType, Len: 1}
+		return filters.Field{Name: filters.PktType, Len: 1}
 	}
-	return Field{}
+	return filters.Field{}
 }
 
-func payloadField(e *expr.Payload) Field {
-	headers := map[expr.PayloadBase]Header{
-		expr.PayloadBaseLLHeader: LinkHeader, expr.PayloadBaseNetworkHeader: NetworkHeader, expr.PayloadBaseTransportHeader: TransportHeader,
+func payloadField(e *expr.Payload) filters.Field {
+	headers := map[expr.PayloadBase]filters.Header{
+		expr.PayloadBaseLLHeader: filters.LinkHeader, expr.PayloadBaseNetworkHeader: filters.NetworkHeader, expr.PayloadBaseTransportHeader: filters.TransportHeader,
 	}
 	h, ok := headers[e.Base]
 	if !ok {
-		return Field{}
+		return filters.Field{}
 	}
-	return Field{Header: h, Offset: int(e.Offset), Len: int(e.Len)}
+	return filters.Field{Header: h, Offset: int(e.Offset), Len: int(e.Len)}
 }
 
-func ctField(e *expr.Ct) Field {
+func ctField(e *expr.Ct) filters.Field {
 	switch e.Key {
 	case expr.CtKeySTATE:
-		return Field{Name: ctState, Len: 4}
+		return filters.Field{Name: filters.CTState, Len: 4}
 	case expr.CtKeySTATUS:
-		return Field{Name: ctStatus, Len: 4}
+		return filters.Field{Name: filters.CTStatus, Len: 4}
 	case expr.CtKeyMARK:
-		return Field{Name: ctMark, Len: 4}
+		return filters.Field{Name: filters.CTMark, Len: 4}
 	}
-	return Field{}
+	return filters.Field{}
 }
 
-func fibField(e *expr.Fib) Field {
+func fibField(e *expr.Fib) filters.Field {
 	switch {
 	case e.ResultADDRTYPE && e.FlagSADDR:
-		return Field{Name: srcType, Len: 4}
+		return filters.Field{Name: filters.SrcType, Len: 4}
 	case e.ResultADDRTYPE && e.FlagDADDR:
-		return Field{Name: dstType, Len: 4}
+		return filters.Field{Name: filters.DstType, Len: 4}
 	case e.ResultOIF && e.FlagSADDR && !e.FlagDADDR:
-		return Field{Name: srcRoute, Len: 4}
+		return filters.Field{Name: filters.SrcRoute, Len: 4}
 	}
-	return Field{}
+	return filters.Field{}
 }
 
 func nativeNumber(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }

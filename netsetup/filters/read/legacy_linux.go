@@ -1,4 +1,4 @@
-package filters
+package read
 
 import (
 	"encoding/binary"
@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
@@ -50,8 +50,8 @@ const (
 // kernel for one that is not would load it, and with it filter every packet.
 //
 //	iptables-legacy-save
-func readLegacy() ([]Table, error) {
-	var list []Table
+func readLegacy() ([]filters.Table, error) {
+	var list []filters.Table
 	var errs []error
 	for _, f := range legacyFamilies {
 		b, err := os.ReadFile(f.names)
@@ -70,20 +70,10 @@ func readLegacy() ([]Table, error) {
 	return list, errors.Join(errs...)
 }
 
-// LegacyLoaded reports whether a table of iptables-legacy is loaded.
-func LegacyLoaded(f nft.Family, table string) bool {
-	for _, l := range legacyFamilies {
-		if b, err := os.ReadFile(l.names); l.family == f && err == nil && slices.Contains(strings.Fields(string(b)), table) {
-			return true
-		}
-	}
-	return false
-}
-
-func (f legacyFamily) read(name string) (Table, error) {
+func (f legacyFamily) read(name string) (filters.Table, error) {
 	info, blob, err := f.blob(name)
 	if err != nil {
-		return Table{}, err
+		return filters.Table{}, err
 	}
 	return f.table(name, info, blob)
 }
@@ -162,13 +152,13 @@ func module(b []byte) xtModule {
 
 // table sorts the entries into chains. The base chains begin where the kernel
 // says; the others with a target ERROR that holds their name.
-func (f legacyFamily) table(name string, info, blob []byte) (Table, error) {
+func (f legacyFamily) table(name string, info, blob []byte) (filters.Table, error) {
 	list, err := f.entries(blob)
 	if err != nil {
-		return Table{}, err
+		return filters.Table{}, err
 	}
-	t := Table{Engine: IPTablesLegacy, Family: f.family, Name: name}
-	starts := map[int]Chain{}
+	t := filters.Table{Engine: filters.IPTablesLegacy, Family: f.family, Name: name}
+	starts := map[int]filters.Chain{}
 	chains := map[int]string{} // by the offset of the first rule
 	valid := binary.NativeEndian.Uint32(info[32:])
 	for n, h := range []nft.Hook{nft.Prerouting, nft.Input, nft.Forward, nft.Output, nft.Postrouting} {
@@ -176,8 +166,8 @@ func (f legacyFamily) table(name string, info, blob []byte) (Table, error) {
 			continue
 		}
 		at := int(binary.NativeEndian.Uint32(info[36+4*n:]))
-		c := Chain{
-			Name: strings.ToUpper(string(h)), Type: legacyType(name), Hook: h, Priority: legacyPriority(name, h), Policy: Accept,
+		c := filters.Chain{
+			Name: strings.ToUpper(string(h)), Type: legacyType(name), Hook: h, Priority: legacyPriority(name, h), Policy: filters.Accept,
 		}
 		starts[at], chains[at] = c, c.Name
 	}
@@ -196,7 +186,7 @@ func (f legacyFamily) table(name string, info, blob []byte) (Table, error) {
 
 // fill puts the rules into their chains. A base chain's last entry is its policy;
 // another's is its return.
-func (f legacyFamily) fill(t *Table, list []entry, starts map[int]Chain, chains map[int]string, under map[int]bool) {
+func (f legacyFamily) fill(t *filters.Table, list []entry, starts map[int]filters.Chain, chains map[int]string, under map[int]bool) {
 	for i, e := range list {
 		if e.target.name == "ERROR" {
 			continue
@@ -204,7 +194,7 @@ func (f legacyFamily) fill(t *Table, list []entry, starts map[int]Chain, chains 
 		if name, begins := chains[e.at]; begins {
 			c, isBase := starts[e.at]
 			if !isBase {
-				c = Chain{Name: name}
+				c = filters.Chain{Name: name}
 			}
 			t.Chains = append(t.Chains, c)
 		}
@@ -250,8 +240,8 @@ func legacyPriority(table string, h nft.Hook) int {
 }
 
 // rule decodes an entry.
-func (f legacyFamily) rule(chain string, e entry, chains map[int]string) Rule {
-	r := Rule{Verdict: Continue, Packets: f.packets(e.data)}
+func (f legacyFamily) rule(chain string, e entry, chains map[int]string) filters.Rule {
+	r := filters.Rule{Verdict: filters.Continue, Packets: f.packets(e.data)}
 	var flags xtFlags
 	for _, m := range f.conditions(e.data) {
 		r.Matches = append(r.Matches, m)
@@ -284,63 +274,62 @@ func (f legacyFamily) rule(chain string, e entry, chains map[int]string) Rule {
 func (f legacyFamily) packets(e []byte) uint64 { return binary.NativeEndian.Uint64(e[f.entrySize-16:]) }
 
 // standard is the target of verdicts and jumps: struct xt_standard_target.
-func (f legacyFamily) standard(r *Rule, e entry, chains map[int]string) {
+func (f legacyFamily) standard(r *filters.Rule, e entry, chains map[int]string) {
 	v := int32(nativeNumber(e.target.info))
 	switch {
 	case v == -1:
-		r.Verdict = Discard
+		r.Verdict = filters.Discard
 	case v == -2:
-		r.Verdict = Accept
+		r.Verdict = filters.Accept
 	case v == -4:
-		r.Verdict = Queue
+		r.Verdict = filters.Queue
 	case v == -5: // XT_RETURN
-		r.Verdict = Return
+		r.Verdict = filters.Return
 	case v >= 0 && chains[int(v)] != "":
-		r.Verdict = pick(e.data[f.flags]&f.gotoFlag != 0, Goto, Jump)
+		r.Verdict = pick(e.data[f.flags]&f.gotoFlag != 0, filters.Goto, filters.Jump)
 		r.Chain = chains[int(v)]
 	case v >= 0: // to the rule that follows: a rule without a target
 	default:
-		r.Verdict = Unknown
+		r.Verdict = filters.Unknown
 	}
 }
 
 // conditions are those of struct ipt_ip: addresses, links and protocol.
-func (f legacyFamily) conditions(e []byte) []Match {
+func (f legacyFamily) conditions(e []byte) []filters.Match {
 	inv := e[f.flags+1]
 	v6 := f.family == nft.IP6
-	var list []Match
-	add := func(set bool, field Field, v, mask []byte, bit byte) {
+	var list []filters.Match
+	add := func(set bool, field filters.Field, v, mask []byte, bit byte) {
 		if !set {
 			return
 		}
-		if mask != nil && maskBits(mask) == 8*len(mask) {
+		if mask != nil && ones(mask) == len(mask) {
 			mask = nil
 		}
-		list = append(list, Match{Fields: []Field{field}, Mask: mask, Any: []Range{{v, v}}, Not: inv&bit != 0})
+		list = append(list, filters.Match{Fields: []filters.Field{field}, Mask: mask, Any: []filters.Range{exactly(v)}, Not: inv&bit != 0})
 	}
 	n := f.addr
 	addresses := e[:4*n]
-	src := Field{Header: NetworkHeader, Offset: pick(v6, 8, 12), Len: n}
-	dst := Field{Header: NetworkHeader, Offset: pick(v6, 24, 16), Len: n}
+	src := filters.Field{Header: filters.NetworkHeader, Offset: pick(v6, 8, 12), Len: n}
+	dst := filters.Field{Header: filters.NetworkHeader, Offset: pick(v6, 24, 16), Len: n}
 	srcMask, dstMask := addresses[2*n:3*n], addresses[3*n:]
 	add(!zero(srcMask), src, addresses[:n], srcMask, 0x08) // IPT_INV_SRCIP
 	add(!zero(dstMask), dst, addresses[n:2*n], dstMask, 0x10)
 	links := e[4*n:]
-	in, out := masked(links[:16], links[32:48]), masked(links[16:32], links[48:64])
-	in, out = in[:ones(links[32:48])], out[:ones(links[48:64])]
-	add(len(in) > 0, Field{Name: inLink, Len: 16}, in, nil, 0x01)
-	add(len(out) > 0, Field{Name: outLink, Len: 16}, out, nil, 0x02)
+	in, out := links[:ones(links[32:48])], links[16:16+ones(links[48:64])]
+	add(len(in) > 0, filters.Field{Name: filters.InLink, Len: 16}, in, nil, 0x01)
+	add(len(out) > 0, filters.Field{Name: filters.OutLink, Len: 16}, out, nil, 0x02)
 	proto := binary.NativeEndian.Uint16(links[64:])
-	add(proto != 0, Field{Name: l4Proto, Len: 1}, []byte{byte(proto)}, nil, 0x40)
+	add(proto != 0, filters.Field{Name: filters.L4Proto, Len: 1}, []byte{byte(proto)}, nil, 0x40)
 	if !v6 && e[f.flags]&1 != 0 { // IPT_F_FRAG: fragments only
-		list = append(list, Match{})
+		list = append(list, filters.Match{})
 	}
 	return list
 }
 
 func zero(b []byte) bool { return len(strings.Trim(string(b), "\x00")) == 0 }
 
-// ones is how many bytes of a link's mask are set.
+// ones is how many bytes of a mask are set, from the first on.
 func ones(mask []byte) int {
 	for i, b := range mask {
 		if b != 0xff {

@@ -1,4 +1,4 @@
-package filters
+package read
 
 import (
 	"encoding/binary"
@@ -12,6 +12,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
@@ -33,10 +34,10 @@ type tableKey struct {
 	name   string
 }
 
-// Generation numbers the states of nftables: it grows with each transaction.
+// currentGeneration numbers the states of nftables: it grows with each transaction.
 //
 //	nft monitor, "new generation"
-func Generation() (uint32, error) {
+func currentGeneration() (uint32, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return 0, fmt.Errorf("read nftables: %w", err)
@@ -62,7 +63,7 @@ func generation(conn *netlink.Conn) (uint32, error) {
 
 // readTables reads the tables of others; those of others cannot change between
 // two dumps of one generation.
-func readTables() ([]Table, error) {
+func readTables() ([]filters.Table, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read nftables: %w", err)
@@ -86,13 +87,13 @@ func readTables() ([]Table, error) {
 	}
 }
 
-func (s *source) tables() ([]Table, error) {
+func (s *source) tables() ([]filters.Table, error) {
 	s.sets = map[setKey]*set{}
 	msgs, err := s.dump(unix.NFT_MSG_GETTABLE, 0, nil)
 	if err != nil {
 		return nil, err
 	}
-	var list []Table
+	var list []filters.Table
 	index := map[tableKey]int{}
 	for _, m := range msgs {
 		name, comment := tableOf(m.Data)
@@ -101,7 +102,7 @@ func (s *source) tables() ([]Table, error) {
 			continue
 		}
 		index[tableKey{m.Data[0], name}] = len(list)
-		list = append(list, Table{Engine: NFTables, Family: family, Name: name})
+		list = append(list, filters.Table{Engine: filters.NFTables, Family: family, Name: name})
 	}
 	if len(list) == 0 {
 		return nil, nil
@@ -140,13 +141,13 @@ func tableOf(data []byte) (name, comment string) {
 	return name, strings.TrimRight(comment, "\x00")
 }
 
-func (s *source) chains(list []Table, index map[tableKey]int) error {
+func (s *source) chains(list []filters.Table, index map[tableKey]int) error {
 	msgs, err := s.dump(unix.NFT_MSG_GETCHAIN, 0, nil)
 	if err != nil {
 		return err
 	}
 	for _, m := range msgs {
-		c := Chain{}
+		c := filters.Chain{}
 		key := tableKey{family: m.Data[0]}
 		for _, a := range attributes(m.Data) {
 			switch a.Type {
@@ -157,7 +158,7 @@ func (s *source) chains(list []Table, index map[tableKey]int) error {
 			case unix.NFTA_CHAIN_TYPE:
 				c.Type = text(a.Data)
 			case unix.NFTA_CHAIN_POLICY:
-				c.Policy = pick(number(a.Data) == 0, Discard, Accept) // NF_DROP
+				c.Policy = pick(number(a.Data) == 0, filters.Discard, filters.Accept) // NF_DROP
 			case unix.NFTA_CHAIN_HOOK:
 				decodeHook(&c, key.family, a.Data)
 			}
@@ -176,7 +177,7 @@ const (
 	hookDevs = 4 // NFTA_HOOK_DEVS: several NFTA_DEVICE_NAME
 )
 
-func decodeHook(c *Chain, family byte, data []byte) {
+func decodeHook(c *filters.Chain, family byte, data []byte) {
 	for _, a := range nested(data) {
 		switch a.Type {
 		case hookNum:
@@ -195,7 +196,7 @@ func decodeHook(c *Chain, family byte, data []byte) {
 	}
 }
 
-func (s *source) rules(list []Table, index map[tableKey]int) error {
+func (s *source) rules(list []filters.Table, index map[tableKey]int) error {
 	msgs, err := s.dump(unix.NFT_MSG_GETRULE, 0, nil)
 	if err != nil {
 		return err
@@ -223,7 +224,7 @@ func (s *source) rules(list []Table, index map[tableKey]int) error {
 		if !ok {
 			continue
 		}
-		c := list[i].chain(chain)
+		c := list[i].Chain(chain)
 		if c == nil {
 			continue
 		}
@@ -241,9 +242,9 @@ func (s *source) rules(list []Table, index map[tableKey]int) error {
 
 // engineOf tells the tables of iptables-nft and ebtables-nft, which have fixed
 // names of tables and base chains, from those that nft(8) made.
-func engineOf(t *Table) Engine {
+func engineOf(t *filters.Table) filters.Engine {
 	if !slices.Contains([]string{"filter", "nat", "mangle", "raw", "security", "broute"}, t.Name) {
-		return NFTables
+		return filters.NFTables
 	}
 	upper := false
 	for _, c := range t.Chains {
@@ -251,19 +252,19 @@ func engineOf(t *Table) Engine {
 			continue
 		}
 		if c.Name != strings.ToUpper(string(c.Hook)) {
-			return NFTables
+			return filters.NFTables
 		}
 		upper = true
 	}
 	switch {
 	case !upper:
-		return NFTables
+		return filters.NFTables
 	case t.Family == nft.IP || t.Family == nft.IP6:
-		return IPTablesNFT
+		return filters.IPTablesNFT
 	case t.Family == nft.Bridge:
-		return EBTablesNFT
+		return filters.EBTablesNFT
 	}
-	return NFTables
+	return filters.NFTables
 }
 
 func (s *source) dump(typ uint16, family byte, attrs []netlink.Attribute) ([]netlink.Message, error) {

@@ -1,4 +1,4 @@
-package filters
+package read
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
 // decoder turns the expressions of one rule, a little program for registers, into
@@ -14,20 +16,20 @@ import (
 type decoder struct {
 	*source
 	key    tableKey
-	engine Engine
+	engine filters.Engine
 	regs   map[int]load // by the first byte, of 64
-	rule   Rule
+	rule   filters.Rule
 	words  []string // of an iptables rule's text, in iptables-save's order
 	flags  xtFlags
 	branch []element // of a verdict map, on the fields of branchOn
-	on     Match
+	on     filters.Match
 	err    error
 }
 
 // load is what lies in a register: a field or, where known is false, something
 // that is not understood.
 type load struct {
-	field Field
+	field filters.Field
 	mask  []byte
 	known bool
 }
@@ -59,8 +61,8 @@ var effects = map[string]bool{
 var translations = map[string]bool{"nat": true, "masq": true, "redir": true, "tproxy": true}
 
 // decodeRule returns the rule, or several where it asks a verdict map.
-func (s *source) decodeRule(key tableKey, t *Table, chain string, list, user []byte) ([]Rule, error) {
-	d := &decoder{source: s, key: key, engine: t.Engine, regs: map[int]load{}, rule: Rule{Verdict: Continue}}
+func (s *source) decodeRule(key tableKey, t *filters.Table, chain string, list, user []byte) ([]filters.Rule, error) {
+	d := &decoder{source: s, key: key, engine: t.Engine, regs: map[int]load{}, rule: filters.Rule{Verdict: filters.Continue}}
 	if comment, ok := comment(user); ok {
 		d.rule.Comment = comment
 	}
@@ -93,16 +95,16 @@ func comment(user []byte) (string, bool) {
 func (d *decoder) expr(name string, data []byte) {
 	empty, known := exprs[name]
 	switch {
-	case name == "notrack" && d.engine == NFTables:
+	case name == "notrack" && d.engine == filters.NFTables:
 		d.words = append(d.words, name) // no drop, but no masquerade either
 		return
 	case effects[name]:
 		return
 	case translations[name]:
-		d.rule.Verdict = Accept
+		d.rule.Verdict = filters.Accept
 		return
 	case name == "queue":
-		d.rule.Verdict = Queue
+		d.rule.Verdict = filters.Queue
 		return
 	case !known:
 		d.unknown(name)
@@ -145,17 +147,17 @@ func (d *decoder) understood(e expr.Any) {
 	case *expr.Cmp:
 		d.compare(e)
 	case *expr.Range:
-		d.match(d.regs[register(e.Register)], e.Op == expr.CmpOpNeq, Range{e.FromData, e.ToData})
+		d.match(d.regs[register(e.Register)], e.Op == expr.CmpOpNeq, span(e.FromData, e.ToData))
 	case *expr.Lookup:
 		d.lookup(e)
 	case *expr.Reject:
-		d.rule.Verdict = Reject
+		d.rule.Verdict = filters.Reject
 	}
 }
 
 // unknown adds a condition that may hold.
 func (d *decoder) unknown(name string) {
-	d.rule.Matches = append(d.rule.Matches, Match{})
+	d.rule.Matches = append(d.rule.Matches, filters.Match{})
 	d.words = append(d.words, "["+name+"]")
 }
 
@@ -168,8 +170,8 @@ func register(r uint32) int {
 	return 4 * int(r-unix.NFT_REG32_00)
 }
 
-func (d *decoder) load(r uint32, f Field) {
-	d.regs[register(r)] = load{field: f, known: f != (Field{})}
+func (d *decoder) load(r uint32, f filters.Field) {
+	d.regs[register(r)] = load{field: f, known: f != (filters.Field{})}
 }
 
 func (d *decoder) bitwise(e *expr.Bitwise) {
@@ -184,44 +186,44 @@ func (d *decoder) compare(e *expr.Cmp) {
 	low, high := bytes.Repeat([]byte{0}, len(e.Data)), bytes.Repeat([]byte{0xff}, len(e.Data))
 	switch e.Op {
 	case expr.CmpOpEq, expr.CmpOpNeq:
-		d.match(l, e.Op == expr.CmpOpNeq, Range{e.Data, e.Data})
+		d.match(l, e.Op == expr.CmpOpNeq, exactly(e.Data))
 	case expr.CmpOpLte, expr.CmpOpGt:
-		d.match(l, e.Op == expr.CmpOpGt, Range{low, e.Data})
+		d.match(l, e.Op == expr.CmpOpGt, span(low, e.Data))
 	case expr.CmpOpGte, expr.CmpOpLt:
-		d.match(l, e.Op == expr.CmpOpLt, Range{e.Data, high})
+		d.match(l, e.Op == expr.CmpOpLt, span(e.Data, high))
 	}
 }
 
-func (d *decoder) match(l load, not bool, ranges ...Range) {
+func (d *decoder) match(l load, not bool, ranges ...filters.Range) {
 	if !l.known {
 		d.unknown("a match of nft")
 		return
 	}
-	d.add(Match{Fields: []Field{l.field}, Mask: l.mask, Any: ranges, Not: not})
+	d.add(filters.Match{Fields: []filters.Field{l.field}, Mask: l.mask, Any: ranges, Not: not})
 }
 
 // add adds a condition. One on a link's number is made one on its name, which
 // tells more, and compares with links that are not there yet.
-func (d *decoder) add(m Match) {
+func (d *decoder) add(m filters.Match) {
 	if len(m.Fields) == 1 && (m.Fields[0].Name == "iif" || m.Fields[0].Name == "oif") {
 		m = d.named(m)
 	}
 	d.rule.Matches = append(d.rule.Matches, m)
-	if d.engine == NFTables || d.engine == EBTablesNFT {
+	if d.engine == filters.NFTables || d.engine == filters.EBTablesNFT {
 		d.words = append(d.words, m.String())
 		return
 	}
 	d.flags.add(m)
 }
 
-func (d *decoder) named(m Match) Match {
-	named := Match{Fields: []Field{{Name: m.Fields[0].Name + "name", Len: unix.IFNAMSIZ}}, Not: m.Not}
+func (d *decoder) named(m filters.Match) filters.Match {
+	named := filters.Match{Fields: []filters.Field{{Name: m.Fields[0].Name + "name", Len: unix.IFNAMSIZ}}, Not: m.Not}
 	for _, r := range m.Any {
 		if len(r.Low) != 4 || !bytes.Equal(r.Low, r.High) {
-			return Match{}
+			return filters.Match{}
 		}
 		if name, ok := d.linkNames()[nativeNumber(r.Low)]; ok {
-			named.Any = append(named.Any, Range{linkName(name), linkName(name)})
+			named.Any = append(named.Any, exactly(filters.LinkName(name)))
 		}
 	}
 	return named
@@ -233,7 +235,7 @@ func (d *decoder) lookup(e *expr.Lookup) {
 		d.err = err
 		return
 	}
-	m := Match{Not: e.Invert}
+	m := filters.Match{Not: e.Invert}
 	complete := !set.unread
 	if len(set.elements) > 0 {
 		m.Fields, complete = d.gather(register(e.SourceRegister), len(set.elements[0].Low))
@@ -250,11 +252,11 @@ func (d *decoder) lookup(e *expr.Lookup) {
 		d.branch, d.on = set.elements, m
 	case isMap: // it may go anywhere
 		d.unknown("a verdict map")
-		d.rule.Verdict = Unknown
+		d.rule.Verdict = filters.Unknown
 	case !complete:
 		d.unknown("set " + e.SetName)
 	case len(set.elements) == 0:
-		m.Fields = []Field{{Name: etherType, Len: 2}} // any: nothing is in an empty set
+		m.Fields = []filters.Field{{Name: filters.EtherType, Len: 2}} // any: nothing is in an empty set
 		d.add(m)
 	default:
 		d.add(m)
@@ -262,8 +264,8 @@ func (d *decoder) lookup(e *expr.Lookup) {
 }
 
 // gather are the fields that lie one after the other from a register on.
-func (d *decoder) gather(at, size int) ([]Field, bool) {
-	var fields []Field
+func (d *decoder) gather(at, size int) ([]filters.Field, bool) {
+	var fields []filters.Field
 	for end := at + size; at < end; {
 		l := d.regs[at]
 		if !l.known || l.mask != nil {
@@ -290,17 +292,17 @@ func (d *decoder) immediate(data []byte) {
 }
 
 // finish words the rule; a verdict map becomes a rule for each of its elements.
-func (d *decoder) finish(chain string) []Rule {
+func (d *decoder) finish(chain string) []filters.Rule {
 	if d.branch == nil {
 		d.rule.Text = d.text(chain, d.rule)
-		return []Rule{d.rule}
+		return []filters.Rule{d.rule}
 	}
-	var rules []Rule
+	var rules []filters.Rule
 	for _, e := range d.branch {
 		r := d.rule
 		m := d.on
-		m.Any = []Range{e.Range}
-		r.Matches = append(append([]Match(nil), r.Matches...), m)
+		m.Any = []filters.Range{e.Range}
+		r.Matches = append(append([]filters.Match(nil), r.Matches...), m)
 		r.Verdict, r.Chain = e.verdict, e.chain
 		r.Text = d.text(chain, r, m.String())
 		rules = append(rules, r)
@@ -309,12 +311,12 @@ func (d *decoder) finish(chain string) []Rule {
 }
 
 // text is the rule as its engine's program lists it.
-func (d *decoder) text(chain string, r Rule, more ...string) string {
-	if d.engine == IPTablesNFT {
+func (d *decoder) text(chain string, r filters.Rule, more ...string) string {
+	if d.engine == filters.IPTablesNFT {
 		return d.flags.rule(chain, r, d.words)
 	}
 	words := append(append([]string(nil), d.words...), more...)
-	if r.Verdict != Continue {
+	if r.Verdict != filters.Continue {
 		words = append(words, strings.TrimSpace(string(r.Verdict)+" "+r.Chain))
 	}
 	return implied.Replace(strings.Join(words, " "))

@@ -1,4 +1,4 @@
-package filters
+package read
 
 import (
 	"errors"
@@ -8,23 +8,26 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/filters/iptables"
 )
 
-// Read takes the snapshot in the calling thread's network namespace. It needs
+// Ruleset takes the snapshot in the calling thread's network namespace. It needs
 // CAP_NET_ADMIN; what cannot be read, all of it without that right, is told in
 // Unread. Where nobody filters it costs a few system calls.
-func Read() Ruleset {
-	r := Ruleset{BridgeIPv4: bridgeCalls("iptables"), BridgeIPv6: bridgeCalls("ip6tables")}
+func Ruleset() filters.Ruleset {
+	r := filters.Ruleset{BridgeIPv4: bridgeCalls("iptables"), BridgeIPv6: bridgeCalls("ip6tables")}
 	tables, err := readTables()
-	r.unread(err, "nftables")
+	unread(&r, err, "nftables")
 	legacy, err := readLegacy()
-	r.unread(err, string(IPTablesLegacy))
+	unread(&r, err, string(filters.IPTablesLegacy))
 	r.Tables = slices.Concat(tables, legacy)
-	r.Programs = findPrograms(r.Tables)
+	r.Programs = iptables.Programs(r.Tables)
 	return r
 }
 
-func (r *Ruleset) unread(err error, what string) {
+func unread(r *filters.Ruleset, err error, what string) {
 	switch {
 	case err == nil:
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):

@@ -1,4 +1,4 @@
-package filters
+package read
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
 // maxElements bounds what is read of one set; a rule that asks a bigger one may match.
@@ -35,9 +37,9 @@ type set struct {
 
 // element is a range of keys and, in a verdict map, what to do with them.
 type element struct {
-	Range
+	filters.Range
 	end     bool // in an interval set: the first value behind a range
-	verdict Verdict
+	verdict filters.Verdict
 	chain   string
 }
 
@@ -167,12 +169,12 @@ func before(v []byte) []byte {
 }
 
 // verdicts by their code (NFT_RETURN to NF_QUEUE).
-var verdicts = map[int32]Verdict{
-	-5: Return, -4: Goto, -3: Jump, -2: Continue, -1: Continue, 0: Discard, 1: Accept, 3: Queue,
+var verdicts = map[int32]filters.Verdict{
+	-5: filters.Return, -4: filters.Goto, -3: filters.Jump, -2: filters.Continue, -1: filters.Continue, 0: filters.Discard, 1: filters.Accept, 3: filters.Queue,
 }
 
-func decodeVerdict(data []byte) (v Verdict, chain string) {
-	v = Unknown
+func decodeVerdict(data []byte) (v filters.Verdict, chain string) {
+	v = filters.Unknown
 	for _, a := range nested(data) {
 		switch a.Type {
 		case verdictCode:
