@@ -17,17 +17,18 @@ const (
 
 // Packet is what rules may ask of a packet on its way through the host.
 type Packet struct {
-	// Name says what it is to a user: "what a guest sends to the outside".
-	Name string `json:"name"`
-	Path []Stage
-	In   string // the link it came in by, "" if the host sent it
-	Out  string // the link it leaves by, "" if the host takes it
+	// Name says to a user what the packet is: "what guests send to the host".
+	Name  string
+	Reply bool // it is the reply to the packet of that name
+	Path  []Stage
+	In    string // the link it came in by, "" if the host sent it
+	Out   string // the link it leaves by, "" if the host takes it
 	// PortIn and PortOut are the ports of the bridge, for the bridge family; "" if unknown.
 	PortIn, PortOut string
 	Src, Dst        netip.Addr
 	Proto           byte
 	Sport, Dport    uint16
-	Established     bool // a reply; otherwise the first packet of a connection
+	Established     bool // by a connection that is tracked; otherwise its first packet
 	SrcLocal        bool // the source is an address of the host
 	DstLocal        bool
 

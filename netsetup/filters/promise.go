@@ -133,7 +133,7 @@ func (n Promise) outside(uplink string) []Packet {
 		{true, nft.Postrouting},
 		{false, nft.Egress},
 	}
-	back.Name = "what the outside answers guests"
+	back.Name, back.Reply = "what the outside answers guests", false // a name of its own
 	return []Packet{out, back}
 }
 
@@ -142,7 +142,7 @@ func (p Packet) reply() Packet {
 	p.In, p.Out, p.PortIn, p.PortOut = p.Out, p.In, p.PortOut, p.PortIn
 	p.Src, p.Dst, p.SrcLocal, p.DstLocal = p.Dst, p.Src, p.DstLocal, p.SrcLocal
 	p.Sport, p.Dport, p.Established = p.Dport, p.Sport, true
-	p.Name += ", the answer"
+	p.Reply = true
 	return p
 }
 

@@ -49,8 +49,6 @@ type Ruleset struct {
 // Programs are the paths of iptables programs.
 type Programs map[Engine]map[nft.Family]string
 
-func (p Programs) path(e Engine, f nft.Family) string { return p[e][f] }
-
 // Table is a table of another program.
 type Table struct {
 	Engine Engine     `json:"engine"`

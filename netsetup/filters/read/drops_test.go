@@ -22,7 +22,7 @@ func natNet(mode profiles.Mode) filters.Promise {
 
 // word is a Drop in one line.
 func word(d filters.Drop) string {
-	s := fmt.Sprintf("%s %s %s/%s by %s", d.Packet, d.Engine, d.Family, d.Chain, d.Program)
+	s := fmt.Sprintf("%s %s %s/%s by %s", d.PacketText(), d.Engine, d.Family, d.Chain, d.Program)
 	if d.Policy() {
 		s += " policy"
 	} else {
