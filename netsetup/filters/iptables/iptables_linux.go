@@ -19,7 +19,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
-// programDirs are where the iptables programs are looked for, never the PATH.
+// programDirs are the directories that may hold the iptables programs. The PATH of the
+// caller does not count.
 var programDirs = []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin", "/run/current-system/sw/bin"}
 
 // Programs finds the programs that can change the iptables tables among these.
@@ -45,8 +46,8 @@ func Programs(tables []filters.Table) filters.Programs {
 	return found
 }
 
-// findProgram finds iptables-nft, or an iptables that is a link to the program of
-// the engine (both are one, which goes by its name).
+// findProgram finds the program of an engine by its own name (iptables-nft), or an
+// iptables that is a link to it. Both engines are one binary that goes by its name.
 func findProgram(e filters.Engine, f nft.Family) string {
 	name := "iptables"
 	if f == nft.IP6 {
@@ -68,13 +69,13 @@ func findProgram(e filters.Engine, f nft.Family) string {
 	return ""
 }
 
-// Insert puts the rule at the head of its chain by the iptables program of its
-// engine.
+// Insert puts the rule at the head of its chain. It returns ErrNoProgram where the
+// program of the rule's engine is not installed.
 //
 //	iptables-nft -w 10 -t filter -I FORWARD -i qn-dev ... -j ACCEPT
 func Insert(ctx context.Context, a filters.AcceptRule) error { return run(ctx, a, "-I") }
 
-// Delete removes one copy of the rule.
+// Delete removes one copy of the rule. Errors are those of Insert.
 //
 //	iptables-nft -w 10 -t filter -D FORWARD -i qn-dev ... -j ACCEPT
 func Delete(ctx context.Context, a filters.AcceptRule) error { return run(ctx, a, "-D") }
@@ -82,7 +83,7 @@ func Delete(ctx context.Context, a filters.AcceptRule) error { return run(ctx, a
 // runTime bounds one run: the program itself waits 10 s for iptables' lock (F09).
 const runTime = 15 * time.Second
 
-// ErrNoProgram is returned where there is no iptables program for the engine.
+// ErrNoProgram is wrapped where the engine's program is not installed.
 var ErrNoProgram = errors.New("there is no such program")
 
 func run(ctx context.Context, a filters.AcceptRule, verb string) error {
@@ -94,15 +95,16 @@ func run(ctx context.Context, a filters.AcceptRule, verb string) error {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, a.Args(verb)...)
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	// It must not outlive us: what it then did, nobody would undo. The signal comes
-	// with the end of the thread that started it, so that stays (prctl(2)).
+	// The program must end with this process, because only this process undoes what it
+	// does. The kernel sends the signal when the thread that started it ends (prctl(2)),
+	// so the thread is kept.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		says, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-		return fmt.Errorf("run %s: %w: %s", a.Command(verb), err, says)
+		first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+		return fmt.Errorf("run %s: %w: %s", a.Command(verb), err, first)
 	}
 	return nil
 }

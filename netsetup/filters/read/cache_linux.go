@@ -1,7 +1,6 @@
 package read
 
 import (
-	"bytes"
 	"fmt"
 	"hash/fnv"
 	"os"
@@ -10,24 +9,24 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
-// Cache takes snapshots one after the other, and reads again only what changed.
-// It is not safe for concurrent use.
+// Cache takes snapshots and reads the rules again only after a change. Its zero value is
+// ready. It is not safe for concurrent use.
 type Cache struct {
 	last       filters.Ruleset
 	generation uint32
-	names      []byte // of the tables of iptables-legacy, which tell no generation
-	done       bool
+	legacy     bool // tables of iptables-legacy were loaded, which has no generation
+	done       bool // last holds a snapshot
 }
 
-// Ruleset is the newest snapshot.
+// Ruleset is the present snapshot.
 func (r *Cache) Ruleset() filters.Ruleset {
 	generation, err := currentGeneration()
-	names := legacyNames()
-	known := r.done && err == nil && generation == r.generation
-	if known && len(names) == 0 && bytes.Equal(names, r.names) && r.bridgeAsBefore() {
+	legacy := legacyLoaded()
+	same := r.done && err == nil && generation == r.generation && !legacy && !r.legacy
+	if same && r.bridgeAsBefore() {
 		return r.last
 	}
-	r.last, r.generation, r.names, r.done = Ruleset(), generation, names, true
+	r.last, r.generation, r.legacy, r.done = Ruleset(), generation, legacy, true
 	return r.last
 }
 
@@ -35,9 +34,9 @@ func (r *Cache) bridgeAsBefore() bool {
 	return r.last.BridgeIPv4 == bridgeCalls("iptables") && r.last.BridgeIPv6 == bridgeCalls("ip6tables")
 }
 
-// Silent numbers the state of what sends no events: the rules of iptables-legacy,
-// without their counters, and br_netfilter's switches. It is cheap where the
-// former is not loaded.
+// Silent is a hash over the state of what sends no events when it changes: the rules
+// of iptables-legacy without their counters, and the switches of br_netfilter. It is
+// cheap where iptables-legacy is not loaded.
 func Silent() uint64 {
 	h := fnv.New64a()
 	fmt.Fprint(h, bridgeCalls("iptables"), bridgeCalls("ip6tables"))
@@ -59,12 +58,12 @@ func Silent() uint64 {
 	return h.Sum64()
 }
 
-// legacyNames are the tables of iptables-legacy that are loaded.
-func legacyNames() []byte {
-	var all []byte
+// legacyLoaded reports whether a table of iptables-legacy is loaded.
+func legacyLoaded() bool {
 	for _, f := range legacyFamilies {
-		b, _ := os.ReadFile(f.names)
-		all = append(all, b...)
+		if b, _ := os.ReadFile(f.names); len(b) > 0 {
+			return true
+		}
 	}
-	return all
+	return false
 }

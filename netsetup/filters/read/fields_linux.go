@@ -9,7 +9,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
-// metaField is what a meta expression loads, the zero Field if that is not understood.
+// metaField is the field that a meta expression loads, the zero Field if it is not
+// understood. The functions below do the same for other expressions.
 func metaField(k expr.MetaKey) filters.Field {
 	switch k {
 	case expr.MetaKeyIIFNAME:
@@ -69,4 +70,10 @@ func fibField(e *expr.Fib) filters.Field {
 	return filters.Field{}
 }
 
-func nativeNumber(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }
+// nativeNumber is a number in the host's byte order, 0 where there are no four bytes.
+func nativeNumber(b []byte) uint32 {
+	if len(b) < 4 {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(b)
+}

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -15,11 +13,11 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
-// legacyFamily is where iptables-legacy's kernel half differs between IPv4 and
-// IPv6 (linux/netfilter_ipv4/ip_tables.h and its IPv6 twin).
+// legacyFamily describes how iptables-legacy lays out its tables for IPv4 or IPv6
+// (linux/netfilter_ipv4/ip_tables.h, linux/netfilter_ipv6/ip6_tables.h).
 type legacyFamily struct {
 	family    nft.Family
-	names     string // lists the tables that are loaded
+	names     string // the file that lists the loaded tables
 	domain    int
 	level     int
 	addr      int  // bytes of an address
@@ -34,7 +32,7 @@ var legacyFamilies = []legacyFamily{
 	{nft.IP6, "/proc/net/ip6_tables_names", unix.AF_INET6, unix.SOL_IPV6, 16, 131, 4, 140, 168},
 }
 
-// Requests of getsockopt(2): IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES.
+// Options of getsockopt(2): IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES.
 const (
 	getInfo    = 64
 	getEntries = 65
@@ -46,8 +44,8 @@ const (
 	entriesHead = 40
 )
 
-// readLegacy reads the tables of iptables-legacy that are loaded. Asking the
-// kernel for one that is not would load it, and with it filter every packet.
+// readLegacy reads the loaded tables of iptables-legacy. Only these: a request for
+// another one would make the kernel load it and filter every packet with it.
 //
 //	iptables-legacy-save
 func readLegacy() ([]filters.Table, error) {
@@ -78,13 +76,13 @@ func (f legacyFamily) read(name string) (filters.Table, error) {
 	return f.table(name, info, blob)
 }
 
-// blob reads a table as the kernel keeps it: struct ipt_getinfo, and the entries.
+// blob reads a table as the kernel keeps it: struct ipt_getinfo, then the entries.
 func (f legacyFamily) blob(name string) (info, blob []byte, err error) {
 	fd, err := unix.Socket(f.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing follows from it
+	defer unix.Close(fd) //nolint:errcheck // the socket was only read
 	for tries := 0; ; tries++ {
 		info = make([]byte, infoSize)
 		copy(info, name)
@@ -96,7 +94,7 @@ func (f legacyFamily) blob(name string) (info, blob []byte, err error) {
 		copy(entries, name)
 		binary.NativeEndian.PutUint32(entries[32:], size)
 		err := getsockopt(fd, f.level, getEntries, entries)
-		if errors.Is(err, unix.EAGAIN) && tries < 20 { // another size since
+		if errors.Is(err, unix.EAGAIN) && tries < maxTries { // the size has changed since
 			continue
 		}
 		if err != nil {
@@ -106,26 +104,14 @@ func (f legacyFamily) blob(name string) (info, blob []byte, err error) {
 	}
 }
 
-// getsockopt fills b, which holds the request.
-func getsockopt(fd, level, name int, b []byte) error {
-	size := uint32(len(b))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
-		uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&size)), 0)
-	runtime.KeepAlive(b)
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-// entry is one struct ipt_entry: a rule, a chain's end, or its head.
+// entry is one struct ipt_entry: a rule, or the head or the end of a chain.
 type entry struct {
 	at     int
 	data   []byte
 	target xtModule
 }
 
-var errMalformed = errors.New("the kernel's answer is malformed")
+var errMalformed = errors.New("the kernel's reply is malformed")
 
 func (f legacyFamily) entries(blob []byte) ([]entry, error) {
 	var list []entry
@@ -145,13 +131,13 @@ func (f legacyFamily) entries(blob []byte) ([]entry, error) {
 	return list, nil
 }
 
-// module is struct xt_entry_match or xt_entry_target: size, name, revision, data.
+// module reads struct xt_entry_match or xt_entry_target: size, name, revision, data.
 func module(b []byte) xtModule {
 	return xtModule{name: text(cut(b[2:31])), rev: uint32(b[31]), info: b[32:]}
 }
 
-// table sorts the entries into chains. The base chains begin where the kernel
-// says; the others with a target ERROR that holds their name.
+// table sorts the entries into chains. The kernel says where each base chain begins.
+// Every other chain begins behind an entry with the target ERROR, which holds its name.
 func (f legacyFamily) table(name string, info, blob []byte) (filters.Table, error) {
 	list, err := f.entries(blob)
 	if err != nil {
@@ -184,8 +170,8 @@ func (f legacyFamily) table(name string, info, blob []byte) (filters.Table, erro
 	return t, nil
 }
 
-// fill puts the rules into their chains. A base chain's last entry is its policy;
-// another's is its return.
+// fill puts the rules into their chains. The last entry of a base chain is its policy
+// (underflow, at the offsets in under), that of another chain its return.
 func (f legacyFamily) fill(t *filters.Table, list []entry, starts map[int]filters.Chain, chains map[int]string, under map[int]bool) {
 	for i, e := range list {
 		if e.target.name == "ERROR" {
@@ -224,7 +210,7 @@ func (f legacyFamily) next(list []entry, i int) int {
 
 func legacyType(table string) string { return pick(table == "nat", "nat", "filter") }
 
-// legacyPriority is NF_IP_PRI_* of the table.
+// legacyPriority is NF_IP_PRI_* of a table at a hook.
 func legacyPriority(table string, h nft.Hook) int {
 	switch table {
 	case "raw":
@@ -239,7 +225,8 @@ func legacyPriority(table string, h nft.Hook) int {
 	return 0
 }
 
-// rule decodes an entry.
+// rule decodes an entry; chains are the names of the chains by the offset of their first
+// rule.
 func (f legacyFamily) rule(chain string, e entry, chains map[int]string) filters.Rule {
 	r := filters.Rule{Verdict: filters.Continue, Packets: f.packets(e.data)}
 	var flags xtFlags
@@ -270,10 +257,10 @@ func (f legacyFamily) rule(chain string, e entry, chains map[int]string) filters
 	return r
 }
 
-// packets is the first of the counters, the last two numbers of an entry's head.
+// packets is the first of an entry's two counters, which end its head.
 func (f legacyFamily) packets(e []byte) uint64 { return binary.NativeEndian.Uint64(e[f.entrySize-16:]) }
 
-// standard is the target of verdicts and jumps: struct xt_standard_target.
+// standard decodes struct xt_standard_target, the target of verdicts and jumps.
 func (f legacyFamily) standard(r *filters.Rule, e entry, chains map[int]string) {
 	v := int32(nativeNumber(e.target.info))
 	switch {
@@ -288,13 +275,13 @@ func (f legacyFamily) standard(r *filters.Rule, e entry, chains map[int]string) 
 	case v >= 0 && chains[int(v)] != "":
 		r.Verdict = pick(e.data[f.flags]&f.gotoFlag != 0, filters.Goto, filters.Jump)
 		r.Chain = chains[int(v)]
-	case v >= 0: // to the rule that follows: a rule without a target
+	case v >= 0: // the rule that follows: this one has no target
 	default:
 		r.Verdict = filters.Unknown
 	}
 }
 
-// conditions are those of struct ipt_ip: addresses, links and protocol.
+// conditions decodes struct ipt_ip: addresses, links and protocol.
 func (f legacyFamily) conditions(e []byte) []filters.Match {
 	inv := e[f.flags+1]
 	v6 := f.family == nft.IP6
@@ -329,7 +316,7 @@ func (f legacyFamily) conditions(e []byte) []filters.Match {
 
 func zero(b []byte) bool { return len(strings.Trim(string(b), "\x00")) == 0 }
 
-// ones is how many bytes of a mask are set, from the first on.
+// ones is how many bytes of a mask are 0xff, counted from the first to the first other.
 func ones(mask []byte) int {
 	for i, b := range mask {
 		if b != 0xff {

@@ -16,11 +16,16 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
-// source is the nftables half of a snapshot being read.
+// conn sends a request to nftables and returns the messages of the reply.
+type conn interface {
+	Execute(netlink.Message) ([]netlink.Message, error)
+}
+
+// source reads the nftables half of one snapshot.
 type source struct {
-	conn  *netlink.Conn
-	links map[uint32]string // read when asked for
-	sets  map[setKey]*set
+	conn  conn
+	links map[uint32]string // by index; linkNames fills it
+	sets  map[setKey]*set   // those that rules have asked for so far
 }
 
 type setKey struct {
@@ -34,20 +39,21 @@ type tableKey struct {
 	name   string
 }
 
-// currentGeneration numbers the states of nftables: it grows with each transaction.
+// currentGeneration is the number of the present state of nftables. Each transaction
+// increases it.
 //
 //	nft monitor, "new generation"
 func currentGeneration() (uint32, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return 0, fmt.Errorf("read nftables: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // nothing follows from it
-	return generation(conn)
+	defer c.Close() //nolint:errcheck // the socket was only read
+	return generation(c)
 }
 
-func generation(conn *netlink.Conn) (uint32, error) {
-	msgs, err := conn.Execute(message(unix.NFT_MSG_GETGEN, 0, netlink.Request, nil))
+func generation(c conn) (uint32, error) {
+	msgs, err := c.Execute(message(unix.NFT_MSG_GETGEN, 0, netlink.Request, nil))
 	if err != nil {
 		return 0, fmt.Errorf("read nftables: %w", err)
 	}
@@ -61,28 +67,35 @@ func generation(conn *netlink.Conn) (uint32, error) {
 	return 0, errors.New("read nftables: no generation in the kernel's answer")
 }
 
-// readTables reads the tables of others; those of others cannot change between
-// two dumps of one generation.
-func readTables() ([]filters.Table, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+// readNFTables reads the tables of other programs.
+func readNFTables() ([]filters.Table, error) {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read nftables: %w", err)
 	}
-	defer conn.Close()          //nolint:errcheck // nothing follows from it
-	conn.SetReadBuffer(4 << 20) //nolint:errcheck // only the speed follows from it
-	s := &source{conn: conn}
+	defer c.Close()          //nolint:errcheck // the socket was only read
+	c.SetReadBuffer(4 << 20) //nolint:errcheck // a smaller buffer is only slower
+	return (&source{conn: c}).consistent()
+}
+
+// maxTries bounds how often a snapshot that a change interrupts is begun again.
+const maxTries = 20
+
+// consistent reads the tables within one generation: no dump saw another state than
+// the others.
+func (s *source) consistent() ([]filters.Table, error) {
 	for tries := 0; ; tries++ {
-		before, err := generation(conn)
+		before, err := generation(s.conn)
 		if err != nil {
 			return nil, err
 		}
 		tables, err := s.tables()
-		after, genErr := generation(conn)
+		after, genErr := generation(s.conn)
 		if err == nil && genErr == nil && before == after {
 			return tables, nil
 		}
-		if tries == 20 {
-			return nil, errors.Join(err, genErr, errors.New("read nftables: it changes all the time"))
+		if tries == maxTries {
+			return nil, errors.Join(err, genErr, errors.New("read nftables: the rules change faster than they are read"))
 		}
 	}
 }
@@ -116,13 +129,13 @@ func (s *source) tables() ([]filters.Table, error) {
 	return list, s.rules(list, index)
 }
 
-// linkNames are the links by their number.
+// linkNames are the names of the links by their index.
 func (s *source) linkNames() map[uint32]string {
 	if s.links != nil {
 		return s.links
 	}
 	s.links = map[uint32]string{}
-	list, _ := net.Interfaces() // without them, such a rule matches nothing
+	list, _ := net.Interfaces() // without names, a rule on an index matches nothing
 	for _, l := range list {
 		s.links[uint32(l.Index)] = l.Name
 	}
@@ -170,6 +183,7 @@ func (s *source) chains(list []filters.Table, index map[tableKey]int) error {
 	return nil
 }
 
+// Attributes of a chain's hook (linux/netfilter/nf_tables.h).
 const (
 	hookNum  = 1 // NFTA_HOOK_HOOKNUM
 	hookPrio = 2
@@ -202,46 +216,56 @@ func (s *source) rules(list []filters.Table, index map[tableKey]int) error {
 		return err
 	}
 	for _, m := range msgs {
-		key := tableKey{family: m.Data[0]}
-		var chain string
-		var exprs, user []byte
-		var handle uint64
-		for _, a := range attributes(m.Data) {
-			switch a.Type {
-			case unix.NFTA_RULE_TABLE:
-				key.name = text(a.Data)
-			case unix.NFTA_RULE_CHAIN:
-				chain = text(a.Data)
-			case unix.NFTA_RULE_HANDLE:
-				handle = binary.BigEndian.Uint64(a.Data)
-			case unix.NFTA_RULE_EXPRESSIONS:
-				exprs = a.Data
-			case unix.NFTA_RULE_USERDATA:
-				user = a.Data
-			}
-		}
-		i, ok := index[key]
+		raw := rawRuleOf(m.Data)
+		i, ok := index[raw.key]
 		if !ok {
 			continue
 		}
-		c := list[i].Chain(chain)
+		c := list[i].Chain(raw.chain)
 		if c == nil {
 			continue
 		}
-		rules, err := s.decodeRule(key, &list[i], chain, exprs, user)
+		rules, err := s.decodeRule(list[i].Engine, raw)
 		if err != nil {
 			return err
-		}
-		for i := range rules {
-			rules[i].Handle = handle
 		}
 		c.Rules = append(c.Rules, rules...)
 	}
 	return nil
 }
 
-// engineOf tells the tables of iptables-nft and ebtables-nft, which have fixed
-// names of tables and base chains, from those that nft(8) made.
+// rawRule is a rule as the kernel sends it.
+type rawRule struct {
+	key         tableKey
+	chain       string
+	handle      uint64
+	expressions []byte
+	user        []byte // the comment is in it
+}
+
+func rawRuleOf(data []byte) rawRule {
+	r := rawRule{key: tableKey{family: data[0]}}
+	for _, a := range attributes(data) {
+		switch a.Type {
+		case unix.NFTA_RULE_TABLE:
+			r.key.name = text(a.Data)
+		case unix.NFTA_RULE_CHAIN:
+			r.chain = text(a.Data)
+		case unix.NFTA_RULE_HANDLE:
+			if len(a.Data) == 8 {
+				r.handle = binary.BigEndian.Uint64(a.Data)
+			}
+		case unix.NFTA_RULE_EXPRESSIONS:
+			r.expressions = a.Data
+		case unix.NFTA_RULE_USERDATA:
+			r.user = a.Data
+		}
+	}
+	return r
+}
+
+// engineOf tells the tables of iptables-nft and ebtables-nft from the tables of nft(8).
+// Those two give their tables and base chains fixed names.
 func engineOf(t *filters.Table) filters.Engine {
 	if !slices.Contains([]string{"filter", "nat", "mangle", "raw", "security", "broute"}, t.Name) {
 		return filters.NFTables
@@ -276,10 +300,10 @@ func (s *source) dump(typ uint16, family byte, attrs []netlink.Attribute) ([]net
 	if err != nil {
 		return nil, fmt.Errorf("read nftables: %w", err)
 	}
-	return msgs, nil
+	return slices.DeleteFunc(msgs, func(m netlink.Message) bool { return len(m.Data) < 4 }), nil // struct nfgenmsg
 }
 
-// message is a request of nfnetlink: struct nfgenmsg and attributes.
+// message is a request to nftables: struct nfgenmsg and attributes.
 func message(typ uint16, family byte, flags netlink.HeaderFlags, attrs []byte) netlink.Message {
 	return netlink.Message{
 		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | typ), Flags: flags},
@@ -287,7 +311,7 @@ func message(typ uint16, family byte, flags netlink.HeaderFlags, attrs []byte) n
 	}
 }
 
-// attributes are those behind struct nfgenmsg.
+// attributes are the attributes behind struct nfgenmsg.
 func attributes(data []byte) []netlink.Attribute {
 	if len(data) < 4 {
 		return nil
@@ -295,7 +319,8 @@ func attributes(data []byte) []netlink.Attribute {
 	return nested(data[4:])
 }
 
-// nested are the attributes in an attribute, without the flags of their types.
+// nested are the attributes in an attribute, their types without flags; none where
+// the data are malformed.
 func nested(data []byte) []netlink.Attribute {
 	list, err := netlink.UnmarshalAttributes(data)
 	if err != nil {

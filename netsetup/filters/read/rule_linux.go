@@ -11,7 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
-// decoder turns the expressions of one rule, a little program for registers, into
+// decoder turns the expressions of one rule, a small program over registers, into
 // conditions and a verdict.
 type decoder struct {
 	*source
@@ -19,23 +19,23 @@ type decoder struct {
 	engine filters.Engine
 	regs   map[int]load // by the first byte, of 64
 	rule   filters.Rule
-	words  []string // of an iptables rule's text, in iptables-save's order
+	words  []string // of the rule's text; of iptables those behind flags
 	flags  xtFlags
-	branch []element // of a verdict map, on the fields of branchOn
-	on     filters.Match
+	branch []element     // the elements of a verdict map
+	on     filters.Match // the fields that the verdict map compares
 	err    error
 }
 
-// load is what lies in a register: a field or, where known is false, something
-// that is not understood.
+// load is the content of a register: a field, masked; known is false for a content
+// that the decoder does not understand.
 type load struct {
 	field filters.Field
 	mask  []byte
 	known bool
 }
 
-// exprs are the expressions that are understood. The others are conditions that
-// may hold, because the library would leave them out silently.
+// exprs are the expressions that the decoder understands. Every other one counts as a
+// condition that may hold: the library would leave it out silently.
 var exprs = map[string]func() expr.Any{
 	"meta":      func() expr.Any { return &expr.Meta{} },
 	"payload":   func() expr.Any { return &expr.Payload{} },
@@ -51,22 +51,23 @@ var exprs = map[string]func() expr.Any{
 	"target":    func() expr.Any { return &expr.Target{} },
 }
 
-// effects are expressions that change or count the packet and let it go on.
+// effects are expressions that count or change a packet, which then goes on.
 var effects = map[string]bool{
 	"counter": true, "log": true, "objref": true, "notrack": true, "dynset": true, "dup": true,
 	"flow_offload": true, "last": true,
 }
 
-// translations are expressions that end a nat chain with a translated packet.
+// translations are expressions that translate a packet and end its way through a nat
+// chain.
 var translations = map[string]bool{"nat": true, "masq": true, "redir": true, "tproxy": true}
 
-// decodeRule returns the rule, or several where it asks a verdict map.
-func (s *source) decodeRule(key tableKey, t *filters.Table, chain string, list, user []byte) ([]filters.Rule, error) {
-	d := &decoder{source: s, key: key, engine: t.Engine, regs: map[int]load{}, rule: filters.Rule{Verdict: filters.Continue}}
-	if comment, ok := comment(user); ok {
-		d.rule.Comment = comment
+// decodeRule returns one rule, or several for a rule with a verdict map.
+func (s *source) decodeRule(engine filters.Engine, raw rawRule) ([]filters.Rule, error) {
+	d := &decoder{
+		source: s, key: raw.key, engine: engine, regs: map[int]load{},
+		rule: filters.Rule{Verdict: filters.Continue, Comment: comment(raw.user), Handle: raw.handle},
 	}
-	for _, e := range nested(list) {
+	for _, e := range nested(raw.expressions) {
 		var name string
 		var data []byte
 		for _, a := range nested(e.Data) {
@@ -82,21 +83,23 @@ func (s *source) decodeRule(key tableKey, t *filters.Table, chain string, list, 
 	if d.err != nil {
 		return nil, d.err
 	}
-	return d.finish(chain), nil
+	return d.finish(raw.chain), nil
 }
 
-func comment(user []byte) (string, bool) {
-	if len(user) < 2 || int(user[1])+2 > len(user) { // which userdata.Get does not look for
-		return "", false
+// comment is the comment in the user data of a rule.
+func comment(user []byte) string {
+	if len(user) < 2 || int(user[1])+2 > len(user) { // userdata.GetString would read beyond the end
+		return ""
 	}
-	return userdata.GetString(user, userdata.TypeComment)
+	text, _ := userdata.GetString(user, userdata.TypeComment)
+	return text
 }
 
 func (d *decoder) expr(name string, data []byte) {
 	empty, known := exprs[name]
 	switch {
 	case name == "notrack" && d.engine == filters.NFTables:
-		d.words = append(d.words, name) // no drop, but no masquerade either
+		d.words = append(d.words, name) // which drops nothing, but prevents qnet's masquerade
 		return
 	case effects[name]:
 		return
@@ -111,7 +114,7 @@ func (d *decoder) expr(name string, data []byte) {
 		return
 	}
 	switch name {
-	case "match", "target": // their data are of xtables
+	case "match", "target": // their data are those of xtables
 		d.xt(name, data)
 		return
 	case "immediate":
@@ -129,7 +132,7 @@ func (d *decoder) expr(name string, data []byte) {
 func (d *decoder) understood(e expr.Any) {
 	switch e := e.(type) {
 	case *expr.Meta:
-		if !e.SourceRegister { // else it sets a mark, or the like
+		if !e.SourceRegister { // otherwise it sets the field
 			d.load(e.Register, metaField(e.Key))
 		}
 	case *expr.Payload:
@@ -155,14 +158,14 @@ func (d *decoder) understood(e expr.Any) {
 	}
 }
 
-// unknown adds a condition that may hold.
+// unknown adds a condition that may hold; the name stands for it in the rule's text.
 func (d *decoder) unknown(name string) {
 	d.rule.Matches = append(d.rule.Matches, filters.Match{})
 	d.words = append(d.words, "["+name+"]")
 }
 
-// register is the first byte of a register: the four of 16 bytes overlay the
-// sixteen of 4.
+// register is the first byte of a register. The four registers of 16 bytes overlay
+// the sixteen of 4 bytes.
 func register(r uint32) int {
 	if r <= unix.NFT_REG_4 {
 		return 16 * int(r-1)
@@ -202,8 +205,8 @@ func (d *decoder) match(l load, not bool, ranges ...filters.Range) {
 	d.add(filters.Match{Fields: []filters.Field{l.field}, Mask: l.mask, Any: ranges, Not: not})
 }
 
-// add adds a condition. One on a link's number is made one on its name, which
-// tells more, and compares with links that are not there yet.
+// add adds a condition. It turns a condition on a link's index into one on its name,
+// which users know and which a link that does not exist yet can have.
 func (d *decoder) add(m filters.Match) {
 	if len(m.Fields) == 1 && (m.Fields[0].Name == "iif" || m.Fields[0].Name == "oif") {
 		m = d.named(m)
@@ -216,6 +219,7 @@ func (d *decoder) add(m filters.Match) {
 	d.flags.add(m)
 }
 
+// named is a condition on a link's index as one on its name.
 func (d *decoder) named(m filters.Match) filters.Match {
 	named := filters.Match{Fields: []filters.Field{{Name: m.Fields[0].Name + "name", Len: unix.IFNAMSIZ}}, Not: m.Not}
 	for _, r := range m.Any {
@@ -229,6 +233,7 @@ func (d *decoder) named(m filters.Match) filters.Match {
 	return named
 }
 
+// lookup decodes a question to a set or to a map.
 func (d *decoder) lookup(e *expr.Lookup) {
 	set, err := d.set(d.key, e.SetName)
 	if err != nil {
@@ -250,20 +255,21 @@ func (d *decoder) lookup(e *expr.Lookup) {
 		d.regs[register(e.DestRegister)] = load{}
 	case isMap && complete:
 		d.branch, d.on = set.elements, m
-	case isMap: // it may go anywhere
+	case isMap: // the packet may go anywhere
 		d.unknown("a verdict map")
 		d.rule.Verdict = filters.Unknown
 	case !complete:
 		d.unknown("set " + e.SetName)
 	case len(set.elements) == 0:
-		m.Fields = []filters.Field{{Name: filters.EtherType, Len: 2}} // any: nothing is in an empty set
+		m.Fields = []filters.Field{{Name: filters.EtherType, Len: 2}} // of any field no value is in an empty set
 		d.add(m)
 	default:
 		d.add(m)
 	}
 }
 
-// gather are the fields that lie one after the other from a register on.
+// gather lists the fields in size bytes of registers from a register on. It reports
+// false if one of them is not understood.
 func (d *decoder) gather(at, size int) ([]filters.Field, bool) {
 	var fields []filters.Field
 	for end := at + size; at < end; {
@@ -277,7 +283,7 @@ func (d *decoder) gather(at, size int) ([]filters.Field, bool) {
 	return fields, true
 }
 
-// immediate is a verdict, or data for a later expression.
+// immediate decodes a verdict. Data for a later expression are left out.
 func (d *decoder) immediate(data []byte) {
 	for _, a := range nested(data) {
 		if a.Type != unix.NFTA_IMMEDIATE_DATA {
@@ -291,7 +297,7 @@ func (d *decoder) immediate(data []byte) {
 	}
 }
 
-// finish words the rule; a verdict map becomes a rule for each of its elements.
+// finish words the rule. A verdict map becomes one rule for each of its elements.
 func (d *decoder) finish(chain string) []filters.Rule {
 	if d.branch == nil {
 		d.rule.Text = d.text(chain, d.rule)
@@ -310,7 +316,7 @@ func (d *decoder) finish(chain string) []filters.Rule {
 	return rules
 }
 
-// text is the rule as its engine's program lists it.
+// text is the rule as the program of its engine lists it.
 func (d *decoder) text(chain string, r filters.Rule, more ...string) string {
 	if d.engine == filters.IPTablesNFT {
 		return d.flags.rule(chain, r, d.words)
@@ -322,6 +328,6 @@ func (d *decoder) text(chain string, r filters.Rule, more ...string) string {
 	return implied.Replace(strings.Join(words, " "))
 }
 
-// implied are the conditions on a protocol that nft leaves out before those on its
-// header.
+// implied are conditions on a protocol. nft leaves them out before a condition on the
+// protocol's header.
 var implied = strings.NewReplacer("meta l4proto tcp th ", "tcp ", "meta l4proto udp th ", "udp ")

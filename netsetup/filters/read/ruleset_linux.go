@@ -13,12 +13,12 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/filters/iptables"
 )
 
-// Ruleset takes the snapshot in the calling thread's network namespace. It needs
-// CAP_NET_ADMIN; what cannot be read, all of it without that right, is told in
-// Unread. Where nobody filters it costs a few system calls.
+// Ruleset takes a snapshot in the network namespace of the calling thread. It needs
+// CAP_NET_ADMIN. The field Unread says what it could not read, which without that right
+// is everything. On a host without filters it costs a few system calls.
 func Ruleset() filters.Ruleset {
 	r := filters.Ruleset{BridgeIPv4: bridgeCalls("iptables"), BridgeIPv6: bridgeCalls("ip6tables")}
-	tables, err := readTables()
+	tables, err := readNFTables()
 	unread(&r, err, "nftables")
 	legacy, err := readLegacy()
 	unread(&r, err, string(filters.IPTablesLegacy))
@@ -38,8 +38,8 @@ func unread(r *filters.Ruleset, err error, what string) {
 	}
 }
 
-// bridgeCalls reads whether br_netfilter shows bridged frames to an engine; where
-// the module is not loaded, there is no such file.
+// bridgeCalls reports whether br_netfilter shows bridged frames to an engine. The file
+// is missing where the module is not loaded.
 //
 //	sysctl net.bridge.bridge-nf-call-iptables
 func bridgeCalls(engine string) bool {

@@ -11,7 +11,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
-// xtFlags are the conditions of an iptables rule that its command line has flags for.
+// xtFlags are the words of the conditions that an iptables rule has itself, without a
+// module, in the order of iptables-save.
 type xtFlags struct {
 	source, destination, in, out, proto string
 	other                               []string
@@ -44,7 +45,8 @@ func (x *xtFlags) add(m filters.Match) {
 	}
 }
 
-// transport words what iptables-nft compares itself of the module named as the protocol.
+// transport words a condition on the transport header: iptables-nft compares ports and
+// TCP flags itself, and lists them as the module with the protocol's name.
 func (x *xtFlags) transport(f filters.Field, m filters.Match) {
 	module := strings.TrimPrefix(x.proto, "-p ")
 	low, high := m.Any[0].Low, m.Any[0].High
@@ -94,14 +96,14 @@ func tcpFlags(v byte) string {
 
 // markText words a condition on a mark.
 func markText(module string, m filters.Match) string {
-	words := fmt.Sprintf("-m %s %s--mark 0x%x", module, pick(m.Not, "! ", ""), nativeValue(m.Any[0].Low))
-	if m.Mask != nil && nativeValue(m.Mask) != ^uint32(0) {
-		words += fmt.Sprintf("/0x%x", nativeValue(m.Mask))
+	words := fmt.Sprintf("-m %s %s--mark 0x%x", module, pick(m.Not, "! ", ""), nativeNumber(m.Any[0].Low))
+	if m.Mask != nil && nativeNumber(m.Mask) != ^uint32(0) {
+		words += fmt.Sprintf("/0x%x", nativeNumber(m.Mask))
 	}
 	return words
 }
 
-// withLength writes the length of a single address too, as iptables-save does.
+// withLength adds the length of the prefix to a single address, as iptables-save does.
 func withLength(address string) string {
 	if a, err := netip.ParseAddr(address); err == nil {
 		return netip.PrefixFrom(a, a.BitLen()).String()
@@ -109,14 +111,14 @@ func withLength(address string) string {
 	return address
 }
 
-// xtLink is a link as iptables writes it: "eth+" for all that begin so.
+// xtLink is a link as iptables writes it: "eth+" for every name that begins with eth.
 func xtLink(v []byte) string {
 	name, exact := filters.LinkText(v)
 	return name + pick(exact, "", "+")
 }
 
-// rule is a rule as iptables-save lists it; words are what is said of its matches
-// and its target.
+// rule is a rule as iptables-save lists it. The words are those of its modules and its
+// target.
 func (x *xtFlags) rule(chain string, r filters.Rule, words []string) string {
 	list := []string{"-A", chain}
 	for _, w := range append([]string{x.source, x.destination, x.in, x.out, x.proto}, append(x.other, words...)...) {
@@ -130,7 +132,7 @@ func (x *xtFlags) rule(chain string, r filters.Rule, words []string) string {
 	case filters.Goto:
 		list = append(list, "-g "+r.Chain)
 	case filters.Accept, filters.Discard, filters.Return:
-		if !strings.HasPrefix(list[len(list)-1], "-j ") { // else a target that accepts, such as MASQUERADE
+		if !strings.HasPrefix(list[len(list)-1], "-j ") { // otherwise the target itself accepts, such as MASQUERADE
 			list = append(list, "-j "+strings.ToUpper(string(r.Verdict)))
 		}
 	}
@@ -138,13 +140,6 @@ func (x *xtFlags) rule(chain string, r filters.Rule, words []string) string {
 }
 
 func native(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
-
-func nativeValue(v []byte) uint32 {
-	if len(v) != 4 {
-		return 0
-	}
-	return binary.NativeEndian.Uint32(v)
-}
 
 func pick[T any](first bool, a, b T) T {
 	if first {

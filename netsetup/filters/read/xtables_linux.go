@@ -11,8 +11,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
-// xtModule is a match or target of xtables, which iptables-nft and
-// iptables-legacy share: a name, a revision and a C structure.
+// xtModule is a match or a target of xtables, which iptables-nft and iptables-legacy
+// share: a name, a revision and a C structure.
 type xtModule struct {
 	name string
 	rev  uint32
@@ -44,19 +44,19 @@ func (d *decoder) xt(kind string, data []byte) {
 	}
 }
 
-// xtAccepts are targets that end a chain with the packet going on.
+// xtAccepts are targets that end the packet's way through the base chain and let it pass.
 var xtAccepts = map[string]bool{
 	"MASQUERADE": true, "SNAT": true, "DNAT": true, "REDIRECT": true, "NETMAP": true, "TPROXY": true, "ACCEPT": true,
 }
 
-// xtEffects are targets that change or report the packet and let it go on.
+// xtEffects are targets that change or report a packet, which then meets the next rule.
 var xtEffects = map[string]bool{
 	"LOG": true, "NFLOG": true, "ULOG": true, "MARK": true, "CONNMARK": true, "CONNSECMARK": true, "SECMARK": true,
 	"TCPMSS": true, "TOS": true, "DSCP": true, "TTL": true, "HL": true, "CHECKSUM": true, "CT": true, "NOTRACK": true,
 	"TRACE": true, "CLASSIFY": true, "SET": true, "AUDIT": true, "RATEEST": true, "TCPOPTSTRIP": true, "ECN": true, "LED": true,
 }
 
-// target sets the rule's verdict, and returns the words for it.
+// target sets the rule's verdict and returns the words of iptables-save for it.
 func (x xtModule) target(r *filters.Rule) []string {
 	switch {
 	case x.name == "REJECT":
@@ -75,8 +75,7 @@ func (x xtModule) target(r *filters.Rule) []string {
 	return []string{"-j " + x.name}
 }
 
-// rejectWith is what struct ipt_reject_info says; only IPv4's words are known,
-// and IPv6's usual one.
+// rejectWith words struct ipt_reject_info with the names of IPv4.
 func rejectWith(info []byte) string {
 	if len(info) < 4 {
 		return ""
@@ -91,8 +90,8 @@ func rejectWith(info []byte) string {
 	return ""
 }
 
-// match returns the conditions of a module and its words. One that is not
-// understood may hold.
+// match returns the conditions of a module and the words of iptables-save for it. A
+// module that is not understood is one condition that may hold.
 func (x xtModule) match() (list []filters.Match, words, comment string) {
 	decode, ok := xtMatches[x.name]
 	if ok {
@@ -108,13 +107,13 @@ func (x xtModule) match() (list []filters.Match, words, comment string) {
 	return list, words, ""
 }
 
-// cut ends a C string at its zero byte.
+// cut is a C string without its zero byte and what follows.
 func cut(b []byte) []byte {
 	s, _, _ := strings.Cut(string(b), "\x00")
 	return []byte(s)
 }
 
-// quoted quotes as iptables-save does: what holds other than letters, digits, - and _.
+// quoted quotes a text as iptables-save does: unless it is letters, digits, - and _.
 func quoted(s string) string {
 	plain := func(r rune) bool {
 		return strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", r)
@@ -125,7 +124,8 @@ func quoted(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 
-// xtMatches decode the modules that are understood (linux/netfilter/xt_*.h).
+// xtMatches decode the modules that are understood (linux/netfilter/xt_*.h). Each
+// returns conditions and words, and false for a form that it does not understand.
 var xtMatches = map[string]func(xtModule) ([]filters.Match, string, bool){
 	"conntrack": xtConntrack,
 	"state":     xtState,
@@ -142,7 +142,7 @@ var xtMatches = map[string]func(xtModule) ([]filters.Match, string, bool){
 	"physdev":   xtPhysdev,
 }
 
-// xtConntrack is struct xt_conntrack_mtinfo3, of which only the state is understood.
+// xtConntrack decodes struct xt_conntrack_mtinfo3 where it asks for the state alone.
 func xtConntrack(x xtModule) ([]filters.Match, string, bool) {
 	const matchFlags, stateMask = 146, 150
 	if x.rev != 3 && x.rev != 2 || len(x.info) < stateMask+2 {
@@ -168,7 +168,7 @@ func stateText(flags uint16, not bool, mask uint32) string {
 	return option + strings.Join(filters.StateNames(mask), ",")
 }
 
-// xtState is struct xt_state_info, of before conntrack.
+// xtState decodes struct xt_state_info, the older form of conntrack.
 func xtState(x xtModule) ([]filters.Match, string, bool) {
 	if len(x.info) < 4 {
 		return nil, "", false
@@ -181,7 +181,7 @@ func transport(offset, size int) []filters.Field {
 	return []filters.Field{{Header: filters.TransportHeader, Offset: offset, Len: size}}
 }
 
-// ports is the condition on a range of ports, none where it is all of them.
+// ports is the condition on a range of ports, none for all ports.
 func ports(name string, offset int, low, high uint16, not bool) ([]filters.Match, string) {
 	if low == 0 && high == 0xffff {
 		return nil, ""
@@ -190,9 +190,9 @@ func ports(name string, offset int, low, high uint16, not bool) ([]filters.Match
 	return []filters.Match{{Fields: transport(offset, 2), Any: []filters.Range{r}, Not: not}}, portText(name, r.Low, r.High, not)
 }
 
-// xtTCP is struct xt_tcp.
+// xtTCP decodes struct xt_tcp.
 func xtTCP(x xtModule) ([]filters.Match, string, bool) {
-	if len(x.info) < 12 || x.info[8] != 0 { // an option of the header
+	if len(x.info) < 12 || x.info[8] != 0 { // it asks for a TCP option
 		return nil, "", false
 	}
 	inv := x.info[11]
@@ -212,7 +212,7 @@ func portPairs(info []byte, inv byte) ([]filters.Match, string) {
 	return append(list, more...), words + moreWords
 }
 
-// xtUDP is struct xt_udp.
+// xtUDP decodes struct xt_udp.
 func xtUDP(x xtModule) ([]filters.Match, string, bool) {
 	if len(x.info) < 9 {
 		return nil, "", false
@@ -221,7 +221,7 @@ func xtUDP(x xtModule) ([]filters.Match, string, bool) {
 	return list, "-m udp" + words, true
 }
 
-// xtMultiport is struct xt_multiport_v1.
+// xtMultiport decodes struct xt_multiport_v1.
 func xtMultiport(x xtModule) ([]filters.Match, string, bool) {
 	if x.rev != 1 || len(x.info) < 48 || x.info[0] > 1 || int(x.info[1]) > 15 {
 		return nil, "", false
@@ -231,7 +231,7 @@ func xtMultiport(x xtModule) ([]filters.Match, string, bool) {
 	for i := 0; i < int(x.info[1]); i++ {
 		low := binary.NativeEndian.Uint16(x.info[2+2*i:])
 		high, word := low, strconv.Itoa(int(low))
-		if x.info[32+i] != 0 { // the beginning of a range
+		if x.info[32+i] != 0 { // this port begins a range
 			i++
 			high = binary.NativeEndian.Uint16(x.info[2+2*i:])
 			word += ":" + strconv.Itoa(int(high))
@@ -243,7 +243,7 @@ func xtMultiport(x xtModule) ([]filters.Match, string, bool) {
 	return []filters.Match{m}, "-m multiport " + pick(m.Not, "! ", "") + option + strings.Join(list, ","), true
 }
 
-// xtICMP is struct ipt_icmp and struct ip6t_icmp.
+// xtICMP decodes struct ipt_icmp and struct ip6t_icmp.
 func xtICMP(x xtModule) ([]filters.Match, string, bool) {
 	if len(x.info) < 4 {
 		return nil, "", false
@@ -261,13 +261,13 @@ func xtICMP(x xtModule) ([]filters.Match, string, bool) {
 	return []filters.Match{{Fields: transport(0, 1), Any: []filters.Range{r}, Not: not}}, words, true
 }
 
-// xtAddrtype is struct xt_addrtype_info_v1. Its masks have a bit for each RTN_*.
+// xtAddrtype decodes struct xt_addrtype_info_v1. Its masks have a bit for each RTN_*.
 func xtAddrtype(x xtModule) ([]filters.Match, string, bool) {
 	if x.rev != 1 || len(x.info) < 8 {
 		return nil, "", false
 	}
 	flags := nativeNumber(x.info[4:])
-	if flags&^3 != 0 { // limited to a link
+	if flags&^3 != 0 { // it asks about one link only
 		return nil, "", false
 	}
 	words := "-m addrtype"
@@ -292,7 +292,7 @@ func xtAddrtype(x xtModule) ([]filters.Match, string, bool) {
 	return list, words, true
 }
 
-// xtMark is struct xt_mark_mtinfo1, and connmark's is the same.
+// xtMark decodes struct xt_mark_mtinfo1, which equals that of connmark.
 func xtMark(x xtModule) ([]filters.Match, string, bool) {
 	if x.rev != 1 || len(x.info) < 9 {
 		return nil, "", false
@@ -302,7 +302,7 @@ func xtMark(x xtModule) ([]filters.Match, string, bool) {
 	return []filters.Match{m}, markText(x.name, m), true
 }
 
-// xtPkttype is struct xt_pkttype_info.
+// xtPkttype decodes struct xt_pkttype_info.
 func xtPkttype(x xtModule) ([]filters.Match, string, bool) {
 	if len(x.info) < 8 {
 		return nil, "", false
@@ -314,7 +314,7 @@ func xtPkttype(x xtModule) ([]filters.Match, string, bool) {
 		"-m pkttype " + pick(not, "! ", "") + "--pkt-type " + names[v], true
 }
 
-// xtRPFilter is struct xt_rpfilter_info: the source has a route back.
+// xtRPFilter decodes struct xt_rpfilter_info: the source has a route back.
 func xtRPFilter(x xtModule) ([]filters.Match, string, bool) {
 	if len(x.info) < 1 {
 		return nil, "", false
@@ -329,8 +329,8 @@ func xtRPFilter(x xtModule) ([]filters.Match, string, bool) {
 	return []filters.Match{{Fields: []filters.Field{{Name: filters.SrcRoute, Len: 4}}, Any: []filters.Range{none}, Not: x.info[0]&8 == 0}}, words, true
 }
 
-// xtPhysdev is struct xt_physdev_info: two names with their masks, and bits that
-// tell what is asked (XT_PHYSDEV_OP_*), whether there is such a port among it.
+// xtPhysdev decodes struct xt_physdev_info: two names with their masks, then bits for
+// what is inverted and what it asks for (XT_PHYSDEV_OP_*).
 func xtPhysdev(x xtModule) ([]filters.Match, string, bool) {
 	const in, out, isBridged = 1, 2, 4
 	if len(x.info) < 66 {
