@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup"
+	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -44,15 +48,33 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// A note of package foreign is parted into what it says and what to run.
-func TestNotes(t *testing.T) {
-	f := noted("network nat: X drops Y; qnet does not edit its rules: to let it pass, run `nft a` and `nft b`", routed)
-	if f.Status != Fail || f.Evidence != "network nat: X drops Y" || f.Remedy != "nft a and nft b" {
-		t.Errorf("%+v", f)
-	}
-	f = noted("network nat: V drops Y: blocked on purpose; allow local network sharing in its settings", routed)
-	if f.Evidence != "network nat: V drops Y: blocked on purpose" || f.Remedy != "allow local network sharing in its settings" {
-		t.Errorf("%+v", f)
+// The user reads who drops what and the command that lets it pass. What a run lets pass
+// itself is no fault.
+func TestAnswered(t *testing.T) {
+	n := netsetup.Network{Name: "nat", Mode: profiles.NAT}
+	accept := filters.AcceptRule{Engine: filters.IPTablesNFT, Family: nft.IP, Table: "filter", Chain: "FORWARD", Spec: "-i qn-nat -j ACCEPT"}
+	for name, c := range map[string]struct {
+		answer filters.Answer
+		want   Finding
+	}{
+		"commands": {
+			filters.Answer{Evidence: "X drops Y", Remedy: filters.Remedy{Commands: []string{"nft a", "nft b"}}},
+			Finding{Status: Fail, Evidence: "network nat: X drops Y", Remedy: "nft a and nft b"},
+		},
+		"advice": {
+			filters.Answer{Evidence: "V drops Y: blocked on purpose", Remedy: filters.Remedy{Advice: "allow local network sharing in its settings"}},
+			Finding{Status: Fail, Evidence: "network nat: V drops Y: blocked on purpose", Remedy: "allow local network sharing in its settings"},
+		},
+		"accepts": {
+			filters.Answer{Accepts: []filters.AcceptRule{accept, accept}},
+			Finding{Status: Pass, Evidence: "others drop packets of network nat; put in their chains while it runs: " +
+				"iptables-nft -w 10 -t filter -I FORWARD -i qn-nat -j ACCEPT (and 1 more, see qnet plan)"},
+		},
+	} {
+		c.want.Modes = []profiles.Mode{profiles.NAT}
+		if got := answered(n, []filters.Answer{c.answer}); !reflect.DeepEqual(got, []Finding{c.want}) {
+			t.Errorf("%s: got %+v, want %+v", name, got, c.want)
+		}
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/doctor/probe"
@@ -13,6 +12,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -82,21 +82,7 @@ func checkFilters(_ context.Context, h *Host) []Finding {
 		if p.err != nil {
 			continue
 		}
-		modes := []profiles.Mode{p.network.Mode}
-		accepts, notes := p.plan.LetPass(p.facts.Filters, p.facts.Firewalld.Running)
-		for _, note := range notes {
-			if !slices.ContainsFunc(h.facts.Filters.Unread, func(why string) bool { return strings.HasSuffix(note, why) }) {
-				list = append(list, noted(note, modes))
-			}
-		}
-		if len(accepts) > 0 {
-			f := Finding{Status: Pass, Modes: modes, Evidence: fmt.Sprintf(
-				"others drop packets of network %s; put in their chains while it runs: %s", p.network.Name, accepts[0])}
-			if more := len(accepts) - 1; more > 0 {
-				f.Evidence += fmt.Sprintf(" (and %d more, see qnet plan)", more)
-			}
-			list = append(list, f)
-		}
+		list = append(list, answered(p.network, p.plan.Answers(p.facts.Filters, p.facts.Firewalld.Running))...)
 	}
 	if list == nil {
 		return one(Pass, "", "no filter of another program drops what networks need")
@@ -104,17 +90,28 @@ func checkFilters(_ context.Context, h *Host) []Finding {
 	return list
 }
 
-// noted splits a note of package foreign into what it says and what to run.
-func noted(note string, modes []profiles.Mode) Finding {
-	for _, mark := range []string{"; qnet does not edit its rules: to let it pass, run ", "; allow local"} {
-		if evidence, remedy, ok := strings.Cut(note, mark); ok {
-			if strings.HasPrefix(mark, "; allow") {
-				remedy = "allow local" + remedy
-			}
-			return Finding{Status: Fail, Modes: modes, Evidence: evidence, Remedy: strings.ReplaceAll(remedy, "`", "")}
+// answered are the findings about what other programs drop of a network: one for each
+// answer that the user must give, and one for all accepts that a run inserts.
+func answered(n plan.Network, answers []filters.Answer) []Finding {
+	var list []Finding
+	var accepts []filters.AcceptRule
+	modes := []profiles.Mode{n.Mode}
+	for _, a := range answers {
+		accepts = append(accepts, a.Accepts...)
+		if len(a.Accepts) == 0 {
+			evidence := fmt.Sprintf("network %s: %s", n.Name, a.Evidence)
+			list = append(list, Finding{Status: Fail, Modes: modes, Evidence: evidence, Remedy: a.Remedy.String()})
 		}
 	}
-	return Finding{Status: Fail, Modes: modes, Evidence: note}
+	if len(accepts) == 0 {
+		return list
+	}
+	f := Finding{Status: Pass, Modes: modes, Evidence: fmt.Sprintf(
+		"others drop packets of network %s; put in their chains while it runs: %s", n.Name, accepts[0].Command("-I"))}
+	if more := len(accepts) - 1; more > 0 {
+		f.Evidence += fmt.Sprintf(" (and %d more, see qnet plan)", more)
+	}
+	return append(list, f)
 }
 
 func checkBridgeNetfilter(_ context.Context, h *Host) []Finding {

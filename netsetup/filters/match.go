@@ -42,34 +42,34 @@ const (
 
 // Names of fields.
 const (
-	inLink    = "iifname"
-	outLink   = "oifname"
-	l4Proto   = "meta l4proto"
-	nfProto   = "meta nfproto" // 2 for IPv4, 10 for IPv6
-	etherType = "meta protocol"
-	mark      = "meta mark"
-	ctMark    = "ct mark"
-	ctState   = "ct state"  // the bits below, in the host's byte order
-	ctStatus  = "ct status" // linux/netfilter/nf_conntrack_common.h
-	pktType   = "meta pkttype"
-	srcType   = "fib saddr type" // linux/rtnetlink.h, RTN_*
-	dstType   = "fib daddr type"
-	srcRoute  = "fib saddr oif" // 0 where the source has no route back
-	bridged   = "physdev is bridged"
-	portIn    = "physdev in" // ports of the bridge, to the chains of ip and ip6
-	portOut   = "physdev out"
+	InLink    = "iifname"
+	OutLink   = "oifname"
+	L4Proto   = "meta l4proto"
+	NFProto   = "meta nfproto" // 2 for IPv4, 10 for IPv6
+	EtherType = "meta protocol"
+	MetaMark  = "meta mark"
+	CTMark    = "ct mark"
+	CTState   = "ct state"  // the bits below, in the host's byte order
+	CTStatus  = "ct status" // linux/netfilter/nf_conntrack_common.h
+	PktType   = "meta pkttype"
+	SrcType   = "fib saddr type" // linux/rtnetlink.h, RTN_*
+	DstType   = "fib daddr type"
+	SrcRoute  = "fib saddr oif" // 0 where the source has no route back
+	Bridged   = "physdev is bridged"
+	PortIn    = "physdev in" // ports of the bridge, to the chains of ip and ip6
+	PortOut   = "physdev out"
 )
 
 // Bits of "ct state" (NF_CT_STATE_BIT) and, above them, of the states that only
 // iptables has.
 const (
-	stateInvalid     = 1
-	stateEstablished = 2
-	stateRelated     = 4
-	stateNew         = 8
-	stateUntracked   = 64
-	stateSNAT        = 1 << 16
-	stateDNAT        = 1 << 17
+	StateInvalid     = 1
+	StateEstablished = 2
+	StateRelated     = 4
+	StateNew         = 8
+	StateUntracked   = 64
+	StateSNAT        = 1 << 16
+	StateDNAT        = 1 << 17
 )
 
 // tri is the answer to whether a rule matches.
@@ -144,8 +144,9 @@ func slice(b []byte, at, width int) []byte {
 	return b[min(at, len(b)):min(at+width, len(b))]
 }
 
-// bit is "any of these bits is set in the field", or none of them.
-func bit(name string, mask uint32, none bool) Match {
+// AnyBit is the condition that any of the mask's bits is set in the field, or that
+// none of them is.
+func AnyBit(name string, mask uint32, none bool) Match {
 	return Match{Fields: []Field{{Name: name, Len: 4}}, Mask: native(mask), Any: []Range{{native(0), native(0)}}, Not: !none}
 }
 

@@ -17,17 +17,18 @@ const (
 
 // Packet is what rules may ask of a packet on its way through the host.
 type Packet struct {
-	// Name says what it is to a user: "what a guest sends to the outside".
-	Name string `json:"name"`
-	Path []Stage
-	In   string // the link it came in by, "" if the host sent it
-	Out  string // the link it leaves by, "" if the host takes it
+	// Name says to a user what the packet is: "what guests send to the host".
+	Name  string
+	Reply bool // it is the reply to the packet of that name
+	Path  []Stage
+	In    string // the link it came in by, "" if the host sent it
+	Out   string // the link it leaves by, "" if the host takes it
 	// PortIn and PortOut are the ports of the bridge, for the bridge family; "" if unknown.
 	PortIn, PortOut string
 	Src, Dst        netip.Addr
 	Proto           byte
 	Sport, Dport    uint16
-	Established     bool // a reply; otherwise the first packet of a connection
+	Established     bool // by a connection that is tracked; otherwise its first packet
 	SrcLocal        bool // the source is an address of the host
 	DstLocal        bool
 
@@ -61,35 +62,35 @@ func (p *Packet) value(f Field) ([]byte, bool) {
 	switch f.Name {
 	case "":
 		return p.header(f)
-	case inLink:
-		return linkName(p.In), p.In != "" || !p.ports
-	case outLink:
-		return linkName(p.Out), p.Out != "" || !p.ports
-	case l4Proto:
+	case InLink:
+		return LinkName(p.In), p.In != "" || !p.ports
+	case OutLink:
+		return LinkName(p.Out), p.Out != "" || !p.ports
+	case L4Proto:
 		return []byte{p.Proto}, true
-	case nfProto:
+	case NFProto:
 		return []byte{pick(p.ipv6(), byte(10), 2)}, true
-	case etherType:
+	case EtherType:
 		return binary.BigEndian.AppendUint16(nil, pick[uint16](p.ipv6(), 0x86dd, 0x0800)), true
-	case mark, ctMark:
+	case MetaMark, CTMark:
 		return make([]byte, 4), true
-	case ctState:
-		return native(pick[uint32](p.Established, stateEstablished, stateNew)), true
-	case ctStatus:
+	case CTState:
+		return native(pick[uint32](p.Established, StateEstablished, StateNew)), true
+	case CTStatus:
 		return native(p.status()), true
-	case pktType:
+	case PktType:
 		return []byte{0}, true // PACKET_HOST
-	case srcType:
+	case SrcType:
 		return native(pick[uint32](p.SrcLocal, rtnLocal, rtnUnicast)), true
-	case dstType:
+	case DstType:
 		return native(pick[uint32](p.DstLocal, rtnLocal, rtnUnicast)), true
-	case srcRoute:
+	case SrcRoute:
 		return native(1 << 30), true // some link
-	case portIn:
-		return linkName(p.PortIn), p.PortIn != ""
-	case portOut:
-		return linkName(p.PortOut), p.PortOut != ""
-	case bridged:
+	case PortIn:
+		return LinkName(p.PortIn), p.PortIn != ""
+	case PortOut:
+		return LinkName(p.PortOut), p.PortOut != ""
+	case Bridged:
 		return []byte{pick(p.bridgedFrame(), byte(1), 0)}, true
 	}
 	return nil, false
@@ -109,7 +110,7 @@ func (p *Packet) header(f Field) ([]byte, bool) {
 	case f.Header == TransportHeader:
 		h = p.transportHeader()
 	case f.Header == LinkHeader && f.Offset == 12 && f.Len == 2:
-		return p.value(Field{Name: etherType})
+		return p.value(Field{Name: EtherType})
 	}
 	if f.Offset+f.Len > len(h) {
 		return nil, false
@@ -156,8 +157,8 @@ func (p *Packet) transportHeader() []byte {
 	return h
 }
 
-// linkName is a link's name as the kernel compares it: 16 bytes, zero-padded.
-func linkName(name string) []byte {
+// LinkName is a link's name as the kernel compares it: 16 bytes, zero-padded.
+func LinkName(name string) []byte {
 	b := make([]byte, 16)
 	copy(b, name)
 	return b

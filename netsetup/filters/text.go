@@ -86,33 +86,35 @@ func maskBits(mask []byte) int {
 	return n
 }
 
-// source and destination are where addresses lie in the headers of IPv4 and IPv6.
-func (f Field) isSource() bool {
+// IsSource reports whether the field is the source address of an IPv4 or IPv6 header,
+// or begins it.
+func (f Field) IsSource() bool {
 	return f.Header == NetworkHeader && (f.Offset == 12 && f.Len <= 4 || f.Offset == 8 && f.Len > 1)
 }
 
-func (f Field) isDestination() bool {
+// IsDestination reports the same of the destination address.
+func (f Field) IsDestination() bool {
 	return f.Header == NetworkHeader && (f.Offset == 16 && f.Len <= 4 || f.Offset == 24)
 }
 
-func (f Field) isAddress() bool { return f.isSource() || f.isDestination() }
+func (f Field) isAddress() bool { return f.IsSource() || f.IsDestination() }
 
 // text words a value of the field.
 func (f Field) text(v, mask []byte) string {
 	switch {
-	case f.Name == inLink || f.Name == outLink || f.Name == portIn || f.Name == portOut:
-		if name, exact := linkText(v); exact {
+	case f.Name == InLink || f.Name == OutLink || f.Name == PortIn || f.Name == PortOut:
+		if name, exact := LinkText(v); exact {
 			return strconv.Quote(name)
 		}
 		return strconv.Quote(string(v) + "*")
 	case f.isAddress():
-		return f.addressText(v, mask)
-	case f.Name == l4Proto || f.Header == NetworkHeader && f.Offset == 9 && len(v) == 1:
-		return protocolText(v[0])
-	case f.Name == nfProto && len(v) == 1:
+		return f.AddressText(v, mask)
+	case f.Name == L4Proto || f.Header == NetworkHeader && f.Offset == 9 && len(v) == 1:
+		return ProtocolText(v[0])
+	case f.Name == NFProto && len(v) == 1:
 		return pick(v[0] == 2, "ipv4", "ipv6")
-	case f.Name == srcType || f.Name == dstType:
-		return addressTypes[nativeValue(v)]
+	case f.Name == SrcType || f.Name == DstType:
+		return AddressTypeText(nativeValue(v))
 	case f.Name != "" && len(v) == 4:
 		return fmt.Sprintf("0x%08x", nativeValue(v))
 	case len(v) == 1:
@@ -130,14 +132,15 @@ func nativeValue(v []byte) uint32 {
 	return binary.NativeEndian.Uint32(v)
 }
 
-// linkText is a link's name; exact is false for the beginning of one.
-func linkText(v []byte) (name string, exact bool) {
+// LinkText is a link's name; exact is false for the beginning of one.
+func LinkText(v []byte) (name string, exact bool) {
 	name, _, exact = strings.Cut(string(v), "\x00")
 	return name, exact || len(v) == 16
 }
 
-// addressText is an address or prefix. Of a prefix of whole bytes only those are compared.
-func (f Field) addressText(v, mask []byte) string {
+// AddressText is a value of an address field as an address or a prefix. A prefix of
+// whole bytes may be given by these bytes alone.
+func (f Field) AddressText(v, mask []byte) string {
 	size := pick(f.Offset == 12 || f.Offset == 16, 4, 16)
 	full := make([]byte, size)
 	copy(full, v)
@@ -152,11 +155,16 @@ func (f Field) addressText(v, mask []byte) string {
 	return netip.PrefixFrom(addr, n).String()
 }
 
+// AddressTypeText is nft's name of a type of address (linux/rtnetlink.h, RTN_*), ""
+// for one without.
+func AddressTypeText(n uint32) string { return addressTypes[n] }
+
 var addressTypes = map[uint32]string{1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 
 var protocols = map[byte]string{1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51: "ah", 58: "ipv6-icmp", 132: "sctp", 136: "udplite"}
 
-func protocolText(p byte) string {
+// ProtocolText is the name of an IP protocol, or its number.
+func ProtocolText(p byte) string {
 	if name := protocols[p]; name != "" {
 		return name
 	}
@@ -165,157 +173,31 @@ func protocolText(p byte) string {
 
 // stateWords words "ct state & MASK != 0".
 func (m Match) stateWords() (string, bool) {
-	if len(m.Fields) != 1 || m.Fields[0].Name != ctState || len(m.Mask) != 4 || len(m.Any) != 1 || nativeValue(m.Any[0].Low) != 0 {
+	if len(m.Fields) != 1 || m.Fields[0].Name != CTState || len(m.Mask) != 4 || len(m.Any) != 1 || nativeValue(m.Any[0].Low) != 0 {
 		return "", false
 	}
-	words := strings.ToLower(strings.Join(stateNames(nativeValue(m.Mask)), ","))
+	words := strings.ToLower(strings.Join(StateNames(nativeValue(m.Mask)), ","))
 	return pick(m.Not, "", "! ") + words, true
 }
 
-// stateNames are iptables' words, in its order.
-func stateNames(mask uint32) []string {
+// StateNames are iptables' words, in its order.
+func StateNames(mask uint32) []string {
 	var names []string
 	for _, s := range []struct {
 		bit  uint32
 		name string
 	}{
-		{stateInvalid, "INVALID"},
-		{stateNew, "NEW"},
-		{stateRelated, "RELATED"},
-		{stateEstablished, "ESTABLISHED"},
-		{stateUntracked, "UNTRACKED"},
-		{stateSNAT, "SNAT"},
-		{stateDNAT, "DNAT"},
+		{StateInvalid, "INVALID"},
+		{StateNew, "NEW"},
+		{StateRelated, "RELATED"},
+		{StateEstablished, "ESTABLISHED"},
+		{StateUntracked, "UNTRACKED"},
+		{StateSNAT, "SNAT"},
+		{StateDNAT, "DNAT"},
 	} {
 		if mask&s.bit != 0 {
 			names = append(names, s.name)
 		}
 	}
 	return names
-}
-
-// xtFlags are the conditions of an iptables rule that its command line has flags for.
-type xtFlags struct {
-	source, destination, in, out, proto string
-	other                               []string
-}
-
-func (x *xtFlags) add(m Match) {
-	if len(m.Fields) != 1 || len(m.Any) != 1 {
-		x.other = append(x.other, "["+m.String()+"]")
-		return
-	}
-	f, v := m.Fields[0], m.Any[0].Low
-	not := pick(m.Not, "! ", "")
-	switch {
-	case f.isSource():
-		x.source = not + "-s " + withLength(f.addressText(v, m.Mask))
-	case f.isDestination():
-		x.destination = not + "-d " + withLength(f.addressText(v, m.Mask))
-	case f.Name == inLink:
-		x.in = not + "-i " + xtLink(v)
-	case f.Name == outLink:
-		x.out = not + "-o " + xtLink(v)
-	case f.Name == l4Proto:
-		x.proto = not + "-p " + protocolText(v[0])
-	case f.Header == TransportHeader && x.proto != "":
-		x.transport(f, m)
-	case f.Name == mark:
-		x.other = append(x.other, markText("mark", m))
-	default:
-		x.other = append(x.other, "["+m.String()+"]")
-	}
-}
-
-// transport words what iptables-nft compares itself of the module named as the protocol.
-func (x *xtFlags) transport(f Field, m Match) {
-	module := strings.TrimPrefix(x.proto, "-p ")
-	low, high := m.Any[0].Low, m.Any[0].High
-	var words string
-	switch {
-	case f.Offset == 13 && len(m.Mask) == 1:
-		words = " " + pick(m.Not, "! ", "") + "--tcp-flags " + tcpFlags(m.Mask[0]) + " " + tcpFlags(low[0])
-	case f.Offset == 0 && f.Len == 4 && bytes.Equal(low, high):
-		words = portText("sport", low[:2], high[:2], m.Not) + portText("dport", low[2:], high[2:], m.Not)
-	case f.Offset == 0 && f.Len == 2:
-		words = portText("sport", low, high, m.Not)
-	case f.Offset == 2 && f.Len == 2:
-		words = portText("dport", low, high, m.Not)
-	default:
-		x.other = append(x.other, "["+m.String()+"]")
-		return
-	}
-	if n := len(x.other) - 1; n >= 0 && strings.HasPrefix(x.other[n], "-m "+module+" ") {
-		x.other[n] += words
-		return
-	}
-	x.other = append(x.other, "-m "+module+words)
-}
-
-// portText words a port or a range of ports.
-func portText(option string, low, high []byte, not bool) string {
-	a, b := binary.BigEndian.Uint16(low), binary.BigEndian.Uint16(high)
-	words := " " + pick(not, "! ", "") + "--" + option + " " + strconv.Itoa(int(a))
-	if a != b {
-		words += ":" + strconv.Itoa(int(b))
-	}
-	return words
-}
-
-func tcpFlags(v byte) string {
-	var names []string
-	for i, name := range []string{"FIN", "SYN", "RST", "PSH", "ACK", "URG"} {
-		if v&(1<<i) != 0 {
-			names = append(names, name)
-		}
-	}
-	if len(names) == 0 {
-		return "NONE"
-	}
-	return strings.Join(names, ",")
-}
-
-// markText words a condition on a mark.
-func markText(module string, m Match) string {
-	words := fmt.Sprintf("-m %s %s--mark 0x%x", module, pick(m.Not, "! ", ""), nativeValue(m.Any[0].Low))
-	if m.Mask != nil && nativeValue(m.Mask) != ^uint32(0) {
-		words += fmt.Sprintf("/0x%x", nativeValue(m.Mask))
-	}
-	return words
-}
-
-// withLength writes the length of a single address too, as iptables-save does.
-func withLength(address string) string {
-	if a, err := netip.ParseAddr(address); err == nil {
-		return netip.PrefixFrom(a, a.BitLen()).String()
-	}
-	return address
-}
-
-// xtLink is a link as iptables writes it: "eth+" for all that begin so.
-func xtLink(v []byte) string {
-	name, exact := linkText(v)
-	return name + pick(exact, "", "+")
-}
-
-// rule is a rule as iptables-save lists it; words are what is said of its matches
-// and its target.
-func (x *xtFlags) rule(chain string, r Rule, words []string) string {
-	list := []string{"-A", chain}
-	for _, w := range append([]string{x.source, x.destination, x.in, x.out, x.proto}, append(x.other, words...)...) {
-		if w != "" {
-			list = append(list, w)
-		}
-	}
-	switch r.Verdict {
-	case Jump:
-		list = append(list, "-j "+r.Chain)
-	case Goto:
-		list = append(list, "-g "+r.Chain)
-	case Accept, Discard, Return:
-		if !strings.HasPrefix(list[len(list)-1], "-j ") { // else a target that accepts, such as MASQUERADE
-			list = append(list, "-j "+strings.ToUpper(string(r.Verdict)))
-		}
-	}
-	return strings.Join(list, " ")
 }

@@ -15,10 +15,11 @@ type Drop struct {
 	Chain   string     `json:"chain"` // of the rule, or of the policy
 	Base    string     `json:"base"`  // the base chain that led there
 	Hook    nft.Hook   `json:"hook"`
-	Type    string     `json:"type"`           // of the base chain: "filter", "nat" or "route"
-	Rule    string     `json:"rule,omitempty"` // "" if the policy drops
-	Program string     `json:"program"`        // "Docker", "ufw", "a ruleset of nft" ...
-	Packet  string     `json:"packet"`         // Packet.Name
+	Type    string     `json:"type"`            // of the base chain: "filter", "nat" or "route"
+	Rule    string     `json:"rule,omitempty"`  // "" if the policy drops
+	Program string     `json:"program"`         // "Docker", "ufw", "a ruleset of nft" ...
+	Packet  string     `json:"packet"`          // Packet.Name
+	Reply   bool       `json:"reply,omitempty"` // Packet.Reply
 	// KillSwitch tells that the program drops it on purpose, to keep all traffic
 	// inside a VPN (F10).
 	KillSwitch bool `json:"kill_switch,omitempty"`
@@ -28,8 +29,16 @@ type Drop struct {
 	Unless string `json:"unless,omitempty"`
 }
 
-// Policy reports whether it is the chain's policy that drops.
+// Policy reports whether the policy of the chain drops the packet, and no rule of it.
 func (d Drop) Policy() bool { return d.Rule == "" }
+
+// PacketText says to a user which packet is dropped.
+func (d Drop) PacketText() string {
+	if d.Reply {
+		return d.Packet + ", the answer"
+	}
+	return d.Packet
+}
 
 // Drops lists what drops the packet, in the order it meets the chains. Those that
 // may drop it are among them.
@@ -167,7 +176,7 @@ func (w *walk) do(c *Chain, r *Rule, sure bool) (v Verdict, ends bool) {
 	case Return:
 		return Continue, true
 	case Jump, Goto:
-		target := w.table.chain(r.Chain)
+		target := w.table.Chain(r.Chain)
 		if target == nil {
 			return Continue, false
 		}
@@ -185,7 +194,7 @@ func (w *walk) mayAccept(r *Rule) {
 func (w *walk) add(c *Chain, r *Rule, may string) {
 	d := Drop{
 		Engine: w.table.Engine, Family: w.table.Family, Table: w.table.Name, Chain: c.Name, Base: w.chain.Name,
-		Hook: w.chain.Hook, Type: w.chain.Type, Packet: w.packet.Name, May: may, Unless: w.unless,
+		Hook: w.chain.Hook, Type: w.chain.Type, Packet: w.packet.Name, Reply: w.packet.Reply, May: may, Unless: w.unless,
 	}
 	if r != nil {
 		d.Rule = r.Text

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/dump"
-	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
@@ -45,7 +45,7 @@ func ObserveNetwork() (Facts, error) {
 	if f.Rules, err = ReadRules(); err != nil {
 		return f, err
 	}
-	f.Filters = filters.Read()
+	f.Filters = read.Ruleset()
 	return f, nil
 }
 

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
@@ -17,13 +17,13 @@ const silentPoll = 500 * time.Millisecond
 func (g *guardian) pollSilent() {
 	tick := time.NewTicker(silentPoll)
 	defer tick.Stop()
-	for last := filters.Silent(); ; {
+	for last := read.Silent(); ; {
 		select {
 		case <-g.quit:
 			return
 		case <-tick.C:
 		}
-		if now := filters.Silent(); now != last {
+		if now := read.Silent(); now != last {
 			last = now
 			poke(g.changed)
 		}

@@ -129,7 +129,7 @@ func tryAccepts(t *testing.T, accepts step.List) {
 		if n := filters.Count(rule); n != 1 || err != nil {
 			t.Errorf("%s: there %d times, %v", rule.Text(), n, err)
 		}
-		if err := rule.Insert(); err != nil {
+		if err := host.InsertAccept(rule); err != nil {
 			t.Error(err)
 		}
 	}

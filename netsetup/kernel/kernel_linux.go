@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/filters/iptables"
+	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
@@ -30,7 +33,7 @@ type Host struct {
 	held    map[string]*os.File   // second files of given taps, see hold
 	nft     *nft.Conn
 	warn    func(string)
-	filters filters.Reader
+	filters read.Cache
 }
 
 // New opens the sockets it needs. It returns ErrUnsupported where the
@@ -317,18 +320,22 @@ func (h *Host) DelTable(t nft.Table) error {
 //
 //	nft list ruleset; iptables-legacy-save
 func (h *Host) Filters() (filters.Ruleset, error) {
-	r, _ := h.filters.Read()
+	r := h.filters.Ruleset()
 	if len(r.Unread) > 0 {
 		return r, fmt.Errorf("read packet filters: %s", strings.Join(r.Unread, "; "))
 	}
 	return r, nil
 }
 
-// InsertAccept puts an accept at the head of a chain of iptables' (AcceptRule.Insert).
-func (h *Host) InsertAccept(a filters.AcceptRule) error { return explain(a.Insert()) }
+// InsertAccept puts an accept at the head of a chain of iptables' (iptables.Insert).
+func (h *Host) InsertAccept(a filters.AcceptRule) error {
+	return explain(iptables.Insert(context.TODO(), a))
+}
 
-// DeleteAccept removes one copy of it (AcceptRule.Delete).
-func (h *Host) DeleteAccept(a filters.AcceptRule) error { return explain(a.Delete()) }
+// DeleteAccept removes one copy of it (iptables.Delete).
+func (h *Host) DeleteAccept(a filters.AcceptRule) error {
+	return explain(iptables.Delete(context.TODO(), a))
+}
 
 // SetLinks makes a set of an inet table of ours hold those links.
 //

@@ -8,33 +8,40 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// LetPass decides what is done about what others drop of the plan's packets: steps
-// that let them pass, and notes for the user. It is pure, and the plan's own
-// accepts among the filters change nothing about it. zoned tells that firewalld
-// runs, which is told of the bridge another way.
-func (p *Plan) LetPass(filters filters.Ruleset, zoned bool) (accepts step.List, notes []string) {
-	if p.Network.Macvtap { // whose frames no filter of the host's sees
-		return nil, nil
+// Answers decides what happens about the packets of the plan that other programs
+// drop. It is pure, and ignores the plan's own accepts in the rules. zoned tells that
+// firewalld runs: a step of its own puts the bridge into a zone.
+func (p *Plan) Answers(rules filters.Ruleset, zoned bool) []filters.Answer {
+	if p.Network.Macvtap { // no filter of the host sees its frames
+		return nil
 	}
 	n := p.filtered()
 	n.Zoned = zoned && !n.Joined
-	for _, a := range filters.Answers(n) {
+	return rules.Answers(n)
+}
+
+// LetPass turns Answers into steps that let the packets pass, and notes for the user.
+func (p *Plan) LetPass(rules filters.Ruleset, zoned bool) (accepts step.List, notes []string) {
+	if p.Network.Macvtap {
+		return nil, nil
+	}
+	for _, a := range p.Answers(rules, zoned) {
 		for _, rule := range a.Accepts {
 			accepts = append(accepts, step.AddAccept{Rule: rule})
 		}
-		if a.Note != "" {
-			notes = append(notes, a.Note)
+		if text := a.String(); text != "" {
+			notes = append(notes, fmt.Sprintf("network %s: %s", p.Network.Name, text))
 		}
 	}
-	for _, why := range filters.Unread {
+	for _, why := range rules.Unread {
 		notes = append(notes, fmt.Sprintf("network %s: whether other programs drop its packets is not known: %s", p.Network.Name, why))
 	}
 	return accepts, notes
 }
 
 // filtered is what of the plan others' filters see.
-func (p *Plan) filtered() filters.Network {
-	return filters.Network{
+func (p *Plan) filtered() filters.Promise {
+	return filters.Promise{
 		Name: p.Network.Name, Mode: p.Network.Mode, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
 		Uplinks: p.Uplinks, Joined: p.Bridge != host.BridgeName(p.Network.Name),
 	}

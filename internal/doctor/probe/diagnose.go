@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
@@ -60,7 +61,7 @@ type counts struct {
 func (r *run) count() counts {
 	c := counts{rpFiltered: rpFiltered()}
 	if loaded, err := os.ReadFile("/proc/net/ip_tables_names"); err == nil && len(loaded) > 0 {
-		c.legacy = filters.Read()
+		c.legacy = read.Ruleset()
 	}
 	return c
 }
@@ -103,7 +104,7 @@ func (r *run) explainSilence(ctx context.Context, f Flow, before counts) string 
 
 // explainDrop words the rule or policy that a trace says dropped the packet.
 func (r *run) explainDrop(s sight, which string) string {
-	d, ok := filters.Read().Culprit(s.Family, s.Table, s.Chain, s.Handle)
+	d, ok := read.Ruleset().Culprit(s.Family, s.Table, s.Chain, s.Handle)
 	if !ok {
 		d = filters.Drop{
 			Engine: filters.NFTables, Family: s.Family, Table: s.Table, Chain: s.Chain, Base: s.Chain,
@@ -136,7 +137,7 @@ func (r *run) counted(f Flow, before, after counts) (filters.Drop, bool) {
 
 // explainStatically reads the rules where no packet could be traced.
 func (r *run) explainStatically(f Flow) string {
-	for _, d := range r.wouldDrop(filters.Read(), f) {
+	for _, d := range r.wouldDrop(read.Ruleset(), f) {
 		return r.word(d, "")
 	}
 	return ""
@@ -325,7 +326,7 @@ func (r *run) explainTranslation(w way, f Flow, out string) string {
 
 // notrack names a rule that keeps packets from being tracked.
 func (r *run) notrack() string {
-	for _, t := range filters.Read().Tables {
+	for _, t := range read.Ruleset().Tables {
 		for _, c := range t.Chains {
 			for _, rule := range c.Rules {
 				if strings.Contains(strings.ToLower(rule.Text), "notrack") {
@@ -343,7 +344,7 @@ func (r *run) translator(w way) string {
 		if s.at != leaving || s.Verdict != nft.Accepted || s.Policy || strings.HasPrefix(s.Table, "qnet_") {
 			continue
 		}
-		if d, ok := filters.Read().Culprit(s.Family, s.Table, s.Chain, s.Handle); ok {
+		if d, ok := read.Ruleset().Culprit(s.Family, s.Table, s.Chain, s.Handle); ok {
 			return fmt.Sprintf(": table %s %s chain %s, rule %q (%s), comes before qnet's", d.Family, d.Table, d.Chain, d.Rule, d.Program)
 		}
 	}

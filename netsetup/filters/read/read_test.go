@@ -1,4 +1,4 @@
-package filters
+package read
 
 import (
 	"encoding/json"
@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
@@ -62,20 +63,20 @@ func TestTextsEqualSave(t *testing.T) {
 		lab.Require(t, lab.Program("iptables-nft"), lab.Program("iptables-legacy"))
 		for _, c := range []struct {
 			program string
-			engine  Engine
+			engine  filters.Engine
 			family  nft.Family
 			rules   string
 		}{
-			{"iptables-nft", IPTablesNFT, nft.IP, rulesV4},
-			{"iptables-legacy", IPTablesLegacy, nft.IP, rulesV4},
-			{"ip6tables-nft", IPTablesNFT, nft.IP6, rulesV6},
-			{"ip6tables-legacy", IPTablesLegacy, nft.IP6, rulesV6},
+			{"iptables-nft", filters.IPTablesNFT, nft.IP, rulesV4},
+			{"iptables-legacy", filters.IPTablesLegacy, nft.IP, rulesV4},
+			{"ip6tables-nft", filters.IPTablesNFT, nft.IP6, rulesV6},
+			{"ip6tables-legacy", filters.IPTablesLegacy, nft.IP6, rulesV6},
 		} {
 			for line := range strings.Lines(strings.TrimSpace(c.rules)) {
 				lab.Sh(t, c.program+" "+strings.TrimSpace(line))
 			}
 			var got []string
-			for _, table := range Read().Tables {
+			for _, table := range Ruleset().Tables {
 				if table.Engine != c.engine || table.Family != c.family {
 					continue
 				}
@@ -103,7 +104,7 @@ func TestTextsEqualSave(t *testing.T) {
 // Reading must not load iptables-legacy, and finds nothing where there is nothing.
 func TestReadNothing(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
-		r := Read()
+		r := Ruleset()
 		if len(r.Tables) > 0 || len(r.Unread) > 0 {
 			t.Errorf("got %+v in an empty namespace", r)
 		}
@@ -111,7 +112,7 @@ func TestReadNothing(t *testing.T) {
 			t.Errorf("reading loaded %q", names)
 		}
 		lab.Sh(t, `nft 'add table inet qnet_dev { comment "qnet:dev"; }'; nft add table inet qnet_other`)
-		if r = Read(); len(r.Tables) != 1 || r.Tables[0].Name != "qnet_other" {
+		if r = Ruleset(); len(r.Tables) != 1 || r.Tables[0].Name != "qnet_other" {
 			t.Errorf("got %+v, want what does not bear our mark", r.Tables)
 		}
 	})
@@ -121,12 +122,12 @@ func TestReadNothing(t *testing.T) {
 func TestRulesetJSON(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Sh(t, "iptables-nft -P FORWARD DROP; nft 'table inet f { set s { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 }; }; chain c { type filter hook input priority 5; policy drop; ip saddr @s accept; }; }'")
-		want := Read()
+		want := Ruleset()
 		b, err := json.Marshal(want)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got Ruleset
+		var got filters.Ruleset
 		if err := json.Unmarshal(b, &got); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, want %+v (%v)", got, want, err)
 		}

@@ -1,20 +1,3 @@
-// Package filters reads the packet filters of the other programs on this host
-// and says which of them would drop the packets of a network.
-//
-// Read takes a snapshot, a Ruleset: every table but qnet's own, of nftables (to
-// which the tables of iptables-nft belong) and of iptables-legacy where that is
-// loaded. It executes nothing and loads no module. The snapshot is a plain value:
-// Ruleset.Drops walks a Packet through it as the kernel would, without looking at
-// the host again.
-//
-// An accept in one chain does not end the packet's way (failure mode F07): every
-// base chain of every table is asked, and each that drops is reported. What a
-// rule asks of a packet is not always understood, or not known beforehand (a
-// rate, a set of addresses that changes): such a rule may match. A Drop says so
-// in Unless, and a rule that may drop is reported in May.
-//
-// What is taken for granted of qnet's packets: no mark, a source that has a route
-// back, no NAT but our own masquerade.
 package filters
 
 import (
@@ -66,8 +49,6 @@ type Ruleset struct {
 // Programs are the paths of iptables programs.
 type Programs map[Engine]map[nft.Family]string
 
-func (p Programs) path(e Engine, f nft.Family) string { return p[e][f] }
-
 // Table is a table of another program.
 type Table struct {
 	Engine Engine     `json:"engine"`
@@ -103,8 +84,8 @@ type Rule struct {
 // Empty reports whether nobody else filters anything here.
 func (r Ruleset) Empty() bool { return len(r.Tables) == 0 && len(r.Unread) == 0 }
 
-// chain finds a chain by name.
-func (t *Table) chain(name string) *Chain {
+// Chain finds a chain by name; nil if there is none.
+func (t *Table) Chain(name string) *Chain {
 	i := slices.IndexFunc(t.Chains, func(c Chain) bool { return c.Name == name })
 	if i < 0 {
 		return nil
@@ -117,7 +98,7 @@ func (r Ruleset) Chain(e Engine, f nft.Family, table, name string) (Chain, bool)
 	for i := range r.Tables {
 		t := &r.Tables[i]
 		if t.Engine == e && t.Family == f && t.Name == table {
-			if c := t.chain(name); c != nil {
+			if c := t.Chain(name); c != nil {
 				return *c, true
 			}
 		}

@@ -1,4 +1,4 @@
-package filters
+package read
 
 import (
 	"encoding/binary"
@@ -7,10 +7,12 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
-// xtModule is a match or target of xtables, which iptables-nft and
-// iptables-legacy share: a name, a revision and a C structure.
+// xtModule is a match or a target of xtables, which iptables-nft and iptables-legacy
+// share: a name, a revision and a C structure.
 type xtModule struct {
 	name string
 	rev  uint32
@@ -42,39 +44,38 @@ func (d *decoder) xt(kind string, data []byte) {
 	}
 }
 
-// xtAccepts are targets that end a chain with the packet going on.
+// xtAccepts are targets that end the packet's way through the base chain and let it pass.
 var xtAccepts = map[string]bool{
 	"MASQUERADE": true, "SNAT": true, "DNAT": true, "REDIRECT": true, "NETMAP": true, "TPROXY": true, "ACCEPT": true,
 }
 
-// xtEffects are targets that change or report the packet and let it go on.
+// xtEffects are targets that change or report a packet, which then meets the next rule.
 var xtEffects = map[string]bool{
 	"LOG": true, "NFLOG": true, "ULOG": true, "MARK": true, "CONNMARK": true, "CONNSECMARK": true, "SECMARK": true,
 	"TCPMSS": true, "TOS": true, "DSCP": true, "TTL": true, "HL": true, "CHECKSUM": true, "CT": true, "NOTRACK": true,
 	"TRACE": true, "CLASSIFY": true, "SET": true, "AUDIT": true, "RATEEST": true, "TCPOPTSTRIP": true, "ECN": true, "LED": true,
 }
 
-// target sets the rule's verdict, and returns the words for it.
-func (x xtModule) target(r *Rule) []string {
+// target sets the rule's verdict and returns the words of iptables-save for it.
+func (x xtModule) target(r *filters.Rule) []string {
 	switch {
 	case x.name == "REJECT":
-		r.Verdict = Reject
+		r.Verdict = filters.Reject
 		return []string{"-j REJECT" + rejectWith(x.info)}
 	case x.name == "DROP":
-		r.Verdict = Discard
+		r.Verdict = filters.Discard
 		return nil
 	case x.name == "NFQUEUE" || x.name == "QUEUE":
-		r.Verdict = Queue
+		r.Verdict = filters.Queue
 	case xtAccepts[x.name]:
-		r.Verdict = Accept
+		r.Verdict = filters.Accept
 	case !xtEffects[x.name]:
-		r.Verdict = Unknown
+		r.Verdict = filters.Unknown
 	}
 	return []string{"-j " + x.name}
 }
 
-// rejectWith is what struct ipt_reject_info says; only IPv4's words are known,
-// and IPv6's usual one.
+// rejectWith words struct ipt_reject_info with the names of IPv4.
 func rejectWith(info []byte) string {
 	if len(info) < 4 {
 		return ""
@@ -89,9 +90,9 @@ func rejectWith(info []byte) string {
 	return ""
 }
 
-// match returns the conditions of a module and its words. One that is not
-// understood may hold.
-func (x xtModule) match() (list []Match, words, comment string) {
+// match returns the conditions of a module and the words of iptables-save for it. A
+// module that is not understood is one condition that may hold.
+func (x xtModule) match() (list []filters.Match, words, comment string) {
 	decode, ok := xtMatches[x.name]
 	if ok {
 		list, words, ok = decode(x)
@@ -101,18 +102,18 @@ func (x xtModule) match() (list []Match, words, comment string) {
 		return nil, "-m comment --comment " + quoted(comment), comment
 	}
 	if !ok {
-		return []Match{{}}, fmt.Sprintf("-m %s [not understood]", x.name), ""
+		return []filters.Match{{}}, fmt.Sprintf("-m %s [not understood]", x.name), ""
 	}
 	return list, words, ""
 }
 
-// cut ends a C string at its zero byte.
+// cut is a C string without its zero byte and what follows.
 func cut(b []byte) []byte {
 	s, _, _ := strings.Cut(string(b), "\x00")
 	return []byte(s)
 }
 
-// quoted quotes as iptables-save does: what holds other than letters, digits, - and _.
+// quoted quotes a text as iptables-save does: unless it is letters, digits, - and _.
 func quoted(s string) string {
 	plain := func(r rune) bool {
 		return strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", r)
@@ -123,8 +124,9 @@ func quoted(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 
-// xtMatches decode the modules that are understood (linux/netfilter/xt_*.h).
-var xtMatches = map[string]func(xtModule) ([]Match, string, bool){
+// xtMatches decode the modules that are understood (linux/netfilter/xt_*.h). Each
+// returns conditions and words, and false for a form that it does not understand.
+var xtMatches = map[string]func(xtModule) ([]filters.Match, string, bool){
 	"conntrack": xtConntrack,
 	"state":     xtState,
 	"tcp":       xtTCP,
@@ -140,8 +142,8 @@ var xtMatches = map[string]func(xtModule) ([]Match, string, bool){
 	"physdev":   xtPhysdev,
 }
 
-// xtConntrack is struct xt_conntrack_mtinfo3, of which only the state is understood.
-func xtConntrack(x xtModule) ([]Match, string, bool) {
+// xtConntrack decodes struct xt_conntrack_mtinfo3 where it asks for the state alone.
+func xtConntrack(x xtModule) ([]filters.Match, string, bool) {
 	const matchFlags, stateMask = 146, 150
 	if x.rev != 3 && x.rev != 2 || len(x.info) < stateMask+2 {
 		return nil, "", false
@@ -153,65 +155,65 @@ func xtConntrack(x xtModule) ([]Match, string, bool) {
 	}
 	raw := uint32(binary.NativeEndian.Uint16(x.info[stateMask:]))
 	mask := raw & 0xf
-	for from, to := range map[uint32]uint32{1 << 6: stateSNAT, 1 << 7: stateDNAT, 1 << 8: stateUntracked} {
+	for from, to := range map[uint32]uint32{1 << 6: filters.StateSNAT, 1 << 7: filters.StateDNAT, 1 << 8: filters.StateUntracked} {
 		if raw&from != 0 {
 			mask |= to
 		}
 	}
-	return []Match{bit(ctState, mask, inverted)}, stateText(flags, inverted, mask), true
+	return []filters.Match{filters.AnyBit(filters.CTState, mask, inverted)}, stateText(flags, inverted, mask), true
 }
 
 func stateText(flags uint16, not bool, mask uint32) string {
 	option := pick(flags&(1<<13) != 0, "-m state "+pick(not, "! ", "")+"--state ", "-m conntrack "+pick(not, "! ", "")+"--ctstate ")
-	return option + strings.Join(stateNames(mask), ",")
+	return option + strings.Join(filters.StateNames(mask), ",")
 }
 
-// xtState is struct xt_state_info, of before conntrack.
-func xtState(x xtModule) ([]Match, string, bool) {
+// xtState decodes struct xt_state_info, the older form of conntrack.
+func xtState(x xtModule) ([]filters.Match, string, bool) {
 	if len(x.info) < 4 {
 		return nil, "", false
 	}
 	mask := nativeNumber(x.info) & 0xf
-	return []Match{bit(ctState, mask, false)}, stateText(1<<13, false, mask), true
+	return []filters.Match{filters.AnyBit(filters.CTState, mask, false)}, stateText(1<<13, false, mask), true
 }
 
-func transport(offset, size int) []Field {
-	return []Field{{Header: TransportHeader, Offset: offset, Len: size}}
+func transport(offset, size int) []filters.Field {
+	return []filters.Field{{Header: filters.TransportHeader, Offset: offset, Len: size}}
 }
 
-// ports is the condition on a range of ports, none where it is all of them.
-func ports(name string, offset int, low, high uint16, not bool) ([]Match, string) {
+// ports is the condition on a range of ports, none for all ports.
+func ports(name string, offset int, low, high uint16, not bool) ([]filters.Match, string) {
 	if low == 0 && high == 0xffff {
 		return nil, ""
 	}
-	r := Range{binary.BigEndian.AppendUint16(nil, low), binary.BigEndian.AppendUint16(nil, high)}
-	return []Match{{Fields: transport(offset, 2), Any: []Range{r}, Not: not}}, portText(name, r.Low, r.High, not)
+	r := span(binary.BigEndian.AppendUint16(nil, low), binary.BigEndian.AppendUint16(nil, high))
+	return []filters.Match{{Fields: transport(offset, 2), Any: []filters.Range{r}, Not: not}}, portText(name, r.Low, r.High, not)
 }
 
-// xtTCP is struct xt_tcp.
-func xtTCP(x xtModule) ([]Match, string, bool) {
-	if len(x.info) < 12 || x.info[8] != 0 { // an option of the header
+// xtTCP decodes struct xt_tcp.
+func xtTCP(x xtModule) ([]filters.Match, string, bool) {
+	if len(x.info) < 12 || x.info[8] != 0 { // it asks for a TCP option
 		return nil, "", false
 	}
 	inv := x.info[11]
 	list, words := portPairs(x.info, inv)
 	if mask, value := x.info[9], x.info[10]; mask != 0 {
 		not := inv&4 != 0
-		list = append(list, Match{Fields: transport(13, 1), Mask: []byte{mask}, Any: []Range{{[]byte{value}, []byte{value}}}, Not: not})
+		list = append(list, filters.Match{Fields: transport(13, 1), Mask: []byte{mask}, Any: []filters.Range{exactly([]byte{value})}, Not: not})
 		words += " " + pick(not, "! ", "") + "--tcp-flags " + tcpFlags(mask) + " " + tcpFlags(value)
 	}
 	return list, "-m tcp" + words, true
 }
 
-func portPairs(info []byte, inv byte) ([]Match, string) {
+func portPairs(info []byte, inv byte) ([]filters.Match, string) {
 	n := func(at int) uint16 { return binary.NativeEndian.Uint16(info[at:]) }
 	list, words := ports("sport", 0, n(0), n(2), inv&1 != 0)
 	more, moreWords := ports("dport", 2, n(4), n(6), inv&2 != 0)
 	return append(list, more...), words + moreWords
 }
 
-// xtUDP is struct xt_udp.
-func xtUDP(x xtModule) ([]Match, string, bool) {
+// xtUDP decodes struct xt_udp.
+func xtUDP(x xtModule) ([]filters.Match, string, bool) {
 	if len(x.info) < 9 {
 		return nil, "", false
 	}
@@ -219,30 +221,30 @@ func xtUDP(x xtModule) ([]Match, string, bool) {
 	return list, "-m udp" + words, true
 }
 
-// xtMultiport is struct xt_multiport_v1.
-func xtMultiport(x xtModule) ([]Match, string, bool) {
+// xtMultiport decodes struct xt_multiport_v1.
+func xtMultiport(x xtModule) ([]filters.Match, string, bool) {
 	if x.rev != 1 || len(x.info) < 48 || x.info[0] > 1 || int(x.info[1]) > 15 {
 		return nil, "", false
 	}
-	m := Match{Fields: transport(pick(x.info[0] == 1, 2, 0), 2), Not: x.info[47] != 0}
+	m := filters.Match{Fields: transport(pick(x.info[0] == 1, 2, 0), 2), Not: x.info[47] != 0}
 	var list []string
 	for i := 0; i < int(x.info[1]); i++ {
 		low := binary.NativeEndian.Uint16(x.info[2+2*i:])
 		high, word := low, strconv.Itoa(int(low))
-		if x.info[32+i] != 0 { // the beginning of a range
+		if x.info[32+i] != 0 { // this port begins a range
 			i++
 			high = binary.NativeEndian.Uint16(x.info[2+2*i:])
 			word += ":" + strconv.Itoa(int(high))
 		}
 		list = append(list, word)
-		m.Any = append(m.Any, Range{binary.BigEndian.AppendUint16(nil, low), binary.BigEndian.AppendUint16(nil, high)})
+		m.Any = append(m.Any, span(binary.BigEndian.AppendUint16(nil, low), binary.BigEndian.AppendUint16(nil, high)))
 	}
 	option := pick(x.info[0] == 1, "--dports ", "--sports ")
-	return []Match{m}, "-m multiport " + pick(m.Not, "! ", "") + option + strings.Join(list, ","), true
+	return []filters.Match{m}, "-m multiport " + pick(m.Not, "! ", "") + option + strings.Join(list, ","), true
 }
 
-// xtICMP is struct ipt_icmp and struct ip6t_icmp.
-func xtICMP(x xtModule) ([]Match, string, bool) {
+// xtICMP decodes struct ipt_icmp and struct ip6t_icmp.
+func xtICMP(x xtModule) ([]filters.Match, string, bool) {
 	if len(x.info) < 4 {
 		return nil, "", false
 	}
@@ -255,33 +257,33 @@ func xtICMP(x xtModule) ([]Match, string, bool) {
 	if x.info[1] == x.info[2] {
 		words += "/" + strconv.Itoa(int(x.info[1]))
 	}
-	r := Range{[]byte{x.info[0]}, []byte{x.info[0]}}
-	return []Match{{Fields: transport(0, 1), Any: []Range{r}, Not: not}}, words, true
+	r := exactly(x.info[:1])
+	return []filters.Match{{Fields: transport(0, 1), Any: []filters.Range{r}, Not: not}}, words, true
 }
 
-// xtAddrtype is struct xt_addrtype_info_v1. Its masks have a bit for each RTN_*.
-func xtAddrtype(x xtModule) ([]Match, string, bool) {
+// xtAddrtype decodes struct xt_addrtype_info_v1. Its masks have a bit for each RTN_*.
+func xtAddrtype(x xtModule) ([]filters.Match, string, bool) {
 	if x.rev != 1 || len(x.info) < 8 {
 		return nil, "", false
 	}
 	flags := nativeNumber(x.info[4:])
-	if flags&^3 != 0 { // limited to a link
+	if flags&^3 != 0 { // it asks about one link only
 		return nil, "", false
 	}
 	words := "-m addrtype"
-	var list []Match
-	for i, side := range []struct{ field, option string }{{srcType, "src-type"}, {dstType, "dst-type"}} {
+	var list []filters.Match
+	for i, side := range []struct{ field, option string }{{filters.SrcType, "src-type"}, {filters.DstType, "dst-type"}} {
 		mask := binary.NativeEndian.Uint16(x.info[2*i:])
 		if mask == 0 {
 			continue
 		}
 		not := flags&(1<<i) != 0
-		m := Match{Fields: []Field{{Name: side.field, Len: 4}}, Not: not}
+		m := filters.Match{Fields: []filters.Field{{Name: side.field, Len: 4}}, Not: not}
 		var names []string
 		for n := range uint32(12) {
 			if mask&(1<<n) != 0 {
-				m.Any = append(m.Any, Range{native(n), native(n)})
-				names = append(names, strings.ToUpper(addressTypes[n]))
+				m.Any = append(m.Any, exactly(native(n)))
+				names = append(names, strings.ToUpper(filters.AddressTypeText(n)))
 			}
 		}
 		list = append(list, m)
@@ -290,30 +292,30 @@ func xtAddrtype(x xtModule) ([]Match, string, bool) {
 	return list, words, true
 }
 
-// xtMark is struct xt_mark_mtinfo1, and connmark's is the same.
-func xtMark(x xtModule) ([]Match, string, bool) {
+// xtMark decodes struct xt_mark_mtinfo1, which equals that of connmark.
+func xtMark(x xtModule) ([]filters.Match, string, bool) {
 	if x.rev != 1 || len(x.info) < 9 {
 		return nil, "", false
 	}
 	v, mask, not := x.info[:4], x.info[4:8], x.info[8] != 0
-	m := Match{Fields: []Field{{Name: pick(x.name == "mark", mark, ctMark), Len: 4}}, Mask: mask, Any: []Range{{v, v}}, Not: not}
-	return []Match{m}, markText(x.name, m), true
+	m := filters.Match{Fields: []filters.Field{{Name: pick(x.name == "mark", filters.MetaMark, filters.CTMark), Len: 4}}, Mask: mask, Any: []filters.Range{exactly(v)}, Not: not}
+	return []filters.Match{m}, markText(x.name, m), true
 }
 
-// xtPkttype is struct xt_pkttype_info.
-func xtPkttype(x xtModule) ([]Match, string, bool) {
+// xtPkttype decodes struct xt_pkttype_info.
+func xtPkttype(x xtModule) ([]filters.Match, string, bool) {
 	if len(x.info) < 8 {
 		return nil, "", false
 	}
 	v := byte(nativeNumber(x.info))
 	not := nativeNumber(x.info[4:]) != 0
 	names := map[byte]string{0: "unicast", 1: "broadcast", 2: "multicast"}
-	return []Match{{Fields: []Field{{Name: pktType, Len: 1}}, Any: []Range{{[]byte{v}, []byte{v}}}, Not: not}},
+	return []filters.Match{{Fields: []filters.Field{{Name: filters.PktType, Len: 1}}, Any: []filters.Range{exactly([]byte{v})}, Not: not}},
 		"-m pkttype " + pick(not, "! ", "") + "--pkt-type " + names[v], true
 }
 
-// xtRPFilter is struct xt_rpfilter_info: the source has a route back.
-func xtRPFilter(x xtModule) ([]Match, string, bool) {
+// xtRPFilter decodes struct xt_rpfilter_info: the source has a route back.
+func xtRPFilter(x xtModule) ([]filters.Match, string, bool) {
 	if len(x.info) < 1 {
 		return nil, "", false
 	}
@@ -323,13 +325,13 @@ func xtRPFilter(x xtModule) ([]Match, string, bool) {
 			words += option
 		}
 	}
-	none := Range{native(0), native(0)}
-	return []Match{{Fields: []Field{{Name: srcRoute, Len: 4}}, Any: []Range{none}, Not: x.info[0]&8 == 0}}, words, true
+	none := exactly(native(0))
+	return []filters.Match{{Fields: []filters.Field{{Name: filters.SrcRoute, Len: 4}}, Any: []filters.Range{none}, Not: x.info[0]&8 == 0}}, words, true
 }
 
-// xtPhysdev is struct xt_physdev_info: two names with their masks, and bits that
-// tell what is asked (XT_PHYSDEV_OP_*), whether there is such a port among it.
-func xtPhysdev(x xtModule) ([]Match, string, bool) {
+// xtPhysdev decodes struct xt_physdev_info: two names with their masks, then bits for
+// what is inverted and what it asks for (XT_PHYSDEV_OP_*).
+func xtPhysdev(x xtModule) ([]filters.Match, string, bool) {
 	const in, out, isBridged = 1, 2, 4
 	if len(x.info) < 66 {
 		return nil, "", false
@@ -338,19 +340,19 @@ func xtPhysdev(x xtModule) ([]Match, string, bool) {
 	if asked&^(in|out|isBridged) != 0 {
 		return nil, "", false
 	}
-	var list []Match
+	var list []filters.Match
 	words := "-m physdev"
-	add := func(bit byte, f Field, v []byte, option string) {
+	add := func(bit byte, f filters.Field, v []byte, option string) {
 		if asked&bit == 0 {
 			return
 		}
 		not := inverted&bit != 0
-		list = append(list, Match{Fields: []Field{f}, Any: []Range{{v, v}}, Not: not})
+		list = append(list, filters.Match{Fields: []filters.Field{f}, Any: []filters.Range{exactly(v)}, Not: not})
 		words += " " + pick(not, "! ", "") + option
 	}
-	name := func(at int) []byte { return masked(x.info[at:at+16], x.info[at+16:at+32])[:ones(x.info[at+16:at+32])] }
-	add(in, Field{Name: portIn, Len: 16}, name(0), "--physdev-in "+xtLink(name(0)))
-	add(out, Field{Name: portOut, Len: 16}, name(32), "--physdev-out "+xtLink(name(32)))
-	add(isBridged, Field{Name: bridged, Len: 1}, []byte{1}, "--physdev-is-bridged")
+	name := func(at int) []byte { return x.info[at : at+ones(x.info[at+16:at+32])] }
+	add(in, filters.Field{Name: filters.PortIn, Len: 16}, name(0), "--physdev-in "+xtLink(name(0)))
+	add(out, filters.Field{Name: filters.PortOut, Len: 16}, name(32), "--physdev-out "+xtLink(name(32)))
+	add(isBridged, filters.Field{Name: filters.Bridged, Len: 1}, []byte{1}, "--physdev-is-bridged")
 	return list, words, true
 }

@@ -1,4 +1,4 @@
-package filters
+package read
 
 import (
 	"encoding/binary"
@@ -12,14 +12,20 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
-// source is the nftables half of a snapshot being read.
+// conn sends a request to nftables and returns the messages of the reply.
+type conn interface {
+	Execute(netlink.Message) ([]netlink.Message, error)
+}
+
+// source reads the nftables half of one snapshot.
 type source struct {
-	conn  *netlink.Conn
-	links map[uint32]string // read when asked for
-	sets  map[setKey]*set
+	conn  conn
+	links map[uint32]string // by index; linkNames fills it
+	sets  map[setKey]*set   // those that rules have asked for so far
 }
 
 type setKey struct {
@@ -33,20 +39,21 @@ type tableKey struct {
 	name   string
 }
 
-// Generation numbers the states of nftables: it grows with each transaction.
+// currentGeneration is the number of the present state of nftables. Each transaction
+// increases it.
 //
 //	nft monitor, "new generation"
-func Generation() (uint32, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+func currentGeneration() (uint32, error) {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return 0, fmt.Errorf("read nftables: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // nothing follows from it
-	return generation(conn)
+	defer c.Close() //nolint:errcheck // the socket was only read
+	return generation(c)
 }
 
-func generation(conn *netlink.Conn) (uint32, error) {
-	msgs, err := conn.Execute(message(unix.NFT_MSG_GETGEN, 0, netlink.Request, nil))
+func generation(c conn) (uint32, error) {
+	msgs, err := c.Execute(message(unix.NFT_MSG_GETGEN, 0, netlink.Request, nil))
 	if err != nil {
 		return 0, fmt.Errorf("read nftables: %w", err)
 	}
@@ -60,39 +67,46 @@ func generation(conn *netlink.Conn) (uint32, error) {
 	return 0, errors.New("read nftables: no generation in the kernel's answer")
 }
 
-// readTables reads the tables of others; those of others cannot change between
-// two dumps of one generation.
-func readTables() ([]Table, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+// readNFTables reads the tables of other programs.
+func readNFTables() ([]filters.Table, error) {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read nftables: %w", err)
 	}
-	defer conn.Close()          //nolint:errcheck // nothing follows from it
-	conn.SetReadBuffer(4 << 20) //nolint:errcheck // only the speed follows from it
-	s := &source{conn: conn}
+	defer c.Close()          //nolint:errcheck // the socket was only read
+	c.SetReadBuffer(4 << 20) //nolint:errcheck // a smaller buffer is only slower
+	return (&source{conn: c}).consistent()
+}
+
+// maxTries bounds how often a snapshot that a change interrupts is begun again.
+const maxTries = 20
+
+// consistent reads the tables within one generation: no dump saw another state than
+// the others.
+func (s *source) consistent() ([]filters.Table, error) {
 	for tries := 0; ; tries++ {
-		before, err := generation(conn)
+		before, err := generation(s.conn)
 		if err != nil {
 			return nil, err
 		}
 		tables, err := s.tables()
-		after, genErr := generation(conn)
+		after, genErr := generation(s.conn)
 		if err == nil && genErr == nil && before == after {
 			return tables, nil
 		}
-		if tries == 20 {
-			return nil, errors.Join(err, genErr, errors.New("read nftables: it changes all the time"))
+		if tries == maxTries {
+			return nil, errors.Join(err, genErr, errors.New("read nftables: the rules change faster than they are read"))
 		}
 	}
 }
 
-func (s *source) tables() ([]Table, error) {
+func (s *source) tables() ([]filters.Table, error) {
 	s.sets = map[setKey]*set{}
 	msgs, err := s.dump(unix.NFT_MSG_GETTABLE, 0, nil)
 	if err != nil {
 		return nil, err
 	}
-	var list []Table
+	var list []filters.Table
 	index := map[tableKey]int{}
 	for _, m := range msgs {
 		name, comment := tableOf(m.Data)
@@ -101,7 +115,7 @@ func (s *source) tables() ([]Table, error) {
 			continue
 		}
 		index[tableKey{m.Data[0], name}] = len(list)
-		list = append(list, Table{Engine: NFTables, Family: family, Name: name})
+		list = append(list, filters.Table{Engine: filters.NFTables, Family: family, Name: name})
 	}
 	if len(list) == 0 {
 		return nil, nil
@@ -115,13 +129,13 @@ func (s *source) tables() ([]Table, error) {
 	return list, s.rules(list, index)
 }
 
-// linkNames are the links by their number.
+// linkNames are the names of the links by their index.
 func (s *source) linkNames() map[uint32]string {
 	if s.links != nil {
 		return s.links
 	}
 	s.links = map[uint32]string{}
-	list, _ := net.Interfaces() // without them, such a rule matches nothing
+	list, _ := net.Interfaces() // without names, a rule on an index matches nothing
 	for _, l := range list {
 		s.links[uint32(l.Index)] = l.Name
 	}
@@ -140,13 +154,13 @@ func tableOf(data []byte) (name, comment string) {
 	return name, strings.TrimRight(comment, "\x00")
 }
 
-func (s *source) chains(list []Table, index map[tableKey]int) error {
+func (s *source) chains(list []filters.Table, index map[tableKey]int) error {
 	msgs, err := s.dump(unix.NFT_MSG_GETCHAIN, 0, nil)
 	if err != nil {
 		return err
 	}
 	for _, m := range msgs {
-		c := Chain{}
+		c := filters.Chain{}
 		key := tableKey{family: m.Data[0]}
 		for _, a := range attributes(m.Data) {
 			switch a.Type {
@@ -157,7 +171,7 @@ func (s *source) chains(list []Table, index map[tableKey]int) error {
 			case unix.NFTA_CHAIN_TYPE:
 				c.Type = text(a.Data)
 			case unix.NFTA_CHAIN_POLICY:
-				c.Policy = pick(number(a.Data) == 0, Discard, Accept) // NF_DROP
+				c.Policy = pick(number(a.Data) == 0, filters.Discard, filters.Accept) // NF_DROP
 			case unix.NFTA_CHAIN_HOOK:
 				decodeHook(&c, key.family, a.Data)
 			}
@@ -169,6 +183,7 @@ func (s *source) chains(list []Table, index map[tableKey]int) error {
 	return nil
 }
 
+// Attributes of a chain's hook (linux/netfilter/nf_tables.h).
 const (
 	hookNum  = 1 // NFTA_HOOK_HOOKNUM
 	hookPrio = 2
@@ -176,7 +191,7 @@ const (
 	hookDevs = 4 // NFTA_HOOK_DEVS: several NFTA_DEVICE_NAME
 )
 
-func decodeHook(c *Chain, family byte, data []byte) {
+func decodeHook(c *filters.Chain, family byte, data []byte) {
 	for _, a := range nested(data) {
 		switch a.Type {
 		case hookNum:
@@ -195,55 +210,65 @@ func decodeHook(c *Chain, family byte, data []byte) {
 	}
 }
 
-func (s *source) rules(list []Table, index map[tableKey]int) error {
+func (s *source) rules(list []filters.Table, index map[tableKey]int) error {
 	msgs, err := s.dump(unix.NFT_MSG_GETRULE, 0, nil)
 	if err != nil {
 		return err
 	}
 	for _, m := range msgs {
-		key := tableKey{family: m.Data[0]}
-		var chain string
-		var exprs, user []byte
-		var handle uint64
-		for _, a := range attributes(m.Data) {
-			switch a.Type {
-			case unix.NFTA_RULE_TABLE:
-				key.name = text(a.Data)
-			case unix.NFTA_RULE_CHAIN:
-				chain = text(a.Data)
-			case unix.NFTA_RULE_HANDLE:
-				handle = binary.BigEndian.Uint64(a.Data)
-			case unix.NFTA_RULE_EXPRESSIONS:
-				exprs = a.Data
-			case unix.NFTA_RULE_USERDATA:
-				user = a.Data
-			}
-		}
-		i, ok := index[key]
+		raw := rawRuleOf(m.Data)
+		i, ok := index[raw.key]
 		if !ok {
 			continue
 		}
-		c := list[i].chain(chain)
+		c := list[i].Chain(raw.chain)
 		if c == nil {
 			continue
 		}
-		rules, err := s.decodeRule(key, &list[i], chain, exprs, user)
+		rules, err := s.decodeRule(list[i].Engine, raw)
 		if err != nil {
 			return err
-		}
-		for i := range rules {
-			rules[i].Handle = handle
 		}
 		c.Rules = append(c.Rules, rules...)
 	}
 	return nil
 }
 
-// engineOf tells the tables of iptables-nft and ebtables-nft, which have fixed
-// names of tables and base chains, from those that nft(8) made.
-func engineOf(t *Table) Engine {
+// rawRule is a rule as the kernel sends it.
+type rawRule struct {
+	key         tableKey
+	chain       string
+	handle      uint64
+	expressions []byte
+	user        []byte // the comment is in it
+}
+
+func rawRuleOf(data []byte) rawRule {
+	r := rawRule{key: tableKey{family: data[0]}}
+	for _, a := range attributes(data) {
+		switch a.Type {
+		case unix.NFTA_RULE_TABLE:
+			r.key.name = text(a.Data)
+		case unix.NFTA_RULE_CHAIN:
+			r.chain = text(a.Data)
+		case unix.NFTA_RULE_HANDLE:
+			if len(a.Data) == 8 {
+				r.handle = binary.BigEndian.Uint64(a.Data)
+			}
+		case unix.NFTA_RULE_EXPRESSIONS:
+			r.expressions = a.Data
+		case unix.NFTA_RULE_USERDATA:
+			r.user = a.Data
+		}
+	}
+	return r
+}
+
+// engineOf tells the tables of iptables-nft and ebtables-nft from the tables of nft(8).
+// Those two give their tables and base chains fixed names.
+func engineOf(t *filters.Table) filters.Engine {
 	if !slices.Contains([]string{"filter", "nat", "mangle", "raw", "security", "broute"}, t.Name) {
-		return NFTables
+		return filters.NFTables
 	}
 	upper := false
 	for _, c := range t.Chains {
@@ -251,19 +276,19 @@ func engineOf(t *Table) Engine {
 			continue
 		}
 		if c.Name != strings.ToUpper(string(c.Hook)) {
-			return NFTables
+			return filters.NFTables
 		}
 		upper = true
 	}
 	switch {
 	case !upper:
-		return NFTables
+		return filters.NFTables
 	case t.Family == nft.IP || t.Family == nft.IP6:
-		return IPTablesNFT
+		return filters.IPTablesNFT
 	case t.Family == nft.Bridge:
-		return EBTablesNFT
+		return filters.EBTablesNFT
 	}
-	return NFTables
+	return filters.NFTables
 }
 
 func (s *source) dump(typ uint16, family byte, attrs []netlink.Attribute) ([]netlink.Message, error) {
@@ -275,10 +300,10 @@ func (s *source) dump(typ uint16, family byte, attrs []netlink.Attribute) ([]net
 	if err != nil {
 		return nil, fmt.Errorf("read nftables: %w", err)
 	}
-	return msgs, nil
+	return slices.DeleteFunc(msgs, func(m netlink.Message) bool { return len(m.Data) < 4 }), nil // struct nfgenmsg
 }
 
-// message is a request of nfnetlink: struct nfgenmsg and attributes.
+// message is a request to nftables: struct nfgenmsg and attributes.
 func message(typ uint16, family byte, flags netlink.HeaderFlags, attrs []byte) netlink.Message {
 	return netlink.Message{
 		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | typ), Flags: flags},
@@ -286,7 +311,7 @@ func message(typ uint16, family byte, flags netlink.HeaderFlags, attrs []byte) n
 	}
 }
 
-// attributes are those behind struct nfgenmsg.
+// attributes are the attributes behind struct nfgenmsg.
 func attributes(data []byte) []netlink.Attribute {
 	if len(data) < 4 {
 		return nil
@@ -294,7 +319,8 @@ func attributes(data []byte) []netlink.Attribute {
 	return nested(data[4:])
 }
 
-// nested are the attributes in an attribute, without the flags of their types.
+// nested are the attributes in an attribute, their types without flags; none where
+// the data are malformed.
 func nested(data []byte) []netlink.Attribute {
 	list, err := netlink.UnmarshalAttributes(data)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// Network is what of a qnet network its packets depend on.
-type Network struct {
+// Promise is what of a qnet network its packets depend on.
+type Promise struct {
 	Name    string
 	Mode    profiles.Mode
 	Bridge  string
@@ -42,7 +42,7 @@ const (
 
 // Packets are those that must pass for the network to keep its mode's promise, in
 // the order in which a guest would miss them, replies after what they answer.
-func (r Ruleset) Packets(n Network) []Packet {
+func (r Ruleset) Packets(n Promise) []Packet {
 	var list []Packet
 	if n.Mode == profiles.NAT || n.Mode == profiles.HostOnly {
 		list = n.withHost()
@@ -57,7 +57,7 @@ func (r Ruleset) Packets(n Network) []Packet {
 
 // betweenGuests are frames from port to port, which the chains of ip and ip6 see
 // only with br_netfilter.
-func (r Ruleset) betweenGuests(n Network) []Packet {
+func (r Ruleset) betweenGuests(n Promise) []Packet {
 	name := "what guests send each other"
 	p := Packet{In: n.Bridge, Out: n.Bridge, Proto: TCP, Sport: ephemeral, Dport: service}
 	if n.Mode == profiles.Bridge {
@@ -79,7 +79,7 @@ func (r Ruleset) betweenGuests(n Network) []Packet {
 
 // betweenPorts is all that goes over a bridge of qnet's own, and of another's bridge
 // what comes from or goes to qnet's taps.
-func (n Network) betweenPorts() []Traffic {
+func (n Promise) betweenPorts() []Traffic {
 	all := Traffic{In: n.Bridge, Out: n.Bridge}
 	if !n.Joined {
 		return []Traffic{all}
@@ -93,9 +93,9 @@ func (n Network) betweenPorts() []Traffic {
 const tapPrefix = "qn"
 
 // guest is an address of the prefix that is not the gateway's.
-func (n Network) guest() netip.Addr { return n.Gateway.Next() }
+func (n Promise) guest() netip.Addr { return n.Gateway.Next() }
 
-func (n Network) withHost() []Packet {
+func (n Promise) withHost() []Packet {
 	to := Packet{
 		Path: routedPath(nft.Input), In: n.Bridge, Src: n.guest(), Dst: n.Gateway, DstLocal: true,
 		Proto: TCP, Sport: ephemeral, Dport: service, Name: "what guests send to the host",
@@ -116,7 +116,7 @@ func (n Network) withHost() []Packet {
 	}
 }
 
-func (n Network) outside(uplink string) []Packet {
+func (n Promise) outside(uplink string) []Packet {
 	out := Packet{
 		Path: routedPath(nft.Forward), In: n.Bridge, Out: uplink, Src: n.guest(), Dst: outside,
 		Proto: TCP, Sport: ephemeral, Dport: httpsPort, Name: "what guests send to the outside",
@@ -133,7 +133,7 @@ func (n Network) outside(uplink string) []Packet {
 		{true, nft.Postrouting},
 		{false, nft.Egress},
 	}
-	back.Name = "what the outside answers guests"
+	back.Name, back.Reply = "what the outside answers guests", false // a name of its own
 	return []Packet{out, back}
 }
 
@@ -142,7 +142,7 @@ func (p Packet) reply() Packet {
 	p.In, p.Out, p.PortIn, p.PortOut = p.Out, p.In, p.PortOut, p.PortIn
 	p.Src, p.Dst, p.SrcLocal, p.DstLocal = p.Dst, p.Src, p.DstLocal, p.SrcLocal
 	p.Sport, p.Dport, p.Established = p.Dport, p.Sport, true
-	p.Name += ", the answer"
+	p.Reply = true
 	return p
 }
 

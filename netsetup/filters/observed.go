@@ -12,7 +12,7 @@ import (
 func (r Ruleset) Culprit(f nft.Family, table, chain string, handle uint64) (Drop, bool) {
 	for i := range r.Tables {
 		t := &r.Tables[i]
-		c := t.chain(chain)
+		c := t.Chain(chain)
 		if t.Engine == IPTablesLegacy || t.Family != f || t.Name != table || c == nil {
 			continue
 		}

@@ -1,4 +1,4 @@
-package filters
+package read
 
 import (
 	"bytes"
@@ -6,12 +6,15 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
-// maxElements bounds what is read of one set; a rule that asks a bigger one may match.
+// maxElements bounds how many elements of a set are kept. A rule that asks a bigger set
+// may match.
 const maxElements = 1 << 16
 
-// Attributes of set elements (linux/netfilter/nf_tables.h).
+// Attributes of sets and their elements (linux/netfilter/nf_tables.h).
 const (
 	setFlags     = 3 // NFTA_SET_FLAGS
 	setConcat    = 0x80
@@ -26,22 +29,21 @@ const (
 	verdictChain = 2
 )
 
-// set is a set or map with its elements; unread tells that it is too big, or of a
-// kind that is not understood.
+// set is a set or map with its elements; unread is true for a set with too many.
 type set struct {
 	elements []element
 	unread   bool
 }
 
-// element is a range of keys and, in a verdict map, what to do with them.
+// element is a range of keys and, in a verdict map, the verdict on them.
 type element struct {
-	Range
-	end     bool // in an interval set: the first value behind a range
-	verdict Verdict
+	filters.Range
+	end     bool // in a set of intervals: its key is the first value behind a range
+	verdict filters.Verdict
 	chain   string
 }
 
-// set reads a set the rules ask for, once.
+// set returns a set that a rule asks for. It reads each set once.
 //
 //	nft list set FAMILY TABLE SET
 func (s *source) set(key tableKey, name string) (*set, error) {
@@ -53,23 +55,11 @@ func (s *source) set(key tableKey, name string) (*set, error) {
 		{Type: unix.NFTA_SET_TABLE, Data: []byte(key.name + "\x00")},
 		{Type: unix.NFTA_SET_NAME, Data: []byte(name + "\x00")},
 	}
-	data, err := netlink.MarshalAttributes(attrs)
+	flags, err := s.setFlags(key.family, attrs)
 	if err != nil {
 		return nil, err
 	}
-	msgs, err := s.conn.Execute(message(unix.NFT_MSG_GETSET, key.family, netlink.Request, data))
-	if err != nil {
-		return nil, err
-	}
-	var flags uint32
-	for _, m := range msgs {
-		for _, a := range attributes(m.Data) {
-			if a.Type == setFlags {
-				flags = number(a.Data)
-			}
-		}
-	}
-	msgs, err = s.dump(unix.NFT_MSG_GETSETELEM, key.family, attrs)
+	msgs, err := s.dump(unix.NFT_MSG_GETSETELEM, key.family, attrs)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +75,27 @@ func (s *source) set(key tableKey, name string) (*set, error) {
 	}
 	s.sets[at] = read
 	return read, nil
+}
+
+// setFlags reads the flags of a set (NFT_SET_*).
+func (s *source) setFlags(family byte, attrs []netlink.Attribute) (uint32, error) {
+	data, err := netlink.MarshalAttributes(attrs)
+	if err != nil {
+		return 0, err
+	}
+	msgs, err := s.conn.Execute(message(unix.NFT_MSG_GETSET, family, netlink.Request, data))
+	if err != nil {
+		return 0, err
+	}
+	var flags uint32
+	for _, m := range msgs {
+		for _, a := range attributes(m.Data) {
+			if a.Type == setFlags {
+				flags = number(a.Data)
+			}
+		}
+	}
+	return flags, nil
 }
 
 func (s *set) add(attrs []netlink.Attribute) {
@@ -131,8 +142,8 @@ func value(data []byte) []byte {
 	return nil
 }
 
-// intervals joins the starts and ends that a tree of intervals consists of. A
-// range without an end goes up to the highest value.
+// intervals joins the starts and ends in a set of intervals to ranges. A range without
+// an end goes up to the highest value.
 func intervals(marks []element) []element {
 	slices.SortStableFunc(marks, func(a, b element) int {
 		if c := bytes.Compare(a.Low, b.Low); c != 0 {
@@ -154,7 +165,7 @@ func intervals(marks []element) []element {
 	return list
 }
 
-// before is the value one lower.
+// before is the value minus one.
 func before(v []byte) []byte {
 	v = slices.Clone(v)
 	for i := len(v) - 1; i >= 0; i-- {
@@ -166,19 +177,19 @@ func before(v []byte) []byte {
 	return v
 }
 
-// verdicts by their code (NFT_RETURN to NF_QUEUE).
-var verdicts = map[int32]Verdict{
-	-5: Return, -4: Goto, -3: Jump, -2: Continue, -1: Continue, 0: Discard, 1: Accept, 3: Queue,
+// verdicts are the verdicts by their code, from NFT_RETURN to NF_QUEUE.
+var verdicts = map[int32]filters.Verdict{
+	-5: filters.Return, -4: filters.Goto, -3: filters.Jump, -2: filters.Continue, -1: filters.Continue, 0: filters.Discard, 1: filters.Accept, 3: filters.Queue,
 }
 
-func decodeVerdict(data []byte) (v Verdict, chain string) {
-	v = Unknown
+func decodeVerdict(data []byte) (v filters.Verdict, chain string) {
+	v = filters.Unknown
 	for _, a := range nested(data) {
 		switch a.Type {
 		case verdictCode:
 			code := int32(number(a.Data))
 			if code > 0 {
-				code &= 0xff // a queue's number is above
+				code &= 0xff // the number of a queue is above
 			}
 			if known, ok := verdicts[code]; ok {
 				v = known

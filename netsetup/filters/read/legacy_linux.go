@@ -1,25 +1,23 @@
-package filters
+package read
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"slices"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
-// legacyFamily is where iptables-legacy's kernel half differs between IPv4 and
-// IPv6 (linux/netfilter_ipv4/ip_tables.h and its IPv6 twin).
+// legacyFamily describes how iptables-legacy lays out its tables for IPv4 or IPv6
+// (linux/netfilter_ipv4/ip_tables.h, linux/netfilter_ipv6/ip6_tables.h).
 type legacyFamily struct {
 	family    nft.Family
-	names     string // lists the tables that are loaded
+	names     string // the file that lists the loaded tables
 	domain    int
 	level     int
 	addr      int  // bytes of an address
@@ -34,7 +32,7 @@ var legacyFamilies = []legacyFamily{
 	{nft.IP6, "/proc/net/ip6_tables_names", unix.AF_INET6, unix.SOL_IPV6, 16, 131, 4, 140, 168},
 }
 
-// Requests of getsockopt(2): IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES.
+// Options of getsockopt(2): IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES.
 const (
 	getInfo    = 64
 	getEntries = 65
@@ -46,12 +44,12 @@ const (
 	entriesHead = 40
 )
 
-// readLegacy reads the tables of iptables-legacy that are loaded. Asking the
-// kernel for one that is not would load it, and with it filter every packet.
+// readLegacy reads the loaded tables of iptables-legacy. Only these: a request for
+// another one would make the kernel load it and filter every packet with it.
 //
 //	iptables-legacy-save
-func readLegacy() ([]Table, error) {
-	var list []Table
+func readLegacy() ([]filters.Table, error) {
+	var list []filters.Table
 	var errs []error
 	for _, f := range legacyFamilies {
 		b, err := os.ReadFile(f.names)
@@ -70,31 +68,21 @@ func readLegacy() ([]Table, error) {
 	return list, errors.Join(errs...)
 }
 
-// LegacyLoaded reports whether a table of iptables-legacy is loaded.
-func LegacyLoaded(f nft.Family, table string) bool {
-	for _, l := range legacyFamilies {
-		if b, err := os.ReadFile(l.names); l.family == f && err == nil && slices.Contains(strings.Fields(string(b)), table) {
-			return true
-		}
-	}
-	return false
-}
-
-func (f legacyFamily) read(name string) (Table, error) {
+func (f legacyFamily) read(name string) (filters.Table, error) {
 	info, blob, err := f.blob(name)
 	if err != nil {
-		return Table{}, err
+		return filters.Table{}, err
 	}
 	return f.table(name, info, blob)
 }
 
-// blob reads a table as the kernel keeps it: struct ipt_getinfo, and the entries.
+// blob reads a table as the kernel keeps it: struct ipt_getinfo, then the entries.
 func (f legacyFamily) blob(name string) (info, blob []byte, err error) {
 	fd, err := unix.Socket(f.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing follows from it
+	defer unix.Close(fd) //nolint:errcheck // the socket was only read
 	for tries := 0; ; tries++ {
 		info = make([]byte, infoSize)
 		copy(info, name)
@@ -106,7 +94,7 @@ func (f legacyFamily) blob(name string) (info, blob []byte, err error) {
 		copy(entries, name)
 		binary.NativeEndian.PutUint32(entries[32:], size)
 		err := getsockopt(fd, f.level, getEntries, entries)
-		if errors.Is(err, unix.EAGAIN) && tries < 20 { // another size since
+		if errors.Is(err, unix.EAGAIN) && tries < maxTries { // the size has changed since
 			continue
 		}
 		if err != nil {
@@ -116,26 +104,14 @@ func (f legacyFamily) blob(name string) (info, blob []byte, err error) {
 	}
 }
 
-// getsockopt fills b, which holds the request.
-func getsockopt(fd, level, name int, b []byte) error {
-	size := uint32(len(b))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
-		uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&size)), 0)
-	runtime.KeepAlive(b)
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-// entry is one struct ipt_entry: a rule, a chain's end, or its head.
+// entry is one struct ipt_entry: a rule, or the head or the end of a chain.
 type entry struct {
 	at     int
 	data   []byte
 	target xtModule
 }
 
-var errMalformed = errors.New("the kernel's answer is malformed")
+var errMalformed = errors.New("the kernel's reply is malformed")
 
 func (f legacyFamily) entries(blob []byte) ([]entry, error) {
 	var list []entry
@@ -155,20 +131,20 @@ func (f legacyFamily) entries(blob []byte) ([]entry, error) {
 	return list, nil
 }
 
-// module is struct xt_entry_match or xt_entry_target: size, name, revision, data.
+// module reads struct xt_entry_match or xt_entry_target: size, name, revision, data.
 func module(b []byte) xtModule {
 	return xtModule{name: text(cut(b[2:31])), rev: uint32(b[31]), info: b[32:]}
 }
 
-// table sorts the entries into chains. The base chains begin where the kernel
-// says; the others with a target ERROR that holds their name.
-func (f legacyFamily) table(name string, info, blob []byte) (Table, error) {
+// table sorts the entries into chains. The kernel says where each base chain begins.
+// Every other chain begins behind an entry with the target ERROR, which holds its name.
+func (f legacyFamily) table(name string, info, blob []byte) (filters.Table, error) {
 	list, err := f.entries(blob)
 	if err != nil {
-		return Table{}, err
+		return filters.Table{}, err
 	}
-	t := Table{Engine: IPTablesLegacy, Family: f.family, Name: name}
-	starts := map[int]Chain{}
+	t := filters.Table{Engine: filters.IPTablesLegacy, Family: f.family, Name: name}
+	starts := map[int]filters.Chain{}
 	chains := map[int]string{} // by the offset of the first rule
 	valid := binary.NativeEndian.Uint32(info[32:])
 	for n, h := range []nft.Hook{nft.Prerouting, nft.Input, nft.Forward, nft.Output, nft.Postrouting} {
@@ -176,8 +152,8 @@ func (f legacyFamily) table(name string, info, blob []byte) (Table, error) {
 			continue
 		}
 		at := int(binary.NativeEndian.Uint32(info[36+4*n:]))
-		c := Chain{
-			Name: strings.ToUpper(string(h)), Type: legacyType(name), Hook: h, Priority: legacyPriority(name, h), Policy: Accept,
+		c := filters.Chain{
+			Name: strings.ToUpper(string(h)), Type: legacyType(name), Hook: h, Priority: legacyPriority(name, h), Policy: filters.Accept,
 		}
 		starts[at], chains[at] = c, c.Name
 	}
@@ -194,9 +170,9 @@ func (f legacyFamily) table(name string, info, blob []byte) (Table, error) {
 	return t, nil
 }
 
-// fill puts the rules into their chains. A base chain's last entry is its policy;
-// another's is its return.
-func (f legacyFamily) fill(t *Table, list []entry, starts map[int]Chain, chains map[int]string, under map[int]bool) {
+// fill puts the rules into their chains. The last entry of a base chain is its policy
+// (underflow, at the offsets in under), that of another chain its return.
+func (f legacyFamily) fill(t *filters.Table, list []entry, starts map[int]filters.Chain, chains map[int]string, under map[int]bool) {
 	for i, e := range list {
 		if e.target.name == "ERROR" {
 			continue
@@ -204,7 +180,7 @@ func (f legacyFamily) fill(t *Table, list []entry, starts map[int]Chain, chains 
 		if name, begins := chains[e.at]; begins {
 			c, isBase := starts[e.at]
 			if !isBase {
-				c = Chain{Name: name}
+				c = filters.Chain{Name: name}
 			}
 			t.Chains = append(t.Chains, c)
 		}
@@ -234,7 +210,7 @@ func (f legacyFamily) next(list []entry, i int) int {
 
 func legacyType(table string) string { return pick(table == "nat", "nat", "filter") }
 
-// legacyPriority is NF_IP_PRI_* of the table.
+// legacyPriority is NF_IP_PRI_* of a table at a hook.
 func legacyPriority(table string, h nft.Hook) int {
 	switch table {
 	case "raw":
@@ -249,9 +225,10 @@ func legacyPriority(table string, h nft.Hook) int {
 	return 0
 }
 
-// rule decodes an entry.
-func (f legacyFamily) rule(chain string, e entry, chains map[int]string) Rule {
-	r := Rule{Verdict: Continue, Packets: f.packets(e.data)}
+// rule decodes an entry; chains are the names of the chains by the offset of their first
+// rule.
+func (f legacyFamily) rule(chain string, e entry, chains map[int]string) filters.Rule {
+	r := filters.Rule{Verdict: filters.Continue, Packets: f.packets(e.data)}
 	var flags xtFlags
 	for _, m := range f.conditions(e.data) {
 		r.Matches = append(r.Matches, m)
@@ -280,67 +257,66 @@ func (f legacyFamily) rule(chain string, e entry, chains map[int]string) Rule {
 	return r
 }
 
-// packets is the first of the counters, the last two numbers of an entry's head.
+// packets is the first of an entry's two counters, which end its head.
 func (f legacyFamily) packets(e []byte) uint64 { return binary.NativeEndian.Uint64(e[f.entrySize-16:]) }
 
-// standard is the target of verdicts and jumps: struct xt_standard_target.
-func (f legacyFamily) standard(r *Rule, e entry, chains map[int]string) {
+// standard decodes struct xt_standard_target, the target of verdicts and jumps.
+func (f legacyFamily) standard(r *filters.Rule, e entry, chains map[int]string) {
 	v := int32(nativeNumber(e.target.info))
 	switch {
 	case v == -1:
-		r.Verdict = Discard
+		r.Verdict = filters.Discard
 	case v == -2:
-		r.Verdict = Accept
+		r.Verdict = filters.Accept
 	case v == -4:
-		r.Verdict = Queue
+		r.Verdict = filters.Queue
 	case v == -5: // XT_RETURN
-		r.Verdict = Return
+		r.Verdict = filters.Return
 	case v >= 0 && chains[int(v)] != "":
-		r.Verdict = pick(e.data[f.flags]&f.gotoFlag != 0, Goto, Jump)
+		r.Verdict = pick(e.data[f.flags]&f.gotoFlag != 0, filters.Goto, filters.Jump)
 		r.Chain = chains[int(v)]
-	case v >= 0: // to the rule that follows: a rule without a target
+	case v >= 0: // the rule that follows: this one has no target
 	default:
-		r.Verdict = Unknown
+		r.Verdict = filters.Unknown
 	}
 }
 
-// conditions are those of struct ipt_ip: addresses, links and protocol.
-func (f legacyFamily) conditions(e []byte) []Match {
+// conditions decodes struct ipt_ip: addresses, links and protocol.
+func (f legacyFamily) conditions(e []byte) []filters.Match {
 	inv := e[f.flags+1]
 	v6 := f.family == nft.IP6
-	var list []Match
-	add := func(set bool, field Field, v, mask []byte, bit byte) {
+	var list []filters.Match
+	add := func(set bool, field filters.Field, v, mask []byte, bit byte) {
 		if !set {
 			return
 		}
-		if mask != nil && maskBits(mask) == 8*len(mask) {
+		if mask != nil && ones(mask) == len(mask) {
 			mask = nil
 		}
-		list = append(list, Match{Fields: []Field{field}, Mask: mask, Any: []Range{{v, v}}, Not: inv&bit != 0})
+		list = append(list, filters.Match{Fields: []filters.Field{field}, Mask: mask, Any: []filters.Range{exactly(v)}, Not: inv&bit != 0})
 	}
 	n := f.addr
 	addresses := e[:4*n]
-	src := Field{Header: NetworkHeader, Offset: pick(v6, 8, 12), Len: n}
-	dst := Field{Header: NetworkHeader, Offset: pick(v6, 24, 16), Len: n}
+	src := filters.Field{Header: filters.NetworkHeader, Offset: pick(v6, 8, 12), Len: n}
+	dst := filters.Field{Header: filters.NetworkHeader, Offset: pick(v6, 24, 16), Len: n}
 	srcMask, dstMask := addresses[2*n:3*n], addresses[3*n:]
 	add(!zero(srcMask), src, addresses[:n], srcMask, 0x08) // IPT_INV_SRCIP
 	add(!zero(dstMask), dst, addresses[n:2*n], dstMask, 0x10)
 	links := e[4*n:]
-	in, out := masked(links[:16], links[32:48]), masked(links[16:32], links[48:64])
-	in, out = in[:ones(links[32:48])], out[:ones(links[48:64])]
-	add(len(in) > 0, Field{Name: inLink, Len: 16}, in, nil, 0x01)
-	add(len(out) > 0, Field{Name: outLink, Len: 16}, out, nil, 0x02)
+	in, out := links[:ones(links[32:48])], links[16:16+ones(links[48:64])]
+	add(len(in) > 0, filters.Field{Name: filters.InLink, Len: 16}, in, nil, 0x01)
+	add(len(out) > 0, filters.Field{Name: filters.OutLink, Len: 16}, out, nil, 0x02)
 	proto := binary.NativeEndian.Uint16(links[64:])
-	add(proto != 0, Field{Name: l4Proto, Len: 1}, []byte{byte(proto)}, nil, 0x40)
+	add(proto != 0, filters.Field{Name: filters.L4Proto, Len: 1}, []byte{byte(proto)}, nil, 0x40)
 	if !v6 && e[f.flags]&1 != 0 { // IPT_F_FRAG: fragments only
-		list = append(list, Match{})
+		list = append(list, filters.Match{})
 	}
 	return list
 }
 
 func zero(b []byte) bool { return len(strings.Trim(string(b), "\x00")) == 0 }
 
-// ones is how many bytes of a link's mask are set.
+// ones is how many bytes of a mask are 0xff, counted from the first to the first other.
 func ones(mask []byte) int {
 	for i, b := range mask {
 		if b != 0xff {

@@ -94,9 +94,9 @@ func program(t *Table, c *Chain, r *Rule) (name string, killSwitch bool) {
 		return s.program, s.killSwitch
 	}
 	switch {
-	case r == nil && t.iptables():
+	case r == nil && t.IPTables():
 		return t.policySetter(c)
-	case t.iptables():
+	case t.IPTables():
 		return "a rule of " + string(t.Engine), false
 	case t.Engine == EBTablesNFT:
 		return "ebtables", false
@@ -104,8 +104,8 @@ func program(t *Table, c *Chain, r *Rule) (name string, killSwitch bool) {
 	return "a ruleset of nft, such as /etc/nftables.conf", false
 }
 
-// iptables reports whether the iptables program owns the table.
-func (t *Table) iptables() bool { return t.Engine == IPTablesNFT || t.Engine == IPTablesLegacy }
+// IPTables reports whether an iptables program owns the table.
+func (t *Table) IPTables() bool { return t.Engine == IPTablesNFT || t.Engine == IPTablesLegacy }
 
 // policySetter guesses who set the policy of an iptables chain that programs
 // share: those that set one and have chains that it leads to.

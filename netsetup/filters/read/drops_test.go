@@ -1,4 +1,4 @@
-package filters
+package read
 
 import (
 	"fmt"
@@ -8,20 +8,21 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 // natNet is a network whose packets the tests send.
-func natNet(mode profiles.Mode) Network {
-	return Network{
+func natNet(mode profiles.Mode) filters.Promise {
+	return filters.Promise{
 		Name: "dev", Mode: mode, Bridge: "qn-dev", Prefix: netip.MustParsePrefix("192.168.223.0/24"),
 		Gateway: netip.MustParseAddr("192.168.223.1"), Uplinks: []string{"eth0"},
 	}
 }
 
 // word is a Drop in one line.
-func (d Drop) word() string {
-	s := fmt.Sprintf("%s %s %s/%s by %s", d.Packet, d.Engine, d.Family, d.Chain, d.Program)
+func word(d filters.Drop) string {
+	s := fmt.Sprintf("%s %s %s/%s by %s", d.PacketText(), d.Engine, d.Family, d.Chain, d.Program)
 	if d.Policy() {
 		s += " policy"
 	} else {
@@ -36,11 +37,11 @@ func (d Drop) word() string {
 	return s
 }
 
-func words(r Ruleset, n Network) string {
+func words(r filters.Ruleset, n filters.Promise) string {
 	var list []string
 	for _, p := range r.Packets(n) {
 		for _, d := range r.Drops(p) {
-			list = append(list, d.word())
+			list = append(list, word(d))
 		}
 	}
 	return strings.Join(list, "\n")
@@ -119,7 +120,7 @@ func TestDrops(t *testing.T) {
 			lab.Run(t, func(t *testing.T) {
 				lab.Sh(t, "[ ! -d /proc/sys/net/bridge ] || sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")
 				lab.Sh(t, c.load)
-				got := words(Read(), natNet(c.mode))
+				got := words(Ruleset(), natNet(c.mode))
 				lines := strings.Split(got, "\n")
 				if got == "" {
 					lines = nil
@@ -144,7 +145,7 @@ func TestDropsWithBridgeNetfilter(t *testing.T) {
 		for calls, want := range map[string]int{"0": 0, "1": 4} {
 			lab.Sh(t, "sysctl -qw net.bridge.bridge-nf-call-iptables="+calls+" net.bridge.bridge-nf-call-ip6tables="+calls)
 			for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.Bridge} {
-				got := words(Read(), natNet(mode))
+				got := words(Ruleset(), natNet(mode))
 				if n := strings.Count(got, "FORWARD"); n != want {
 					t.Errorf("%s with bridge-nf-call-iptables=%s: %d drops, want %d:\n%s", mode, calls, n, want, got)
 				}

@@ -1,0 +1,92 @@
+package filters
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
+
+// Traffic is the packets that an accept lets pass: those that every set field holds for.
+type Traffic struct {
+	In, Out         string // links; "" is any
+	PortIn, PortOut string // how the names of ports of a bridge begin; "" is any
+	Src, Dst        netip.Prefix
+	Established     bool // only replies, and what belongs to their connection
+}
+
+// spec is an accept of the traffic as iptables-save lists it, with the mark of the network.
+func (t Traffic) spec(network string) string {
+	var words []string
+	add := func(set bool, text string) {
+		if set {
+			words = append(words, text)
+		}
+	}
+	add(t.Src.IsValid(), "-s "+t.Src.String())
+	add(t.Dst.IsValid(), "-d "+t.Dst.String())
+	add(t.In != "", "-i "+t.In)
+	add(t.Out != "", "-o "+t.Out)
+	add(t.PortIn != "", "-m physdev --physdev-in "+t.PortIn+"+ --physdev-is-bridged")
+	add(t.PortOut != "", "-m physdev --physdev-out "+t.PortOut+"+ --physdev-is-bridged")
+	add(t.Established, "-m conntrack --ctstate RELATED,ESTABLISHED")
+	return strings.Join(append(words, `-m comment --comment "`+Mark(network)+`"`, "-j ACCEPT"), " ")
+}
+
+// nft is an accept of the traffic as nft(8) reads it.
+func (t Traffic) nft() string {
+	var words []string
+	add := func(set bool, format string, v any) {
+		if set {
+			words = append(words, fmt.Sprintf(format, v))
+		}
+	}
+	add(t.In != "", "iifname %q", t.In)
+	add(t.Out != "", "oifname %q", t.Out)
+	add(t.Src.IsValid(), "ip saddr %s", t.Src)
+	add(t.Dst.IsValid(), "ip daddr %s", addressText(t.Dst))
+	add(t.Established, "ct state %s", "established,related")
+	return strings.Join(append(words, "accept"), " ")
+}
+
+func addressText(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+// matches are the conditions of an accept of the traffic.
+func (t Traffic) matches(f nft.Family) []Match {
+	var list []Match
+	one := func(set bool, field Field, v []byte) {
+		if set {
+			list = append(list, Match{Fields: []Field{field}, Any: []Range{{v, v}}})
+		}
+	}
+	one(t.In != "", Field{Name: InLink, Len: 16}, LinkName(t.In))
+	one(t.Out != "", Field{Name: OutLink, Len: 16}, LinkName(t.Out))
+	one(t.PortIn != "", Field{Name: PortIn, Len: 16}, []byte(t.PortIn))
+	one(t.PortOut != "", Field{Name: PortOut, Len: 16}, []byte(t.PortOut))
+	if f == nft.IP {
+		list = append(list, prefixMatch(t.Src, 12)...)
+		list = append(list, prefixMatch(t.Dst, 16)...)
+	}
+	if t.Established {
+		list = append(list, AnyBit(CTState, StateEstablished|StateRelated, false))
+	}
+	return list
+}
+
+func prefixMatch(p netip.Prefix, offset int) []Match {
+	if !p.IsValid() {
+		return nil
+	}
+	v := p.Masked().Addr().AsSlice()
+	mask := make([]byte, len(v))
+	for i := range p.Bits() {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return []Match{{Fields: []Field{{Header: NetworkHeader, Offset: offset, Len: len(v)}}, Mask: mask, Any: []Range{{v, v}}}}
+}
