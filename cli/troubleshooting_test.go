@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"go/ast"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const troubleshooting = "../docs/troubleshooting.md"
+
+// wild stands for what varies in a text: a verb of a format, or a <name> of the page.
+const wild = "\x00"
+
+var (
+	verbs     = regexp.MustCompile(`"?%[-+# 0]*[\d.*]*[a-zA-Z]"?`)
+	variables = regexp.MustCompile(`"?<[^<>]+>"?`)
+	firstCell = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|")
+)
+
+// quoted are the texts in the first column of the page's tables.
+func quoted(page string) []string {
+	var list []string
+	for _, m := range firstCell.FindAllStringSubmatch(page, -1) {
+		list = append(list, strings.Trim(variables.ReplaceAllString(m[1], wild), wild+" "))
+	}
+	return list
+}
+
+// plain is a format without its verbs.
+func plain(format string) string { return verbs.ReplaceAllString(format, wild) }
+
+// wordOf matches a word of a text, not what varies in it.
+var wordOf = regexp.MustCompile(`[A-Za-z][A-Za-z0-9_.'-]*`)
+
+func words(text string) int { return len(wordOf.FindAllString(text, -1)) }
+
+// literal is the value of a string, of strings joined by "+" too; "" of anything else.
+func literal(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		if e.Kind == token.STRING {
+			s, _ := strconv.Unquote(e.Value) // the parser has read it
+			return s
+		}
+	case *ast.BinaryExpr:
+		if left, right := literal(e.X), literal(e.Y); left != "" && right != "" {
+			return left + right
+		}
+	}
+	return ""
+}
+
+// production reports whether the file is part of the program.
+func production(path string) bool {
+	return !strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(path, "../internal/lab/") && !strings.HasPrefix(path, "../internal/bench/")
+}
+
+// strings of the program, with what varies made wild.
+func programTexts(t *testing.T) []string {
+	t.Helper()
+	var list []string
+	goFiles(t, func(path string, file *ast.File, _ *token.FileSet) {
+		if !production(path) {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			e, ok := n.(ast.Expr)
+			if !ok {
+				return true
+			}
+			text := literal(e)
+			if text != "" {
+				list = append(list, plain(text))
+			}
+			return text == "" // of a sum, not its parts
+		})
+	})
+	return list
+}
+
+// refusals are what a plan may refuse with, by the place in the code.
+func refusals(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	goFiles(t, func(path string, file *ast.File, set *token.FileSet) {
+		if !production(path) || !plans(path) {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			r, ok := n.(*ast.ReturnStmt)
+			if !ok {
+				return true
+			}
+			ast.Inspect(r, func(n ast.Node) bool {
+				e, ok := n.(ast.Expr)
+				if !ok {
+					return true
+				}
+				text := plain(literal(e))
+				command := strings.HasPrefix(text, "ip ") || strings.HasPrefix(text, "#")
+				if words(text) >= 4 && !command && !slices.Contains(parts, text) {
+					found[set.Position(e.Pos()).String()] = text
+				}
+				return text == ""
+			})
+			return true
+		})
+	})
+	return found
+}
+
+// parts are no refusals, but parts of some.
+var parts = []string{"no VM of which is there yet"}
+
+// others are files of the plan that refuse nothing: they word notes, routes and rules.
+var others = []string{"movenotes.go", "pins.go", "zone.go"}
+
+// plans reports whether a file decides what a network needs.
+func plans(path string) bool {
+	return filepath.Dir(path) == "../netsetup/plan" && !slices.Contains(others, filepath.Base(path))
+}
+
+// Each text that docs/troubleshooting.md quotes is one of the program's. Each refusal of
+// a plan is among them, and each error that has a hint.
+func TestTroubleshooting(t *testing.T) {
+	page, err := os.ReadFile(troubleshooting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quotes, texts := quoted(string(page)), programTexts(t)
+	if len(quotes) < 50 || len(texts) < 1000 {
+		t.Fatalf("%d texts quoted, %d in the program", len(quotes), len(texts))
+	}
+	for _, q := range quotes {
+		if words(q) < 2 || !slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, q) }) {
+			t.Errorf("%s quotes %q, which is no text of the program", troubleshooting, strings.ReplaceAll(q, wild, "<>"))
+		}
+	}
+	covered := func(text string) bool {
+		return slices.ContainsFunc(quotes, func(q string) bool { return strings.Contains(text, q) })
+	}
+	list := refusals(t)
+	if len(list) < 20 {
+		t.Errorf("only %d refusals found", len(list))
+	}
+	for place, text := range list {
+		if !covered(text) {
+			t.Errorf("%s: %s lacks the refusal %q", place, troubleshooting, strings.ReplaceAll(text, wild, "<>"))
+		}
+	}
+	for _, h := range hints {
+		if text := h.is.Error(); !covered(text) && !strings.Contains(string(page), text) {
+			t.Errorf("%s lacks %q, which has a hint", troubleshooting, text)
+		}
+	}
+}
+
+// What the test itself relies on.
+func TestQuotedAndPlain(t *testing.T) {
+	page := "| text | cause |\n|---|---|\n| `VM <name> wants \"<mac>\"` | `no` |\n"
+	if got := quoted(page); !slices.Equal(got, []string{"VM " + wild + " wants"}) {
+		t.Errorf("quoted: %q", got)
+	}
+	if got := plain(`VM %q wants "%-5.2s" of 100%% %w`); got != "VM "+wild+" wants "+wild+" of 100%% "+wild {
+		t.Errorf("plain: %q", got)
+	}
+	if n := words("a " + wild + " b c"); n != 3 {
+		t.Errorf("words: %d", n)
+	}
+}
