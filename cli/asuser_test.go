@@ -26,7 +26,7 @@ func (l *testHost) asUser(args ...string) (code int, stdout, stderr string) {
 // named; and what the user may not see is told.
 func TestWithoutSudo(t *testing.T) {
 	inLab(t, func(l *testHost) {
-		lab.Private(t, "/run/qnet", "/var/lib/qnet")
+		lab.MountEmpty(t, "/run/qnet", "/var/lib/qnet")
 		l.run = "/run/qnet"
 		l.prepared()
 		lab.Sh(t, "install -d -o 65534 "+l.dir+"/home")

@@ -44,7 +44,7 @@ func TestForeignBridgeWithSTP(t *testing.T) {
 // cable pulled and plugged, and qnet serves the LAN nothing.
 func TestOnTheHostsLAN(t *testing.T) {
 	inLAN(t, lab.LANOptions{Static: true, DHCP: true, RA: true}, func(l *testHost, lan *lab.LAN) {
-		lan.HasSLAAC("eth0")
+		lan.AwaitSLAAC("eth0")
 		l.prepared()
 		lab.Sh(t, `ip netns exec lan nft -f - <<'EOF'
 table netdev served {

@@ -20,7 +20,7 @@ import (
 // starts of itself, so that all of it runs under the race detector.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
-		lab.Keep(os.Args)
+		lab.Instrument(os.Args)
 		armFailpoints(os.Args[1:])
 		os.Exit(Main(context.Background(), os.Args[1:], Env{
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
@@ -49,13 +49,13 @@ type testHost struct {
 	before lab.Host
 }
 
-// inLab runs the test on a host of its own, see lab.Lab, and checks
+// inLab runs the test on a host of its own, see lab.Uplink, and checks
 // afterwards that the host is as it was.
 func inLab(t *testing.T, f func(l *testHost)) {
 	t.Helper()
 	lab.Require(t, lab.Root, lab.Tun, lab.QEMU, lab.Program("nft"), lab.Program("ip"))
 	lab.Run(t, func(t *testing.T) {
-		lab.Lab(t)
+		lab.Uplink(t)
 		l := newLab(t)
 		l.prepared()
 		f(l)

@@ -9,9 +9,9 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
-	"github.com/qnet-vm/qnet/netsetup"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -51,7 +51,7 @@ func TestModes(t *testing.T) {
 // The user reads who drops what and the command that lets it pass. What a run lets pass
 // itself is no fault.
 func TestAnswered(t *testing.T) {
-	n := netsetup.Network{Name: "nat", Mode: profiles.NAT}
+	n := plan.Network{Name: "nat", Mode: profiles.NAT}
 	accept := filters.AcceptRule{Engine: filters.IPTablesNFT, Family: nft.IP, Table: "filter", Chain: "FORWARD", Spec: "-i qn-nat -j ACCEPT"}
 	for name, c := range map[string]struct {
 		answer filters.Answer

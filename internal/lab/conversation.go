@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Within runs f on a thread in a named network namespace. The thread is thrown away.
-func Within(t testing.TB, ns string, f func() error) {
+// InNamespace runs f on a thread in a named network namespace. The thread is thrown away.
+func InNamespace(t testing.TB, ns string, f func() error) {
 	t.Helper()
 	result := make(chan error)
 	var run func()
@@ -51,7 +51,7 @@ func Within(t testing.TB, ns string, f func() error) {
 // Conversation is a TCP connection from one namespace to an echo server in inet.
 func Conversation(t testing.TB, from string) (say func(string) bool) {
 	t.Helper()
-	Within(t, "inet", func() error {
+	InNamespace(t, "inet", func() error {
 		l, err := net.Listen("tcp", "203.0.113.1:7")
 		if err != nil {
 			return err
@@ -69,7 +69,7 @@ func Conversation(t testing.TB, from string) (say func(string) bool) {
 		return nil
 	})
 	var c net.Conn
-	Within(t, from, func() (err error) {
+	InNamespace(t, from, func() (err error) {
 		c, err = net.DialTimeout("tcp", "203.0.113.1:7", 3*time.Second)
 		return err
 	})

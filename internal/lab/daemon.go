@@ -55,18 +55,18 @@ func Daemon(t testing.TB, args ...string) (stop func()) {
 	return stop
 }
 
-// private are the directories that Private has made, in the one test of this process.
-var private = map[string]bool{}
+// mounted are the directories that MountEmpty has made, in the one test of this process.
+var mounted = map[string]bool{}
 
-// Private gives the namespace empty directories of its own in the place of those;
+// MountEmpty gives the namespace empty directories of its own in the place of those;
 // it leaves alone what it has made already.
-func Private(t testing.TB, dirs ...string) {
+func MountEmpty(t testing.TB, dirs ...string) {
 	t.Helper()
 	for _, d := range dirs {
-		if private[d] {
+		if mounted[d] {
 			continue
 		}
-		private[d] = true
+		mounted[d] = true
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -87,14 +87,14 @@ const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Con
 func Bus(t testing.TB) {
 	t.Helper()
 	Require(t, Program("dbus-daemon"))
-	if private["/run/dbus"] {
+	if mounted["/run/dbus"] {
 		return
 	}
 	conf := filepath.Join(t.TempDir(), "bus.conf")
 	if err := os.WriteFile(conf, []byte(busConfig), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	Private(t, "/run/dbus")
+	MountEmpty(t, "/run/dbus")
 	Daemon(t, "dbus-daemon", "--nofork", "--config-file="+conf)
 	Eventually(t, 10*time.Second, "the system bus", func() bool {
 		_, err := os.Stat("/run/dbus/system_bus_socket")

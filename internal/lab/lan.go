@@ -77,7 +77,7 @@ ip -n outside addr add `+LANOutside6+`/64 dev eth0 nodad`)
 	}
 	if o.RA {
 		l.advertise()
-		l.HasSLAAC("eth0")
+		l.AwaitSLAAC("eth0")
 	}
 	return l
 }
@@ -131,9 +131,9 @@ func (l *LAN) advertise() {
 	l.Daemon("gateway", "radvd", "--nodaemon", "--config", l.path("radvd.conf"), "--pidfile", l.path("radvd.pid"), "--logmethod", "stderr")
 }
 
-// HasSLAAC waits until the host has an address of LANPrefix6 and a default route
+// AwaitSLAAC waits until the host has an address of LANPrefix6 and a default route
 // by RA, and returns the address.
-func (l *LAN) HasSLAAC(link string) string {
+func (l *LAN) AwaitSLAAC(link string) string {
 	l.t.Helper()
 	var address string
 	Eventually(l.t, 15*time.Second, "an address by SLAAC", func() bool {

@@ -15,11 +15,11 @@ const raceVariable = "GORACE"
 // noSleep spares the second that a process under the race detector sleeps at its end.
 const noSleep = "atexit_sleep_ms=0"
 
-// Keep is what a test's TestMain calls before it plays a keeper, args being the
+// Instrument is what a test's TestMain calls before it plays a keeper, args being the
 // keeper's. A keeper has neither the test's environment nor a stderr: so it starts
 // again with an environment that has the race detector write to files beside the
 // run directory, which NoRaces finds.
-func Keep(args []string) {
+func Instrument(args []string) {
 	i := slices.Index(args, "--run-dir")
 	if os.Getenv(raceVariable) != "" || i < 0 || i+1 >= len(args) {
 		return

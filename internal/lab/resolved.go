@@ -20,7 +20,7 @@ func Resolved(t testing.TB) (stop, start func()) {
 	program := filepath.Join(root, resolvedDir, "lib/systemd/systemd-resolved")
 	Require(t, Program(program))
 	Bus(t)
-	Private(t, "/run/systemd")
+	MountEmpty(t, "/run/systemd")
 	dir := t.TempDir()
 	libs := filepath.Join(root, resolvedDir, "usr/lib/x86_64-linux-gnu/systemd")
 	Sh(t, `cat /etc/passwd > `+dir+`/passwd; cat /etc/group > `+dir+`/group

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const insideEnv = "QNET_NSTEST_INSIDE"
+const insideEnv = "QNET_LAB_INSIDE"
 
 // Run executes f in a child process in new network and mount namespaces: the
 // test binary runs again with this test alone. The child has lo up and nothing

@@ -19,7 +19,7 @@ func TestNamespaceIsEmpty(t *testing.T) {
 				t.Errorf("the machine's %s is here", l.Name())
 			}
 		}
-		Lab(t)
+		Uplink(t)
 		if !Pings("", "203.0.113.1") {
 			t.Error("no way to the stand-in for the Internet")
 		}
@@ -29,7 +29,7 @@ func TestNamespaceIsEmpty(t *testing.T) {
 // Each kind of leftover is seen, so that Check can fail.
 func TestSnapshotSeesLeftovers(t *testing.T) {
 	Run(t, func(t *testing.T) {
-		Lab(t)
+		Uplink(t)
 		dir := t.TempDir()
 		for name, c := range map[string]struct{ do, undo, want string }{
 			"link":    {"ip link add b0 type bridge", "ip link del b0", "+ link: "},
@@ -63,7 +63,7 @@ func TestLAN(t *testing.T) {
 		if log := lan.DHCPLog(); !strings.Contains(log, "DHCPACK(eth0)") {
 			t.Errorf("the server's log has no lease:\n%s", log)
 		}
-		if lan.HasSLAAC("eth0"); !Pings("", LANInternet) || !Pings("", LANInternet6) || !Pings("outside", LANHost) {
+		if lan.AwaitSLAAC("eth0"); !Pings("", LANInternet) || !Pings("", LANInternet6) || !Pings("outside", LANHost) {
 			t.Error("no way to the Internet, or from outside")
 		}
 		pings, talk := PingFrom(t, "outside", LANHost), Talk(t, "outside", LANHost)

@@ -28,7 +28,7 @@ func TestSubnetsBesideLibvirt(t *testing.T) {
 	nb := programs.Libvirt()
 	lab.Require(t, append(nb.Needs, lab.Tun)...)
 	lab.Run(t, func(t *testing.T) {
-		lab.Lab(t)
+		lab.Uplink(t)
 		o := labOptions(t)
 		nb.Start(t)
 		theirs := netip.MustParsePrefix("192.168.122.0/24")

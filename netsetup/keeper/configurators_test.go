@@ -164,7 +164,7 @@ func TestConnManAdvice(t *testing.T) {
 		if !slices.ContainsFunc(told.texts, func(s string) bool { return strings.Contains(s, "NetworkInterfaceBlacklist") }) {
 			t.Errorf("told %q", told.texts)
 		}
-		lab.Within(t, "inet", func() error {
+		lab.InNamespace(t, "inet", func() error {
 			if running := managers.Running(); len(running) != 0 {
 				t.Errorf("in another namespace: %v", running)
 			}

@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	lab.Keep(os.Args)
+	lab.Instrument(os.Args)
 	if len(os.Args) > 2 && os.Args[1] == "sleepy" {
 		now = slept(os.Args[2])
 		os.Exit(Main(os.Args[3:], os.Stdin, os.Stderr))
@@ -48,7 +48,7 @@ func inLab(t *testing.T, f func(t *testing.T, o Options)) {
 func beside(t *testing.T, start func(t *testing.T), f func(t *testing.T, o Options)) {
 	lab.Require(t, lab.Root, lab.Tun, lab.Program("nft"))
 	lab.Run(t, func(t *testing.T) {
-		lab.Lab(t)
+		lab.Uplink(t)
 		o := labOptions(t)
 		start(t)
 		before := lab.Snapshot(t, o.RunDir)

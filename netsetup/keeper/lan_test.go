@@ -26,7 +26,7 @@ func inLAN(t *testing.T, o lab.LANOptions, f func(t *testing.T, lan *lab.LAN, o 
 	lab.Run(t, func(t *testing.T) {
 		lan := lab.NewLAN(t, o)
 		if o.RA {
-			lan.HasSLAAC("eth0")
+			lan.AwaitSLAAC("eth0")
 		}
 		options := labOptions(t)
 		before := lab.Snapshot(t, options.RunDir)

@@ -387,7 +387,7 @@ func await(t *testing.T, what string, ok func() bool) {
 // A move and the way back cost no ping and no TCP connection.
 func TestHundredMoves(t *testing.T) {
 	inLAN(t, lab.LANOptions{Static: true, RA: true}, func(t *testing.T, lan *lab.LAN, o Options) {
-		address6 := lan.HasSLAAC("eth0")
+		address6 := lan.AwaitSLAAC("eth0")
 		before := lab.Snapshot(t, o.RunDir)
 		around := 300 * time.Millisecond
 		measure := func(do func()) (four, six lab.Continuity) {

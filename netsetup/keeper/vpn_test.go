@@ -21,7 +21,7 @@ func TestFollowVPN(t *testing.T) {
 			}
 			lab.Require(t, lab.Tun)
 			lab.Run(t, func(t *testing.T) {
-				lab.Lab(t)
+				lab.Uplink(t)
 				o := labOptions(t)
 				told := &notes{}
 				o.Note = told.add

@@ -25,7 +25,7 @@ func besideFirewalld(t *testing.T, f func(t *testing.T, o Options, fw *programs.
 	fw := programs.Firewalld()
 	lab.Require(t, append(fw.Needs, lab.Tun)...)
 	lab.Run(t, func(t *testing.T) {
-		lab.Lab(t)
+		lab.Uplink(t)
 		fw.Start(t)
 		o := labOptions(t)
 		host, state := lab.Snapshot(t, o.RunDir), fw.State(t)
@@ -243,7 +243,7 @@ func TestFirewalldOfAnotherNamespace(t *testing.T) {
 	besideFirewalld(t, func(t *testing.T, _ Options, fw *programs.FirewalldProgram) {
 		was := fw.State(t)
 		zone := firewalld.Zone{Name: "trusted", Link: "qn-dev"}
-		lab.Within(t, "inet", func() error {
+		lab.InNamespace(t, "inet", func() error {
 			state, err := firewalld.Look()
 			if state.Running {
 				t.Error("it runs in another namespace, too")

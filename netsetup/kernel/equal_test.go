@@ -105,7 +105,7 @@ func TestCommandsEqualNetlink(t *testing.T) {
 		t.Run(n.Name, func(t *testing.T) {
 			lab.Require(t, lab.Root, lab.Tun, lab.Program("nft"), lab.Program("iptables-nft"), lab.Program("iptables-legacy"))
 			lab.Run(t, func(t *testing.T) {
-				lab.Lab(t)
+				lab.Uplink(t)
 				// Up once, because a link keeps a queueing discipline from then on.
 				lab.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; "+
 					"until ip link show lan1 | grep -q 'state UP'; do sleep 0.05; done; ip link set lan0 down; "+

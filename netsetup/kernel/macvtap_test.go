@@ -25,7 +25,7 @@ import (
 func TestMacvtapCarriesFrames(t *testing.T) {
 	lab.Require(t, lab.Root)
 	lab.Run(t, func(t *testing.T) {
-		lab.Lab(t)
+		lab.Uplink(t)
 		before := lab.Snapshot(t)
 		machine := newHost(t)
 		last := foreignDevices(t)
@@ -107,7 +107,7 @@ func hears(t *testing.T, guest *os.File, to string) bool {
 		t.Fatal(err)
 	}
 	frame := slices.Concat(mac, net.HardwareAddr{2, 0, 0, 0, 0, 0xaa}, []byte{0x88, 0xb5}, []byte(to), make([]byte, 40)) // IEEE 802 local experiments
-	lab.Within(t, "inet", func() error {
+	lab.InNamespace(t, "inet", func() error {
 		link, err := net.InterfaceByName("lan0")
 		if err != nil {
 			return err

@@ -83,7 +83,7 @@ func TestMoveAndBack(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Require(t, lab.Program("radvd"))
 		lan := lab.NewLAN(t, lab.LANOptions{Static: true, RA: true})
-		address6 := lan.HasSLAAC("eth0")
+		address6 := lan.AwaitSLAAC("eth0")
 		lab.Sh(t, "ip addr add 192.0.2.11/24 dev eth0 label eth0:1; ip route add 198.51.100.0/24 via 192.0.2.1 table 7 metric 5 mtu 1400 src 192.0.2.11")
 		host := newHost(t)
 		pings, talk := lab.PingFrom(t, "outside", lab.LANHost), lab.Talk(t, "outside", lab.LANHost)
@@ -138,7 +138,7 @@ func TestMoveOfTemporaryAddresses(t *testing.T) {
 			return address
 		}
 		used := temporary("eth0", "")
-		lab.Within(t, "gateway", func() error {
+		lab.InNamespace(t, "gateway", func() error {
 			l, err := net.Listen("tcp", "["+lab.LANInternet6+"]:7")
 			if err == nil {
 				t.Cleanup(func() { l.Close() })

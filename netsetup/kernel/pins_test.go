@@ -16,7 +16,7 @@ import (
 func TestPinsEqualCommands(t *testing.T) {
 	lab.Require(t, lab.Root)
 	lab.Run(t, func(t *testing.T) {
-		lab.Lab(t)
+		lab.Uplink(t)
 		lab.Sh(t, `
 ip link add qn-dev type bridge; ip link set qn-dev addrgenmode none up; ip addr add 10.77.0.1/24 dev qn-dev
 ip route add 10.77.0.0/25 dev eth0; ip route add 10.77.0.10/32 dev eth0

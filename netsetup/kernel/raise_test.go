@@ -16,7 +16,7 @@ import (
 func TestRaiseMetrics(t *testing.T) {
 	lab.Require(t, lab.Root)
 	lab.Run(t, func(t *testing.T) {
-		lab.Lab(t)
+		lab.Uplink(t)
 		lab.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none; ip link set lan1 addrgenmode none")
 		lab.Sh(t, rich)
 		lab.Sh(t, "ip route add default via 198.51.100.1 metric 600; ip addr add 192.0.2.99/24 dev lan0 metric 600")

@@ -86,7 +86,7 @@ func colons(b []byte) string {
 // administrator's.
 func TestObserveUnknown(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
-		lab.Lab(t)
+		lab.Uplink(t)
 		if c, err := Observe("eth0"); err != nil || c.Program != "" || c.Refusal != "" {
 			t.Errorf("static: got %+v, %v", c, err)
 		}
@@ -102,7 +102,7 @@ func TestObserveUnknown(t *testing.T) {
 func TestForeignProcesses(t *testing.T) {
 	lab.Require(t, programs.DHCPClientNeeds("udhcpc")...)
 	lab.Run(t, func(t *testing.T) {
-		lab.Lab(t)
+		lab.Uplink(t)
 		lab.Daemon(t, "unshare", "--net", "busybox", "udhcpc", "-f", "-i", "eth0", "-s", "/bin/true")
 		lab.Daemon(t, "ip", "netns", "exec", "inet", "busybox", "udhcpc", "-f", "-i", "lan0", "-s", "/bin/true")
 		l, err := look("eth0")

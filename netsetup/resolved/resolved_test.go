@@ -17,7 +17,7 @@ import (
 // nothing is left of it.
 func TestTellAndLook(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
-		lab.Lab(t)
+		lab.Uplink(t)
 		const link = 2 // eth0 of the lab
 		if runs, err := Tell(t.Context(), link, Settings{LLMNR: "no"}); runs || err != nil {
 			t.Errorf("without systemd-resolved: runs %v, %v", runs, err)
@@ -78,12 +78,12 @@ func TestTellAndLook(t *testing.T) {
 // The bus of another network namespace is none: its links are others.
 func TestBusOfAnotherNamespace(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
-		lab.Lab(t)
+		lab.Uplink(t)
 		lab.Resolved(t)
 		if !Runs(t.Context()) {
 			t.Error("it does not run here")
 		}
-		lab.Within(t, "inet", func() error {
+		lab.InNamespace(t, "inet", func() error {
 			if Runs(t.Context()) {
 				t.Error("it runs in another namespace, too")
 			}

@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	lab.Keep(os.Args)
+	lab.Instrument(os.Args)
 	if len(os.Args) > 1 && os.Args[1] == "keeper" {
 		os.Exit(keeper.Main(os.Args[2:], os.Stdin, os.Stderr))
 	}
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 // outside is the lab's stand-in for the Internet.
 var outside = netip.MustParseAddrPort("203.0.113.1:7")
 
-// testHost is a host of a test's own, see lab.Lab, whose resolver is outside.
+// testHost is a host of a test's own, see lab.Uplink, whose resolver is outside.
 type testHost struct {
 	*testing.T
 	o        keeper.Options
@@ -41,7 +41,7 @@ func inLab(t *testing.T, f func(l *testHost)) {
 	t.Helper()
 	lab.Require(t, lab.Root, lab.Tun, lab.Program("nft"))
 	lab.Run(t, func(t *testing.T) {
-		lab.Lab(t)
+		lab.Uplink(t)
 		dir := lab.Dir(t)
 		resolv := filepath.Join(dir, "resolv.conf")
 		if err := os.WriteFile(resolv, []byte("nameserver 203.0.113.1\n"), 0o644); err != nil {
@@ -62,7 +62,7 @@ func inLab(t *testing.T, f func(l *testHost)) {
 func (l *testHost) nameServer() {
 	l.Helper()
 	var c net.PacketConn
-	lab.Within(l, "inet", func() (err error) {
+	lab.InNamespace(l, "inet", func() (err error) {
 		c, err = net.ListenPacket("udp4", "203.0.113.1:53")
 		return err
 	})
@@ -93,7 +93,7 @@ func (l *testHost) nameServer() {
 
 func (l *testHost) echoServer() {
 	l.Helper()
-	lab.Within(l, "inet", func() error {
+	lab.InNamespace(l, "inet", func() error {
 		listener, err := net.Listen("tcp4", outside.String())
 		if err != nil {
 			return err

@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	lab.Keep(os.Args)
+	lab.Instrument(os.Args)
 	if len(os.Args) > 1 && os.Args[1] == "keeper" {
 		os.Exit(keeper.Main(os.Args[2:], os.Stdin, os.Stderr))
 	}
@@ -54,7 +54,7 @@ type host struct {
 // server are, and eth1 without an address, on a LAN with DHCP.
 func newHost(t *testing.T) *host {
 	t.Helper()
-	lab.Lab(t)
+	lab.Uplink(t)
 	lab.Sh(t, `[ ! -d /proc/sys/net/bridge ] || sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
 ip netns add lan
 ip link add eth1 type veth peer name lan1 netns lan

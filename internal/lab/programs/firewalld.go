@@ -45,7 +45,7 @@ func version(name, command string) string {
 func (f *FirewalldProgram) start(t testing.TB) {
 	t.Helper()
 	lab.Bus(t)
-	lab.Private(t, "/etc/firewalld")
+	lab.MountEmpty(t, "/etc/firewalld")
 	if err := os.WriteFile("/etc/firewalld/firewalld.conf", []byte("DefaultZone=public\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}

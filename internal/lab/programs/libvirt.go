@@ -35,7 +35,7 @@ const virsh = "virsh -q -c network:///system "
 
 func (l *libvirt) start(t testing.TB) {
 	t.Helper()
-	lab.Private(t, "/etc/libvirt", "/run/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")
+	lab.MountEmpty(t, "/etc/libvirt", "/run/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")
 	lab.Sh(t, `mkdir -p /etc/libvirt/qemu/networks/autostart /var/lib/libvirt/dnsmasq
 cp /usr/share/libvirt/networks/default.xml /etc/libvirt/qemu/networks/default.xml`)
 	l.run(t)

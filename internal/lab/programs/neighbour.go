@@ -11,7 +11,7 @@ import (
 )
 
 // Neighbour is a program that shares the host with qnet. Its functions run in the
-// namespaces of one test, see lab.Run and lab.Lab, in any order after Start.
+// namespaces of one test, see lab.Run and lab.Uplink, in any order after Start.
 type Neighbour struct {
 	Name  string // as its project writes it, "Docker"
 	Needs []lab.Need

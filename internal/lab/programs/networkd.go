@@ -21,7 +21,7 @@ var NetworkdNeeds = []lab.Need{lab.Root, lab.Program("dbus-daemon"), lab.Program
 func Networkd(t testing.TB, files map[string]string, configured bool) (restart func()) {
 	t.Helper()
 	lab.Bus(t)
-	lab.Private(t, "/run/systemd", "/etc/systemd/network")
+	lab.MountEmpty(t, "/run/systemd", "/etc/systemd/network")
 	lab.Sh(t, `mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
 chown -R systemd-network:systemd-network /run/systemd/netif`)
 	for name, text := range files {

@@ -42,7 +42,7 @@ func nmEnv() string {
 func NetworkManager(t testing.TB, config string) (restart func()) {
 	t.Helper()
 	lab.Bus(t)
-	lab.Private(t, "/run/NetworkManager", "/etc/NetworkManager", "/var/lib/NetworkManager")
+	lab.MountEmpty(t, "/run/NetworkManager", "/etc/NetworkManager", "/var/lib/NetworkManager")
 	path := "/etc/NetworkManager/NetworkManager.conf"
 	config = "[main]\nplugins=keyfile\nauth-polkit=false\ndhcp=internal\nrc-manager=unmanaged\nhostname-mode=none\n" + config
 	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {

@@ -47,7 +47,7 @@ func PingFrom(t testing.TB, ns, to string) (stop func() Continuity) {
 		network, local = "ip6:ipv6-icmp", "::"
 		p.echo, p.reply, p.proto = ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply, 58
 	}
-	Within(t, ns, func() (err error) {
+	InNamespace(t, ns, func() (err error) {
 		p.conn, err = icmp.ListenPacket(network, local)
 		return err
 	})
@@ -159,7 +159,7 @@ func Talk(t testing.TB, ns, address string) (stop func() Continuity) {
 		}
 	}()
 	var c net.Conn
-	Within(t, ns, func() (err error) {
+	InNamespace(t, ns, func() (err error) {
 		c, err = net.DialTimeout("tcp", server.Addr().String(), 3*time.Second)
 		return err
 	})

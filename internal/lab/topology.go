@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Lab gives the namespace a network around it: eth0 192.0.2.10 with a default
+// Uplink gives the namespace a network around it: eth0 192.0.2.10 with a default
 // route to the namespace "inet", which has 192.0.2.1 on lan0 and stands for the
 // Internet with 203.0.113.1.
-func Lab(t testing.TB) {
+func Uplink(t testing.TB) {
 	t.Helper()
 	Sh(t, `
 ip netns add inet
