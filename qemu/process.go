@@ -75,7 +75,7 @@ func launch(binary string, spec Spec, cred *Credential, stderr io.Writer) (*proc
 	return p, nil
 }
 
-// follow waits until nobody holds the other end of the pipe any more.
+// follow closes ending when no process holds the other end of the pipe any more.
 func (p *process) follow(life *os.File) {
 	life.Read(make([]byte, 1)) //nolint:errcheck // nothing is ever written
 	life.Close()
