@@ -1,5 +1,5 @@
 // Package macgen makes MAC addresses for guests: 52:54:00, the prefix QEMU and
-// KVM guests use, and 24 bits of a hash or of chance. They are unicast and
+// KVM guests use, and 24 bits of a hash or of random data. They are unicast and
 // locally administered, so they collide with no vendor's.
 //
 // The functions are pure and safe for concurrent use.
@@ -13,12 +13,13 @@ import (
 	"net"
 )
 
-// Prefix is the first three bytes of every address made here.
+// Prefix begins every address that this package makes.
 var Prefix = [3]byte{0x52, 0x54, 0x00}
 
-// Derive returns the address of the thing with that identity (a profile's path
-// and name, say) and index, always the same for the same salt. The salt is
-// random per host, so that two hosts with the same profile differ.
+// Derive returns the address for an identity, such as a profile's path and name, and
+// an index, such as the NIC's place in the profile. The same arguments always give
+// the same address. The salt is random per host, so that two hosts with the same
+// profile differ.
 func Derive(salt []byte, identity string, index int) net.HardwareAddr {
 	h := sha256.New()
 	// Lengths in front keep ("ab", "c") and ("a", "bc") apart.

@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,11 +18,11 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// decoder gathers problems; lines tells where each key stands.
+// decoder gathers problems; lines has the line of each key.
 type decoder struct {
 	file  string
 	lines map[string]int
-	twice int // line of the first key that stands there again, 0 if none
+	twice int // line of the first key that is defined twice, 0 if none
 	errs  Errors
 }
 
@@ -29,7 +30,7 @@ func (d *decoder) fail(key, format string, args ...any) {
 	d.errs = append(d.errs, &Error{File: d.file, Line: d.line(key), Key: key, Msg: fmt.Sprintf(format, args...)})
 }
 
-// line is the key's, or that of the table it is missing from.
+// line returns the line of the key, or of the table that lacks it.
 func (d *decoder) line(key string) int {
 	for ; key != ""; key = parent(key) {
 		if n, ok := d.lines[key]; ok {
@@ -46,7 +47,7 @@ func (d *decoder) sorted() Errors {
 	return d.errs
 }
 
-// decode returns nil where the text is no TOML at all.
+// decode returns nil if the text is not TOML.
 func (d *decoder) decode(data []byte) *rawProfile {
 	if len(data) > MaxSize {
 		d.fail("", "the file is larger than %d KiB: is it a profile?", MaxSize>>10)
@@ -68,7 +69,7 @@ func (d *decoder) decode(data []byte) *rawProfile {
 }
 
 func (d *decoder) syntax(err error) {
-	// The library tells no position of a key defined twice.
+	// The library gives no position for a key defined twice.
 	e := &Error{File: d.file, Line: d.twice, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
 	var at *toml.DecodeError
 	if errors.As(err, &at) {
@@ -275,7 +276,7 @@ func quote(s string) string {
 
 func (d *decoder) text(path, s string, tag reflect.StructTag) bool {
 	for _, r := range s {
-		// Bidi controls make a file read differently from what it says.
+		// Bidi controls make an editor show a text that differs from the file's.
 		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 			d.fail(path, "got %s, which has a control character (%U); none is allowed", quote(s), r)
 			return false
@@ -286,7 +287,7 @@ func (d *decoder) text(path, s string, tag reflect.StructTag) bool {
 		return false
 	}
 	if pattern := tag.Get("pattern"); pattern != "" && !regexp.MustCompile(pattern).MatchString(s) {
-		d.fail(path, "got %s, allowed: %s", quote(s), or(tag.Get("words"), pattern))
+		d.fail(path, "got %s, allowed: %s", quote(s), cmp.Or(tag.Get("words"), pattern))
 		return false
 	}
 	if s == "" && tag.Get("pattern") == "" {

@@ -1,10 +1,10 @@
 // Package profiles reads VM profiles: TOML in, a Profile of typed, checked
 // values out, or every problem at once with file, line and key.
 //
-// It goes file -> raw structs of strings and numbers (raw.go, which the JSON
-// Schema is made of too) -> Profile (valid.go). Nothing after Load parses a
-// string. The package touches nothing but the file it is told to read; its
-// functions are safe for concurrent use.
+// Load reads the file into raw structs of strings and numbers (raw.go) and makes a
+// Profile of them (valid.go). Schema makes the JSON Schema of the same raw structs.
+// Nothing after Load parses a string. The package touches no file but the profile;
+// its functions may be called concurrently.
 package profiles
 
 import (
@@ -49,7 +49,7 @@ const (
 	AccelTCG  Accel = "tcg"
 )
 
-// Profile describes one VM. It is not changed after Load.
+// Profile describes one VM. Nothing changes it after Load.
 type Profile struct {
 	Name     string
 	Path     string // absolute, of the file
@@ -61,7 +61,7 @@ type Profile struct {
 	Boot     Boot
 	Disks    []Disk
 	NICs     []NIC
-	Networks map[string]Network // those the NICs name
+	Networks map[string]Network // by name, those of the NICs
 }
 
 // Boot is a kernel to boot directly. Paths are absolute, "" where not given.
@@ -82,17 +82,17 @@ type NIC struct {
 	Model   string
 }
 
-// MinMTU and MaxMTU bound the MTU of a network, in bytes. The least is the size of
-// packet that every host takes (RFC 791), and that DHCP's answers may have (RFC 2131,
-// section 2); IPv6 wants 1280 and is off in guests below (RFC 8200, section 5). The
-// most is a tap's: the kernel's 65535 without the Ethernet header (tun_net_init in
-// drivers/net/tun.c); a bridge takes 65535.
+// MinMTU and MaxMTU bound the MTU of a network, in bytes. Every host takes packets of
+// MinMTU (RFC 791), and DHCP's answers may be as large (RFC 2131, section 2); IPv6
+// needs 1280 and is off in guests below that (RFC 8200, section 5). MaxMTU is a tap's:
+// the kernel's 65535 without the Ethernet header (tun_net_init in drivers/net/tun.c);
+// a bridge takes 65535.
 const (
 	MinMTU = 576
 	MaxMTU = 65535 - 14
 )
 
-// Network is what the profile says of a network.
+// Network is a network as the profile describes it.
 type Network struct {
 	Name    string
 	Mode    Mode
@@ -103,7 +103,7 @@ type Network struct {
 	PXE     PXE
 }
 
-// PXE is what BOOTP and PXE clients of a network load. File "" is nothing.
+// PXE is the boot file of BOOTP and PXE clients of a network. File "" is none.
 type PXE struct {
 	Server netip.Addr `json:"server,omitzero"` // TFTP server; zero = the network's gateway
 	File   string     `json:"file,omitempty"`
@@ -117,7 +117,7 @@ type Error struct {
 	Msg  string // what was got and what is allowed
 }
 
-// Error words it "vm.toml:12: nic[0].mode: got ..., allowed: ...".
+// Error returns "vm.toml:12: nic[0].mode: got ..., allowed: ...".
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -133,7 +133,7 @@ func (e *Error) Error() string {
 // Errors are all problems of a profile in the order of the file.
 type Errors []*Error
 
-// Error has one problem a line.
+// Error returns one problem a line.
 func (es Errors) Error() string {
 	lines := make([]string, len(es))
 	for i, e := range es {
@@ -156,8 +156,8 @@ func Load(path string) (*Profile, error) {
 	return Decode(f, path)
 }
 
-// Decode reads a profile from r. The path names it in errors, gives it its
-// default name, and is what relative paths in it start from.
+// Decode reads a profile from r. The path appears in errors, its last element is the
+// VM's default name, and relative paths in the profile start from its directory.
 func Decode(r io.Reader, path string) (*Profile, error) {
 	data, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
 	if err != nil {

@@ -1,14 +1,14 @@
 package profiles
 
-// The raw structs are the profile as it is written: one field a key. Their tags
-// are read by the decoder and by Schema:
+// The raw structs are the profile as it is written: one field a key. The decoder and
+// Schema read their tags:
 //
 //	toml     the key; "*" stands for a name the user chooses
 //	enum     allowed strings, comma-separated
 //	pattern  regular expression a string must match
 //	words    the same in words, for errors
 //	range    smallest and largest number
-//	default  what holds when the key is left out, for the schema
+//	default  the value without the key, for the schema
 //	required the key must be there
 //	doc      one sentence for the schema
 type rawProfile struct {

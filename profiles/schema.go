@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Schema is the JSON Schema (draft 2020-12) of a profile, made from the types
-// Load decodes into, for editors that complete TOML by it.
+// Schema returns the JSON Schema (draft 2020-12) of a profile, made from the types
+// that Load decodes into. Editors complete and check TOML with it.
 func Schema() ([]byte, error) {
 	s := objectSchema(reflect.TypeFor[rawProfile]())
 	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -23,11 +24,11 @@ var (
 	}
 )
 
-// valid turns the raw profile into typed values and checks what spans keys.
+// valid turns the raw profile into typed values and checks keys against each other.
 func (d *decoder) valid(raw rawProfile, abs string) *Profile {
 	p := &Profile{
-		Name: d.name(raw.Name, abs), Path: abs, Memory: d.memory(raw.Memory), CPUs: int(or(raw.CPUs, 1)),
-		Accel: Accel(or(raw.Accel, "auto")), CPU: raw.CPU, Machine: or(raw.Machine, "q35"),
+		Name: d.name(raw.Name, abs), Path: abs, Memory: d.memory(raw.Memory), CPUs: int(cmp.Or(raw.CPUs, 1)),
+		Accel: Accel(cmp.Or(raw.Accel, "auto")), CPU: raw.CPU, Machine: cmp.Or(raw.Machine, "q35"),
 	}
 	dir := filepath.Dir(abs)
 	p.Boot = Boot{Kernel: resolve(dir, raw.Boot.Kernel), Initrd: resolve(dir, raw.Boot.Initrd), Cmdline: raw.Boot.Cmdline}
@@ -42,14 +43,6 @@ func (d *decoder) valid(raw rawProfile, abs string) *Profile {
 	p.Networks = d.networks(p.NICs, raw.Network)
 	d.addresses(p)
 	return p
-}
-
-func or[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }
 
 func resolve(dir, path string) string {
@@ -70,9 +63,9 @@ func (d *decoder) name(given, abs string) string {
 	return name
 }
 
-// memory gets a string that matched the key's pattern.
+// memory reads a size that matches the key's pattern, or "", in bytes.
 func (d *decoder) memory(s string) int64 {
-	s = or(s, "1GiB")
+	s = cmp.Or(s, "1GiB")
 	shift := map[string]int{"MiB": 20, "GiB": 30, "TiB": 40}[s[len(s)-3:]]
 	n, err := strconv.ParseInt(s[:len(s)-3], 10, 64)
 	if err != nil || n > 16<<40>>shift || n<<shift < 16<<20 {
@@ -104,9 +97,9 @@ func (d *decoder) nics(raws []rawNIC) []NIC {
 	var nics []NIC
 	for i, r := range raws {
 		key := fmt.Sprintf("nic[%d].", i)
-		n := NIC{Mode: Mode(or(r.Mode, "nat")), Network: r.Network, Model: or(r.Model, "virtio-net-pci")}
+		n := NIC{Mode: Mode(cmp.Or(r.Mode, "nat")), Network: r.Network, Model: cmp.Or(r.Model, "virtio-net-pci")}
 		if n.Mode.NeedsNetwork() {
-			n.Network = or(n.Network, string(n.Mode))
+			n.Network = cmp.Or(n.Network, string(n.Mode))
 		} else if n.Network != "" {
 			d.fail(key+"network", "got %s, but mode %s is on no network", quote(n.Network), n.Mode)
 		}
@@ -151,7 +144,7 @@ func (d *decoder) address(key, s string, mode Mode) netip.Addr {
 	return a
 }
 
-// networks joins what the NICs and the [network.X] tables say.
+// networks merges the networks that NICs name with the [network.X] tables.
 func (d *decoder) networks(nics []NIC, raws map[string]rawNetwork) map[string]Network {
 	networks := map[string]Network{}
 	for i, n := range nics {
@@ -171,23 +164,29 @@ func (d *decoder) networks(nics []NIC, raws map[string]rawNetwork) map[string]Ne
 			d.fail("network."+name, "no nic is on this network")
 			continue
 		}
-		n.Subnet = d.subnet("network."+name+".subnet", raw.Subnet, n.Mode)
-		n.Uplink = raw.Uplink
-		if raw.Uplink != "" && n.Mode != NAT && n.Mode != Bridge {
-			d.fail("network."+name+".uplink", "got %s, but mode %s has no uplink; allowed in: nat, bridge", quote(raw.Uplink), n.Mode)
-		}
-		n.Macvtap = raw.Macvtap
-		if raw.Macvtap && n.Mode != Bridge {
-			d.fail("network."+name+".macvtap", "got true, but network %q is in mode %s; allowed in: bridge", name, n.Mode)
-		}
-		n.MTU = int(raw.MTU)
-		if raw.MTU != 0 && n.Mode == Bridge {
-			d.fail("network."+name+".mtu", "got %d, but mode %s has the MTU of the NIC it joins; allowed in: private, host-only, nat", raw.MTU, n.Mode)
-		}
-		n.PXE = d.pxe("network."+name+".pxe", raw.PXE, n.Mode)
-		networks[name] = n
+		networks[name] = d.network(n, raw)
 	}
 	return networks
+}
+
+// network adds a [network.X] table to a network of that mode.
+func (d *decoder) network(n Network, raw rawNetwork) Network {
+	key := "network." + n.Name
+	n.Subnet = d.subnet(key+".subnet", raw.Subnet, n.Mode)
+	n.Uplink = raw.Uplink
+	if raw.Uplink != "" && n.Mode != NAT && n.Mode != Bridge {
+		d.fail(key+".uplink", "got %s, but mode %s has no uplink; allowed in: nat, bridge", quote(raw.Uplink), n.Mode)
+	}
+	n.Macvtap = raw.Macvtap
+	if raw.Macvtap && n.Mode != Bridge {
+		d.fail(key+".macvtap", "got true, but network %q is in mode %s; allowed in: bridge", n.Name, n.Mode)
+	}
+	n.MTU = int(raw.MTU)
+	if raw.MTU != 0 && n.Mode == Bridge {
+		d.fail(key+".mtu", "got %d, but mode %s has the MTU of the NIC it joins; allowed in: private, host-only, nat", raw.MTU, n.Mode)
+	}
+	n.PXE = d.pxe(key+".pxe", raw.PXE, n.Mode)
+	return n
 }
 
 func (d *decoder) pxe(key string, raw rawPXE, mode Mode) PXE {

@@ -49,8 +49,10 @@ func Launch(c Config, o StartOptions) (*Launched, error) {
 	return l, nil
 }
 
-// Start lets QEMU go on and the guest run. ctx bounds the start only; Close is not
-// needed afterwards, whatever it returns.
+// Start lets QEMU go on, checks over QMP that it built the machine that was asked
+// for, and lets the guest run. ctx bounds the start only. A QEMU that ended early is
+// reported as an *[ExitError], a bad config as a *[ConfigError], an old QEMU with
+// [ErrTooOld]. Close is not needed afterwards, whatever Start returns.
 func (l *Launched) Start(ctx context.Context) (*VM, error) {
 	vm := l.vm
 	l.vm = nil
@@ -148,7 +150,7 @@ func (v *VM) startCont(ctx context.Context, c Config, o StartOptions) error {
 		return err
 	}
 	if err := v.Cont(ctx); err != nil {
-		return errors.Join(v.explain(err), v.kill())
+		return errors.Join(v.explain(err), v.kill(ctx))
 	}
 	return nil
 }
@@ -173,7 +175,7 @@ func (v *VM) underKVM(ctx context.Context, started error) (noKVM, err error) {
 		return nil, started
 	}
 	if noKVM := v.settle(ctx); noKVM != nil {
-		return errors.Join(noKVM, v.kill()), nil
+		return errors.Join(noKVM, v.kill(ctx)), nil
 	}
 	return nil, nil
 }

@@ -29,7 +29,7 @@ type builder struct {
 }
 
 // Command returns the command line for c. It is pure: files are only numbered,
-// and may be nil, as in `qnet plan`. A snapshot's overlay, which Start makes,
+// and may be nil, as in `qnet plan`. A snapshot's overlay, which Launch makes,
 // has a nil place among the files.
 func Command(c Config, qmp, console *os.File) (Spec, error) {
 	if err := c.validate(); err != nil {
@@ -122,7 +122,7 @@ func (b *builder) disk(i int, d Disk, firmware bool) {
 	image := b.image(d)
 	if d.layered() {
 		image = options{
-			"driver": "qcow2", "backing": image, "cache": options{"no-flush": true}, // it is lost anyway
+			"driver": "qcow2", "backing": image, "cache": options{"no-flush": true}, // the overlay is lost anyway
 			"file": options{"driver": "file", "filename": b.fdset(d.overlay)},
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Accelerators, as QEMU calls them. AccelAuto is for [StartAuto] only.
+// Accelerators, as QEMU calls them. AccelAuto is for [Launch] and [StartAuto].
 const (
 	AccelAuto = "auto"
 	AccelKVM  = "kvm"
@@ -48,7 +48,7 @@ type Config struct {
 	Name    string // shown by QEMU, for example "web"
 	Memory  int64  // bytes
 	CPUs    int    // at least 1
-	Accel   string // "kvm" or "tcg"; "auto" for StartAuto
+	Accel   string // "kvm" or "tcg"; "auto" for Launch
 	CPU     string // QEMU's model name; "" is host under KVM, and under TCG max but for what slows it
 	Machine string // "" is q35
 
@@ -69,8 +69,8 @@ type Disk struct {
 	Snapshot bool   // writes go to a temporary overlay and are lost
 	ReadOnly bool
 
-	overlay *os.File // of a snapshot; made by Start
-	block   bool     // File is a block device; found out by Start
+	overlay *os.File // of a snapshot; made by Launch
+	block   bool     // File is a block device; set by Launch
 }
 
 // NIC is a network card, backed either by taps or by QEMU's user network.
@@ -80,9 +80,9 @@ type NIC struct {
 	Taps  []*os.File // one per queue
 	VHost []*os.File // of /dev/vhost-net, one per queue: the host's kernel moves the packets; none leaves that to QEMU
 	User  bool       // QEMU's own network stack, which needs no tap
-	// MTU is what a virtio-net-pci tells the guest, whose driver begins with it and takes
-	// no larger one (VIRTIO_NET_F_MTU in the virtio specification, 5.1.3): in bytes,
-	// 68 to 65535; 0 tells nothing.
+	// MTU is in bytes, 68 to 65535. A virtio-net-pci tells it to the guest's driver, which
+	// begins with it and takes no larger one (VIRTIO_NET_F_MTU in the virtio
+	// specification, 5.1.3). 0 leaves it to the driver.
 	MTU int
 }
 
@@ -176,7 +176,7 @@ func (n NIC) validate(object string) error {
 	case len(n.VHost) > 0 && (len(n.VHost) != len(n.Taps) || n.model() != models[0]):
 		return badConfig(object, "model %q with %d taps and %d vhost files: vhost is virtio's, with one for each tap", n.Model, len(n.Taps), len(n.VHost))
 	case n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU || n.model() != VirtioNet):
-		return badConfig(object, "model %q with MTU %d: virtio's is told one, from %d to %d", n.Model, n.MTU, minMTU, maxMTU)
+		return badConfig(object, "model %q with MTU %d: only virtio-net-pci takes one, from %d to %d", n.Model, n.MTU, minMTU, maxMTU)
 	case len(n.Taps) > 1 && n.model() != models[0]:
 		return badConfig(object, "model %q has a single queue, got %d taps", n.Model, len(n.Taps))
 	}
@@ -213,7 +213,7 @@ func (c Config) cpu() string {
 // REP MOVSQ, and receives by TCP twice as fast: see docs/performance.md.
 const slowUnderTCG = ",erms=off,fsrm=off"
 
-// cpuOption is what QEMU is told; a model that the user chose is left as it is.
+// cpuOption is the value of -cpu. It leaves a model that the user chose as it is.
 func (c Config) cpuOption() string {
 	if c.CPU == "" && c.Accel == AccelTCG {
 		return c.cpu() + slowUnderTCG

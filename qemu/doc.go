@@ -1,10 +1,16 @@
 // Package qemu turns a [Config] into a running virtual machine.
 //
-// [Check] validates a config and looks at its disk images; [Command] is pure
-// and decides the whole command line; [Start] runs it, paused, and [VM.Cont]
-// lets the guest go; [VM.Stop] climbs a ladder from the guest's power button
-// to SIGKILL; [VM.Wait] returns how the process ended. [StartAuto] adds the
-// choice between KVM and TCG.
+// [Check] validates a config and looks at its disk images. [Command] is pure
+// and decides the whole command line. [Launch] starts the process, which loads
+// and then waits at a gate, before it looks at taps and devices: so QEMU and the
+// network come up side by side. [Launched.Start] opens the gate, checks over QMP
+// that QEMU built the machine that was asked for, lets the guest run, and falls
+// back from KVM to TCG where the config leaves the choice. [StartAuto] is both in
+// one call. [VM.Stop] climbs a ladder from the guest's power button to SIGKILL.
+// [VM.Wait] returns how the process ended.
+//
+// A [VM]'s methods may be called concurrently. A [Launched] belongs to one
+// goroutine.
 //
 // QEMU gets file descriptors and no rights. Everything it needs beyond its own
 // firmware is opened by the caller and inherited: 3 is its end of the QMP

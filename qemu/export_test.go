@@ -1,6 +1,13 @@
 package qemu
 
-import "os"
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/qnet-vm/qnet/qemu/qmp"
+)
 
 // WithKVM returns o with another device file in the place of /dev/kvm.
 func (o StartOptions) WithKVM(path string) StartOptions {
@@ -10,3 +17,18 @@ func (o StartOptions) WithKVM(path string) StartOptions {
 
 // NewOverlay makes an empty qcow2 image.
 func NewOverlay(dir string, size int64) (*os.File, error) { return newOverlay(dir, size) }
+
+// Start starts QEMU and leaves the guest paused, for tests that look at the machine
+// before Cont. Accel is "kvm" or "tcg".
+func Start(ctx context.Context, c Config, o StartOptions) (*VM, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(o.StartTimeout, defaultStartTimeout))
+	defer cancel()
+	vm, err := launchVM(c, o)
+	if err != nil {
+		return nil, fmt.Errorf("start QEMU: %w", err)
+	}
+	return vm, vm.begin(ctx, c)
+}
+
+// Monitor returns the QMP connection. The VM disconnects it at the end.
+func (v *VM) Monitor() *qmp.Monitor { return v.monitor }

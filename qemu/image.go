@@ -40,7 +40,7 @@ type qcow2Header struct {
 }
 
 // Check validates c and looks at its disk images, changing nothing. Warnings
-// are about what works but is probably a mistake. Start does the same; call
+// are about what works but is probably a mistake. Launch does the same; call
 // Check before preparing things that a bad disk would make useless.
 func Check(c Config) (warnings []string, err error) {
 	if c.Accel == AccelAuto || c.Accel == "" {
@@ -154,6 +154,6 @@ func (d Disk) virtualSize() (int64, error) {
 		return int64(h.Size), err
 	}
 	// Seeking tells the size of block devices too. QEMU uses offsets of its
-	// own, so moving this one disturbs nobody.
+	// own, so moving this one changes nothing for it.
 	return d.File.Seek(0, io.SeekEnd)
 }

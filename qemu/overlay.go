@@ -23,7 +23,7 @@ const (
 )
 
 // newOverlay returns an empty qcow2 image of size bytes in an unlinked file in
-// dir. It names no backing file: QEMU is told by option what lies below.
+// dir. It names no backing file: an option of QEMU names what lies below.
 func newOverlay(dir string, size int64) (*os.File, error) {
 	if size < 0 || size > maxOverlay {
 		return nil, fmt.Errorf("make overlay: disk of %d bytes is too large", size)

@@ -8,11 +8,8 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
-	"strconv"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Credential is the user that QEMU runs as.
@@ -78,7 +75,7 @@ func launch(binary string, spec Spec, cred *Credential, stderr io.Writer) (*proc
 	return p, nil
 }
 
-// follow waits until nobody holds the other end of the pipe any more.
+// follow closes ending when no process holds the other end of the pipe any more.
 func (p *process) follow(life *os.File) {
 	life.Read(make([]byte, 1)) //nolint:errcheck // nothing is ever written
 	life.Close()
@@ -102,45 +99,6 @@ func (p *process) run(started chan<- error) {
 	}
 	_ = p.cmd.Wait() // the state says it all; other errors are about copying stderr
 	close(p.done)
-}
-
-// confineThread gives up, for this thread and its children, ever gaining
-// privileges. Root can also empty the bounding set, without which a child that
-// stays root would have every capability.
-func confineThread() error {
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("set no_new_privs: %w", err)
-	}
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return fmt.Errorf("clear ambient capabilities: %w", err)
-	}
-	for capability := range uintptr(64) {
-		err := unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0)
-		switch {
-		case errors.Is(err, unix.EINVAL): // past the last one of this kernel
-			return nil
-		case errors.Is(err, unix.EPERM): // not root: there is nothing to lose
-			return nil
-		case err != nil:
-			return fmt.Errorf("drop capability %d: %w", capability, err)
-		}
-	}
-	return nil
-}
-
-// closeOnExec marks every descriptor of this process, since Go marks only
-// those it opened: one inherited from a careless parent would reach QEMU.
-func closeOnExec() error {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
-			unix.CloseOnExec(fd)
-		}
-	}
-	return nil
 }
 
 // exited reports whether the child has ended.

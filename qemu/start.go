@@ -1,7 +1,6 @@
 package qemu
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,23 +51,8 @@ func (o StartOptions) credential() (is, set *Credential, err error) {
 	return o.Credential, o.Credential, nil
 }
 
-// Start starts QEMU with the guest paused, and checks over QMP that it is the
-// machine that was asked for; [VM.Cont] lets the guest run. ctx bounds the
-// start only. A QEMU that ended early is reported as an *[ExitError], a bad
-// config as a *[ConfigError], an old QEMU with [ErrTooOld].
-func Start(ctx context.Context, c Config, o StartOptions) (*VM, error) {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(o.StartTimeout, defaultStartTimeout))
-	defer cancel()
-
-	vm, err := launchVM(c, o)
-	if err != nil {
-		return nil, fmt.Errorf("start QEMU: %w", err)
-	}
-	return vm, vm.begin(ctx, c)
-}
-
-// begin opens the gate and waits until the machine stands. With an error, the
-// process is gone.
+// begin opens the gate and checks over QMP that QEMU, which keeps the guest paused,
+// built the machine that was asked for. With an error, the process is gone.
 func (v *VM) begin(ctx context.Context, c Config) error {
 	v.gate.Close()
 	if err := v.handshake(ctx, c); err != nil {
@@ -119,8 +103,8 @@ func launchVM(c Config, o StartOptions) (vm *VM, err error) {
 }
 
 // behind adds an option that keeps QEMU from looking at its files until the other
-// end of the pipe is closed: a secret, which nobody uses, is read to its end while
-// QEMU begins to build the machine, before it comes to accelerator, network and
+// end of the pipe is closed: QEMU reads a secret, which nothing uses, to its end while
+// it begins to build the machine, before it comes to accelerator, network and
 // devices (qemu_create_early_backends in softmmu/vl.c).
 func (s Spec) behind(gate *os.File) Spec {
 	fd := firstFD + len(s.Files)
@@ -172,7 +156,7 @@ func (v *VM) abandon(ctx context.Context, binary string, err error) error {
 	greeted := v.monitor.Version().QEMU.Major != 0
 	_ = v.proc.cmd.Process.Kill() // no error matters but "already done"
 	status := v.Wait()
-	_ = v.console.Close() // nobody will read it
+	_ = v.console.Close() // the caller gets no VM to read it from
 	var died *ExitError
 	if !errors.As(err, &died) {
 		return fmt.Errorf("%w%s", err, suffix(status.Stderr))

@@ -46,10 +46,10 @@ type rung struct {
 	act   func(context.Context) error
 }
 
-// Stop ends the machine: it presses the guest's power button, and again while a
-// guest that boots may not have heard it, then has QEMU quit, then sends SIGTERM, then SIGKILL, and returns when the process is
-// gone. When ctx ends, the waits between the rungs do too. The error says that
-// even SIGKILL did not help.
+// Stop ends the machine. It presses the guest's power button, and again while a
+// guest that boots may have missed it. Then it has QEMU quit, then sends SIGTERM,
+// then SIGKILL. It returns when the process is gone. When ctx ends, the waits
+// between the rungs do too. The error says that even SIGKILL did not help.
 func (v *VM) Stop(ctx context.Context, o StopOptions) error {
 	for _, r := range v.rungs(o) {
 		if v.gone() {
@@ -141,8 +141,8 @@ func (v *VM) gone() bool {
 	}
 }
 
-// kill ends the machine at once and waits for that.
-func (v *VM) kill() error {
-	err := v.Stop(context.Background(), StopOptions{Force: true, Quit: time.Second, Term: time.Second})
+// kill ends the machine at once and waits for that, also after ctx has ended.
+func (v *VM) kill(ctx context.Context) error {
+	err := v.Stop(context.WithoutCancel(ctx), StopOptions{Force: true, Quit: time.Second, Term: time.Second})
 	return errors.Join(err, v.console.Close())
 }

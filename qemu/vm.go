@@ -32,7 +32,7 @@ type VM struct {
 
 func newVM(c Config, proc *process, monitor *qmp.Monitor, console net.Conn) *VM {
 	v := &VM{proc: proc, monitor: monitor, console: console, accel: c.Accel, done: make(chan struct{})}
-	events, _ := monitor.Events(context.Background()) // has no error to give
+	events, _ := monitor.Events(context.Background()) // until the connection ends; has no error to give
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -67,9 +67,6 @@ func (v *VM) watch(events <-chan goqmp.Event) {
 // guest waits when it writes. It ends with the process; closing it is up to
 // the caller.
 func (v *VM) Console() net.Conn { return v.console }
-
-// Monitor returns the QMP connection. The VM disconnects it at the end.
-func (v *VM) Monitor() *qmp.Monitor { return v.monitor }
 
 // PID returns the process id.
 func (v *VM) PID() int { return v.proc.cmd.Process.Pid }

@@ -1,15 +1,18 @@
 // Package lockfile holds flock(2) locks on files that are removed on release.
 //
-// The kernel drops the lock when its holder dies, SIGKILL included, so a lock
-// that can be taken means that nobody lives who held it.
+// The kernel drops a lock when its holder dies, by SIGKILL too: if a lock can be
+// taken, its last holder is dead or has released it. The functions may be called
+// concurrently, from several processes; a Lock belongs to one goroutine.
 package lockfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,23 +20,43 @@ import (
 // ErrHeld is returned by Try when a living process holds the lock.
 var ErrHeld = errors.New("held by another process")
 
-// Lock is a lock held. Its file is close-on-exec: a child never inherits it.
+// Lock is a lock that this process holds. Its file is close-on-exec: a child never inherits it.
 type Lock struct{ file *os.File }
 
-// Wait takes the lock at path, making its directory where it is missing, and
-// blocks until it is free.
-func Wait(path string) (*Lock, error) { return acquire(path, unix.LOCK_EX) }
+// firstRetry and maxRetry bound the pause between two tries of Wait, which doubles.
+// flock(2) that blocks could not be interrupted when the context ends.
+const (
+	firstRetry = time.Millisecond
+	maxRetry   = 10 * time.Millisecond
+)
 
-// Try takes the lock at path or returns an error that wraps ErrHeld.
-func Try(path string) (*Lock, error) { return acquire(path, unix.LOCK_EX|unix.LOCK_NB) }
+// Wait takes the lock at path, making its directory where it is missing. It waits
+// until the lock is free or the context ends, and then returns the context's error.
+func Wait(ctx context.Context, path string) (*Lock, error) {
+	for pause := firstRetry; ; pause = min(2*pause, maxRetry) {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("wait for lock %s: %w", path, context.Cause(ctx))
+		}
+		l, err := Try(path)
+		if !errors.Is(err, ErrHeld) {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
 
-func acquire(path string, how int) (*Lock, error) {
+// Try takes the lock at path, making its directory where it is missing, or returns
+// an error that wraps ErrHeld.
+func Try(path string) (*Lock, error) {
 	for {
 		f, err := open(path)
 		if err != nil {
 			return nil, fmt.Errorf("open lock: %w", err)
 		}
-		if err := flock(f, how); err != nil {
+		if err := flock(f); err != nil {
 			f.Close()
 			if errors.Is(err, unix.EWOULDBLOCK) {
 				return nil, fmt.Errorf("lock %s: %w", path, ErrHeld)
@@ -43,7 +66,7 @@ func acquire(path string, how int) (*Lock, error) {
 		if current(f, path) {
 			return &Lock{f}, nil
 		}
-		f.Close() // its holder removed the file while we waited: the path has a new one
+		f.Close() // its holder removed the file after open: the path has a new one
 	}
 }
 
@@ -61,14 +84,15 @@ func open(path string) (*os.File, error) {
 	}
 }
 
-func flock(f *os.File, how int) error {
+func flock(f *os.File) error {
 	for {
-		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
 }
 
+// current reports whether the path still names the open file.
 func current(f *os.File, path string) bool {
 	here, err := f.Stat()
 	if err != nil {
@@ -87,14 +111,14 @@ func (l *Lock) Release() error {
 		err = nil
 	}
 	dir := filepath.Dir(path)
-	if os.Remove(dir) == nil { // fails, as it should, while it holds anything
+	if os.Remove(dir) == nil { // os.Remove keeps a directory that is not empty
 		os.Remove(filepath.Dir(dir))
 	}
 	return errors.Join(err, l.file.Close())
 }
 
-// Sweep removes the files of a directory of locks that nobody holds: what dead
-// processes left. A directory that is missing is no error.
+// Sweep removes the lock files that dead processes left in the directory: those
+// whose lock is free. A missing directory is no error.
 func Sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

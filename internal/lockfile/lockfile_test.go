@@ -1,17 +1,20 @@
 package lockfile
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestTryReportsHolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "locks", "a")
-	l, err := Wait(path)
+	l, err := Wait(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,6 +29,45 @@ func TestTryReportsHolder(t *testing.T) {
 	}
 }
 
+// A wait ends with its context, or as soon as the holder releases the lock.
+func TestWaitEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run", "locks", "a")
+	synctest.Test(t, func(t *testing.T) {
+		held, err := Try(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		began := time.Now()
+		if _, err := Wait(ctx, path); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the lock is held: got %v, want the context's error", err)
+		}
+		if waited := time.Since(began); waited != 3*time.Second {
+			t.Errorf("the context ends after 3s, the wait after %v", waited)
+		}
+		if _, err := Wait(ctx, filepath.Join(filepath.Dir(path), "free")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the context has ended before: got %v, want its error", err)
+		}
+		time.AfterFunc(time.Second, func() {
+			if err := held.Release(); err != nil {
+				t.Error(err)
+			}
+		})
+		began = time.Now()
+		l, err := Wait(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(began); waited > time.Second+maxRetry {
+			t.Errorf("the lock is free after 1s, the wait ends after %v", waited)
+		}
+		if err := l.Release(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Many holders in turn, each removing the file: never two at once.
 func TestExclusiveAcrossRemoval(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "locks", "a")
@@ -34,7 +76,7 @@ func TestExclusiveAcrossRemoval(t *testing.T) {
 	for range 20 {
 		wg.Go(func() {
 			for range 50 {
-				l, err := Wait(path)
+				l, err := Wait(t.Context(), path)
 				if err != nil {
 					t.Error(err)
 					return

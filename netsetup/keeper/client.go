@@ -205,7 +205,7 @@ func (o Options) dialOrStart(ctx context.Context, n Network) (*net.UnixConn, err
 	if c, err := dial(p); !noKeeper(err) {
 		return c, err
 	}
-	lock, err := lockfile.Wait(p.startLock())
+	lock, err := lockfile.Wait(ctx, p.startLock())
 	if err != nil {
 		return nil, permission(err)
 	}

@@ -24,7 +24,7 @@ var macvtap = Network{Name: "lan", Mode: profiles.Bridge, Macvtap: true}
 // supervised holds what a supervisor holds for its life, and gives it up at its death.
 func supervised(t *testing.T, o Options, vm string) (dies func()) {
 	t.Helper()
-	lock, err := lockfile.Wait(rundir.VM{RunDir: o.RunDir, Name: vm}.Lock())
+	lock, err := lockfile.Wait(t.Context(), rundir.VM{RunDir: o.RunDir, Name: vm}.Lock())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func collect(p paths, leaving string, late bool) (string, error) {
 		return "", permission(err)
 	}
 	defer lock.Release()
-	plan, err := lockfile.Wait(p.planLock())
+	plan, err := lockfile.Wait(context.TODO(), p.planLock())
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -132,7 +133,7 @@ func start(args []string, stdin io.Reader, waits func(string)) (*keeper, []strin
 // open makes the network and its socket, or leaves nothing.
 func (k *keeper) open(n plan.Network) ([]string, error) {
 	k.waits("the end of the network's last keeper, which undoes it")
-	life, err := lockfile.Wait(k.keeperLock())
+	life, err := lockfile.Wait(context.TODO(), k.keeperLock())
 	if err != nil {
 		return nil, permission(err)
 	}
@@ -160,7 +161,7 @@ func (k *keeper) open(n plan.Network) ([]string, error) {
 }
 
 func (k *keeper) apply(n plan.Network) ([]string, error) {
-	lock, err := lockfile.Wait(k.planLock())
+	lock, err := lockfile.Wait(context.TODO(), k.planLock())
 	if err != nil {
 		return nil, err
 	}
@@ -332,7 +333,7 @@ func (k *keeper) whileRunning(f func() error) error {
 	if k.over {
 		return nil
 	}
-	lock, err := lockfile.Wait(k.planLock())
+	lock, err := lockfile.Wait(context.TODO(), k.planLock())
 	if err != nil {
 		return err
 	}
@@ -397,7 +398,7 @@ func (k *keeper) endLocked() {
 // undo takes everything back that the journal tells of. Where a step could not
 // be undone, the journal stays, for `qnet gc` to try again.
 func (k *keeper) undo() error {
-	lock, err := lockfile.Wait(k.planLock())
+	lock, err := lockfile.Wait(context.TODO(), k.planLock())
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ const (
 	Masquerade      Action = "masquerade"
 	MasqueradePorts Action = "masquerade to :1024-65535"
 	ClampMSS        Action = "tcp option maxseg size set rt mtu"
-	TracePacket     Action = "meta nftrace set 1" // its way is told from here on, see Trace
+	TracePacket     Action = "meta nftrace set 1" // the kernel reports the packet's way from here on, see Trace
 )
 
 // Table is one nftables table of qnet's: Comment is the mark it is believed by.

@@ -9,15 +9,16 @@ import (
 
 // Run executes a command, a JSON object such as {"execute":"query-status"},
 // within [DefaultTimeout] and returns QEMU's whole reply, {"return":...}. An
-// "id" in the command is replaced. A refusal is returned as an *[Error].
+// "id" in the command is replaced. A refusal is returned as an *[Error]. The
+// Monitor interface of go-qemu has no context here; [Monitor.Execute] takes one.
 func (m *Monitor) Run(command []byte) ([]byte, error) {
-	return m.RunContext(context.Background(), command)
+	return m.runLine(context.Background(), command)
 }
 
-// RunContext is Run with a context that bounds both writing the command and
+// runLine is Run with a context that bounds both writing the command and
 // waiting for the reply. A command given up this way may still be executed by
 // QEMU; its reply is discarded.
-func (m *Monitor) RunContext(ctx context.Context, command []byte) ([]byte, error) {
+func (m *Monitor) runLine(ctx context.Context, command []byte) ([]byte, error) {
 	o, err := decodeObject(command)
 	if err != nil {
 		return nil, fmt.Errorf("decode QMP command: %w", err)

@@ -94,9 +94,9 @@ func (q *queue) deliver(ctx context.Context, stop <-chan struct{}, out chan<- go
 
 // Events returns a channel with the events that arrive from now on; the first
 // caller also gets those that came before, the handshake included. Each caller
-// has a queue of its own, and loses the oldest events if it falls behind (see
-// [Monitor.DroppedEvents]). The channel is closed when ctx ends, after the
-// last event once the connection has ended, and by [Monitor.Disconnect].
+// has a queue of its own, and loses the oldest events if it falls more than 256
+// behind. The channel is closed when ctx ends, after the last event once the
+// connection has ended, and by [Monitor.Disconnect].
 func (m *Monitor) Events(ctx context.Context) (<-chan goqmp.Event, error) {
 	m.mu.Lock()
 	q := m.backlog
@@ -119,10 +119,6 @@ func (m *Monitor) Events(ctx context.Context) (<-chan goqmp.Event, error) {
 	}()
 	return out, nil
 }
-
-// DroppedEvents returns how many events were lost because a subscriber fell
-// behind or because they were too long.
-func (m *Monitor) DroppedEvents() uint64 { return m.dropped.Load() }
 
 // publish gives e to every subscriber, or keeps it for the first one.
 func (m *Monitor) publish(e goqmp.Event) {

@@ -44,13 +44,13 @@ type Monitor struct {
 	disconnect sync.Once
 	ready      atomic.Bool
 	lastID     atomic.Uint64
-	dropped    atomic.Uint64
+	dropped    atomic.Uint64 // events that fell out of a full queue or were too long
 
 	mu      sync.Mutex
 	version goqmp.Version         // guarded by mu
 	waiting map[string]chan reply // guarded by mu; commands by id
 	queues  map[*queue]struct{}   // guarded by mu; one per subscriber
-	backlog *queue                // guarded by mu; nil once somebody subscribed
+	backlog *queue                // guarded by mu; nil after the first subscription
 	cause   error                 // guarded by mu; why the connection ended
 }
 
@@ -75,7 +75,8 @@ func New(conn net.Conn) *Monitor {
 	}
 }
 
-// Connect does the handshake within [DefaultTimeout].
+// Connect does the handshake within [DefaultTimeout], for the Monitor interface of
+// go-qemu, which has no context here.
 func (m *Monitor) Connect() error { return m.ConnectContext(context.Background()) }
 
 // ConnectContext waits for QEMU's greeting and negotiates capabilities. When
@@ -121,9 +122,6 @@ func (m *Monitor) Version() goqmp.Version {
 	defer m.mu.Unlock()
 	return m.version
 }
-
-// Done is closed when the connection has ended.
-func (m *Monitor) Done() <-chan struct{} { return m.ended }
 
 // Err returns why the connection ended, wrapping [ErrClosed], or nil.
 func (m *Monitor) Err() error {
@@ -212,8 +210,8 @@ func (m *Monitor) greet(o object) {
 	close(m.greeted)
 }
 
-// answer hands a reply to the command that waits for it. A reply nobody waits
-// for belongs to a command that was given up, and is discarded.
+// answer hands a reply to the command that waits for it. A reply to a
+// command that was given up is discarded.
 func (m *Monitor) answer(r reply) {
 	id := r.text("id")
 	m.mu.Lock()

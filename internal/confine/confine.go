@@ -1,0 +1,40 @@
+// Package confine takes rights away from a thread before that thread starts a child.
+//
+// The rights of capabilities(7) belong to threads. Lock the goroutine to its thread
+// with runtime.LockOSThread before the call, start the child from it, and never
+// unlock: the thread then ends with the goroutine, and no other work of the process
+// runs without the rights.
+package confine
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxCapabilities is how many capabilities the kernel's interface has room for.
+const maxCapabilities = 64
+
+// DropBounding removes every capability from the calling thread's bounding set but
+// those in keep, a mask of 1<<unix.CAP_*. The bounding set limits what a program of
+// root's gets at execve(2).
+//
+// Without CAP_SETPCAP it changes nothing and returns nil. Such a child gains
+// capabilities only by a set-user-ID program or by capabilities of its file, and
+// neither works under PR_SET_NO_NEW_PRIVS.
+func DropBounding(keep uint64) error {
+	for c := range uintptr(maxCapabilities) {
+		if keep&(1<<c) != 0 {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		switch {
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPERM):
+			return nil // past this kernel's last capability, or without CAP_SETPCAP
+		case err != nil:
+			return fmt.Errorf("drop capability %d: %w", c, err)
+		}
+	}
+	return nil
+}
