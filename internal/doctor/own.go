@@ -48,7 +48,7 @@ func checkLeftovers(_ context.Context, h *Host) []Finding {
 	if err != nil {
 		return one(Unseen, "sudo qnet doctor", "%s", err)
 	}
-	vms, err := rundir.List(h.RunDir)
+	vms, err := rundir.VMs(h.RunDir)
 	if err != nil {
 		return one(Unseen, "sudo qnet doctor", "%s", err)
 	}
