@@ -50,7 +50,7 @@ func checkLeftovers(_ context.Context, h *Host) []Finding {
 	}
 	vms, err := rundir.VMs(h.RunDir)
 	if err != nil {
-		return one(Unseen, "sudo qnet doctor", "%s", err)
+		return one(Unseen, "sudo qnet doctor", "list VMs: %s", err)
 	}
 	for _, vm := range vms {
 		if lives, err := vm.Lives(); err == nil && !lives {
