@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-
-	"golang.org/x/term"
 
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
@@ -104,21 +101,4 @@ func (a *app) report(err error) int {
 		a.talk("hint: %s", hint)
 	}
 	return code
-}
-
-// onTerminal reports whether somebody reads on a terminal what talk writes.
-func (a *app) onTerminal() bool {
-	f, ok := a.Stderr.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// talk writes a line to stderr, or to the terminal that it shares with a guest.
-func (a *app) talk(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	a.line.Erase()
-	if a.terminal != nil && a.onTerminal() {
-		a.terminal.Say(text)
-		return
-	}
-	fmt.Fprintln(a.Stderr, text)
 }

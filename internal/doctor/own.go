@@ -48,9 +48,9 @@ func checkLeftovers(_ context.Context, h *Host) []Finding {
 	if err != nil {
 		return one(Unseen, "sudo qnet doctor", "%s", err)
 	}
-	vms, err := rundir.List(h.RunDir)
+	vms, err := rundir.VMs(h.RunDir)
 	if err != nil {
-		return one(Unseen, "sudo qnet doctor", "%s", err)
+		return one(Unseen, "sudo qnet doctor", "list VMs: %s", err)
 	}
 	for _, vm := range vms {
 		if lives, err := vm.Lives(); err == nil && !lives {

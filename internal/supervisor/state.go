@@ -73,9 +73,9 @@ func LogPath(stateDir, name string) string {
 // List returns the VMs of a run directory whose supervisor lives and may be
 // asked by the caller.
 func List(runDir string) ([]State, error) {
-	vms, err := rundir.List(runDir)
+	vms, err := rundir.VMs(runDir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list VMs: %w", err)
 	}
 	states := []State{}
 	for _, vm := range vms {
@@ -178,9 +178,9 @@ func call(vm rundir.VM, r request) (*net.UnixConn, error) {
 
 // Collect removes the directories of dead supervisors and names their VMs.
 func Collect(runDir string) ([]string, error) {
-	vms, err := rundir.List(runDir)
+	vms, err := rundir.VMs(runDir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list VMs: %w", err)
 	}
 	var removed []string
 	var errs []error

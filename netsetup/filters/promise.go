@@ -89,7 +89,7 @@ func (n Promise) betweenPorts() []Traffic {
 	return []Traffic{in, out}
 }
 
-// tapPrefix begins the names of all of qnet's taps (netsetup.TapName).
+// tapPrefix begins the names of all of qnet's taps (host.TapName).
 const tapPrefix = "qn"
 
 // guest is an address of the prefix that is not the gateway's.

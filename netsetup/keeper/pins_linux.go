@@ -30,7 +30,7 @@ const (
 )
 
 // pinner keeps running guests reachable when other programs' routes or policy
-// rules take their addresses; see netsetup.Pins.
+// rules take their addresses; see plan.Pins.
 type pinner struct {
 	quit    chan struct{}
 	changed chan struct{}

@@ -27,7 +27,7 @@ type PortRequest struct {
 	// for nft.Trace. Nil marks none.
 	Trace []netip.Addr `json:"trace,omitzero"`
 
-	// Files are those of netsetup.OpenTun that the tap is to be made of, one for each
+	// Files are those of kernel.OpenTun that the tap is to be made of, one for each
 	// queue. They stay the caller's; with none, the keeper opens one.
 	Files  []*os.File `json:"-"`
 	Queues int        `json:"queues,omitempty"` // set by Join: as many

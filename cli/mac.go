@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/macgen"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
+)
+
+func (a *app) mac(c *cli.Context) error {
+	if !c.Args().Present() {
+		mac, err := macgen.Random(rand.Reader)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(a.Stdout, mac)
+		return nil
+	}
+	p, err := a.profile(c)
+	if err != nil {
+		return err
+	}
+	salt, err := journal.LoadSalt(a.stateOf(p))
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: %w", host.ErrNoPermission, err)
+	}
+	if err != nil {
+		return err
+	}
+	for i := range p.NICs {
+		fmt.Fprintln(a.Stdout, supervisor.MAC(p, i, salt))
+	}
+	return nil
+}

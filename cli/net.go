@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+)
+
+func (a *app) net(c *cli.Context) error {
+	if _, err := operands(c); err != nil {
+		return err
+	}
+	infos, err := keeper.List(c.Context, a.runDir)
+	if err != nil {
+		return err
+	}
+	if a.elsewhere != "" {
+		more, err := keeper.List(c.Context, a.elsewhere)
+		if errors.Is(err, host.ErrNoPermission) {
+			a.talk("note: networks run that only root may ask: sudo qnet net")
+		} else if err != nil {
+			return err
+		}
+		infos = append(infos, more...)
+	}
+	if c.Bool("json") {
+		if infos == nil {
+			infos = []keeper.Info{}
+		}
+		return a.json(infos)
+	}
+	if err := a.table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) { networkRows(w, infos) }); err != nil {
+		return err
+	}
+	return a.leases(infos)
+}
+
+func networkRows(w io.Writer, infos []keeper.Info) {
+	for _, n := range infos {
+		prefix := ""
+		if n.Prefix.IsValid() {
+			prefix = n.Prefix.String()
+		}
+		var vms []string
+		for _, vm := range n.VMs {
+			vms = append(vms, vm.Name)
+		}
+		bridge := n.Bridge
+		if n.Macvtap {
+			bridge = "(macvtap)"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", n.Name, n.Mode, orDash(bridge), orDash(prefix),
+			orDash(strings.Join(n.Uplinks, ",")), n.KeeperPID, orDash(strings.Join(vms, ",")))
+	}
+}
+
+// leases lists the DHCP clients of the networks that have any, and what does not work.
+func (a *app) leases(infos []keeper.Info) error {
+	if slices.ContainsFunc(infos, func(n keeper.Info) bool { return len(n.Leases) > 0 }) {
+		fmt.Fprintln(a.Stdout)
+		err := a.table("NETWORK ADDRESS MAC NAME LEASE", func(w io.Writer) {
+			for _, n := range infos {
+				for _, l := range n.Leases {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.Name, l.Address, l.MAC, orDash(l.Host), leaseState(l))
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, n := range infos {
+		for _, note := range n.Notes {
+			a.talk("warning: network %s: %s", n.Name, note)
+		}
+	}
+	return nil
+}
+
+func leaseState(l dhcp.Lease) string {
+	switch {
+	case l.VM && l.Bound:
+		return "taken"
+	case l.VM:
+		return "reserved"
+	case l.Bound:
+		return l.Left.String()
+	}
+	return "offered"
+}

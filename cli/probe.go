@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/internal/doctor/probe"
+	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// probe plays a guest on each of the networks, one after the other.
+func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
+	options := probe.Options{Name: c.String("name")}
+	if target := c.String("target"); target != "" {
+		var err error
+		if options.Target, err = lookupTarget(c.Context, target); err != nil {
+			return err
+		}
+	}
+	if networks == nil {
+		networks = []keeper.Network{{Name: string(profiles.NAT), Mode: profiles.NAT}}
+	}
+	if len(networks) == 0 {
+		return &usage{"doctor --probe: the profile has no NIC on one of qnet's networks"}
+	}
+	reports, failed := []probe.Report{}, false
+	for _, n := range networks {
+		var r probe.Report
+		var err error
+		a.during(fmt.Sprintf("a synthetic guest on network %q", n.Name), func() {
+			r, err = probe.Run(c.Context, keeper.Options{
+				RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: func(s string) { a.talk("note: %s", s) },
+				Peer: supervisor.RemotePeer(),
+			}, n, options)
+		})
+		if err != nil {
+			return err
+		}
+		reports, failed = append(reports, r), failed || r.Failed()
+		if !c.Bool("json") {
+			if err := a.stepTable(r); err != nil {
+				return err
+			}
+		}
+	}
+	if c.Bool("json") {
+		if err := a.json(reports); err != nil {
+			return err
+		}
+	}
+	if failed {
+		return errCannotWork
+	}
+	return nil
+}
+
+// targetTime bounds the look-up of a target's name by the host.
+const targetTime = 5 * time.Second
+
+func lookupTarget(ctx context.Context, target string) (netip.AddrPort, error) {
+	bad := &usage{fmt.Sprintf("--target: got %.80q, allowed: HOST:PORT", target)}
+	host, port, err := net.SplitHostPort(target)
+	if err != nil {
+		return netip.AddrPort{}, bad
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || number == 0 {
+		return netip.AddrPort{}, bad
+	}
+	ctx, cancel := context.WithTimeout(ctx, targetTime)
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("look up --target: %w", err)
+	}
+	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(number)), nil
+}
+
+// stepTable prints a line for each step, what a failed one's cause is below it.
+func (a *app) stepTable(r probe.Report) error {
+	fmt.Fprintf(a.Stdout, "network %s: %s, bridge %s, in %s\n", r.Network, r.Mode, r.Bridge, r.Took.Round(time.Millisecond))
+	return a.table("STEP OUTCOME TIME DETAIL", func(w io.Writer) {
+		for _, s := range r.Steps {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Name, s.Outcome, s.Took.Round(10*time.Microsecond), oneLine(s.Detail))
+			if s.Cause != "" {
+				fmt.Fprintf(w, "\t\t\t-> %s\n", oneLine(s.Cause))
+			}
+		}
+	})
+}

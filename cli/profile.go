@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+var vmName = regexp.MustCompile("^[a-z][a-z0-9-]{0,30}$")
+
+// load reads a profile as the user behind sudo, and names the VM.
+func (a *app) load(path, name string) (*profiles.Profile, error) {
+	if name != "" && !vmName.MatchString(name) {
+		return nil, &usage{fmt.Sprintf("--name: got %.80q, allowed: %s", name, vmName)}
+	}
+	var p *profiles.Profile
+	err := a.user.Do(func() (err error) {
+		p, err = profiles.Load(path)
+		return err
+	})
+	if bad := (profiles.Errors{}); errors.As(err, &bad) {
+		return nil, err
+	}
+	if a.user != nil && errors.Is(err, os.ErrPermission) {
+		return nil, &usage{err.Error() + "; it is read with your own rights, also under sudo"}
+	}
+	if err != nil {
+		return nil, &usage{err.Error()} // it is not there, may not be read, is a directory
+	}
+	if name != "" {
+		p.Name = name
+	}
+	return p, nil
+}
+
+// profile loads that of a command whose one operand it is.
+func (a *app) profile(c *cli.Context) (*profiles.Profile, error) {
+	args, err := operands(c, "PROFILE")
+	if err != nil {
+		return nil, err
+	}
+	return a.load(args[0], "")
+}

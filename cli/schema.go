@@ -1,0 +1,19 @@
+package cli
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+func (a *app) schema(c *cli.Context) error {
+	if _, err := operands(c); err != nil {
+		return err
+	}
+	b, err := profiles.Schema()
+	if err != nil {
+		return err
+	}
+	_, err = a.Stdout.Write(b)
+	return err
+}

@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/netsetup/guestwatch"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// stuck tells where a VM stands when the time is over, and why that may be.
+type stuck struct {
+	vm      supervisor.State
+	goal    goal
+	after   time.Duration
+	nic     supervisor.NIC
+	address netip.Addr
+}
+
+// Error names the last stage and the likely cause.
+func (e *stuck) Error() string {
+	stage := e.nic.Seen.Last().String()
+	switch {
+	case e.vm.State != "running":
+		stage = "VM " + e.vm.State
+	case e.nic.Seen.Last() == guestwatch.Silent:
+		stage = "QEMU running, no frame from the guest"
+	}
+	return fmt.Sprintf("wait for %s of VM %q: not within %s; last stage: %s\nlikely: %s", e.goal, e.vm.Name, e.after, stage, e.cause())
+}
+
+func (e *stuck) cause() string {
+	switch e.vm.State {
+	case "starting":
+		return "its network is still being made; whoever ran it is told what that waits for"
+	case "stopping":
+		return "it was asked to stop"
+	}
+	mode := profiles.Mode(e.nic.Mode)
+	if e.address.IsValid() {
+		return e.unreachable()
+	}
+	seen := e.nic.Seen
+	switch seen.Last() {
+	case guestwatch.Silent:
+		return "the guest is still booting, has no driver for its NIC (model), or does not bring it up; look with: qnet console " + e.vm.Name
+	case guestwatch.Frame:
+		if seen.NAKs > 0 {
+			return "the DHCP server refuses the address that the guest asks for"
+		}
+		return "the NIC is up, but the guest runs no DHCP client on it, and has no address of its own or has not used it yet"
+	case guestwatch.Discover:
+		return noOffer(mode)
+	case guestwatch.Offer:
+		return "the guest does not take what it is offered: its firewall drops the OFFER, or another server is offering too"
+	case guestwatch.Request:
+		if seen.NAKs > 0 {
+			return "the DHCP server refuses the address that the guest asks for"
+		}
+		return "no server acknowledges: the guest asks one that is not there any more"
+	}
+	return "the guest got an address and does not use it"
+}
+
+func noOffer(mode profiles.Mode) string {
+	switch mode {
+	case profiles.Private:
+		return "a private network has no DHCP server: give the guest a static address, or run a server in one of its VMs"
+	case profiles.Bridge:
+		return "no DHCP server answers on the LAN: the uplink has no link, the LAN has no server, or the switch drops frames of a MAC it does not know (port security)"
+	default:
+		return "every address is taken, or the network's keeper does not answer; look with: qnet net"
+	}
+}
+
+func (e *stuck) unreachable() string {
+	if e.goal.port != 0 {
+		return fmt.Sprintf("nothing listens on port %d of %s, or the guest's firewall drops it", e.goal.port, e.address)
+	}
+	return fmt.Sprintf("the guest's firewall drops ping to %s, or the host has no route there", e.address)
+}

@@ -1,0 +1,15 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (a *app) version(c *cli.Context) error {
+	if _, err := operands(c); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.Stdout, "qnet", version)
+	return nil
+}

@@ -1,0 +1,132 @@
+package rundir
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/qnet-vm/qnet/internal/lockfile"
+)
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func TestPaths(t *testing.T) {
+	vm, network := VM{"/run/qnet", "web"}, Network{"/run/qnet", "dev"}
+	for got, want := range map[string]string{
+		vm.Socket():          "/run/qnet/vms/web/control.sock",
+		vm.Lock():            "/run/qnet/locks/vm-web",
+		network.Socket():     "/run/qnet/networks/dev/keeper.sock",
+		network.Journal():    "/run/qnet/networks/dev/journal.json",
+		network.StartLock():  "/run/qnet/locks/start-dev",
+		network.KeeperLock(): "/run/qnet/locks/net-dev",
+		network.PlanLock():   "/run/qnet/locks/plan",
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+// The last directory to go takes the empty run directory with it.
+func TestMakeListRemove(t *testing.T) {
+	run := filepath.Join(t.TempDir(), "run")
+	if vms, err := VMs(run); err != nil || len(vms) != 0 {
+		t.Errorf("no run directory: VMs %v, %v", vms, err)
+	}
+	if networks, err := Networks(run); err != nil || len(networks) != 0 {
+		t.Errorf("no run directory: networks %v, %v", networks, err)
+	}
+	vm, other, network := VM{run, "a"}, VM{run, "b"}, Network{run, "dev"}
+	for _, make := range []func() error{vm.Make, vm.Make, other.Make, network.Make} { // a second time is no error
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if vms, err := VMs(run); err != nil || len(vms) != 2 || vms[0] != vm || vms[1] != other {
+		t.Errorf("VMs: %v, %v", vms, err)
+	}
+	if networks, err := Networks(run); err != nil || len(networks) != 1 || networks[0] != network {
+		t.Errorf("networks: %v, %v", networks, err)
+	}
+	for _, remove := range []func() error{vm.Remove, vm.Remove, network.Remove} {
+		if err := remove(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !exists(other.Dir()) || exists(network.Dir()) {
+		t.Errorf("the other VM's directory: %t, the network's: %t", exists(other.Dir()), exists(network.Dir()))
+	}
+	if err := other.Remove(); err != nil || exists(run) {
+		t.Errorf("the run directory stays: %v", err)
+	}
+}
+
+// A process that makes its directory does not fail because another one removes the
+// empty directories above it.
+func TestMakeBesideRemove(t *testing.T) {
+	run := filepath.Join(t.TempDir(), "run")
+	var all sync.WaitGroup
+	for _, name := range []string{"a", "b", "c"} {
+		all.Go(func() {
+			for range 200 {
+				vm, network := VM{run, name}, Network{run, name}
+				if err := errors.Join(vm.Make(), network.Make()); err != nil {
+					t.Error(err)
+				}
+				if err := errors.Join(vm.Remove(), network.Remove()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if exists(run) {
+		t.Error("the run directory stays")
+	}
+}
+
+func TestPathTooLong(t *testing.T) {
+	err := VM{"/" + strings.Repeat("d", MaxSocketPath), "a"}.Make()
+	if !errors.Is(err, ErrPathTooLong) || !strings.Contains(err.Error(), "107 fit") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What a dead supervisor left is removed, and what a living one has is not.
+func TestCollect(t *testing.T) {
+	vm := VM{filepath.Join(t.TempDir(), "run"), "a"}
+	if vm.Left() {
+		t.Error("something is left of a VM that never ran")
+	}
+	lock, err := lockfile.Try(vm.Lock())
+	if err == nil {
+		err = vm.Make()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lives, err := vm.Lives(); !lives || err != nil {
+		t.Errorf("its supervisor lives: %t, %v", lives, err)
+	}
+	if err := vm.Collect(); !errors.Is(err, lockfile.ErrHeld) || !exists(vm.Dir()) {
+		t.Errorf("collect a living one: %v", err)
+	}
+	if err := lock.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if lives, err := vm.Lives(); lives || err != nil {
+		t.Errorf("its supervisor is dead: %t, %v", lives, err)
+	}
+	if !vm.Left() {
+		t.Error("nothing is left of a dead one")
+	}
+	if err := vm.Collect(); err != nil || vm.Left() || exists(vm.RunDir) {
+		t.Errorf("collect: %v, left %t", err, vm.Left())
+	}
+}
