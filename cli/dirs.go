@@ -54,6 +54,14 @@ func (a *app) stateOf(p *profiles.Profile) string {
 	return a.stateDir
 }
 
+// runOf is the run directory of a profile's runs, as stateOf is the state directory.
+func (a *app) runOf(p *profiles.Profile) string {
+	if a.elsewhere != "" && len(supervisor.NetworksOf(p)) > 0 {
+		return a.elsewhere
+	}
+	return a.runDir
+}
+
 // find asks a VM for its state, and says in which run directory it is.
 func (a *app) find(name string) (s supervisor.State, runDir string, err error) {
 	s, err = supervisor.Find(a.runDir, name)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,11 +9,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
-	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
-	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
@@ -38,7 +38,7 @@ func (a *app) plan(c *cli.Context) error {
 	}
 	var plans []networkPlan
 	for _, n := range supervisor.NetworksOf(p) {
-		plan, err := a.planNetwork(p, n, salt)
+		plan, err := a.planNetwork(c.Context, p, n, salt)
 		if err != nil {
 			return err
 		}
@@ -65,15 +65,14 @@ func (a *app) plan(c *cli.Context) error {
 	return nil
 }
 
-func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, salt []byte) (networkPlan, error) {
+func (a *app) planNetwork(ctx context.Context, p *profiles.Profile, n profiles.Network, salt []byte) (networkPlan, error) {
 	network := supervisor.NetworkOf(n)
-	facts, err := host.Observe(network.Query())
+	q := network.Query()
+	q.Original = journal.Original(rundir.Network{RunDir: a.runOf(p), Name: n.Name})
+	q.Ask, q.Peer = q.LAN && os.Geteuid() == 0, supervisor.RemotePeer()
+	facts, err := host.Observe(ctx, q)
 	if err != nil {
 		return networkPlan{}, err
-	}
-	facts.Configurators = managers.Running()
-	if facts.Firewalld, err = firewalld.Look(); err != nil {
-		a.talk("note: %v", err)
 	}
 	planned, err := plan.New(
 		network, facts,

@@ -90,7 +90,7 @@ var Checks = slices.Concat(machineChecks, kernelChecks, networkChecks, ownChecks
 
 // Run does the checks.
 func Run(ctx context.Context, o Options) (Report, error) {
-	h, err := newHost(o)
+	h, err := newHost(ctx, o)
 	if err != nil {
 		return Report{}, fmt.Errorf("look at the host: %w", err)
 	}

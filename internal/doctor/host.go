@@ -1,16 +1,16 @@
 package doctor
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
-	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 )
 
@@ -33,7 +33,7 @@ type planned struct {
 	err     error
 }
 
-func newHost(o Options) (*Host, error) {
+func newHost(ctx context.Context, o Options) (*Host, error) {
 	h := &Host{Options: o, networks: o.Networks, asked: o.Networks != nil, admin: hasNetAdmin()}
 	if !h.asked {
 		for _, m := range all {
@@ -46,12 +46,11 @@ func newHost(o Options) (*Host, error) {
 	}
 	// Looking changes nothing, so a salt that is not there yet is not made.
 	salt, _ := os.ReadFile(filepath.Join(o.StateDir, "salt"))
-	zones, _ := firewalld.Look() // what it says of an error, the plan of a run says too
-	running := managers.Running()
 	for _, n := range h.networks {
 		p := planned{network: n}
-		if p.facts, p.err = host.Observe(n.Query()); p.err == nil {
-			p.facts.Configurators, p.facts.Firewalld = running, zones
+		q := n.Query()
+		q.Original = journal.Original(rundir.Network{RunDir: o.RunDir, Name: n.Name})
+		if p.facts, p.err = host.Observe(ctx, q); p.err == nil {
 			p.plan, p.err = plan.New(n, p.facts, plan.Options{
 				Salt: salt, Remembered: journal.Remembered(o.StateDir, n.Name), AssumeYes: !h.asked,
 			})

@@ -21,15 +21,15 @@ import (
 var kernelChecks = []Check{
 	{Name: "rights", Modes: all, Run: checkRights},
 	{Name: "tun", Modes: all, Run: checkTun},
-	{Name: "bridge", Modes: all, Run: func(_ context.Context, h *Host) []Finding {
-		s := h.tried()
+	{Name: "bridge", Modes: all, Run: func(ctx context.Context, h *Host) []Finding {
+		s := h.tried(ctx)
 		return s.finding(s.bridge, "a bridge was made in a namespace of its own")
 	}},
 	{Name: "nftables", Modes: all, Run: checkNFTables},
 	{Name: "sysctls", Modes: all, Run: checkSysctls},
 }
 
-func checkRights(_ context.Context, h *Host) []Finding {
+func checkRights(ctx context.Context, h *Host) []Finding {
 	if !h.admin {
 		return one(Warn, "sudo qnet run; or mode = \"user\"", "uid %d without CAP_NET_ADMIN: what filters, taps and namespaces show is unseen", os.Getuid())
 	}
@@ -46,7 +46,7 @@ type scratch struct {
 }
 
 // tried tries once.
-func (h *Host) tried() *scratch {
+func (h *Host) tried(ctx context.Context) *scratch {
 	if h.scratch == nil {
 		h.scratch = &scratch{}
 		done := make(chan struct{})
@@ -56,7 +56,7 @@ func (h *Host) tried() *scratch {
 			// namespace.
 			runtime.LockOSThread()
 			if h.scratch.err = unix.Unshare(unix.CLONE_NEWNET); h.scratch.err == nil {
-				h.scratch.try()
+				h.scratch.try(ctx)
 			}
 		}()
 		<-done
@@ -64,15 +64,15 @@ func (h *Host) tried() *scratch {
 	return h.scratch
 }
 
-func (s *scratch) try() {
-	host, err := kernel.New()
+func (s *scratch) try(ctx context.Context) {
+	k, err := kernel.New()
 	if err != nil {
 		s.tap, s.bridge, s.table, s.trace = err, err, err, err
 		return
 	}
-	defer host.Close()
-	s.tap = host.AddTap("qndoctor0", "qnet:doctor/doctor/0", 1500)
-	s.bridge = host.AddBridge(step.AddBridge{Name: "qn-doctor", MAC: net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, Alias: "qnet:doctor"})
+	defer k.Close()
+	s.tap = k.AddTap(ctx, "qndoctor0", "qnet:doctor/doctor/0", host.DefaultMTU)
+	s.bridge = k.AddBridge(ctx, step.AddBridge{Name: "qn-doctor", MAC: net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}, MTU: host.DefaultMTU, Alias: "qnet:doctor"})
 	table := nft.Table{Family: nft.INet, Name: "qnet_doctor", Comment: "qnet:doctor", Chains: []nft.Chain{
 		{Name: "through_host", Type: "filter", Hook: nft.Forward, Policy: nft.Accept, Rules: []nft.Rule{
 			{OutLink: nft.Link("qn-doctor"), Established: true, Do: nft.Accept},
@@ -82,12 +82,12 @@ func (s *scratch) try() {
 			{OutLink: nft.NotLink("qn-doctor"), TCPUDP: true, Do: nft.MasqueradePorts},
 		}},
 	}}
-	s.table = host.AddTable(table)
-	s.trace = host.AddTable(nft.Table{Family: nft.Bridge, Name: "qnet_doctor", Comment: "qnet:doctor", Chains: []nft.Chain{
+	s.table = k.AddTable(ctx, table)
+	s.trace = k.AddTable(ctx, nft.Table{Family: nft.Bridge, Name: "qnet_doctor", Comment: "qnet:doctor", Chains: []nft.Chain{
 		{Name: "from_guest", Type: "filter", Hook: nft.Prerouting, Policy: nft.Accept, Rules: []nft.Rule{{InLink: nft.Link("qndoctor0"), Do: nft.TracePacket}}},
 	}})
 	if another, err := kernel.New(); err == nil && s.table == nil {
-		s.owned = errors.Is(another.DelTable(table), unix.EPERM)
+		s.owned = errors.Is(another.DelTable(ctx, table), unix.EPERM)
 		another.Close()
 	}
 }
@@ -125,7 +125,7 @@ func kernelRemedy(err error) string {
 	return ""
 }
 
-func checkTun(_ context.Context, h *Host) []Finding {
+func checkTun(ctx context.Context, h *Host) []Finding {
 	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -138,12 +138,12 @@ func checkTun(_ context.Context, h *Host) []Finding {
 		return one(Unseen, "sudo qnet doctor", "%s", err)
 	}
 	f.Close()
-	s := h.tried()
+	s := h.tried(ctx)
 	return s.finding(s.tap, "a tap was made in a namespace of its own")
 }
 
-func checkNFTables(_ context.Context, h *Host) []Finding {
-	s := h.tried()
+func checkNFTables(ctx context.Context, h *Host) []Finding {
+	s := h.tried(ctx)
 	list := s.finding(s.table, "filter and masquerade rules load, and no other program can flush them (owner flag)")
 	if list[0].Status != Pass {
 		return list

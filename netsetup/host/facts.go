@@ -27,7 +27,9 @@ type Facts struct {
 
 	// Configurators are the programs of this namespace that configure links.
 	Configurators []managers.Program `json:"configurators,omitempty"`
-	Filters       filters.Ruleset    `json:"filters"` // the packet filters of others
+	Filters       filters.Ruleset    `json:"filters"` // of other programs
+
+	Unknown []string `json:"unknown,omitempty"` // what could not be read, for the user
 }
 
 // NIC is what more a plan must know of the link that a network in mode bridge joins.

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -33,14 +34,11 @@ var answers = []bpf.Instruction{
 	bpf.RetConstant{Val: 0},
 }
 
-// AskNeighbours asks, on the NIC a plan may move the host from, who answers: the
-// gateways, and peer where it is a neighbour. peer is the other end of the session
-// that qnet runs in, and is taken note of only if it comes in by this NIC. It
-// needs CAP_NET_RAW.
-func (f *Facts) AskNeighbours(uplink string, peer netip.Addr) error {
-	up, ok := f.LANLink(uplink)
-	if !ok || !f.NIC.Held.Carries() {
-		return nil // the plan says so
+// askNeighbors asks the gateways by the link which of them answer, and peer where it is
+// a neighbor. It notes peer only if the session comes in by this link.
+func (f *Facts) askNeighbors(ctx context.Context, up Link, peer netip.Addr) error {
+	if !f.NIC.Held.Carries() {
+		return nil // nothing moves, so nothing has to answer afterwards
 	}
 	want := f.NIC.Askable()
 	if peer.IsValid() && !peer.IsLoopback() {
@@ -57,11 +55,11 @@ func (f *Facts) AskNeighbours(uplink string, peer netip.Addr) error {
 		return nil
 	}
 	var err error
-	f.NIC.Answers, err = Ask(up, want, firstAsk)
+	f.NIC.Answers, err = Ask(ctx, up, want, firstAsk)
 	return err
 }
 
-func Ask(l Link, want []Neighbor, within time.Duration) ([]Neighbor, error) {
+func Ask(ctx context.Context, l Link, want []Neighbor, within time.Duration) ([]Neighbor, error) {
 	c, err := rtnl.Dial()
 	if err != nil {
 		return nil, err
@@ -96,6 +94,8 @@ func Ask(l Link, want []Neighbor, within time.Duration) ([]Neighbor, error) {
 		case <-again.C:
 		case <-end:
 			return got, nil
+		case <-ctx.Done():
+			return got, ctx.Err()
 		}
 	}
 }

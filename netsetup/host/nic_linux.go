@@ -17,27 +17,6 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-// Query says what Observe reads beyond the host's network.
-type Query struct {
-	LAN    bool   // read what the host has by the link that a bridge would join
-	Uplink string // the name of that link, "" for the default route's
-}
-
-// Observe observes the host for a network's plan: in mode bridge, also what it
-// has by the NIC.
-func Observe(q Query) (Facts, error) {
-	f, err := ObserveNetwork()
-	if err != nil || !q.LAN {
-		return f, err
-	}
-	up, ok := f.LANLink(q.Uplink)
-	if !ok || up.Kind == "bridge" {
-		return f, nil // the plan says so
-	}
-	f.NIC, err = observeNIC(up)
-	return f, err
-}
-
 func observeNIC(up Link) (NIC, error) {
 	var nic NIC
 	c, err := rtnl.Dial()

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -15,11 +16,53 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/netsetup/filters/read"
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-// ObserveNetwork reads the host's network as the calling thread's namespace shows it.
-// It needs no rights and changes nothing.
+// Query says what Observe reads for one network.
+type Query struct {
+	// LAN: also what the host has by the link that a bridge would join, named Uplink, or
+	// for "" the link of the default route.
+	LAN    bool
+	Uplink string
+	// Original puts back, among the sysctls, the values from before networks that run
+	// changed them (journal.Original). Nil changes none.
+	Original func(sysctls map[string]string)
+	// Ask: also which gateways answer on that link, and Peer if it is a neighbor there.
+	// Asking takes a second where one does not answer, and needs CAP_NET_RAW.
+	Ask  bool
+	Peer netip.Addr // the other end of the session that qnet runs in, if any
+}
+
+// Observe reads everything that a plan depends on, as the calling thread's network
+// namespace shows it. It changes nothing, and needs no rights but for Query.Ask. What a
+// plan can do without is named in Facts.Unknown where it cannot be read.
+func Observe(ctx context.Context, q Query) (Facts, error) {
+	f, err := ObserveNetwork()
+	if err != nil {
+		return f, err
+	}
+	if q.Original != nil {
+		q.Original(f.Sysctls)
+	}
+	f.Configurators = managers.Running()
+	if f.Firewalld, err = firewalld.Look(); err != nil {
+		f.Unknown = append(f.Unknown, err.Error())
+	}
+	up, ok := f.LANLink(q.Uplink)
+	if !q.LAN || !ok || up.Kind == "bridge" {
+		return f, nil // a plan refuses a link that is not there
+	}
+	if f.NIC, err = observeNIC(up); err != nil || !q.Ask {
+		return f, err
+	}
+	return f, f.askNeighbors(ctx, up, q.Peer)
+}
+
+// ObserveNetwork reads the network alone: links, addresses, routes, rules, resolvers,
+// forwarding and packet filters.
 func ObserveNetwork() (Facts, error) {
 	f := Facts{Sysctls: map[string]string{}}
 	links, err := dump.Whole(netlink.LinkList)

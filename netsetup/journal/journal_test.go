@@ -72,7 +72,8 @@ func TestJournalRoundTrip(t *testing.T) {
 	}
 	j.Ports["web"] = p.PortSteps(plan.Port{VM: "web", NIC: 3})
 	j.Ports["db"] = step.List{step.AddMacvtap{Name: "qndb0", Uplink: "eth0", MAC: hosttest.GuestMAC, Alias: "qnet:lan/db/0"}}
-	j.Added = step.List{plan.UplinkForwarding("eth7", host.Facts{})}
+	uplink, _ := plan.NewUplink(host.Facts{}, "eth7")
+	j.Added = step.List{uplink}
 	path := filepath.Join(t.TempDir(), "journal.json")
 	if err := j.Write(path); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"slices"
@@ -16,8 +17,8 @@ import (
 
 // strayPins are policy rules of ours for the network with the mark, or for none
 // that is there. Host routes go with the bridge.
-func strayPins(k step.Kernel, f host.Facts, mark string) (step.List, error) {
-	fib, err := k.FIB()
+func strayPins(ctx context.Context, k step.Kernel, f host.Facts, mark string) (step.List, error) {
+	fib, err := k.FIB(ctx)
 	var rules step.List
 	for _, r := range fib.Rules {
 		other := slices.ContainsFunc(f.Links, func(l host.Link) bool {
@@ -34,12 +35,12 @@ func strayPins(k step.Kernel, f host.Facts, mark string) (step.List, error) {
 // be read: its links and tables. A NIC that is a port of its bridge gets what the
 // bridge has. What else it changed of the host's own, the forwarding of uplinks and
 // a bridged NIC that was down, cannot be known.
-func UndoByMarks(k step.Kernel, f host.Facts, network string) error {
+func UndoByMarks(ctx context.Context, k step.Kernel, f host.Facts, network string) error {
 	mark, table := host.NetworkMark(network), host.TableName(network)
 	steps := slices.Clone(plan.LeaveAlone(managers.Programs))
 	for _, l := range f.Links {
 		if l.Alias == mark {
-			steps = append(steps, bridgeByMark(k, f, l)...)
+			steps = append(steps, bridgeByMark(ctx, k, f, l)...)
 		}
 	}
 	for _, family := range []nft.Family{nft.INet, nft.NetDev} {
@@ -60,12 +61,12 @@ func UndoByMarks(k step.Kernel, f host.Facts, network string) error {
 			}
 		}
 	}
-	pins, err := strayPins(k, f, mark)
-	return errors.Join(err, step.Undo(k, append(steps, pins...)), step.SweepAccepts(k, network))
+	pins, err := strayPins(ctx, k, f, mark)
+	return errors.Join(err, step.Undo(ctx, k, append(steps, pins...)), step.SweepAccepts(ctx, k, network))
 }
 
 // bridgeByMark are the steps that a bridge of ours and its ports tell of.
-func bridgeByMark(k step.Kernel, f host.Facts, bridge host.Link) step.List {
+func bridgeByMark(ctx context.Context, k step.Kernel, f host.Facts, bridge host.Link) step.List {
 	add := step.AddBridge{Name: bridge.Name, Alias: bridge.Alias}
 	var moves step.List
 	for _, l := range f.Links {
@@ -75,8 +76,8 @@ func bridgeByMark(k step.Kernel, f host.Facts, bridge host.Link) step.List {
 		add.Carries = l.Name
 		move := step.MoveToBridge{Link: l.Name, Bridge: bridge.Name, Alias: bridge.Alias}
 		off := step.SetSysctl{Key: host.DisableIPv6Key(l.Name), Value: "1", Old: "0"}
-		if v, err := k.Sysctl(host.DisableIPv6Key(bridge.Name)); err == nil && v == "0" { // as the NIC's was
-			move.GenMode, _ = k.Sysctl(host.GenModeKey(bridge.Name))
+		if v, err := k.Sysctl(ctx, host.DisableIPv6Key(bridge.Name)); err == nil && v == "0" { // as the NIC's was
+			move.GenMode, _ = k.Sysctl(ctx, host.GenModeKey(bridge.Name))
 			moves = append(moves, move, off)
 			continue
 		}

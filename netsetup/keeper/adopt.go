@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -20,13 +21,13 @@ func (k *keeper) adopt() (bool, error) {
 	if err != nil {
 		return false, nil //nolint:nilerr // there is none, or recoverNetwork treats it
 	}
-	if ok, err := inUse(k.host, j, k.runDir, ""); !ok || err != nil {
+	if ok, err := inUse(k.host.Kernel(), j, k.runDir, ""); !ok || err != nil {
 		return false, err
 	}
 	if err := k.guardHost(j.Plan); err != nil {
 		return false, err
 	}
-	if err := journal.Adopt(k.host, j.Plan); err != nil {
+	if err := step.Adopt(context.TODO(), k.host.Kernel(), j.Plan.Steps); err != nil {
 		return false, fmt.Errorf("adopt network %q: %w", k.network, err)
 	}
 	k.journal, k.joined = j, true
@@ -43,7 +44,7 @@ func inUse(k step.Kernel, j *journal.Journal, runDir, leaving string) (bool, err
 	if here, err := lives(j); !here || err != nil {
 		return false, nil //nolint:nilerr // recoverNetwork words it
 	}
-	if stands, err := journal.Stands(k, j.Plan); !stands || err != nil {
+	if stands, err := journal.Stands(context.TODO(), k, j.Plan); !stands || err != nil {
 		return false, err
 	}
 	for vm, steps := range j.Ports {
@@ -58,18 +59,18 @@ func inUse(k step.Kernel, j *journal.Journal, runDir, leaving string) (bool, err
 }
 
 func isOpen(k step.Kernel, s step.Step, vm rundir.VM, leaving bool) (bool, error) {
-	switch s := s.(type) {
-	case step.AddTap:
-		l, there, err := k.Link(s.Name)
-		return there && l.Alias == s.Alias && l.Carrier, err
-	case step.AddMacvtap:
-		holds, err := s.Holds(k)
-		if !holds || leaving || err != nil {
-			return false, err
-		}
-		return vm.Lives()
+	port, ok := s.(step.Port)
+	if !ok {
+		return false, nil
 	}
-	return false, nil
+	open, told, err := port.Open(context.TODO(), k)
+	if !open || told || err != nil {
+		return open, err
+	}
+	if leaving {
+		return false, nil
+	}
+	return vm.Lives()
 }
 
 // rejoin registers a VM that got its ports from a keeper before this one.
@@ -106,7 +107,7 @@ func (k *keeper) endAway(late bool) {
 
 func (k *keeper) holdsPort(vm string, m *member) bool {
 	return slices.ContainsFunc(m.steps, func(s step.Step) bool {
-		open, err := isOpen(k.host, s, rundir.VM{RunDir: k.runDir, Name: vm}, false)
+		open, err := isOpen(k.host.Kernel(), s, rundir.VM{RunDir: k.runDir, Name: vm}, false)
 		return open || err != nil
 	})
 }

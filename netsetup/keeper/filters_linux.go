@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -34,7 +35,7 @@ func (g *guardian) pollSilent() {
 // is one: what fails is told, not undone.
 func (k *keeper) letPass(accepts step.List, done func(step.Step)) {
 	for _, s := range accepts {
-		if err := step.Apply(k.host, []step.Step{s}, done); err != nil {
+		if err := step.Apply(context.TODO(), k.host.Kernel(), []step.Step{s}, done); err != nil {
 			k.noteOnce(fmt.Sprintf("network %s: %v", k.network, err))
 		}
 	}
@@ -54,7 +55,7 @@ func (k *keeper) noteOnce(text string) {
 // started or has read its settings again. It returns the accepts to hold, those
 // that are new already in the journal. It runs by whileRunning.
 func (k *keeper) refreshAccepts() (step.List, error) {
-	filters, err := k.host.Filters()
+	filters, err := k.host.ReadFilters(context.TODO())
 	if err != nil {
 		return nil, err
 	}

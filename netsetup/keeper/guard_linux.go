@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -153,7 +154,7 @@ func (g *guardian) quiet() bool {
 
 // mend runs by whileRunning.
 func (k *keeper) mend(g *guardian) error {
-	seen, err := step.Look(k.host)
+	seen, err := step.Look(context.TODO(), k.host.Kernel())
 	if err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func (k *keeper) mend(g *guardian) error {
 	k.tellFailed(g, err)
 	// Before forwarding is turned on again that another program turned off.
 	k.tellFailed(g, errors.Join(k.guardUplinks(), k.renewUplinks(seen)))
-	mended, err := step.Mend(seen, slices.Concat(k.liveSteps(g, seen), accepts), g.skips)
+	mended, err := step.Mend(context.TODO(), seen, slices.Concat(k.liveSteps(g, seen), accepts), g.skips)
 	if len(mended) == 0 && err == nil {
 		return nil
 	}
@@ -186,12 +187,12 @@ func (k *keeper) mend(g *guardian) error {
 // tap goes with its QEMU, a moment before the supervisor leaves; one that is gone
 // for longer was deleted, and cannot be made again, because its other end is QEMU's.
 func (k *keeper) liveSteps(g *guardian, seen step.Seen) step.List {
-	steps, _ := step.SplitAccepts(slices.Concat(k.journal.Plan.Steps, k.journal.Added))
+	steps, _ := step.SplitOptional(slices.Concat(k.journal.Plan.Steps, k.journal.Added))
 	var all step.List
 	for _, m := range k.vms {
 		all = append(all, m.steps...)
 	}
-	lost := step.Lost(seen, all)
+	lost := step.Lost(context.TODO(), seen, all)
 	for vm, m := range k.vms {
 		if !m.has(lost) {
 			m.lost = time.Time{}

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -88,7 +89,7 @@ func (l *lan) run() {
 // look looks once and does what is to be done; it returns after how long to look
 // again, 0 if not before something happens.
 func (l *lan) look() time.Duration {
-	uplink, ok, err := l.k.host.Link(l.k.uplink())
+	uplink, ok, err := l.k.host.Link(context.TODO(), l.k.uplink())
 	if err != nil || !ok {
 		return 0 // unplugged for good, or just being undone
 	}
@@ -160,7 +161,7 @@ func (l *lan) followMTU(uplink host.Link) {
 		return
 	}
 	err = k.whileRunning(func() error {
-		if err := journal.FollowMTU(k.host, k.journal, mtu); err != nil {
+		if err := journal.FollowMTU(context.TODO(), k.host.Kernel(), k.journal, mtu); err != nil {
 			return err
 		}
 		return k.journal.Write(k.paths.journal())
@@ -177,7 +178,7 @@ func (l *lan) followMTU(uplink host.Link) {
 // changes: the administrator of a bridge that was there may have set that to another
 // than its ports'.
 func (k *keeper) mtuAtFirst() int {
-	uplink, ok, err := k.host.Link(k.uplink())
+	uplink, ok, err := k.host.Link(context.TODO(), k.uplink())
 	if err == nil && ok && uplink.Kind == "bridge" {
 		if mtu, err := k.lanMTU(uplink); err == nil {
 			return mtu
@@ -192,7 +193,7 @@ func (k *keeper) lanMTU(uplink host.Link) (int, error) {
 	if uplink.Kind != "bridge" {
 		return uplink.MTU, nil
 	}
-	links, err := k.host.Links()
+	links, err := k.host.ListLinks(context.TODO())
 	if err != nil {
 		return 0, err
 	}

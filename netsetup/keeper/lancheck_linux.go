@@ -59,7 +59,7 @@ func (c *checks) start(l *lan, uplink host.Link) {
 // check asks for the gateways, says if none answers, and tells the LAN where the
 // host is once it is known that this is its LAN.
 func (l *lan) check(ctx context.Context, uplink host.Link) error {
-	host, ok, err := l.k.host.Link(l.k.hostLink())
+	host, ok, err := l.k.host.Link(context.TODO(), l.k.hostLink())
 	if err != nil || !ok {
 		return err
 	}

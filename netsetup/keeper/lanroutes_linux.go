@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -14,7 +15,7 @@ func (l *lan) yield(uplink host.Link) {
 	}
 	changed := false
 	err := k.whileRunning(func() error {
-		bridge, ok, err := k.host.Link(k.journal.Plan.Bridge)
+		bridge, ok, err := k.host.Link(context.TODO(), k.journal.Plan.Bridge)
 		if err != nil || !ok || k.journal.Yields() {
 			return err
 		}
@@ -30,7 +31,7 @@ func (l *lan) yield(uplink host.Link) {
 		if err := k.journal.Write(k.paths.journal()); err != nil {
 			return err
 		}
-		return step.Do(k.host)
+		return step.Do(context.TODO(), k.host.Kernel())
 	})
 	if err != nil {
 		k.note(fmt.Sprintf("the cable of %s is pulled, and the host's routes by it do not give way to others: %v", uplink.Name, err))
@@ -47,7 +48,7 @@ func (l *lan) restore(uplink host.Link) {
 		if changed = k.journal.Yields(); !changed {
 			return nil
 		}
-		if err := k.journal.Restore(k.host); err != nil {
+		if err := k.journal.Restore(context.TODO(), k.host.Kernel()); err != nil {
 			return err
 		}
 		return k.journal.Write(k.paths.journal())

@@ -23,7 +23,7 @@ func (k *keeper) tryLease(p plan.Plan) error {
 	if !c.GoesDeaf() {
 		return nil
 	}
-	nic, ok, err := k.host.Link(c.Link)
+	nic, ok, err := k.host.Link(context.TODO(), c.Link)
 	if err != nil || !ok {
 		return err // the move says so
 	}
@@ -57,7 +57,7 @@ func (k *keeper) moveAgain() error {
 	var errs []error
 	for _, s := range k.journal.Plan.Steps {
 		if move, ok := s.(step.MoveToBridge); ok {
-			errs = append(errs, move.Do(k.host))
+			errs = append(errs, move.Do(context.TODO(), k.host.Kernel()))
 		}
 	}
 	return errors.Join(errs...)

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -189,7 +190,7 @@ func (k *keeper) connect(req request, m *member) ([]string, error) {
 			return nil, err
 		}
 		m.ports = append(m.ports, info)
-		if err := k.host.GiveTap(info.Tap, p.Files); err != nil {
+		if err := k.host.GiveTap(context.TODO(), info.Tap, p.Files); err != nil {
 			return nil, err
 		}
 		port := plan.Port{VM: req.VM, NIC: p.NIC, MAC: p.MAC}
@@ -207,7 +208,7 @@ func (k *keeper) connect(req request, m *member) ([]string, error) {
 		return nil, err
 	}
 	var done []string
-	err = step.Apply(k.host, m.steps, func(s step.Step) { done = append(done, s.String()) })
+	err = step.Apply(context.TODO(), k.host.Kernel(), m.steps, func(s step.Step) { done = append(done, s.String()) })
 	return done, err
 }
 
@@ -327,7 +328,7 @@ func (k *keeper) drop(vm string) error {
 	m.close()
 	k.release(m)
 	k.pinner.look()
-	if err := step.Undo(k.host, m.steps); err != nil {
+	if err := step.Undo(context.TODO(), k.host.Kernel(), m.steps); err != nil {
 		return err // the journal still has them, for the network's end
 	}
 	delete(k.journal.Ports, vm)

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -128,7 +129,7 @@ func (k *keeper) guests() (plan.Pinned, error) {
 		}
 	}
 	slices.SortFunc(n.Guests, netip.Addr.Compare)
-	bridge, ok, err := k.host.Link(planned.Bridge)
+	bridge, ok, err := k.host.Link(context.TODO(), planned.Bridge)
 	if ok && bridge.Up {
 		n.Bridge = bridge.Index
 	}
@@ -147,10 +148,10 @@ func (k *keeper) repin(need, has plan.Pins, idle []netip.Addr) error {
 	for _, s := range want {
 		guest, ok := s.(step.PinGuest)
 		if !slices.Contains(there, s) || ok && slices.Contains(idle, guest.Guest) {
-			errs = append(errs, s.Do(k.host))
+			errs = append(errs, s.Do(context.TODO(), k.host.Kernel()))
 		}
 	}
-	errs = append(errs, step.Undo(k.host, slices.DeleteFunc(there, func(s step.Step) bool { return slices.Contains(want, s) })))
+	errs = append(errs, step.Undo(context.TODO(), k.host.Kernel(), slices.DeleteFunc(there, func(s step.Step) bool { return slices.Contains(want, s) })))
 	err := errors.Join(errs...)
 	if err == nil {
 		k.journal.Pins = want

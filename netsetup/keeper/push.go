@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"net"
 	"slices"
 	"sync"
@@ -39,7 +40,7 @@ func (m *member) close() {
 // watch follows what the VM's guest does on its taps. The lock is held.
 func (k *keeper) watch(vm string, m *member) {
 	for i := range m.ports {
-		l, ok, err := k.host.Link(m.ports[i].Tap)
+		l, ok, err := k.host.Link(context.TODO(), m.ports[i].Tap)
 		if err != nil || !ok {
 			continue
 		}

@@ -64,11 +64,11 @@ func collect(p paths, leaving string, late bool) (string, error) {
 	}
 	defer host.Close()
 	if j, err := journal.Read(p.journal()); err == nil && !late {
-		if used, err := inUse(host, j, p.runDir, leaving); used || err != nil {
+		if used, err := inUse(host.Kernel(), j, p.runDir, leaving); used || err != nil {
 			return "", err
 		}
 	}
-	what, err := recoverNetwork(host, p)
+	what, err := recoverNetwork(host.Kernel(), p)
 	if err != nil {
 		return "", err
 	}
@@ -93,9 +93,9 @@ func recoverNetwork(k step.Kernel, p paths) (string, error) {
 	if err != nil || !here {
 		return "network " + p.network + " (of another boot or namespace)", err
 	}
-	steps := own(j.Steps(), p)
-	drift := step.Drift(k, steps)
-	if err := errors.Join(step.Undo(k, steps), step.SweepAccepts(k, p.network)); err != nil {
+	steps := journal.Own(j.Steps(), p.place())
+	drift := step.Drift(context.TODO(), k, steps)
+	if err := errors.Join(step.Undo(context.TODO(), k, steps), step.SweepAccepts(context.TODO(), k, p.network)); err != nil {
 		return "", fmt.Errorf("undo network %q: %w", p.network, err)
 	}
 	what := "network " + p.network + " (bridge " + j.Plan.Bridge + ")"
@@ -114,7 +114,7 @@ func recoverByMarks(k step.Kernel, p paths, damage error) (string, error) {
 	if facts.Firewalld, err = firewalld.Look(); err != nil {
 		return "", err
 	}
-	if err := journal.UndoByMarks(k, facts, p.network); err != nil {
+	if err := journal.UndoByMarks(context.TODO(), k, facts, p.network); err != nil {
 		return "", fmt.Errorf("undo network %q: %w", p.network, err)
 	}
 	return fmt.Sprintf("network %s by its marks, because its journal is damaged (%v); if it was a nat network, "+
@@ -150,52 +150,6 @@ func namespaceLives(ns string) bool {
 	}
 	named, _ := filepath.Glob("/run/netns/*")
 	return slices.ContainsFunc(named, func(path string) bool { return inodeName(path) == ns })
-}
-
-// own leaves out the sysctls that another network of this run directory needs
-// too: the last one that does puts them back.
-func own(steps step.List, p paths) step.List {
-	shared := map[string]bool{}
-	for _, s := range otherSysctls(p) {
-		shared[s.Key] = true
-	}
-	return slices.DeleteFunc(slices.Clone(steps), func(s step.Step) bool {
-		sysctl, ok := s.(step.SetSysctl)
-		return ok && sysctl.Old != "" && shared[sysctl.Key]
-	})
-}
-
-// otherSysctls are the host's sysctls that other networks' journals changed.
-func otherSysctls(p paths) []step.SetSysctl {
-	list, _ := all(p.runDir)
-	ns, _ := host.NetNS()
-	var found []step.SetSysctl
-	for _, other := range list {
-		if other.network == p.network {
-			continue
-		}
-		j, err := journal.Read(other.journal())
-		if err != nil || j.NetNS != ns {
-			continue
-		}
-		for _, s := range j.Steps() {
-			if sysctl, ok := s.(step.SetSysctl); ok && sysctl.Old != "" {
-				found = append(found, sysctl)
-			}
-		}
-	}
-	return found
-}
-
-// original puts back, in the facts, the values from before the other networks
-// of this run directory changed them, so that each network knows the same old value.
-func original(f host.Facts, p paths) {
-	for _, s := range otherSysctls(p) {
-		wanted := s.Wider != "" && f.Sysctls[s.Wider] == s.Value // by others meanwhile
-		if f.Sysctls[s.Key] == s.Value && !wanted {
-			f.Sysctls[s.Key] = s.Old
-		}
-	}
 }
 
 // Left lists the networks below a run directory whose keeper is dead: what

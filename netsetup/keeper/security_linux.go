@@ -87,7 +87,7 @@ func (l *lan) askForGuests(uplink host.Link) (again time.Duration) {
 // askFor asks in the guest's name and in the host's. Where the host is answered and
 // the guest is not, the LAN drops the guest's frames (F26).
 func (l *lan) askFor(vm string, port PortInfo, uplink host.Link, a *asking) {
-	tap, there, err := l.k.host.Link(port.Tap)
+	tap, there, err := l.k.host.Link(context.TODO(), port.Tap)
 	if !there || err != nil {
 		return
 	}
@@ -113,7 +113,7 @@ func (l *lan) askFor(vm string, port PortInfo, uplink host.Link, a *asking) {
 // question asks for a gateway of the host's, an IPv4 one if there is any; without
 // any, for a lease, of which nothing is taken.
 func (l *lan) question() func(neigh.Link, net.HardwareAddr) bool {
-	host, ok, err := l.k.host.Link(l.k.hostLink())
+	host, ok, err := l.k.host.Link(context.TODO(), l.k.hostLink())
 	var gateways []netip.Addr
 	if err == nil && ok {
 		gateways, err = l.k.host.Gateways(host.Index)

@@ -21,7 +21,6 @@ import (
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
-	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/hostlease"
 	"github.com/qnet-vm/qnet/netsetup/journal"
@@ -174,7 +173,7 @@ func (k *keeper) apply(n plan.Network) ([]string, error) {
 	if adopted || err != nil {
 		return nil, err
 	}
-	if _, err := recoverNetwork(k.host, k.paths); err != nil {
+	if _, err := recoverNetwork(k.host.Kernel(), k.paths); err != nil {
 		return nil, err
 	}
 	for tries := 1; ; tries++ {
@@ -213,14 +212,14 @@ func (k *keeper) carryOut(plan plan.Plan) (done []string, err error) {
 	if err := k.guardHost(plan); err != nil {
 		return nil, errors.Join(err, k.remove())
 	}
-	own, accepts := step.SplitAccepts(plan.Steps)
+	own, accepts := step.SplitOptional(plan.Steps)
 	say := func(s step.Step) {
 		done = append(done, s.String())
 		if next := len(done); next < len(own) {
 			k.awaits(own[next])
 		}
 	}
-	if err := step.Apply(k.host, own, say); err != nil {
+	if err := step.Apply(context.TODO(), k.host.Kernel(), own, say); err != nil {
 		if errors.Is(err, host.ErrLeft) {
 			return nil, err // the journal tells the next who tries what is left
 		}
@@ -232,25 +231,22 @@ func (k *keeper) carryOut(plan plan.Plan) (done []string, err error) {
 
 // awaits tells what the step that comes waits for.
 func (k *keeper) awaits(s step.Step) {
-	if what := step.Waits(s); what != "" {
+	if what := step.WaitsFor(s); what != "" {
 		k.waits(what)
 	}
 }
 
 func (k *keeper) plan(n plan.Network) (plan.Plan, error) {
-	facts, err := host.Observe(n.Query())
-	if err == nil && n.Mode == profiles.Bridge {
+	q := n.Query()
+	q.Original = journal.Original(k.place())
+	if q.Ask, q.Peer = q.LAN, k.spec.Peer; q.Ask {
 		k.waits("the answer of the host's gateways, before anything is changed")
-		err = facts.AskNeighbours(n.Uplink, k.spec.Peer)
 	}
+	facts, err := host.Observe(context.TODO(), q)
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	facts.Configurators = k.configurators()
-	original(facts, k.paths)
-	if facts.Firewalld, err = firewalld.Look(); err != nil {
-		k.note(err.Error())
-	}
+	facts.Configurators = k.configurators(facts.Configurators)
 	salt, err := journal.LoadSalt(k.stateDir)
 	if err != nil {
 		return plan.Plan{}, err
@@ -266,8 +262,7 @@ func (k *keeper) plan(n plan.Network) (plan.Plan, error) {
 
 // configurators are the programs that can be told to leave our links alone: their
 // files are root's, which a keeper with its file's capabilities only is not.
-func (k *keeper) configurators() []managers.Program {
-	running := managers.Running()
+func (k *keeper) configurators(running []managers.Program) []managers.Program {
 	if os.Geteuid() == 0 || len(running) == 0 {
 		return running
 	}
@@ -403,9 +398,9 @@ func (k *keeper) undo() error {
 		return err
 	}
 	defer lock.Release()
-	steps := own(k.journal.Steps(), k.paths)
-	k.drift = step.Drift(k.host, steps)
-	err = errors.Join(step.Undo(k.host, steps), step.SweepAccepts(k.host, k.network))
+	steps := journal.Own(k.journal.Steps(), k.place())
+	k.drift = step.Drift(context.TODO(), k.host.Kernel(), steps)
+	err = errors.Join(step.Undo(context.TODO(), k.host.Kernel(), steps), step.SweepAccepts(context.TODO(), k.host.Kernel(), k.network))
 	err = errors.Join(err, k.host.Close())
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -20,7 +21,7 @@ func (k *keeper) startServices() error {
 	if !plan.Prefix.IsValid() {
 		return nil
 	}
-	bridge, ok, err := k.host.Link(plan.Bridge)
+	bridge, ok, err := k.host.Link(context.TODO(), plan.Bridge)
 	if err == nil && !ok {
 		err = fmt.Errorf("serve DHCP: bridge %q is gone", plan.Bridge)
 	}

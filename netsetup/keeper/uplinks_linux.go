@@ -1,12 +1,14 @@
 package keeper
 
 import (
+	"context"
 	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
@@ -86,7 +88,7 @@ func (k *keeper) guardUplinks() error {
 	if k.journal.Plan.Network.Mode != profiles.NAT {
 		return nil
 	}
-	links, err := plan.NewlyForwarded(k.host, slices.Concat(k.journal.Plan.Steps, k.journal.Added))
+	links, err := plan.NewlyForwarded(context.TODO(), k.host.Kernel(), slices.Concat(k.journal.Plan.Steps, k.journal.Added))
 	if err != nil || k.guarded != nil && slices.Equal(links, *k.guarded) {
 		return err
 	}
@@ -101,17 +103,17 @@ func (k *keeper) guardUplinks() error {
 // renewUplinks turns forwarding on for uplinks that went and came back under their
 // names, as VPNs' do: nobody has undone anything there. It runs by whileRunning.
 func (k *keeper) renewUplinks(seen step.Seen) error {
-	for _, s := range slices.Concat(k.journal.Plan.Steps, k.journal.Added) {
+	for _, s := range step.All[step.SetSysctl](slices.Concat(k.journal.Plan.Steps, k.journal.Added)) {
 		name, ok := plan.UplinkOf(s)
 		if !ok {
 			continue
 		}
-		l, there, err := seen.Link(name)
+		l, there, err := seen.Link(context.TODO(), name)
 		if err != nil || !there {
 			continue
 		}
 		if was := k.uplinks[name]; was != 0 && was != l.Index {
-			if err := s.Do(k.host); err != nil {
+			if err := s.Do(context.TODO(), k.host.Kernel()); err != nil {
 				return err
 			}
 		}
@@ -126,7 +128,7 @@ func (k *keeper) refreshUplinks() error {
 	if err != nil {
 		return err
 	}
-	original(facts, k.paths)
+	journal.Original(k.place())(facts.Sysctls)
 	planned := &k.journal.Plan
 	for _, name := range facts.Uplinks() {
 		pinned := planned.Network.Uplink
@@ -152,7 +154,7 @@ func (k *keeper) refreshUplinks() error {
 		if err := k.guardUplinks(); err != nil {
 			return err
 		}
-		if err := step.Do(k.host); err != nil {
+		if err := step.Do(context.TODO(), k.host.Kernel()); err != nil {
 			return err
 		}
 	}

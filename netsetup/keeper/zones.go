@@ -63,7 +63,7 @@ func (k *keeper) refreshZone() error {
 		return err
 	}
 	return k.whileRunning(func() error {
-		zone, known := step.FindZone(k.journal.Steps())
+		zone, known := step.Find[step.SetZone](k.journal.Steps())
 		if !known {
 			fresh, wanted := plan.NewZone(k.journal.Plan, state)
 			if !wanted {
@@ -75,10 +75,10 @@ func (k *keeper) refreshZone() error {
 				return err
 			}
 		}
-		if holds, err := zone.Holds(k.host); holds || err != nil {
+		if holds, err := zone.Holds(context.TODO(), k.host.Kernel()); holds || err != nil {
 			return err
 		}
-		if err := zone.Do(k.host); err != nil {
+		if err := zone.Do(context.TODO(), k.host.Kernel()); err != nil {
 			return fmt.Errorf("network %s: %w", k.network, err)
 		}
 		return nil

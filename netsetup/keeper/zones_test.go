@@ -263,22 +263,22 @@ func TestFirewalldCommands(t *testing.T) {
 		}
 		plan, err := plan.New(Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet},
 			host.Facts{Firewalld: state}, plan.Options{Salt: []byte("salt")})
-		step, ok := step.FindZone(plan.Steps)
+		step, ok := step.Find[step.SetZone](plan.Steps)
 		if err != nil || !ok {
 			t.Fatalf("got %+v, %v", plan.Steps, err)
 		}
 		host := &kernel.Host{}
-		if err := step.Do(host); err != nil {
+		if err := step.Do(t.Context(), host.Kernel()); err != nil {
 			t.Fatal(err)
 		}
 		called := fw.State(t)
-		if holds, err := step.Holds(host); !holds || err != nil {
+		if holds, err := step.Holds(t.Context(), host.Kernel()); !holds || err != nil {
 			t.Errorf("holds: %v, %v", holds, err)
 		}
-		if err := step.Undo(host); err != nil {
+		if err := step.Undo(t.Context(), host.Kernel()); err != nil {
 			t.Fatal(err)
 		}
-		if holds, err := step.Holds(host); holds || err != nil {
+		if holds, err := step.Holds(t.Context(), host.Kernel()); holds || err != nil {
 			t.Errorf("holds after the undo: %v, %v", holds, err)
 		}
 		lab.Sh(t, step.String())

@@ -32,7 +32,7 @@ func acceptsOf(t *testing.T, mode profiles.Mode) (accepts step.List, notes []str
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, accepts = step.SplitAccepts(p.Steps)
+	_, accepts = step.SplitOptional(p.Steps)
 	return accepts, p.Notes
 }
 
@@ -119,21 +119,21 @@ func tryAccepts(t *testing.T, accepts step.List) {
 	t.Helper()
 	host := newHost(t)
 	for range 2 {
-		if err := step.Apply(host, accepts, nil); err != nil {
+		if err := step.Apply(t.Context(), host.Kernel(), accepts, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, s := range accepts {
 		rule := s.(step.AddAccept).Rule
-		filters, err := host.Filters()
+		filters, err := host.ReadFilters(t.Context())
 		if n := filters.Count(rule); n != 1 || err != nil {
 			t.Errorf("%s: there %d times, %v", rule.Text(), n, err)
 		}
-		if err := host.InsertAccept(rule); err != nil {
+		if err := host.InsertAccept(t.Context(), rule); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := step.Undo(host, accepts); err != nil {
+	if err := step.Undo(t.Context(), host.Kernel(), accepts); err != nil {
 		t.Error(err)
 	}
 }

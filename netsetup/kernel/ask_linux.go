@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -9,13 +10,13 @@ import (
 
 // Ask asks on a link, by its name, and returns who answered in time: at once when
 // all those wanted have.
-func (h *Host) Ask(link string, want []host.Neighbor, within time.Duration) ([]host.Neighbor, error) {
-	l, ok, err := h.Link(link)
+func (h *Host) Ask(ctx context.Context, link string, want []host.Neighbor, within time.Duration) ([]host.Neighbor, error) {
+	l, ok, err := h.Link(ctx, link)
 	if err == nil && !ok {
 		err = fmt.Errorf("there is no such link")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask on %q: %w", link, err)
 	}
-	return host.Ask(l, want, within)
+	return host.Ask(ctx, l, want, within)
 }

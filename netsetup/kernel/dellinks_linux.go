@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -21,7 +22,7 @@ import (
 //
 //	ip link set NAME group N
 //	ip link del group N
-func (h *Host) DelLinks(names []string) error {
+func (h *Host) DelLinks(ctx context.Context, names []string) error {
 	defer func() {
 		for _, name := range names {
 			h.letGo(name)
@@ -32,7 +33,7 @@ func (h *Host) DelLinks(names []string) error {
 		if f := h.TakeTap(name); f != nil {
 			f.Close()
 		}
-		l, ok, err := h.Link(name)
+		l, ok, err := h.Link(ctx, name)
 		if err != nil {
 			return err
 		}

@@ -23,10 +23,10 @@ func TestDelLinks(t *testing.T) {
 		lab.Sh(t, "ip link add stranger type bridge; ip link set stranger group 77")
 		before := lab.Sh(t, "ip -br link")
 		for range 3 {
-			if err := step.Apply(h, steps, nil); err != nil {
+			if err := step.Apply(t.Context(), h.Kernel(), steps, nil); err != nil {
 				t.Fatal(err)
 			}
-			if err := step.Undo(h, steps); err != nil {
+			if err := step.Undo(t.Context(), h.Kernel(), steps); err != nil {
 				t.Fatal(err)
 			}
 			if entries, _ := os.ReadDir("/sys/class/net"); len(entries) != 2 {
@@ -39,7 +39,7 @@ func TestDelLinks(t *testing.T) {
 		if got := lab.Sh(t, "ip link show group 77"); !strings.Contains(got, "stranger") {
 			t.Errorf("stranger is in no group any more: %s", got)
 		}
-		if err := h.DelLinks([]string{"qn-dev", "none"}); err != nil {
+		if err := h.DelLinks(t.Context(), []string{"qn-dev", "none"}); err != nil {
 			t.Errorf("links that are gone: %v", err)
 		}
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -155,10 +156,9 @@ ip -6 rule add iif eth0 lookup 9 priority 100`
 
 func compareWays(t *testing.T, n plan.Network) {
 	t.Helper()
-	facts, err := host.Observe(n.Query())
-	if err == nil {
-		err = facts.AskNeighbours(n.Uplink, netip.Addr{})
-	}
+	q := n.Query()
+	q.Ask = q.LAN
+	facts, err := host.Observe(t.Context(), q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func compareWays(t *testing.T, n plan.Network) {
 	before := kernelState(t)
 
 	host := newHost(t)
-	if err := step.Apply(host, steps, nil); err != nil {
+	if err := step.Apply(t.Context(), host.Kernel(), steps, nil); err != nil {
 		t.Fatal(err)
 	}
 	var byNetlink []string
@@ -179,13 +179,13 @@ func compareWays(t *testing.T, n plan.Network) {
 		return strings.Contains(lab.Sh(t, "ip link show "+cmp.Or(planned.Bridge, "qnweb0")), "state UP")
 	})
 	byNetlink = kernelState(t)
-	if err := step.Undo(host, steps); err != nil {
+	if err := step.Undo(t.Context(), host.Kernel(), steps); err != nil {
 		t.Fatal(err)
 	}
 	host.Close()
 	becomes(t, before, "-: before, +: after Undo")
 
-	lab.Sh(t, step.Script(steps))
+	lab.Sh(t, steptest.Script(steps))
 	if !n.Macvtap {
 		tap := hold(t, "qnweb0")
 		defer tap.Close()

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,14 +17,14 @@ import (
 const madeDirectory = managers.Mark + "the directory is qnet's, too\n"
 
 // ReadConfig reads a file of a program's run-time configuration.
-func (h *Host) ReadConfig(path string) (string, error) {
+func (h *Host) ReadConfig(ctx context.Context, path string) (string, error) {
 	b, err := os.ReadFile(path)
 	return string(b), err
 }
 
 // WriteConfig replaces a file in one go. Everybody may read it: not all the
 // programs run as root.
-func (h *Host) WriteConfig(path, text string) error {
+func (h *Host) WriteConfig(ctx context.Context, path, text string) error {
 	dir := filepath.Dir(path)
 	before, _ := os.ReadFile(path)
 	_, err := os.Stat(dir)
@@ -38,7 +39,7 @@ func (h *Host) WriteConfig(path, text string) error {
 
 // RemoveConfig removes a file and, if WriteConfig made it and nothing else is in
 // it, its directory.
-func (h *Host) RemoveConfig(path string) error {
+func (h *Host) RemoveConfig(ctx context.Context, path string) error {
 	text, _ := os.ReadFile(path)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove configuration: %w", err)
@@ -50,15 +51,14 @@ func (h *Host) RemoveConfig(path string) error {
 }
 
 // Reload has a program read its configuration again.
-func (h *Host) Reload(p managers.Program) error { return managers.Reload(p) }
+func (h *Host) Reload(ctx context.Context, p managers.Program) error { return managers.Reload(p) }
 
 // SetManaged has NetworkManager take care of a link or let go of it.
 //
 //	nmcli device set LINK managed yes|no
-func (h *Host) SetManaged(link string, managed bool) error { return managers.SetManaged(link, managed) }
+func (h *Host) SetManaged(ctx context.Context, link string, managed bool) error {
+	return managers.SetManaged(link, managed)
+}
 
 // Managed reports whether NetworkManager takes care of a link.
-func (h *Host) Managed(link string) (bool, error) { return managers.Managed(link) }
-
-// Warn tells the user, by the function of OnWarn.
-func (h *Host) Warn(text string) { h.warn(text) }
+func (h *Host) Managed(ctx context.Context, link string) (bool, error) { return managers.Managed(link) }

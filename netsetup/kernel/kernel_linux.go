@@ -25,7 +25,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// Host is the Kernel of the network namespace the process is in. It keeps the
+// Host implements the parts of step.Kernel for the network namespace the process is in. It keeps the
 // files of the taps it made until TakeTap, and owns the nftables tables.
 type Host struct {
 	taps    map[string]*os.File
@@ -44,6 +44,14 @@ func New() (*Host, error) {
 		return nil, fmt.Errorf("%w: %w", host.ErrUnsupported, err)
 	}
 	return &Host{taps: map[string]*os.File{}, given: map[string][]*os.File{}, held: map[string]*os.File{}, nft: conn, warn: func(string) {}}, nil
+}
+
+// Kernel is the Host as steps see it.
+func (h *Host) Kernel() step.Kernel {
+	return step.Kernel{
+		Links: h, Devices: h, Addresses: h, Routes: h, Mover: h, Sysctls: h, Tables: h, Filters: h,
+		Zones: h, Resolver: h, Managers: h, Warn: func(text string) { h.warn(text) },
+	}
 }
 
 // OnWarn has what the user should know told to f.
@@ -69,7 +77,7 @@ func (h *Host) TakeTap(name string) *os.File {
 }
 
 // Link reads one link.
-func (h *Host) Link(name string) (host.Link, bool, error) {
+func (h *Host) Link(ctx context.Context, name string) (host.Link, bool, error) {
 	l, err := netlink.LinkByName(name)
 	var notFound netlink.LinkNotFoundError
 	if errors.As(err, &notFound) {
@@ -81,10 +89,10 @@ func (h *Host) Link(name string) (host.Link, bool, error) {
 	return host.LinkFact(l), true, nil
 }
 
-// Links reads all links at once.
+// ListLinks reads all links at once.
 //
 //	ip -d link
-func (h *Host) Links() ([]host.Link, error) {
+func (h *Host) ListLinks(ctx context.Context) ([]host.Link, error) {
 	list, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
@@ -107,7 +115,7 @@ const (
 // without its MAC (udev would give it one) or with STP on.
 //
 //	ip link add NAME address MAC mtu MTU type bridge stp_state 0 forward_delay 0 mcast_snooping 0
-func (h *Host) AddBridge(b step.AddBridge) error {
+func (h *Host) AddBridge(ctx context.Context, b step.AddBridge) error {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(b.Name)))
@@ -135,11 +143,11 @@ func (h *Host) setAlias(name, alias string) error {
 //
 //	ip link set LINK master BRIDGE
 //	ip link set LINK nomaster
-func (h *Host) SetMaster(link, bridge string) error {
+func (h *Host) SetMaster(ctx context.Context, link, bridge string) error {
 	if bridge == "" {
 		return h.withLink("release", link, netlink.LinkSetNoMaster)
 	}
-	b, ok, err := h.Link(bridge)
+	b, ok, err := h.Link(ctx, bridge)
 	if err != nil {
 		return err
 	}
@@ -156,7 +164,7 @@ func (h *Host) SetMaster(link, bridge string) error {
 // SetUp sets a link up or down.
 //
 //	ip link set LINK up|down
-func (h *Host) SetUp(link string, up bool) error {
+func (h *Host) SetUp(ctx context.Context, link string, up bool) error {
 	if up {
 		return h.withLink("set up", link, netlink.LinkSetUp)
 	}
@@ -166,7 +174,7 @@ func (h *Host) SetUp(link string, up bool) error {
 // SetMTU sets a link's MTU.
 //
 //	ip link set LINK mtu MTU
-func (h *Host) SetMTU(link string, mtu int) error {
+func (h *Host) SetMTU(ctx context.Context, link string, mtu int) error {
 	return h.withLink("set mtu of", link, func(l netlink.Link) error { return netlink.LinkSetMTU(l, mtu) })
 }
 
@@ -243,7 +251,7 @@ func (h *Host) AddrsOf(link int) ([]netip.Addr, error) {
 // AddAddr adds an address with its prefix's broadcast address.
 //
 //	ip addr add PREFIX broadcast + dev LINK
-func (h *Host) AddAddr(link string, p netip.Prefix) error {
+func (h *Host) AddAddr(ctx context.Context, link string, p netip.Prefix) error {
 	bits := net.CIDRMask(p.Bits(), 32)
 	ip := net.IP(p.Addr().AsSlice())
 	broadcast := make(net.IP, 4)
@@ -257,7 +265,7 @@ func (h *Host) AddAddr(link string, p netip.Prefix) error {
 // Addrs lists a link's IPv4 addresses; none where there is no such link.
 //
 //	ip -4 addr show dev LINK
-func (h *Host) Addrs(link string) ([]netip.Prefix, error) {
+func (h *Host) Addrs(ctx context.Context, link string) ([]netip.Prefix, error) {
 	l, err := netlink.LinkByName(link)
 	var notFound netlink.LinkNotFoundError
 	if errors.As(err, &notFound) {
@@ -280,12 +288,12 @@ func (h *Host) Addrs(link string) ([]netip.Prefix, error) {
 }
 
 // Sysctl reads a key, a path below /proc/sys.
-func (h *Host) Sysctl(key string) (string, error) { return host.ReadSysctl(key) }
+func (h *Host) Sysctl(ctx context.Context, key string) (string, error) { return host.ReadSysctl(key) }
 
 // SetSysctl writes a key.
 //
 //	sysctl -w KEY=VALUE
-func (h *Host) SetSysctl(key, value string) error {
+func (h *Host) SetSysctl(ctx context.Context, key, value string) error {
 	if err := os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0); err != nil {
 		return fmt.Errorf("set sysctl %s to %s: %w", key, value, errors.Unwrap(err))
 	}
@@ -295,20 +303,22 @@ func (h *Host) SetSysctl(key, value string) error {
 // AddTable creates the table and owns it.
 //
 //	nft -f - <<< TABLE
-func (h *Host) AddTable(t nft.Table) error { return notOurs(h.nft.Add(t)) }
+func (h *Host) AddTable(ctx context.Context, t nft.Table) error { return notOurs(h.nft.Add(t)) }
 
 // AdoptTable makes a table that lost its owner this Host's, with the rules it has.
-func (h *Host) AdoptTable(t nft.Table) error { return notOurs(h.nft.Adopt(t)) }
+func (h *Host) AdoptTable(ctx context.Context, t nft.Table) error { return notOurs(h.nft.Adopt(t)) }
 
 // HasTable reports whether the table is there and bears our comment.
 //
 //	nft list table FAMILY NAME
-func (h *Host) HasTable(t nft.Table) (bool, error) { return h.nft.Has(t.Family, t.Name, t.Comment) }
+func (h *Host) HasTable(ctx context.Context, t nft.Table) (bool, error) {
+	return h.nft.Has(t.Family, t.Name, t.Comment)
+}
 
 // DelTable deletes the table if it bears our comment and leaves it alone otherwise.
 //
 //	nft delete table FAMILY NAME
-func (h *Host) DelTable(t nft.Table) error {
+func (h *Host) DelTable(ctx context.Context, t nft.Table) error {
 	err := h.nft.Delete(t.Family, t.Name, t.Comment)
 	if errors.Is(err, nft.ErrNotOurs) {
 		return nil
@@ -316,10 +326,10 @@ func (h *Host) DelTable(t nft.Table) error {
 	return err
 }
 
-// Filters reads others' packet filters, where they have changed.
+// ReadFilters reads others' packet filters, where they have changed.
 //
 //	nft list ruleset; iptables-legacy-save
-func (h *Host) Filters() (filters.Ruleset, error) {
+func (h *Host) ReadFilters(ctx context.Context) (filters.Ruleset, error) {
 	r := h.filters.Ruleset()
 	if len(r.Unread) > 0 {
 		return r, fmt.Errorf("read packet filters: %s", strings.Join(r.Unread, "; "))
@@ -328,13 +338,13 @@ func (h *Host) Filters() (filters.Ruleset, error) {
 }
 
 // InsertAccept puts an accept at the head of a chain of iptables' (iptables.Insert).
-func (h *Host) InsertAccept(a filters.AcceptRule) error {
-	return explain(iptables.Insert(context.TODO(), a))
+func (h *Host) InsertAccept(ctx context.Context, a filters.AcceptRule) error {
+	return explain(iptables.Insert(ctx, a))
 }
 
 // DeleteAccept removes one copy of it (iptables.Delete).
-func (h *Host) DeleteAccept(a filters.AcceptRule) error {
-	return explain(iptables.Delete(context.TODO(), a))
+func (h *Host) DeleteAccept(ctx context.Context, a filters.AcceptRule) error {
+	return explain(iptables.Delete(ctx, a))
 }
 
 // SetLinks makes a set of an inet table of ours hold those links.
@@ -347,17 +357,17 @@ func (h *Host) SetLinks(table, set string, links []string) error {
 // SetZone puts a link into a zone of firewalld.
 //
 //	firewall-cmd --zone=ZONE --add-interface=LINK
-func (h *Host) SetZone(z firewalld.Zone) error { return firewalld.Add(z) }
+func (h *Host) SetZone(ctx context.Context, z firewalld.Zone) error { return firewalld.Add(z) }
 
 // UnsetZone takes it out.
 //
 //	firewall-cmd --zone=ZONE --remove-interface=LINK
-func (h *Host) UnsetZone(z firewalld.Zone) error { return firewalld.Remove(z) }
+func (h *Host) UnsetZone(ctx context.Context, z firewalld.Zone) error { return firewalld.Remove(z) }
 
 // InZone reports whether it is in.
 //
 //	firewall-cmd --zone=ZONE --query-interface=LINK
-func (h *Host) InZone(z firewalld.Zone) (bool, error) { return firewalld.Has(z) }
+func (h *Host) InZone(ctx context.Context, z firewalld.Zone) (bool, error) { return firewalld.Has(z) }
 
 func notOurs(err error) error {
 	if errors.Is(err, nft.ErrNotOurs) {

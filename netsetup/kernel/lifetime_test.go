@@ -16,7 +16,7 @@ func TestSetLifetime(t *testing.T) {
 ip addr add 10.9.0.2/24 broadcast + dev v0 label v0:a metric 77 noprefixroute valid_lft 100 preferred_lft 90
 ip -6 addr add 2001:db8::2/64 dev v0 metric 78 nodad valid_lft 100 preferred_lft 90`)
 		h := newHost(t)
-		l, _, err := h.Link("v0")
+		l, _, err := h.Link(t.Context(), "v0")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,15 +25,15 @@ const (
 	resolvedSettles = 50 * time.Millisecond
 )
 
-func (h *Host) withResolved(link string, f func(ctx context.Context, index int) error) error {
-	l, ok, err := h.Link(link)
+func (h *Host) withResolved(ctx context.Context, link string, f func(ctx context.Context, index int) error) error {
+	l, ok, err := h.Link(ctx, link)
 	if err == nil && !ok {
 		err = fmt.Errorf("tell systemd-resolved of %q: there is no such link", link)
 	}
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), resolvedTimeout)
+	ctx, cancel := context.WithTimeout(ctx, resolvedTimeout)
 	defer cancel()
 	if err := f(ctx, l.Index); !errors.Is(err, resolved.ErrManaged) {
 		return err
@@ -44,8 +44,8 @@ func (h *Host) withResolved(link string, f func(ctx context.Context, index int) 
 // TellResolved tells systemd-resolved of a link, where it runs.
 //
 //	resolvectl dns LINK SERVER...; resolvectl domain LINK DOMAIN...; ...
-func (h *Host) TellResolved(link string, s resolved.Settings) error {
-	return h.withResolved(link, func(ctx context.Context, index int) error {
+func (h *Host) TellResolved(ctx context.Context, link string, s resolved.Settings) error {
+	return h.withResolved(ctx, link, func(ctx context.Context, index int) error {
 		_, err := resolved.Tell(ctx, index, s)
 		return err
 	})
@@ -54,25 +54,27 @@ func (h *Host) TellResolved(link string, s resolved.Settings) error {
 // RevertResolved has it forget what it was told of a link.
 //
 //	resolvectl revert LINK
-func (h *Host) RevertResolved(link string) error { return h.withResolved(link, resolved.Revert) }
+func (h *Host) RevertResolved(ctx context.Context, link string) error {
+	return h.withResolved(ctx, link, resolved.Revert)
+}
 
 // TellResolvedBack tells it of the NIC what it knows of the bridge, or what it knew
 // of the NIC where the bridge is gone. Version 252, at least, takes the kernel's
 // word that a port left a bridge (RTM_DELLINK, family AF_BRIDGE) for the end of the
 // link, and forgets what it was told of it, and its addresses: so it is told until
 // that has passed, and the kernel tells the addresses once more.
-func (h *Host) TellResolvedBack(s step.LinkDNS) error {
-	nic, ok, err := h.Link(s.NIC)
+func (h *Host) TellResolvedBack(ctx context.Context, s step.LinkDNS) error {
+	nic, ok, err := h.Link(ctx, s.NIC)
 	if err != nil || !ok {
 		return err
 	}
 	settings := s.Settings
-	if bridge, ok, err := h.Link(s.Link); err == nil && ok {
+	if bridge, ok, err := h.Link(ctx, s.Link); err == nil && ok {
 		if now := host.ObserveDNS(bridge); !now.Empty() {
 			settings = now
 		}
 	}
-	err = h.withResolved(s.NIC, func(ctx context.Context, index int) error {
+	err = h.withResolved(ctx, s.NIC, func(ctx context.Context, index int) error {
 		for {
 			runs, err := resolved.Tell(ctx, index, settings)
 			if errors.Is(err, resolved.ErrManaged) {
@@ -96,7 +98,7 @@ func (h *Host) TellResolvedBack(s step.LinkDNS) error {
 		}
 	})
 	if err != nil { // nothing that could be tried again later
-		h.Warn(fmt.Sprintf("systemd-resolved does not know the name servers of %s (%v): %s", s.NIC, err, strings.Join(settings.Commands(s.NIC), "; ")))
+		h.warn(fmt.Sprintf("systemd-resolved does not know the name servers of %s (%v): %s", s.NIC, err, strings.Join(settings.Commands(s.NIC), "; ")))
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ resolvectl nta eth0 test.example`)
 		lab.Eventually(t, 10*time.Second, "a name before", resolves)
 		host := newHost(t)
 		of := func(link string) []string {
-			l, _, _ := host.Link(link)
+			l, _, _ := host.Link(t.Context(), link)
 			s, err := resolved.Look(t.Context(), l.Index)
 			if err != nil {
 				t.Fatal(err)
@@ -71,7 +71,7 @@ resolvectl nta eth0 test.example`)
 		if i < 0 {
 			t.Fatal("no step for systemd-resolved")
 		}
-		if err := step.Apply(host, p.Steps, nil); err != nil {
+		if err := step.Apply(t.Context(), host.Kernel(), p.Steps, nil); err != nil {
 			t.Fatal(err)
 		}
 		for range 5 {
@@ -89,7 +89,7 @@ resolvectl nta eth0 test.example`)
 		if out, err := lab.Try("timeout 5 busybox nslookup -type=a a.none.example 127.0.0.53"); err == nil || time.Since(begin) > time.Second {
 			t.Errorf("a name that does not exist: %v after %s\n%s", err, time.Since(begin), out)
 		}
-		if err := step.Undo(host, journalled(t, p.Steps)); err != nil {
+		if err := step.Undo(t.Context(), host.Kernel(), journalled(t, p.Steps)); err != nil {
 			t.Fatal(err)
 		}
 		for range 5 {

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,9 +29,9 @@ const maxMacvtapTries = 32
 //	ip link add link UPLINK name NAME address MAC type macvtap mode bridge
 //	ip link set NAME alias ALIAS
 //	ip link set NAME allmulticast on
-func (h *Host) AddMacvtap(m step.AddMacvtap) error {
+func (h *Host) AddMacvtap(ctx context.Context, m step.AddMacvtap) error {
 	for tries := 1; ; tries++ {
-		index, err := h.addMacvtap(m)
+		index, err := h.addMacvtap(ctx, m)
 		if err != nil {
 			return err
 		}
@@ -43,14 +44,14 @@ func (h *Host) AddMacvtap(m step.AddMacvtap) error {
 		if !errors.Is(err, step.ErrNoTapDevice) || tries == maxMacvtapTries {
 			return err // Undo deletes the link
 		}
-		if err := h.DelLinks([]string{m.Name}); err != nil {
+		if err := h.DelLinks(ctx, []string{m.Name}); err != nil {
 			return err
 		}
 	}
 }
 
-func (h *Host) addMacvtap(m step.AddMacvtap) (index int, err error) {
-	up, ok, err := h.Link(m.Uplink)
+func (h *Host) addMacvtap(ctx context.Context, m step.AddMacvtap) (index int, err error) {
+	up, ok, err := h.Link(ctx, m.Uplink)
 	if err != nil {
 		return 0, err
 	}

@@ -30,12 +30,12 @@ func TestMacvtapCarriesFrames(t *testing.T) {
 		machine := newHost(t)
 		last := foreignDevices(t)
 		change := step.AddMacvtap{Name: "qnweb0", Uplink: "eth0", MAC: hosttest.GuestMAC, Alias: "qnet:lan/web/0"}
-		if err := step.Apply(machine, []step.Step{change, step.SetUp{Link: "qnweb0"}}, nil); err != nil {
+		if err := step.Apply(t.Context(), machine.Kernel(), []step.Step{change, step.SetUp{Link: "qnweb0"}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		guest := machine.TakeTap("qnweb0")
 		defer guest.Close()
-		if l, _, _ := machine.Link("qnweb0"); l.Index <= last {
+		if l, _, _ := machine.Link(t.Context(), "qnweb0"); l.Index <= last {
 			t.Errorf("index %d, whose device is another namespace's up to %d", l.Index, last)
 		}
 		if got, err := tapFlags(guest); err != nil || got&unix.IFF_VNET_HDR == 0 {
@@ -51,19 +51,19 @@ func TestMacvtapCarriesFrames(t *testing.T) {
 		}
 		// As ours and marked, it goes; unmarked, too, by its MAC; another's stays.
 		lab.Sh(t, "ip link set qnweb0 alias ''")
-		if err := step.Undo(machine, []step.Step{change}); err != nil {
+		if err := step.Undo(t.Context(), machine.Kernel(), []step.Step{change}); err != nil {
 			t.Error(err)
 		}
 		before.Check(t)
 		lab.Sh(t, "ip link add link eth0 name qnweb0 type macvtap mode bridge")
-		if err := step.Apply(machine, []step.Step{change}, nil); !errors.Is(err, host.ErrNotOurs) {
+		if err := step.Apply(t.Context(), machine.Kernel(), []step.Step{change}, nil); !errors.Is(err, host.ErrNotOurs) {
 			t.Errorf("got %v", err)
 		}
-		if err := step.Undo(machine, []step.Step{change}); err != nil {
+		if err := step.Undo(t.Context(), machine.Kernel(), []step.Step{change}); err != nil {
 			t.Error(err)
 		}
 		lab.Sh(t, "ip link del qnweb0; ip link add br0 type bridge; ip link set eth0 master br0")
-		if err := step.Apply(machine, []step.Step{change}, nil); !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), "EBUSY") {
+		if err := step.Apply(t.Context(), machine.Kernel(), []step.Step{change}, nil); !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), "EBUSY") {
 			t.Errorf("on a port: got %v", err)
 		}
 		lab.Sh(t, "ip link del br0")

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -50,8 +51,8 @@ func (h *Host) cross(from, to host.Link) (*crossing, error) {
 }
 
 // MoveToBridge does what the step says.
-func (h *Host) MoveToBridge(s step.MoveToBridge) error {
-	nic, bridge, err := h.pair(s)
+func (h *Host) MoveToBridge(ctx context.Context, s step.MoveToBridge) error {
+	nic, bridge, err := h.pair(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -70,10 +71,10 @@ func (h *Host) MoveToBridge(s step.MoveToBridge) error {
 		return step.ErrChanged
 	}
 	// While the routes lead by the NIC, what comes in by the bridge is no forgery.
-	if err := h.SetSysctl(host.RPFilterKey(s.Bridge), "2"); err != nil {
+	if err := h.SetSysctl(ctx, host.RPFilterKey(s.Bridge), "2"); err != nil {
 		return err
 	}
-	h.temporaries(s, false)
+	h.temporaries(ctx, s, false)
 	join := append(x.addresses(), x.neighbours()...)
 	join = append(join, x.rules()...)
 	if s.GenMode != "" {
@@ -85,18 +86,18 @@ func (h *Host) MoveToBridge(s step.MoveToBridge) error {
 	if err := failpoint.Hit("move: NIC is a port"); err != nil {
 		return err
 	}
-	x.awaitCarrier(s.GenMode != "")
-	h.temporaries(s, true)
+	x.awaitCarrier(ctx, s.GenMode != "")
+	h.temporaries(ctx, s, true)
 	if err := x.moveRoutes(nil); err != nil {
 		return err
 	}
 	x.solicit()
-	return h.SetSysctl(host.RPFilterKey(s.Bridge), s.RPFilter)
+	return h.SetSysctl(ctx, host.RPFilterKey(s.Bridge), s.RPFilter)
 }
 
 // MoveBack does what the step's Undo says.
-func (h *Host) MoveBack(s step.MoveToBridge) error {
-	nic, bridge, err := h.pair(s)
+func (h *Host) MoveBack(ctx context.Context, s step.MoveToBridge) error {
+	nic, bridge, err := h.pair(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -111,12 +112,12 @@ func (h *Host) MoveBack(s step.MoveToBridge) error {
 	switch {
 	case ours:
 		// Until the NIC hears for itself, the bridge hears for it.
-		h.SetSysctl(host.RPFilterKey(s.Bridge), "2") //nolint:errcheck // costs a packet at most
+		h.SetSysctl(ctx, host.RPFilterKey(s.Bridge), "2") //nolint:errcheck // costs a packet at most
 	case x.before.Empty() && nic.Master == 0:
 		x.held = s.Held.Aged(host.BootSeconds() - s.Held.Since)
 		x.from = host.Link{Index: s.Held.Index, Name: s.Link}
 	default:
-		return h.restoreGenMode(s)
+		return h.restoreGenMode(ctx, s)
 	}
 	if err := explain(x.Send(slices.Concat(x.addresses(), x.neighbours(), x.rules()))); err != nil {
 		return err
@@ -133,29 +134,29 @@ func (h *Host) MoveBack(s step.MoveToBridge) error {
 	}
 	x.solicit()
 	if s.Steady {
-		if err := x.steady(); err != nil {
+		if err := x.steady(ctx); err != nil {
 			return err
 		}
 	}
-	return h.restoreGenMode(s)
+	return h.restoreGenMode(ctx, s)
 }
 
-func (h *Host) pair(s step.MoveToBridge) (nic, bridge host.Link, err error) {
-	if nic, _, err = h.Link(s.Link); err == nil {
-		bridge, _, err = h.Link(s.Bridge)
+func (h *Host) pair(ctx context.Context, s step.MoveToBridge) (nic, bridge host.Link, err error) {
+	if nic, _, err = h.Link(ctx, s.Link); err == nil {
+		bridge, _, err = h.Link(ctx, s.Bridge)
 	}
 	return nic, bridge, err
 }
 
 // restoreGenMode lets the kernel give the NIC link-local addresses again. By
 // netlink that makes none at once, which is right: the ones it had are back.
-func (h *Host) restoreGenMode(s step.MoveToBridge) error {
-	now, err := h.Sysctl(host.GenModeKey(s.Link))
+func (h *Host) restoreGenMode(ctx context.Context, s step.MoveToBridge) error {
+	now, err := h.Sysctl(ctx, host.GenModeKey(s.Link))
 	mode, parseErr := strconv.ParseUint(s.GenMode, 10, 8)
 	if err != nil || parseErr != nil || now != strconv.Itoa(genModeNone) || mode == genModeNone {
 		return nil // without IPv6, or somebody else's value stands
 	}
-	l, ok, err := h.Link(s.Link)
+	l, ok, err := h.Link(ctx, s.Link)
 	if err != nil || !ok {
 		return err
 	}
@@ -173,7 +174,7 @@ const carrierTime = 5 * time.Second
 
 // temporaries has the kernel make no temporary addresses on the bridge, or as on the
 // NIC: an RA that came before IPv6 uses the bridge would make it give them up.
-func (h *Host) temporaries(s step.MoveToBridge, on bool) {
+func (h *Host) temporaries(ctx context.Context, s step.MoveToBridge, on bool) {
 	value, err := host.ReadSysctl("net/ipv6/conf/" + s.Link + "/use_tempaddr")
 	if err != nil || s.GenMode == "" {
 		return
@@ -181,17 +182,17 @@ func (h *Host) temporaries(s step.MoveToBridge, on bool) {
 	if !on {
 		value = "0"
 	}
-	h.SetSysctl("net/ipv6/conf/"+s.Bridge+"/use_tempaddr", value) //nolint:errcheck // a kernel without them
+	h.SetSysctl(ctx, "net/ipv6/conf/"+s.Bridge+"/use_tempaddr", value) //nolint:errcheck // a kernel without them
 }
 
 // awaitCarrier waits until the bridge sends: the kernel starts its queue when it
 // has seen the port's carrier, a moment after the port joined, and then IPv6. The
 // host goes on sending by the NIC meanwhile.
-func (x *crossing) awaitCarrier(ipv6 bool) {
+func (x *crossing) awaitCarrier(ctx context.Context, ipv6 bool) {
 	if !x.from.Carrier {
 		return // it has nothing to send to
 	}
-	for end := time.Now().Add(carrierTime); time.Now().Before(end); {
+	for end := time.Now().Add(carrierTime); time.Now().Before(end) && ctx.Err() == nil; {
 		l, err := vishvananda.LinkByIndex(x.to.Index)
 		if err != nil || l.Attrs().OperState == vishvananda.OperUp && (!ipv6 || x.Ready(x.to.Index)) {
 			return
@@ -402,8 +403,8 @@ func delRoute(l host.Link, r rtnl.Route) rtnl.Request {
 }
 
 // CarriesHost reports whether the bridge has an address of the host's.
-func (h *Host) CarriesHost(bridge string) (bool, error) {
-	l, ok, err := h.Link(bridge)
+func (h *Host) CarriesHost(ctx context.Context, bridge string) (bool, error) {
+	l, ok, err := h.Link(ctx, bridge)
 	if err != nil || !ok {
 		return false, err
 	}

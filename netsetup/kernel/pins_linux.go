@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -16,10 +17,10 @@ import (
 // FIB reads the host's rules and routes.
 //
 //	ip rule; ip route show table all
-func (h *Host) FIB() (host.FIB, error) { return host.ReadFIB() }
+func (h *Host) FIB(ctx context.Context) (host.FIB, error) { return host.ReadFIB() }
 
-func (h *Host) pin(link string, guest netip.Addr) (*netlink.Route, error) {
-	l, ok, err := h.Link(link)
+func (h *Host) pin(ctx context.Context, link string, guest netip.Addr) (*netlink.Route, error) {
+	l, ok, err := h.Link(ctx, link)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -33,8 +34,8 @@ func (h *Host) pin(link string, guest netip.Addr) (*netlink.Route, error) {
 // NLM_F_APPEND).
 //
 //	ip route prepend GUEST/32 dev LINK scope link proto 113
-func (h *Host) AddPin(link string, guest netip.Addr) error {
-	r, err := h.pin(link, guest)
+func (h *Host) AddPin(ctx context.Context, link string, guest netip.Addr) error {
+	r, err := h.pin(ctx, link, guest)
 	if err == nil && r == nil {
 		err = fmt.Errorf("there is no link %q", link)
 	}
@@ -50,8 +51,8 @@ func (h *Host) AddPin(link string, guest netip.Addr) error {
 // DelPin deletes it.
 //
 //	ip route del GUEST/32 dev LINK scope link proto 113
-func (h *Host) DelPin(link string, guest netip.Addr) error {
-	r, err := h.pin(link, guest)
+func (h *Host) DelPin(ctx context.Context, link string, guest netip.Addr) error {
+	r, err := h.pin(ctx, link, guest)
 	if err != nil || r == nil {
 		return err // it went with the link
 	}
@@ -71,7 +72,7 @@ func pinRule(s step.PinRule) *netlink.Rule {
 // AddPinRule adds the rule.
 //
 //	ip rule add priority N to PREFIX lookup main suppress_prefixlength 31 protocol 113
-func (h *Host) AddPinRule(s step.PinRule) error {
+func (h *Host) AddPinRule(ctx context.Context, s step.PinRule) error {
 	if err := netlink.RuleAdd(pinRule(s)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add policy rule: %w", explain(err))
 	}
@@ -81,7 +82,7 @@ func (h *Host) AddPinRule(s step.PinRule) error {
 // DelPinRule deletes it.
 //
 //	ip rule del priority N to PREFIX lookup main suppress_prefixlength 31 protocol 113
-func (h *Host) DelPinRule(s step.PinRule) error {
+func (h *Host) DelPinRule(ctx context.Context, s step.PinRule) error {
 	if err := netlink.RuleDel(pinRule(s)); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("delete policy rule: %w", explain(err))
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 )
 
 // The lookup of the FIB as read is the kernel's, and pins are what their commands say.
@@ -23,11 +24,11 @@ ip route add 10.77.0.0/25 dev eth0; ip route add 10.77.0.10/32 dev eth0
 ip route add 10.77.0.0/16 dev eth0 table 100
 ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
 		machine := newHost(t)
-		bridge, _, _ := machine.Link("qn-dev")
+		bridge, _, _ := machine.Link(t.Context(), "qn-dev")
 		n := plan.Pinned{Bridge: bridge.Index, Prefix: netip.MustParsePrefix("10.77.0.0/24"), Gateway: netip.MustParseAddr("10.77.0.1"), Guests: []netip.Addr{
 			netip.MustParseAddr("10.77.0.10"), netip.MustParseAddr("10.77.0.200"),
 		}}
-		fib, err := machine.FIB()
+		fib, err := machine.FIB(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,30 +38,30 @@ ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
 		}
 		steps := need.Steps("qn-dev", n.Prefix)
 		before := kernelState(t)
-		if err := step.Apply(machine, steps, nil); err != nil {
+		if err := step.Apply(t.Context(), machine.Kernel(), steps, nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, g := range n.Guests {
 			lab.Sh(t, "ip route get "+g.String()+" | grep 'dev qn-dev'")
 		}
 		lab.Sh(t, "ip route get 10.77.0.11 | grep 'dev eth0'") // who is no guest is not ours
-		fib, _ = machine.FIB()
+		fib, _ = machine.FIB(t.Context())
 		if has, idle := n.Has(fib); !slices.Equal(has.Guests, need.Guests) || !slices.Equal(has.Rules, need.Rules) || idle != nil {
 			t.Errorf("there: %v, idle %v", has, idle)
 		}
 		for _, s := range steps {
-			if holds, err := s.Holds(machine); !holds || err != nil {
+			if holds, err := s.Holds(t.Context(), machine.Kernel()); !holds || err != nil {
 				t.Errorf("%s: holds %v, %v", s, holds, err)
 			}
 		}
 		byNetlink := kernelState(t)
-		if err := step.Undo(machine, steps); err != nil {
+		if err := step.Undo(t.Context(), machine.Kernel(), steps); err != nil {
 			t.Fatal(err)
 		}
 		if diff := difference(before, kernelState(t)); diff != "" {
 			t.Errorf("left by Undo:\n%s", diff)
 		}
-		lab.Sh(t, step.Script(steps))
+		lab.Sh(t, steptest.Script(steps))
 		if diff := difference(byNetlink, kernelState(t)); diff != "" {
 			t.Errorf("-: by netlink, +: by the printed commands\n%s", diff)
 		}
@@ -70,7 +71,7 @@ ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := journal.UndoByMarks(machine, facts, "dev"); err != nil {
+		if err := journal.UndoByMarks(t.Context(), machine.Kernel(), facts, "dev"); err != nil {
 			t.Fatal(err)
 		}
 		lab.Sh(t, "! ip rule | grep 'proto 113'; ! ip route show table all | grep 'proto 113'")

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -28,8 +29,8 @@ func (h *Host) Raisable(l host.Link) (step.RaiseMetrics, error) {
 //
 //	ip route append NEW
 //	ip route del OLD
-func (h *Host) ReplaceRoutes(link string, swaps []step.Swap) error {
-	l, ok, err := h.Link(link)
+func (h *Host) ReplaceRoutes(ctx context.Context, link string, swaps []step.Swap) error {
+	l, ok, err := h.Link(ctx, link)
 	if err == nil && !ok {
 		err = fmt.Errorf("there is no link %q: %w", link, host.ErrRefused)
 	}

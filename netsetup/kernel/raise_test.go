@@ -32,7 +32,7 @@ func TestRaiseMetrics(t *testing.T) {
 			}
 		}
 		way("eth0")
-		eth0, _, err := host.Link("eth0")
+		eth0, _, err := host.Link(t.Context(), "eth0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestRaiseMetrics(t *testing.T) {
 		if err != nil || len(change.Held.Routes) < 12 {
 			t.Fatalf("%d routes, %v", len(change.Held.Routes), err)
 		}
-		if err := change.Do(host); err != nil {
+		if err := change.Do(t.Context(), host.Kernel()); err != nil {
 			t.Fatal(err)
 		}
 		way("lan0")
@@ -57,7 +57,7 @@ func TestRaiseMetrics(t *testing.T) {
 			t.Errorf("from the journal: %+v, %v", read, err)
 		}
 		for range 2 { // the second time nothing is to be done
-			if err := step.Undo(host, read); err != nil {
+			if err := step.Undo(t.Context(), host.Kernel(), read); err != nil {
 				t.Fatal(err)
 			}
 			becomes(t, before, "-: before, +: after Undo")

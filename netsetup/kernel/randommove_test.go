@@ -163,7 +163,7 @@ ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up;
 func moveSet(t *testing.T, machine *Host) (addrs, routes int) {
 	t.Helper()
 	network := plan.Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
-	facts, err := host.Observe(network.Query())
+	facts, err := host.Observe(t.Context(), network.Query())
 	if err == nil {
 		facts.NIC.Asked = true               // nobody answers for most
 		facts.NIC.Client = managers.Client{} // who gave an address with an end, is not the question here
@@ -174,7 +174,7 @@ func moveSet(t *testing.T, machine *Host) (addrs, routes int) {
 		return 0, 0
 	}
 	before, lines, order := lab.Snapshot(t), onLink(t, "eth0"), inKernelOrder(t, "eth0")
-	if err := step.Apply(machine, p.Steps, nil); err != nil {
+	if err := step.Apply(t.Context(), machine.Kernel(), p.Steps, nil); err != nil {
 		t.Errorf("move: %v", err)
 		return 0, 0
 	}
@@ -182,7 +182,7 @@ func moveSet(t *testing.T, machine *Host) (addrs, routes int) {
 	if now := inKernelOrder(t, p.Bridge); now != order {
 		t.Errorf("in another order: by the NIC\n%s\nby the bridge\n%s", order, now)
 	}
-	if err := step.Undo(machine, p.Steps); err != nil {
+	if err := step.Undo(t.Context(), machine.Kernel(), p.Steps); err != nil {
 		t.Errorf("way back: %v", err)
 		return 0, 0
 	}

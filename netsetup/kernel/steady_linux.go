@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -13,8 +14,8 @@ const steadyTime = 500 * time.Millisecond
 // dhcpcd takes the kernel's word that a bridge's port is gone (RTM_DELLINK of the
 // family AF_BRIDGE) for the end of the link, and would have its address again after
 // 5 s.
-func (x *crossing) steady() error {
-	for end := time.Now().Add(steadyTime); time.Now().Before(end); {
+func (x *crossing) steady(ctx context.Context) error {
+	for end := time.Now().Add(steadyTime); time.Now().Before(end) && ctx.Err() == nil; {
 		now, err := host.ReadHoldings(x.Conn, x.to)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,7 +29,7 @@ func OpenTun() (*os.File, error) {
 // GiveTap gives the files, one for each queue, that AddTap shall make the tap of
 // that name of, in place of one of its own; none takes that back. A tap that a dead
 // Host made of them is deleted. The caller may close the files after AddTap.
-func (h *Host) GiveTap(name string, files []*os.File) error {
+func (h *Host) GiveTap(ctx context.Context, name string, files []*os.File) error {
 	delete(h.given, name)
 	if len(files) == 0 {
 		return nil
@@ -40,7 +41,7 @@ func (h *Host) GiveTap(name string, files []*os.File) error {
 	}
 	old, _ := unix.NewIfreq("")
 	if tunIoctl(files[0], unix.TUNGETIFF, old) == nil && old.Name() == name {
-		if err := h.DelLinks([]string{name}); err != nil {
+		if err := h.DelLinks(ctx, []string{name}); err != nil {
 			return err
 		}
 	}
@@ -66,7 +67,7 @@ func isTun(f *os.File) error {
 // kept for TakeTap. TUN_EXCL refuses a name in use.
 //
 //	ip tuntap add NAME mode tap user root group root vnet_hdr
-func (h *Host) AddTap(name, alias string, mtu int) error {
+func (h *Host) AddTap(ctx context.Context, name, alias string, mtu int) error {
 	files := h.given[name]
 	delete(h.given, name)
 	if files == nil {

@@ -28,10 +28,10 @@ func TestGivenTap(t *testing.T) {
 		change := step.AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 1400}
 		// The second time, the files have the tap of a Host that died.
 		for range 2 {
-			if err := h.GiveTap(change.Name, files); err != nil {
+			if err := h.GiveTap(t.Context(), change.Name, files); err != nil {
 				t.Fatal(err)
 			}
-			if err := step.Apply(h, []step.Step{change}, nil); err != nil {
+			if err := step.Apply(t.Context(), h.Kernel(), []step.Step{change}, nil); err != nil {
 				t.Fatal(err)
 			}
 			got := lab.Sh(t, "ip -d link show qnweb0")
@@ -44,7 +44,7 @@ func TestGivenTap(t *testing.T) {
 				t.Error("the Host keeps a file of its own")
 			}
 		}
-		if err := step.Undo(h, []step.Step{change}); err != nil || strings.Contains(lab.Sh(t, "ip link"), "qnweb0") {
+		if err := step.Undo(t.Context(), h.Kernel(), []step.Step{change}); err != nil || strings.Contains(lab.Sh(t, "ip link"), "qnweb0") {
 			t.Errorf("the tap is still there: %v", err)
 		}
 		null, err := os.Open(os.DevNull)
@@ -52,7 +52,7 @@ func TestGivenTap(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer null.Close()
-		if err := h.GiveTap("qnweb0", []*os.File{null}); !errors.Is(err, host.ErrRefused) {
+		if err := h.GiveTap(t.Context(), "qnweb0", []*os.File{null}); !errors.Is(err, host.ErrRefused) {
 			t.Errorf("/dev/null: %v", err)
 		}
 	})
@@ -67,14 +67,14 @@ func TestGivenTapOutlivesItsFiles(t *testing.T) {
 		change := step.AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 1500}
 		there := func() bool { return strings.Contains(lab.Sh(t, "ip link"), change.Name) }
 		for name, end := range map[string]func() error{
-			"undo":      func() error { return step.Undo(h, []step.Step{change}) },
+			"undo":      func() error { return step.Undo(t.Context(), h.Kernel(), []step.Step{change}) },
 			"the death": func() error { return h.Close() },
 		} {
 			f, err := OpenTun()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := errors.Join(h.GiveTap(change.Name, []*os.File{f}), step.Apply(h, []step.Step{change}, nil), f.Close()); err != nil {
+			if err := errors.Join(h.GiveTap(t.Context(), change.Name, []*os.File{f}), step.Apply(t.Context(), h.Kernel(), []step.Step{change}, nil), f.Close()); err != nil {
 				t.Fatal(err)
 			}
 			if !there() {

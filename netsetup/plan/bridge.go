@@ -87,7 +87,7 @@ func planMove(p Plan, f host.Facts, up host.Link, before, after step.List) Plan 
 	return p
 }
 
-// Query is what Observe must read for the network's plan.
+// Query returns what host.Observe must read for the network's plan.
 func (n Network) Query() host.Query {
 	return host.Query{LAN: n.Mode == profiles.Bridge && !n.Macvtap, Uplink: n.Uplink}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -61,6 +60,7 @@ func New(n Network, f host.Facts, o Options) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
+	p.Notes = append(p.Notes, f.Unknown...)
 	if zone, ok := p.zone(f.Firewalld); ok {
 		p.Steps = append(p.Steps, zone)
 	} else if in := f.Firewalld.Zones[p.Bridge]; in != "" {
@@ -148,7 +148,7 @@ func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
 	}
 	steps = append(steps, step.SetUp{Link: p.Bridge})
 	for _, l := range off {
-		steps = append(steps, UplinkForwarding(l, f))
+		steps = append(steps, uplinkForwarding(l, f))
 	}
 	return steps
 }
@@ -180,10 +180,8 @@ func (p Plan) PortSteps(port Port) step.List {
 
 // MovesHost reports whether the plan moves the host from its NIC to the bridge.
 func (p Plan) MovesHost() bool {
-	return slices.ContainsFunc(p.Steps, func(s step.Step) bool {
-		_, ok := s.(step.MoveToBridge)
-		return ok
-	})
+	_, ok := step.Find[step.MoveToBridge](p.Steps)
+	return ok
 }
 
 // LeaveAlone has the programs that run here leave qnet's links alone. It comes

@@ -18,6 +18,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -44,9 +45,9 @@ func goldenPlan(t *testing.T, name string) string {
 	}
 	port := p.PortSteps(Port{VM: "web", NIC: 0, MAC: hosttest.GuestMAC})
 	if len(p.Steps) == 0 {
-		return "# for each NIC\n" + step.Script(port) + "\n\n# afterwards\n" + step.UndoScript(port) + "\n"
+		return "# for each NIC\n" + steptest.Script(port) + "\n\n# afterwards\n" + step.UndoScript(port) + "\n"
 	}
-	return "# set up\n" + step.Script(p.Steps) + "\n\n# for each NIC\n" + step.Script(port) +
+	return "# set up\n" + steptest.Script(p.Steps) + "\n\n# for each NIC\n" + steptest.Script(port) +
 		"\n\n# afterwards\n" + step.UndoScript(port) + "\n" + step.UndoScript(p.Steps) + "\n"
 }
 
@@ -310,7 +311,7 @@ func TestNoIPv6SysctlsBelowItsMTU(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, script := range []string{step.Script(p.Steps), step.Script(p.PortSteps(Port{VM: "web"}))} {
+		for _, script := range []string{steptest.Script(p.Steps), steptest.Script(p.PortSteps(Port{VM: "web"}))} {
 			if strings.Contains(script, "disable_ipv6") != want {
 				t.Errorf("MTU %d: want disable_ipv6 %t in\n%s", mtu, want, script)
 			}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -32,28 +33,28 @@ func (p *Plan) findUplinks(f host.Facts) error {
 	return nil
 }
 
-// UplinkForwarding turns an uplink's forwarding on, where it is off: replies
+// uplinkForwarding turns an uplink's forwarding on, where it is off: replies
 // from outside come in by it. The global ip_forward would change every link and
 // reset other settings (F43).
-func UplinkForwarding(link string, f host.Facts) step.SetSysctl {
-	step := step.SetSysctl{Key: host.ForwardingKey(link), Value: "1", Old: "0"}
+func uplinkForwarding(link string, f host.Facts) step.SetSysctl {
+	on := step.SetSysctl{Key: host.ForwardingKey(link), Value: "1", Old: "0"}
 	if f.Sysctls[host.IPForward] != "1" { // else it was turned off for this link
-		step.Wider = host.IPForward
+		on.Wider = host.IPForward
 	}
-	return step
+	return on
 }
 
 // NewlyForwarded lists the uplinks whose forwarding the steps turned on and no other
 // program wants: what this would newly let pass between the host's other links is to be
 // dropped.
-func NewlyForwarded(k step.Kernel, steps []step.Step) ([]string, error) {
+func NewlyForwarded(ctx context.Context, k step.Kernel, steps []step.Step) ([]string, error) {
 	var links []string
-	for _, s := range steps {
+	for _, s := range step.All[step.SetSysctl](steps) {
 		link, ok := UplinkOf(s)
 		if !ok {
 			continue
 		}
-		wanted, err := s.(step.SetSysctl).WantedByOthers(k)
+		wanted, err := s.WantedByOthers(ctx, k)
 		if err != nil {
 			return nil, err
 		}
@@ -64,13 +65,13 @@ func NewlyForwarded(k step.Kernel, steps []step.Step) ([]string, error) {
 	return links, nil
 }
 
-// UplinkOf is the uplink whose forwarding a step turns on; false if it does not.
-func UplinkOf(s step.Step) (string, bool) {
-	sysctl, ok := s.(step.SetSysctl)
-	if !ok || sysctl.Old == "" {
+// UplinkOf returns the uplink whose forwarding a step turns on, false where it turns on
+// none.
+func UplinkOf(s step.SetSysctl) (string, bool) {
+	if s.Old == "" {
 		return "", false
 	}
-	return host.ForwardingLink(sysctl.Key)
+	return host.ForwardingLink(s.Key)
 }
 
 // AddForwarded puts an uplink found while the network runs into the set of the plan's
@@ -91,16 +92,16 @@ func (p *Plan) ForwardedSet() string {
 }
 
 func (p *Plan) forwardedSet() *nft.Set {
-	for _, s := range p.Steps {
-		if table, ok := s.(step.AddTable); ok && len(table.Table.Sets) > 0 {
-			return &table.Table.Sets[0]
+	for _, s := range step.All[step.AddTable](p.Steps) {
+		if len(s.Table.Sets) > 0 {
+			return &s.Table.Sets[0] // the plan's own: steps share the array
 		}
 	}
 	return nil
 }
 
-// NewUplink is the step for an uplink found while the network runs; off tells
+// NewUplink is the step for an uplink found while the network runs; off reports
 // whether its forwarding is off, so that the step is needed.
-func NewUplink(f host.Facts, link string) (step step.SetSysctl, off bool) {
-	return UplinkForwarding(link, f), f.Sysctls[host.ForwardingKey(link)] == "0"
+func NewUplink(f host.Facts, link string) (on step.SetSysctl, off bool) {
+	return uplinkForwarding(link, f), f.Sysctls[host.ForwardingKey(link)] == "0"
 }

@@ -3,7 +3,6 @@ package plan
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -17,7 +16,7 @@ const trusted = "trusted"
 // nothing to tell where none runs, of a bridge that is the host's own, and of one
 // that the administrator put into a zone.
 func (p *Plan) zone(f firewalld.State) (step.SetZone, bool) {
-	own := slices.ContainsFunc(p.Steps, func(s step.Step) bool { _, is := s.(step.AddBridge); return is })
+	_, own := step.Find[step.AddBridge](p.Steps)
 	if !f.Running || !own || f.Zones[p.Bridge] != "" {
 		return step.SetZone{}, false
 	}

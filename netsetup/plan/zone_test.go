@@ -44,7 +44,7 @@ func TestZoneOfAPlan(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := ""
-		if s, ok := step.FindZone(p.Steps); ok {
+		if s, ok := step.Find[step.SetZone](p.Steps); ok {
 			got = fmt.Sprintf("%s %d", s.Zone.Name, len(s.Zone.Rules))
 			if s.Zone.Link != "qn-dev" {
 				t.Errorf("%s: link %q", name, s.Zone.Link)

@@ -1,10 +1,13 @@
 package step
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 )
+
+var _ = register[AddAddr]()
 
 // AddAddr gives our bridge the host's address.
 type AddAddr struct {
@@ -13,10 +16,10 @@ type AddAddr struct {
 }
 
 // Do adds the address.
-func (s AddAddr) Do(k Kernel) error { return k.AddAddr(s.Link, s.Prefix) }
+func (s AddAddr) Do(ctx context.Context, k Kernel) error { return k.AddAddr(ctx, s.Link, s.Prefix) }
 
 // Undo does nothing: the address goes with the bridge.
-func (s AddAddr) Undo(Kernel) error { return nil }
+func (s AddAddr) Undo(context.Context, Kernel) error { return nil }
 
 func (s AddAddr) String() string {
 	return fmt.Sprintf("ip addr add %s broadcast + dev %s", s.Prefix, s.Link)
@@ -26,7 +29,7 @@ func (s AddAddr) String() string {
 func (s AddAddr) UndoString() string { return "" }
 
 // Holds reports whether the link has the address.
-func (s AddAddr) Holds(k Kernel) (bool, error) {
-	addrs, err := k.Addrs(s.Link)
+func (s AddAddr) Holds(ctx context.Context, k Kernel) (bool, error) {
+	addrs, err := k.Addrs(ctx, s.Link)
 	return slices.Contains(addrs, s.Prefix), err
 }

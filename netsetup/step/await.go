@@ -1,6 +1,7 @@
 package step
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -11,6 +12,8 @@ import (
 // undone within 5 s.
 const answerTime = 4 * time.Second
 
+var _ = register[AwaitAnswers]()
+
 // AwaitAnswers lets the move stand only if the neighbours that answered before it
 // answer on the bridge, with the MACs they had (F25).
 type AwaitAnswers struct {
@@ -20,8 +23,8 @@ type AwaitAnswers struct {
 
 // Do asks by ARP and neighbour solicitation until all have answered. It returns
 // ErrRefused, with who did not, when that takes more than 4 s.
-func (s AwaitAnswers) Do(k Kernel) error {
-	got, err := k.Ask(s.Link, s.Want, answerTime)
+func (s AwaitAnswers) Do(ctx context.Context, k Kernel) error {
+	got, err := k.Ask(ctx, s.Link, s.Want, answerTime)
 	if err != nil {
 		return err
 	}
@@ -41,10 +44,10 @@ func orNobody(list []host.Neighbor) string {
 }
 
 // Undo does nothing: nothing was changed.
-func (s AwaitAnswers) Undo(Kernel) error { return nil }
+func (s AwaitAnswers) Undo(context.Context, Kernel) error { return nil }
 
 // Holds reports true: it is asked once.
-func (s AwaitAnswers) Holds(Kernel) (bool, error) { return true, nil }
+func (s AwaitAnswers) Holds(context.Context, Kernel) (bool, error) { return true, nil }
 
 func (s AwaitAnswers) String() string {
 	return fmt.Sprintf("# %s must answer on %s within %s; else all this is undone", host.Join(s.Want), s.Link, answerTime)
@@ -52,3 +55,7 @@ func (s AwaitAnswers) String() string {
 
 // UndoString is empty.
 func (s AwaitAnswers) UndoString() string { return "" }
+
+func (s AwaitAnswers) waitsFor() string {
+	return fmt.Sprintf("the answer of %s on %s", host.Join(s.Want), s.Link)
+}

@@ -1,30 +1,31 @@
 package step
 
 import (
+	"context"
 	"fmt"
 	"net"
 )
 
 // Do creates the bridge and then marks it: the kernel takes no ifalias at creation.
-func (s AddBridge) Do(k Kernel) error {
-	l, ok, err := k.Link(s.Name)
+func (s AddBridge) Do(ctx context.Context, k Kernel) error {
+	l, ok, err := k.Link(ctx, s.Name)
 	if err != nil {
 		return err
 	}
 	if ok {
 		return fmt.Errorf("add bridge %q: %w", s.Name, taken(l, s.Alias))
 	}
-	return k.AddBridge(s)
+	return k.AddBridge(ctx, s)
 }
 
 // Undo deletes the bridge. Its address, routes, sysctls and ports' membership go
 // with it.
-func (s AddBridge) Undo(k Kernel) error { return delMade(k, s) }
+func (s AddBridge) Undo(ctx context.Context, k Kernel) error { return delMade(ctx, k, s) }
 
 // made finds the bridge if it bears our mark, or if it is the one we were killed
 // at before it was marked, which our MAC tells.
-func (s AddBridge) made(k Kernel) (string, error) {
-	l, ok, err := k.Link(s.Name)
+func (s AddBridge) made(ctx context.Context, k Kernel) (string, error) {
+	l, ok, err := k.Link(ctx, s.Name)
 	if err != nil || !ok {
 		return "", err
 	}
@@ -33,7 +34,7 @@ func (s AddBridge) made(k Kernel) (string, error) {
 		return "", nil
 	}
 	if s.Carries != "" {
-		carries, err := k.CarriesHost(s.Name)
+		carries, err := k.CarriesHost(ctx, s.Name)
 		if err == nil && carries {
 			err = fmt.Errorf("delete bridge %q: it still has the host's addresses", s.Name)
 		}
@@ -53,7 +54,11 @@ func (s AddBridge) String() string {
 func (s AddBridge) UndoString() string { return "ip link del " + s.Name }
 
 // Holds reports whether the bridge is there and bears our mark.
-func (s AddBridge) Holds(k Kernel) (bool, error) { return marked(k, s.Name, s.Alias) }
+func (s AddBridge) Holds(ctx context.Context, k Kernel) (bool, error) {
+	return marked(ctx, k, s.Name, s.Alias)
+}
+
+var _ = register[AddBridge]()
 
 // AddBridge is the step that creates a network's bridge, down and marked.
 type AddBridge struct {

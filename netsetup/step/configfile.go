@@ -1,6 +1,7 @@
 package step
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 )
+
+var _ = register[ConfigFile]()
 
 // ConfigFile puts a file among the run-time configuration of a program that
 // configures links, and has it read that. All networks share the file, and the last
@@ -23,8 +26,8 @@ type ConfigFile struct {
 
 // Do writes the file, unless another network did. A program that fails to read it
 // costs a warning and not the network: what it then does is mended.
-func (s ConfigFile) Do(k Kernel) error {
-	now, err := k.ReadConfig(s.Path)
+func (s ConfigFile) Do(ctx context.Context, k Kernel) error {
+	now, err := k.ReadConfig(ctx, s.Path)
 	switch {
 	case err == nil && strings.HasPrefix(now, s.Text):
 		return nil
@@ -33,28 +36,28 @@ func (s ConfigFile) Do(k Kernel) error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := k.WriteConfig(s.Path, s.Text); err != nil {
+	if err := k.WriteConfig(ctx, s.Path, s.Text); err != nil {
 		return err
 	}
 	if s.NIC {
 		return nil
 	}
-	if err := k.Reload(s.Program); err != nil {
+	if err := k.Reload(ctx, s.Program); err != nil {
 		k.Warn(fmt.Sprintf("%s may meddle with the links of VMs: %v", s.Program, err))
 	}
 	return nil
 }
 
 // Undo removes the file, if it is ours and no network has links any more.
-func (s ConfigFile) Undo(k Kernel) error {
-	now, err := k.ReadConfig(s.Path)
+func (s ConfigFile) Undo(ctx context.Context, k Kernel) error {
+	now, err := k.ReadConfig(ctx, s.Path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !strings.HasPrefix(now, managers.Mark) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	links, err := k.Links()
+	links, err := k.ListLinks(ctx)
 	if err != nil {
 		return err
 	}
@@ -63,18 +66,18 @@ func (s ConfigFile) Undo(k Kernel) error {
 			return nil // another network's, whose plan has this step too
 		}
 	}
-	if err := k.RemoveConfig(s.Path); err != nil {
+	if err := k.RemoveConfig(ctx, s.Path); err != nil {
 		return err
 	}
-	if err := k.Reload(s.Program); err != nil {
+	if err := k.Reload(ctx, s.Program); err != nil {
 		k.Warn(fmt.Sprintf("%s still knows of VMs' links: %v", s.Program, err))
 	}
 	return nil
 }
 
 // Holds reports whether the file is there and ours.
-func (s ConfigFile) Holds(k Kernel) (bool, error) {
-	now, err := k.ReadConfig(s.Path)
+func (s ConfigFile) Holds(ctx context.Context, k Kernel) (bool, error) {
+	now, err := k.ReadConfig(ctx, s.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -15,36 +15,19 @@ type stepRecord struct {
 	Step json.RawMessage `json:"step"`
 }
 
-// stepTypes decode a step by the name MarshalJSON gave it.
-var stepTypes = map[string]func(json.RawMessage) (Step, error){
-	"ConfigFile": decodeStep[ConfigFile],
-	"Reload":     decodeStep[Reload],
-	"Unmanage":   decodeStep[Unmanage],
-	"AddBridge":  decodeStep[AddBridge],
-	"AddTap":     decodeStep[AddTap],
-	"AddMacvtap": decodeStep[AddMacvtap],
-	"SetSysctl":  decodeStep[SetSysctl],
-	"AddTable":   decodeStep[AddTable],
-	"AddAddr":    decodeStep[AddAddr],
-	"SetUp":      decodeStep[SetUp],
-	"SetPort":    decodeStep[SetPort],
-	"AddAccept":  decodeStep[AddAccept],
-	"SetZone":    decodeStep[SetZone],
+// decoders decode a step by the name that MarshalJSON gave it. Each step's file
+// registers its own.
+var decoders = map[string]func(json.RawMessage) (Step, error){}
 
-	"MoveToBridge": decodeStep[MoveToBridge],
-	"RaiseMetrics": decodeStep[RaiseMetrics],
-	"AwaitAnswers": decodeStep[AwaitAnswers],
-
-	"LinkDNS":   decodeStep[LinkDNS],
-	"NoLinkDNS": decodeStep[NoLinkDNS],
-	"PinGuest":  decodeStep[PinGuest],
-	"PinRule":   decodeStep[PinRule],
-}
-
-func decodeStep[S Step](raw json.RawMessage) (Step, error) {
-	var s S
-	err := json.Unmarshal(raw, &s)
-	return s, err
+// register makes a step known to the journal, by the name of its type.
+func register[S Step]() bool {
+	var zero S
+	decoders[reflect.TypeOf(zero).Name()] = func(raw json.RawMessage) (Step, error) {
+		var s S
+		err := json.Unmarshal(raw, &s)
+		return s, err
+	}
+	return true
 }
 
 // MarshalJSON writes each step with the name of its type.
@@ -63,8 +46,8 @@ func (l List) MarshalJSON() ([]byte, error) {
 // stepType is the name of a step's type, "AddBridge".
 func stepType(s Step) string {
 	name := reflect.TypeOf(s).Name()
-	if _, ok := stepTypes[name]; !ok {
-		panic(fmt.Sprintf("netsetup: step %T is not in stepTypes", s))
+	if _, ok := decoders[name]; !ok {
+		panic(fmt.Sprintf("step: step %T is not registered", s))
 	}
 	return name
 }
@@ -77,7 +60,7 @@ func (l *List) UnmarshalJSON(data []byte) error {
 	}
 	*l = slices.Grow(List(nil), len(records))
 	for _, r := range records {
-		decode, ok := stepTypes[r.Type]
+		decode, ok := decoders[r.Type]
 		if !ok {
 			return fmt.Errorf("decode step: unknown type %q", r.Type)
 		}

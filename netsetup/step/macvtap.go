@@ -1,6 +1,7 @@
 package step
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,8 @@ import (
 
 // ErrNoTapDevice tells that the kernel's device of a macvtap link cannot be found.
 var ErrNoTapDevice = errors.New(`the kernel's device of a macvtap link is not there (is /dev a container's own?): leave macvtap out, or use mode = "nat"`)
+
+var _ = register[AddMacvtap]()
 
 // AddMacvtap creates a macvtap link in bridge mode on the uplink, whose MTU it
 // takes. Other than a tap it stays when its device is closed.
@@ -22,31 +25,31 @@ type AddMacvtap struct {
 
 // Do creates the link and opens its device; Kernel keeps the file. The kernel
 // refuses a port of a bridge (EBUSY).
-func (s AddMacvtap) Do(k Kernel) error {
-	l, ok, err := k.Link(s.Name)
+func (s AddMacvtap) Do(ctx context.Context, k Kernel) error {
+	l, ok, err := k.Link(ctx, s.Name)
 	if err != nil {
 		return err
 	}
 	if ok {
 		return fmt.Errorf("add macvtap %q: %w", s.Name, taken(l, s.Alias))
 	}
-	up, ok, err := k.Link(s.Uplink)
+	up, ok, err := k.Link(ctx, s.Uplink)
 	if err != nil {
 		return err
 	}
 	if ok && up.Master != 0 {
 		return fmt.Errorf("add macvtap %q: %s is a port of a bridge (EBUSY): %w", s.Name, s.Uplink, host.ErrRefused)
 	}
-	return k.AddMacvtap(s)
+	return k.AddMacvtap(ctx, s)
 }
 
 // Undo deletes the link.
-func (s AddMacvtap) Undo(k Kernel) error { return delMade(k, s) }
+func (s AddMacvtap) Undo(ctx context.Context, k Kernel) error { return delMade(ctx, k, s) }
 
 // made finds the link if it bears our mark, or if it is the one we were killed at
 // before it was marked, which our MAC tells.
-func (s AddMacvtap) made(k Kernel) (string, error) {
-	l, ok, err := k.Link(s.Name)
+func (s AddMacvtap) made(ctx context.Context, k Kernel) (string, error) {
+	l, ok, err := k.Link(ctx, s.Name)
 	if err != nil || !ok {
 		return "", err
 	}
@@ -58,7 +61,9 @@ func (s AddMacvtap) made(k Kernel) (string, error) {
 }
 
 // Holds reports whether the link is there and bears our mark.
-func (s AddMacvtap) Holds(k Kernel) (bool, error) { return marked(k, s.Name, s.Alias) }
+func (s AddMacvtap) Holds(ctx context.Context, k Kernel) (bool, error) {
+	return marked(ctx, k, s.Name, s.Alias)
+}
 
 func (s AddMacvtap) String() string {
 	return fmt.Sprintf("ip link add link %s name %s address %s type macvtap mode bridge\nip link set %s alias %s\nip link set %s allmulticast on",
@@ -67,3 +72,13 @@ func (s AddMacvtap) String() string {
 
 // UndoString is the command Undo equals.
 func (s AddMacvtap) UndoString() string { return "ip link del " + s.Name }
+
+// Port names the macvtap link.
+func (s AddMacvtap) Port() string { return s.Name }
+
+// Open reports whether the link is there; whether a process has its file open, the
+// kernel does not tell.
+func (s AddMacvtap) Open(ctx context.Context, k Kernel) (open, told bool, err error) {
+	open, err = s.Holds(ctx, k)
+	return open, false, err
+}

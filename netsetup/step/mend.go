@@ -1,24 +1,23 @@
 package step
 
 import (
+	"context"
 	"errors"
 	"fmt"
-
-	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // ErrLost tells that something is gone that cannot be made again: a tap, whose
 // other end is QEMU's.
 var ErrLost = errors.New("it cannot be made again")
 
-// Mend does again, in their order, the steps that no longer hold, unless skip says
-// not to, and returns those it did. It goes on after an error.
-func Mend(seen Seen, steps []Step, skip func(Step) bool) (mended []Step, err error) {
+// Mend does those steps again, in order, that no longer hold, unless skip returns true
+// for them. It returns the steps it did, goes on after an error, and returns all errors.
+func Mend(ctx context.Context, seen Seen, steps []Step, skip func(Step) bool) (mended []Step, err error) {
 	var errs []error
-	var now Kernel = seen
+	now := seen.Kernel
 	anew := false // the bridge was made again
 	for _, s := range steps {
-		holds, err := s.Holds(now)
+		holds, err := s.Holds(ctx, now)
 		if anew && goesWithBridge(s) {
 			holds = false
 		}
@@ -26,59 +25,43 @@ func Mend(seen Seen, steps []Step, skip func(Step) bool) (mended []Step, err err
 			continue
 		}
 		if err == nil {
-			err = mend(seen.Kernel, s)
+			err = again(ctx, seen.fresh, s)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("mend %q: %w", firstLine(s.String()), err))
 			continue
 		}
 		mended = append(mended, s)
-		now = seen.Kernel // what was seen no longer is so
-		_, isBridge := s.(AddBridge)
-		anew = anew || isBridge
+		now = seen.fresh // what was seen no longer is so
+		anew = anew || makesLink(s)
 	}
 	return mended, errors.Join(errs...)
 }
 
-// goesWithBridge reports whether what the step did went with the bridge, and does
-// not say so: a table's hook, and what systemd-resolved was told.
 func goesWithBridge(s Step) bool {
-	if table, ok := s.(AddTable); ok {
-		return table.Table.Family == nft.NetDev
-	}
-	_, ok := s.(LinkDNS)
-	return ok
+	w, ok := s.(withBridge)
+	return ok && w.goesWithBridge()
 }
 
-// TapOf names the link of a step that connects a VM's NIC, a tap or a macvtap.
-func TapOf(s Step) (name string, ok bool) {
-	switch s := s.(type) {
-	case AddTap:
-		return s.Name, true
-	case AddMacvtap:
-		return s.Name, true
+// again does the step again. A port cannot be made again: its other end is QEMU's.
+func again(ctx context.Context, k Kernel, s Step) error {
+	if _, ok := s.(Port); ok {
+		return ErrLost
 	}
-	return "", false
+	return s.Do(ctx, k)
 }
 
-// Lost lists those of the taps in the steps that are gone.
-func Lost(seen Seen, steps []Step) []string {
+// Lost names the ports among the steps that are gone.
+func Lost(ctx context.Context, seen Seen, steps []Step) []string {
 	var names []string
 	for _, s := range steps {
-		tap, ok := TapOf(s)
+		name, ok := PortOf(s)
 		if !ok {
 			continue
 		}
-		if holds, err := s.Holds(seen); err == nil && !holds {
-			names = append(names, tap)
+		if holds, err := s.Holds(ctx, seen.Kernel); err == nil && !holds {
+			names = append(names, name)
 		}
 	}
 	return names
-}
-
-func mend(k Kernel, s Step) error {
-	if _, ok := TapOf(s); ok {
-		return ErrLost
-	}
-	return s.Do(k)
 }

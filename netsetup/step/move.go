@@ -1,6 +1,7 @@
 package step
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -12,6 +13,8 @@ import (
 
 // ErrChanged tells that the host is not as it was planned for: plan again.
 var ErrChanged = errors.New("the host's network changed meanwhile")
+
+var _ = register[MoveToBridge]()
 
 // MoveToBridge makes the NIC that carries the host's addresses a port of the
 // bridge, which takes them over: addresses, routes of all tables, neighbours and
@@ -39,12 +42,12 @@ type MoveToBridge struct {
 // Do moves them. It moves what is there by now: where that differs from what was
 // planned, it returns an error and has changed nothing. Done again, it moves what
 // another program took back.
-func (s MoveToBridge) Do(k Kernel) error {
-	l, ok, err := k.Link(s.Link)
+func (s MoveToBridge) Do(ctx context.Context, k Kernel) error {
+	l, ok, err := k.Link(ctx, s.Link)
 	if err == nil && !ok {
 		err = fmt.Errorf("there is no such link: %w", host.ErrRefused)
 	}
-	b, ok, bridgeErr := k.Link(s.Bridge)
+	b, ok, bridgeErr := k.Link(ctx, s.Bridge)
 	if err == nil && bridgeErr == nil && (!ok || b.Alias != s.Alias) {
 		err = fmt.Errorf("there is no bridge %q of ours: %w", s.Bridge, host.ErrRefused)
 	}
@@ -52,7 +55,7 @@ func (s MoveToBridge) Do(k Kernel) error {
 		err = fmt.Errorf("it already is a port of another: %w", host.ErrRefused)
 	}
 	if err == nil {
-		err = k.MoveToBridge(s)
+		err = k.MoveToBridge(ctx, s)
 	}
 	if err != nil {
 		return fmt.Errorf("move %q to bridge %q: %w", s.Link, s.Bridge, err)
@@ -63,11 +66,11 @@ func (s MoveToBridge) Do(k Kernel) error {
 // Undo moves to the NIC what the bridge has by then: a renewed lease or a route
 // that was added meanwhile comes along. Where the bridge is gone, it restores what
 // the NIC had.
-func (s MoveToBridge) Undo(k Kernel) error {
-	if _, ok, err := k.Link(s.Link); err != nil || !ok {
+func (s MoveToBridge) Undo(ctx context.Context, k Kernel) error {
+	if _, ok, err := k.Link(ctx, s.Link); err != nil || !ok {
 		return err // unplugged: what it carried went with it
 	}
-	if err := k.MoveBack(s); err != nil {
+	if err := k.MoveBack(ctx, s); err != nil {
 		return fmt.Errorf("move %q back from bridge %q: %w", s.Link, s.Bridge, err)
 	}
 	return nil
@@ -76,12 +79,12 @@ func (s MoveToBridge) Undo(k Kernel) error {
 // Holds reports whether the NIC is a port of the bridge, and the bridge has an
 // address of the host's. Which, is the host's affair: a lease may end, but an
 // address that was there for ever is one for as long as the network.
-func (s MoveToBridge) Holds(k Kernel) (bool, error) {
-	port, err := SetPort{Link: s.Link, Bridge: s.Bridge, Restore: true}.Holds(k)
+func (s MoveToBridge) Holds(ctx context.Context, k Kernel) (bool, error) {
+	port, err := SetPort{Link: s.Link, Bridge: s.Bridge, Restore: true}.Holds(ctx, k)
 	if err != nil || !port || !s.Held.Lasts() {
 		return port, err
 	}
-	return k.CarriesHost(s.Bridge)
+	return k.CarriesHost(ctx, s.Bridge)
 }
 
 // Label finds the label an address had that is too long for the bridge's name.

@@ -1,12 +1,15 @@
 package step
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
+
+var _ = register[PinGuest]()
 
 // PinGuest is a host route to a guest, before others of its length.
 type PinGuest struct {
@@ -15,23 +18,23 @@ type PinGuest struct {
 }
 
 // Do adds the route; one of ours that others were put before is moved.
-func (s PinGuest) Do(k Kernel) error {
-	if err := k.DelPin(s.Link, s.Guest); err != nil {
+func (s PinGuest) Do(ctx context.Context, k Kernel) error {
+	if err := k.DelPin(ctx, s.Link, s.Guest); err != nil {
 		return err
 	}
-	return k.AddPin(s.Link, s.Guest)
+	return k.AddPin(ctx, s.Link, s.Guest)
 }
 
 // Undo deletes the route that bears our protocol number.
-func (s PinGuest) Undo(k Kernel) error { return k.DelPin(s.Link, s.Guest) }
+func (s PinGuest) Undo(ctx context.Context, k Kernel) error { return k.DelPin(ctx, s.Link, s.Guest) }
 
 // Holds reports whether the route is there.
-func (s PinGuest) Holds(k Kernel) (bool, error) {
-	l, ok, err := k.Link(s.Link)
+func (s PinGuest) Holds(ctx context.Context, k Kernel) (bool, error) {
+	l, ok, err := k.Link(ctx, s.Link)
 	if err != nil || !ok {
 		return false, err
 	}
-	f, err := k.FIB()
+	f, err := k.FIB(ctx)
 	return slices.ContainsFunc(f.Routes, func(r host.FIBRoute) bool {
 		return r.Protocol == host.PinProtocol && r.Link == l.Index && r.Dst.Addr() == s.Guest
 	}), err
@@ -46,6 +49,8 @@ func (s PinGuest) UndoString() string {
 	return fmt.Sprintf("ip route del %s/32 dev %s scope link proto %d", s.Guest, s.Link, host.PinProtocol)
 }
 
+var _ = register[PinRule]()
+
 // PinRule looks for host routes to a prefix in the main table, before the rules
 // that come later.
 type PinRule struct {
@@ -54,14 +59,14 @@ type PinRule struct {
 }
 
 // Do adds the rule.
-func (s PinRule) Do(k Kernel) error { return k.AddPinRule(s) }
+func (s PinRule) Do(ctx context.Context, k Kernel) error { return k.AddPinRule(ctx, s) }
 
 // Undo deletes the rule that bears our protocol number.
-func (s PinRule) Undo(k Kernel) error { return k.DelPinRule(s) }
+func (s PinRule) Undo(ctx context.Context, k Kernel) error { return k.DelPinRule(ctx, s) }
 
 // Holds reports whether the rule is there.
-func (s PinRule) Holds(k Kernel) (bool, error) {
-	f, err := k.FIB()
+func (s PinRule) Holds(ctx context.Context, k Kernel) (bool, error) {
+	f, err := k.FIB(ctx)
 	return slices.ContainsFunc(f.Rules, func(r host.FIBRule) bool { return r.Ours(s.Prefix) && r.Priority == s.Priority }), err
 }
 

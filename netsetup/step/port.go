@@ -1,10 +1,13 @@
 package step
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
+
+var _ = register[SetPort]()
 
 // SetPort makes a link a port of a bridge. Restore tells that the link is the
 // host's own and must be released.
@@ -16,31 +19,31 @@ type SetPort struct {
 
 // Do makes the link a port. A link that already has a master is refused: the
 // kernel would silently take it away from there.
-func (s SetPort) Do(k Kernel) error {
-	l, ok, err := k.Link(s.Link)
+func (s SetPort) Do(ctx context.Context, k Kernel) error {
+	l, ok, err := k.Link(ctx, s.Link)
 	if err != nil {
 		return err
 	}
 	if ok && l.Master != 0 {
 		return fmt.Errorf("set %q master %s: it already is a port: %w", s.Link, s.Bridge, host.ErrRefused)
 	}
-	return k.SetMaster(s.Link, s.Bridge)
+	return k.SetMaster(ctx, s.Link, s.Bridge)
 }
 
 // Undo releases the host's link if it still is a port of our bridge.
-func (s SetPort) Undo(k Kernel) error {
+func (s SetPort) Undo(ctx context.Context, k Kernel) error {
 	if !s.Restore {
 		return nil
 	}
-	l, ok, err := k.Link(s.Link)
+	l, ok, err := k.Link(ctx, s.Link)
 	if err != nil || !ok || l.Master == 0 {
 		return err
 	}
-	b, ok, err := k.Link(s.Bridge)
+	b, ok, err := k.Link(ctx, s.Bridge)
 	if err != nil || !ok || b.Index != l.Master {
 		return err
 	}
-	return k.SetMaster(s.Link, "")
+	return k.SetMaster(ctx, s.Link, "")
 }
 
 func (s SetPort) String() string { return "ip link set " + s.Link + " master " + s.Bridge }
@@ -54,11 +57,11 @@ func (s SetPort) UndoString() string {
 }
 
 // Holds reports whether the link is a port of the bridge.
-func (s SetPort) Holds(k Kernel) (bool, error) {
-	l, ok, err := k.Link(s.Link)
+func (s SetPort) Holds(ctx context.Context, k Kernel) (bool, error) {
+	l, ok, err := k.Link(ctx, s.Link)
 	if err != nil || !ok {
 		return s.Restore, err // as above
 	}
-	b, ok, err := k.Link(s.Bridge)
+	b, ok, err := k.Link(ctx, s.Bridge)
 	return ok && b.Index == l.Master, err
 }

@@ -1,6 +1,7 @@
 package step
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
+
+var _ = register[RaiseMetrics]()
 
 // RaiseMetrics lets every other way out go before the host's routes by a bridge
 // whose cable is pulled: the bridge itself stays up, because its VMs' ports do, so
@@ -22,16 +25,16 @@ type RaiseMetrics struct {
 }
 
 // Do raises them.
-func (s RaiseMetrics) Do(k Kernel) error {
-	return s.word("raise", k.ReplaceRoutes(s.Link, s.swaps(true)))
+func (s RaiseMetrics) Do(ctx context.Context, k Kernel) error {
+	return s.word("raise", k.ReplaceRoutes(ctx, s.Link, s.swaps(true)))
 }
 
 // Undo makes those that are still raised as they were.
-func (s RaiseMetrics) Undo(k Kernel) error {
-	if _, ok, err := k.Link(s.Link); err != nil || !ok {
+func (s RaiseMetrics) Undo(ctx context.Context, k Kernel) error {
+	if _, ok, err := k.Link(ctx, s.Link); err != nil || !ok {
 		return err // the routes went with it
 	}
-	return s.word("restore", k.ReplaceRoutes(s.Link, s.swaps(false)))
+	return s.word("restore", k.ReplaceRoutes(ctx, s.Link, s.swaps(false)))
 }
 
 func (s RaiseMetrics) word(verb string, err error) error {
@@ -42,7 +45,7 @@ func (s RaiseMetrics) word(verb string, err error) error {
 }
 
 // Holds reports true: what another program did to the routes meanwhile stands.
-func (s RaiseMetrics) Holds(Kernel) (bool, error) { return true, nil }
+func (s RaiseMetrics) Holds(context.Context, Kernel) (bool, error) { return true, nil }
 
 func (s RaiseMetrics) String() string { return s.commands(s.swaps(true)) }
 

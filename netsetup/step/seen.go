@@ -1,29 +1,41 @@
 package step
 
-import "github.com/qnet-vm/qnet/netsetup/host"
+import (
+	"context"
 
-// Seen is a Kernel that answers for links from one look at all, so that a network
-// of many VMs is looked through in one request. It is of use until a link changes.
+	"github.com/qnet-vm/qnet/netsetup/host"
+)
+
+// Seen is a Kernel that answers Link from one dump of all links, so that a network of
+// many VMs needs one request. It is of use until a link changes.
 type Seen struct {
 	Kernel
-	links map[string]host.Link
+	fresh Kernel // the one that Look looked through
 }
 
-// Look looks at all links.
-func Look(k Kernel) (Seen, error) {
-	list, err := k.Links()
+// Look dumps all links.
+func Look(ctx context.Context, k Kernel) (Seen, error) {
+	list, err := k.ListLinks(ctx)
 	if err != nil {
 		return Seen{}, err
 	}
-	seen := Seen{k, make(map[string]host.Link, len(list))}
+	links := seenLinks{Links: k.Links, byName: make(map[string]host.Link, len(list))}
 	for _, l := range list {
-		seen.links[l.Name] = l
+		links.byName[l.Name] = l
 	}
+	seen := Seen{Kernel: k, fresh: k}
+	seen.Links = links
 	return seen, nil
 }
 
-// Link finds the link as it was seen.
-func (s Seen) Link(name string) (host.Link, bool, error) {
-	l, ok := s.links[name]
+// seenLinks are Links, one of whose calls the dump answers.
+type seenLinks struct {
+	Links
+	byName map[string]host.Link
+}
+
+// Link returns the link as the dump had it.
+func (s seenLinks) Link(_ context.Context, name string) (host.Link, bool, error) {
+	l, ok := s.byName[name]
 	return l, ok, nil
 }

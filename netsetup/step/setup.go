@@ -1,5 +1,9 @@
 package step
 
+import "context"
+
+var _ = register[SetUp]()
+
 // SetUp sets a link up. Restore tells that it is the host's own and was down.
 type SetUp struct {
 	Link    string `json:"link"`
@@ -7,17 +11,17 @@ type SetUp struct {
 }
 
 // Do sets the link up.
-func (s SetUp) Do(k Kernel) error { return k.SetUp(s.Link, true) }
+func (s SetUp) Do(ctx context.Context, k Kernel) error { return k.SetUp(ctx, s.Link, true) }
 
 // Undo sets a link of the host's down again.
-func (s SetUp) Undo(k Kernel) error {
+func (s SetUp) Undo(ctx context.Context, k Kernel) error {
 	if !s.Restore {
 		return nil
 	}
-	if _, ok, err := k.Link(s.Link); err != nil || !ok {
+	if _, ok, err := k.Link(ctx, s.Link); err != nil || !ok {
 		return err
 	}
-	return k.SetUp(s.Link, false)
+	return k.SetUp(ctx, s.Link, false)
 }
 
 func (s SetUp) String() string { return "ip link set " + s.Link + " up" }
@@ -31,7 +35,7 @@ func (s SetUp) UndoString() string {
 }
 
 // Holds reports whether the link is up.
-func (s SetUp) Holds(k Kernel) (bool, error) {
-	l, ok, err := k.Link(s.Link)
+func (s SetUp) Holds(ctx context.Context, k Kernel) (bool, error) {
+	l, ok, err := k.Link(ctx, s.Link)
 	return ok && l.Up || !ok && s.Restore, err // the host's own link may be gone
 }

@@ -1,25 +1,143 @@
 package step
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
-// Step is one change to the host.
+// Step is one change to the host. A step may also implement the small interfaces
+// below; each function that needs one asks for it and names no step.
 type Step interface {
 	// Do makes the change. It refuses an object of the name that is not ours.
-	Do(k Kernel) error
-	// Undo takes it back. What is gone already is no error; what does not bear
-	// our mark, or no longer holds the value we wrote, is left alone.
-	Undo(k Kernel) error
+	Do(ctx context.Context, k Kernel) error
+	// Undo takes the change back. An object that is gone is no error. An object without
+	// our mark, or with another value than ours, is left alone.
+	Undo(ctx context.Context, k Kernel) error
 	// Holds reports whether the host still is as Do left it.
-	Holds(k Kernel) (bool, error)
+	Holds(ctx context.Context, k Kernel) (bool, error)
 	// String is the change as ip(8), nft(8) and sysctl(8) commands, one a line.
 	String() string
-	// UndoString is the like for Undo, "" where another step's undo does it.
+	// UndoString is the same for Undo, "" where another step's undo does it.
 	UndoString() string
+}
+
+// linkMaker is a step that makes a link. Undo deletes all such links in one request.
+type linkMaker interface {
+	// made returns the name of the link if it is there and bears our mark.
+	made(ctx context.Context, k Kernel) (string, error)
+}
+
+// Port is a step that connects a NIC of a VM.
+type Port interface {
+	// Port names the link, a tap or a macvtap.
+	Port() string
+	// Open reports whether a process has the link's file open; told is false where the
+	// kernel does not tell.
+	Open(ctx context.Context, k Kernel) (open, told bool, err error)
+}
+
+// waiter is a step whose Do may wait for longer than a moment.
+type waiter interface {
+	// waitsFor names what Do waits for: "firewalld".
+	waitsFor() string
+}
+
+// optional is a step that a network stands without, if with fewer promises: another
+// program keeps what it changes.
+type optional interface{ isOptional() }
+
+// accepter is an optional step that lets packets pass through another program's rules.
+type accepter interface{ letsPass() }
+
+// late is a step that Undo may undo beside the links.
+type late interface{ undoneLate() }
+
+// withBridge is a step whose effect may disappear with the bridge although Holds
+// cannot tell.
+type withBridge interface{ goesWithBridge() bool }
+
+// drifter is a step that tells what other programs did to its effect.
+type drifter interface {
+	// drift returns texts for the user; all are the steps of the network.
+	drift(ctx context.Context, k Kernel, all []Step) []string
+}
+
+// adopter is a step whose effect belongs to the process that did it.
+type adopter interface {
+	adopt(ctx context.Context, k Kernel) error
+}
+
+// All returns the steps of one type, in their order.
+func All[S Step](steps []Step) []S {
+	var found []S
+	for _, s := range steps {
+		if s, ok := s.(S); ok {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// Find returns the first step of one type.
+func Find[S Step](steps []Step) (s S, ok bool) {
+	for _, t := range steps {
+		if s, ok = t.(S); ok {
+			return s, true
+		}
+	}
+	return s, false
+}
+
+// PortOf names the link of a step that connects a VM's NIC.
+func PortOf(s Step) (name string, ok bool) {
+	if p, ok := s.(Port); ok {
+		return p.Port(), true
+	}
+	return "", false
+}
+
+// WaitsFor names what a step waits for where that may take longer than a moment,
+// and returns "" for the others.
+func WaitsFor(s Step) string {
+	if w, ok := s.(waiter); ok {
+		return w.waitsFor()
+	}
+	return ""
+}
+
+// LetsPass reports whether the step only lets packets pass through another program's
+// rules.
+func LetsPass(s Step) bool {
+	_, ok := s.(accepter)
+	return ok
+}
+
+// SplitOptional parts the steps that make a network from those that it stands without.
+func SplitOptional(steps []Step) (needed, rest List) {
+	for _, s := range steps {
+		if _, ok := s.(optional); ok {
+			rest = append(rest, s)
+		} else {
+			needed = append(needed, s)
+		}
+	}
+	return needed, rest
+}
+
+// Adopt takes over what a dead keeper's steps left to their process: its nftables
+// tables. The rest of its work is as it was.
+func Adopt(ctx context.Context, k Kernel, steps []Step) error {
+	for _, s := range steps {
+		if a, ok := s.(adopter); ok {
+			if err := a.adopt(ctx, k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // takenElsewhere is ErrNotOurs of a link that does bear the mark.
@@ -41,21 +159,12 @@ func taken(l host.Link, alias string) error {
 	return fmt.Errorf("a %s of that name, alias %q: %w", l.Kind, l.Alias, host.ErrNotOurs)
 }
 
-func delMade(k Kernel, s linkMaker) error {
-	name, err := s.made(k)
+func delMade(ctx context.Context, k Kernel, s linkMaker) error {
+	name, err := s.made(ctx, k)
 	if err != nil || name == "" {
 		return err
 	}
-	return k.DelLinks([]string{name})
-}
-
-// Script joins the commands of steps, in order.
-func Script(steps []Step) string {
-	var lines []string
-	for _, s := range steps {
-		lines = append(lines, s.String())
-	}
-	return strings.Join(lines, "\n")
+	return k.DelLinks(ctx, []string{name})
 }
 
 // UndoScript joins the commands that undo the steps, last step first.
@@ -69,7 +178,7 @@ func UndoScript(steps []Step) string {
 	return strings.Join(lines, "\n")
 }
 
-func marked(k Kernel, name, alias string) (bool, error) {
-	l, ok, err := k.Link(name)
+func marked(ctx context.Context, k Kernel, name, alias string) (bool, error) {
+	l, ok, err := k.Link(ctx, name)
 	return ok && l.Alias == alias, err
 }

@@ -1,10 +1,13 @@
 package step
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"strings"
 )
+
+var _ = register[SetSysctl]()
 
 // SetSysctl writes a value below /proc/sys. Old is what the host had; "" means
 // the key belongs to a link of ours and goes with it.
@@ -18,30 +21,30 @@ type SetSysctl struct {
 }
 
 // Do writes the value.
-func (s SetSysctl) Do(k Kernel) error { return k.SetSysctl(s.Key, s.Value) }
+func (s SetSysctl) Do(ctx context.Context, k Kernel) error { return k.SetSysctl(ctx, s.Key, s.Value) }
 
 // Undo writes the old value back if the key still holds ours, and ours alone.
-func (s SetSysctl) Undo(k Kernel) error {
+func (s SetSysctl) Undo(ctx context.Context, k Kernel) error {
 	if s.Old == "" {
 		return nil
 	}
-	now, err := k.Sysctl(s.Key)
+	now, err := k.Sysctl(ctx, s.Key)
 	if err != nil || now != s.Value {
 		return nil //nolint:nilerr // the link is gone, or somebody else's value stands: neither is ours to mend
 	}
-	if wanted, err := s.WantedByOthers(k); wanted || err != nil {
+	if wanted, err := s.WantedByOthers(ctx, k); wanted || err != nil {
 		return err
 	}
-	return k.SetSysctl(s.Key, s.Old)
+	return k.SetSysctl(ctx, s.Key, s.Old)
 }
 
 // WantedByOthers reports whether another program has set all keys of the kind to
 // our value meanwhile, as one does that turns ip_forward on.
-func (s SetSysctl) WantedByOthers(k Kernel) (bool, error) {
+func (s SetSysctl) WantedByOthers(ctx context.Context, k Kernel) (bool, error) {
 	if s.Wider == "" {
 		return false, nil
 	}
-	wide, err := k.Sysctl(s.Wider)
+	wide, err := k.Sysctl(ctx, s.Wider)
 	return wide == s.Value, err
 }
 
@@ -59,8 +62,8 @@ func (s SetSysctl) UndoString() string {
 func sysctlCommand(key, value string) string { return "sysctl -qw " + key + "=" + value }
 
 // Holds reports whether the key has our value.
-func (s SetSysctl) Holds(k Kernel) (bool, error) {
-	now, err := k.Sysctl(s.Key)
+func (s SetSysctl) Holds(ctx context.Context, k Kernel) (bool, error) {
+	now, err := k.Sysctl(ctx, s.Key)
 	if errors.Is(err, fs.ErrNotExist) {
 		// Its link is gone: the host's own may be, ours not. Or only IPv6 is (withoutIPv6).
 		return s.Old != "" || strings.HasSuffix(s.Key, "/disable_ipv6"), nil

@@ -1,10 +1,13 @@
 package step
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
+
+var _ = register[AddTable]()
 
 // AddTable creates an nftables table with all its rules in one transaction.
 type AddTable struct {
@@ -12,10 +15,10 @@ type AddTable struct {
 }
 
 // Do adds the table.
-func (s AddTable) Do(k Kernel) error { return k.AddTable(s.Table) }
+func (s AddTable) Do(ctx context.Context, k Kernel) error { return k.AddTable(ctx, s.Table) }
 
 // Undo deletes it if it bears our comment.
-func (s AddTable) Undo(k Kernel) error { return k.DelTable(s.Table) }
+func (s AddTable) Undo(ctx context.Context, k Kernel) error { return k.DelTable(ctx, s.Table) }
 
 func (s AddTable) String() string { return "nft -f - <<'EOF'\n" + s.Table.String() + "EOF" }
 
@@ -25,4 +28,11 @@ func (s AddTable) UndoString() string {
 }
 
 // Holds reports whether the table is there and bears our mark.
-func (s AddTable) Holds(k Kernel) (bool, error) { return k.HasTable(s.Table) }
+func (s AddTable) Holds(ctx context.Context, k Kernel) (bool, error) { return k.HasTable(ctx, s.Table) }
+
+func (AddTable) undoneLate() {}
+
+// goesWithBridge: the kernel removes the hook of a netdev table with its link.
+func (s AddTable) goesWithBridge() bool { return s.Table.Family == nft.NetDev }
+
+func (s AddTable) adopt(ctx context.Context, k Kernel) error { return k.AdoptTable(ctx, s.Table) }

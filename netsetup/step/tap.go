@@ -1,10 +1,13 @@
 package step
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
+
+var _ = register[AddTap]()
 
 // AddTap creates a tap that goes away with the last file descriptor on it.
 type AddTap struct {
@@ -14,22 +17,22 @@ type AddTap struct {
 }
 
 // Do creates the tap; Kernel keeps its file.
-func (s AddTap) Do(k Kernel) error {
-	l, ok, err := k.Link(s.Name)
+func (s AddTap) Do(ctx context.Context, k Kernel) error {
+	l, ok, err := k.Link(ctx, s.Name)
 	if err != nil {
 		return err
 	}
 	if ok {
 		return fmt.Errorf("add tap %q: %w", s.Name, taken(l, s.Alias))
 	}
-	return k.AddTap(s.Name, s.Alias, s.MTU)
+	return k.AddTap(ctx, s.Name, s.Alias, s.MTU)
 }
 
 // Undo deletes the tap if it still exists, even one that was made persistent.
-func (s AddTap) Undo(k Kernel) error { return delMade(k, s) }
+func (s AddTap) Undo(ctx context.Context, k Kernel) error { return delMade(ctx, k, s) }
 
-func (s AddTap) made(k Kernel) (string, error) {
-	l, ok, err := k.Link(s.Name)
+func (s AddTap) made(ctx context.Context, k Kernel) (string, error) {
+	l, ok, err := k.Link(ctx, s.Name)
 	if err != nil || !ok || l.Alias != s.Alias {
 		return "", err
 	}
@@ -48,4 +51,15 @@ func (s AddTap) String() string {
 func (s AddTap) UndoString() string { return "ip link del " + s.Name }
 
 // Holds reports whether the tap is there and bears our mark.
-func (s AddTap) Holds(k Kernel) (bool, error) { return marked(k, s.Name, s.Alias) }
+func (s AddTap) Holds(ctx context.Context, k Kernel) (bool, error) {
+	return marked(ctx, k, s.Name, s.Alias)
+}
+
+// Port names the tap.
+func (s AddTap) Port() string { return s.Name }
+
+// Open reports whether a process has the tap's file open, which is its carrier.
+func (s AddTap) Open(ctx context.Context, k Kernel) (open, told bool, err error) {
+	l, ok, err := k.Link(ctx, s.Name)
+	return ok && l.Alias == s.Alias && l.Carrier, true, err
+}

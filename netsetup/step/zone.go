@@ -1,6 +1,7 @@
 package step
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,35 +9,27 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 )
 
+var _ = register[SetZone]()
+
 // SetZone puts our bridge into a zone of a running firewalld, which would let
 // nothing pass from and to a link of its default zone. Nothing of it is permanent.
 type SetZone struct {
 	Zone firewalld.Zone `json:"zone"`
 }
 
-// FindZone returns the step of the list that tells firewalld of the bridge.
-func FindZone(steps List) (SetZone, bool) {
-	for _, s := range steps {
-		if zone, ok := s.(SetZone); ok {
-			return zone, true
-		}
-	}
-	return SetZone{}, false
-}
-
 // Do tells firewalld. The bridge need not be there yet.
-func (s SetZone) Do(k Kernel) error {
-	if err := k.SetZone(s.Zone); err != nil {
+func (s SetZone) Do(ctx context.Context, k Kernel) error {
+	if err := k.SetZone(ctx, s.Zone); err != nil {
 		return fmt.Errorf("%w; to do it yourself:\n%s", err, s)
 	}
 	return nil
 }
 
 // Undo takes it back, if the bridge still is in that zone.
-func (s SetZone) Undo(k Kernel) error { return k.UnsetZone(s.Zone) }
+func (s SetZone) Undo(ctx context.Context, k Kernel) error { return k.UnsetZone(ctx, s.Zone) }
 
 // Holds reports whether firewalld knows of the bridge, or does not run.
-func (s SetZone) Holds(k Kernel) (bool, error) { return k.InZone(s.Zone) }
+func (s SetZone) Holds(ctx context.Context, k Kernel) (bool, error) { return k.InZone(ctx, s.Zone) }
 
 func (s SetZone) String() string {
 	return s.command("--add-rich-rule", "--add-interface")
@@ -56,3 +49,6 @@ func (s SetZone) command(rule, link string) string {
 	}
 	return strings.Join(append(lines, fmt.Sprintf("firewall-cmd --zone=%s %s=%s", s.Zone.Name, link, s.Zone.Link)), "\n")
 }
+
+func (SetZone) isOptional()      {}
+func (SetZone) waitsFor() string { return "firewalld" }

@@ -1,0 +1,61 @@
+package journal
+
+import (
+	"slices"
+
+	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/step"
+)
+
+// Several networks may need the same sysctl of the host, such as an uplink's
+// forwarding. Each remembers the value from before the first of them, and the last one
+// puts it back.
+
+// Original returns a function that puts back, among sysctls just read, the values from
+// before the other networks of the run directory changed them (host.Query).
+func Original(n rundir.Network) func(sysctls map[string]string) {
+	return func(sysctls map[string]string) {
+		for _, s := range otherSysctls(n) {
+			wanted := s.Wider != "" && sysctls[s.Wider] == s.Value // another program wants our value by now
+			if sysctls[s.Key] == s.Value && !wanted {
+				sysctls[s.Key] = s.Old
+			}
+		}
+	}
+}
+
+// Own returns the steps without those that set sysctls which another network of the
+// run directory still needs.
+func Own(steps step.List, n rundir.Network) step.List {
+	shared := map[string]bool{}
+	for _, s := range otherSysctls(n) {
+		shared[s.Key] = true
+	}
+	return slices.DeleteFunc(slices.Clone(steps), func(s step.Step) bool {
+		sysctl, ok := s.(step.SetSysctl)
+		return ok && sysctl.Old != "" && shared[sysctl.Key]
+	})
+}
+
+// otherSysctls are the host's sysctls that the journals of other networks changed.
+func otherSysctls(n rundir.Network) []step.SetSysctl {
+	networks, _ := rundir.Networks(n.RunDir) // without the directory there are none
+	ns, _ := host.NetNS()
+	var found []step.SetSysctl
+	for _, other := range networks {
+		if other.Name == n.Name {
+			continue
+		}
+		j, err := Read(other.Journal())
+		if err != nil || j.NetNS != ns {
+			continue
+		}
+		for _, s := range step.All[step.SetSysctl](j.Steps()) {
+			if s.Old != "" {
+				found = append(found, s)
+			}
+		}
+	}
+	return found
+}
