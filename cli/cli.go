@@ -10,7 +10,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -92,10 +91,6 @@ func (a *app) command() *cli.App {
 		},
 		Commands: a.commands(),
 	}
-}
-
-func first(values ...string) string {
-	return values[max(slices.IndexFunc(values, func(v string) bool { return v != "" }), 0)]
 }
 
 var errSilent = errors.New("already reported")

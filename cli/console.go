@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 )
 
@@ -15,7 +16,7 @@ func (a *app) console(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	_, runDir, err := a.find(args[0])
+	_, runDir, err := a.find(c.Context, args[0])
 	if err != nil {
 		return err
 	}
@@ -23,7 +24,7 @@ func (a *app) console(c *cli.Context) error {
 	defer cancel()
 	terminal := supervisor.NewTerminal(a.Stdin, a.Stdout)
 	if terminal == nil {
-		return supervisor.Console(ctx, runDir, args[0], a.Stdin, a.Stdout)
+		return control.Console(ctx, runDir, args[0], a.Stdin, a.Stdout)
 	}
 	var in io.Reader = a.Stdin
 	if terminal.HasKeys() {
@@ -33,7 +34,7 @@ func (a *app) console(c *cli.Context) error {
 			return true
 		})
 	}
-	return showGuest(terminal, func() error { return supervisor.Console(ctx, runDir, args[0], in, terminal) })
+	return showGuest(terminal, func() error { return control.Console(ctx, runDir, args[0], in, terminal) })
 }
 
 // showGuest gives the terminal to a guest while f writes to it.

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -19,8 +22,8 @@ func (a *app) before(c *cli.Context) error {
 		return err
 	}
 	a.user = user
-	a.runDir = first(c.String("run-dir"), a.Getenv("QNET_RUN_DIR"), a.defaultRunDir())
-	a.stateDir = first(c.String("state-dir"), a.Getenv("QNET_STATE_DIR"), a.defaultStateDir())
+	a.runDir = cmp.Or(c.String("run-dir"), a.Getenv("QNET_RUN_DIR"), a.defaultRunDir())
+	a.stateDir = cmp.Or(c.String("state-dir"), a.Getenv("QNET_STATE_DIR"), a.defaultStateDir())
 	if os.Geteuid() != 0 && c.String("run-dir") == "" && a.Getenv("QNET_RUN_DIR") == "" && a.runDir != rootRunDir {
 		a.elsewhere = rootRunDir
 	}
@@ -63,23 +66,23 @@ func (a *app) runOf(p *profiles.Profile) string {
 }
 
 // find asks a VM for its state, and says in which run directory it is.
-func (a *app) find(name string) (s supervisor.State, runDir string, err error) {
-	s, err = supervisor.Find(a.runDir, name)
-	if a.elsewhere == "" || !errors.Is(err, supervisor.ErrNotRunning) {
+func (a *app) find(ctx context.Context, name string) (s control.State, runDir string, err error) {
+	s, err = control.Find(ctx, a.runDir, name)
+	if a.elsewhere == "" || !errors.Is(err, control.ErrNotRunning) {
 		return s, a.runDir, err
 	}
 	// What sudo started is under root's directory, and its user's own.
-	s, err = supervisor.Find(a.elsewhere, name)
+	s, err = control.Find(ctx, a.elsewhere, name)
 	return s, a.elsewhere, err
 }
 
 // list returns all VMs that the caller may ask.
-func (a *app) list() ([]supervisor.State, error) {
-	states, err := supervisor.List(a.runDir)
+func (a *app) list(ctx context.Context) ([]control.State, error) {
+	states, err := control.List(ctx, a.runDir)
 	if err != nil || a.elsewhere == "" {
 		return states, err
 	}
-	more, err := supervisor.List(a.elsewhere)
+	more, err := control.List(ctx, a.elsewhere)
 	return append(states, more...), err
 }
 

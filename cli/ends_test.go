@@ -8,17 +8,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/lab"
-	"github.com/qnet-vm/qnet/internal/supervisor"
 )
 
 // idle is a VM that starts at once: firmware, and nothing to boot.
 const idle = "memory = \"64MiB\"\naccel = \"tcg\"\n"
 
 // state is the VM as `qnet ps --json` tells it.
-func (l *testHost) state(name string) supervisor.State {
+func (l *testHost) state(name string) control.State {
 	l.Helper()
-	var all []supervisor.State
+	var all []control.State
 	if err := json.Unmarshal([]byte(l.must("ps", "--json")), &all); err != nil {
 		l.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func (l *testHost) state(name string) supervisor.State {
 		}
 	}
 	l.Fatalf("VM %q is not in qnet ps", name)
-	return supervisor.State{}
+	return control.State{}
 }
 
 // Whatever ends a VM, what the run made is gone when it returns, and the exit
@@ -153,10 +153,10 @@ func TestBackground(t *testing.T) {
 			t.Errorf("run -d says %q", out)
 		}
 		s := l.state("web")
-		if len(s.NICs) != 1 || s.NICs[0].Address != "10.57.0.10" || s.NICs[0].Tap != "qnweb0" || s.NICs[0].Bridge != "qn-nat" || s.Accel != "tcg" {
+		if len(s.NICs) != 1 || s.NICs[0].Address.String() != "10.57.0.10" || s.NICs[0].Tap != "qnweb0" || s.NICs[0].Bridge != "qn-nat" || s.Accel != "tcg" {
 			t.Errorf("state: %+v", s)
 		}
-		if mac := l.must("mac", path); strings.TrimSpace(mac) != s.NICs[0].MAC {
+		if mac := l.must("mac", path); strings.TrimSpace(mac) != s.NICs[0].MAC.String() {
 			t.Errorf("qnet mac says %s, the VM has %s", mac, s.NICs[0].MAC)
 		}
 		l.refused(exitFailure, []string{"running already", "web.toml", "--name"}, "run", path)

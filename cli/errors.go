@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -36,7 +37,7 @@ var hints = []struct {
 	{qemu.ErrTooOld, "install QEMU 7.2 or newer; Debian 12 has it"},
 	{supervisor.ErrRunning, `"qnet ps" lists what runs; --name starts it a second time under another name`},
 	{rundir.ErrPathTooLong, "choose a shorter --run-dir or QNET_RUN_DIR"},
-	{supervisor.ErrNotRunning, `"qnet ps" lists what runs`},
+	{control.ErrNotRunning, `"qnet ps" lists what runs`},
 }
 
 func hintFor(err error) string {
@@ -50,7 +51,7 @@ func hintFor(err error) string {
 		return "the file is opened with your own rights, also under sudo: give yourself access to it"
 	}
 	var waited *stuck
-	if errors.As(err, &waited) && waited.vm.State == "running" {
+	if errors.As(err, &waited) && waited.vm.State == control.Running {
 		return "sudo qnet doctor --probe " + waited.vm.Profile + " tries its networks with a synthetic guest, and says where packets vanish"
 	}
 	var none *noAddress

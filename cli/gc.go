@@ -6,7 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
@@ -14,14 +14,18 @@ func (a *app) gc(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err
 	}
-	var networks, vms []string
+	var networks []string
+	var vms []rundir.VM
 	var netErr, vmErr error
 	a.during("what dead processes left to be undone", func() {
 		networks, netErr = keeper.Collect(c.Context, keeper.Options{RunDir: a.runDir, StateDir: a.stateDir})
-		vms, vmErr = supervisor.Collect(a.runDir)
+		vms, vmErr = rundir.Collect(a.runDir)
 	})
-	for _, what := range append(networks, vms...) {
-		fmt.Fprintln(a.Stdout, "removed", what)
+	for _, network := range networks {
+		fmt.Fprintln(a.Stdout, "removed", network)
+	}
+	for _, vm := range vms {
+		fmt.Fprintln(a.Stdout, "removed VM", vm.Name)
 	}
 	return errors.Join(netErr, vmErr)
 }

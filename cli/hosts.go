@@ -12,17 +12,17 @@ func (a *app) hosts(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err
 	}
-	states, err := a.list()
+	states, err := a.list(c.Context)
 	if err != nil {
 		return err
 	}
 	for _, s := range states {
 		for _, n := range s.NICs {
 			address := n.Address
-			if list := n.Addresses(); address == "" && len(list) > 0 && !list[0].IsLinkLocalUnicast() {
-				address = list[0].String()
+			if list := n.Addresses(); !address.IsValid() && len(list) > 0 && !list[0].IsLinkLocalUnicast() {
+				address = list[0]
 			}
-			if address != "" {
+			if address.IsValid() {
 				fmt.Fprintf(a.Stdout, "%s\t%s.%s %s\n", address, s.Name, dns.Domain, s.Name)
 				break
 			}

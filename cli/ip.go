@@ -6,7 +6,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 func (a *app) ipCommand() *cli.Command {
@@ -20,13 +21,13 @@ func (a *app) ipCommand() *cli.Command {
 
 // nicAddresses is one NIC's part of `qnet ip --json`.
 type nicAddresses struct {
-	NIC       int          `json:"nic"`
-	Mode      string       `json:"mode"`
-	Network   string       `json:"network,omitempty"`
-	MAC       string       `json:"mac"`
-	Reserved  string       `json:"reserved,omitempty"`
-	Addresses []netip.Addr `json:"addresses"`
-	Stage     string       `json:"stage"`
+	NIC       int           `json:"nic"`
+	Mode      profiles.Mode `json:"mode"`
+	Network   string        `json:"network,omitempty"`
+	MAC       control.MAC   `json:"mac"`
+	Reserved  netip.Addr    `json:"reserved,omitzero"`
+	Addresses []netip.Addr  `json:"addresses"`
+	Stage     string        `json:"stage"`
 }
 
 // unseen is why a VM's address will never be known.
@@ -51,7 +52,7 @@ func (a *app) ip(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	s, _, err := a.find(args[0])
+	s, _, err := a.find(c.Context, args[0])
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func (a *app) ip(c *cli.Context) error {
 	}
 	n, address := firstAddress(s)
 	if !address.IsValid() {
-		return &noAddress{args[0], n.Seen.Last().String(), s.State == "running" && !hasNetwork(s)}
+		return &noAddress{args[0], n.Seen.Last().String(), s.State == control.Running && !hasNetwork(s)}
 	}
 	fmt.Fprintln(a.Stdout, address)
 	return nil
@@ -76,8 +77,8 @@ func (a *app) ip(c *cli.Context) error {
 
 // firstAddress is the address of the first NIC that has one that others can
 // use; without any, the NIC that got furthest.
-func firstAddress(s supervisor.State) (supervisor.NIC, netip.Addr) {
-	var furthest supervisor.NIC
+func firstAddress(s control.State) (control.NIC, netip.Addr) {
+	var furthest control.NIC
 	for _, n := range s.NICs {
 		if list := n.Addresses(); len(list) > 0 && !list[0].IsLinkLocalUnicast() {
 			return n, list[0]

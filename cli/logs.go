@@ -47,7 +47,7 @@ func (a *app) copyLog(c *cli.Context, name string, log io.Reader, to io.Writer) 
 		if _, err := io.Copy(to, log); err != nil || !c.Bool("follow") {
 			return err
 		}
-		if _, _, err := a.find(name); err != nil {
+		if _, _, err := a.find(c.Context, name); err != nil {
 			_, err = io.Copy(to, log)
 			return err
 		}

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/lab"
-	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
@@ -35,9 +35,9 @@ func (l *testHost) halted(name, network string) []string {
 
 func runDetached(args []string) []string { return append([]string{"run", "-d"}, args...) }
 
-func (l *testHost) running() []supervisor.State {
+func (l *testHost) running() []control.State {
 	l.Helper()
-	var all []supervisor.State
+	var all []control.State
 	if err := json.Unmarshal([]byte(l.must("ps", "--json")), &all); err != nil {
 		l.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestManyRuns(t *testing.T) {
 			lab.Eventually(t, 60*time.Second, "all that were not stopped run", func() bool {
 				n := 0
 				for _, s := range l.running() {
-					if s.State == "running" {
+					if s.State == control.Running {
 						n++
 					}
 				}
@@ -102,7 +102,7 @@ func (l *testHost) unique() {
 	seen := map[string]string{}
 	for _, s := range l.running() {
 		for _, n := range s.NICs {
-			for _, value := range []string{n.MAC, n.Tap, n.Network + " " + n.Address} {
+			for _, value := range []string{n.MAC.String(), n.Tap, n.Network + " " + n.Address.String()} {
 				if other, ok := seen[value]; ok {
 					l.Errorf("%s and %s both have %s", s.Name, other, value)
 				}
@@ -258,7 +258,7 @@ func TestOthersSurvive(t *testing.T) {
 				return err != nil && left != nil
 			})
 			now := l.state("stays")
-			if now.PID != before.PID || now.QEMU != before.QEMU || now.NICs[0].Address != before.NICs[0].Address || now.State != "running" {
+			if now.PID != before.PID || now.QEMU != before.QEMU || now.NICs[0].Address != before.NICs[0].Address || now.State != control.Running {
 				t.Errorf("%s: the VM that stays was %+v, is %+v", action, before, now)
 			}
 			if again := l.networks()[0]; again.Bridge != info.Bridge || again.Prefix != info.Prefix {

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -24,7 +26,16 @@ func (a *app) table(header string, rows func(w io.Writer)) error {
 	return w.Flush()
 }
 
-func orDash(s string) string { return first(s, "-") }
+// orDash returns what a table shows: "-" for nothing.
+func orDash(s string) string { return cmp.Or(s, "-") }
+
+// addressOrDash is orDash for an address, which may be the zero one.
+func addressOrDash(a netip.Addr) string {
+	if !a.IsValid() {
+		return orDash("")
+	}
+	return a.String()
+}
 
 // onTerminal reports whether somebody reads on a terminal what talk writes.
 func (a *app) onTerminal() bool {

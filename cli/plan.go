@@ -44,7 +44,7 @@ func (a *app) plan(c *cli.Context) error {
 		}
 		plans = append(plans, plan)
 	}
-	command, err := a.qemuCommand(p, plans, salt)
+	command, err := qemuCommand(p, plans, salt)
 	if err != nil {
 		return err
 	}
@@ -111,39 +111,13 @@ func (a *app) printPlan(p networkPlan) {
 	fmt.Fprintf(a.Stdout, "\n# afterwards\n%s\n\n", p.Undo)
 }
 
-func (a *app) qemuCommand(p *profiles.Profile, plans []networkPlan, salt []byte) (string, error) {
-	config := qemu.Config{
-		Name: p.Name, Memory: p.Memory, CPUs: p.CPUs, Accel: string(p.Accel), CPU: p.CPU, Machine: p.Machine, Cmdline: p.Boot.Cmdline,
-	}
-	if p.Accel == profiles.AccelAuto {
-		config.Accel = qemu.AccelTCG
-		if f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err == nil {
-			f.Close()
-			config.Accel = qemu.AccelKVM
-		}
-	}
-	// The command line only numbers files: any will do to say that one is there.
-	present := os.Stdin
-	if p.Boot.Kernel != "" {
-		config.Kernel = present
-	}
-	if p.Boot.Initrd != "" {
-		config.Initrd = present
-	}
-	for _, d := range p.Disks {
-		config.Disks = append(config.Disks, qemu.Disk{File: present, Format: d.Format, Snapshot: d.Snapshot, ReadOnly: d.ReadOnly})
-	}
-	for i, n := range p.NICs {
-		nic := qemu.NIC{Model: n.Model, MAC: supervisor.MAC(p, i, salt), User: n.Mode == profiles.User}
-		if n.Mode.NeedsNetwork() {
-			nic.Taps = []*os.File{present}
-			on := slices.IndexFunc(plans, func(np networkPlan) bool { return np.Network.Name == n.Network })
-			nic.MTU = supervisor.HostMTU(n, plans[on].MTU)
-		}
-		if n.Mode != profiles.None {
-			config.NICs = append(config.NICs, nic)
-		}
-	}
+// qemuCommand returns the command line that a run would start QEMU with.
+func qemuCommand(p *profiles.Profile, plans []networkPlan, salt []byte) (string, error) {
+	backends := supervisor.PlanBackends(p, func(network string) int {
+		i := slices.IndexFunc(plans, func(np networkPlan) bool { return np.Network.Name == network })
+		return plans[i].MTU
+	})
+	config := qemu.FirstTry(supervisor.QEMUConfig(p, salt, supervisor.Files{}, backends))
 	spec, err := qemu.Command(config, nil, nil)
 	if err != nil {
 		return "", err

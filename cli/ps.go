@@ -12,7 +12,7 @@ func (a *app) ps(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err
 	}
-	states, err := a.list()
+	states, err := a.list(c.Context)
 	if err != nil {
 		return err
 	}
@@ -25,9 +25,9 @@ func (a *app) ps(c *cli.Context) error {
 			for _, n := range s.NICs {
 				address := n.Address
 				if list := n.Addresses(); len(list) > 0 {
-					address = list[0].String()
+					address = list[0]
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, state, n.Mode, orDash(n.Network), orDash(address), n.MAC, orDash(n.Tap), uptime)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, state, n.Mode, orDash(n.Network), addressOrDash(address), n.MAC, orDash(n.Tap), uptime)
 				name, state, uptime = "", "", "" // the VM's further NICs
 			}
 			if len(s.NICs) == 0 {

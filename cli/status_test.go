@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
@@ -149,7 +150,7 @@ func TestNohup(t *testing.T) {
 		lab.Eventually(t, 10*time.Second, "it runs", func() bool { return strings.Contains(l.must("ps"), "running") })
 		p.Process.Signal(unix.SIGHUP)
 		time.Sleep(300 * time.Millisecond)
-		if s := l.state("long").State; s != "running" {
+		if s := l.state("long").State; s != control.Running {
 			t.Errorf("after SIGHUP the VM is %s", s)
 		}
 		l.must("stop", "--force", "long")

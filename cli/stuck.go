@@ -5,17 +5,17 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 // stuck tells where a VM stands when the time is over, and why that may be.
 type stuck struct {
-	vm      supervisor.State
+	vm      control.State
 	goal    goal
 	after   time.Duration
-	nic     supervisor.NIC
+	nic     control.NIC
 	address netip.Addr
 }
 
@@ -23,8 +23,8 @@ type stuck struct {
 func (e *stuck) Error() string {
 	stage := e.nic.Seen.Last().String()
 	switch {
-	case e.vm.State != "running":
-		stage = "VM " + e.vm.State
+	case e.vm.State != control.Running:
+		stage = "VM " + string(e.vm.State)
 	case e.nic.Seen.Last() == guestwatch.Silent:
 		stage = "QEMU running, no frame from the guest"
 	}
@@ -33,12 +33,12 @@ func (e *stuck) Error() string {
 
 func (e *stuck) cause() string {
 	switch e.vm.State {
-	case "starting":
+	case control.Starting:
 		return "its network is still being made; whoever ran it is told what that waits for"
-	case "stopping":
+	case control.Stopping:
 		return "it was asked to stop"
 	}
-	mode := profiles.Mode(e.nic.Mode)
+	mode := e.nic.Mode
 	if e.address.IsValid() {
 		return e.unreachable()
 	}

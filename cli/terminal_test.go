@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
@@ -98,7 +99,7 @@ func TestConsoleKeys(t *testing.T) {
 		if code := c.end(5 * time.Second); code != 0 {
 			t.Errorf("leaving the console: exit code %d", code)
 		}
-		if s := l.state("k").State; s != "running" {
+		if s := l.state("k").State; s != control.Running {
 			t.Errorf("after the console was left the VM is %s", s)
 		}
 		keys.WriteString("poweroff -f\r")

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 
-	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -103,15 +103,15 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 	defer a.line.Set("")
 	defer onInterrupt(func() { a.line.Set("") })()
 	for {
-		s, _, err := a.find(name)
+		s, _, err := a.find(ctx, name)
 		if err != nil {
 			return netip.Addr{}, err
 		}
 		nic, address := firstAddress(s)
-		if s.State == "running" && !hasNetwork(s) {
+		if s.State == control.Running && !hasNetwork(s) {
 			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: %s", g, name, unseen)}
 		}
-		if g != (goal{}) && nic.Mode == string(profiles.Private) {
+		if g != (goal{}) && nic.Mode == profiles.Private {
 			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: it is on a private network, which the host cannot reach", g, name)}
 		}
 		if address.IsValid() && g.reached(ctx, address) {
@@ -135,14 +135,14 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 }
 
 // hasNetwork reports whether qnet sees the frames of one of the VM's NICs.
-func hasNetwork(s supervisor.State) bool {
-	return slices.ContainsFunc(s.NICs, func(n supervisor.NIC) bool { return profiles.Mode(n.Mode).NeedsNetwork() })
+func hasNetwork(s control.State) bool {
+	return slices.ContainsFunc(s.NICs, func(n control.NIC) bool { return n.Mode.NeedsNetwork() })
 }
 
-func progressOf(s supervisor.State, n supervisor.NIC, address netip.Addr) string {
+func progressOf(s control.State, n control.NIC, address netip.Addr) string {
 	switch {
-	case s.State != "running":
-		return "VM " + s.State
+	case s.State != control.Running:
+		return "VM " + string(s.State)
 	case address.IsValid():
 		return "address " + address.String()
 	case n.Seen.Last() == guestwatch.Silent:

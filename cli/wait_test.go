@@ -6,15 +6,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 // Each stage at which a guest can be stuck gets its own likely cause.
 func TestStuckNamesStageAndCause(t *testing.T) {
 	a := netip.MustParseAddr("10.0.0.9")
 	for _, c := range []struct {
-		mode    string
+		mode    profiles.Mode
 		stage   guestwatch.Stage
 		naks    int
 		goal    goal
@@ -34,7 +35,7 @@ func TestStuckNamesStageAndCause(t *testing.T) {
 		{"nat", guestwatch.ARP, 0, goal{ping: true}, a, []string{"last stage: ARP", "firewall drops ping to 10.0.0.9"}},
 		{"nat", guestwatch.Answer, 0, goal{port: 22}, a, []string{"last stage: DNS answer", "nothing listens on port 22"}},
 	} {
-		e := &stuck{supervisor.State{Name: "web", Profile: "/web.toml", State: "running"}, c.goal, 5 * time.Second, supervisor.NIC{
+		e := &stuck{control.State{Name: "web", Profile: "/web.toml", State: control.Running}, c.goal, 5 * time.Second, control.NIC{
 			Mode: c.mode, Seen: guestwatch.State{Stages: 1 << c.stage &^ 1, NAKs: c.naks},
 		}, c.address}
 		for _, w := range append(c.want, `"web"`, "5s") {
@@ -48,9 +49,9 @@ func TestStuckNamesStageAndCause(t *testing.T) {
 // A VM that is not yet, or no longer, running is not blamed for what its guest has
 // not done.
 func TestStuckBeforeItRuns(t *testing.T) {
-	for state, want := range map[string]string{"starting": "network is still being made", "stopping": "asked to stop"} {
-		e := &stuck{supervisor.State{Name: "web", State: state}, goal{}, time.Second, supervisor.NIC{}, netip.Addr{}}
-		for _, w := range []string{"last stage: VM " + state, want} {
+	for state, want := range map[control.Phase]string{control.Starting: "network is still being made", control.Stopping: "asked to stop"} {
+		e := &stuck{control.State{Name: "web", State: state}, goal{}, time.Second, control.NIC{}, netip.Addr{}}
+		for _, w := range []string{"last stage: VM " + string(state), want} {
 			if !strings.Contains(e.Error(), w) {
 				t.Errorf("no %q in %q", w, e)
 			}

@@ -37,10 +37,7 @@ func Launch(c Config, o StartOptions) (*Launched, error) {
 	l := &Launched{config: c, options: o, auto: c.Accel == AccelAuto || c.Accel == ""}
 	if l.auto {
 		l.options.Warn = once(o.Warn) // there may be two starts
-		l.config.Accel = AccelKVM
-		if l.noKVM = o.tryKVM(); l.noKVM != nil {
-			l.config = withTCG(c)
-		}
+		l.config, l.noKVM = o.firstTry(c)
 	}
 	var err error
 	if l.vm, err = launchVM(l.config, l.options); err != nil {
@@ -110,6 +107,24 @@ func withTCG(c Config) Config {
 		c.CPU = "" // exists under KVM only
 	}
 	return c
+}
+
+// FirstTry returns the config that [Launch] starts first: for Accel "auto" the one for
+// KVM, or the one for TCG if KVM's device cannot be opened.
+func FirstTry(c Config) Config {
+	if c.Accel == AccelAuto || c.Accel == "" {
+		c, _ = StartOptions{}.firstTry(c)
+	}
+	return c
+}
+
+// firstTry returns what to start first for Accel "auto", and why that is not KVM.
+func (o StartOptions) firstTry(c Config) (first Config, noKVM error) {
+	if noKVM := o.tryKVM(); noKVM != nil {
+		return withTCG(c), noKVM
+	}
+	c.Accel = AccelKVM
+	return c, nil
 }
 
 // once passes on every warning once.

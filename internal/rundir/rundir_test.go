@@ -126,7 +126,18 @@ func TestCollect(t *testing.T) {
 	if !vm.Left() {
 		t.Error("nothing is left of a dead one")
 	}
-	if err := vm.Collect(); err != nil || vm.Left() || exists(vm.RunDir) {
-		t.Errorf("collect: %v, left %t", err, vm.Left())
+	other := VM{vm.RunDir, "b"}
+	lock, err = lockfile.Try(other.Lock())
+	if err == nil {
+		err = other.Make()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if vms, err := Collect(vm.RunDir); err != nil || len(vms) != 1 || vms[0] != vm || vm.Left() || !other.Left() {
+		t.Errorf("collect: %v, %v, left %t and %t", vms, err, vm.Left(), other.Left())
+	}
+	if err := errors.Join(other.Remove(), lock.Release()); err != nil || exists(vm.RunDir) {
+		t.Errorf("the run directory stays: %v", err)
 	}
 }

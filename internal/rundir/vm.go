@@ -77,3 +77,25 @@ func (v VM) Collect() error {
 	}
 	return errors.Join(v.Remove(), lock.Release())
 }
+
+// Collect removes what the dead supervisors of a run directory left, and names their
+// VMs.
+func Collect(runDir string) ([]VM, error) {
+	vms, err := VMs(runDir)
+	if err != nil {
+		return nil, fmt.Errorf("list VMs: %w", err)
+	}
+	var removed []VM
+	var errs []error
+	for _, vm := range vms {
+		err := vm.Collect()
+		switch {
+		case errors.Is(err, lockfile.ErrHeld): // it runs
+		case err != nil:
+			errs = append(errs, fmt.Errorf("remove files of VM %q: %w", vm.Name, err))
+		default:
+			removed = append(removed, vm)
+		}
+	}
+	return removed, errors.Join(errs...)
+}

@@ -2,30 +2,29 @@ package supervisor
 
 import (
 	"io"
-	"os"
 	"sync"
 )
 
-// maxLog is when the console's log is put aside as console.log.1, in bytes: a
-// guest must not fill the disk.
-const maxLog = 4 << 20
-
-// backlog is how many chunks a client may lag before it misses some: it must
-// not hold the guest up.
+// backlog is how many chunks of output wait for a client. A client that is slower
+// misses chunks: it must not hold the guest up.
 const backlog = 256
 
-// console copies what the guest writes to its log, to the terminal and to
-// clients, and what these type to the guest.
+// console copies the guest's output to its log, to the terminal and to the clients of
+// `qnet console`, and their keys to the guest.
 type console struct {
 	guest io.ReadWriter
 	log   io.Writer
 	out   io.Writer // the terminal or stdout of `qnet run`
 
-	mu      sync.Mutex // guards clients
-	clients map[chan []byte]struct{}
+	mu      sync.Mutex               // guards clients
+	clients map[chan []byte]struct{} // each gets the output; closed and nil after the guest's end
 }
 
-// pump returns when the guest's side has ended.
+func newConsole(guest io.ReadWriter, log, out io.Writer) *console {
+	return &console{guest: guest, log: log, out: out, clients: map[chan []byte]struct{}{}}
+}
+
+// pump copies the guest's output until QEMU closes its end.
 func (c *console) pump() {
 	buf := make([]byte, 4096)
 	for {
@@ -62,12 +61,13 @@ func (c *console) close() {
 	c.clients = nil
 }
 
-// attach serves a client until it or the guest ends.
+// attach serves a client until it or the guest ends, and closes out.
 func (c *console) attach(in io.Reader, out io.WriteCloser) {
 	ch := make(chan []byte, backlog)
 	c.mu.Lock()
 	if c.clients == nil {
 		c.mu.Unlock()
+		out.Close()
 		return
 	}
 	c.clients[ch] = struct{}{}
@@ -86,48 +86,3 @@ func (c *console) attach(in io.Reader, out io.WriteCloser) {
 	delete(c.clients, ch)
 	c.mu.Unlock()
 }
-
-// logFile is a file that is put aside when it grows past maxLog.
-type logFile struct {
-	path string
-	file *os.File
-	size int64
-}
-
-func openLog(path string) (*logFile, error) {
-	l := &logFile{path: path}
-	return l, l.create()
-}
-
-// create starts the file anew, as a file of its own: whoever could write to the
-// directory must not choose what is written to.
-func (l *logFile) create() error {
-	if err := os.Remove(l.path); err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	l.file, l.size = f, 0
-	return nil
-}
-
-// Write appends to the file.
-func (l *logFile) Write(b []byte) (int, error) {
-	if l.size+int64(len(b)) > maxLog {
-		l.file.Close()
-		if err := os.Rename(l.path, l.path+".1"); err != nil {
-			return 0, err
-		}
-		if err := l.create(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := l.file.Write(b)
-	l.size += int64(n)
-	return n, err
-}
-
-// Close closes the file.
-func (l *logFile) Close() error { return l.file.Close() }

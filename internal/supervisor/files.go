@@ -13,7 +13,8 @@ import (
 	"github.com/qnet-vm/qnet/qemu"
 )
 
-// opener opens the profile's files with the caller's rights, and remembers them.
+// opener opens the profile's files with the rights of the user behind sudo, and keeps
+// them until close.
 type opener struct {
 	user  *asuser.User
 	files []*os.File
@@ -26,8 +27,8 @@ func (o *opener) close() {
 	o.files = nil
 }
 
-// open returns nil for "". Only files and block devices are opened: a FIFO
-// would block, a directory gives a worse message later.
+// open opens a file or a block device; it returns nil for the path "". A FIFO would
+// block, and QEMU's message about a directory is worse.
 func (o *opener) open(what, path string, flags int) (*os.File, error) {
 	if path == "" {
 		return nil, nil
@@ -55,47 +56,43 @@ func (o *opener) open(what, path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// FileError is about a file the profile names.
+// FileError tells that a file which the profile names cannot be opened.
 type FileError struct {
 	What, Path string // "disk", "/home/u/a.qcow2"
 	Err        error
 }
 
-// Error words it `open disk "/home/u/a.qcow2": no such file or directory`.
+// Error returns for example `open disk "/home/u/a.qcow2": no such file or directory`.
 func (e *FileError) Error() string { return fmt.Sprintf("open %s %q: %v", e.What, e.Path, e.Err) }
 
 // Unwrap returns the cause.
 func (e *FileError) Unwrap() error { return e.Err }
 
-// config opens everything the profile names. NICs come later.
-func (o *opener) config(p *profiles.Profile, binary string, extra []string) (qemu.Config, error) {
-	c := qemu.Config{
-		Binary: binary, Name: p.Name, Memory: p.Memory, CPUs: p.CPUs, Accel: string(p.Accel), CPU: p.CPU,
-		Machine: p.Machine, Cmdline: p.Boot.Cmdline, Extra: extra,
+// openAll opens everything that the profile names.
+func (o *opener) openAll(p *profiles.Profile) (f Files, err error) {
+	if f.Kernel, err = o.open("kernel", p.Boot.Kernel, os.O_RDONLY); err != nil {
+		return f, err
 	}
-	var err error
-	if c.Kernel, err = o.open("kernel", p.Boot.Kernel, os.O_RDONLY); err != nil {
-		return c, err
-	}
-	if c.Initrd, err = o.open("initrd", p.Boot.Initrd, os.O_RDONLY); err != nil {
-		return c, err
+	if f.Initrd, err = o.open("initrd", p.Boot.Initrd, os.O_RDONLY); err != nil {
+		return f, err
 	}
 	for _, d := range p.Disks {
 		flags := os.O_RDWR
 		if d.ReadOnly || d.Snapshot {
 			flags = os.O_RDONLY
 		}
-		f, err := o.open("disk", d.File, flags)
+		disk, err := o.open("disk", d.File, flags)
 		if err != nil {
-			return c, err
+			return f, err
 		}
-		c.Disks = append(c.Disks, qemu.Disk{File: f, Format: d.Format, Snapshot: d.Snapshot, ReadOnly: d.ReadOnly})
+		f.Disks = append(f.Disks, disk)
 	}
-	return c, nil
+	return f, nil
 }
 
-// Credential is whom QEMU runs as: the user behind sudo; nobody where root
-// called; the caller otherwise. The first two get /dev/kvm's group.
+// Credential returns the user that QEMU runs as: u, the user behind sudo; if there is
+// none, "nobody" for root, and nil, the caller, for others. Both u and "nobody" get
+// the group of /dev/kvm.
 func Credential(u *asuser.User) *qemu.Credential {
 	const nobody = 65534
 	var c *qemu.Credential
@@ -111,7 +108,7 @@ func Credential(u *asuser.User) *qemu.Credential {
 	return c
 }
 
-// kvmGroup is the group that may use /dev/kvm, if there is one.
+// kvmGroup returns the group that may use /dev/kvm, if there is one.
 func kvmGroup() []uint32 {
 	var st unix.Stat_t
 	if unix.Stat("/dev/kvm", &st) != nil || st.Gid == 0 {

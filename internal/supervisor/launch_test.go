@@ -27,7 +27,7 @@ func TestOpenVHost(t *testing.T) {
 	}
 }
 
-func TestHostMTU(t *testing.T) {
+func TestGuestMTU(t *testing.T) {
 	for _, c := range []struct {
 		nic       profiles.NIC
 		mtu, want int
@@ -39,7 +39,7 @@ func TestHostMTU(t *testing.T) {
 		{profiles.NIC{Mode: profiles.Bridge, Model: qemu.VirtioNet}, 9000, 0},
 		{profiles.NIC{Mode: profiles.HostOnly, Model: "e1000e"}, 9000, 0},
 	} {
-		if got := HostMTU(c.nic, c.mtu); got != c.want {
+		if got := guestMTU(c.nic, c.mtu); got != c.want {
 			t.Errorf("%+v on a network with %d: got %d, want %d", c.nic, c.mtu, got, c.want)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -21,7 +22,8 @@ func (s *session) join(ctx context.Context) error {
 	return nil
 }
 
-// MAC is the address of a profile's NIC: the one it gives or the derived one.
+// MAC returns the address of a profile's NIC: the one that the profile gives, or the
+// derived one.
 func MAC(p *profiles.Profile, i int, salt []byte) net.HardwareAddr {
 	if p.NICs[i].MAC != nil {
 		return p.NICs[i].MAC
@@ -42,12 +44,12 @@ func NetworksOf(p *profiles.Profile) []profiles.Network {
 	return networks
 }
 
-// NetworkOf is what the keeper is told of a profile's network.
+// NetworkOf returns a profile's network as the keeper takes it.
 func NetworkOf(n profiles.Network) keeper.Network {
 	return keeper.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink, Macvtap: n.Macvtap, MTU: n.MTU, PXE: n.PXE}
 }
 
-// portsChanged takes over what a keeper tells of the guest's NICs.
+// portsChanged takes over what a keeper has seen of the guest on its NICs.
 func (s *session) portsChanged(ports []keeper.PortInfo) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,21 +66,22 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	var requests []keeper.PortRequest
 	for i, nic := range s.profile.NICs {
 		if nic.Network == n.Name {
-			requests = append(requests, keeper.PortRequest{NIC: i, MAC: MAC(s.profile, i, s.salt), Address: nic.Address, Files: s.taps[i]})
+			requests = append(requests, keeper.PortRequest{NIC: i, MAC: MAC(s.profile, i, s.salt), Address: nic.Address, Files: s.backends[i].Taps})
 		}
 	}
 	s.Waits(fmt.Sprintf("network %q", n.Name))
+	life := context.WithoutCancel(ctx) // of the VM, which may outlive the start by far
 	reg, err := keeper.Join(ctx, keeper.Options{
 		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note, Waits: s.startWaits,
-		Changed: s.portsChanged, Replug: s.replug, GiveUp: s.giveUp, AsRoot: asuser.AsRoot,
+		Changed: s.portsChanged, Replug: func(nics []int) { s.replug(life, nics) }, GiveUp: s.giveUp, AsRoot: asuser.AsRoot,
 		AssumeYes: s.AssumeYes, Peer: RemotePeer(),
 	}, NetworkOf(n), s.profile.Name, requests)
 	if err != nil {
 		return err
 	}
 	s.regs = append(s.regs, reg)
-	s.onClose(func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	s.onClose(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 		defer cancel()
 		s.Waits(fmt.Sprintf("network %q to be undone", n.Name))
 		return reg.Leave(ctx)
@@ -86,19 +89,16 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	return nil
 }
 
-// startWaits tells what a network's start waits for. A keeper that starts while the
-// VM runs, for one that died, tells nobody: the guest's console has the terminal.
+// startWaits tells what a network's start waits for. A keeper that starts while the VM
+// runs, in place of one that died, waits silently: the terminal is the guest's.
 func (s *session) startWaits(what string) {
-	s.mu.Lock()
-	starting := s.state.State == stateStarting
-	s.mu.Unlock()
-	if starting {
+	if s.State().State == control.Starting {
 		s.Waits(what)
 	}
 }
 
-// awaitForwarding keeps the guest from asking for an address while a bridge with
-// STP would not carry its question.
+// awaitForwarding waits until a bridge with STP forwards the frames of the VM's taps, so
+// that the guest does not ask for an address in vain.
 func (s *session) awaitForwarding(ctx context.Context) error {
 	for _, r := range s.regs {
 		if !r.Info().STP {
@@ -118,19 +118,16 @@ func (s *session) awaitForwarding(ctx context.Context) error {
 	return nil
 }
 
-// describeNICs puts the NICs and their ports into the state.
+// describeNICs puts the NICs and their connections into the state.
 func (s *session) describeNICs() {
 	ports, infos := s.ports()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, n := range s.profile.NICs {
-		entry := NIC{Index: i, Mode: string(n.Mode), Network: n.Network, MAC: MAC(s.profile, i, s.salt).String()}
+		nic := control.NIC{Index: i, Mode: n.Mode, Network: n.Network, MAC: control.MAC(MAC(s.profile, i, s.salt))}
 		if port, ok := ports[i]; ok {
-			entry.Tap, entry.Bridge = port.Tap, infos[i].Bridge
-			if port.Address.IsValid() {
-				entry.Address = port.Address.String()
-			}
+			nic.Tap, nic.Bridge, nic.Address = port.Tap, infos[i].Bridge, port.Address
 		}
-		s.state.NICs = append(s.state.NICs, entry)
+		s.state.NICs = append(s.state.NICs, nic)
 	}
 }

@@ -1,17 +1,21 @@
 package supervisor
 
-import "testing"
+import (
+	"testing"
 
-// A keeper that starts for one that died tells nobody what it waits for: nobody would
-// take the line away from the guest's console.
+	"github.com/qnet-vm/qnet/internal/control"
+)
+
+// A keeper that starts in place of one that died waits silently: the status line would
+// stay on the guest's console.
 func TestStartWaits(t *testing.T) {
 	told := ""
 	s := &session{Options: Options{Waits: func(what string) { told += what }}}
-	for _, state := range []string{stateStarting, "running", "stopping"} {
+	for _, state := range []control.Phase{control.Starting, control.Running, control.Stopping} {
 		s.state.State = state
-		s.startWaits(state)
+		s.startWaits(string(state))
 	}
-	if told != stateStarting {
+	if told != string(control.Starting) {
 		t.Errorf("told %q", told)
 	}
 }

@@ -9,14 +9,18 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// pulledTime is how long a guest's cable stays pulled: a guest under load still
-// notices, and asks for its lease again.
-const pulledTime = time.Second
+const (
+	// pulledTime is how long a guest's cable stays pulled: a guest under load still
+	// notices, and asks for its lease again.
+	pulledTime = time.Second
+	// replugTimeout bounds all of it, if QEMU does not answer.
+	replugTimeout = 30 * time.Second
+)
 
-// replug pulls the cables of NICs, given by their index in the profile, and plugs
-// them again: the keeper asks for it when they may be on another LAN.
-func (s *session) replug(nics []int) {
-	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+// replug pulls the cables of NICs, given by their index in the profile, and plugs them
+// again. A keeper asks for that when the network may have become another LAN.
+func (s *session) replug(ctx context.Context, nics []int) {
+	ctx, cancel := context.WithTimeout(ctx, replugTimeout)
 	defer cancel()
 	err := s.setLinks(ctx, nics, false)
 	select {
@@ -24,7 +28,7 @@ func (s *session) replug(nics []int) {
 	case <-time.After(pulledTime):
 	}
 	if err := errors.Join(err, s.setLinks(ctx, nics, true)); err != nil {
-		s.note(fmt.Sprintf("the guest was not told that its network may have changed: %v", err))
+		s.note(fmt.Sprintf("the guest did not see that its network may have changed: %v", err))
 	}
 }
 
@@ -33,7 +37,7 @@ func (s *session) setLinks(ctx context.Context, nics []int, up bool) error {
 	vm := s.vm
 	s.mu.Unlock()
 	if vm == nil {
-		return nil // it has seen nothing yet
+		return nil // the guest has not started: it has seen no other LAN
 	}
 	var errs []error
 	for _, n := range nics {
@@ -44,7 +48,8 @@ func (s *session) setLinks(ctx context.Context, nics []int, up bool) error {
 	return errors.Join(errs...)
 }
 
-// placeOf is a NIC's place among those that QEMU has: a NIC of mode none is none.
+// placeOf returns the place that a NIC of the profile has among QEMU's, which has none
+// of mode none.
 func (s *session) placeOf(nic int) (place int, ok bool) {
 	for i, n := range s.profile.NICs {
 		if i == nic {

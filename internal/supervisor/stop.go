@@ -1,26 +1,21 @@
 package supervisor
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"io"
-	"net"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/qnet-vm/qnet/qemu"
 )
 
-// stopRequest is one wish to stop the VM: the first starts the ladder, each
-// later one climbs it.
+// stopRequest is one request to stop the VM. The first starts the shutdown ladder,
+// each later one climbs it.
 type stopRequest struct {
 	force   bool
 	timeout time.Duration // for the guest; 0 is the default
 }
 
-// stopper gathers the wishes and reports the rungs.
+// stopper collects the requests, and tells those who follow which rungs were reached.
 type stopper struct {
 	cancel   context.CancelFunc // ends a start that is still going on
 	requests chan stopRequest
@@ -29,10 +24,10 @@ type stopper struct {
 	tell func(rung string) // Options.Rung
 
 	mu    sync.Mutex // guards what follows
-	any   bool
+	any   bool       // there was a request
 	rungs []string
-	told  *sync.Cond
-	over  bool
+	told  *sync.Cond // signals a change of rungs and over
+	over  bool       // QEMU has ended, or will not start
 }
 
 func (s *stopper) init(cancel context.CancelFunc) {
@@ -41,7 +36,7 @@ func (s *stopper) init(cancel context.CancelFunc) {
 	s.told = sync.NewCond(&s.mu)
 }
 
-// ask hands a wish in; it does not wait.
+// ask passes a request on; it does not wait.
 func (s *stopper) ask(r stopRequest) {
 	s.mu.Lock()
 	first := !s.any
@@ -54,7 +49,7 @@ func (s *stopper) ask(r stopRequest) {
 	}
 	select {
 	case s.climb <- struct{}{}:
-	default: // more wishes than rungs
+	default: // more requests than rungs
 	}
 }
 
@@ -64,34 +59,42 @@ func (s *stopper) asked() bool {
 	return s.any
 }
 
-// run waits for the first wish or the VM's end.
-func (s *stopper) run(vm *qemu.VM, stopping func()) {
-	defer s.report("")
+// run waits for the first request or the VM's end, and carries the request out.
+func (s *stopper) run(ctx context.Context, vm *qemu.VM, stopping func()) {
+	defer s.end()
 	select {
 	case <-vm.Done():
 	case r := <-s.requests:
 		stopping()
-		// The error says that even SIGKILL did not help: Wait then waits on.
-		vm.Stop(context.Background(), qemu.StopOptions{ //nolint:errcheck // see above
+		// The error says that even SIGKILL did not help: wait still waits for the process.
+		vm.Stop(ctx, qemu.StopOptions{ //nolint:errcheck // see above
 			Force: r.force, Powerdown: r.timeout, Climb: s.climb, Report: s.report,
 		})
 	}
 }
 
-// report tells a rung; "" is the end.
+// report tells that a rung was reached.
 func (s *stopper) report(rung string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if rung == "" {
-		s.over = true
-	} else {
-		s.rungs = append(s.rungs, rung)
-	}
+	s.rungs = append(s.rungs, rung)
 	s.told.Broadcast()
 	s.tell(rung)
 }
 
-// follow calls f with each rung until the VM has ended.
+// end tells that there are no rungs any more: QEMU has ended.
+func (s *stopper) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	s.over = true
+	s.told.Broadcast()
+	s.tell("")
+}
+
+// follow calls f with each rung, from the first on, until QEMU has ended.
 func (s *stopper) follow(f func(rung string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,61 +110,4 @@ func (s *stopper) follow(f func(rung string)) {
 		}
 		s.told.Wait()
 	}
-}
-
-// serve answers the control socket until it is closed.
-func (s *session) serve(l *net.UnixListener) {
-	for {
-		c, err := l.AcceptUnix()
-		if err != nil {
-			return
-		}
-		go s.answer(c)
-	}
-}
-
-func (s *session) answer(c *net.UnixConn) {
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
-	in := bufio.NewReaderSize(c, 4096)
-	req, err := readRequest(in)
-	if err != nil {
-		c.Close()
-		return
-	}
-	c.SetReadDeadline(time.Time{})
-	switch req.Op {
-	case "status":
-		s.mu.Lock()
-		state := s.state
-		state.NICs = slices.Clone(s.state.NICs)
-		s.mu.Unlock()
-		json.NewEncoder(c).Encode(state) //nolint:errcheck // a client that is gone needs no answer
-		c.Close()
-	case "console":
-		s.attach(in, c)
-	case "stop":
-		s.stops.ask(stopRequest{force: req.Force, timeout: req.Timeout})
-		out := json.NewEncoder(c)
-		s.stops.follow(func(rung string) { out.Encode(answer{Rung: rung}) }) //nolint:errcheck // as above
-		out.Encode(answer{Ended: true})                                      //nolint:errcheck // as above
-		// The connection stays open until the process ends: that tells the
-		// client that everything is undone.
-		s.mu.Lock()
-		s.held = append(s.held, c)
-		s.mu.Unlock()
-	default:
-		json.NewEncoder(c).Encode(answer{Error: "unknown request " + req.Op}) //nolint:errcheck // as above
-		c.Close()
-	}
-}
-
-func (s *session) attach(in io.Reader, c *net.UnixConn) {
-	s.mu.Lock()
-	console := s.console
-	s.mu.Unlock()
-	if console == nil {
-		c.Close()
-		return
-	}
-	console.attach(in, c)
 }

@@ -1,0 +1,169 @@
+// Package control is the control socket of a running VM: the protocol, its client and
+// its server.
+//
+// The supervisor of a VM serves the socket; `qnet ps`, `stop`, `console` and others
+// are the clients. A client sends one request, a line of JSON. The replies are lines
+// of JSON, or after "console" the bytes of the guest's serial console, both ways.
+//
+//	status   one State
+//	stop     replies: at once the version of the protocol, then each rung of the
+//	         shutdown ladder, the end of QEMU, and last how the undo went
+//	console  the console
+//
+// The connection of a "stop" stays open until the supervisor's process has ended. A
+// connection that ends without the last reply tells that the supervisor died.
+package control
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/qnet-vm/qnet/netsetup/guestwatch"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// Errors that callers test for.
+var (
+	// ErrNotRunning is wrapped by errors about a VM without a supervisor.
+	ErrNotRunning = errors.New("it is not running")
+	// ErrDied is wrapped by the error of Stop when the supervisor ended before it had
+	// undone what it changed on the host.
+	ErrDied = errors.New("its supervisor died before everything was undone")
+	// ErrNotUndone is what an UndoError is.
+	ErrNotUndone = errors.New("not everything was undone")
+)
+
+// UndoError tells that a VM has ended, and that something which its supervisor or a
+// keeper changed on the host could not be undone. `qnet gc` tries again.
+//
+// It does not unwrap: the kind of the cause says nothing about what the user asked for.
+type UndoError struct {
+	VM  string
+	Err error
+}
+
+// Error names the VM and the cause.
+func (e *UndoError) Error() string {
+	return fmt.Sprintf("VM %q has ended, but %v: %v", e.VM, ErrNotUndone, e.Err)
+}
+
+// Is reports whether the target is ErrNotUndone.
+func (e *UndoError) Is(target error) bool { return target == ErrNotUndone }
+
+// Phase is how far a VM's life has come.
+type Phase string
+
+// The phases, in their order.
+const (
+	Starting Phase = "starting" // until the vCPUs run
+	Running  Phase = "running"
+	Stopping Phase = "stopping" // from the first request to stop it
+)
+
+// State describes a VM.
+type State struct {
+	Name    string    `json:"name"`
+	State   Phase     `json:"state"`
+	Profile string    `json:"profile"` // path of the file
+	Accel   string    `json:"accel,omitempty"`
+	PID     int       `json:"pid"`            // the supervisor's
+	QEMU    int       `json:"qemu,omitempty"` // QEMU's pid
+	Started time.Time `json:"started"`
+	NICs    []NIC     `json:"nics"`
+}
+
+// NIC describes one NIC of a VM.
+type NIC struct {
+	Index   int           `json:"index"` // in the profile
+	Mode    profiles.Mode `json:"mode"`
+	Network string        `json:"network,omitempty"`
+	Bridge  string        `json:"bridge,omitempty"`
+	Tap     string        `json:"tap,omitempty"`
+	MAC     MAC           `json:"mac"`
+	Address netip.Addr    `json:"address,omitzero"` // host-only and nat: reserved for it
+
+	Seen guestwatch.State `json:"seen,omitzero"` // what the guest does on it
+}
+
+// Addresses returns the addresses that the guest has shown, the one it showed last
+// first, IPv4 before IPv6. The reserved one comes first once the guest uses it.
+func (n NIC) Addresses() []netip.Addr {
+	list := slices.Clone(n.Seen.Addresses)
+	if i := slices.Index(list, n.Address); i > 0 {
+		list = slices.Insert(slices.Delete(list, i, i+1), 0, n.Address)
+	}
+	return list
+}
+
+// MAC is a net.HardwareAddr that JSON shows as text.
+type MAC net.HardwareAddr
+
+// String returns the usual form, such as "52:54:00:12:34:56".
+func (m MAC) String() string { return net.HardwareAddr(m).String() }
+
+// MarshalText returns the form of String.
+func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads the form of String; nothing is the zero MAC.
+func (m *MAC) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*m = nil
+		return nil
+	}
+	mac, err := net.ParseMAC(string(b))
+	*m = MAC(mac)
+	return err
+}
+
+// Version is the version of the protocol. Version 0, of qnet until November 2026, has
+// no first and no last reply to "stop": the end of the connection is the end of the
+// VM, however its undo went.
+const Version = 1
+
+// The operations of a request.
+const (
+	opStatus  = "status"
+	opStop    = "stop"
+	opConsole = "console"
+)
+
+// request is the first line of a connection.
+type request struct {
+	Op      string        `json:"op"`
+	Force   bool          `json:"force,omitempty"`
+	Timeout time.Duration `json:"timeout,omitempty"` // nanoseconds
+}
+
+// reply is a line of what the server sends to "stop".
+type reply struct {
+	Version int    `json:"version,omitempty"` // in the first reply
+	Rung    string `json:"rung,omitempty"`
+	Ended   bool   `json:"ended,omitempty"` // QEMU has
+	Last    *end   `json:"last,omitempty"`  // no reply follows
+	Error   string `json:"error,omitempty"` // why the request is refused
+}
+
+// end is how a VM's undo went.
+type end struct {
+	Error *wireError `json:"error,omitempty"`
+}
+
+// maxRequest is the longest request, in bytes.
+const maxRequest = 4096
+
+// readRequest reads the first line and leaves the rest, a console's keys, in the
+// reader.
+func readRequest(r *bufio.Reader) (request, error) {
+	var req request
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return req, err
+	}
+	return req, json.Unmarshal(line, &req)
+}

@@ -1,0 +1,135 @@
+package control
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// requestTimeout bounds the wait for a client's request.
+	requestTimeout = 5 * time.Second
+	// replyTimeout bounds the wait for a client that does not read its replies.
+	replyTimeout = time.Second
+)
+
+// VM is what a Server asks of the VM that it serves. The methods are called from
+// several goroutines.
+type VM interface {
+	// State describes the VM now.
+	State() State
+	// Stop asks for the VM's end, or climbs the shutdown ladder if it was asked before.
+	// It does not wait. The timeout is the guest's to shut down; 0 is the default.
+	Stop(force bool, timeout time.Duration)
+	// Rungs calls f with each rung of the shutdown ladder, those that were reached
+	// already first, and returns when QEMU has ended.
+	Rungs(f func(rung string))
+	// Console connects a client to the guest's console until either ends, and closes
+	// out. Without a console it closes out at once.
+	Console(in io.Reader, out io.WriteCloser)
+}
+
+// Server serves a VM's control socket.
+type Server struct {
+	vm VM
+
+	mu      sync.Mutex // guards what follows, and the order of replies
+	clients map[*waiter]bool
+	last    *end // nil until End
+}
+
+// Serve begins to answer the socket's clients, until the listener is closed. Clients
+// that are connected then stay so.
+func Serve(l net.Listener, vm VM) *Server {
+	s := &Server{vm: vm, clients: map[*waiter]bool{}}
+	go s.accept(l)
+	return s
+}
+
+// End sends the last reply to the clients that wait for the VM's end: whether what
+// was changed for it could be undone. Their connections stay open: the end of the
+// process closes them.
+func (s *Server) End(undo error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = &end{Error: toWire(undo)}
+	for c := range s.clients {
+		c.write(reply{Last: s.last})
+	}
+}
+
+func (s *Server) accept(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go s.serve(c)
+	}
+}
+
+func (s *Server) serve(c net.Conn) {
+	c.SetReadDeadline(time.Now().Add(requestTimeout))
+	in := bufio.NewReaderSize(c, maxRequest)
+	req, err := readRequest(in)
+	if err != nil {
+		c.Close()
+		return
+	}
+	c.SetReadDeadline(time.Time{})
+	switch req.Op {
+	case opStatus:
+		json.NewEncoder(c).Encode(s.vm.State()) //nolint:errcheck // a client that is gone needs no answer
+		c.Close()
+	case opConsole:
+		s.vm.Console(in, c)
+	case opStop:
+		s.stop(&waiter{c}, req)
+	default:
+		(&waiter{c}).write(reply{Error: "unknown request " + req.Op})
+		c.Close()
+	}
+}
+
+// stop asks the VM to stop and tells the client how that goes.
+func (s *Server) stop(c *waiter, req request) {
+	if !s.begin(c) {
+		return
+	}
+	s.vm.Stop(req.Force, req.Timeout)
+	s.vm.Rungs(func(rung string) { s.tell(c, reply{Rung: rung}) })
+	s.tell(c, reply{Ended: true})
+}
+
+// begin registers a client for the last reply. If that was given already, the client
+// gets it at once.
+func (s *Server) begin(c *waiter) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clients[c] = true
+	c.write(reply{Version: Version})
+	if s.last != nil {
+		c.write(reply{Last: s.last})
+	}
+	return s.last == nil
+}
+
+// tell sends a reply unless the last one was given.
+func (s *Server) tell(c *waiter, r reply) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil {
+		c.write(r)
+	}
+}
+
+// waiter is a client that asked to stop the VM and waits for its end.
+type waiter struct{ conn net.Conn }
+
+func (c *waiter) write(r reply) {
+	c.conn.SetWriteDeadline(time.Now().Add(replyTimeout))
+	json.NewEncoder(c.conn).Encode(r) //nolint:errcheck // a client that is gone needs no answer
+}

@@ -1,0 +1,121 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// maxLog is the size, in bytes, at which a log is put aside: a guest must not fill the
+// disk.
+const maxLog = 4 << 20
+
+// LogPath returns the file that keeps a VM's console, also after its end.
+func LogPath(stateDir, name string) string {
+	return filepath.Join(stateDir, "logs", name, "console.log")
+}
+
+// logPath returns a file of the VM's logs.
+func (s *session) logPath(file string) string {
+	return filepath.Join(s.StateDir, "logs", s.profile.Name, file)
+}
+
+// makeLogDir makes the directory of the VM's logs, which the user behind sudo owns.
+func (s *session) makeLogDir() error {
+	dir := filepath.Dir(s.logPath(""))
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		err = s.User.Chown(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("make log directory: %w", err)
+	}
+	return nil
+}
+
+// openNotes opens qnet.log, as the user behind sudo. It stays open until everything is
+// undone.
+func (s *session) openNotes() error {
+	log, err := openLog(s.logPath("qnet.log"))
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.notes = log
+	return nil
+}
+
+// note tells the user something, now and in qnet.log: nobody may read what a VM in the
+// background says.
+func (s *session) note(text string) {
+	s.Warn(text)
+	s.record(text)
+}
+
+// record writes a line to qnet.log, which is there from the time the VM starts to run.
+func (s *session) record(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.notes != nil {
+		fmt.Fprintf(s.notes, "%s %s\n", time.Now().Format(time.RFC3339), text)
+	}
+}
+
+func (s *session) closeNotes() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	log := s.notes
+	s.notes = nil
+	if log == nil {
+		return nil
+	}
+	return log.Close()
+}
+
+// logFile is a log that is renamed to .1, in place of an older one, when it grows past
+// maxLog.
+type logFile struct {
+	path string
+	file *os.File
+	size int64
+}
+
+func openLog(path string) (*logFile, error) {
+	l := &logFile{path: path}
+	return l, l.create()
+}
+
+// create removes the file and creates a new one: a link that a user put there must not
+// choose the file that root writes to.
+func (l *logFile) create() error {
+	if err := os.Remove(l.path); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	l.file, l.size = f, 0
+	return nil
+}
+
+// Write appends to the log.
+func (l *logFile) Write(b []byte) (int, error) {
+	if l.size+int64(len(b)) > maxLog {
+		l.file.Close()
+		if err := os.Rename(l.path, l.path+".1"); err != nil {
+			return 0, err
+		}
+		if err := l.create(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := l.file.Write(b)
+	l.size += int64(n)
+	return n, err
+}
+
+// Close closes the file.
+func (l *logFile) Close() error { return l.file.Close() }

@@ -1,0 +1,135 @@
+package supervisor
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu"
+)
+
+// Files are the files that a profile names. The zero value stands for a VM that is
+// planned only: its files count as there.
+type Files struct {
+	Kernel, Initrd *os.File
+	Disks          []*os.File // in the profile's order
+}
+
+// Backend is what connects a NIC of the guest to the host.
+type Backend struct {
+	Taps  []*os.File // one for each queue; none with QEMU's user network
+	VHost []*os.File // of vhostDevice, one for each queue; none leaves the packets to QEMU
+	MTU   int        // of the network, in bytes; 0 is not known yet
+}
+
+// planned stands in a qemu.Config for a file that only a run opens: the command line
+// numbers its files and does not look at them.
+var planned = os.Stdin
+
+// QEMUConfig returns the machine of a profile, for a run and for a plan. The backends
+// are by a NIC's index in the profile. Binary and Extra are the caller's to set.
+func QEMUConfig(p *profiles.Profile, salt []byte, files Files, backends map[int]Backend) qemu.Config {
+	c := qemu.Config{
+		Name: p.Name, Memory: p.Memory, CPUs: p.CPUs, Accel: string(p.Accel), CPU: p.CPU, Machine: p.Machine,
+		Kernel: fileOf(p.Boot.Kernel, files.Kernel), Initrd: fileOf(p.Boot.Initrd, files.Initrd), Cmdline: p.Boot.Cmdline,
+	}
+	for i, d := range p.Disks {
+		disk := qemu.Disk{File: planned, Format: d.Format, Snapshot: d.Snapshot, ReadOnly: d.ReadOnly}
+		if i < len(files.Disks) {
+			disk.File = files.Disks[i]
+		}
+		c.Disks = append(c.Disks, disk)
+	}
+	for i, n := range p.NICs {
+		if n.Mode == profiles.None {
+			continue
+		}
+		b := backends[i]
+		c.NICs = append(c.NICs, qemu.NIC{
+			Model: n.Model, MAC: MAC(p, i, salt), User: n.Mode == profiles.User, Taps: b.Taps, VHost: b.VHost, MTU: guestMTU(n, b.MTU),
+		})
+	}
+	return c
+}
+
+// fileOf returns the file that the profile names by the path, which may be "".
+func fileOf(path string, f *os.File) *os.File {
+	if path != "" && f == nil {
+		return planned
+	}
+	return f
+}
+
+// PlanBackends returns the backends that a run would give QEMU, without any files. mtu
+// returns a network's MTU.
+func PlanBackends(p *profiles.Profile, mtu func(network string) int) map[int]Backend {
+	backends := map[int]Backend{}
+	vhost := planVHost(vhostDevice)
+	for i, n := range p.NICs {
+		if !n.Mode.NeedsNetwork() {
+			continue
+		}
+		b := Backend{Taps: make([]*os.File, 1), MTU: mtu(n.Network)}
+		if queues := vhostQueues(p, n); queues > 0 && vhost {
+			b.Taps, b.VHost = make([]*os.File, queues), make([]*os.File, queues)
+		}
+		backends[i] = b
+	}
+	return backends
+}
+
+// vhostQueues is how many queues a NIC gets if the host has vhost: one for each vCPU.
+// It is 0 where vhost is not tried. Where QEMU moves the packets, in one thread, more
+// queues than one bring nothing (docs/performance.md).
+func vhostQueues(p *profiles.Profile, n profiles.NIC) int {
+	if p.Accel == profiles.AccelTCG || n.Model != "" && n.Model != qemu.VirtioNet || hasMacvtap(p) {
+		return 0
+	}
+	return min(p.CPUs, qemu.MaxQueues)
+}
+
+// hasMacvtap reports whether a network of the profile is a macvtap link, whose file
+// exists no sooner than the link: the keepers open the files of all its taps then.
+func hasMacvtap(p *profiles.Profile) bool {
+	return slices.ContainsFunc(NetworksOf(p), func(n profiles.Network) bool { return n.Macvtap })
+}
+
+const vhostDevice = "/dev/vhost-net"
+
+// openVHost opens the device for each queue, or not at all where that is impossible.
+func openVHost(device string, queues int) []*os.File {
+	var files []*os.File
+	for range queues {
+		f, err := os.OpenFile(device, os.O_RDWR, 0)
+		if err != nil {
+			break
+		}
+		files = append(files, f)
+	}
+	return files
+}
+
+// planVHost reports whether a run could open the device. A run has root's rights, also
+// if the plan has not.
+func planVHost(device string) bool {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return errors.Is(err, fs.ErrPermission)
+	}
+	f.Close()
+	return true
+}
+
+// guestMTU is the MTU that QEMU tells the guest for a NIC on a network with the MTU, in
+// bytes, so that a guest without a DHCP client has it too; 0 tells nothing. In mode
+// bridge QEMU tells nothing: the guest could not follow a NIC whose MTU grows, and the
+// LAN's DHCP server tells it.
+func guestMTU(n profiles.NIC, mtu int) int {
+	if mtu == host.DefaultMTU || n.Mode == profiles.Bridge || n.Model != qemu.VirtioNet {
+		return 0
+	}
+	return mtu
+}

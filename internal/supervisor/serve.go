@@ -1,0 +1,116 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/netsetup/host"
+)
+
+const (
+	// lockTime is how long a VM's lock may be held by a process that only removes what
+	// a dead supervisor left.
+	lockTime = time.Second
+	// lockPoll is how often the lock is tried meanwhile.
+	lockPoll = 10 * time.Millisecond
+)
+
+// lockName takes the VM's lock.
+func (s *session) lockName(ctx context.Context) error {
+	lock, err := s.tryLock(ctx)
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("run VM %q: %w: %w", s.profile.Name, host.ErrNoPermission, err)
+	}
+	if err != nil {
+		return fmt.Errorf("run VM %q: %w", s.profile.Name, err)
+	}
+	s.onClose(func(context.Context) error { return asuser.AsRoot(lock.Release) })
+	return nil
+}
+
+// tryLock tells a VM that runs from one whose leftovers are just being removed.
+func (s *session) tryLock(ctx context.Context) (*lockfile.Lock, error) {
+	for begin := time.Now(); ; {
+		lock, err := lockfile.Try(s.place.Lock())
+		if !errors.Is(err, lockfile.ErrHeld) {
+			return lock, err
+		}
+		other, err := control.Find(ctx, s.RunDir, s.profile.Name)
+		if err == nil {
+			return nil, fmt.Errorf("%w, as process %d from %s", ErrRunning, other.PID, other.Profile)
+		}
+		if time.Since(begin) > lockTime {
+			return nil, ErrRunning
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lockPoll): // the kernel sends no event when a lock is given up
+		}
+	}
+}
+
+// listen makes the VM's directory and control socket. The socket is the user's behind
+// sudo.
+func (s *session) listen(context.Context) error {
+	if err := s.place.Make(); err != nil {
+		return fmt.Errorf("make run directory: %w", err)
+	}
+	s.onClose(func(context.Context) error { return asuser.AsRoot(s.place.Remove) })
+	os.Remove(s.place.Socket()) // a dead supervisor's; we hold the lock
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.place.Socket(), Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("listen for qnet stop: %w", err)
+	}
+	s.onClose(func(context.Context) error { return l.Close() })
+	// The directory stays root's: a keeper, which is root without its powers over
+	// files, may have to remove it.
+	if err := s.User.Chown(s.place.Socket()); err != nil {
+		return fmt.Errorf("listen for qnet stop: %w", err)
+	}
+	if err := os.Chmod(s.place.Socket(), 0o600); err != nil {
+		return fmt.Errorf("listen for qnet stop: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server = control.Serve(l, s)
+	return nil
+}
+
+// State describes the VM, for control.VM.
+func (s *session) State() control.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state := s.state
+	state.NICs = slices.Clone(s.state.NICs)
+	return state
+}
+
+// Stop stops the VM, for control.VM.
+func (s *session) Stop(force bool, timeout time.Duration) {
+	s.stops.ask(stopRequest{force: force, timeout: timeout})
+}
+
+// Rungs follows the shutdown ladder, for control.VM.
+func (s *session) Rungs(f func(rung string)) { s.stops.follow(f) }
+
+// Console serves a client of the console, for control.VM.
+func (s *session) Console(in io.Reader, out io.WriteCloser) {
+	s.mu.Lock()
+	c := s.console
+	s.mu.Unlock()
+	if c == nil {
+		out.Close() // the VM still starts
+		return
+	}
+	c.attach(in, out)
+}

@@ -1,0 +1,114 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/qemu"
+)
+
+// check opens the profile's files and checks all that can be checked before anything
+// changes.
+func (s *session) check(context.Context) (err error) {
+	if s.binary, err = qemu.Find(s.Path, s.QEMU); err != nil {
+		return err
+	}
+	s.onClose(func(context.Context) error { s.opener.close(); return nil })
+	if s.files, err = s.opener.openAll(s.profile); err != nil {
+		return err
+	}
+	machine := s.machine()
+	machine.NICs = nil // they have no taps yet
+	warnings, err := qemu.Check(machine)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		s.Warn(w)
+	}
+	s.salt, err = journal.LoadSalt(s.StateDir)
+	return err
+}
+
+// drop makes the process the user's behind sudo: from here on it talks to QEMU and
+// carries the guest's console.
+func (s *session) drop(context.Context) error {
+	if err := s.User.Drop(kvmGroup()...); err != nil {
+		return err
+	}
+	return s.openNotes()
+}
+
+// start lets QEMU take the network, and the guest run.
+func (s *session) start(ctx context.Context) error {
+	s.Waits("QEMU to start")
+	s.describeNICs()
+	s.connect()
+	launch := s.launchQEMU
+	if s.qemu != nil {
+		launch = s.relaunch
+	}
+	if err := launch(); err != nil {
+		return err
+	}
+	var vm *qemu.VM
+	err := asuser.AsRoot(func() (err error) {
+		vm, err = s.qemu.Start(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.vm = vm
+	s.mu.Unlock()
+	// From here on, QEMU alone has the image locks and the taps.
+	s.opener.close()
+	s.closeTaps()
+	return s.started()
+}
+
+func (s *session) started() error {
+	s.onClose(func(ctx context.Context) error {
+		// Does nothing unless a later step of the start failed.
+		return s.vm.Stop(ctx, qemu.StopOptions{Force: true})
+	})
+	log, err := openLog(LogPath(s.StateDir, s.profile.Name))
+	if err != nil {
+		return fmt.Errorf("open console log: %w", err)
+	}
+	s.onClose(func(context.Context) error { return log.Close() })
+	c := newConsole(s.vm.Console(), log, s.Stdout)
+	s.mu.Lock()
+	s.console = c
+	s.state.State, s.state.Accel, s.state.QEMU = control.Running, s.vm.Accel(), s.vm.PID()
+	s.mu.Unlock()
+	s.Waits("")
+	if s.Terminal != nil {
+		if err := s.giveTerminal(c); err != nil {
+			return err
+		}
+	}
+	s.Started()
+	return nil
+}
+
+// giveTerminal gives the user's terminal to the guest's console.
+func (s *session) giveTerminal(c *console) error {
+	if err := s.Terminal.Begin(); err != nil {
+		return fmt.Errorf("set terminal raw: %w", err)
+	}
+	s.onClose(func(context.Context) error { return s.Terminal.Restore() })
+	c.out = s.Terminal
+	if s.Terminal.HasKeys() {
+		go io.Copy(c.guest, s.Terminal.Keys(func() bool { //nolint:errcheck // ends with the process
+			s.stops.ask(stopRequest{})
+			return false
+		}))
+	}
+	return nil
+}
