@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -71,8 +72,8 @@ func (a *app) planNetwork(p *profiles.Profile, n profiles.Network, salt []byte) 
 	if err != nil {
 		return networkPlan{}, err
 	}
-	facts.Configurators = managers.Running()
-	if facts.Firewalld, err = firewalld.Look(); err != nil {
+	facts.Configurators = managers.Running(context.TODO())
+	if facts.Firewalld, err = firewalld.Observe(context.TODO()); err != nil {
 		a.talk("note: %v", err)
 	}
 	planned, err := plan.New(

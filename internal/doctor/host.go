@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,8 +47,8 @@ func newHost(o Options) (*Host, error) {
 	}
 	// Looking changes nothing, so a salt that is not there yet is not made.
 	salt, _ := os.ReadFile(filepath.Join(o.StateDir, "salt"))
-	zones, _ := firewalld.Look() // what it says of an error, the plan of a run says too
-	running := managers.Running()
+	zones, _ := firewalld.Observe(context.TODO()) // what it says of an error, the plan of a run says too
+	running := managers.Running(context.TODO())
 	for _, n := range h.networks {
 		p := planned{network: n}
 		if p.facts, p.err = host.Observe(n.Query()); p.err == nil {

@@ -57,7 +57,7 @@ func observeNIC(up Link) (NIC, error) {
 	if nic.Programs, err = programs(up); err != nil {
 		return nic, err
 	}
-	nic.Client, err = managers.Observe(up.Name)
+	nic.Client, err = managers.Observe(context.TODO(), up.Name)
 	return nic, err
 }
 
@@ -117,7 +117,7 @@ const lookTimeout = 3 * time.Second
 func ObserveDNS(l Link) resolved.Settings {
 	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
-	s, err := resolved.Look(ctx, l.Index)
+	s, err := resolved.Observe(ctx, l.Index)
 	if err != nil {
 		return resolved.Settings{}
 	}

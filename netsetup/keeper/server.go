@@ -248,7 +248,7 @@ func (k *keeper) plan(n plan.Network) (plan.Plan, error) {
 	}
 	facts.Configurators = k.configurators()
 	original(facts, k.paths)
-	if facts.Firewalld, err = firewalld.Look(); err != nil {
+	if facts.Firewalld, err = firewalld.Observe(context.TODO()); err != nil {
 		k.note(err.Error())
 	}
 	salt, err := journal.LoadSalt(k.stateDir)
@@ -267,7 +267,7 @@ func (k *keeper) plan(n plan.Network) (plan.Plan, error) {
 // configurators are the programs that can be told to leave our links alone: their
 // files are root's, which a keeper with its file's capabilities only is not.
 func (k *keeper) configurators() []managers.Program {
-	running := managers.Running()
+	running := managers.Running(context.TODO())
 	if os.Geteuid() == 0 || len(running) == 0 {
 		return running
 	}

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,15 +51,17 @@ func (h *Host) RemoveConfig(path string) error {
 }
 
 // Reload has a program read its configuration again.
-func (h *Host) Reload(p managers.Program) error { return managers.Reload(p) }
+func (h *Host) Reload(p managers.Program) error { return managers.Reload(context.TODO(), p) }
 
 // SetManaged has NetworkManager take care of a link or let go of it.
 //
 //	nmcli device set LINK managed yes|no
-func (h *Host) SetManaged(link string, managed bool) error { return managers.SetManaged(link, managed) }
+func (h *Host) SetManaged(link string, managed bool) error {
+	return managers.SetManaged(context.TODO(), link, managed)
+}
 
 // Managed reports whether NetworkManager takes care of a link.
-func (h *Host) Managed(link string) (bool, error) { return managers.Managed(link) }
+func (h *Host) Managed(link string) (bool, error) { return managers.Managed(context.TODO(), link) }
 
 // Warn tells the user, by the function of OnWarn.
 func (h *Host) Warn(text string) { h.warn(text) }

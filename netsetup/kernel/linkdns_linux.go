@@ -86,7 +86,7 @@ func (h *Host) TellResolvedBack(s step.LinkDNS) error {
 				return errors.New("it forgets what it is told")
 			case <-time.After(resolvedSettles):
 			}
-			got, err := resolved.Look(ctx, index)
+			got, err := resolved.Observe(ctx, index)
 			if err != nil {
 				return err
 			}
