@@ -209,7 +209,7 @@ func checkResolvers(ctx context.Context, h *Host) []Finding {
 
 func checkManagers(context.Context, *Host) []Finding {
 	var told []string
-	for _, p := range managers.Running() {
+	for _, p := range managers.Running(context.TODO()) {
 		if advice := managers.Advice(p); advice != "" {
 			return one(Warn, advice, "%s runs, and cannot be told at run time to leave VMs' links alone", p)
 		}

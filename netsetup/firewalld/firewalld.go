@@ -1,10 +1,11 @@
-// Package firewalld puts bridges into zones of firewalld over D-Bus, as
-// firewall-cmd(1) without --permanent does: nothing is written to firewalld's
-// files, and a reload or restart of it forgets all of this, which Watch tells.
+// Package firewalld puts bridges into zones of firewalld over D-Bus (firewalld.dbus(5)),
+// as firewall-cmd(1) without --permanent does. It writes no files: when firewalld
+// reloads or starts again, it forgets the zones, and Watch reports that.
 //
-// Where firewalld does not run in the caller's network namespace, Look tells that,
-// and the rest does nothing: it is never started. Functions may be called concurrently; each takes its own
-// connection, and calls of one process are served in their order.
+// Where firewalld does not run in the caller's network namespace, Observe says so and
+// Add, Remove and Has do nothing. No call starts firewalld. Each call takes at most 3 s.
+// Functions may be called concurrently; each has a connection of its own, and firewalld
+// serves the calls of one process in their order.
 package firewalld
 
 import (
@@ -16,44 +17,43 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/internal/sysbus"
 )
 
-// firewalld.dbus(5).
+// firewalld's D-Bus interface, firewalld.dbus(5).
 const (
-	busItself = "org.freedesktop.DBus"
-
 	busName  = "org.fedoraproject.FirewallD1"
 	busPath  = "/org/fedoraproject/FirewallD1"
 	zoneCall = busName + ".zone."
 )
 
-// ErrRefused tells that firewalld answered, and will not do it, as when it is
-// locked down.
+// ErrRefused is wrapped by the errors that firewalld answers, as when it is locked down.
 var ErrRefused = errors.New("firewalld refuses")
 
-// callTimeout bounds a conversation. A firewalld that just starts answers late.
+// callTimeout bounds the calls of one function. A firewalld that just starts answers late.
 const callTimeout = 3 * time.Second
 
-// Zone is what is asked of firewalld for one link.
+// Zone is the zone that a link shall be in, and the rules that the zone shall have.
 type Zone struct {
 	Name  string   `json:"name"` // "trusted"
 	Link  string   `json:"link"`
 	Rules []string `json:"rules,omitempty"` // of the zone, in firewalld.richlanguage(5)
 }
 
-// State is what firewalld says of itself, and a part of what decides on a Zone.
+// State is firewalld's state, as far as it decides on a Zone.
 type State struct {
 	Running bool              `json:"running"`
-	Default string            `json:"default,omitempty"` // the zone of links that are in none
+	Default string            `json:"default,omitempty"` // the zone of links without one
 	Zones   map[string]string `json:"zones,omitempty"`   // by link
 }
 
-// Look reads the state. It returns the zero State where firewalld or the system
-// bus does not run.
-func Look() (State, error) {
+// Observe reads the state. It returns the zero State where firewalld or the system bus
+// does not run.
+//
+//	firewall-cmd --get-default-zone; firewall-cmd --get-active-zones
+func Observe(ctx context.Context) (State, error) {
 	var s State
-	err := with(func(call caller) error {
+	err := with(ctx, func(call caller) error {
 		var active map[string]map[string][]string
 		if err := call(busName+".getDefaultZone", &s.Default); err != nil {
 			return err
@@ -75,12 +75,12 @@ func Look() (State, error) {
 	return s, nil
 }
 
-// Add puts the link into the zone, after the rules, so that no moment is without
-// them. A link that is in another zone already is left there.
+// Add gives the zone the rules, and then the link, so that the link is never in the
+// zone without them. It leaves a link that is in another zone already.
 //
 //	firewall-cmd --zone=ZONE --add-rich-rule=RULE; firewall-cmd --zone=ZONE --add-interface=LINK
-func Add(z Zone) error {
-	err := with(func(call caller) error {
+func Add(ctx context.Context, z Zone) error {
+	err := with(ctx, func(call caller) error {
 		zone := ""
 		if err := call(zoneCall+"getZoneOfInterface", &zone, z.Link); err != nil {
 			return err
@@ -101,12 +101,12 @@ func Add(z Zone) error {
 	return nil
 }
 
-// Remove takes the link, if there is one, and the rules out of the zone, if they
-// are in it.
+// Remove takes the link and the rules out of the zone, as far as they are in it. A Zone
+// without Link has rules only.
 //
 //	firewall-cmd --zone=ZONE --remove-interface=LINK; firewall-cmd --zone=ZONE --remove-rich-rule=RULE
-func Remove(z Zone) error {
-	err := with(func(call caller) error {
+func Remove(ctx context.Context, z Zone) error {
+	err := with(ctx, func(call caller) error {
 		var errs []error
 		if z.Link != "" {
 			zone := ""
@@ -128,13 +128,14 @@ func Remove(z Zone) error {
 	return nil
 }
 
-// Has reports whether the link is in the zone and the zone has the rules, or the
-// link is in another by someone else's will. It holds where firewalld does not run.
+// Has reports whether the link is in the zone and the zone has the rules. It also
+// reports true if the user or another program put the link into another zone, and
+// where firewalld does not run.
 //
 //	firewall-cmd --get-zone-of-interface=LINK; firewall-cmd --zone=ZONE --query-rich-rule=RULE
-func Has(z Zone) (bool, error) {
+func Has(ctx context.Context, z Zone) (bool, error) {
 	has := true
-	err := with(func(call caller) error {
+	err := with(ctx, func(call caller) error {
 		zone := ""
 		if err := call(zoneCall+"getZoneOfInterface", &zone, z.Link); err != nil {
 			return err
@@ -154,72 +155,33 @@ func Has(z Zone) (bool, error) {
 	return has, err
 }
 
-// Watch calls changed once it hears firewalld, and whenever that started, ended,
-// reloaded or changed a zone, until the context ends: runs tells whether it does.
-// It returns nil then, and the error where the bus is lost.
+// Watch calls changed with whether firewalld runs: at first, and whenever firewalld
+// starts, ends, reloads or changes a zone. It returns nil when ctx ends, and an error
+// where the system bus is missing or hangs up.
 func Watch(ctx context.Context, changed func(runs bool)) error {
-	bus, err := managers.SystemBus(ctx)
-	if err != nil {
+	if err := sysbus.Watch(ctx, busName, changed, busPath); err != nil {
 		return fmt.Errorf("watch firewalld: %w", err)
 	}
-	defer bus.Close() //nolint:errcheck // nothing is said any more
-	signals := make(chan *dbus.Signal, 64)
-	bus.Signal(signals)
-	for _, what := range [][]dbus.MatchOption{
-		{dbus.WithMatchSender(busItself), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, busName)},
-		{dbus.WithMatchSender(busName), dbus.WithMatchObjectPath(busPath)},
-	} {
-		if err := bus.AddMatchSignalContext(ctx, what...); err != nil {
-			return fmt.Errorf("watch firewalld: %w", err)
-		}
-	}
-	runs, err := running(ctx, bus)
-	if err != nil {
-		return fmt.Errorf("watch firewalld: %w", err)
-	}
-	changed(runs) // what came before is not heard
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case s, ok := <-signals:
-			if !ok {
-				return errors.New("watch firewalld: the system bus hung up")
-			}
-			changed(!ended(s))
-		}
-	}
-}
-
-// ended reports whether the bus tells that firewalld is gone: its name, the old
-// owner and no new one.
-func ended(s *dbus.Signal) bool {
-	return s.Name == busItself+".NameOwnerChanged" && len(s.Body) == 3 && s.Body[2] == ""
-}
-
-func running(ctx context.Context, bus *dbus.Conn) (runs bool, err error) {
-	err = bus.BusObject().CallWithContext(ctx, busItself+".NameHasOwner", 0, busName).Store(&runs)
-	return runs, err
+	return nil
 }
 
 // caller calls a method and stores its answer, if answer is not nil.
 type caller func(method string, answer any, args ...any) error
 
-// with has f talk to firewalld, and does nothing where that does not run.
-func with(f func(caller) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+// with lets f talk to firewalld for 3 s, and does nothing where firewalld does not run.
+func with(ctx context.Context, f func(caller) error) error {
+	within, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	bus, err := managers.SystemBus(ctx)
-	if err != nil {
-		return nil // a host without a system bus has no firewalld
+	peer, err := sysbus.Dial(within, busName)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return nil // a host without a system bus has no firewalld, and not every bus knows it
 	}
-	defer bus.Close() //nolint:errcheck // everything is answered by then
-	if runs, err := running(ctx, bus); err != nil || !runs {
-		return nil // nor need every bus know of it
-	}
-	object := bus.Object(busName, busPath)
+	defer peer.Close()
 	err = f(func(method string, answer any, args ...any) error {
-		c := object.CallWithContext(ctx, method, dbus.FlagNoAutoStart, args...)
+		c := peer.Call(within, busPath, method, args...)
 		if c.Err == nil && answer != nil {
 			return c.Store(answer)
 		}
@@ -230,13 +192,13 @@ func with(f func(caller) error) error {
 	case !errors.As(err, &said):
 		return err
 	case said.Name == "org.freedesktop.DBus.Error.ServiceUnknown", said.Name == "org.freedesktop.DBus.Error.NoReply":
-		return nil // it stopped meanwhile, and forgot everything
+		return nil // it ended meanwhile, and forgot everything
 	}
 	return fmt.Errorf("%w: %w", ErrRefused, err)
 }
 
-// unless drops an error that says the host is as it should be already. firewalld's
-// errors begin with a code.
+// unless drops an error that says that the host is in the wanted state already.
+// firewalld's errors begin with a code.
 func unless(err error, codes ...string) error {
 	var said dbus.Error
 	if errors.As(err, &said) {

@@ -23,7 +23,7 @@ type Facts struct {
 	Sysctls   map[string]string `json:"sysctls"`   // net.ipv4.ip_forward, and net.ipv4.conf.<link>.forwarding of every link
 	HasIPv6   bool              `json:"has_ipv6"`  // /proc/sys/net/ipv6 exists
 	NIC       NIC               `json:"nic,omitzero"`
-	Firewalld firewalld.State   `json:"firewalld"` // of firewalld.Look
+	Firewalld firewalld.State   `json:"firewalld"` // of firewalld.Observe
 
 	// Configurators are the programs of this namespace that configure links.
 	Configurators []managers.Program `json:"configurators,omitempty"`

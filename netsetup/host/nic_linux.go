@@ -17,7 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-func observeNIC(up Link) (NIC, error) {
+func observeNIC(ctx context.Context, up Link) (NIC, error) {
 	var nic NIC
 	c, err := rtnl.Dial()
 	if err != nil {
@@ -32,11 +32,11 @@ func observeNIC(up Link) (NIC, error) {
 	if off, err := ReadSysctl("net/ipv6/conf/" + up.Name + "/disable_ipv6"); err == nil && off == "0" {
 		nic.GenMode, _ = ReadSysctl(GenModeKey(up.Name))
 	}
-	nic.DNS = ObserveDNS(up)
+	nic.DNS = ObserveDNS(ctx, up)
 	if nic.Programs, err = programs(up); err != nil {
 		return nic, err
 	}
-	nic.Client, err = managers.Observe(up.Name)
+	nic.Client, err = managers.Observe(ctx, up.Name)
 	return nic, err
 }
 
@@ -93,10 +93,10 @@ const lookTimeout = 3 * time.Second
 
 // ObserveDNS reads what systemd-resolved was told of a link; one that does not
 // answer was told nothing.
-func ObserveDNS(l Link) resolved.Settings {
-	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
+func ObserveDNS(ctx context.Context, l Link) resolved.Settings {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	s, err := resolved.Look(ctx, l.Index)
+	s, err := resolved.Observe(ctx, l.Index)
 	if err != nil {
 		return resolved.Settings{}
 	}

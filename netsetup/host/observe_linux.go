@@ -47,15 +47,15 @@ func Observe(ctx context.Context, q Query) (Facts, error) {
 	if q.Original != nil {
 		q.Original(f.Sysctls)
 	}
-	f.Configurators = managers.Running()
-	if f.Firewalld, err = firewalld.Look(); err != nil {
+	f.Configurators = managers.Running(ctx)
+	if f.Firewalld, err = firewalld.Observe(ctx); err != nil {
 		f.Unknown = append(f.Unknown, err.Error())
 	}
 	up, ok := f.LANLink(q.Uplink)
 	if !q.LAN || !ok || up.Kind == "bridge" {
 		return f, nil // a plan refuses a link that is not there
 	}
-	if f.NIC, err = observeNIC(up); err != nil || !q.Ask {
+	if f.NIC, err = observeNIC(ctx, up); err != nil || !q.Ask {
 		return f, err
 	}
 	return f, f.askNeighbors(ctx, up, q.Peer)

@@ -39,7 +39,7 @@ type Terms struct {
 // gave the lease, or any where broadcast is set or the server is not known. It
 // waits for the answer until the context ends and returns ErrRefused or
 // ErrSilent. It needs CAP_NET_RAW.
-func Renew(ctx context.Context, link int, l managers.Lease, broadcast bool) (Terms, error) {
+func Renew(ctx context.Context, link int, l managers.HostLease, broadcast bool) (Terms, error) {
 	conn, err := packet.Listen(link, packet.IPv4, packet.UDPTo(clientPort))
 	if err != nil {
 		return Terms{}, fmt.Errorf("renew lease of %s: %w", l.Address, err)
@@ -63,7 +63,7 @@ func Renew(ctx context.Context, link int, l managers.Lease, broadcast bool) (Ter
 
 // request is the message of the states RENEWING and REBINDING (RFC 2131, table 5):
 // the address is the client's, so neither asked for nor is a server chosen.
-func request(l managers.Lease) (*dhcpv4.DHCPv4, error) {
+func request(l managers.HostLease) (*dhcpv4.DHCPv4, error) {
 	m, err := dhcpv4.New(
 		dhcpv4.WithMessageType(dhcpv4.MessageTypeRequest), dhcpv4.WithHwAddr(l.MAC), dhcpv4.WithClientIP(l.Address.AsSlice()),
 		dhcpv4.WithRequestedOptions(dhcpv4.OptionSubnetMask, dhcpv4.OptionRouter, dhcpv4.OptionDomainNameServer))
@@ -81,7 +81,7 @@ func request(l managers.Lease) (*dhcpv4.DHCPv4, error) {
 
 // send sends it: to all on the link, or where the host's routes lead to the server.
 // A socket of the port would be refused where a deaf client has it.
-func send(conn *packet.Conn, l managers.Lease, m *dhcpv4.DHCPv4, broadcast bool) error {
+func send(conn *packet.Conn, l managers.HostLease, m *dhcpv4.DHCPv4, broadcast bool) error {
 	d := packet.Datagram{
 		SrcMAC: l.MAC, DstMAC: packet.Broadcast, Src: l.Address, Dst: netip.AddrFrom4([4]byte{255, 255, 255, 255}),
 		SrcPort: clientPort, DstPort: serverPort, Payload: m.ToBytes(),

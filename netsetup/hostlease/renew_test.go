@@ -18,10 +18,10 @@ import (
 )
 
 // observed is the lease of udhcpc on eth0.
-func observed(t *testing.T) (lease managers.Lease, index int) {
+func observed(t *testing.T) (lease managers.HostLease, index int) {
 	t.Helper()
 	programs.DHCPClient(t, "udhcpc")
-	c, err := managers.Observe("eth0")
+	c, err := managers.Observe(t.Context(), "eth0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func observed(t *testing.T) (lease managers.Lease, index int) {
 	return c.Lease, index
 }
 
-func renewWithin(t *testing.T, d time.Duration, index int, l managers.Lease, broadcast bool) (Terms, error) {
+func renewWithin(t *testing.T, d time.Duration, index int, l managers.HostLease, broadcast bool) (Terms, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()

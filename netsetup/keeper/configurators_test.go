@@ -165,7 +165,7 @@ func TestConnManAdvice(t *testing.T) {
 			t.Errorf("told %q", told.texts)
 		}
 		lab.InNamespace(t, "inet", func() error {
-			if running := managers.Running(); len(running) != 0 {
+			if running := managers.Running(t.Context()); len(running) != 0 {
 				t.Errorf("in another namespace: %v", running)
 			}
 			return nil

@@ -111,7 +111,7 @@ func recoverByMarks(k step.Kernel, p paths, damage error) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if facts.Firewalld, err = firewalld.Look(); err != nil {
+	if facts.Firewalld, err = firewalld.Observe(context.TODO()); err != nil {
 		return "", err
 	}
 	if err := journal.UndoByMarks(context.TODO(), k, facts, p.network); err != nil {

@@ -58,7 +58,7 @@ func (k *keeper) followFirewalld() (stop func()) {
 
 // refreshZone tells firewalld of the bridge, if it does not know of it.
 func (k *keeper) refreshZone() error {
-	state, err := firewalld.Look()
+	state, err := firewalld.Observe(context.TODO())
 	if err != nil || !state.Running {
 		return err
 	}

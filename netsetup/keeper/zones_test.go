@@ -244,11 +244,11 @@ func TestFirewalldOfAnotherNamespace(t *testing.T) {
 		was := fw.State(t)
 		zone := firewalld.Zone{Name: "trusted", Link: "qn-dev"}
 		lab.InNamespace(t, "inet", func() error {
-			state, err := firewalld.Look()
+			state, err := firewalld.Observe(t.Context())
 			if state.Running {
 				t.Error("it runs in another namespace, too")
 			}
-			return errors.Join(err, firewalld.Add(zone))
+			return errors.Join(err, firewalld.Add(t.Context(), zone))
 		})
 		sameState(t, "told from another namespace", was, fw.State(t))
 	})
@@ -257,7 +257,7 @@ func TestFirewalldOfAnotherNamespace(t *testing.T) {
 // The printed commands do what the calls do.
 func TestFirewalldCommands(t *testing.T) {
 	besideFirewalld(t, func(t *testing.T, _ Options, fw *programs.FirewalldProgram) {
-		state, err := firewalld.Look()
+		state, err := firewalld.Observe(t.Context())
 		if err != nil || !state.Running || state.Default != "public" {
 			t.Fatalf("got %+v, %v", state, err)
 		}

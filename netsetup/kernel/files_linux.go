@@ -51,14 +51,16 @@ func (h *Host) RemoveConfig(ctx context.Context, path string) error {
 }
 
 // Reload has a program read its configuration again.
-func (h *Host) Reload(ctx context.Context, p managers.Program) error { return managers.Reload(p) }
+func (h *Host) Reload(ctx context.Context, p managers.Program) error { return managers.Reload(ctx, p) }
 
 // SetManaged has NetworkManager take care of a link or let go of it.
 //
 //	nmcli device set LINK managed yes|no
 func (h *Host) SetManaged(ctx context.Context, link string, managed bool) error {
-	return managers.SetManaged(link, managed)
+	return managers.SetManaged(ctx, link, managed)
 }
 
 // Managed reports whether NetworkManager takes care of a link.
-func (h *Host) Managed(ctx context.Context, link string) (bool, error) { return managers.Managed(link) }
+func (h *Host) Managed(ctx context.Context, link string) (bool, error) {
+	return managers.Managed(ctx, link)
+}

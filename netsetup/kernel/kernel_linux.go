@@ -357,17 +357,21 @@ func (h *Host) SetLinks(table, set string, links []string) error {
 // SetZone puts a link into a zone of firewalld.
 //
 //	firewall-cmd --zone=ZONE --add-interface=LINK
-func (h *Host) SetZone(ctx context.Context, z firewalld.Zone) error { return firewalld.Add(z) }
+func (h *Host) SetZone(ctx context.Context, z firewalld.Zone) error { return firewalld.Add(ctx, z) }
 
 // UnsetZone takes it out.
 //
 //	firewall-cmd --zone=ZONE --remove-interface=LINK
-func (h *Host) UnsetZone(ctx context.Context, z firewalld.Zone) error { return firewalld.Remove(z) }
+func (h *Host) UnsetZone(ctx context.Context, z firewalld.Zone) error {
+	return firewalld.Remove(ctx, z)
+}
 
 // InZone reports whether it is in.
 //
 //	firewall-cmd --zone=ZONE --query-interface=LINK
-func (h *Host) InZone(ctx context.Context, z firewalld.Zone) (bool, error) { return firewalld.Has(z) }
+func (h *Host) InZone(ctx context.Context, z firewalld.Zone) (bool, error) {
+	return firewalld.Has(ctx, z)
+}
 
 func notOurs(err error) error {
 	if errors.Is(err, nft.ErrNotOurs) {

@@ -70,7 +70,7 @@ func (h *Host) TellResolvedBack(ctx context.Context, s step.LinkDNS) error {
 	}
 	settings := s.Settings
 	if bridge, ok, err := h.Link(ctx, s.Link); err == nil && ok {
-		if now := host.ObserveDNS(bridge); !now.Empty() {
+		if now := host.ObserveDNS(ctx, bridge); !now.Empty() {
 			settings = now
 		}
 	}
@@ -88,7 +88,7 @@ func (h *Host) TellResolvedBack(ctx context.Context, s step.LinkDNS) error {
 				return errors.New("it forgets what it is told")
 			case <-time.After(resolvedSettles):
 			}
-			got, err := resolved.Look(ctx, index)
+			got, err := resolved.Observe(ctx, index)
 			if err != nil {
 				return err
 			}

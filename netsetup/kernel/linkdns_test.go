@@ -53,7 +53,7 @@ resolvectl nta eth0 test.example`)
 		host := newHost(t)
 		of := func(link string) []string {
 			l, _, _ := host.Link(t.Context(), link)
-			s, err := resolved.Look(t.Context(), l.Index)
+			s, err := resolved.Observe(t.Context(), l.Index)
 			if err != nil {
 				t.Fatal(err)
 			}

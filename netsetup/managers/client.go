@@ -6,35 +6,38 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/dump"
+	"github.com/qnet-vm/qnet/internal/sysbus"
 )
 
-// DHCP clients that do nothing else, and tell nobody over D-Bus.
+// DHCP clients that do nothing else and own no name on the system bus.
 const (
 	Dhclient Program = "dhclient"
 	Dhcpcd   Program = "dhcpcd"
 	Udhcpc   Program = "udhcpc"
 )
 
-// Client is what configures a link, and the lease it has on it.
+// Client is the program that configures a link, and the lease it has on it.
 type Client struct {
-	Program Program `json:"program,omitempty"` // "" is nobody: the administrator did
-	Link    string  `json:"link,omitempty"`
-	Lease   Lease   `json:"lease,omitzero"`
+	Program Program   `json:"program,omitempty"` // "" where the administrator configures it
+	Link    string    `json:"link,omitempty"`
+	Lease   HostLease `json:"lease,omitzero"`
 
 	// Refusal says why the link cannot become a bridge's port without harm, and
 	// what to do about it; "" where it can.
 	Refusal string `json:"refusal,omitempty"`
 }
 
-// Lease is an address by DHCP (RFC 2131), and how its client names itself to the
-// server: with another name, the server would give another address.
-type Lease struct {
+// HostLease is the host's own address by DHCP (RFC 2131), and how its client names
+// itself to the server. Under another name, the server would give another address.
+type HostLease struct {
 	Address  netip.Addr       `json:"address"`
 	Server   netip.Addr       `json:"server,omitzero"` // zero: not known
 	MAC      net.HardwareAddr `json:"mac"`             // chaddr
@@ -42,17 +45,24 @@ type Lease struct {
 	Host     string           `json:"host,omitempty"` // option 12
 }
 
-// GoesDeaf reports whether the client hears no answer on a bridge's port, so that
-// its lease must be renewed for it. The others listen to all protocols, which a
-// packet socket gets to hear before the bridge takes the frame.
+// GoesDeaf reports whether the client receives nothing on a bridge's port, so that
+// qnet must renew its lease for it. Other clients listen to all protocols with a
+// packet socket, and the kernel passes a frame to such a socket before the bridge.
 func (c Client) GoesDeaf() bool {
 	return c.Lease.Address.IsValid() && (c.Program == NetworkManager || c.Program == Networkd || c.Program == Udhcpc)
 }
 
-// errNone tells that a program does not configure the link.
+// errNone says that a program does not configure the link.
 var errNone = errors.New("it does not configure the link")
 
-// link is what is known of a link before anybody is asked.
+func orNone(err error) error {
+	if err == nil {
+		return errNone
+	}
+	return err
+}
+
+// link is what the kernel says of a link.
 type link struct {
 	name      string
 	index     int
@@ -60,20 +70,24 @@ type link struct {
 	addresses []netlink.Addr // IPv4, global
 }
 
-// Observe finds out what configures a link of the calling thread's network
-// namespace. It changes nothing; without root's rights it may know less of a lease.
-func Observe(name string) (Client, error) {
-	l, err := look(name)
+// Observe finds out which program configures a link of the calling thread's network
+// namespace. It changes nothing and takes at most 1 s. Without root's rights it may
+// learn less about a lease.
+func Observe(ctx context.Context, name string) (Client, error) {
+	l, err := readLink(name)
 	if err != nil {
 		return Client{}, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	within, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	for _, ask := range []func(context.Context, link) (Client, error){
 		askNetworkManager, askNetworkd, askConnMan, findClient,
 	} {
-		c, err := ask(ctx, l)
-		if errors.Is(err, errNone) || errors.Is(err, errNoBus) {
+		c, err := ask(within, l)
+		if ctx.Err() != nil {
+			return Client{}, fmt.Errorf("find out what configures %q: %w", name, context.Cause(ctx))
+		}
+		if errors.Is(err, errNone) || sysbus.Absent(err) {
 			continue
 		}
 		c.Link = name
@@ -85,7 +99,7 @@ func Observe(name string) (Client, error) {
 	return l.unknown(), nil
 }
 
-func look(name string) (link, error) {
+func readLink(name string) (link, error) {
 	n, list, err := Addresses(name)
 	if err != nil {
 		return link{}, err
@@ -109,12 +123,26 @@ func Addresses(name string) (netlink.Link, []netlink.Addr, error) {
 	return l, slices.DeleteFunc(list, func(a netlink.Addr) bool { return a.Scope != unix.RT_SCOPE_UNIVERSE }), nil
 }
 
-// finite reports whether an address ends by itself. A value of all ones is
-// "forever" (if_addr.h, INFINITY_LIFE_TIME).
+// defaultID is the client identifier that most clients send: the hardware type 1,
+// Ethernet, and the MAC (RFC 2132, 9.14).
+func (l link) defaultID() []byte { return append([]byte{1}, l.mac...) }
+
+// hostName returns the host's name without its domain, which clients send as option 12.
+func hostName() string {
+	name, _ := os.Hostname()
+	name, _, _ = strings.Cut(name, ".")
+	if name == "localhost" {
+		return ""
+	}
+	return name
+}
+
+// finite reports whether an address has an end. A lifetime of all ones is "forever"
+// (if_addr.h, INFINITY_LIFE_TIME).
 func finite(a netlink.Addr) bool { return a.ValidLft != 0 && uint32(a.ValidLft) != 1<<32-1 }
 
-// leased is the address that most likely is a lease: one that ends by itself, or else
-// the first.
+// leased returns the address that most likely is a lease: the first with an end, or
+// else the first.
 func (l link) leased() netip.Addr {
 	list := slices.Clone(l.addresses)
 	slices.SortStableFunc(list, func(a, b netlink.Addr) int {
@@ -133,8 +161,8 @@ func (l link) leased() netip.Addr {
 	return a.Unmap()
 }
 
-// unknown is the answer where nobody was found. An address that ends by itself has
-// a client somewhere, and that would be left deaf.
+// unknown returns the answer where no program was found. An address with an end has a
+// DHCP client all the same, which would receive nothing on a bridge's port.
 func (l link) unknown() Client {
 	c := Client{Link: l.name}
 	for _, a := range l.addresses {

@@ -51,7 +51,7 @@ func TestObserve(t *testing.T) {
 			lab.Run(t, func(t *testing.T) {
 				lan := lab.NewLAN(t, lab.LANOptions{DHCP: true})
 				address := s.start(t)
-				c, err := Observe("eth0")
+				c, err := Observe(t.Context(), "eth0")
 				if err != nil || c.Program != program || c.Refusal != "" {
 					t.Fatalf("got %+v, %v", c, err)
 				}
@@ -87,11 +87,11 @@ func colons(b []byte) string {
 func TestObserveUnknown(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)
-		if c, err := Observe("eth0"); err != nil || c.Program != "" || c.Refusal != "" {
+		if c, err := Observe(t.Context(), "eth0"); err != nil || c.Program != "" || c.Refusal != "" {
 			t.Errorf("static: got %+v, %v", c, err)
 		}
 		lab.Sh(t, "ip addr change 192.0.2.10/24 dev eth0 valid_lft 100 preferred_lft 100")
-		if c, err := Observe("eth0"); err != nil || !strings.Contains(c.Refusal, "192.0.2.10/24") || !strings.Contains(c.Refusal, "static") {
+		if c, err := Observe(t.Context(), "eth0"); err != nil || !strings.Contains(c.Refusal, "192.0.2.10/24") || !strings.Contains(c.Refusal, "static") {
 			t.Errorf("with an end: got %+v, %v", c, err)
 		}
 	})
@@ -105,7 +105,7 @@ func TestForeignProcesses(t *testing.T) {
 		lab.Uplink(t)
 		lab.Daemon(t, "unshare", "--net", "busybox", "udhcpc", "-f", "-i", "eth0", "-s", "/bin/true")
 		lab.Daemon(t, "ip", "netns", "exec", "inet", "busybox", "udhcpc", "-f", "-i", "lan0", "-s", "/bin/true")
-		l, err := look("eth0")
+		l, err := readLink("eth0")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,15 +29,15 @@ func findClient(_ context.Context, l link) (Client, error) {
 		}
 		c := Client{Program: program}
 		if program == Udhcpc {
-			c.Lease = Lease{Address: l.leased(), MAC: l.mac, ClientID: udhcpcID(argv, l), Host: udhcpcHost(argv)}
+			c.Lease = HostLease{Address: l.leased(), MAC: l.mac, ClientID: udhcpcID(argv, l), Host: udhcpcHost(argv)}
 		}
 		return c, nil
 	}
 	return Client{}, errNone
 }
 
-// clientName tells which client a command line is of. dhcpcd replaces its own by
-// "dhcpcd: [manager] ...".
+// clientName returns the DHCP client that a command line belongs to, "" for another
+// program. dhcpcd replaces its own command line by "dhcpcd: [manager] ...".
 func clientName(argv []string) Program {
 	name, _, _ := strings.Cut(argv[0], ":")
 	name = filepath.Base(name)
@@ -69,7 +69,7 @@ func serves(p Program, argv []string, l link) bool {
 	return slices.ContainsFunc(l.addresses, finite) // dhcpcd's title does not always name its links
 }
 
-// option is the value of -s VALUE, -sVALUE, --long VALUE or --long=VALUE.
+// option returns the value of -s VALUE, -sVALUE, --long VALUE or --long=VALUE.
 func option(argv []string, short, long, def string) string {
 	for i, a := range argv {
 		switch {
@@ -86,8 +86,8 @@ func option(argv []string, short, long, def string) string {
 	return def
 }
 
-// udhcpcID is the client identifier that udhcpc sends: of -x 0x3d:HEX, none with
-// -C, else the default.
+// udhcpcID returns the client identifier that udhcpc sends: that of -x 0x3d:HEX, none
+// with -C, else the default.
 func udhcpcID(argv []string, l link) []byte {
 	if id, ok := udhcpcOption(argv, "0x3d"); ok {
 		raw, err := hex.DecodeString(strings.ReplaceAll(id, ":", ""))
@@ -101,6 +101,7 @@ func udhcpcID(argv []string, l link) []byte {
 	return l.defaultID()
 }
 
+// udhcpcHost returns the host name that udhcpc sends.
 func udhcpcHost(argv []string) string {
 	if name, ok := udhcpcOption(argv, "hostname"); ok {
 		return name
@@ -110,7 +111,7 @@ func udhcpcHost(argv []string) string {
 	return string(raw)
 }
 
-// udhcpcOption is the value of -x NAME:VALUE.
+// udhcpcOption returns the value of -x NAME:VALUE.
 func udhcpcOption(argv []string, name string) (string, bool) {
 	for i, a := range argv {
 		text := strings.TrimPrefix(a, "-x")
@@ -124,9 +125,9 @@ func udhcpcOption(argv []string, name string) (string, bool) {
 	return "", false
 }
 
-// here reports whether a process is of the caller's network namespace. The entries
-// below /proc/PID/net are each namespace's own, and everybody may look at them:
-// to read /proc/PID/ns/net would take the rights to trace the process.
+// here reports whether a process is in the caller's network namespace. The entries
+// below /proc/PID/net are each namespace's own, and every user may stat them.
+// Reading /proc/PID/ns/net would take the rights to trace the process.
 func here(dir string) bool {
 	var ours, theirs unix.Stat_t
 	return unix.Stat("/proc/thread-self/net/dev", &ours) == nil &&

@@ -8,19 +8,19 @@ type File struct {
 // Mark begins every file that qnet puts among another program's.
 const Mark = "# qnet: "
 
-// LeaveAlone is the file that has a program leave all of qnet's links alone, from
-// the moment they appear; ok is false where the program has no such thing.
+// LeaveAlone returns the file that has a program leave all of qnet's links alone, from
+// the moment they appear; ok is false for a program that reads no such file.
 func LeaveAlone(p Program) (f File, ok bool) {
-	f, ok = alone[p]
+	f, ok = leaveAlone[p]
 	return f, ok
 }
 
-// alone are the files. NetworkManager gets both of its ways: unmanaged-devices,
-// which no command of a user overrides, but which an assignment in /etc replaces
-// as a whole, and a section of its own for that case. networkd takes the first
-// file that matches a link, in the order of their names, whatever their
-// directory: "0-" comes before the usual "00-" and "05-".
-var alone = map[Program]File{
+// leaveAlone has the files of LeaveAlone. NetworkManager has two ways and gets both:
+// unmanaged-devices, which no command of a user overrides, and a device section, in
+// case an assignment in /etc replaces unmanaged-devices. networkd takes the first file
+// that matches a link, in the order of their names, in any directory: "0-" comes
+// before the usual "00-" and "05-".
+var leaveAlone = map[Program]File{
 	NetworkManager: {"/run/NetworkManager/conf.d/90-qnet.conf", Mark + `VMs run, whose links are not NetworkManager's. Removed with the last.
 [keyfile]
 unmanaged-devices+=interface-name:qn*
@@ -38,15 +38,15 @@ Unmanaged=yes
 `},
 }
 
-// LetGo is the file that has networkd let go of one link, once it reads its
-// configuration again: then it takes away what it configured there.
+// LetGo returns the file that has networkd let go of one link when it reads its
+// configuration again. networkd then removes what it configured on the link.
 func LetGo(link string) File {
 	return File{"/run/systemd/network/0-qnet-" + link + ".network", Mark + "the link is a port of VMs' bridge. Removed with that.\n" +
 		"[Match]\nName=" + link + "\n\n[Link]\nUnmanaged=yes\n"}
 }
 
-// Advice tells the user what to do about a program that runs and cannot be told
-// to leave qnet's links alone; "" where there is nothing to do.
+// Advice returns what the user can do about a program that runs and has no LeaveAlone
+// file; "" where there is nothing to do.
 func Advice(p Program) string {
 	if p != ConnMan {
 		return ""

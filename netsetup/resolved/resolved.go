@@ -1,122 +1,104 @@
-// Package resolved tells systemd-resolved of links over D-Bus, as resolvectl(1)
-// does. Nothing is written to its files by hand, and what it was told of a link
-// goes with the link.
+// Package resolved tells systemd-resolved which name servers and domains a link has,
+// over D-Bus (org.freedesktop.resolve1(5)), as resolvectl(1) does. It writes no files.
+// systemd-resolved forgets the settings of a link with the link.
 //
-// Where it does not run, in this network namespace, nothing happens: it is never
-// started. Functions may be called concurrently; each takes a connection of its own.
+// Where systemd-resolved does not run in the caller's network namespace, nothing
+// happens: no call starts it. Functions may be called concurrently; each has a
+// connection of its own.
 package resolved
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/internal/sysbus"
 )
 
 // systemd-resolved's D-Bus interface, org.freedesktop.resolve1(5).
 const (
-	busItself    = "org.freedesktop.DBus"
-	hasOwner     = busItself + ".NameHasOwner"
-	ownerChanged = "NameOwnerChanged"
-
 	busName = "org.freedesktop.resolve1"
 	busPath = "/org/freedesktop/resolve1"
 	manager = "org.freedesktop.resolve1.Manager."
 	ofLink  = "org.freedesktop.resolve1.Link"
 
 	linkBusy = "org.freedesktop.resolve1.LinkBusy"
+
+	// loopback is the index of lo, which has the settings that every link begins with.
+	loopback = 1
 )
 
-// ErrManaged tells that systemd-networkd manages the link, so that nobody else may
-// tell systemd-resolved of it.
+// ErrManaged is wrapped by the errors of links that systemd-networkd manages:
+// systemd-resolved takes their settings from systemd-networkd alone.
 var ErrManaged = errors.New("systemd-networkd tells it of this link")
 
-// retryTime is between two tries: it hears late of a new link.
+// retryTime is the pause between two tries: systemd-resolved learns late of a new link.
 const retryTime = 100 * time.Millisecond
 
-// Tell tells it of a link, by its index, what the settings say, until the context
-// ends; runs is whether it runs.
+// Tell gives systemd-resolved the settings of a link, by the link's index. It tries
+// again until it succeeds, the error is ErrManaged, or ctx ends. runs reports whether
+// systemd-resolved runs.
 func Tell(ctx context.Context, link int, s Settings) (runs bool, err error) {
 	for {
-		runs, err = converse(ctx, func(call caller) error { return tell(call, link, s) })
-		if err == nil || errors.Is(err, ErrManaged) || !wait(ctx, retryTime) {
+		runs, err = with(ctx, func(p *sysbus.Peer) error { return tell(ctx, p, link, s) })
+		if err == nil || errors.Is(err, ErrManaged) {
 			return runs, err
+		}
+		select {
+		case <-ctx.Done():
+			return runs, err
+		case <-time.After(retryTime):
 		}
 	}
 }
 
-func tell(call caller, link int, s Settings) error {
+func tell(ctx context.Context, p *sysbus.Peer, link int, s Settings) error {
 	for _, c := range s.calls(link) {
-		if err := call(c.method, nil, c.args...); err != nil {
+		if err := explain(p.Call(ctx, busPath, manager+c.method, c.args...).Err); err != nil {
 			return fmt.Errorf("tell systemd-resolved: %s: %w", c.method, err)
 		}
 	}
 	return nil
 }
 
-// Revert takes back whatever it was told of the link: resolvectl revert LINK.
+// Revert takes all settings of the link back.
+//
+//	resolvectl revert LINK
 func Revert(ctx context.Context, link int) error {
-	_, err := converse(ctx, func(call caller) error { return call("RevertLink", nil, int32(link)) })
+	_, err := with(ctx, func(p *sysbus.Peer) error {
+		return explain(p.Call(ctx, busPath, manager+"RevertLink", int32(link)).Err)
+	})
 	return err
 }
 
-// Runs reports whether it runs and answers.
-func Runs(ctx context.Context) bool {
-	runs, err := converse(ctx, func(caller) error { return nil })
-	return runs && err == nil
-}
-
-// Watch calls running if it runs, and whenever it has started, until the context
-// ends. It returns nil then, and the error where there is no bus, or no longer.
+// Watch calls running at first, if systemd-resolved runs, and each time it has started.
+// It returns nil when ctx ends, and an error where the system bus is missing or hangs up.
 func Watch(ctx context.Context, running func()) error {
-	bus, err := managers.SystemBus(ctx)
-	if err != nil {
-		return fmt.Errorf("watch systemd-resolved: %w", err)
-	}
-	defer bus.Close() //nolint:errcheck // nothing is said any more
-	signals := make(chan *dbus.Signal, 16)
-	bus.Signal(signals)
-	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(busItself), dbus.WithMatchMember(ownerChanged), dbus.WithMatchArg(0, busName))
-	if err != nil {
-		return fmt.Errorf("watch systemd-resolved: %w", err)
-	}
-	var runs bool
-	if err := bus.BusObject().CallWithContext(ctx, hasOwner, 0, busName).Store(&runs); err != nil {
-		return fmt.Errorf("watch systemd-resolved: %w", err)
-	}
-	for {
+	err := sysbus.Watch(ctx, busName, func(runs bool) {
 		if runs {
 			running()
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case s, ok := <-signals:
-			if !ok {
-				return errors.New("watch systemd-resolved: the system bus hung up")
-			}
-			// Name, old owner, new owner.
-			runs = s.Name == busItself+"."+ownerChanged && len(s.Body) == 3 && s.Body[2] != ""
-		}
+	})
+	if err != nil {
+		return fmt.Errorf("watch systemd-resolved: %w", err)
 	}
+	return nil
 }
 
-// Look reads what it was told of a link, as far as that differs from a link that
-// it was told nothing of: the loopback. It returns the zero Settings where it does
+// Observe reads the settings of a link, by its index, as far as they differ from those
+// that every link begins with. It returns the zero Settings where systemd-resolved does
 // not run.
-func Look(ctx context.Context, link int) (Settings, error) {
+func Observe(ctx context.Context, link int) (Settings, error) {
 	var s Settings
-	_, err := converse(ctx, func(call caller) error {
-		got, err := read(call, link)
+	_, err := with(ctx, func(p *sysbus.Peer) error {
+		got, err := read(ctx, p, link)
 		if err != nil {
 			return err
 		}
-		plain, err := read(call, 1)
+		plain, err := read(ctx, p, loopback)
 		if err != nil {
 			return err
 		}
@@ -129,76 +111,36 @@ func Look(ctx context.Context, link int) (Settings, error) {
 	return s, nil
 }
 
-func read(call caller, link int) (Settings, error) {
+func read(ctx context.Context, p *sysbus.Peer, link int) (Settings, error) {
 	var path dbus.ObjectPath
-	if err := call("GetLink", &path, int32(link)); err != nil {
-		return Settings{}, err
+	if err := p.Call(ctx, busPath, manager+"GetLink", int32(link)).Store(&path); err != nil {
+		return Settings{}, explain(err)
 	}
-	var properties map[string]dbus.Variant
-	if err := call(string(path), &properties); err != nil {
-		return Settings{}, err
+	properties, err := p.Properties(ctx, path, ofLink)
+	if err != nil {
+		return Settings{}, explain(err)
 	}
 	return decode(properties)
 }
 
-// caller calls a method of the manager, or with an object's path asks for all
-// properties of that link, and stores the answer.
-type caller func(what string, answer any, args ...any) error
-
-// converse talks to it where it runs.
-func converse(ctx context.Context, f func(caller) error) (runs bool, err error) {
-	bus, err := managers.SystemBus(ctx)
-	if err != nil {
-		return false, nil // a host without a system bus has no systemd-resolved
+// with lets f talk to systemd-resolved, and does nothing where that does not run.
+func with(ctx context.Context, f func(*sysbus.Peer) error) (runs bool, err error) {
+	p, err := sysbus.Dial(ctx, busName)
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return false, context.Cause(ctx)
+	case err != nil:
+		return false, nil // a host without a system bus has none, and not every bus knows it
 	}
-	defer bus.Close() //nolint:errcheck // everything is answered by then
-	err = bus.BusObject().CallWithContext(ctx, hasOwner, 0, busName).Store(&runs)
-	if err != nil || !runs {
-		return false, nil // nor need every bus know of it
-	}
-	return true, f(func(what string, answer any, args ...any) error {
-		object, method := dbus.ObjectPath(busPath), manager+what
-		if what[0] == '/' {
-			object, method, args = dbus.ObjectPath(what), "org.freedesktop.DBus.Properties.GetAll", []any{ofLink}
-		}
-		call := bus.Object(busName, object).CallWithContext(ctx, method, 0, args...)
-		if answer == nil || call.Err != nil {
-			return explain(call.Err)
-		}
-		return call.Store(answer)
-	})
+	defer p.Close()
+	return true, f(p)
 }
 
+// explain marks the error of a link that systemd-networkd manages.
 func explain(err error) error {
 	var answer dbus.Error
-	switch {
-	case !errors.As(err, &answer):
-		return err
-	case answer.Name == linkBusy:
+	if errors.As(err, &answer) && answer.Name == linkBusy {
 		return fmt.Errorf("%w: %w", ErrManaged, err)
 	}
 	return err
-}
-
-// wait reports false when the context ended before the time.
-func wait(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
-}
-
-// Server is a name server.
-type Server struct {
-	Address netip.Addr `json:"address"`
-	Port    uint16     `json:"port,omitempty"` // 0: 53, or 853 with TLS
-	Name    string     `json:"name,omitempty"` // for TLS
-}
-
-// Domain is a search domain, or one whose names the link's servers are asked for.
-type Domain struct {
-	Name        string `json:"name"`
-	RoutingOnly bool   `json:"routing_only,omitempty"`
 }

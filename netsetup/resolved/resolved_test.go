@@ -15,7 +15,7 @@ import (
 
 // What is told of a link is read again, by the calls and by the commands, and
 // nothing is left of it.
-func TestTellAndLook(t *testing.T) {
+func TestTellAndObserve(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)
 		const link = 2 // eth0 of the lab
@@ -25,7 +25,7 @@ func TestTellAndLook(t *testing.T) {
 		lab.Resolved(t)
 		look := func() Settings {
 			t.Helper()
-			s, err := Look(t.Context(), link)
+			s, err := Observe(t.Context(), link)
 			if err != nil {
 				t.Fatal(err)
 			}

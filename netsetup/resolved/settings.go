@@ -11,22 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Settings are what it is told of a link. What is zero is not told.
+// Settings are a link's settings in systemd-resolved. A zero field changes nothing.
 type Settings struct {
 	Servers      []Server `json:"servers,omitempty"`
 	Domains      []Domain `json:"domains,omitempty"`
-	DefaultRoute *bool    `json:"default_route,omitempty"` // whether to ask the servers for what no domain names
+	DefaultRoute *bool    `json:"default_route,omitempty"` // whether to ask the servers for names outside of all domains
 	LLMNR        string   `json:"llmnr,omitempty"`         // "yes", "no", "resolve"
-	MulticastDNS string   `json:"mdns,omitempty"`          // the like
+	MulticastDNS string   `json:"mdns,omitempty"`          // as LLMNR
 	DNSOverTLS   string   `json:"dns_over_tls,omitempty"`  // "yes", "no", "opportunistic"
 	DNSSEC       string   `json:"dnssec,omitempty"`        // "yes", "no", "allow-downgrade"
 	Trust        []string `json:"trust,omitempty"`         // negative trust anchors
 }
 
-// Empty reports whether there is nothing to tell.
+// Empty reports whether all fields are zero.
 func (s Settings) Empty() bool { return reflect.ValueOf(s).IsZero() }
 
-// Commands are what telling them of a link equals.
+// Commands returns the commands that give a link the settings.
 func (s Settings) Commands(link string) []string {
 	var list []string
 	add := func(verb string, words ...string) {
@@ -52,6 +52,20 @@ func (s Settings) Commands(link string) []string {
 	return list
 }
 
+// Server is a name server.
+type Server struct {
+	Address netip.Addr `json:"address"`
+	Port    uint16     `json:"port,omitempty"` // 0: 53, or 853 with TLS
+	Name    string     `json:"name,omitempty"` // for TLS
+}
+
+// Domain is a search domain. With RoutingOnly, it only decides which link's servers
+// systemd-resolved asks for its names.
+type Domain struct {
+	Name        string `json:"name"`
+	RoutingOnly bool   `json:"routing_only,omitempty"`
+}
+
 func each[T any](list []T, word func(T) string) []string {
 	words := make([]string, len(list))
 	for i, v := range list {
@@ -60,7 +74,7 @@ func each[T any](list []T, word func(T) string) []string {
 	return words
 }
 
-// String is the server as resolvectl(1) takes it.
+// String returns the server as resolvectl(1) takes it.
 func (s Server) String() string {
 	words := s.Address.String()
 	if s.Port != 0 {
@@ -72,7 +86,7 @@ func (s Server) String() string {
 	return words
 }
 
-// String is the domain as resolvectl(1) takes it.
+// String returns the domain as resolvectl(1) takes it.
 func (d Domain) String() string {
 	words := d.Name
 	if d.RoutingOnly {
@@ -87,7 +101,7 @@ type call struct {
 	args   []any
 }
 
-// server is how D-Bus has one, (iayqs).
+// server is a name server in D-Bus's form, (iayqs).
 type server struct {
 	Family  int32
 	Address []byte
@@ -95,14 +109,14 @@ type server struct {
 	Name    string
 }
 
-// domain is how D-Bus has one, (sb).
+// domain is a domain in D-Bus's form, (sb).
 type domain struct {
 	Name        string
 	RoutingOnly bool
 }
 
-// calls tell the settings of a link. Servers come last: until then nobody is asked
-// for what other settings would keep from them.
+// calls returns the calls that give a link the settings. Servers come last: a server
+// gets no question before the domains and the default route say which ones it gets.
 func (s Settings) calls(link int) []call {
 	var list []call
 	add := func(method string, arg any) { list = append(list, call{method, []any{int32(link), arg}}) }
@@ -128,7 +142,8 @@ func (s Settings) calls(link int) []call {
 	return list
 }
 
-// serverCall uses the method that versions before 246 know, where it can.
+// serverCall uses SetLinkDNS, which versions before 246 know, unless a server has a
+// port or a name.
 func (s Settings) serverCall() (method string, arg any) {
 	type old struct {
 		Family  int32
@@ -160,7 +175,7 @@ func convert[From, To any](list []From, one func(From) To) []To {
 	return out
 }
 
-// decode reads a link's properties.
+// decode reads a link's properties. An older version lacks some.
 func decode(properties map[string]dbus.Variant) (Settings, error) {
 	var s Settings
 	var servers []server
@@ -172,7 +187,7 @@ func decode(properties map[string]dbus.Variant) (Settings, error) {
 	} {
 		v, ok := properties[name]
 		if !ok {
-			continue // an older version
+			continue
 		}
 		if err := dbus.Store([]any{v.Value()}, to); err != nil {
 			return Settings{}, fmt.Errorf("read property %s of a link: %w", name, err)
@@ -190,7 +205,7 @@ func decode(properties map[string]dbus.Variant) (Settings, error) {
 	return s, nil
 }
 
-// without leaves out what is as plain has it.
+// without returns s without the settings that plain has, too.
 func (s Settings) without(plain Settings) Settings {
 	if *s.DefaultRoute == *plain.DefaultRoute && s.Servers == nil {
 		s.DefaultRoute = nil
