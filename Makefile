@@ -1,55 +1,70 @@
-# qnet's build, tests and demo. Everything that changes a network runs in
-# namespaces of its own.
-# Under sudo the PATH often lacks it.
+# Builds, tests and demonstrates qnet. What changes a network runs in network
+# namespaces of its own, so every target is safe on any machine.
+
+# sudo's PATH often lacks Go.
 GO      ?= $(or $(shell command -v go),/usr/local/go/bin/go)
+MODULE  := github.com/qnet-vm/qnet
 CACHE   := $(CURDIR)/.cache
-LINT    := $(CACHE)/bin/golangci-lint
-LINT_VERSION := v2.15.0
+INSTALL := sh internal/lab/packages/install.sh
+UNPACK  := sh internal/lab/packages/unpack.sh
+PKG     ?= ./...
 FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -buildid= -X github.com/qnet-vm/qnet/cli.version=$(VERSION)
+LDFLAGS := -s -w -buildid= -X $(MODULE)/cli.version=$(VERSION)
+# A static binary, the same from every directory.
+BUILD   := CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+# The race detector needs cgo.
+RACE    := $$(command -v gcc > /dev/null && echo -race)
+# The last commit whose keeper speaks the protocol without a version.
+OLD     := 4927c03
 
-.PHONY: build guest networkmanager resolved demo test stress lan coexist bench bench-go fuzz lint check clean
+LINT        := $(CACHE)/bin/golangci-lint-v2.15.0
+STATICCHECK := $(CACHE)/bin/staticcheck-v0.8.2
+DEADCODE    := $(CACHE)/bin/deadcode-v0.52.0
 
-build: ## bin/qnet, static and the same from every directory
-	CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/qnet .
+.PHONY: build demo test test-unit cover stress lan coexist bench bench-go fuzz lint help check clean \
+	fixtures guest networkmanager resolved old
 
-guest: ## the kernel and initramfs that the demo, the examples and the tests boot
-	$(GO) run ./internal/lab/guest/mkguest -dir $(CACHE)/guest
+build: ## bin/qnet
+	$(BUILD) -o bin/qnet .
 
-networkmanager: ## NetworkManager for the tests, unpacked and not installed
-	@[ -e $(CACHE)/networkmanager/usr ] || { mkdir -p $(CACHE)/networkmanager && cd $(CACHE)/networkmanager && \
-		apt-get download -q network-manager libnm0 libndp0 libteamdctl0 libmm-glib0 libjansson4 && \
-		for p in *.deb; do dpkg -x $$p .; done; rm -f *.deb; } || true
-
-resolved: ## systemd-resolved for a test, unpacked and not installed
-	@[ -e $(CACHE)/resolved/lib ] || { mkdir -p $(CACHE)/resolved && cd $(CACHE)/resolved && \
-		apt-get download -q systemd-resolved libsystemd-shared && for p in *.deb; do dpkg -x $$p .; done; rm -f *.deb; } || true
-
-demo: ## a VM behind NAT, in namespaces of its own
-	sh internal/lab/demo/install.sh
+demo: ## a VM behind NAT, with a stand-in for the Internet; needs root
+	@$(INSTALL) --must guest demo
 	$(MAKE) --no-print-directory build guest
 	sh internal/lab/demo/demo.sh
 
-test: guest networkmanager resolved ## everything; needs root for what concerns networks
-	$(GO) test -race -timeout 30m ./...
+# As root, make test installs the packages that it lacks. Without root, the tests run in
+# user namespaces, and skip what needs more.
+test: fixtures ## all tests: some 10 minutes
+	$(GO) test $(RACE) -timeout 30m $(PKG)
 
-stress: guest ## the whole of what `make test` tries a part of: some 20 minutes
+test-unit: ## the tests that need no root, no QEMU and no taps: less than a minute
+	$(GO) test -short $(PKG)
+
+cover: fixtures ## coverage by all tests and by the processes they start: .cache/cover.html
+	@rm -rf $(CACHE)/cover && mkdir -p $(CACHE)/cover && chmod 1777 $(CACHE)/cover
+	$(GO) test -count=1 -covermode=atomic -coverpkg=./... -timeout 60m -ldflags '-X $(MODULE)/internal/lab.coverDir=$(CACHE)/cover' \
+		$(PKG) -args -test.gocoverdir=$(CACHE)/cover > $(CACHE)/cover.log || { grep -v '^ok' $(CACHE)/cover.log; exit 1; }
+	@$(GO) tool covdata textfmt -i=$(CACHE)/cover -o=$(CACHE)/cover.txt
+	@$(GO) tool cover -html=$(CACHE)/cover.txt -o $(CACHE)/cover.html
+	@$(GO) tool covdata percent -i=$(CACHE)/cover | sort
+	@$(GO) tool cover -func=$(CACHE)/cover.txt | tail -n 1
+
+stress: fixtures ## the whole of what `make test` tries a part of: some 20 minutes
 	@{ QNET_STRESS=1 $(GO) test -p 1 -count=1 -timeout 2h -v \
-		-run 'CrashMatrix|ManyRuns|Cycles|TwoHundred|FullBridge|PulledCable' ./cli ./netsetup/keeper; echo $$? > $(CACHE)/stress.status; } | \
+		-run 'CrashMatrix|ManyRuns|Cycles|TwoHundred|FullBridge|PulledCable' ./cli ./netsetup/...; echo $$? > $(CACHE)/stress.status; } | \
 		grep --line-buffered '| \|^ok\|FAIL'; exit $$(cat $(CACHE)/stress.status)
 
-lan: ## the whole of what `make test` tries a part of on the host's own NIC: some 15 minutes
+lan: fixtures ## the whole of what `make test` tries a part of on the host's own NIC: some 15 minutes
 	@{ QNET_STRESS=1 $(GO) test -p 1 -count=1 -timeout 1h -v \
-		-run 'RandomSets|HundredMoves|DeadGateway|KilledInTheMiddle' ./netsetup ./netsetup/keeper; echo $$? > $(CACHE)/lan.status; } | \
+		-run 'RandomSets|HundredMoves|DeadGateway|KilledInTheMiddle' ./netsetup/...; echo $$? > $(CACHE)/lan.status; } | \
 		grep --line-buffered '| \|^ok\|FAIL'; exit $$(cat $(CACHE)/lan.status)
 
-# Needs docker.io ufw firewalld libvirt-daemon-system libvirt-clients, none of which need run.
-coexist: ## every mode beside Docker, ufw, firewalld and others, in every order: docs/coexistence.md
+coexist: fixtures packages-coexist ## every mode beside Docker, ufw, firewalld and others, in every order: docs/coexistence.md
 	QNET_COEXIST=1 $(GO) test -count=1 -timeout 60m -v -run 'TestCoexist$$' ./internal/lab/programs
-	QNET_COEXIST=1 $(GO) test -count=1 -run 'FollowVPN|KillSwitch|SubnetsBesideLibvirt' ./netsetup/keeper
+	QNET_COEXIST=1 $(GO) test -count=1 -run 'FollowVPN|KillSwitch|SubnetsBesideLibvirt' ./netsetup/...
 
-bench: build guest ## qnet beside the shell recipe, libvirt, dnsmasq, passt: make bench GROUPS="launch dns"
+bench: packages-coexist packages-bench fixtures build ## qnet beside the shell recipe, libvirt, dnsmasq, passt: make bench GROUPS="launch dns"
 	@mkdir -p $(CACHE)/bench
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(CACHE)/bench/wire ./internal/bench/wire
 	@$(GO) build -o $(CACHE)/bench/bench ./internal/bench
@@ -58,19 +73,50 @@ bench: build guest ## qnet beside the shell recipe, libvirt, dnsmasq, passt: mak
 bench-go: ## the benchmarks of Go code
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-fuzz: ## each fuzz target for a while
-	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./profiles
-	$(GO) test -run '^$$' -fuzz FuzzHandle -fuzztime $(FUZZTIME) ./netsetup/dhcp
-	$(GO) test -run '^$$' -fuzz FuzzAnswer -fuzztime $(FUZZTIME) ./netsetup/dns
-	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME) ./netsetup/watch
+# go test fuzzes one target at a time.
+fuzz: ## each fuzz target for FUZZTIME
+	@grep -roH --include=*_test.go --exclude-dir=.cache '^func Fuzz[A-Za-z]*' . | sed 's|/[^/]*:func | |' | while read -r dir target; do \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; done
 
-$(LINT):
-	GOBIN=$(CACHE)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
-
-lint: $(LINT)
+lint: $(LINT) $(STATICCHECK) $(DEADCODE) ## golangci-lint, staticcheck, deadcode
 	$(LINT) run ./...
+	$(STATICCHECK) -checks all ./...
+	@! $(DEADCODE) -test ./... | grep .
+
+help: ## the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 check: lint test ## what CI runs
 
-clean:
+clean: ## removes what make made
 	rm -rf bin $(CACHE)
+
+# What the targets above need.
+
+packages-%: ; @$(INSTALL) $*
+
+fixtures: packages-test networkmanager resolved old # what tests use, and skip where it cannot be had
+	@$(MAKE) --no-print-directory guest || echo "tests skip what boots the guest" >&2
+
+guest: packages-guest # the kernel and initramfs that the demo, the examples and the tests boot
+	@$(GO) run ./internal/lab/guest/mkguest -dir $(CACHE)/guest
+
+networkmanager resolved: # programs for the tests, unpacked and not installed
+	@$(UNPACK) $@ $(CACHE)/$@
+
+old: # an old qnet, for the test of an upgrade while VMs run
+	@[ -e $(CACHE)/old/qnet ] || { rm -rf $(CACHE)/old && mkdir -p $(CACHE)/old/src && \
+		git archive $(OLD) | tar -x -C $(CACHE)/old/src && cd $(CACHE)/old/src && $(BUILD) -o ../qnet . && rm -rf $(CACHE)/old/src; } || \
+		{ rm -rf $(CACHE)/old; echo "cannot build commit $(OLD); the test of an upgrade is skipped" >&2; }
+
+# tool installs a program of the version that its file name ends with.
+tool = GOBIN=$(CACHE)/bin $(GO) install $(1)@$(lastword $(subst -, ,$@)) && mv $(CACHE)/bin/$(notdir $(1)) $@
+
+$(LINT):
+	$(call tool,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+$(STATICCHECK):
+	$(call tool,honnef.co/go/tools/cmd/staticcheck)
+
+$(DEADCODE):
+	$(call tool,golang.org/x/tools/cmd/deadcode)

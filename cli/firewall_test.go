@@ -18,7 +18,7 @@ done`
 // and the outside, again within 2 s after they are reloaded; the plan says by what.
 func TestGuestBehindFirewalls(t *testing.T) {
 	inLab(t, func(l *testHost) {
-		lab.Require(t, lab.Program("iptables-nft"), lab.Program("iptables-legacy"))
+		lab.Require(t, lab.Program("iptables-nft"), lab.Legacy)
 		lab.Sh(l, dropAll)
 		l.prepared()
 		profile := vm(l, "web", "qnet.net0=dhcp qnet.shell") + "[[nic]]\nmode = \"nat\"\nnetwork = \"dev\"\n"

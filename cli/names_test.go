@@ -16,7 +16,7 @@ import (
 func resolver(l *testHost) {
 	l.Helper()
 	lab.Require(l, lab.Program("dnsmasq"))
-	background(l, "ip", "netns", "exec", "inet", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root",
+	background(l, "ip", "netns", "exec", "inet", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=",
 		"--no-resolv", "--no-hosts", "--listen-address=203.0.113.1", "--bind-interfaces", "--address=/example.com/203.0.113.80",
 		"--pid-file="+filepath.Join(l.dir, "resolver.pid"))
 	conf := filepath.Join(l.dir, "resolv.conf")

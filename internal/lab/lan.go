@@ -92,7 +92,7 @@ func (l *LAN) serveDHCP(o LANOptions) {
 		lease = time.Hour
 	}
 	args := []string{
-		"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--port=0", "--interface=eth0",
+		"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=", "--pid-file=", "--port=0", "--interface=eth0",
 		"--bind-interfaces", "--dhcp-authoritative", "--no-ping", "--log-dhcp", "--log-facility=" + l.path("dnsmasq.log"),
 		"--dhcp-leasefile=" + l.path("leases"), "--dhcp-option=option:dns-server," + LANGateway,
 		fmt.Sprintf("--dhcp-range=192.0.2.100,192.0.2.199,255.255.255.0,%ds", int(lease.Seconds())),

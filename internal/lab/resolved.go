@@ -16,9 +16,9 @@ const resolvedDir = ".cache/resolved"
 // program of the PATH.
 func Resolved(t testing.TB) (stop, start func()) {
 	t.Helper()
-	root := moduleRoot(t)
+	root := Module("")
 	program := filepath.Join(root, resolvedDir, "lib/systemd/systemd-resolved")
-	Require(t, Program(program))
+	Require(t, Root, Program(program)) // it changes to a user of its own
 	Bus(t)
 	MountEmpty(t, "/run/systemd")
 	dir := t.TempDir()
@@ -46,17 +46,4 @@ chmod +x `+dir+`/resolvectl`)
 	}
 	start()
 	return func() { end() }, start
-}
-
-// moduleRoot is where go.mod is.
-func moduleRoot(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	for ; err == nil && dir != "/"; dir = filepath.Dir(dir) {
-		if _, missing := os.Stat(filepath.Join(dir, "go.mod")); missing == nil {
-			return dir
-		}
-	}
-	t.Fatalf("find the module's directory: %v", err)
-	return ""
 }

@@ -1,6 +1,14 @@
-// Package lab runs tests in network and mount namespaces of their own, which
-// play the host: whatever such a test does to links, rules, sysctls and /sys
-// never reaches the machine.
+// Package lab gives a test a host of its own: new network and mount namespaces,
+// in which the test may change links, rules, sysctls and /sys. The machine itself
+// does not change.
+//
+// [Run] enters the namespaces. [Uplink], [FreeNIC] and [NewLAN] put a network
+// around the host, [Guest] adds a stand-in for a VM, [Snapshot] compares the host
+// before and after. [Require] decides what a test does without: it skips on a
+// laptop and fails in CI.
+//
+// A test may run in any number of labs at a time, but not change a lab from two
+// goroutines.
 package lab
 
 import (
@@ -12,6 +20,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,11 +28,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// insideEnv names the test that the process runs in its namespaces.
 const insideEnv = "QNET_LAB_INSIDE"
 
-// Run executes f in a child process in new network and mount namespaces: the
-// test binary runs again with this test alone. The child has lo up and nothing
-// else, its own /sys and its own /run/netns. Only root can; see Require.
+// StressEnv is the variable that makes some tests try everything and take hours
+// instead of trying a sample; see docs/testing.md.
+const StressEnv = "QNET_STRESS"
+
+// Run executes f in a child process, the test binary with this test alone, in new
+// network and mount namespaces. The child has lo up and no other link, and its own
+// /sys and /run/netns.
+//
+// Without root, the child also enters a new user namespace, in which it is uid 0
+// with all capabilities over its own network, but has no more rights to files
+// than the user. There /run is empty.
 func Run(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	if os.Getenv(insideEnv) == t.Name() {
@@ -31,15 +49,10 @@ func Run(t *testing.T, f func(t *testing.T)) {
 		f(t)
 		return
 	}
-	Require(t, Root)
-	timeout := "300s"
-	if os.Getenv("QNET_STRESS") != "" {
-		timeout = "1h"
-	}
-	args := []string{"-test.run", pattern(t.Name()), "-test.v", "-test.timeout", timeout}
-	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), insideEnv+"="+t.Name(), raceVariable+"="+noSleep)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}
+	Require(t, Namespaces)
+	cmd := exec.Command("/proc/self/exe", childArgs(t.Name())...)
+	cmd.Env = append(os.Environ(), insideEnv+"="+t.Name(), raceEnv+"="+noSleep)
+	cmd.SysProcAttr = newNamespaces()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	wait, err := Start(cmd)
@@ -55,16 +68,20 @@ func Run(t *testing.T, f func(t *testing.T)) {
 	t.Logf("in the namespace:\n%s", &out)
 }
 
-// Dir makes a directory for the test's time. A socket's path in it is short enough
-// (108 bytes, unix(7)), which it is not in that of testing.T.
-func Dir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // as said
-	if err != nil {
-		t.Fatal(err)
+// childArgs make the test binary run one test, for at most 5 minutes.
+func childArgs(name string) []string {
+	timeout := "300s"
+	if os.Getenv(StressEnv) != "" {
+		timeout = "1h"
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
+	args := []string{"-test.run", pattern(name), "-test.v", "-test.timeout", timeout}
+	if testing.Short() {
+		args = append(args, "-test.short")
+	}
+	if coverDir != "" {
+		args = append(args, "-test.gocoverdir", coverDir)
+	}
+	return args
 }
 
 // pattern matches the one test, subtests part by part.
@@ -76,82 +93,54 @@ func pattern(name string) string {
 	return strings.Join(parts, "/")
 }
 
+// newNamespaces starts a process in new network and mount namespaces, without root
+// in a user namespace too (user_namespaces(7)).
+func newNamespaces() *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}
+	if os.Geteuid() != 0 {
+		a.Unshareflags |= unix.CLONE_NEWUSER
+		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+	}
+	return a
+}
+
+// enterScript prepares new namespaces. A user namespace has no rights to the
+// machine's /run, so an empty one hides it.
+const enterScript = `
+mount -t sysfs sysfs /sys
+[ -w /run ] || mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/netns
+mount -t tmpfs tmpfs /run/netns
+ip link set lo up`
+
 func enter(t *testing.T) {
 	t.Helper()
-	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
-		t.Fatalf("mount /sys: %v", err)
-	}
-	if err := os.MkdirAll("/run/netns", 0o755); err != nil {
+	Sh(t, enterScript)
+}
+
+// canEnter reports whether a child process can do what Run needs. Kernels and
+// security modules may forbid user namespaces, or allow them without
+// capabilities (Ubuntu since 23.10), so only the attempt shows it.
+var canEnter = sync.OnceValue(func() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), scriptTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-ec", enterScript)
+	cmd.SysProcAttr = newNamespaces()
+	return cmd.Run() == nil
+})
+
+// Dir makes a directory that is removed at the test's end. Unlike that of
+// testing.T.TempDir, its path is short enough for the address of a socket in it
+// (108 bytes, unix(7)).
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // the path must be short
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("tmpfs", "/run/netns", "tmpfs", 0, ""); err != nil {
-		t.Fatalf("mount /run/netns: %v", err)
-	}
-	Sh(t, "ip link set lo up")
-}
-
-// A Need is something a test cannot do without.
-type Need struct {
-	Name string
-	OK   func() bool
-}
-
-// The needs tests have.
-var (
-	Root = Need{"root", func() bool { return os.Geteuid() == 0 }}
-	Tun  = Need{"/dev/net/tun", func() bool { _, err := os.Stat("/dev/net/tun"); return err == nil }}
-	QEMU = Program("qemu-system-x86_64")
-)
-
-// Program is the need for a program of the PATH.
-func Program(name string) Need {
-	return Need{name, func() bool { _, err := exec.LookPath(name); return err == nil }}
-}
-
-// Require skips the test where something is missing, and fails it instead when
-// CI=true: there a skip would hide that nothing was tested.
-func Require(t testing.TB, needs ...Need) {
-	t.Helper()
-	for _, n := range needs {
-		if n.OK() {
-			continue
-		}
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("needs %s", n.Name)
-		}
-		t.Skipf("needs %s", n.Name)
-	}
-}
-
-// Sh runs a shell script that must succeed within 30 s and returns its output.
-func Sh(t testing.TB, script string) string {
-	t.Helper()
-	out, err := Try(script)
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", script, err, out)
-	}
-	return out
-}
-
-// Try is Sh for a script that may fail.
-func Try(script string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-ec", script)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.WaitDelay = time.Second // a background child may keep the pipe
-	out, err := cmd.CombinedOutput()
-	return string(out), err
-}
-
-// Eventually fails the test if ok does not hold within the time.
-func Eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(within); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within %s", what, within)
-		}
-	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 // PSS is a process's proportional memory in KiB (proc(5), smaps_rollup).
@@ -168,4 +157,14 @@ func PSS(t testing.TB, pid int) int {
 		}
 	}
 	return 0
+}
+
+// Eventually fails the test if ok does not hold within the time.
+func Eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(within); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %s", what, within)
+		}
+	}
 }

@@ -40,7 +40,7 @@ ip -n lan link set lo up
 ip -n lan link set port0 addrgenmode none up
 ip -n lan addr add 198.51.100.1/24 dev port0
 ip -n lan addr add 203.0.113.1/32 dev lo`)
-	Daemon(t, "ip", "netns", "exec", "lan", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root",
+	Daemon(t, "ip", "netns", "exec", "lan", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=",
 		"--interface=port0", "--bind-interfaces", "--no-ping", "--no-resolv", "--no-hosts", "--address=/example.com/198.51.100.7",
 		"--dhcp-range=198.51.100.50,198.51.100.99,1h", "--dhcp-authoritative", "--dhcp-leasefile="+filepath.Join(dir, "leases"),
 		"--pid-file="+filepath.Join(dir, "dnsmasq.pid"))

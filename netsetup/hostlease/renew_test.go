@@ -185,7 +185,7 @@ func TestSoon(t *testing.T) {
 		lab.Eventually(t, 2*time.Second, "another at once", func() bool { return acks() == 3 })
 		lan.Cable("gateway", false)
 		lab.Sh(t, "ip -n outside addr flush dev eth0; ip -n outside addr add 198.51.100.1/24 dev eth0")
-		lan.Daemon("outside", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--port=0",
+		lan.Daemon("outside", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=", "--pid-file=", "--port=0",
 			"--dhcp-authoritative", "--dhcp-range=198.51.100.50,198.51.100.99,1h", "--dhcp-leasefile=/dev/null")
 		lab.Eventually(t, 15*time.Second, "the refusal of another network", func() bool {
 			r.Soon()

@@ -187,7 +187,7 @@ func arpRequest(from net.HardwareAddr, sender, target string) []byte {
 func TestNamesBesideAWildcardServer(t *testing.T) {
 	lab.Require(t, lab.Program("dnsmasq"))
 	inLab(t, func(t *testing.T, o Options) {
-		foreign := exec.Command("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--no-resolv", "--no-hosts",
+		foreign := exec.Command("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=", "--no-resolv", "--no-hosts",
 			"--address=/web.qnet/6.6.6.6", "--pid-file=")
 		if err := foreign.Start(); err != nil {
 			t.Fatal(err)

@@ -129,6 +129,7 @@ func TestNetworkManagerLeavesLinksAlone(t *testing.T) {
 // A file that somebody else put in the place of ours is not ours to replace.
 func TestForeignConfigFile(t *testing.T) {
 	f, _ := managers.LeaveAlone(managers.Networkd)
+	lab.Require(t, programs.NetworkdNeeds...)
 	foreign := "[Match]\nName=qn-other\n[Link]\nUnmanaged=yes\n"
 	beside(t, func(t *testing.T) {
 		programs.Networkd(t, map[string]string{"0-qnet.network": foreign}, false)

@@ -16,7 +16,7 @@ const reloadTime = 2 * time.Second
 // needIPTables are the programs of both engines.
 func needIPTables(t *testing.T) {
 	t.Helper()
-	lab.Require(t, lab.Program("iptables-nft"), lab.Program("iptables-legacy"))
+	lab.Require(t, lab.Program("iptables-nft"), lab.Legacy)
 }
 
 // natGuest is a guest of network dev that plays the VM whose tap the test holds.

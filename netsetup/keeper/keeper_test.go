@@ -46,7 +46,7 @@ func inLab(t *testing.T, f func(t *testing.T, o Options)) {
 
 // beside is inLab with another program there, that start starts.
 func beside(t *testing.T, start func(t *testing.T), f func(t *testing.T, o Options)) {
-	lab.Require(t, lab.Root, lab.Tun, lab.Program("nft"))
+	lab.Require(t, lab.Tun, lab.Program("nft"))
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)
 		o := labOptions(t)

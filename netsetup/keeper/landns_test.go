@@ -31,7 +31,7 @@ func TestNamesWhileAPort(t *testing.T) {
 
 func namesWhileAPort(t *testing.T, lan *lab.LAN, o Options, c clientCase) {
 	t.Helper()
-	lan.Daemon("gateway", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--no-resolv", "--no-hosts",
+	lan.Daemon("gateway", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=", "--pid-file=", "--no-resolv", "--no-hosts",
 		"--bind-interfaces", "--interface=eth0", "--except-interface=lo", "--address=/lan.example/192.0.2.77", "--address=/none.example/")
 	lab.Resolved(t)
 	c.start(t)

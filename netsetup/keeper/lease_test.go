@@ -58,7 +58,7 @@ func clientCases() map[string]clientCase {
 // onLAN runs the test on a host of a LAN, with options of its own.
 func onLAN(t *testing.T, lan lab.LANOptions, f func(t *testing.T, lan *lab.LAN, o Options)) {
 	t.Helper()
-	lab.Require(t, lab.Root, lab.Tun, lab.Program("nft"), lab.Program("dnsmasq"))
+	lab.Require(t, lab.Tun, lab.Program("nft"), lab.Program("dnsmasq"))
 	lab.Run(t, func(t *testing.T) {
 		l := lab.NewLAN(t, lan)
 		f(t, l, labOptions(t))

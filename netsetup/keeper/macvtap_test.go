@@ -59,6 +59,7 @@ func passes(t *testing.T, from, to *Registration) bool {
 // Two VMs on one uplink reach each other; the uplink stays as it was, but for
 // what hangs on it; a killed keeper's successor goes on; the rest is as for taps.
 func TestMacvtap(t *testing.T) {
+	lab.Require(t, lab.Root)
 	inLab(t, func(t *testing.T, o Options) {
 		address := lab.Sh(t, "ip -d addr show eth0 | sed 's/promiscuity.*allmulti [0-9]*//; s/,ALLMULTI//'")
 		webLives, dbLives := supervised(t, o, "web"), supervised(t, o, "db")
@@ -101,6 +102,7 @@ func TestMacvtap(t *testing.T) {
 // What dies is cleaned up after, though the link outlives QEMU: a supervisor, by
 // its keeper; all at once, by gc; a keeper just when the VM leaves, by the VM.
 func TestMacvtapAfterDeaths(t *testing.T) {
+	lab.Require(t, lab.Root)
 	inLab(t, func(t *testing.T, o Options) {
 		before := lab.Snapshot(t, o.RunDir)
 		r := mustJoin(t, o, macvtap, "web", port(1))
@@ -141,6 +143,7 @@ func TestMacvtapAfterDeaths(t *testing.T) {
 }
 
 func TestMacvtapRefusals(t *testing.T) {
+	lab.Require(t, lab.Root)
 	inLab(t, func(t *testing.T, o Options) {
 		lab.Sh(t, "ip link add eth1 type veth peer name lan1; ip link set eth1 addrgenmode none up; ip link set lan1 addrgenmode none up")
 		web := mustJoin(t, o, macvtap, "web", port(1))

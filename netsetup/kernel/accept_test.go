@@ -91,7 +91,7 @@ func TestAcceptsWhereOwnersExpectThem(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lab.Require(t, lab.Root, lab.Program("iptables-nft"), lab.Program("iptables-legacy"), lab.Program("nft"))
+			lab.Require(t, lab.Program("iptables-nft"), lab.Legacy, lab.Program("nft"))
 			lab.Run(t, func(t *testing.T) {
 				lab.Uplink(t)
 				lab.Sh(t, "ip link add br0 type bridge; ip link set br0 up\n"+c.load)

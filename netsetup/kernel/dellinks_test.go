@@ -12,7 +12,7 @@ import (
 // A bridge and its taps go together, their names are free at once, and nobody
 // else's links go with them.
 func TestDelLinks(t *testing.T) {
-	lab.Require(t, lab.Root, lab.Tun)
+	lab.Require(t, lab.Tun)
 	lab.Run(t, func(t *testing.T) {
 		h := newHost(t)
 		bridge := step.AddBridge{Name: "qn-dev", MAC: []byte{2, 0, 0, 0, 0, 1}, MTU: 1500, Alias: "qnet:dev"}

@@ -10,7 +10,6 @@ import (
 
 // A renewed address keeps all but its lifetime.
 func TestSetLifetime(t *testing.T) {
-	lab.Require(t, lab.Root)
 	lab.Run(t, func(t *testing.T) {
 		lab.Sh(t, `ip link add v0 type veth peer name v1; ip link set v0 up
 ip addr add 10.9.0.2/24 broadcast + dev v0 label v0:a metric 77 noprefixroute valid_lft 100 preferred_lft 90

@@ -34,7 +34,7 @@ func TestMoveTakesDNSAlong(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Require(t, lab.Program("dnsmasq"))
 		lan := lab.NewLAN(t, lab.LANOptions{Static: true})
-		lan.Daemon("gateway", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--no-resolv", "--no-hosts",
+		lan.Daemon("gateway", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=", "--pid-file=", "--no-resolv", "--no-hosts",
 			"--bind-interfaces", "--interface=eth0", "--address=/lan.example/192.0.2.77", "--address=/none.example/")
 		lab.Resolved(t)
 		lab.Sh(t, `

@@ -15,7 +15,6 @@ import (
 
 // The lookup of the FIB as read is the kernel's, and pins are what their commands say.
 func TestPinsEqualCommands(t *testing.T) {
-	lab.Require(t, lab.Root)
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)
 		lab.Sh(t, `

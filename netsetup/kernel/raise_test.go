@@ -14,7 +14,6 @@ import (
 // Raised routes go after every other, and are restored exactly, by netlink as by
 // the commands that are shown, and from a journal.
 func TestRaiseMetrics(t *testing.T) {
-	lab.Require(t, lab.Root)
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)
 		lab.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none; ip link set lan1 addrgenmode none")

@@ -13,7 +13,7 @@ import (
 
 // A tap is made of files that came from elsewhere, with a queue for each.
 func TestGivenTap(t *testing.T) {
-	lab.Require(t, lab.Root, lab.Tun)
+	lab.Require(t, lab.Tun)
 	lab.Run(t, func(t *testing.T) {
 		h := newHost(t)
 		var files []*os.File
@@ -61,7 +61,7 @@ func TestGivenTap(t *testing.T) {
 // A given tap ends by its Host, not by the end of who has its files: by DelLinks, and
 // when the Host dies, too.
 func TestGivenTapOutlivesItsFiles(t *testing.T) {
-	lab.Require(t, lab.Root, lab.Tun)
+	lab.Require(t, lab.Tun)
 	lab.Run(t, func(t *testing.T) {
 		h := newHost(t)
 		change := step.AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 1500}

@@ -29,7 +29,7 @@ func asks(t *testing.T, l Link, mac net.HardwareAddr, source, target string) net
 // The gateway answers whoever asks, by ARP and ND, with an address and without;
 // behind port security only the NIC's own MAC. Nobody answers for what is not there.
 func TestAsk(t *testing.T) {
-	lab.Require(t, lab.Root, lab.Program("nft"))
+	lab.Require(t, lab.Program("nft"))
 	lab.Run(t, func(t *testing.T) {
 		lan := lab.NewLAN(t, lab.LANOptions{Static: true})
 		nic, err := net.InterfaceByName("eth0")
@@ -71,7 +71,6 @@ func TestAsk(t *testing.T) {
 // An announcement puts an old address's new place into a neighbour's table; a
 // solicitation reaches the routers.
 func TestAnnounce(t *testing.T) {
-	lab.Require(t, lab.Root)
 	lab.Run(t, func(t *testing.T) {
 		lab.NewLAN(t, lab.LANOptions{Static: true})
 		lab.Sh(t, "ip -n outside neigh replace 192.0.2.10 lladdr 02:00:00:00:00:66 dev eth0 nud stale; ip -n outside neigh replace 2001:db8:2::10 lladdr 02:00:00:00:00:66 dev eth0 nud stale")

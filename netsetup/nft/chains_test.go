@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // The kernel's numbers of families and hooks are the words of nft(8).
-func TestBaseChains(t *testing.T) {
+func TestBaseChains(t *testing.T) { lab.Run(t, baseChains) }
+
+func baseChains(t *testing.T) {
 	ip := []Hook{Prerouting, Input, Forward, Output, Postrouting}
 	want := map[ChainName]Hook{}
 	text := "table ip t { chain jumped_to { accept; }; }\n"

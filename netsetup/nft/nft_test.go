@@ -2,7 +2,6 @@ package nft
 
 import (
 	"net/netip"
-	"os"
 	"os/exec"
 	"regexp"
 	"runtime"
@@ -10,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // everything uses each match and action once.
@@ -48,12 +49,6 @@ func everything() []Table {
 // runtime throws away afterwards.
 func inNetNS(t *testing.T, f func()) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -87,7 +82,9 @@ func listing(t *testing.T) string {
 	return strings.ReplaceAll(text, "\n\n", "\n") // nft sets the flags line off
 }
 
-func TestTextAndNetlinkAgree(t *testing.T) {
+func TestTextAndNetlinkAgree(t *testing.T) { lab.Run(t, textAndNetlinkAgree) }
+
+func textAndNetlinkAgree(t *testing.T) {
 	var byText, byNetlink string
 	inNetNS(t, func() {
 		for _, table := range everything() {
@@ -127,7 +124,9 @@ func TestTextAndNetlinkAgree(t *testing.T) {
 	}
 }
 
-func TestForeignTableIsLeftAlone(t *testing.T) {
+func TestForeignTableIsLeftAlone(t *testing.T) { lab.Run(t, foreignTableIsLeftAlone) }
+
+func foreignTableIsLeftAlone(t *testing.T) {
 	inNetNS(t, func() {
 		nftProgram(t, "add table inet qnet_t\nadd chain inet qnet_t mine\n", "-f", "-")
 		c, err := Dial()
@@ -151,7 +150,9 @@ func TestForeignTableIsLeftAlone(t *testing.T) {
 }
 
 // The owner's table survives another program's flush, and its owner's end.
-func TestOwnedTableSurvivesFlush(t *testing.T) {
+func TestOwnedTableSurvivesFlush(t *testing.T) { lab.Run(t, ownedTableSurvivesFlush) }
+
+func ownedTableSurvivesFlush(t *testing.T) {
 	inNetNS(t, func() {
 		c, err := Dial()
 		if err != nil {

@@ -5,10 +5,14 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // A packet that a rule of ours marks is followed to the rule that drops it.
-func TestTraceNamesTheRule(t *testing.T) {
+func TestTraceNamesTheRule(t *testing.T) { lab.Run(t, traceNamesTheRule) }
+
+func traceNamesTheRule(t *testing.T) {
 	inNetNS(t, func() {
 		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 			t.Errorf("%s", out)

@@ -194,7 +194,7 @@ func TestFaults(t *testing.T) {
 }
 
 func (f fault) test(l *testHost) {
-	lab.Require(l, lab.Program("iptables-legacy"), lab.Program("iptables-nft"))
+	lab.Require(l, lab.Legacy, lab.Program("iptables-nft"))
 	n := keeper.Network{Mode: cmp.Or(f.mode, profiles.NAT)}
 	if n.Mode.HasSubnet() {
 		n.Subnet = netip.MustParsePrefix("10.77.0.0/24")

@@ -39,7 +39,7 @@ type testHost struct {
 // is as it was after the faults.
 func inLab(t *testing.T, f func(l *testHost)) {
 	t.Helper()
-	lab.Require(t, lab.Root, lab.Tun, lab.Program("nft"))
+	lab.Require(t, lab.Tun, lab.Program("nft"))
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)
 		dir := lab.Dir(t)

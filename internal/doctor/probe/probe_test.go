@@ -44,6 +44,7 @@ func TestAllIsWell(t *testing.T) {
 
 // A macvtap on the LAN is probed as a bridge is.
 func TestMacvtap(t *testing.T) {
+	lab.Require(t, lab.Root)
 	inLab(t, func(l *testHost) {
 		lab.FreeNIC(l, filepath.Dir(l.o.RunDir))
 		before := lab.Snapshot(t, l.o.RunDir)

@@ -1,7 +1,7 @@
 // Package guest makes a small Linux guest for tests and the demo: the kernel of
 // a Debian package and an initramfs of busybox, the virtio modules and init.
 //
-// The guest is told what to do on its kernel command line, see init.sh.
+// Its kernel command line says what the guest does: see init.sh.
 package guest
 
 import (
@@ -34,8 +34,8 @@ func Script(script string) string {
 	return "qnet.run=" + base64.StdEncoding.EncodeToString([]byte(script))
 }
 
-// Build writes vmlinuz and initrd.gz into dir. It downloads the kernel package
-// with apt-get where it is not there yet, and never installs it.
+// Build writes vmlinuz and initrd.gz into dir, if they differ. The first time, it
+// downloads the kernel package with apt-get. It never installs the package.
 func Build(dir string) error {
 	tree := filepath.Join(dir, "kernel")
 	images, _ := filepath.Glob(filepath.Join(tree, "boot", "vmlinuz-*"))
@@ -56,27 +56,36 @@ func Build(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "vmlinuz"), kernel, 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "initrd.gz"), archive, 0o644)
+	return errors.Join(write(filepath.Join(dir, "vmlinuz"), kernel), write(filepath.Join(dir, "initrd.gz"), archive))
 }
 
-// download finds the package the meta package depends on, and unpacks it.
+// write leaves a file alone that holds the data already: root may have made it.
+func write(path string, data []byte) error {
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	return os.WriteFile(path, data, 0o644)
+}
+
+// downloadScript finds the package that the meta package depends on, and unpacks it. The
+// lists of packages may be missing, or older than the archive: then it updates them.
+const downloadScript = `set -e
+cd "$0"
+fetch() {
+	name=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+	[ -n "$name" ] && apt-get download -q "$name"
+}
+fetch || { apt-get update -qq; fetch; }
+dpkg -x "$name"_*.deb "$1"
+rm -f "$name"_*.deb`
+
 func download(dir, tree string) error {
 	if err := os.MkdirAll(tree, 0o755); err != nil {
 		return err
 	}
-	script := `set -e
-cd "$0"
-name=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
-test -n "$name"
-apt-get download -q "$name"
-dpkg -x "$name"_*.deb "$1"
-rm -f "$name"_*.deb`
-	out, err := exec.Command("sh", "-c", script, dir, tree).CombinedOutput()
+	out, err := exec.Command("sh", "-c", downloadScript, dir, tree).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("download kernel package (apt-get update first?): %w\n%s", err, out)
+		return fmt.Errorf("download kernel package: %w\n%s", err, out)
 	}
 	return nil
 }

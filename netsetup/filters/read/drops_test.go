@@ -117,6 +117,9 @@ func TestDrops(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if strings.Contains(c.load, "-legacy") {
+				lab.Require(t, lab.Legacy)
+			}
 			lab.Run(t, func(t *testing.T) {
 				lab.Sh(t, "[ ! -d /proc/sys/net/bridge ] || sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")
 				lab.Sh(t, c.load)

@@ -60,7 +60,7 @@ const rulesV6 = `
 // the program of its engine lists: so all of it has been understood.
 func TestTextsEqualSave(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
-		lab.Require(t, lab.Program("iptables-nft"), lab.Program("iptables-legacy"))
+		lab.Require(t, lab.Program("iptables-nft"), lab.Legacy)
 		for _, c := range []struct {
 			program string
 			engine  filters.Engine
