@@ -3,7 +3,6 @@ package step
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
@@ -99,47 +98,6 @@ func PortOf(s Step) (name string, ok bool) {
 	return "", false
 }
 
-// WaitsFor names what a step waits for where that may take longer than a moment,
-// and returns "" for the others.
-func WaitsFor(s Step) string {
-	if w, ok := s.(waiter); ok {
-		return w.waitsFor()
-	}
-	return ""
-}
-
-// LetsPass reports whether the step only lets packets pass through another program's
-// rules.
-func LetsPass(s Step) bool {
-	_, ok := s.(accepter)
-	return ok
-}
-
-// SplitOptional parts the steps that make a network from those that it stands without.
-func SplitOptional(steps []Step) (needed, rest List) {
-	for _, s := range steps {
-		if _, ok := s.(optional); ok {
-			rest = append(rest, s)
-		} else {
-			needed = append(needed, s)
-		}
-	}
-	return needed, rest
-}
-
-// Adopt takes over what a dead keeper's steps left to their process: its nftables
-// tables. The rest of its work is as it was.
-func Adopt(ctx context.Context, k Kernel, steps []Step) error {
-	for _, s := range steps {
-		if a, ok := s.(adopter); ok {
-			if err := a.adopt(ctx, k); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // takenElsewhere is ErrNotOurs of a link that does bear the mark.
 type takenElsewhere struct{ kind string }
 
@@ -165,17 +123,6 @@ func delMade(ctx context.Context, k Kernel, s linkMaker) error {
 		return err
 	}
 	return k.DelLinks(ctx, []string{name})
-}
-
-// UndoScript joins the commands that undo the steps, last step first.
-func UndoScript(steps []Step) string {
-	var lines []string
-	for i := len(steps) - 1; i >= 0; i-- {
-		if u := steps[i].UndoString(); u != "" {
-			lines = append(lines, u)
-		}
-	}
-	return strings.Join(lines, "\n")
 }
 
 func marked(ctx context.Context, k Kernel, name, alias string) (bool, error) {
