@@ -11,10 +11,10 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/plan"
-	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 )
@@ -85,7 +85,7 @@ func (a *app) planNetwork(ctx context.Context, p *profiles.Profile, n profiles.N
 			planned.Steps = append(planned.Steps, planned.PortSteps(plan.Port{VM: p.Name, NIC: i, MAC: supervisor.MAC(p, i, salt)})...)
 		}
 	}
-	np := networkPlan{Plan: planned, Undo: step.UndoScript(planned.Steps)}
+	np := networkPlan{Plan: planned, Undo: apply.UndoScript(planned.Steps)}
 	for _, s := range planned.Steps {
 		np.Do = append(np.Do, s.String())
 	}

@@ -2,6 +2,9 @@ package host
 
 import (
 	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
 )
 
 // Errors a caller may test for with errors.Is.
@@ -19,3 +22,17 @@ var (
 	// ErrUnsupported: the kernel cannot do it.
 	ErrUnsupported = errors.New("this kernel cannot do it")
 )
+
+// Explain marks the errors of a process without rights and of a kernel without
+// the feature.
+func Explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: %w", ErrNoPermission, err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	return err
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
@@ -62,7 +63,7 @@ func UndoByMarks(ctx context.Context, k step.Kernel, f host.Facts, network strin
 		}
 	}
 	pins, err := strayPins(ctx, k, f, mark)
-	return errors.Join(err, step.Undo(ctx, k, append(steps, pins...)), step.SweepAccepts(ctx, k, network))
+	return errors.Join(err, apply.Undo(ctx, k, append(steps, pins...)), step.SweepAccepts(ctx, k, network))
 }
 
 // bridgeByMark are the steps that a bridge of ours and its ports tell of.

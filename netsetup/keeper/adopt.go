@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -27,7 +28,7 @@ func (k *keeper) adopt() (bool, error) {
 	if err := k.guardHost(j.Plan); err != nil {
 		return false, err
 	}
-	if err := step.Adopt(context.TODO(), k.host.Kernel(), j.Plan.Steps); err != nil {
+	if err := apply.Adopt(context.TODO(), k.host.Kernel(), j.Plan.Steps); err != nil {
 		return false, fmt.Errorf("adopt network %q: %w", k.network, err)
 	}
 	k.journal, k.joined = j, true

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
@@ -35,7 +36,7 @@ func (g *guardian) pollSilent() {
 // is one: what fails is told, not undone.
 func (k *keeper) letPass(accepts step.List, done func(step.Step)) {
 	for _, s := range accepts {
-		if err := step.Apply(context.TODO(), k.host.Kernel(), []step.Step{s}, done); err != nil {
+		if err := apply.Do(context.TODO(), k.host.Kernel(), []step.Step{s}, done); err != nil {
 			k.noteOnce(fmt.Sprintf("network %s: %v", k.network, err))
 		}
 	}

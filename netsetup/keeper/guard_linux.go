@@ -12,6 +12,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
@@ -154,7 +155,7 @@ func (g *guardian) quiet() bool {
 
 // mend runs by whileRunning.
 func (k *keeper) mend(g *guardian) error {
-	seen, err := step.Look(context.TODO(), k.host.Kernel())
+	seen, err := apply.Look(context.TODO(), k.host.Kernel())
 	if err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func (k *keeper) mend(g *guardian) error {
 	k.tellFailed(g, err)
 	// Before forwarding is turned on again that another program turned off.
 	k.tellFailed(g, errors.Join(k.guardUplinks(), k.renewUplinks(seen)))
-	mended, err := step.Mend(context.TODO(), seen, slices.Concat(k.liveSteps(g, seen), accepts), g.skips)
+	mended, err := apply.Mend(context.TODO(), seen, slices.Concat(k.liveSteps(g, seen), accepts), g.skips)
 	if len(mended) == 0 && err == nil {
 		return nil
 	}
@@ -186,13 +187,13 @@ func (k *keeper) mend(g *guardian) error {
 // liveSteps are those of the network and of the VMs on it whose taps are there. A
 // tap goes with its QEMU, a moment before the supervisor leaves; one that is gone
 // for longer was deleted, and cannot be made again, because its other end is QEMU's.
-func (k *keeper) liveSteps(g *guardian, seen step.Seen) step.List {
-	steps, _ := step.SplitOptional(slices.Concat(k.journal.Plan.Steps, k.journal.Added))
+func (k *keeper) liveSteps(g *guardian, seen apply.Seen) step.List {
+	steps, _ := apply.SplitOptional(slices.Concat(k.journal.Plan.Steps, k.journal.Added))
 	var all step.List
 	for _, m := range k.vms {
 		all = append(all, m.steps...)
 	}
-	lost := step.Lost(context.TODO(), seen, all)
+	lost := apply.Lost(context.TODO(), seen, all)
 	for vm, m := range k.vms {
 		if !m.has(lost) {
 			m.lost = time.Time{}

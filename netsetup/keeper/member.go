@@ -13,6 +13,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -208,7 +209,7 @@ func (k *keeper) connect(req request, m *member) ([]string, error) {
 		return nil, err
 	}
 	var done []string
-	err = step.Apply(context.TODO(), k.host.Kernel(), m.steps, func(s step.Step) { done = append(done, s.String()) })
+	err = apply.Do(context.TODO(), k.host.Kernel(), m.steps, func(s step.Step) { done = append(done, s.String()) })
 	return done, err
 }
 
@@ -328,7 +329,7 @@ func (k *keeper) drop(vm string) error {
 	m.close()
 	k.release(m)
 	k.pinner.look()
-	if err := step.Undo(context.TODO(), k.host.Kernel(), m.steps); err != nil {
+	if err := apply.Undo(context.TODO(), k.host.Kernel(), m.steps); err != nil {
 		return err // the journal still has them, for the network's end
 	}
 	delete(k.journal.Ports, vm)

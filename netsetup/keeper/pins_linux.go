@@ -13,6 +13,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -151,7 +152,7 @@ func (k *keeper) repin(need, has plan.Pins, idle []netip.Addr) error {
 			errs = append(errs, s.Do(context.TODO(), k.host.Kernel()))
 		}
 	}
-	errs = append(errs, step.Undo(context.TODO(), k.host.Kernel(), slices.DeleteFunc(there, func(s step.Step) bool { return slices.Contains(want, s) })))
+	errs = append(errs, apply.Undo(context.TODO(), k.host.Kernel(), slices.DeleteFunc(there, func(s step.Step) bool { return slices.Contains(want, s) })))
 	err := errors.Join(errs...)
 	if err == nil {
 		k.journal.Pins = want

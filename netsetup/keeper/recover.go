@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
@@ -94,8 +95,8 @@ func recoverNetwork(k step.Kernel, p paths) (string, error) {
 		return "network " + p.network + " (of another boot or namespace)", err
 	}
 	steps := journal.Own(j.Steps(), p.place())
-	drift := step.Drift(context.TODO(), k, steps)
-	if err := errors.Join(step.Undo(context.TODO(), k, steps), step.SweepAccepts(context.TODO(), k, p.network)); err != nil {
+	drift := apply.Drift(context.TODO(), k, steps)
+	if err := errors.Join(apply.Undo(context.TODO(), k, steps), step.SweepAccepts(context.TODO(), k, p.network)); err != nil {
 		return "", fmt.Errorf("undo network %q: %w", p.network, err)
 	}
 	what := "network " + p.network + " (bridge " + j.Plan.Bridge + ")"

@@ -19,6 +19,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -212,14 +213,14 @@ func (k *keeper) carryOut(plan plan.Plan) (done []string, err error) {
 	if err := k.guardHost(plan); err != nil {
 		return nil, errors.Join(err, k.remove())
 	}
-	own, accepts := step.SplitOptional(plan.Steps)
+	own, accepts := apply.SplitOptional(plan.Steps)
 	say := func(s step.Step) {
 		done = append(done, s.String())
 		if next := len(done); next < len(own) {
 			k.awaits(own[next])
 		}
 	}
-	if err := step.Apply(context.TODO(), k.host.Kernel(), own, say); err != nil {
+	if err := apply.Do(context.TODO(), k.host.Kernel(), own, say); err != nil {
 		if errors.Is(err, host.ErrLeft) {
 			return nil, err // the journal tells the next who tries what is left
 		}
@@ -231,7 +232,7 @@ func (k *keeper) carryOut(plan plan.Plan) (done []string, err error) {
 
 // awaits tells what the step that comes waits for.
 func (k *keeper) awaits(s step.Step) {
-	if what := step.WaitsFor(s); what != "" {
+	if what := apply.WaitsFor(s); what != "" {
 		k.waits(what)
 	}
 }
@@ -399,8 +400,8 @@ func (k *keeper) undo() error {
 	}
 	defer lock.Release()
 	steps := journal.Own(k.journal.Steps(), k.place())
-	k.drift = step.Drift(context.TODO(), k.host.Kernel(), steps)
-	err = errors.Join(step.Undo(context.TODO(), k.host.Kernel(), steps), step.SweepAccepts(context.TODO(), k.host.Kernel(), k.network))
+	k.drift = apply.Drift(context.TODO(), k.host.Kernel(), steps)
+	err = errors.Join(apply.Undo(context.TODO(), k.host.Kernel(), steps), step.SweepAccepts(context.TODO(), k.host.Kernel(), k.network))
 	err = errors.Join(err, k.host.Close())
 	if err != nil {
 		return err

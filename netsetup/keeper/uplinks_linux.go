@@ -7,6 +7,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/plan"
@@ -102,7 +103,7 @@ func (k *keeper) guardUplinks() error {
 
 // renewUplinks turns forwarding on for uplinks that went and came back under their
 // names, as VPNs' do: nobody has undone anything there. It runs by whileRunning.
-func (k *keeper) renewUplinks(seen step.Seen) error {
+func (k *keeper) renewUplinks(seen apply.Seen) error {
 	for _, s := range step.All[step.SetSysctl](slices.Concat(k.journal.Plan.Steps, k.journal.Added)) {
 		name, ok := plan.UplinkOf(s)
 		if !ok {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/plan"
@@ -32,7 +33,7 @@ func acceptsOf(t *testing.T, mode profiles.Mode) (accepts step.List, notes []str
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, accepts = step.SplitOptional(p.Steps)
+	_, accepts = apply.SplitOptional(p.Steps)
 	return accepts, p.Notes
 }
 
@@ -119,7 +120,7 @@ func tryAccepts(t *testing.T, accepts step.List) {
 	t.Helper()
 	host := newHost(t)
 	for range 2 {
-		if err := step.Apply(t.Context(), host.Kernel(), accepts, nil); err != nil {
+		if err := apply.Do(t.Context(), host.Kernel(), accepts, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -133,7 +134,7 @@ func tryAccepts(t *testing.T, accepts step.List) {
 			t.Error(err)
 		}
 	}
-	if err := step.Undo(t.Context(), host.Kernel(), accepts); err != nil {
+	if err := apply.Undo(t.Context(), host.Kernel(), accepts); err != nil {
 		t.Error(err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // DelLinks deletes links and returns when no name of theirs is left.
@@ -45,7 +47,7 @@ func (h *Host) DelLinks(ctx context.Context, names []string) error {
 		return nil
 	}
 	if err := delLinks(indexes); err != nil {
-		return fmt.Errorf("delete links %q: %w", names, explain(err))
+		return fmt.Errorf("delete links %q: %w", names, host.Explain(err))
 	}
 	return nil
 }

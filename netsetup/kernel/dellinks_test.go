@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
@@ -23,10 +24,10 @@ func TestDelLinks(t *testing.T) {
 		lab.Sh(t, "ip link add stranger type bridge; ip link set stranger group 77")
 		before := lab.Sh(t, "ip -br link")
 		for range 3 {
-			if err := step.Apply(t.Context(), h.Kernel(), steps, nil); err != nil {
+			if err := apply.Do(t.Context(), h.Kernel(), steps, nil); err != nil {
 				t.Fatal(err)
 			}
-			if err := step.Undo(t.Context(), h.Kernel(), steps); err != nil {
+			if err := apply.Undo(t.Context(), h.Kernel(), steps); err != nil {
 				t.Fatal(err)
 			}
 			if entries, _ := os.ReadDir("/sys/class/net"); len(entries) != 2 {

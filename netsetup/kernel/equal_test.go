@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/plan"
-	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -173,7 +173,7 @@ func compareWays(t *testing.T, n plan.Network) {
 	before := kernelState(t)
 
 	host := newHost(t)
-	if err := step.Apply(t.Context(), host.Kernel(), steps, nil); err != nil {
+	if err := apply.Do(t.Context(), host.Kernel(), steps, nil); err != nil {
 		t.Fatal(err)
 	}
 	var byNetlink []string
@@ -182,7 +182,7 @@ func compareWays(t *testing.T, n plan.Network) {
 		return strings.Contains(lab.Sh(t, "ip link show "+cmp.Or(planned.Bridge, "qnweb0")), "state UP")
 	})
 	byNetlink = kernelState(t)
-	if err := step.Undo(t.Context(), host.Kernel(), steps); err != nil {
+	if err := apply.Undo(t.Context(), host.Kernel(), steps); err != nil {
 		t.Fatal(err)
 	}
 	host.Close()
@@ -197,6 +197,6 @@ func compareWays(t *testing.T, n plan.Network) {
 	if len(byNetlink) < len(before)+10 {
 		t.Errorf("the plan added %d lines only", len(byNetlink)-len(before))
 	}
-	lab.Sh(t, step.UndoScript(steps))
+	lab.Sh(t, apply.UndoScript(steps))
 	becomes(t, before, "-: before, +: after the undo commands")
 }

@@ -129,7 +129,7 @@ func (h *Host) AddBridge(ctx context.Context, b step.AddBridge) error {
 	data.AddRtAttr(brMcastSnooping, nl.Uint8Attr(0))
 	req.AddData(info)
 	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
-		return fmt.Errorf("add bridge %q: %w", b.Name, explain(err))
+		return fmt.Errorf("add bridge %q: %w", b.Name, host.Explain(err))
 	}
 	return h.setAlias(b.Name, b.Alias)
 }
@@ -339,12 +339,12 @@ func (h *Host) ReadFilters(ctx context.Context) (filters.Ruleset, error) {
 
 // InsertAccept puts an accept at the head of a chain of iptables' (iptables.Insert).
 func (h *Host) InsertAccept(ctx context.Context, a filters.AcceptRule) error {
-	return explain(iptables.Insert(ctx, a))
+	return host.Explain(iptables.Insert(ctx, a))
 }
 
 // DeleteAccept removes one copy of it (iptables.Delete).
 func (h *Host) DeleteAccept(ctx context.Context, a filters.AcceptRule) error {
-	return explain(iptables.Delete(ctx, a))
+	return host.Explain(iptables.Delete(ctx, a))
 }
 
 // SetLinks makes a set of an inet table of ours hold those links.
@@ -377,7 +377,7 @@ func notOurs(err error) error {
 	if errors.Is(err, nft.ErrNotOurs) {
 		return fmt.Errorf("%w: %w", host.ErrNotOurs, err)
 	}
-	return explain(err)
+	return host.Explain(err)
 }
 
 func (h *Host) withLink(verb, name string, do func(netlink.Link) error) error {
@@ -386,21 +386,7 @@ func (h *Host) withLink(verb, name string, do func(netlink.Link) error) error {
 		err = do(l)
 	}
 	if err != nil {
-		return fmt.Errorf("%s %q: %w", verb, name, explain(err))
+		return fmt.Errorf("%s %q: %w", verb, name, host.Explain(err))
 	}
 	return nil
-}
-
-// explain marks the errors of a process without rights and of a kernel without
-// the feature. The tap path of the netlink package loses the errno, hence the text.
-func explain(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, unix.EPERM), strings.Contains(err.Error(), unix.EPERM.Error()):
-		return fmt.Errorf("%w: %w", host.ErrNoPermission, err)
-	case errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%w: %w", host.ErrUnsupported, err)
-	}
-	return err
 }

@@ -32,7 +32,7 @@ func SetLifetime(l host.Link, p netip.Prefix, valid, preferred uint32) error {
 	if i < 0 {
 		return fmt.Errorf("%s: it is gone", words)
 	}
-	return explain(c.Send([]rtnl.Request{{
+	return host.Explain(c.Send([]rtnl.Request{{
 		Type: unix.RTM_NEWADDR, Flags: netlink.Replace, Words: words,
 		Data: (rtnl.Address{Raw: list[i]}).Lasting(rtnl.Lifetimes{Preferred: preferred, Valid: valid}).Raw,
 	}}))

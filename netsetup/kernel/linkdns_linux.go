@@ -127,5 +127,5 @@ func announce(l host.Link) error {
 			})
 		}
 	}
-	return explain(c.Send(batch))
+	return host.Explain(c.Send(batch))
 }

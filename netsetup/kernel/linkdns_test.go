@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
@@ -71,7 +72,7 @@ resolvectl nta eth0 test.example`)
 		if i < 0 {
 			t.Fatal("no step for systemd-resolved")
 		}
-		if err := step.Apply(t.Context(), host.Kernel(), p.Steps, nil); err != nil {
+		if err := apply.Do(t.Context(), host.Kernel(), p.Steps, nil); err != nil {
 			t.Fatal(err)
 		}
 		for range 5 {
@@ -89,7 +90,7 @@ resolvectl nta eth0 test.example`)
 		if out, err := lab.Try("timeout 5 busybox nslookup -type=a a.none.example 127.0.0.53"); err == nil || time.Since(begin) > time.Second {
 			t.Errorf("a name that does not exist: %v after %s\n%s", err, time.Since(begin), out)
 		}
-		if err := step.Undo(t.Context(), host.Kernel(), journalled(t, p.Steps)); err != nil {
+		if err := apply.Undo(t.Context(), host.Kernel(), journalled(t, p.Steps)); err != nil {
 			t.Fatal(err)
 		}
 		for range 5 {

@@ -62,7 +62,7 @@ func (h *Host) addMacvtap(ctx context.Context, m step.AddMacvtap) (index int, er
 	attrs.Name, attrs.ParentIndex, attrs.HardwareAddr = m.Name, up.Index, m.MAC
 	link := &netlink.Macvtap{Macvlan: netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}}
 	if err := netlink.LinkAdd(link); err != nil {
-		return 0, fmt.Errorf("add macvtap %q on %s: %w", m.Name, m.Uplink, explain(err))
+		return 0, fmt.Errorf("add macvtap %q on %s: %w", m.Name, m.Uplink, host.Explain(err))
 	}
 	if err := h.setAlias(m.Name, m.Alias); err != nil {
 		return 0, err
@@ -86,7 +86,7 @@ func openMacvtap(name string, index int) (*os.File, error) {
 		return nil, fmt.Errorf("%w: /dev/tap%d: %w", step.ErrNoTapDevice, index, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("/dev/tap%d: %w", index, explain(err))
+		return nil, fmt.Errorf("/dev/tap%d: %w", index, host.Explain(err))
 	}
 	file := os.NewFile(uintptr(fd), name)
 	err = isDevice(fd, strings.TrimSpace(string(device)))

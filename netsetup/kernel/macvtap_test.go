@@ -15,6 +15,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -30,7 +31,7 @@ func TestMacvtapCarriesFrames(t *testing.T) {
 		machine := newHost(t)
 		last := foreignDevices(t)
 		change := step.AddMacvtap{Name: "qnweb0", Uplink: "eth0", MAC: hosttest.GuestMAC, Alias: "qnet:lan/web/0"}
-		if err := step.Apply(t.Context(), machine.Kernel(), []step.Step{change, step.SetUp{Link: "qnweb0"}}, nil); err != nil {
+		if err := apply.Do(t.Context(), machine.Kernel(), []step.Step{change, step.SetUp{Link: "qnweb0"}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		guest := machine.TakeTap("qnweb0")
@@ -51,19 +52,19 @@ func TestMacvtapCarriesFrames(t *testing.T) {
 		}
 		// As ours and marked, it goes; unmarked, too, by its MAC; another's stays.
 		lab.Sh(t, "ip link set qnweb0 alias ''")
-		if err := step.Undo(t.Context(), machine.Kernel(), []step.Step{change}); err != nil {
+		if err := apply.Undo(t.Context(), machine.Kernel(), []step.Step{change}); err != nil {
 			t.Error(err)
 		}
 		before.Check(t)
 		lab.Sh(t, "ip link add link eth0 name qnweb0 type macvtap mode bridge")
-		if err := step.Apply(t.Context(), machine.Kernel(), []step.Step{change}, nil); !errors.Is(err, host.ErrNotOurs) {
+		if err := apply.Do(t.Context(), machine.Kernel(), []step.Step{change}, nil); !errors.Is(err, host.ErrNotOurs) {
 			t.Errorf("got %v", err)
 		}
-		if err := step.Undo(t.Context(), machine.Kernel(), []step.Step{change}); err != nil {
+		if err := apply.Undo(t.Context(), machine.Kernel(), []step.Step{change}); err != nil {
 			t.Error(err)
 		}
 		lab.Sh(t, "ip link del qnweb0; ip link add br0 type bridge; ip link set eth0 master br0")
-		if err := step.Apply(t.Context(), machine.Kernel(), []step.Step{change}, nil); !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), "EBUSY") {
+		if err := apply.Do(t.Context(), machine.Kernel(), []step.Step{change}, nil); !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), "EBUSY") {
 			t.Errorf("on a port: got %v", err)
 		}
 		lab.Sh(t, "ip link del br0")

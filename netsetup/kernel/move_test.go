@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/plan"
-	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -88,14 +88,14 @@ func TestMoveAndBack(t *testing.T) {
 		pings6 := lab.PingFrom(t, "outside", address6)
 		before, lines := lab.Snapshot(t), onLink(t, "eth0")
 		p := lanPlan(t)
-		if err := step.Apply(t.Context(), host.Kernel(), p.Steps, nil); err != nil {
+		if err := apply.Do(t.Context(), host.Kernel(), p.Steps, nil); err != nil {
 			t.Fatal(err)
 		}
 		same(t, "-: by the NIC, +: by the bridge", lines, func() []string { return onLink(t, p.Bridge) })
 		if !lab.Pings("", lab.LANInternet) || !lab.Pings("", lab.LANInternet6) {
 			t.Error("the host does not reach the Internet")
 		}
-		if err := step.Undo(t.Context(), host.Kernel(), p.Steps); err != nil {
+		if err := apply.Undo(t.Context(), host.Kernel(), p.Steps); err != nil {
 			t.Fatal(err)
 		}
 		same(t, "-: before, +: after", lines, func() []string { return onLink(t, "eth0") })
@@ -152,14 +152,14 @@ func TestMoveOfTemporaryAddresses(t *testing.T) {
 			t.Fatalf("connected from %s, not from the temporary %s", local, used)
 		}
 		host, p := newHost(t), lanPlan(t)
-		if err := step.Apply(t.Context(), host.Kernel(), p.Steps, nil); err != nil {
+		if err := apply.Do(t.Context(), host.Kernel(), p.Steps, nil); err != nil {
 			t.Fatal(err)
 		}
 		if out := lab.Sh(t, "ip -6 -o addr show dev "+p.Bridge+" deprecated"); !strings.Contains(out, used) {
 			t.Errorf("the address in use is not on the bridge:\n%s", lab.Sh(t, "ip -6 addr"))
 		}
 		temporary(p.Bridge, used)
-		if err := step.Undo(t.Context(), host.Kernel(), p.Steps); err != nil {
+		if err := apply.Undo(t.Context(), host.Kernel(), p.Steps); err != nil {
 			t.Fatal(err)
 		}
 		temporary("eth0", used)

@@ -43,7 +43,7 @@ func (h *Host) AddPin(ctx context.Context, link string, guest netip.Addr) error 
 		err = netlink.RouteAddEcmp(r)
 	}
 	if err != nil {
-		return fmt.Errorf("add host route to %s: %w", guest, explain(err))
+		return fmt.Errorf("add host route to %s: %w", guest, host.Explain(err))
 	}
 	return nil
 }
@@ -57,7 +57,7 @@ func (h *Host) DelPin(ctx context.Context, link string, guest netip.Addr) error 
 		return err // it went with the link
 	}
 	if err := netlink.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("delete host route to %s: %w", guest, explain(err))
+		return fmt.Errorf("delete host route to %s: %w", guest, host.Explain(err))
 	}
 	return nil
 }
@@ -74,7 +74,7 @@ func pinRule(s step.PinRule) *netlink.Rule {
 //	ip rule add priority N to PREFIX lookup main suppress_prefixlength 31 protocol 113
 func (h *Host) AddPinRule(ctx context.Context, s step.PinRule) error {
 	if err := netlink.RuleAdd(pinRule(s)); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add policy rule: %w", explain(err))
+		return fmt.Errorf("add policy rule: %w", host.Explain(err))
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func (h *Host) AddPinRule(ctx context.Context, s step.PinRule) error {
 //	ip rule del priority N to PREFIX lookup main suppress_prefixlength 31 protocol 113
 func (h *Host) DelPinRule(ctx context.Context, s step.PinRule) error {
 	if err := netlink.RuleDel(pinRule(s)); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("delete policy rule: %w", explain(err))
+		return fmt.Errorf("delete policy rule: %w", host.Explain(err))
 	}
 	return nil
 }

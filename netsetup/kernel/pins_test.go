@@ -6,10 +6,10 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/plan"
-	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 )
 
@@ -37,7 +37,7 @@ ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
 		}
 		steps := need.Steps("qn-dev", n.Prefix)
 		before := kernelState(t)
-		if err := step.Apply(t.Context(), machine.Kernel(), steps, nil); err != nil {
+		if err := apply.Do(t.Context(), machine.Kernel(), steps, nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, g := range n.Guests {
@@ -54,7 +54,7 @@ ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
 			}
 		}
 		byNetlink := kernelState(t)
-		if err := step.Undo(t.Context(), machine.Kernel(), steps); err != nil {
+		if err := apply.Undo(t.Context(), machine.Kernel(), steps); err != nil {
 			t.Fatal(err)
 		}
 		if diff := difference(before, kernelState(t)); diff != "" {

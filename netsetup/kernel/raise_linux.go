@@ -59,8 +59,8 @@ func (h *Host) ReplaceRoutes(ctx context.Context, link string, swaps []step.Swap
 		add = append(add, rtnl.Request{
 			Type: unix.RTM_NEWROUTE, Flags: flags, Data: s.New, Except: []error{unix.EEXIST}, Words: fmt.Sprintf("add route %s", old.Dst()),
 		})
-		del = append(del, delRoute(l, old))
+		del = append(del, rtnl.DelRoute(l.Name, old))
 	}
 	slices.Reverse(del)
-	return explain(c.Send(append(add, del...)))
+	return host.Explain(c.Send(append(add, del...)))
 }

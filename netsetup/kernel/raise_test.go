@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
@@ -56,7 +57,7 @@ func TestRaiseMetrics(t *testing.T) {
 			t.Errorf("from the journal: %+v, %v", read, err)
 		}
 		for range 2 { // the second time nothing is to be done
-			if err := step.Undo(t.Context(), host.Kernel(), read); err != nil {
+			if err := apply.Undo(t.Context(), host.Kernel(), read); err != nil {
 				t.Fatal(err)
 			}
 			becomes(t, before, "-: before, +: after Undo")

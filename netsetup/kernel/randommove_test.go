@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/plan"
-	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -174,7 +174,7 @@ func moveSet(t *testing.T, machine *Host) (addrs, routes int) {
 		return 0, 0
 	}
 	before, lines, order := lab.Snapshot(t), onLink(t, "eth0"), inKernelOrder(t, "eth0")
-	if err := step.Apply(t.Context(), machine.Kernel(), p.Steps, nil); err != nil {
+	if err := apply.Do(t.Context(), machine.Kernel(), p.Steps, nil); err != nil {
 		t.Errorf("move: %v", err)
 		return 0, 0
 	}
@@ -182,7 +182,7 @@ func moveSet(t *testing.T, machine *Host) (addrs, routes int) {
 	if now := inKernelOrder(t, p.Bridge); now != order {
 		t.Errorf("in another order: by the NIC\n%s\nby the bridge\n%s", order, now)
 	}
-	if err := step.Undo(t.Context(), machine.Kernel(), p.Steps); err != nil {
+	if err := apply.Undo(t.Context(), machine.Kernel(), p.Steps); err != nil {
 		t.Errorf("way back: %v", err)
 		return 0, 0
 	}

@@ -78,11 +78,11 @@ func (h *Host) AddTap(ctx context.Context, name, alias string, mtu int) error {
 		files, h.taps[name] = []*os.File{f}, f
 	}
 	if err := attachTap(name, files); err != nil {
-		return fmt.Errorf("add tap %q: %w", name, explain(err))
+		return fmt.Errorf("add tap %q: %w", name, host.Explain(err))
 	}
 	err := setLink(name, nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias)), nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))
 	if err != nil {
-		return fmt.Errorf("set alias and mtu of %q: %w", name, explain(err))
+		return fmt.Errorf("set alias and mtu of %q: %w", name, host.Explain(err))
 	}
 	return h.hold(name, files[0])
 }

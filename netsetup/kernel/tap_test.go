@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
@@ -31,7 +32,7 @@ func TestGivenTap(t *testing.T) {
 			if err := h.GiveTap(t.Context(), change.Name, files); err != nil {
 				t.Fatal(err)
 			}
-			if err := step.Apply(t.Context(), h.Kernel(), []step.Step{change}, nil); err != nil {
+			if err := apply.Do(t.Context(), h.Kernel(), []step.Step{change}, nil); err != nil {
 				t.Fatal(err)
 			}
 			got := lab.Sh(t, "ip -d link show qnweb0")
@@ -44,7 +45,7 @@ func TestGivenTap(t *testing.T) {
 				t.Error("the Host keeps a file of its own")
 			}
 		}
-		if err := step.Undo(t.Context(), h.Kernel(), []step.Step{change}); err != nil || strings.Contains(lab.Sh(t, "ip link"), "qnweb0") {
+		if err := apply.Undo(t.Context(), h.Kernel(), []step.Step{change}); err != nil || strings.Contains(lab.Sh(t, "ip link"), "qnweb0") {
 			t.Errorf("the tap is still there: %v", err)
 		}
 		null, err := os.Open(os.DevNull)
@@ -67,14 +68,14 @@ func TestGivenTapOutlivesItsFiles(t *testing.T) {
 		change := step.AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 1500}
 		there := func() bool { return strings.Contains(lab.Sh(t, "ip link"), change.Name) }
 		for name, end := range map[string]func() error{
-			"undo":      func() error { return step.Undo(t.Context(), h.Kernel(), []step.Step{change}) },
+			"undo":      func() error { return apply.Undo(t.Context(), h.Kernel(), []step.Step{change}) },
 			"the death": func() error { return h.Close() },
 		} {
 			f, err := OpenTun()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := errors.Join(h.GiveTap(t.Context(), change.Name, []*os.File{f}), step.Apply(t.Context(), h.Kernel(), []step.Step{change}, nil), f.Close()); err != nil {
+			if err := errors.Join(h.GiveTap(t.Context(), change.Name, []*os.File{f}), apply.Do(t.Context(), h.Kernel(), []step.Step{change}, nil), f.Close()); err != nil {
 				t.Fatal(err)
 			}
 			if !there() {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/managers"
@@ -43,15 +44,15 @@ func TestApplyFailingAtEachCall(t *testing.T) {
 		plan := steps(t, mode)
 		start := goldenState()
 		whole := &steptest.Memory{State: maps.Clone(start)}
-		if err := step.Apply(t.Context(), whole.Kernel(), plan, nil); err != nil {
+		if err := apply.Do(t.Context(), whole.Kernel(), plan, nil); err != nil {
 			t.Fatal(err)
 		}
 		for call := 1; call <= whole.Calls; call++ {
 			for _, after := range []bool{false, true} {
 				name := fmt.Sprintf("%s, call %d, after=%v", mode, call, after)
 				m := &steptest.Memory{State: maps.Clone(start), Fail: call, After: after}
-				err := step.Apply(t.Context(), m.Kernel(), plan, nil)
-				var failed *step.Error
+				err := apply.Do(t.Context(), m.Kernel(), plan, nil)
+				var failed *apply.Error
 				if !errors.Is(err, steptest.ErrInjected) || !errors.As(err, &failed) {
 					t.Errorf("%s: %v", name, err)
 				}
@@ -68,20 +69,20 @@ func TestUndoGoesOnAfterAFailure(t *testing.T) {
 	plan := steps(t, "nat")
 	start := map[string]string{"/" + host.ForwardingKey("eth0"): "0"}
 	m := &steptest.Memory{State: maps.Clone(start)}
-	if err := step.Apply(t.Context(), m.Kernel(), plan, nil); err != nil {
+	if err := apply.Do(t.Context(), m.Kernel(), plan, nil); err != nil {
 		t.Fatal(err)
 	}
 	applied, before := maps.Clone(m.State), m.Calls
-	if err := step.Undo(t.Context(), m.Kernel(), plan); err != nil {
+	if err := apply.Undo(t.Context(), m.Kernel(), plan); err != nil {
 		t.Fatal(err)
 	}
 	for call := before + 1; call <= m.Calls; call++ {
 		once := &steptest.Memory{State: maps.Clone(applied), Calls: before, Fail: call}
-		if err := step.Undo(t.Context(), once.Kernel(), plan); err != nil || !maps.Equal(once.State, start) {
+		if err := apply.Undo(t.Context(), once.Kernel(), plan); err != nil || !maps.Equal(once.State, start) {
 			t.Errorf("call %d fails once: left %v: %v", call, once.State, err)
 		}
 		again := &steptest.Memory{State: maps.Clone(applied), Calls: before, Fail: call, Times: 2}
-		if err := step.Undo(t.Context(), again.Kernel(), plan); !errors.Is(err, steptest.ErrInjected) {
+		if err := apply.Undo(t.Context(), again.Kernel(), plan); !errors.Is(err, steptest.ErrInjected) {
 			t.Errorf("call %d: %v", call, err)
 		}
 		want := m.Calls + 1
@@ -91,7 +92,7 @@ func TestUndoGoesOnAfterAFailure(t *testing.T) {
 		if again.Calls != want {
 			t.Errorf("call %d failed: %d calls instead of %d", call, again.Calls, want)
 		}
-		if err := step.Undo(t.Context(), again.Kernel(), plan); err != nil || !maps.Equal(again.State, start) {
+		if err := apply.Undo(t.Context(), again.Kernel(), plan); err != nil || !maps.Equal(again.State, start) {
 			t.Errorf("call %d: a second undo leaves %v: %v", call, again.State, err)
 		}
 	}
@@ -101,12 +102,12 @@ func TestUndoGoesOnAfterAFailure(t *testing.T) {
 func TestUndoLeavesOthersAlone(t *testing.T) {
 	plan := steps(t, "nat")
 	m := &steptest.Memory{State: map[string]string{"/" + host.ForwardingKey("eth0"): "0"}}
-	if err := step.Apply(t.Context(), m.Kernel(), plan, nil); err != nil {
+	if err := apply.Do(t.Context(), m.Kernel(), plan, nil); err != nil {
 		t.Fatal(err)
 	}
 	m.State["link qn-dev"] = "somebody else's"    // deleted and made anew
 	m.State["/"+host.ForwardingKey("eth0")] = "0" // turned off
-	if err := step.Undo(t.Context(), m.Kernel(), plan); err != nil {
+	if err := apply.Undo(t.Context(), m.Kernel(), plan); err != nil {
 		t.Fatal(err)
 	}
 	if m.State["link qn-dev"] != "somebody else's" {
@@ -119,11 +120,11 @@ var linkDNS = strings.Join(hosttest.Settled().NIC.DNS.Commands("eth0"), "\n")
 
 func mendAll(t *testing.T, m *steptest.Memory, plan []step.Step) ([]step.Step, error) {
 	t.Helper()
-	seen, err := step.Look(t.Context(), m.Kernel())
+	seen, err := apply.Look(t.Context(), m.Kernel())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return step.Mend(t.Context(), seen, plan, func(step.Step) bool { return false })
+	return apply.Mend(t.Context(), seen, plan, func(step.Step) bool { return false })
 }
 
 // Whatever of a network is taken away, Mend puts it back and nothing else; but a
@@ -133,7 +134,7 @@ func TestMend(t *testing.T) {
 		plan := steps(t, mode)
 		start := goldenState()
 		m := &steptest.Memory{State: maps.Clone(start)}
-		if err := step.Apply(t.Context(), m.Kernel(), plan, nil); err != nil {
+		if err := apply.Do(t.Context(), m.Kernel(), plan, nil); err != nil {
 			t.Fatal(err)
 		}
 		whole := maps.Clone(m.State)
@@ -151,7 +152,7 @@ func TestMend(t *testing.T) {
 			t.Errorf("%s: mended what was whole: %v, %v", mode, mended, err)
 		}
 		delete(m.State, "link qnweb0")
-		if _, err := mendAll(t, m, plan); !errors.Is(err, step.ErrLost) {
+		if _, err := mendAll(t, m, plan); !errors.Is(err, apply.ErrLost) {
 			t.Errorf("%s without the tap: %v", mode, err)
 		}
 	}

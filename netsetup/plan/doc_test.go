@@ -6,12 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
-	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -63,7 +63,7 @@ when the other's route goes, these go too. They bear the protocol number 113.
 // main table.
 func goldenPins() string {
 	steps := Pins{Guests: []netip.Addr{netip.MustParseAddr("192.168.223.10")}, Rules: []int{99}}.Steps("qn-nat", netip.MustParsePrefix("192.168.223.0/24"))
-	return "# set up\n" + steptest.Script(steps) + "\n\n# afterwards\n" + step.UndoScript(steps) + "\n"
+	return "# set up\n" + steptest.Script(steps) + "\n\n# afterwards\n" + apply.UndoScript(steps) + "\n"
 }
 
 const firewalldChapter = `## Beside firewalld
@@ -90,8 +90,8 @@ func goldenZone(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, accepts := step.SplitOptional(p.Steps)
-	return "# set up\n" + steptest.Script(accepts) + "\n\n# afterwards\n" + step.UndoScript(accepts) + "\n"
+	_, accepts := apply.SplitOptional(p.Steps)
+	return "# set up\n" + steptest.Script(accepts) + "\n\n# afterwards\n" + apply.UndoScript(accepts) + "\n"
 }
 
 // TestHostChangesDoc keeps the page in step with the golden plans.
@@ -134,7 +134,7 @@ networkd by the file /run/systemd/network/0-qnet-UPLINK.network, NetworkManager 
 "nmcli device set UPLINK managed no". Afterwards it gets the uplink back. See
 [lan.md](lan.md).
 
-` + "```sh\n# set up\n" + steptest.Script(LeaveAlone(managers.Programs)) + "\n\n# afterwards\n" + step.UndoScript(LeaveAlone(managers.Programs)) + "\n```" + `
+` + "```sh\n# set up\n" + steptest.Script(LeaveAlone(managers.Programs)) + "\n\n# afterwards\n" + apply.UndoScript(LeaveAlone(managers.Programs)) + "\n```" + `
 `)
 	for _, c := range chapters {
 		b.WriteString("\n## " + c.title + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.plan) + "```\n")
@@ -184,8 +184,8 @@ the network. Here with Docker and ufw and, as Docker does, net.bridge.bridge-nf-
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, accepts := step.SplitOptional(p.Steps)
-		b.WriteString("```sh\n# " + string(mode) + "\n" + steptest.Script(accepts) + "\n# afterwards\n" + step.UndoScript(accepts) + "\n```\n\n")
+		_, accepts := apply.SplitOptional(p.Steps)
+		b.WriteString("```sh\n# " + string(mode) + "\n" + steptest.Script(accepts) + "\n# afterwards\n" + apply.UndoScript(accepts) + "\n```\n\n")
 	}
 	b.WriteString(`On a bridge of another's, which ` + "`mode = \"bridge\"`" + ` joins, only frames from or to qnet's taps are
 accepted (-m physdev). What guests may reach of the host by this is the network's

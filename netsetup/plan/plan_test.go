@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
@@ -45,10 +46,10 @@ func goldenPlan(t *testing.T, name string) string {
 	}
 	port := p.PortSteps(Port{VM: "web", NIC: 0, MAC: hosttest.GuestMAC})
 	if len(p.Steps) == 0 {
-		return "# for each NIC\n" + steptest.Script(port) + "\n\n# afterwards\n" + step.UndoScript(port) + "\n"
+		return "# for each NIC\n" + steptest.Script(port) + "\n\n# afterwards\n" + apply.UndoScript(port) + "\n"
 	}
 	return "# set up\n" + steptest.Script(p.Steps) + "\n\n# for each NIC\n" + steptest.Script(port) +
-		"\n\n# afterwards\n" + step.UndoScript(port) + "\n" + step.UndoScript(p.Steps) + "\n"
+		"\n\n# afterwards\n" + apply.UndoScript(port) + "\n" + apply.UndoScript(p.Steps) + "\n"
 }
 
 func TestPlanGolden(t *testing.T) {

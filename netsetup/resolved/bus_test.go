@@ -107,7 +107,7 @@ func TestObserve(t *testing.T) {
 		t.Errorf("no settings: got %+v, %v", s, err)
 	}
 	for key, value := range map[string]any{
-		"DNSEx": []server{{2, []byte{192, 0, 2, 53}, 5353, "dns.example"}, {10, netip.MustParseAddr("2001:db8::53").AsSlice(), 0, ""}, {1, []byte{1}, 0, ""}},
+		"DNSEx":   []server{{2, []byte{192, 0, 2, 53}, 5353, "dns.example"}, {10, netip.MustParseAddr("2001:db8::53").AsSlice(), 0, ""}, {1, []byte{1}, 0, ""}},
 		"Domains": []domain{{"lan.example", false}, {".", true}}, "DefaultRoute": true, "LLMNR": "resolve", "MulticastDNS": "no",
 		"DNSOverTLS": "opportunistic", "DNSSEC": "allow-downgrade", "DNSSECNegativeTrustAnchors": []string{"a.example"},
 	} {

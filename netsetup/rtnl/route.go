@@ -3,6 +3,7 @@ package rtnl
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -201,4 +202,13 @@ func (r Route) Preference() uint32 {
 		return 0
 	}
 	return uint32(v[0]&3) << prefShift
+}
+
+// DelRoute deletes a route by the link of that name. One that is gone is no error.
+//
+//	ip route del ROUTE
+func DelRoute(link string, r Route) Request {
+	return Request{
+		Type: unix.RTM_DELROUTE, Data: r.Plain(), Except: []error{unix.ESRCH}, Words: fmt.Sprintf("delete route %s of %q", r.Dst(), link),
+	}
 }

@@ -53,8 +53,11 @@ func (s AddAccept) String() string { return s.Rule.Command("-I") }
 // UndoString is the command Undo equals.
 func (s AddAccept) UndoString() string { return s.Rule.Command("-D") }
 
-func (AddAccept) isOptional() {}
-func (AddAccept) letsPass()   {}
+// IsOptional: without the accept the network stands, and other programs drop some packets.
+func (AddAccept) IsOptional() {}
+
+// LetsPass: the step does nothing else.
+func (AddAccept) LetsPass() {}
 
 // SweepAccepts removes every accept that bears the network's mark: what a dead
 // keeper's journal does not tell of, or a firewall brought back that was saved

@@ -56,6 +56,7 @@ func (s AwaitAnswers) String() string {
 // UndoString is empty.
 func (s AwaitAnswers) UndoString() string { return "" }
 
-func (s AwaitAnswers) waitsFor() string {
+// WaitsFor names the neighbors.
+func (s AwaitAnswers) WaitsFor() string {
 	return fmt.Sprintf("the answer of %s on %s", host.Join(s.Want), s.Link)
 }

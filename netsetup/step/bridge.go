@@ -22,9 +22,9 @@ func (s AddBridge) Do(ctx context.Context, k Kernel) error {
 // with it.
 func (s AddBridge) Undo(ctx context.Context, k Kernel) error { return delMade(ctx, k, s) }
 
-// made finds the bridge if it bears our mark, or if it is the one we were killed
+// Made finds the bridge if it bears our mark, or if it is the one we were killed
 // at before it was marked, which our MAC tells.
-func (s AddBridge) made(ctx context.Context, k Kernel) (string, error) {
+func (s AddBridge) Made(ctx context.Context, k Kernel) (string, error) {
 	l, ok, err := k.Link(ctx, s.Name)
 	if err != nil || !ok {
 		return "", err

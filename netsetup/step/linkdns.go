@@ -58,5 +58,8 @@ func (s NoLinkDNS) String() string { return "resolvectl revert " + s.NIC }
 // UndoString is empty: the undo of LinkDNS does it.
 func (s NoLinkDNS) UndoString() string { return "" }
 
-func (LinkDNS) waitsFor() string     { return "systemd-resolved" }
-func (LinkDNS) goesWithBridge() bool { return true } // Holds does not ask systemd-resolved
+// WaitsFor names systemd-resolved.
+func (LinkDNS) WaitsFor() string { return "systemd-resolved" }
+
+// GoesWithBridge: systemd-resolved forgets a link that goes, and Holds does not ask it.
+func (LinkDNS) GoesWithBridge() bool { return true }

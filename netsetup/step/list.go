@@ -38,13 +38,13 @@ func (l List) MarshalJSON() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		records = append(records, stepRecord{Type: stepType(s), Step: raw})
+		records = append(records, stepRecord{Type: TypeName(s), Step: raw})
 	}
 	return json.Marshal(records)
 }
 
-// stepType is the name of a step's type, "AddBridge".
-func stepType(s Step) string {
+// TypeName is the name of a step's type, "AddBridge".
+func TypeName(s Step) string {
 	name := reflect.TypeOf(s).Name()
 	if _, ok := decoders[name]; !ok {
 		panic(fmt.Sprintf("step: step %T is not registered", s))

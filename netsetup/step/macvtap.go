@@ -46,9 +46,9 @@ func (s AddMacvtap) Do(ctx context.Context, k Kernel) error {
 // Undo deletes the link.
 func (s AddMacvtap) Undo(ctx context.Context, k Kernel) error { return delMade(ctx, k, s) }
 
-// made finds the link if it bears our mark, or if it is the one we were killed at
+// Made finds the link if it bears our mark, or if it is the one we were killed at
 // before it was marked, which our MAC tells.
-func (s AddMacvtap) made(ctx context.Context, k Kernel) (string, error) {
+func (s AddMacvtap) Made(ctx context.Context, k Kernel) (string, error) {
 	l, ok, err := k.Link(ctx, s.Name)
 	if err != nil || !ok {
 		return "", err

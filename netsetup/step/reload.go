@@ -34,4 +34,5 @@ func (s Reload) String() string { return managers.ReloadCommand(s.Program) }
 // UndoString is "".
 func (s Reload) UndoString() string { return "" }
 
-func (s Reload) waitsFor() string { return fmt.Sprintf("%s to read its configuration", s.Program) }
+// WaitsFor names the program.
+func (s Reload) WaitsFor() string { return fmt.Sprintf("%s to read its configuration", s.Program) }

@@ -23,10 +23,10 @@ type Step interface {
 	UndoString() string
 }
 
-// linkMaker is a step that makes a link. Undo deletes all such links in one request.
-type linkMaker interface {
-	// made returns the name of the link if it is there and bears our mark.
-	made(ctx context.Context, k Kernel) (string, error)
+// LinkMaker is a step that makes a link. apply.Undo deletes all such links in one request.
+type LinkMaker interface {
+	// Made returns the name of the link if it is there and bears our mark.
+	Made(ctx context.Context, k Kernel) (string, error)
 }
 
 // Port is a step that connects a NIC of a VM.
@@ -38,35 +38,36 @@ type Port interface {
 	Open(ctx context.Context, k Kernel) (open, told bool, err error)
 }
 
-// waiter is a step whose Do may wait for longer than a moment.
-type waiter interface {
-	// waitsFor names what Do waits for: "firewalld".
-	waitsFor() string
+// Waiter is a step whose Do may wait for longer than a moment.
+type Waiter interface {
+	// WaitsFor names what Do waits for: "firewalld".
+	WaitsFor() string
 }
 
-// optional is a step that a network stands without, if with fewer promises: another
+// Optional is a step that a network stands without, if with fewer promises: another
 // program keeps what it changes.
-type optional interface{ isOptional() }
+type Optional interface{ IsOptional() }
 
-// accepter is an optional step that lets packets pass through another program's rules.
-type accepter interface{ letsPass() }
+// Accepter is an optional step that lets packets pass through another program's rules.
+type Accepter interface{ LetsPass() }
 
-// late is a step that Undo may undo beside the links.
-type late interface{ undoneLate() }
+// Late is a step that apply.Undo may undo while it deletes the links.
+type Late interface{ UndoneLate() }
 
-// withBridge is a step whose effect may disappear with the bridge although Holds
+// WithBridge is a step whose effect may disappear with the bridge although Holds
 // cannot tell.
-type withBridge interface{ goesWithBridge() bool }
+type WithBridge interface{ GoesWithBridge() bool }
 
-// drifter is a step that tells what other programs did to its effect.
-type drifter interface {
-	// drift returns texts for the user; all are the steps of the network.
-	drift(ctx context.Context, k Kernel, all []Step) []string
+// Drifter is a step that tells what other programs did to its effect.
+type Drifter interface {
+	// Drift returns texts for the user; all are the steps of the network.
+	Drift(ctx context.Context, k Kernel, all []Step) []string
 }
 
-// adopter is a step whose effect belongs to the process that did it.
-type adopter interface {
-	adopt(ctx context.Context, k Kernel) error
+// Adopter is a step whose effect belongs to the process that did it.
+type Adopter interface {
+	// Adopt takes over the effect of a dead process.
+	Adopt(ctx context.Context, k Kernel) error
 }
 
 // All returns the steps of one type, in their order.
@@ -117,8 +118,8 @@ func taken(l host.Link, alias string) error {
 	return fmt.Errorf("a %s of that name, alias %q: %w", l.Kind, l.Alias, host.ErrNotOurs)
 }
 
-func delMade(ctx context.Context, k Kernel, s linkMaker) error {
-	name, err := s.made(ctx, k)
+func delMade(ctx context.Context, k Kernel, s LinkMaker) error {
+	name, err := s.Made(ctx, k)
 	if err != nil || name == "" {
 		return err
 	}

@@ -30,9 +30,11 @@ func (s AddTable) UndoString() string {
 // Holds reports whether the table is there and bears our mark.
 func (s AddTable) Holds(ctx context.Context, k Kernel) (bool, error) { return k.HasTable(ctx, s.Table) }
 
-func (AddTable) undoneLate() {}
+// UndoneLate: a table may go while the links go, because its links are down by then.
+func (AddTable) UndoneLate() {}
 
-// goesWithBridge: the kernel removes the hook of a netdev table with its link.
-func (s AddTable) goesWithBridge() bool { return s.Table.Family == nft.NetDev }
+// GoesWithBridge: the kernel removes the hook of a netdev table with its link.
+func (s AddTable) GoesWithBridge() bool { return s.Table.Family == nft.NetDev }
 
-func (s AddTable) adopt(ctx context.Context, k Kernel) error { return k.AdoptTable(ctx, s.Table) }
+// Adopt makes the table belong to this process.
+func (s AddTable) Adopt(ctx context.Context, k Kernel) error { return k.AdoptTable(ctx, s.Table) }

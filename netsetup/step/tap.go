@@ -31,7 +31,8 @@ func (s AddTap) Do(ctx context.Context, k Kernel) error {
 // Undo deletes the tap if it still exists, even one that was made persistent.
 func (s AddTap) Undo(ctx context.Context, k Kernel) error { return delMade(ctx, k, s) }
 
-func (s AddTap) made(ctx context.Context, k Kernel) (string, error) {
+// Made finds the tap if it bears our mark.
+func (s AddTap) Made(ctx context.Context, k Kernel) (string, error) {
 	l, ok, err := k.Link(ctx, s.Name)
 	if err != nil || !ok || l.Alias != s.Alias {
 		return "", err

@@ -33,4 +33,5 @@ func (s Unmanage) String() string { return "nmcli device set " + s.Link + " mana
 // UndoString is the command Undo equals.
 func (s Unmanage) UndoString() string { return "nmcli device set " + s.Link + " managed yes" }
 
-func (s Unmanage) waitsFor() string { return "NetworkManager to let go of " + s.Link }
+// WaitsFor names NetworkManager and the link.
+func (s Unmanage) WaitsFor() string { return "NetworkManager to let go of " + s.Link }

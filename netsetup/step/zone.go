@@ -50,5 +50,8 @@ func (s SetZone) command(rule, link string) string {
 	return strings.Join(append(lines, fmt.Sprintf("firewall-cmd --zone=%s %s=%s", s.Zone.Name, link, s.Zone.Link)), "\n")
 }
 
-func (SetZone) isOptional()      {}
-func (SetZone) waitsFor() string { return "firewalld" }
+// IsOptional: without the zone the network stands, and firewalld drops some packets.
+func (SetZone) IsOptional() {}
+
+// WaitsFor names firewalld.
+func (SetZone) WaitsFor() string { return "firewalld" }

@@ -1,4 +1,4 @@
-package kernel
+package move
 
 import (
 	"context"
@@ -25,7 +25,7 @@ func (x *crossing) steady(ctx context.Context) error {
 			continue
 		}
 		x.before = now
-		if err := explain(x.Send(x.addresses())); err != nil {
+		if err := host.Explain(x.Send(x.addresses())); err != nil {
 			return err
 		}
 		if err := x.moveRoutes(nil); err != nil {

@@ -1,20 +1,21 @@
-package step
+package apply
 
 import (
 	"context"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // Seen is a Kernel that answers Link from one dump of all links, so that a network of
 // many VMs needs one request. It is of use until a link changes.
 type Seen struct {
-	Kernel
-	fresh Kernel // the one that Look looked through
+	step.Kernel
+	fresh step.Kernel // the one that Look looked through
 }
 
 // Look dumps all links.
-func Look(ctx context.Context, k Kernel) (Seen, error) {
+func Look(ctx context.Context, k step.Kernel) (Seen, error) {
 	list, err := k.ListLinks(ctx)
 	if err != nil {
 		return Seen{}, err
@@ -30,7 +31,7 @@ func Look(ctx context.Context, k Kernel) (Seen, error) {
 
 // seenLinks are Links, one of whose calls the dump answers.
 type seenLinks struct {
-	Links
+	step.Links
 	byName map[string]host.Link
 }
 

@@ -1,4 +1,4 @@
-package step
+package apply
 
 import (
 	"context"
@@ -9,11 +9,12 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // Error is the failure of one step.
 type Error struct {
-	Step Step
+	Step step.Step
 	Err  error
 }
 
@@ -23,14 +24,14 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Apply does the steps in order and calls done after each. When one fails, it
+// Do does the steps in order and calls done after each. When one fails, it
 // and all before it are undone, and a *Error is returned, joined with what
 // the undo met, which wraps ErrLeft.
-func Apply(ctx context.Context, k Kernel, steps []Step, done func(Step)) error {
+func Do(ctx context.Context, k step.Kernel, steps []step.Step, done func(step.Step)) error {
 	for i, s := range steps {
 		err := s.Do(ctx, k)
 		if err == nil {
-			err = failpoint.Hit("did " + stepType(s))
+			err = failpoint.Hit("did " + step.TypeName(s))
 		}
 		if err != nil {
 			undoErr := Undo(ctx, k, undoable(steps[:i+1], err))
@@ -48,7 +49,7 @@ func Apply(ctx context.Context, k Kernel, steps []Step, done func(Step)) error {
 
 // undoable leaves out the failed step where it failed because the object is
 // another's: its undo would find that object by name.
-func undoable(steps []Step, err error) []Step {
+func undoable(steps []step.Step, err error) []step.Step {
 	if errors.Is(err, host.ErrNotOurs) {
 		return steps[:len(steps)-1]
 	}
@@ -61,11 +62,11 @@ func undoable(steps []Step, err error) []Step {
 // The kernel takes long to delete links. So in their turn links are only set down, so
 // that nothing passes any more; in the turn of the first step that made a link, one
 // request deletes them all, beside the tables.
-func Undo(ctx context.Context, k Kernel, steps []Step) error {
+func Undo(ctx context.Context, k step.Kernel, steps []step.Step) error {
 	u := undoing{ctx: context.WithoutCancel(ctx), k: k}
 	first := slices.IndexFunc(steps, makesLink)
 	for i, s := range slices.Backward(steps) {
-		_, isLate := s.(late)
+		_, isLate := s.(step.Late)
 		switch {
 		case makesLink(s):
 			u.try(s, func() error { return u.setDown(s) })
@@ -84,18 +85,18 @@ func Undo(ctx context.Context, k Kernel, steps []Step) error {
 // undoing is one Undo.
 type undoing struct {
 	ctx   context.Context //nolint:containedctx // of this one call
-	k     Kernel
+	k     step.Kernel
 	links []string // set down
-	late  []Step
+	late  []step.Step
 	errs  []error
 }
 
 // try tries to undo a step, twice if need be.
-func (u *undoing) try(s Step, f func() error) {
+func (u *undoing) try(s step.Step, f func() error) {
 	var err error
 	for range 2 {
 		if err = f(); err == nil {
-			err = failpoint.Hit("undid " + stepType(s))
+			err = failpoint.Hit("undid " + step.TypeName(s))
 		}
 		if err == nil {
 			return
@@ -105,8 +106,8 @@ func (u *undoing) try(s Step, f func() error) {
 }
 
 // setDown sets down the link that a step made, if it is there and bears our mark.
-func (u *undoing) setDown(s Step) error {
-	name, err := s.(linkMaker).made(u.ctx, u.k)
+func (u *undoing) setDown(s step.Step) error {
+	name, err := s.(step.LinkMaker).Made(u.ctx, u.k)
 	if err != nil || name == "" || slices.Contains(u.links, name) {
 		return err
 	}
@@ -118,7 +119,7 @@ func (u *undoing) setDown(s Step) error {
 }
 
 // finish deletes the links and undoes the late steps; first is the step whose turn it is.
-func (u *undoing) finish(first Step) {
+func (u *undoing) finish(first step.Step) {
 	deleted := make(chan error, 1)
 	go func() { deleted <- u.k.DelLinks(u.ctx, u.links) }()
 	for _, s := range u.late {
@@ -133,8 +134,8 @@ func (u *undoing) finish(first Step) {
 	}
 }
 
-func makesLink(s Step) bool {
-	_, ok := s.(linkMaker)
+func makesLink(s step.Step) bool {
+	_, ok := s.(step.LinkMaker)
 	return ok
 }
 
@@ -145,24 +146,24 @@ func firstLine(s string) string {
 
 // WaitsFor names what a step waits for where that may take longer than a moment,
 // and returns "" for the others.
-func WaitsFor(s Step) string {
-	if w, ok := s.(waiter); ok {
-		return w.waitsFor()
+func WaitsFor(s step.Step) string {
+	if w, ok := s.(step.Waiter); ok {
+		return w.WaitsFor()
 	}
 	return ""
 }
 
 // LetsPass reports whether the step only lets packets pass through another program's
 // rules.
-func LetsPass(s Step) bool {
-	_, ok := s.(accepter)
+func LetsPass(s step.Step) bool {
+	_, ok := s.(step.Accepter)
 	return ok
 }
 
 // SplitOptional parts the steps that make a network from those that it stands without.
-func SplitOptional(steps []Step) (needed, rest List) {
+func SplitOptional(steps []step.Step) (needed, rest step.List) {
 	for _, s := range steps {
-		if _, ok := s.(optional); ok {
+		if _, ok := s.(step.Optional); ok {
 			rest = append(rest, s)
 		} else {
 			needed = append(needed, s)
@@ -173,10 +174,10 @@ func SplitOptional(steps []Step) (needed, rest List) {
 
 // Adopt takes over what a dead keeper's steps left to their process: its nftables
 // tables. The rest of its work is as it was.
-func Adopt(ctx context.Context, k Kernel, steps []Step) error {
+func Adopt(ctx context.Context, k step.Kernel, steps []step.Step) error {
 	for _, s := range steps {
-		if a, ok := s.(adopter); ok {
-			if err := a.adopt(ctx, k); err != nil {
+		if a, ok := s.(step.Adopter); ok {
+			if err := a.Adopt(ctx, k); err != nil {
 				return err
 			}
 		}
@@ -185,7 +186,7 @@ func Adopt(ctx context.Context, k Kernel, steps []Step) error {
 }
 
 // UndoScript joins the commands that undo the steps, last step first.
-func UndoScript(steps []Step) string {
+func UndoScript(steps []step.Step) string {
 	var lines []string
 	for i := len(steps) - 1; i >= 0; i-- {
 		if u := steps[i].UndoString(); u != "" {

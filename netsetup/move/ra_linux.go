@@ -1,4 +1,4 @@
-package kernel
+package move
 
 import (
 	"fmt"
