@@ -152,7 +152,7 @@ func (h *Host) SetMaster(ctx context.Context, link, bridge string) error {
 		return err
 	}
 	if !ok {
-		return fmt.Errorf("set %q master: there is no bridge %q: %w", link, bridge, host.ErrRefused)
+		return host.Refuse("set %q master: there is no bridge %q", link, bridge)
 	}
 	err = h.withLink("set master of", link, func(l netlink.Link) error { return netlink.LinkSetMasterByIndex(l, b.Index) })
 	if errors.Is(err, unix.EXFULL) {

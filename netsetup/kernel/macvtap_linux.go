@@ -56,7 +56,7 @@ func (h *Host) addMacvtap(ctx context.Context, m step.AddMacvtap) (index int, er
 		return 0, err
 	}
 	if !ok {
-		return 0, fmt.Errorf("add macvtap %q: there is no link %q: %w", m.Name, m.Uplink, host.ErrRefused)
+		return 0, host.Refuse("add macvtap %q: there is no link %q", m.Name, m.Uplink)
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.ParentIndex, attrs.HardwareAddr = m.Name, up.Index, m.MAC

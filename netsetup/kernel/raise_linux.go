@@ -32,7 +32,7 @@ func (h *Host) Raisable(l host.Link) (step.RaiseMetrics, error) {
 func (h *Host) ReplaceRoutes(ctx context.Context, link string, swaps []step.Swap) error {
 	l, ok, err := h.Link(ctx, link)
 	if err == nil && !ok {
-		err = fmt.Errorf("there is no link %q: %w", link, host.ErrRefused)
+		err = host.Refuse("there is no link %q", link)
 	}
 	if err != nil {
 		return err

@@ -57,7 +57,7 @@ func isTun(f *os.File) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(10, 200) {
-		return fmt.Errorf("it is none of %s: %w", tunDevice, host.ErrRefused)
+		return host.Refuse("it is none of %s", tunDevice)
 	}
 	return nil
 }

@@ -99,10 +99,10 @@ func lanLink(n Network, f host.Facts) (host.Link, error) {
 	case ok:
 		return l, nil
 	case n.Uplink == "":
-		return host.Link{}, fmt.Errorf("plan network %q: the host has no default route to take the NIC from: name one with [network.%s] uplink: %w",
-			n.Name, n.Name, host.ErrRefused)
+		return host.Link{}, host.Refuse("plan network %q: the host has no default route to take the NIC from: name one with [network.%s] uplink",
+			n.Name, n.Name)
 	}
-	return host.Link{}, fmt.Errorf("plan network %q: uplink %q: there is no such link: %w", n.Name, n.Uplink, host.ErrRefused)
+	return host.Link{}, host.Refuse("plan network %q: uplink %q: there is no such link", n.Name, n.Uplink)
 }
 
 // bridgeable refuses what the kernel would refuse, and what it would silently do
@@ -140,7 +140,7 @@ func whosePort(up host.Link, f host.Facts) string {
 // movable refuses a NIC whose part in the host's network a bridge cannot take over.
 func movable(n Network, up host.Link, nic host.NIC) error {
 	refuse := func(why string) error {
-		return fmt.Errorf(`plan network %q: uplink %q carries the host's addresses and %s, or use mode = "nat": %w`, n.Name, up.Name, why, host.ErrRefused)
+		return host.Refuse(`plan network %q: uplink %q carries the host's addresses and %s, or use mode = "nat"`, n.Name, up.Name, why)
 	}
 	switch {
 	case !up.Up:
@@ -159,7 +159,7 @@ func movable(n Network, up host.Link, nic host.NIC) error {
 }
 
 func refuseUplink(n Network, up host.Link, why string) error {
-	return fmt.Errorf("plan network %q: uplink %q %s: %w", n.Name, up.Name, why, host.ErrRefused)
+	return host.Refuse("plan network %q: uplink %q %s", n.Name, up.Name, why)
 }
 
 // notEthernet tells why the link is none that carries frames of other MACs, "" if it does.
@@ -189,7 +189,7 @@ func checkable(n Network, up host.Link, nic host.NIC, assumeYes bool) error {
 		return nil
 	}
 	refuse := func(format string, args ...any) error {
-		return fmt.Errorf("plan network %q: uplink %q: %s: %w", n.Name, up.Name, fmt.Sprintf(format, args...), host.ErrRefused)
+		return host.Refuse("plan network %q: uplink %q: %s", n.Name, up.Name, fmt.Sprintf(format, args...))
 	}
 	if nic.Peer.IsValid() {
 		return refuse("your own session from %s comes in by this NIC. The move is undone by itself if what answers before does not after it, "+

@@ -1,8 +1,6 @@
 package plan
 
 import (
-	"fmt"
-
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -15,7 +13,7 @@ import (
 // NetworkManager leaves it. A DHCP client that is nothing else stays as it is.
 func handOver(n Network, c managers.Client) (before, after step.List, err error) {
 	if c.Refusal != "" {
-		return nil, nil, fmt.Errorf("plan network %q: uplink %q %s: %w", n.Name, c.Link, c.Refusal, host.ErrRefused)
+		return nil, nil, host.Refuse("plan network %q: uplink %q %s", n.Name, c.Link, c.Refusal)
 	}
 	switch c.Program {
 	case managers.NetworkManager:

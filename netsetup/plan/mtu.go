@@ -14,9 +14,9 @@ func (n Network) checkMTU() error {
 	case n.MTU == 0:
 		return nil
 	case n.Mode == profiles.Bridge:
-		return fmt.Errorf("plan network %q: mtu %d: mode bridge has the MTU of the NIC it joins: %w", n.Name, n.MTU, host.ErrRefused)
+		return host.Refuse("plan network %q: mtu %d: mode bridge has the MTU of the NIC it joins", n.Name, n.MTU)
 	case n.MTU < profiles.MinMTU || n.MTU > profiles.MaxMTU:
-		return fmt.Errorf("plan network %q: mtu %d: allowed are %d to %d: %w", n.Name, n.MTU, profiles.MinMTU, profiles.MaxMTU, host.ErrRefused)
+		return host.Refuse("plan network %q: mtu %d: allowed are %d to %d", n.Name, n.MTU, profiles.MinMTU, profiles.MaxMTU)
 	}
 	return nil
 }

@@ -98,7 +98,7 @@ func planNetwork(n Network, f host.Facts, o Options) (Plan, error) {
 		}
 		return planBridge(p, f, o)
 	default:
-		err = fmt.Errorf("plan network %q: mode %q makes no network: %w", n.Name, n.Mode, host.ErrRefused)
+		err = host.Refuse("plan network %q: mode %q makes no network", n.Name, n.Mode)
 	}
 	if err != nil {
 		return Plan{}, err
@@ -119,8 +119,8 @@ func subnet(n Network, bridge string, f host.Facts, o Options) (netip.Prefix, er
 		return chooseSubnet(n.Name, bridge, f, o)
 	}
 	if c := conflict(n.Subnet, f, bridge); c != "" {
-		return netip.Prefix{}, fmt.Errorf("plan network %q: subnet %s overlaps the host's %s: choose another, or leave subnet out: %w",
-			n.Name, n.Subnet, c, host.ErrRefused)
+		return netip.Prefix{}, host.Refuse("plan network %q: subnet %s overlaps the host's %s: choose another, or leave subnet out",
+			n.Name, n.Subnet, c)
 	}
 	return n.Subnet, nil
 }

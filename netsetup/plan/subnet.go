@@ -77,8 +77,8 @@ func chooseSubnet(network, bridge string, f host.Facts, o Options) (netip.Prefix
 		}
 		return p, nil
 	}
-	return netip.Prefix{}, fmt.Errorf("choose subnet of network %q: 4096 prefixes of 10.0.0.0/8 are all in use; pin one with [network.%s] subnet: %w",
-		network, network, host.ErrRefused)
+	return netip.Prefix{}, host.Refuse("choose subnet of network %q: 4096 prefixes of 10.0.0.0/8 are all in use; pin one with [network.%s] subnet",
+		network, network)
 }
 
 func candidate(salt []byte, network string, i uint32) netip.Prefix {

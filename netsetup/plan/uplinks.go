@@ -2,7 +2,6 @@ package plan
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -24,10 +23,10 @@ func (p *Plan) findUplinks(f host.Facts) error {
 	}
 	l, ok := f.Link(p.Network.Uplink)
 	if !ok {
-		return fmt.Errorf("plan network %q: uplink %q: there is no such link: %w", p.Network.Name, p.Network.Uplink, host.ErrRefused)
+		return host.Refuse("plan network %q: uplink %q: there is no such link", p.Network.Name, p.Network.Uplink)
 	}
 	if l.Loopback || l.Ours() {
-		return fmt.Errorf("plan network %q: uplink %q leads nowhere outside: %w", p.Network.Name, l.Name, host.ErrRefused)
+		return host.Refuse("plan network %q: uplink %q leads nowhere outside", p.Network.Name, l.Name)
 	}
 	p.Uplinks = []string{l.Name}
 	return nil

@@ -29,9 +29,9 @@ func (s AwaitAnswers) Do(ctx context.Context, k Kernel) error {
 		return err
 	}
 	if missing := host.Unanswered(s.Want, got); len(missing) > 0 {
-		return fmt.Errorf("await answers on %q: %s answered before the move, and after it not within %s (asked by ARP and neighbour solicitation; heard: %s); so the host is back on its NIC. "+
-			`Does the switch or another program on the host forbid it? Use mode = "nat": %w`,
-			s.Link, host.Join(missing), answerTime, orNobody(got), host.ErrRefused)
+		return host.Refuse("await answers on %q: %s answered before the move, and after it not within %s (asked by ARP and neighbour solicitation; heard: %s); so the host is back on its NIC. "+
+			`Does the switch or another program on the host forbid it? Use mode = "nat"`,
+			s.Link, host.Join(missing), answerTime, orNobody(got))
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func (s AddMacvtap) Do(ctx context.Context, k Kernel) error {
 		return err
 	}
 	if ok && up.Master != 0 {
-		return fmt.Errorf("add macvtap %q: %s is a port of a bridge (EBUSY): %w", s.Name, s.Uplink, host.ErrRefused)
+		return host.Refuse("add macvtap %q: %s is a port of a bridge (EBUSY)", s.Name, s.Uplink)
 	}
 	return k.AddMacvtap(ctx, s)
 }

@@ -45,14 +45,14 @@ type MoveToBridge struct {
 func (s MoveToBridge) Do(ctx context.Context, k Kernel) error {
 	l, ok, err := k.Link(ctx, s.Link)
 	if err == nil && !ok {
-		err = fmt.Errorf("there is no such link: %w", host.ErrRefused)
+		err = host.Refuse("there is no such link")
 	}
 	b, ok, bridgeErr := k.Link(ctx, s.Bridge)
 	if err == nil && bridgeErr == nil && (!ok || b.Alias != s.Alias) {
-		err = fmt.Errorf("there is no bridge %q of ours: %w", s.Bridge, host.ErrRefused)
+		err = host.Refuse("there is no bridge %q of ours", s.Bridge)
 	}
 	if err = errors.Join(err, bridgeErr); err == nil && l.Master != 0 && l.Master != b.Index {
-		err = fmt.Errorf("it already is a port of another: %w", host.ErrRefused)
+		err = host.Refuse("it already is a port of another")
 	}
 	if err == nil {
 		err = k.MoveToBridge(ctx, s)

@@ -2,7 +2,6 @@ package step
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
@@ -25,7 +24,7 @@ func (s SetPort) Do(ctx context.Context, k Kernel) error {
 		return err
 	}
 	if ok && l.Master != 0 {
-		return fmt.Errorf("set %q master %s: it already is a port: %w", s.Link, s.Bridge, host.ErrRefused)
+		return host.Refuse("set %q master %s: it already is a port", s.Link, s.Bridge)
 	}
 	return k.SetMaster(ctx, s.Link, s.Bridge)
 }
