@@ -5,18 +5,18 @@ import (
 	"strconv"
 )
 
-// Match is one condition of a rule: fields of the packet, one after the other
-// where they are compared together, masked, and lying in one of the ranges.
+// Match is one condition of a rule: the value of a field, masked, lies in one of the
+// ranges. Several fields are compared together, as one value.
 type Match struct {
-	Fields []Field `json:"fields,omitempty"` // none: not understood
+	Fields []Field `json:"fields,omitempty"` // none: package read does not understand the condition
 	Mask   []byte  `json:"mask,omitempty"`   // of a single field
-	Any    []Range `json:"any,omitempty"`    // none: nothing matches
+	Any    []Range `json:"any,omitempty"`    // none: no value matches
 	Not    bool    `json:"not,omitempty"`
 }
 
-// Range holds the values from Low to High, both included, in the packet's byte
-// order. Of several fields, each begins at a multiple of 4 bytes. A field is
-// compared over as many bytes as Low has of it.
+// Range holds the values from Low to High, both included, in the byte order of the
+// packet. Each of several fields begins at a multiple of 4 bytes. The comparison covers
+// as many bytes of a field as Low has.
 type Range struct {
 	Low  []byte `json:"low"`
 	High []byte `json:"high"`
@@ -27,7 +27,7 @@ type Field struct {
 	Name   string `json:"name,omitempty"`
 	Header Header `json:"header,omitempty"`
 	Offset int    `json:"offset,omitempty"` // bytes
-	Len    int    `json:"len"`              // bytes; of a name, as wide as the engine compares
+	Len    int    `json:"len"`              // bytes; of a name as many as the engine compares
 }
 
 // Header is where a Field's Offset counts from, as nft(8) spells it.
@@ -40,7 +40,7 @@ const (
 	TransportHeader Header = "th"
 )
 
-// Names of fields.
+// Names of fields, most of them as nft(8) spells them.
 const (
 	InLink    = "iifname"
 	OutLink   = "oifname"
@@ -56,12 +56,12 @@ const (
 	DstType   = "fib daddr type"
 	SrcRoute  = "fib saddr oif" // 0 where the source has no route back
 	Bridged   = "physdev is bridged"
-	PortIn    = "physdev in" // ports of the bridge, to the chains of ip and ip6
+	PortIn    = "physdev in" // the port of the bridge, in the chains of ip and ip6
 	PortOut   = "physdev out"
 )
 
-// Bits of "ct state" (NF_CT_STATE_BIT) and, above them, of the states that only
-// iptables has.
+// Bits of "ct state": those of NF_CT_STATE_BIT, and above them the states that iptables
+// alone has.
 const (
 	StateInvalid     = 1
 	StateEstablished = 2
@@ -72,7 +72,7 @@ const (
 	StateDNAT        = 1 << 17
 )
 
-// tri is the answer to whether a rule matches.
+// tri says whether a rule matches.
 type tri int
 
 const (
@@ -128,7 +128,7 @@ func (r Range) holds(values [][]byte, fields []Field) bool {
 		}
 		width := fields[i].Len
 		if len(values) == 1 {
-			width = len(r.Low) // a name is compared as far as the rule gives it
+			width = len(r.Low) // the rule may give the beginning of a name
 		}
 		low, high := slice(r.Low, at, width), slice(r.High, at, width)
 		v = v[:min(len(v), len(low))]
@@ -161,8 +161,8 @@ func (f Field) String() string {
 	return "@" + string(f.Header) + "," + strconv.Itoa(8*f.Offset) + "," + strconv.Itoa(8*f.Len)
 }
 
-// headerNames are nft's names of the pieces of headers that rules mostly use;
-// those of IPv4 and IPv6 lie apart.
+// headerNames are the names that nft(8) gives to common fields of headers. No field of
+// IPv4 has the place of one of IPv6.
 var headerNames = map[Field]string{
 	{Header: NetworkHeader, Offset: 12, Len: 4}:   "ip saddr",
 	{Header: NetworkHeader, Offset: 16, Len: 4}:   "ip daddr",

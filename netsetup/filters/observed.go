@@ -6,10 +6,10 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
-// Culprit words a rule of nftables, or a chain's policy where the handle is 0, as
-// what dropped a packet: a trace knows these names and no more. It reports false
-// for what is not in the snapshot.
-func (r Ruleset) Culprit(f nft.Family, table, chain string, handle uint64) (Drop, bool) {
+// DropAt is the drop by a rule of nftables or, if the handle is 0, by the policy of a
+// chain. A trace of a packet has these names and nothing more. It reports false for
+// what is not in the snapshot.
+func (r Ruleset) DropAt(f nft.Family, table, chain string, handle uint64) (Drop, bool) {
 	for i := range r.Tables {
 		t := &r.Tables[i]
 		c := t.Chain(chain)
@@ -17,20 +17,20 @@ func (r Ruleset) Culprit(f nft.Family, table, chain string, handle uint64) (Drop
 			continue
 		}
 		if handle == 0 {
-			return culprit(t, c, nil), true
+			return observed(t, c, nil), true
 		}
 		for j := range c.Rules {
 			if c.Rules[j].Handle == handle {
-				return culprit(t, c, &c.Rules[j]), true
+				return observed(t, c, &c.Rules[j]), true
 			}
 		}
 	}
 	return Drop{}, false
 }
 
-// Counted lists what of iptables-legacy, of which there is no trace, has dropped
-// packets since the snapshot before.
-func (r Ruleset) Counted(before Ruleset) []Drop {
+// CountedDrops lists the rules and policies of iptables-legacy whose counters say that
+// they have dropped packets since an earlier snapshot. No trace shows those drops.
+func (r Ruleset) CountedDrops(before Ruleset) []Drop {
 	var list []Drop
 	for i := range r.Tables {
 		t := &r.Tables[i]
@@ -41,12 +41,12 @@ func (r Ruleset) Counted(before Ruleset) []Drop {
 			c := &t.Chains[j]
 			old, _ := before.Chain(t.Engine, t.Family, t.Name, c.Name)
 			if c.Policy == Discard && c.Packets > old.Packets {
-				list = append(list, culprit(t, c, nil))
+				list = append(list, observed(t, c, nil))
 			}
 			for k := range c.Rules {
 				drops := c.Rules[k].Verdict == Discard || c.Rules[k].Verdict == Reject
 				if drops && len(old.Rules) == len(c.Rules) && c.Rules[k].Packets > old.Rules[k].Packets {
-					list = append(list, culprit(t, c, &c.Rules[k]))
+					list = append(list, observed(t, c, &c.Rules[k]))
 				}
 			}
 		}
@@ -54,7 +54,8 @@ func (r Ruleset) Counted(before Ruleset) []Drop {
 	return list
 }
 
-func culprit(t *Table, c *Chain, rule *Rule) Drop {
+// observed is the drop by a rule or, if rule is nil, by the policy of a chain.
+func observed(t *Table, c *Chain, rule *Rule) Drop {
 	d := Drop{Engine: t.Engine, Family: t.Family, Table: t.Name, Chain: c.Name}
 	base := t.leadsTo(c, 0)
 	d.Base, d.Hook, d.Type = base.Name, base.Hook, cmp.Or(base.Type, "filter")
@@ -65,7 +66,8 @@ func culprit(t *Table, c *Chain, rule *Rule) Drop {
 	return d
 }
 
-// leadsTo is the base chain from which a chain is reached, the first found.
+// leadsTo is the first base chain found from which packets reach a chain, or the chain
+// itself if there is none.
 func (t *Table) leadsTo(c *Chain, depth int) *Chain {
 	if c.Hook != "" || depth > maxDepth {
 		return c

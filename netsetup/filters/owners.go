@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// sign tells a program by the beginning of a name that it gives.
+// sign recognizes a program by how the names begin that it gives.
 type sign struct {
 	prefix, program string
 	killSwitch      bool
@@ -13,7 +13,7 @@ type sign struct {
 
 const firewalld = "firewalld"
 
-// tableSigns are of tables that one program has for itself.
+// tableSigns are the names of tables that belong to one program.
 var tableSigns = []sign{
 	{"mullvad", "Mullvad VPN", true},
 	{"cloudflare-warp", "Cloudflare WARP", true},
@@ -37,7 +37,7 @@ var tableSigns = []sign{
 	{"ts-", "Tailscale", false},
 }
 
-// chainSigns are of chains in tables that programs share.
+// chainSigns are the names of chains in tables that programs share.
 var chainSigns = []sign{
 	{"IVPN", "IVPN", true},
 	{"nordvpn", "NordVPN", true},
@@ -60,7 +60,7 @@ var chainSigns = []sign{
 	{"zone_", "OpenWrt", false},
 }
 
-// commentSigns are of rules that a program puts into another's chains.
+// commentSigns are the comments of rules that a program puts into the chains of others.
 var commentSigns = []sign{
 	{"nordvpn", "NordVPN", true},
 	{"IVPN", "IVPN", true},
@@ -79,8 +79,8 @@ func find(signs []sign, name string) (sign, bool) {
 	return sign{}, false
 }
 
-// program says whose a rule or, where r is nil, a chain's policy is, as far as
-// names tell.
+// program guesses from names to whom a rule belongs or, where r is nil, the policy of a
+// chain.
 func program(t *Table, c *Chain, r *Rule) (name string, killSwitch bool) {
 	if r != nil {
 		if s, ok := find(commentSigns, r.Comment); ok {
@@ -107,8 +107,8 @@ func program(t *Table, c *Chain, r *Rule) (name string, killSwitch bool) {
 // IPTables reports whether an iptables program owns the table.
 func (t *Table) IPTables() bool { return t.Engine == IPTablesNFT || t.Engine == IPTablesLegacy }
 
-// policySetter guesses who set the policy of an iptables chain that programs
-// share: those that set one and have chains that it leads to.
+// policySetter guesses which program set the policy of an iptables chain that programs
+// share: Docker and ufw do, and the chain then jumps to theirs.
 func (t *Table) policySetter(c *Chain) (name string, killSwitch bool) {
 	var names []string
 	for _, r := range c.Rules {

@@ -15,7 +15,7 @@ const (
 	ICMPv6 = 58
 )
 
-// Packet is what rules may ask of a packet on its way through the host.
+// Packet is a packet on its way through the host, with what rules may ask of it.
 type Packet struct {
 	// Name says to a user what the packet is: "what guests send to the host".
 	Name  string
@@ -23,7 +23,7 @@ type Packet struct {
 	Path  []Stage
 	In    string // the link it came in by, "" if the host sent it
 	Out   string // the link it leaves by, "" if the host takes it
-	// PortIn and PortOut are the ports of the bridge, for the bridge family; "" if unknown.
+	// PortIn and PortOut are the ports of the bridge, "" if unknown.
 	PortIn, PortOut string
 	Src, Dst        netip.Addr
 	Proto           byte
@@ -32,15 +32,14 @@ type Packet struct {
 	SrcLocal        bool // the source is an address of the host
 	DstLocal        bool
 
-	// Passes is the least that must be accepted for the packet, and what it stands
-	// for, to pass a chain that drops it.
+	// Passes is the least traffic that a chain must accept to let pass this packet and
+	// those it stands for.
 	Passes []Traffic
 
-	ports bool // In and Out are ports of a bridge, "" if unknown
+	ports bool // In and Out are ports of a bridge, and unknown where ""
 }
 
-// Stage is one hook on a packet's way: of the bridge family where Bridge is set,
-// and otherwise of ip or ip6, and inet.
+// Stage is one hook on a packet's way: of family bridge, or else of ip or ip6 and inet.
 type Stage struct {
 	Bridge bool
 	Hook   nft.Hook
@@ -54,10 +53,10 @@ const (
 
 func (p *Packet) ipv6() bool { return p.Src.Is6() }
 
-// bridgedFrame reports whether it goes from one port of a bridge to another.
+// bridgedFrame reports whether the packet goes from one port of a bridge to another.
 func (p *Packet) bridgedFrame() bool { return p.In != "" && p.In == p.Out }
 
-// value is a field of the packet; false if it is not known beforehand.
+// value is the value of a field, false if it is not known before the packet exists.
 func (p *Packet) value(f Field) ([]byte, bool) {
 	switch f.Name {
 	case "":
@@ -85,7 +84,7 @@ func (p *Packet) value(f Field) ([]byte, bool) {
 	case DstType:
 		return native(pick[uint32](p.DstLocal, rtnLocal, rtnUnicast)), true
 	case SrcRoute:
-		return native(1 << 30), true // some link
+		return native(1 << 30), true // the index of some link
 	case PortIn:
 		return LinkName(p.PortIn), p.PortIn != ""
 	case PortOut:
@@ -96,10 +95,10 @@ func (p *Packet) value(f Field) ([]byte, bool) {
 	return nil, false
 }
 
-// status are the bits of the connection: IPS_SEEN_REPLY, ASSURED and CONFIRMED.
+// status is the status of the connection: IPS_SEEN_REPLY, ASSURED and CONFIRMED.
 func (p *Packet) status() uint32 { return pick[uint32](p.Established, 2|4|8, 0) }
 
-// header is a piece of the headers the packet would have.
+// header is a field of the headers that the packet would have.
 func (p *Packet) header(f Field) ([]byte, bool) {
 	var h []byte
 	switch {
@@ -118,7 +117,7 @@ func (p *Packet) header(f Field) ([]byte, bool) {
 	return h[f.Offset : f.Offset+f.Len], true
 }
 
-// ip4Header is that of RFC 791, without a checksum.
+// ip4Header is the header of RFC 791, without a checksum.
 func (p *Packet) ip4Header() []byte {
 	h := make([]byte, 20)
 	h[0], h[3], h[6], h[8], h[9] = 0x45, 60, 0x40, 64, p.Proto
@@ -127,7 +126,7 @@ func (p *Packet) ip4Header() []byte {
 	return h
 }
 
-// ip6Header is that of RFC 8200.
+// ip6Header is the header of RFC 8200.
 func (p *Packet) ip6Header() []byte {
 	h := make([]byte, 40)
 	h[0], h[5], h[6], h[7] = 0x60, 40, p.Proto, 64
@@ -136,8 +135,8 @@ func (p *Packet) ip6Header() []byte {
 	return h
 }
 
-// transportHeader is the part that rules look at: ports and the flags of TCP, or
-// the type of an echo request.
+// transportHeader holds what rules ask for: the ports and the flags of TCP, or the type
+// of an echo request.
 func (p *Packet) transportHeader() []byte {
 	h := make([]byte, 20)
 	switch p.Proto {
@@ -157,7 +156,7 @@ func (p *Packet) transportHeader() []byte {
 	return h
 }
 
-// LinkName is a link's name as the kernel compares it: 16 bytes, zero-padded.
+// LinkName is the name of a link as the kernel compares it: 16 bytes, filled with zeros.
 func LinkName(name string) []byte {
 	b := make([]byte, 16)
 	copy(b, name)

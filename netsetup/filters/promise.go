@@ -7,22 +7,23 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// Promise is what of a qnet network its packets depend on.
+// Promise describes the packets that a qnet network must carry: its mode, and what its
+// addresses and links are.
 type Promise struct {
 	Name    string
 	Mode    profiles.Mode
 	Bridge  string
-	Prefix  netip.Prefix // host-only and nat
-	Gateway netip.Addr
-	Uplinks []string // nat: links by which guests leave; bridge: the port to the LAN
-	Joined  bool     // the bridge is another's, with ports that are not qnet's
-	Zoned   bool     // firewalld is told of the bridge, whose rules for it come and go
+	Prefix  netip.Prefix // of host-only and nat
+	Gateway netip.Addr   // the host's address in Prefix
+	Uplinks []string     // of nat: the links by which guests leave; of bridge: the port to the LAN
+	Joined  bool         // another program made the bridge, which has ports of its own
+	Zoned   bool         // qnet puts the bridge into a zone of firewalld, whose rules for it follow
 }
 
-// maxUplinks bounds how many uplinks' packets are tried.
+// maxUplinks bounds for how many uplinks Packets has packets.
 const maxUplinks = 8
 
-// Addresses that stand for those that are not known: a host of the Internet, and
+// Addresses of packets whose real addresses are not known: a host of the Internet, and
 // guests of a network without a prefix.
 var (
 	outside = netip.AddrFrom4([4]byte{9, 9, 9, 9})
@@ -32,7 +33,7 @@ var (
 	sixTwo  = netip.MustParseAddr("fe80::5054:ff:fe00:3")
 )
 
-// Ports of the packets. The service's is one that no firewall opens by default.
+// Ports of the packets. No firewall opens the port of service by default.
 const (
 	ephemeral = 45678
 	service   = 34567
@@ -40,8 +41,8 @@ const (
 	httpsPort = 443
 )
 
-// Packets are those that must pass for the network to keep its mode's promise, in
-// the order in which a guest would miss them, replies after what they answer.
+// Packets lists the packets that must pass for the network to keep the promise of its
+// mode. A reply follows its request, and first comes what a guest misses first.
 func (r Ruleset) Packets(n Promise) []Packet {
 	var list []Packet
 	if n.Mode == profiles.NAT || n.Mode == profiles.HostOnly {
@@ -55,8 +56,8 @@ func (r Ruleset) Packets(n Promise) []Packet {
 	return append(list, r.betweenGuests(n)...)
 }
 
-// betweenGuests are frames from port to port, which the chains of ip and ip6 see
-// only with br_netfilter.
+// betweenGuests are the frames from port to port. The chains of ip and ip6 see them only
+// with br_netfilter.
 func (r Ruleset) betweenGuests(n Promise) []Packet {
 	name := "what guests send each other"
 	p := Packet{In: n.Bridge, Out: n.Bridge, Proto: TCP, Sport: ephemeral, Dport: service}
@@ -77,8 +78,8 @@ func (r Ruleset) betweenGuests(n Promise) []Packet {
 	return []Packet{four, four.reply(), six, six.reply()}
 }
 
-// betweenPorts is all that goes over a bridge of qnet's own, and of another's bridge
-// what comes from or goes to qnet's taps.
+// betweenPorts is all traffic over a bridge that qnet made. Over the bridge of another
+// program it is the traffic from and to the taps of qnet.
 func (n Promise) betweenPorts() []Traffic {
 	all := Traffic{In: n.Bridge, Out: n.Bridge}
 	if !n.Joined {
@@ -89,12 +90,13 @@ func (n Promise) betweenPorts() []Traffic {
 	return []Traffic{in, out}
 }
 
-// tapPrefix begins the names of all of qnet's taps (host.TapName).
+// tapPrefix begins the name of every tap that qnet makes (host.TapName).
 const tapPrefix = "qn"
 
-// guest is an address of the prefix that is not the gateway's.
+// guest is an address in the prefix other than the gateway.
 func (n Promise) guest() netip.Addr { return n.Gateway.Next() }
 
+// withHost are the packets between guests and the host.
 func (n Promise) withHost() []Packet {
 	to := Packet{
 		Path: routedPath(nft.Input), In: n.Bridge, Src: n.guest(), Dst: n.Gateway, DstLocal: true,
@@ -111,11 +113,12 @@ func (n Promise) withHost() []Packet {
 	from.Passes = []Traffic{{Out: n.Bridge, Src: gateway, Dst: n.Prefix}}
 	toHost, toGuests := to.Passes, from.Passes
 	return []Packet{
-		dns, answer(dns, sentPath(), toGuests), to, answer(to, sentPath(), toGuests),
-		from, answer(from, routedPath(nft.Input), toHost),
+		dns, dns.replyBy(sentPath(), toGuests), to, to.replyBy(sentPath(), toGuests),
+		from, from.replyBy(routedPath(nft.Input), toHost),
 	}
 }
 
+// outside are the packets between guests and the outside by an uplink.
 func (n Promise) outside(uplink string) []Packet {
 	out := Packet{
 		Path: routedPath(nft.Forward), In: n.Bridge, Out: uplink, Src: n.guest(), Dst: outside,
@@ -137,7 +140,7 @@ func (n Promise) outside(uplink string) []Packet {
 	return []Packet{out, back}
 }
 
-// reply turns the packet round, on the same path.
+// reply is the reply to the packet, on the same path.
 func (p Packet) reply() Packet {
 	p.In, p.Out, p.PortIn, p.PortOut = p.Out, p.In, p.PortOut, p.PortIn
 	p.Src, p.Dst, p.SrcLocal, p.DstLocal = p.Dst, p.Src, p.DstLocal, p.SrcLocal
@@ -146,13 +149,15 @@ func (p Packet) reply() Packet {
 	return p
 }
 
-func answer(p Packet, path []Stage, passes []Traffic) Packet {
+// replyBy is the reply to the packet, on a path of its own.
+func (p Packet) replyBy(path []Stage, passes []Traffic) Packet {
 	p = p.reply()
 	p.Path, p.Passes = path, passes
 	return p
 }
 
-// bridgedPath is that of a frame from one port of a bridge to another.
+// bridgedPath is the path of a frame from one port of a bridge to another. With calls,
+// br_netfilter shows it to the chains of ip and ip6.
 func bridgedPath(calls bool) []Stage {
 	path := []Stage{{false, nft.Ingress}}
 	for _, h := range []nft.Hook{nft.Prerouting, nft.Forward, nft.Postrouting} {
@@ -164,7 +169,7 @@ func bridgedPath(calls bool) []Stage {
 	return append(path, Stage{false, nft.Egress})
 }
 
-// routedPath is that of a guest's packet to the host (Input) or through it (Forward).
+// routedPath is the path of a guest's packet to the host (Input) or through it (Forward).
 func routedPath(h nft.Hook) []Stage {
 	path := []Stage{{true, nft.Prerouting}, {true, nft.Input}, {false, nft.Ingress}, {false, nft.Prerouting}, {false, h}}
 	if h == nft.Forward {
@@ -173,7 +178,7 @@ func routedPath(h nft.Hook) []Stage {
 	return path
 }
 
-// sentPath is that of a packet of the host's own to a guest.
+// sentPath is the path of a packet that the host sends to a guest.
 func sentPath() []Stage {
 	return []Stage{{false, nft.Output}, {false, nft.Postrouting}, {true, nft.Output}, {true, nft.Postrouting}, {false, nft.Egress}}
 }

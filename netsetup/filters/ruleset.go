@@ -6,7 +6,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
-// Engine is what holds a table, and so the program that can change it.
+// Engine is the kind of a table. It decides which program can change the table.
 type Engine string
 
 // The engines.
@@ -14,13 +14,13 @@ const (
 	NFTables       Engine = "nftables"
 	IPTablesNFT    Engine = "iptables-nft"    // an nftables table that the iptables program owns
 	IPTablesLegacy Engine = "iptables-legacy" // the older engine, beside nftables
-	EBTablesNFT    Engine = "ebtables-nft"
+	EBTablesNFT    Engine = "ebtables-nft"    // the same of the ebtables program
 )
 
-// Verdict is what a rule does with a packet it matches.
+// Verdict is what a rule does with a packet that it matches.
 type Verdict string
 
-// The verdicts. Continue is that of a rule without one, such as a counter.
+// The verdicts. A rule without one, such as a counter, has Continue.
 const (
 	Continue Verdict = "continue"
 	Accept   Verdict = "accept"
@@ -30,23 +30,23 @@ const (
 	Goto     Verdict = "goto"
 	Return   Verdict = "return"
 	Queue    Verdict = "queue"   // a program decides, packet by packet
-	Unknown  Verdict = "unknown" // a target that is not understood
+	Unknown  Verdict = "unknown" // of a target that package read does not understand
 )
 
-// Ruleset is a snapshot of the packet filters of others.
+// Ruleset is a snapshot of the packet filters of other programs.
 type Ruleset struct {
 	Tables []Table `json:"tables,omitempty"`
-	// Unread says why something could not be read, as a user reads it.
+	// Unread says to a user what could not be read, and why.
 	Unread []string `json:"unread,omitempty"`
-	// BridgeIPv4 and BridgeIPv6 tell that br_netfilter shows bridged frames to the
-	// chains of ip, ip6 and inet too (net.bridge.bridge-nf-call-iptables, F02).
+	// BridgeIPv4 and BridgeIPv6 are true where br_netfilter shows bridged frames to the
+	// chains of ip, ip6 and inet, too (net.bridge.bridge-nf-call-iptables, F02).
 	BridgeIPv4 bool `json:"bridge_ipv4,omitempty"`
 	BridgeIPv6 bool `json:"bridge_ipv6,omitempty"`
-	// Programs are the iptables programs that can change the tables that are here.
+	// Programs are the installed iptables programs that can change Tables.
 	Programs Programs `json:"programs,omitempty"`
 }
 
-// Programs are the paths of iptables programs.
+// Programs are the paths of the iptables programs.
 type Programs map[Engine]map[nft.Family]string
 
 // Table is a table of another program.
@@ -57,32 +57,30 @@ type Table struct {
 	Chains []Chain    `json:"chains"`
 }
 
-// Chain is a chain of a table. Hook is "" for one that is only jumped to.
+// Chain is a chain of a table. Hook is "" for a chain that other chains jump to.
 type Chain struct {
 	Name     string   `json:"name"`
 	Type     string   `json:"type,omitempty"` // "filter", "nat" or "route"
 	Hook     nft.Hook `json:"hook,omitempty"`
-	Devices  []string `json:"devices,omitempty"` // of an ingress or egress chain
+	Devices  []string `json:"devices,omitempty"` // links of an ingress or egress chain
 	Priority int      `json:"priority,omitempty"`
 	Policy   Verdict  `json:"policy,omitempty"`
-	Packets  uint64   `json:"packets,omitempty"` // that met the policy, in iptables-legacy
+	Packets  uint64   `json:"packets,omitempty"` // how many met the policy, in iptables-legacy
 	Rules    []Rule   `json:"rules,omitempty"`
 }
 
-// Rule does Verdict with a packet that every Match holds for.
+// Rule applies Verdict to a packet that all Matches hold for.
 type Rule struct {
 	Matches []Match `json:"matches,omitempty"`
 	Verdict Verdict `json:"verdict"`
 	Chain   string  `json:"chain,omitempty"` // where Jump and Goto go
 	Comment string  `json:"comment,omitempty"`
 	Handle  uint64  `json:"handle,omitempty"`  // in nftables
-	Packets uint64  `json:"packets,omitempty"` // that matched, in iptables-legacy
-	// Text is the rule as its engine's program lists it, as far as it is understood.
+	Packets uint64  `json:"packets,omitempty"` // how many matched, in iptables-legacy
+	// Text is the rule as the program of its engine lists it, with words in brackets for
+	// what package read does not understand.
 	Text string `json:"text"`
 }
-
-// Empty reports whether nobody else filters anything here.
-func (r Ruleset) Empty() bool { return len(r.Tables) == 0 && len(r.Unread) == 0 }
 
 // Chain finds a chain by name; nil if there is none.
 func (t *Table) Chain(name string) *Chain {

@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// maxListed is how many values of a set a text shows.
+// maxListed is how many values of a set String shows.
 const maxListed = 4
 
-// String is the condition about as nft(8) lists it.
+// String is the condition, nearly as nft(8) lists it.
 func (m Match) String() string {
 	if len(m.Fields) == 0 {
 		return "[not understood]"
@@ -99,7 +99,7 @@ func (f Field) IsDestination() bool {
 
 func (f Field) isAddress() bool { return f.IsSource() || f.IsDestination() }
 
-// text words a value of the field.
+// text is a value of the field in words.
 func (f Field) text(v, mask []byte) string {
 	switch {
 	case f.Name == InLink || f.Name == OutLink || f.Name == PortIn || f.Name == PortOut:
@@ -132,7 +132,7 @@ func nativeValue(v []byte) uint32 {
 	return binary.NativeEndian.Uint32(v)
 }
 
-// LinkText is a link's name; exact is false for the beginning of one.
+// LinkText is the name of a link from its bytes; exact is false if they only begin it.
 func LinkText(v []byte) (name string, exact bool) {
 	name, _, exact = strings.Cut(string(v), "\x00")
 	return name, exact || len(v) == 16
@@ -149,7 +149,7 @@ func (f Field) AddressText(v, mask []byte) string {
 	if mask != nil {
 		n = maskBits(mask)
 	}
-	if n == 8*size {
+	if n < 0 || n == 8*size { // String prints a mask that selects no prefix
 		return addr.String()
 	}
 	return netip.PrefixFrom(addr, n).String()
@@ -171,7 +171,7 @@ func ProtocolText(p byte) string {
 	return strconv.Itoa(int(p))
 }
 
-// stateWords words "ct state & MASK != 0".
+// stateWords is "ct state & MASK != 0" in words.
 func (m Match) stateWords() (string, bool) {
 	if len(m.Fields) != 1 || m.Fields[0].Name != CTState || len(m.Mask) != 4 || len(m.Any) != 1 || nativeValue(m.Any[0].Low) != 0 {
 		return "", false
@@ -180,7 +180,7 @@ func (m Match) stateWords() (string, bool) {
 	return pick(m.Not, "", "! ") + words, true
 }
 
-// StateNames are iptables' words, in its order.
+// StateNames are the words of iptables for bits of "ct state", in its order.
 func StateNames(mask uint32) []string {
 	var names []string
 	for _, s := range []struct {

@@ -7,12 +7,12 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
-// Drop is a base chain that drops a packet, or may do so.
+// Drop says that a base chain drops a packet, or may do so.
 type Drop struct {
 	Engine  Engine     `json:"engine"`
 	Family  nft.Family `json:"family"`
 	Table   string     `json:"table"`
-	Chain   string     `json:"chain"` // of the rule, or of the policy
+	Chain   string     `json:"chain"` // has the rule, or the policy
 	Base    string     `json:"base"`  // the base chain that led there
 	Hook    nft.Hook   `json:"hook"`
 	Type    string     `json:"type"`            // of the base chain: "filter", "nat" or "route"
@@ -20,10 +20,10 @@ type Drop struct {
 	Program string     `json:"program"`         // "Docker", "ufw", "a ruleset of nft" ...
 	Packet  string     `json:"packet"`          // Packet.Name
 	Reply   bool       `json:"reply,omitempty"` // Packet.Reply
-	// KillSwitch tells that the program drops it on purpose, to keep all traffic
+	// KillSwitch is true where the program drops packets on purpose, to keep all traffic
 	// inside a VPN (F10).
 	KillSwitch bool `json:"kill_switch,omitempty"`
-	// May is why it is not sure that the rule matches, "" if it is.
+	// May says why the rule may not drop the packet, "" if it surely does.
 	May string `json:"may,omitempty"`
 	// Unless is the first rule before it that may accept the packet, "" if none may.
 	Unless string `json:"unless,omitempty"`
@@ -40,8 +40,8 @@ func (d Drop) PacketText() string {
 	return d.Packet
 }
 
-// Drops lists what drops the packet, in the order it meets the chains. Those that
-// may drop it are among them.
+// Drops lists the rules and policies that drop the packet or may drop it, in the order
+// in which it meets the chains.
 func (r Ruleset) Drops(p Packet) []Drop {
 	var drops []Drop
 	for _, stage := range p.Path {
@@ -58,7 +58,7 @@ type base struct {
 	chain *Chain
 }
 
-// bases are the base chains that a stage asks, by priority.
+// bases are the base chains that see the packet at a stage, by priority.
 func (r Ruleset) bases(p Packet, s Stage) []base {
 	var list []base
 	for i := range r.Tables {
@@ -73,9 +73,10 @@ func (r Ruleset) bases(p Packet, s Stage) []base {
 	return list
 }
 
+// asks reports whether a base chain sees the packet at a stage.
 func asks(t *Table, c *Chain, p Packet, s Stage) bool {
 	if c.Type == "nat" && p.Established {
-		return false // which is asked for the first packet of a connection
+		return false // it sees the first packet of a connection only
 	}
 	switch s.Hook {
 	case nft.Ingress:
@@ -96,12 +97,12 @@ func asks(t *Table, c *Chain, p Packet, s Stage) bool {
 	return false
 }
 
-// walk is one packet's way through one base chain.
+// walk follows one packet through one base chain.
 type walk struct {
 	base
 	packet *Packet
 	drops  []Drop
-	unless string // a rule that may have accepted it
+	unless string // the first rule that may have accepted the packet
 	depth  int
 }
 
@@ -110,7 +111,7 @@ const maxDepth = 16
 
 func (b base) drops(p *Packet) []Drop {
 	seen := *p
-	if b.table.Family == nft.Bridge { // whose links are the ports
+	if b.table.Family == nft.Bridge { // which calls the ports links
 		seen.In, seen.Out, seen.ports = p.PortIn, p.PortOut, true
 	}
 	w := walk{base: b, packet: &seen}
@@ -120,9 +121,9 @@ func (b base) drops(p *Packet) []Drop {
 	return w.drops
 }
 
-// through walks a chain and returns Accept or Discard where the packet's way
-// through the base chain ends, else Continue. Of a chain that is only maybe
-// entered (sure is false) nothing ends.
+// through follows the packet through a chain. It returns Accept or Discard if its way
+// through the base chain ends there, and else Continue. Nothing ends in a chain that
+// the packet may not enter (sure is false).
 func (w *walk) through(c *Chain, sure bool) Verdict {
 	if w.depth++; w.depth > maxDepth {
 		return Continue
@@ -153,8 +154,8 @@ func (w *walk) matches(r *Rule) tri {
 	return all
 }
 
-// do carries out a rule that matches or, where sure is false, that may be reached
-// and match. ends tells that no later rule of the chain sees a packet it matched.
+// do applies a rule that matches or, if sure is false, that the packet may not reach or
+// match. If ends is true, no later rule of the chain sees a packet that matched.
 func (w *walk) do(c *Chain, r *Rule, sure bool) (v Verdict, ends bool) {
 	switch r.Verdict {
 	case Accept:

@@ -104,7 +104,7 @@ func (r *run) explainSilence(ctx context.Context, f Flow, before counts) string 
 
 // explainDrop words the rule or policy that a trace says dropped the packet.
 func (r *run) explainDrop(s sight, which string) string {
-	d, ok := read.Ruleset().Culprit(s.Family, s.Table, s.Chain, s.Handle)
+	d, ok := read.Ruleset().DropAt(s.Family, s.Table, s.Chain, s.Handle)
 	if !ok {
 		d = filters.Drop{
 			Engine: filters.NFTables, Family: s.Family, Table: s.Table, Chain: s.Chain, Base: s.Chain,
@@ -127,7 +127,7 @@ func (r *run) explainDrop(s sight, which string) string {
 // some since.
 func (r *run) counted(f Flow, before, after counts) (filters.Drop, bool) {
 	would := r.wouldDrop(after.legacy, f)
-	for _, d := range after.legacy.Counted(before.legacy) {
+	for _, d := range after.legacy.CountedDrops(before.legacy) {
 		if slices.ContainsFunc(would, func(e filters.Drop) bool { return e.Table == d.Table && e.Chain == d.Chain && e.Rule == d.Rule }) {
 			return d, true
 		}
@@ -344,7 +344,7 @@ func (r *run) translator(w way) string {
 		if s.at != leaving || s.Verdict != nft.Accepted || s.Policy || strings.HasPrefix(s.Table, "qnet_") {
 			continue
 		}
-		if d, ok := read.Ruleset().Culprit(s.Family, s.Table, s.Chain, s.Handle); ok {
+		if d, ok := read.Ruleset().DropAt(s.Family, s.Table, s.Chain, s.Handle); ok {
 			return fmt.Sprintf(": table %s %s chain %s, rule %q (%s), comes before qnet's", d.Family, d.Table, d.Chain, d.Rule, d.Program)
 		}
 	}

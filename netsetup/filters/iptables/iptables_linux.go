@@ -21,17 +21,21 @@ import (
 
 // programDirs are the directories that may hold the iptables programs. The PATH of the
 // caller does not count.
-var programDirs = []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin", "/run/current-system/sw/bin"}
+var programDirs = dirs{"/usr/sbin", "/sbin", "/usr/bin", "/bin", "/run/current-system/sw/bin"}
+
+type dirs []string
 
 // Programs finds the programs that can change the iptables tables among these.
-func Programs(tables []filters.Table) filters.Programs {
+func Programs(tables []filters.Table) filters.Programs { return programDirs.programs(tables) }
+
+func (list dirs) programs(tables []filters.Table) filters.Programs {
 	var found filters.Programs
 	for i := range tables {
 		t := &tables[i]
 		if !t.IPTables() || found[t.Engine][t.Family] != "" {
 			continue
 		}
-		path := findProgram(t.Engine, t.Family)
+		path := list.find(t.Engine, t.Family)
 		if path == "" {
 			continue
 		}
@@ -46,21 +50,21 @@ func Programs(tables []filters.Table) filters.Programs {
 	return found
 }
 
-// findProgram finds the program of an engine by its own name (iptables-nft), or an
+// find finds the program of an engine by its own name (iptables-nft), or an
 // iptables that is a link to it. Both engines are one binary that goes by its name.
-func findProgram(e filters.Engine, f nft.Family) string {
+func (list dirs) find(e filters.Engine, f nft.Family) string {
 	name := "iptables"
 	if f == nft.IP6 {
 		name = "ip6tables"
 	}
 	suffix := strings.TrimPrefix(string(e), "iptables-")
-	for _, dir := range programDirs {
+	for _, dir := range list {
 		path := filepath.Join(dir, name+"-"+suffix)
 		if _, err := filepath.EvalSymlinks(path); err == nil {
 			return path
 		}
 	}
-	for _, dir := range programDirs {
+	for _, dir := range list {
 		path := filepath.Join(dir, name)
 		if target, err := filepath.EvalSymlinks(path); err == nil && strings.Contains(filepath.Base(target), "-"+suffix) {
 			return path
@@ -69,16 +73,17 @@ func findProgram(e filters.Engine, f nft.Family) string {
 	return ""
 }
 
-// Insert puts the rule at the head of its chain. It returns ErrNoProgram where the
-// program of the rule's engine is not installed.
+// Insert puts the rule at the head of its chain. It waits up to 15 s for iptables' lock
+// (F09), or until ctx ends. It returns ErrNoProgram where the program of the rule's engine
+// is not installed.
 //
 //	iptables-nft -w 10 -t filter -I FORWARD -i qn-dev ... -j ACCEPT
-func Insert(ctx context.Context, a filters.AcceptRule) error { return run(ctx, a, "-I") }
+func Insert(ctx context.Context, a filters.AcceptRule) error { return programDirs.run(ctx, a, "-I") }
 
 // Delete removes one copy of the rule. Errors are those of Insert.
 //
 //	iptables-nft -w 10 -t filter -D FORWARD -i qn-dev ... -j ACCEPT
-func Delete(ctx context.Context, a filters.AcceptRule) error { return run(ctx, a, "-D") }
+func Delete(ctx context.Context, a filters.AcceptRule) error { return programDirs.run(ctx, a, "-D") }
 
 // runTime bounds one run: the program itself waits 10 s for iptables' lock (F09).
 const runTime = 15 * time.Second
@@ -86,8 +91,8 @@ const runTime = 15 * time.Second
 // ErrNoProgram is wrapped where the engine's program is not installed.
 var ErrNoProgram = errors.New("there is no such program")
 
-func run(ctx context.Context, a filters.AcceptRule, verb string) error {
-	path := findProgram(a.Engine, a.Family)
+func (list dirs) run(ctx context.Context, a filters.AcceptRule, verb string) error {
+	path := list.find(a.Engine, a.Family)
 	if path == "" {
 		return fmt.Errorf("run %s: %w", a.ProgramName(), ErrNoProgram)
 	}

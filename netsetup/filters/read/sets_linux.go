@@ -72,6 +72,8 @@ func (s *source) set(key tableKey, name string) (*set, error) {
 		read.elements, read.unread = nil, true
 	case flags&unix.NFT_SET_INTERVAL != 0 && flags&setConcat == 0:
 		read.elements = intervals(read.elements)
+	default: // in the order of nft(8); the kernel has another one at each boot
+		slices.SortStableFunc(read.elements, func(a, b element) int { return bytes.Compare(a.Low, b.Low) })
 	}
 	s.sets[at] = read
 	return read, nil
