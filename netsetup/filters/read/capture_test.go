@@ -33,6 +33,7 @@ var captured = []struct {
 	name      string
 	program   programs.Neighbour
 	script    string
+	needs     []lab.Need // of the script
 	rulesOnly bool // another recording has all that the decoders meet in it
 }{
 	{name: "docker", program: programs.Docker(), rulesOnly: true},
@@ -47,8 +48,8 @@ var captured = []struct {
 	{name: "mullvad", script: programs.KillSwitches[0].Script},
 	{name: "nordvpn", script: programs.KillSwitches[3].Script},
 	{name: "sets-and-maps", script: setsAndMaps},
-	{name: "xtables", script: xtables},
-	{name: "ebtables", script: "ebtables-nft -P FORWARD DROP; ebtables-nft -A FORWARD -p ARP -j ACCEPT"},
+	{name: "xtables", script: xtables, needs: []lab.Need{lab.Legacy}},
+	{name: "ebtables", script: "ebtables-nft -P FORWARD DROP; ebtables-nft -A FORWARD -p ARP -j ACCEPT", needs: []lab.Need{lab.Program("ebtables-nft")}},
 }
 
 // setsAndMaps uses what nft(8) compiles to lookups, ranges and masks.
@@ -264,11 +265,11 @@ func TestCapture(t *testing.T) {
 			if dir == "" && c.script == "" {
 				t.Skip("captured with -update only")
 			}
-			lab.Require(t, append([]lab.Need{lab.Root, lab.Program("nft"), lab.Program("iptables-legacy")}, c.program.Needs...)...)
+			lab.Require(t, slices.Concat([]lab.Need{lab.Program("nft"), lab.Program("iptables-nft")}, c.needs, c.program.Needs)...)
 			lab.Run(t, func(t *testing.T) {
 				lab.Sh(t, "[ ! -d /proc/sys/net/bridge ] || sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")
 				if c.script == "" {
-					lab.Lab(t)
+					lab.Uplink(t)
 					c.program.Start(t)
 				} else {
 					lab.Sh(t, c.script)
