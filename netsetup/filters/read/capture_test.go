@@ -34,7 +34,7 @@ var captured = []struct {
 	program   programs.Neighbour
 	script    string
 	needs     []lab.Need // of the script
-	rulesOnly bool // another recording has all that the decoders meet in it
+	rulesOnly bool       // another recording has all that the decoders meet in it
 }{
 	{name: "docker", program: programs.Docker(), rulesOnly: true},
 	{name: "ufw", program: programs.UFW(), rulesOnly: true},
