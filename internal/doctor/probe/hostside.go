@@ -9,29 +9,32 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
-// controlTime is how long the host itself waits for what its guests did not get.
+// controlTime is how long the host itself waits for a reply that a guest did not get.
 const controlTime = 700 * time.Millisecond
 
-// hostReaches tries from the host what a guest tried: where that fails too, the
-// guest's way is not to blame. What the host cannot try counts as reached.
-func (r *run) hostReaches(ctx context.Context, f Flow) bool {
+// hostReaches tries from the host what a guest tried. If that fails, too, the network is
+// not at fault. A protocol that the host cannot try counts as reached.
+func (r *run) hostReaches(ctx context.Context, f guest.Flow) bool {
 	switch f.Protocol {
-	case protoTCP:
+	case guest.TCP:
 		d := net.Dialer{Timeout: controlTime}
 		c, err := d.DialContext(ctx, "tcp4", netip.AddrPortFrom(f.Dst, f.Port).String())
 		if err == nil {
 			c.Close()
 		}
 		return err == nil || !os.IsTimeout(err) && !strings.Contains(err.Error(), "no route")
-	case protoICMP:
+	case guest.ICMP:
 		return hostPings(f.Dst)
 	}
 	return true
 }
 
-// hostPings sends an echo request from the host.
+// hostPings reports whether the host gets a reply to an echo request.
 func hostPings(a netip.Addr) bool {
 	c, err := net.Dial("ip4:icmp", a.String())
 	if err != nil {
@@ -40,10 +43,10 @@ func hostPings(a netip.Addr) bool {
 	defer c.Close()
 	id := uint16(os.Getpid())
 	c.SetDeadline(time.Now().Add(controlTime)) //nolint:errcheck // the read fails then
-	if _, err := c.Write(echoRequest(id, 1, 56)); err != nil {
+	if _, err := c.Write(guest.EchoRequest(id, 1, 56)); err != nil {
 		return false
 	}
-	b := make([]byte, 1500)
+	b := make([]byte, host.DefaultMTU)
 	for {
 		n, err := c.Read(b)
 		if err != nil {
@@ -56,8 +59,7 @@ func hostPings(a netip.Addr) bool {
 	}
 }
 
-// HostResolves asks a resolver for a name from the host itself, and reports whether it
-// answers anything.
+// HostResolves reports whether a resolver answers the host itself, whatever it says.
 func HostResolves(ctx context.Context, a netip.Addr) bool {
 	d := net.Dialer{Timeout: controlTime}
 	c, err := d.DialContext(ctx, "udp", netip.AddrPortFrom(a, 53).String())
@@ -65,7 +67,7 @@ func HostResolves(ctx context.Context, a netip.Addr) bool {
 		return false
 	}
 	defer c.Close()
-	query, err := question(1, "example.com")
+	query, err := guest.Question(1, "example.com")
 	if err != nil {
 		return false
 	}
@@ -73,11 +75,11 @@ func HostResolves(ctx context.Context, a netip.Addr) bool {
 	if _, err := c.Write(query); err != nil {
 		return false
 	}
-	_, err = c.Read(make([]byte, 1500))
+	_, err = c.Read(make([]byte, host.DefaultMTU))
 	return err == nil
 }
 
-// rpFiltered is how many packets the host's rp_filter has dropped.
+// rpFiltered is how many packets rp_filter has dropped on the host.
 //
 //	nstat -az TcpExtIPReversePathFilter
 func rpFiltered() uint64 {

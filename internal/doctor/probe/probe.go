@@ -9,51 +9,52 @@ import (
 	"slices"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// Options say what a probe tries beyond the network itself.
+// Options say what a probe tries outside the network.
 type Options struct {
-	// Target is what a guest connects to outside. Zero: the host's resolvers and
-	// its default gateway, of which one must answer.
+	// Target is where the guest connects to outside. If it is zero, these are the host's
+	// resolvers and default gateway, of which one must reply.
 	Target netip.AddrPort
-	Name   string // resolved by the host's resolvers; "" is example.com
+	Name   string // the name outside that the guest resolves; "" is example.com
 
-	untraced bool // as where the kernel has no trace; tests set it
+	untraced bool // as on a kernel without traces; for tests
 }
 
-// Outcome of a step.
+// Outcome is the outcome of a step.
 type Outcome string
 
-// The outcomes. A failed step tells why in Cause, as far as was found.
+// The outcomes.
 const (
 	Pass Outcome = "pass"
-	Warn Outcome = "warn" // it works, but
+	Warn Outcome = "warn" // it works, with a restriction
 	Fail Outcome = "fail"
 	Skip Outcome = "skip" // it could not be tried
 )
 
-// Step is one thing tried.
+// Step is one thing that a probe tries.
 type Step struct {
 	Name    string        `json:"name"`
 	Outcome Outcome       `json:"outcome"`
 	Took    time.Duration `json:"took_ns"`
 	Detail  string        `json:"detail,omitempty"`
-	Cause   string        `json:"cause,omitempty"` // where a packet vanished and what to do
+	Cause   string        `json:"cause,omitempty"` // why it failed: where a packet vanished, and what to do
 }
 
-// Report is what a probe of a network found.
+// Report is the result of a probe of a network.
 type Report struct {
 	Network string        `json:"network"`
 	Mode    profiles.Mode `json:"mode"`
 	Bridge  string        `json:"bridge"`
 	MAC     string        `json:"mac"`
-	Lease   Lease         `json:"lease"`
+	Lease   guest.Lease   `json:"lease"`
 	Steps   []Step        `json:"steps"`
-	Took    time.Duration `json:"took_ns"` // joining and leaving included
+	Took    time.Duration `json:"took_ns"` // with joining and leaving
 }
 
 // Failed reports whether a step failed.
@@ -61,8 +62,8 @@ func (r Report) Failed() bool {
 	return slices.ContainsFunc(r.Steps, func(s Step) bool { return s.Outcome == Fail })
 }
 
-// Run probes a network as a VM of the name probe-PID. The error is keeper.Join's
-// or that of leaving; what a guest would suffer is in the report.
+// Run probes a network as a VM with the name probe-PID. Its error is that of joining the
+// network or of leaving it. The report has what a guest would meet.
 func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Options) (report Report, err error) {
 	begin := time.Now()
 	facts, err := host.ObserveNetwork()
@@ -71,7 +72,7 @@ func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Option
 	}
 	r := &run{network: n, options: options, facts: facts}
 	r.targets = r.findTargets()
-	place := Place{
+	place := guest.Place{
 		Keeper: o, Network: n, VM: fmt.Sprintf("probe-%d", os.Getpid()), Identity: "probe/" + n.Name, NICs: 1,
 	}
 	if n.Mode != profiles.Bridge {
@@ -81,7 +82,7 @@ func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Option
 	if err != nil {
 		return Report{}, err
 	}
-	r.member, r.guest = m, m.Guests[0]
+	r.member, r.info, r.guest = m, m.Info(), m.Guests[0]
 	defer func() {
 		if r.tracer != nil {
 			err = errors.Join(err, r.tracer.Close())
@@ -93,14 +94,14 @@ func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Option
 		r.all(ctx)
 	}
 	report = Report{
-		Network: n.Name, Mode: n.Mode, Bridge: m.Info().Bridge, MAC: r.guest.MAC.String(), Lease: r.lease,
+		Network: n.Name, Mode: n.Mode, Bridge: r.info.Bridge, MAC: r.guest.MAC.String(), Lease: r.lease,
 		Steps: r.steps,
 	}
 	return report, errors.Join(err, ctx.Err())
 }
 
-// join joins with a trace where the kernel has one.
-func (r *run) join(ctx context.Context, p Place) (*Member, error) {
+// join joins the network, with a trace where the kernel has one.
+func (r *run) join(ctx context.Context, p guest.Place) (*guest.Member, error) {
 	tracer, err := nft.Trace()
 	if err == nil && r.options.untraced {
 		err = errors.Join(errors.ErrUnsupported, tracer.Close())
@@ -109,10 +110,10 @@ func (r *run) join(ctx context.Context, p Place) (*Member, error) {
 		r.tracer = tracer
 		p.Trace = r.traced()
 	}
-	m, err := Join(ctx, p)
+	m, err := guest.Join(ctx, p)
 	if p.Trace != nil && errors.Is(err, host.ErrUnsupported) {
 		p.Trace = nil
-		m, err = Join(ctx, p)
+		m, err = guest.Join(ctx, p)
 	}
 	if err != nil || p.Trace == nil {
 		if r.tracer != nil {
@@ -123,7 +124,7 @@ func (r *run) join(ctx context.Context, p Place) (*Member, error) {
 	return m, err
 }
 
-// traced are the addresses outside whose answers are followed through the host.
+// traced are the addresses outside whose replies the trace follows through the host.
 func (r *run) traced() []netip.Addr {
 	list := []netip.Addr{}
 	for _, t := range r.targets {
@@ -140,17 +141,18 @@ type run struct {
 	options Options
 	facts   host.Facts
 	targets []netip.AddrPort
-	member  *Member
-	guest   *Guest
-	lease   Lease
+	member  *guest.Member
+	info    keeper.Info
+	guest   *guest.Guest
+	lease   guest.Lease
 	steps   []Step
-	pinged  netip.Addr // a target that answers ping
+	pinged  netip.Addr // a target that replies to ping
 
-	tracer *nft.Tracer // nil: nothing can be traced
-	beyond bool        // what was explained last is no fault of this host's
+	tracer *nft.Tracer // nil where nothing can be traced
+	beyond bool        // the last explained fault is not on this host
 }
 
-// findTargets are what a guest connects to where none is given.
+// findTargets are the addresses outside to which the guest connects.
 func (r *run) findTargets() []netip.AddrPort {
 	if r.options.Target.IsValid() {
 		return []netip.AddrPort{r.options.Target}
@@ -176,17 +178,17 @@ func (r *run) findTargets() []netip.AddrPort {
 	return targets
 }
 
-// skipped is the error of a step that could not be tried.
+// skipped is the error of a step that cannot be tried.
 type skipped struct{ why string }
 
 func (s skipped) Error() string { return s.why }
 
-// warned is the error of a step that went well, but.
+// warned is the error of a step that passed with a restriction.
 type warned struct{ what string }
 
 func (w warned) Error() string { return w.what }
 
-// try does one step and keeps what came of it.
+// try does one step and keeps its result. It reports whether the step passed.
 func (r *run) try(ctx context.Context, name string, do func(context.Context) (string, error)) bool {
 	before := r.count()
 	begin := time.Now()
@@ -204,7 +206,7 @@ func (r *run) try(ctx context.Context, name string, do func(context.Context) (st
 		r.beyond = false
 		s.Cause = r.explain(ctx, err, before)
 		if r.beyond && !r.options.Target.IsValid() {
-			// Nobody said that it would answer: not every gateway does.
+			// Not every gateway replies, and the user has not named a target that does.
 			s.Outcome, s.Cause = Skip, "not even the host gets an answer: name a target that is known to answer, with --target"
 		}
 	}
@@ -212,7 +214,7 @@ func (r *run) try(ctx context.Context, name string, do func(context.Context) (st
 	return s.Outcome == Pass || s.Outcome == Warn
 }
 
-// all goes through the steps of the network's mode, in the order a guest needs them.
+// all goes through the steps of the mode, in the order in which a guest needs them.
 func (r *run) all(ctx context.Context) {
 	switch r.network.Mode {
 	case profiles.Private:
@@ -229,7 +231,7 @@ func (r *run) all(ctx context.Context) {
 		r.try(ctx, "lease", r.leaseOfKeeper)
 	}
 	if !r.try(ctx, "gateway ARP", r.gatewayARP) {
-		return // and nothing else would get there
+		return // every other packet goes there
 	}
 	r.try(ctx, "gateway ping", r.gatewayPing)
 	if r.network.Mode != profiles.Bridge {
@@ -247,8 +249,8 @@ func (r *run) all(ctx context.Context) {
 	r.try(ctx, "full-size packet", r.fullSize)
 }
 
-// linkLocal configures a guest of a network without DHCP (RFC 3927).
-func linkLocal(nic int) Lease {
+// linkLocal is a lease for a network without DHCP (RFC 3927).
+func linkLocal(nic int) guest.Lease {
 	a := netip.AddrFrom4([4]byte{169, 254, 113, byte(10 + nic)})
-	return Lease{Address: a, Prefix: netip.PrefixFrom(a, 16).Masked(), MTU: defaultMTU}
+	return guest.Lease{Address: a, Prefix: netip.PrefixFrom(a, 16).Masked(), MTU: host.DefaultMTU}
 }

@@ -2,7 +2,6 @@ package probe
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
@@ -53,48 +53,6 @@ func TestMacvtap(t *testing.T) {
 		if got := names(r, Pass); got != "lease, gateway ARP, gateway ping, name outside, connect, ping outside, full-size packet" {
 			t.Errorf("passed: %s", got)
 		}
-	})
-}
-
-// A keeper that is killed under a probe is followed by another, which removes what
-// marks the probe's packets; with both killed, qnet gc does.
-func TestKeeperKilled(t *testing.T) {
-	inLab(t, func(l *testHost) {
-		before := lab.Snapshot(t, l.o.RunDir)
-		place := Place{Keeper: l.o, Network: keeper.Network{Name: "dev", Mode: profiles.NAT}, VM: "probe-1", NICs: 1, Trace: []netip.Addr{outside.Addr()}}
-		note := make(chan string, 8)
-		place.Keeper.Note = func(s string) { note <- s }
-		m, err := Join(t.Context(), place)
-		if err != nil {
-			t.Fatal(err)
-		}
-		lab.Sh(t, "nft list tables | grep qnet_trace_")
-		syscall.Kill(m.Info().KeeperPID, syscall.SIGKILL)
-		select {
-		case text := <-note:
-			if !strings.Contains(text, "another has taken over") {
-				t.Error(text)
-			}
-		case <-time.After(10 * time.Second):
-			t.Error("no other keeper")
-		}
-		if err := m.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-		before.Check(t)
-
-		if m, err = Join(t.Context(), place); err != nil {
-			t.Fatal(err)
-		}
-		for _, g := range m.Guests {
-			g.close() // as the kernel does of a dead process
-		}
-		syscall.Kill(m.Info().KeeperPID, syscall.SIGKILL)
-		m.reg.Close()
-		lab.Eventually(t, 5*time.Second, "nothing is left", func() bool {
-			_, err := keeper.Collect(t.Context(), l.o)
-			return err == nil && lab.Diff(before, lab.Snapshot(t, l.o.RunDir)) == ""
-		})
 	})
 }
 
@@ -160,7 +118,7 @@ func TestPathMTUTold(t *testing.T) {
 func TestBesideAVM(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		n := keeper.Network{Name: "dev", Mode: profiles.NAT}
-		vm, err := Join(t.Context(), Place{Keeper: l.o, Network: n, VM: "web", NICs: 1})
+		vm, err := guest.Join(t.Context(), guest.Place{Keeper: l.o, Network: n, VM: "web", NICs: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,7 +129,7 @@ func TestBesideAVM(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		web := vm.Guests[0]
-		if _, err := web.Ping(t.Context(), web.Lease().Gateway, 84, answerTime); err != nil {
+		if _, err := web.Ping(t.Context(), web.Lease().Gateway, 84, guest.ReplyTime); err != nil {
 			t.Errorf("after the probe: %v", err)
 		}
 		if err := vm.Close(t.Context()); err != nil {

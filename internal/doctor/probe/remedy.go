@@ -9,7 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
-// word says what drops a packet and how its owner would accept it.
+// word says what drops a packet, and what accepts it; which tells a reply from a request.
 func (r *run) word(d filters.Drop, which string) string {
 	what := "policy DROP"
 	if !d.Policy() {
@@ -26,9 +26,9 @@ func (r *run) word(d filters.Drop, which string) string {
 	return text
 }
 
-// remedy is what accepts the guests' packets where their drop's owner expects it.
+// remedy is the command that accepts the packets where the owner of the drop expects it.
 func (r *run) remedy(d filters.Drop) string {
-	bridge := r.member.Info().Bridge
+	bridge := r.info.Bridge
 	switch {
 	case strings.HasPrefix(d.Table, "qnet_"):
 		return ""
@@ -46,6 +46,8 @@ func (r *run) remedy(d filters.Drop) string {
 	return "accept it with: " + nftRemedy(d, bridge)
 }
 
+// iptablesRemedy is the rule in the chain that Docker leaves to its administrator, or in
+// the hook's own.
 func (r *run) iptablesRemedy(d filters.Drop, bridge string) string {
 	program := string(d.Engine)
 	chain := d.Base
@@ -59,7 +61,7 @@ func (r *run) iptablesRemedy(d filters.Drop, bridge string) string {
 	return fmt.Sprintf("%s -t %s -I %s %s %s -j ACCEPT", program, d.Table, chain, direction(d.Hook, "-i", "-o"), bridge)
 }
 
-// nftRemedy adds to another's chain what its owner would add to its file.
+// nftRemedy is the rule that the owner of a chain would add to its file.
 func nftRemedy(d filters.Drop, bridge string) string {
 	insert := fmt.Sprintf("nft insert rule %s %s %s ", d.Family, d.Table, d.Base)
 	if d.Hook == nft.Forward && d.Family != nft.Bridge {
@@ -71,7 +73,7 @@ func nftRemedy(d filters.Drop, bridge string) string {
 	return insert + fmt.Sprintf("%s %s accept", direction(d.Hook, "iifname", "oifname"), bridge)
 }
 
-// direction is how a rule of a hook names the guests' link.
+// direction is the word with which a rule at a hook names the link of the guests.
 func direction(h nft.Hook, in, out string) string {
 	if h == nft.Output || h == nft.Postrouting {
 		return out

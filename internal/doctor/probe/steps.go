@@ -12,27 +12,29 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
 	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 const (
-	keeperTime  = 800 * time.Millisecond // for each message of the keeper's DHCP, which takes some milliseconds
-	lanTime     = 4 * time.Second        // and of a LAN's, which may look whether the address is in use
+	keeperTime  = 800 * time.Millisecond // for each reply of the keeper's DHCP, which takes some milliseconds
+	lanTime     = 4 * time.Second        // for each of a LAN's DHCP, which may try whether the address is in use
 	nameTime    = 1200 * time.Millisecond
-	silenceTime = 300 * time.Millisecond // what is forbidden must not be answered for that long
+	silenceTime = 300 * time.Millisecond // no reply in that time proves that something is forbidden
 )
 
-// leaseOfKeeper takes the lease that the keeper reserved. Where that fails the
-// guest is configured by hand, so that what comes next is tried all the same.
+// leaseOfKeeper takes the lease that the keeper has reserved. If that fails, it gives the
+// guest that lease without DHCP, so that the next steps can be tried.
 func (r *run) leaseOfKeeper(ctx context.Context) (string, error) {
-	info, port := r.member.Info(), r.member.reg.Ports()[0]
+	info, port := r.info, r.member.Ports()[0]
 	lease, err := r.guest.DHCP(ctx, keeperTime)
 	if err != nil {
-		lease = Lease{Address: port.Address, Prefix: info.Prefix, Gateway: info.Gateway, Resolver: info.Gateway, MTU: defaultMTU}
+		lease = guest.Lease{Address: port.Address, Prefix: info.Prefix, Gateway: info.Gateway, Resolver: info.Gateway, MTU: host.DefaultMTU}
 	}
 	if !lease.Gateway.IsValid() {
-		lease.Gateway = info.Gateway // host-only offers no route; what is forbidden is tried by it
+		lease.Gateway = info.Gateway // host-only offers no route; the forbidden packets go there
 	}
 	r.guest.Configure(lease)
 	r.lease = lease
@@ -45,6 +47,7 @@ func (r *run) leaseOfKeeper(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s from %s", lease.Address, lease.Server), err
 }
 
+// leaseOfLAN takes a lease of the DHCP server on the LAN.
 func (r *run) leaseOfLAN(ctx context.Context) (string, error) {
 	lease, err := r.guest.DHCP(ctx, lanTime)
 	r.lease = lease
@@ -60,8 +63,8 @@ func (r *run) gatewayARP(ctx context.Context) (string, error) {
 }
 
 func (r *run) gatewayPing(ctx context.Context) (string, error) {
-	took, err := r.guest.Ping(ctx, r.lease.Gateway, 84, answerTime)
-	var silence *Silence
+	took, err := r.guest.Ping(ctx, r.lease.Gateway, 84, guest.ReplyTime)
+	var silence *guest.Silence
 	if r.network.Mode == profiles.Bridge && errors.As(err, &silence) && !r.droppedHere(ctx, silence.Flow) {
 		err = warned{fmt.Sprintf("%s answers ARP and no ping, as some routers do", r.lease.Gateway)}
 	}
@@ -70,19 +73,19 @@ func (r *run) gatewayPing(ctx context.Context) (string, error) {
 
 func short(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }
 
-// peer pings the probe's second NIC, which plays another guest of the network.
+// peer pings the second NIC of the probe, which plays another guest.
 func (r *run) peer(ctx context.Context) (string, error) {
 	other := r.member.Guests[1]
 	l := linkLocal(1)
 	if r.network.Mode != profiles.Private {
-		l = Lease{Address: r.member.reg.Ports()[1].Address, Prefix: r.member.Info().Prefix}
+		l = guest.Lease{Address: r.member.Ports()[1].Address, Prefix: r.info.Prefix}
 	}
 	other.Configure(l)
-	took, err := r.guest.Ping(ctx, l.Address, 84, answerTime)
+	took, err := r.guest.Ping(ctx, l.Address, 84, guest.ReplyTime)
 	return fmt.Sprintf("%s in %s", l.Address, short(took)), err
 }
 
-// hostName is the keeper's name for the host.
+// hostName is the name that the keeper gives the host.
 const hostName = "host.qnet"
 
 func (r *run) ownName(ctx context.Context) (string, error) {
@@ -93,8 +96,8 @@ func (r *run) ownName(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if addrs[0] != r.member.Info().Gateway {
-		return "", fmt.Errorf("%s is %s, want %s: another name server answered", hostName, addrs[0], r.member.Info().Gateway)
+	if addrs[0] != r.info.Gateway {
+		return "", fmt.Errorf("%s is %s, want %s: another name server answered", hostName, addrs[0], r.info.Gateway)
 	}
 	return fmt.Sprintf("%s is %s", hostName, addrs[0]), nil
 }
@@ -108,9 +111,9 @@ func (r *run) nameOutside(ctx context.Context) (string, error) {
 		return "", skipped{"the lease names no name server"}
 	}
 	addrs, err := r.guest.Resolve(ctx, name, nameTime)
-	var answer errAnswer
+	var answer guest.AnswerError
 	if errors.As(err, &answer) && (dnsmessage.RCode(answer) == dnsmessage.RCodeSuccess || dnsmessage.RCode(answer) == dnsmessage.RCodeNameError) {
-		return fmt.Sprintf("%s: %s", name, err), nil // somebody who knows said so
+		return fmt.Sprintf("%s: %s", name, err), nil // a name server that knows says so
 	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", name, err)
@@ -120,16 +123,16 @@ func (r *run) nameOutside(ctx context.Context) (string, error) {
 
 var errNoTarget = skipped{"the host has neither a default gateway nor a resolver to connect to; name a target"}
 
-// connect tries all targets at once; one that answers will do.
+// connect tries all targets at once. One that replies is enough.
 func (r *run) connect(ctx context.Context) (string, error) {
 	if len(r.targets) == 0 {
 		return "", r.noTarget()
 	}
-	results := make([]Connection, len(r.targets))
+	results := make([]guest.Connection, len(r.targets))
 	errs := make([]error, len(r.targets))
 	var tries sync.WaitGroup
 	for i, to := range r.targets {
-		tries.Go(func() { results[i], errs[i] = r.guest.Connect(ctx, to, answerTime) })
+		tries.Go(func() { results[i], errs[i] = r.guest.Connect(ctx, to, guest.ReplyTime) })
 	}
 	tries.Wait()
 	for i, c := range results {
@@ -148,19 +151,21 @@ func (r *run) connect(ctx context.Context) (string, error) {
 	return "", errs[0]
 }
 
-// Reset tells that the host itself reset a connection in its peer's name.
-type Reset struct{ Flow Flow }
+// Reset is the error about a connection that a filter of the host reset in the name of
+// the peer.
+type Reset struct{ Flow guest.Flow }
 
 func (e *Reset) Error() string { return e.Flow.String() + ": reset by a filter of this host" }
 
-// droppedHere reports whether a rule of the host's dropped a packet: then what
-// answered it, if anything did, is the host and not the peer.
-func (r *run) droppedHere(ctx context.Context, f Flow) bool {
-	_, drop := dropped(r.wayOf(ctx, f).out, f)
+// droppedHere reports whether a rule of this host dropped a packet. Then a reply to it
+// comes from the host and not from the peer.
+func (r *run) droppedHere(ctx context.Context, f guest.Flow) bool {
+	_, drop := dropped(r.trailOf(ctx, f).out, f)
 	return drop
 }
 
-// noTarget tells a host that is cut off from one of which nothing is known.
+// noTarget is the error of a step without a target. A host without a default route is at
+// fault for that.
 func (r *run) noTarget() error {
 	if _, ok := r.facts.DefaultLink(); !ok && r.network.Mode == profiles.NAT {
 		return errors.New("the host has no default route, so its guests have none to the outside")
@@ -175,7 +180,7 @@ func (r *run) pingOutside(ctx context.Context) (string, error) {
 	errs := make([]error, len(r.targets))
 	var tries sync.WaitGroup
 	for i, to := range r.targets {
-		tries.Go(func() { _, errs[i] = r.guest.Ping(ctx, to.Addr(), 84, answerTime) })
+		tries.Go(func() { _, errs[i] = r.guest.Ping(ctx, to.Addr(), 84, guest.ReplyTime) })
 	}
 	tries.Wait()
 	for i, to := range r.targets {
@@ -187,15 +192,15 @@ func (r *run) pingOutside(ctx context.Context) (string, error) {
 	return "", errs[0]
 }
 
-// fullSize sends as much as the guest's MTU allows, not to be fragmented (F42).
+// fullSize sends a packet of the guest's MTU that may not be fragmented (F42).
 func (r *run) fullSize(ctx context.Context) (string, error) {
 	if !r.pinged.IsValid() {
 		return "", skipped{"nothing outside answers ping"}
 	}
-	mtu := r.guest.mtu()
-	_, err := r.guest.Ping(ctx, r.pinged, mtu, answerTime)
-	var icmpErr *ICMPError
-	var silence *Silence
+	mtu := r.guest.MTU()
+	_, err := r.guest.Ping(ctx, r.pinged, mtu, guest.ReplyTime)
+	var icmpErr *guest.ICMPError
+	var silence *guest.Silence
 	switch {
 	case err == nil:
 		return fmt.Sprintf("%d bytes to %s", mtu, r.pinged), nil
@@ -204,15 +209,15 @@ func (r *run) fullSize(ctx context.Context) (string, error) {
 	case !errors.As(err, &silence):
 		return "", err
 	}
-	best := r.guest.passes(ctx, r.pinged, mtu)
+	best := r.guest.Passes(ctx, r.pinged, mtu)
 	return "", &BlackHole{Silence: silence, Full: mtu, Passes: best}
 }
 
-// BlackHole tells that large packets vanish, without the ICMP error that would
-// tell the guest.
+// BlackHole is the error about large packets that vanish without the ICMP error that
+// tells a guest the MTU.
 type BlackHole struct {
-	*Silence
-	Full, Passes int // bytes; Passes 0: not even 576 do
+	*guest.Silence
+	Full, Passes int // bytes; Passes is 0 if not even 576 do
 }
 
 func (e *BlackHole) Error() string {
@@ -222,7 +227,7 @@ func (e *BlackHole) Error() string {
 // Unwrap returns the silence.
 func (e *BlackHole) Unwrap() error { return e.Silence }
 
-// outsideClosed tries what host-only forbids: a way by the host to elsewhere.
+// outsideClosed tries what host-only forbids: to reach the outside by the host.
 func (r *run) outsideClosed(ctx context.Context) (string, error) {
 	if len(r.targets) == 0 {
 		return "", errNoTarget
@@ -238,11 +243,11 @@ func (r *run) outsideClosed(ctx context.Context) (string, error) {
 	})
 }
 
-// hostHidden tries what a private network forbids: the host by any of its
-// addresses, by ARP and by its bridge's MAC.
+// hostHidden tries what private forbids: to reach the host by any of its addresses, with
+// ARP and with the MAC of the bridge.
 func (r *run) hostHidden(ctx context.Context) (string, error) {
 	var bridge net.HardwareAddr
-	if l, ok := r.facts.Link(r.member.Info().Bridge); ok {
+	if l, ok := r.facts.Link(r.info.Bridge); ok {
 		bridge = l.MAC
 	}
 	return r.silent(ctx, "the host answers neither ARP nor ping", func(ctx context.Context) []string {
@@ -250,7 +255,7 @@ func (r *run) hostHidden(ctx context.Context) (string, error) {
 		var tries sync.WaitGroup
 		for _, a := range r.hostAddresses() {
 			tries.Go(func() {
-				if _, err := r.guest.whoHas(ctx, a, silenceTime); err == nil {
+				if _, err := r.guest.WhoHas(ctx, a, silenceTime); err == nil {
 					found <- "the host answers ARP for " + a.String()
 				}
 			})
@@ -259,7 +264,7 @@ func (r *run) hostHidden(ctx context.Context) (string, error) {
 			}
 			tries.Go(func() {
 				p := packet.IP{SrcMAC: r.guest.MAC, DstMAC: bridge, Src: r.guest.Lease().Address, Dst: a}
-				if _, err := r.guest.ping(ctx, p, 84, silenceTime); err == nil {
+				if _, err := r.guest.PingPacket(ctx, p, 84, silenceTime); err == nil {
 					found <- "the host answers ping for " + a.String()
 				}
 			})
@@ -276,11 +281,11 @@ func (r *run) hostHidden(ctx context.Context) (string, error) {
 	})
 }
 
-// strange is an address of nobody's (RFC 5737), which a guest gives itself.
+// strange is an address of no host (RFC 5737) that a guest gives itself.
 var strange = netip.AddrFrom4([4]byte{198, 51, 100, 254})
 
-// borrowed tries what a guest may not: to send from an address that is none of its
-// network's. The host's answer would go elsewhere, so a trace has to tell.
+// borrowed tries to send from an address outside the network, which is forbidden. A reply
+// of the host would go elsewhere, so the trace has to say what happens.
 func (r *run) borrowed(ctx context.Context) (string, error) {
 	if r.tracer == nil {
 		return "", skipped{"packets cannot be traced here"}
@@ -290,26 +295,26 @@ func (r *run) borrowed(ctx context.Context) (string, error) {
 		return "", skipped{"the gateway is not reached"}
 	}
 	p := packet.IP{
-		SrcMAC: r.guest.MAC, DstMAC: mac, Src: strange, Dst: r.lease.Gateway, Protocol: protoICMP, Payload: echoRequest(r.guest.nextID(), 1, 56),
+		SrcMAC: r.guest.MAC, DstMAC: mac, Src: strange, Dst: r.lease.Gateway, Protocol: guest.ICMP, Payload: guest.EchoRequest(r.guest.NextID(), 1, 56),
 	}
-	if err := r.guest.send(p.Frame()); err != nil {
+	if err := r.guest.Send(p.Frame()); err != nil {
 		return "", err
 	}
-	flow := flowOf(p)
-	w := r.wayUntil(ctx, flow, func(w way) bool {
-		_, drop := dropped(w.out, flow)
+	flow := guest.FlowOf(p)
+	t := r.trailUntil(ctx, flow, func(t trail) bool {
+		_, drop := dropped(t.out, flow)
 		return drop
 	})
-	if s, ok := dropped(w.out, flow); ok {
+	if s, ok := dropped(t.out, flow); ok {
 		return fmt.Sprintf("%s is dropped at %s by table %s %s", strange, s.at.hook, s.Family, s.Table), nil
 	}
-	if len(w.out) == 0 {
+	if len(t.out) == 0 {
 		return "", skipped{"the packet does not show in the trace"}
 	}
 	return "", fmt.Errorf("the mode forbids it: a packet from %s, which is none of the network's, came to the host", strange)
 }
 
-// silent words what came of trying the forbidden.
+// silent tries what is forbidden. It returns the promise if nothing was reached.
 func (r *run) silent(ctx context.Context, promise string, try func(context.Context) []string) (string, error) {
 	if open := try(ctx); len(open) > 0 {
 		return "", fmt.Errorf("the mode forbids it: %s", strings.Join(open, ", "))
@@ -317,7 +322,7 @@ func (r *run) silent(ctx context.Context, promise string, try func(context.Conte
 	return promise, nil
 }
 
-// hostAddresses are the host's own IPv4 addresses.
+// hostAddresses are the IPv4 addresses of the host.
 func (r *run) hostAddresses() []netip.Addr {
 	var addrs []netip.Addr
 	for _, l := range r.facts.Links {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
 	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
@@ -16,44 +17,44 @@ type hookAt struct {
 	hook   nft.Hook
 }
 
-// sight is one thing nftables told of a packet.
+// sight is one event of a trace: a rule or chain that has seen a packet.
 type sight struct {
 	nft.TraceEvent
 	at   hookAt
 	drop bool
 }
 
-// way is what became of the packets of a flow: of those the guest sent, and of the
-// answers to them. Both in the order they were told.
-type way struct{ out, back []sight }
+// trail holds what a trace says about the packets of a flow: those that the guest sent,
+// and the replies to them, in the order of the events.
+type trail struct{ out, back []sight }
 
-// A flow's trace is complete when it has not grown for traceSettle; traceTime bounds
-// the wait for its first word. A busy host schedules the listener late.
+// The trail of a flow is complete when it has not grown for traceSettle. traceTime bounds
+// the wait for its first event: a busy host schedules the listener late.
 const (
 	traceSettle = 20 * time.Millisecond
 	traceTime   = 400 * time.Millisecond
 )
 
-// wayOf picks a flow's packets out of the trace.
-func (r *run) wayOf(ctx context.Context, f Flow) way {
+// trailOf picks the packets of a flow out of the trace.
+func (r *run) trailOf(ctx context.Context, f guest.Flow) trail {
 	before := 0
-	return r.wayUntil(ctx, f, func(w way) bool {
-		told := len(w.out) + len(w.back)
-		done := told > 0 && told == before
-		before = told
+	return r.trailUntil(ctx, f, func(t trail) bool {
+		events := len(t.out) + len(t.back)
+		done := events > 0 && events == before
+		before = events
 		return done
 	})
 }
 
-// wayUntil waits for the trace to tell what is looked for.
-func (r *run) wayUntil(ctx context.Context, f Flow, done func(way) bool) way {
+// trailUntil waits until the trail of a flow is done, or traceTime is over.
+func (r *run) trailUntil(ctx context.Context, f guest.Flow, done func(trail) bool) trail {
 	if r.tracer == nil {
-		return way{}
+		return trail{}
 	}
 	for end := time.Now().Add(traceTime); ; {
-		w := r.wayNow(f)
-		if done(w) || time.Now().After(end) || ctx.Err() != nil {
-			return w
+		t := r.trailNow(f)
+		if done(t) || time.Now().After(end) || ctx.Err() != nil {
+			return t
 		}
 		select {
 		case <-ctx.Done():
@@ -62,13 +63,13 @@ func (r *run) wayUntil(ctx context.Context, f Flow, done func(way) bool) way {
 	}
 }
 
-func (r *run) wayNow(f Flow) way {
+func (r *run) trailNow(f guest.Flow) trail {
 	events, _ := r.tracer.Events()
 	hooks, err := nft.BaseChains()
 	if err != nil {
-		return way{}
+		return trail{}
 	}
-	var w way
+	var t trail
 	for _, e := range events {
 		hook := hooks[nft.ChainName{Family: e.Family, Table: e.Table, Chain: e.Chain}]
 		s := sight{TraceEvent: e, at: hookAt{e.Family == nft.Bridge, hook}, drop: e.Verdict == nft.Dropped}
@@ -77,50 +78,51 @@ func (r *run) wayNow(f Flow) way {
 		}
 		switch got, ok := flowIn(e); {
 		case !ok:
-		case sameWay(got, f):
-			w.out = append(w.out, s)
-		case answers(got, f):
-			w.back = append(w.back, s)
+		case isRequest(got, f):
+			t.out = append(t.out, s)
+		case isReply(got, f):
+			t.back = append(t.back, s)
 		}
 	}
-	return w
+	return t
 }
 
-// sameWay reports whether a packet is one of the flow's: its source may have been
-// translated already.
-func sameWay(got, f Flow) bool {
+// isRequest reports whether a packet is one that the guest sent in a flow. Its source
+// may have been translated already.
+func isRequest(got, f guest.Flow) bool {
 	return got.Dst == f.Dst && got.Protocol == f.Protocol && got.ID == f.ID && got.Port == f.Port
 }
 
-// answers reports whether a packet can be the answer to a flow. Its destination may
-// be the host's, before the translation back.
-func answers(got, f Flow) bool {
+// isReply reports whether a packet may be a reply in a flow. Its destination is an address
+// of the host until it is translated back.
+func isReply(got, f guest.Flow) bool {
 	switch {
-	case f.Dst == limitedBroadcast: // DHCP
+	case f.Dst == guest.LimitedBroadcast: // DHCP
 		return got.Protocol == f.Protocol && got.ID == f.Port && got.Port == f.ID
 	case got.Src != f.Dst || got.Protocol != f.Protocol:
 		return false
-	case f.Protocol == protoICMP:
+	case f.Protocol == guest.ICMP:
 		return got.ID == f.ID
-	case f.Protocol == protoARP:
+	case f.Protocol == guest.ARP:
 		return got.Dst == f.Src
 	}
 	return got.ID == f.Port && (got.Port == f.ID || got.Dst != f.Src)
 }
 
-// flowIn reads the flow out of the headers that a trace quotes.
-func flowIn(e nft.TraceEvent) (Flow, bool) {
+// flowIn reads the flow of a packet from the headers in an event.
+func flowIn(e nft.TraceEvent) (guest.Flow, bool) {
 	b := append(append([]byte{}, e.Network...), e.Transport...)
 	if p, ok := packet.ParseIPHeader(b); ok {
-		return flowOf(p), true
+		return guest.FlowOf(p), true
 	}
 	if len(b) >= 28 && slices.Equal(b[:6], []byte{0, 1, 8, 0, 6, 4}) {
-		return Flow{Src: netip.AddrFrom4([4]byte(b[14:18])), Dst: netip.AddrFrom4([4]byte(b[24:28])), Protocol: protoARP}, true
+		return guest.Flow{Src: netip.AddrFrom4([4]byte(b[14:18])), Dst: netip.AddrFrom4([4]byte(b[24:28])), Protocol: guest.ARP}, true
 	}
-	return Flow{}, false
+	return guest.Flow{}, false
 }
 
-// inferred is the hook of a chain that only is jumped to, from the links known there.
+// inferred is the hook of a chain that other chains jump to, guessed from the links that
+// the event names.
 func inferred(e nft.TraceEvent) hookAt {
 	p := hookAt{bridge: e.Family == nft.Bridge, hook: nft.Forward}
 	switch {
@@ -132,16 +134,16 @@ func inferred(e nft.TraceEvent) hookAt {
 	return p
 }
 
-// reached reports whether a packet got to a place.
+// reached reports whether a packet got to a hook.
 func reached(list []sight, p hookAt) bool {
 	return slices.ContainsFunc(list, func(s sight) bool { return s.at == p })
 }
 
-// dropped is the first drop of a packet, if one was told. A DHCP server of qnet's
-// hears its packet socket, which comes before IP's input; there qnet drops the
-// packet itself, so that no other server answers too.
-func dropped(list []sight, f Flow) (sight, bool) {
-	i := slices.IndexFunc(list, func(s sight) bool { return s.drop && (f.Dst != limitedBroadcast || s.at != toHost) })
+// dropped is the first drop of a packet of the flow. The drop of a DHCP message at the
+// input of IP does not count: qnet's server has read it from a packet socket before, and
+// qnet itself drops it so that no other server replies, too.
+func dropped(list []sight, f guest.Flow) (sight, bool) {
+	i := slices.IndexFunc(list, func(s sight) bool { return s.drop && (f.Dst != guest.LimitedBroadcast || s.at != toHost) })
 	if i < 0 {
 		return sight{}, false
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/doctor/probe"
+	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/lab/programs"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -45,7 +46,7 @@ var (
 type host struct {
 	*testing.T
 	o       keeper.Options
-	members map[profiles.Mode]*probe.Member
+	members map[profiles.Mode]*guest.Member
 	mu      sync.Mutex
 	notes   []string
 }
@@ -65,7 +66,7 @@ ip link set eth1 up # once, because a link keeps a queueing discipline from then
 ip link set eth1 down
 ip -n lan addr add 10.55.0.1/24 dev lan1`)
 	dir := lab.Dir(t)
-	h := &host{T: t, members: map[profiles.Mode]*probe.Member{}, o: keeper.Options{
+	h := &host{T: t, members: map[profiles.Mode]*guest.Member{}, o: keeper.Options{
 		RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Exe: []string{"/proc/self/exe", "keeper"},
 	}}
 	h.o.Note = func(text string) {
@@ -99,14 +100,14 @@ func (h *host) network(m profiles.Mode) keeper.Network {
 func (h *host) joinAll() {
 	h.Helper()
 	for _, m := range modes {
-		member, err := probe.Join(h.Context(), probe.Place{Keeper: h.o, Network: h.network(m), VM: "vm-" + string(m), NICs: 2})
+		member, err := guest.Join(h.Context(), guest.Place{Keeper: h.o, Network: h.network(m), VM: "vm-" + string(m), NICs: 2})
 		if err != nil {
 			h.Fatalf("%s: %v", m, err)
 		}
 		h.members[m] = member
 		for i, g := range member.Guests {
 			if m == profiles.Private {
-				g.Configure(probe.Lease{
+				g.Configure(guest.Lease{
 					Address: netip.AddrFrom4([4]byte{169, 254, 9, byte(i + 1)}), Prefix: netip.MustParsePrefix("169.254.0.0/16"), MTU: 1500,
 				})
 				continue

@@ -1,4 +1,4 @@
-package probe
+package guest
 
 import (
 	"context"
@@ -11,19 +11,21 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
+// Ports of DHCP.
 const (
-	defaultMTU = 1500
 	dhcpServer = 67
 	dhcpClient = 68
 )
 
-var limitedBroadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+// LimitedBroadcast is where a client without an address sends its messages.
+var LimitedBroadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// DHCP takes a lease as a guest's client does, DISCOVER to ACK (RFC 2131), and
-// configures the guest by it. The error names the message that got no answer, and
-// wraps ErrSilence then.
+// DHCP takes a lease as the client of a guest does, from DISCOVER to ACK (RFC 2131),
+// and configures the guest with it. It waits that long for each reply. An error names
+// the missing reply, and wraps ErrSilence if nothing came in its place.
 func (g *Guest) DHCP(ctx context.Context, within time.Duration) (Lease, error) {
 	discover, err := dhcpv4.NewDiscovery(g.MAC, dhcpv4.WithRequestedOptions(
 		dhcpv4.OptionSubnetMask, dhcpv4.OptionRouter, dhcpv4.OptionDomainNameServer, dhcpv4.OptionInterfaceMTU))
@@ -47,7 +49,7 @@ func (g *Guest) DHCP(ctx context.Context, within time.Duration) (Lease, error) {
 	return l, nil
 }
 
-// Release gives a lease back that another's server gave (RFC 2131, section 4.4.6).
+// Release gives a lease back to its server (RFC 2131, section 4.4.6).
 func (g *Guest) Release(ctx context.Context) error {
 	l := g.Lease()
 	if !l.Server.IsValid() {
@@ -55,7 +57,7 @@ func (g *Guest) Release(ctx context.Context) error {
 	}
 	mac, err := g.Neighbor(ctx, l.Server)
 	if err != nil {
-		mac = packet.Broadcast // behind a relay
+		mac = packet.Broadcast // the server is behind a relay
 	}
 	m, err := dhcpv4.New(dhcpv4.WithMessageType(dhcpv4.MessageTypeRelease), dhcpv4.WithHwAddr(g.MAC),
 		dhcpv4.WithClientIP(l.Address.AsSlice()), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(l.Server.AsSlice())))
@@ -63,16 +65,16 @@ func (g *Guest) Release(ctx context.Context) error {
 		return fmt.Errorf("make RELEASE: %w", err)
 	}
 	g.Configure(Lease{})
-	return g.send(packet.Datagram{
+	return g.Send(packet.Datagram{
 		SrcMAC: g.MAC, DstMAC: mac, Src: l.Address, Dst: l.Server, SrcPort: dhcpClient, DstPort: dhcpServer, Payload: m.ToBytes(),
 	}.Frame())
 }
 
-// errNAK tells that the server refuses the address it offered.
+// errNAK says that the server refuses the address that it offered.
 var errNAK = errors.New("the server refuses (NAK)")
 
+// exchangeDHCP sends a message and returns the reply of the type want.
 func (g *Guest) exchangeDHCP(ctx context.Context, within time.Duration, m *dhcpv4.DHCPv4, want dhcpv4.MessageType) (*dhcpv4.DHCPv4, error) {
-	var answer *dhcpv4.DHCPv4
 	parse := func(frame []byte) *dhcpv4.DHCPv4 {
 		d, ok := packet.ParseDatagram(frame)
 		if !ok || d.SrcPort != dhcpServer || d.DstPort != dhcpClient {
@@ -88,19 +90,20 @@ func (g *Guest) exchangeDHCP(ctx context.Context, within time.Duration, m *dhcpv
 		a := parse(frame)
 		return a != nil && (a.MessageType() == want || a.MessageType() == dhcpv4.MessageTypeNak)
 	}, packet.Datagram{
-		SrcMAC: g.MAC, DstMAC: packet.Broadcast, Src: netip.IPv4Unspecified(), Dst: limitedBroadcast,
+		SrcMAC: g.MAC, DstMAC: packet.Broadcast, Src: netip.IPv4Unspecified(), Dst: LimitedBroadcast,
 		SrcPort: dhcpClient, DstPort: dhcpServer, Payload: m.ToBytes(),
 	}.Frame())
 	if errors.Is(err, ErrSilence) {
-		err = &Silence{Flow{netip.IPv4Unspecified(), limitedBroadcast, protoUDP, dhcpClient, dhcpServer}, err}
+		err = &Silence{Flow{netip.IPv4Unspecified(), LimitedBroadcast, UDP, dhcpClient, dhcpServer}, err}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if answer = parse(frame); answer.MessageType() != want {
+	reply := parse(frame)
+	if reply.MessageType() != want {
 		return nil, errNAK
 	}
-	return answer, nil
+	return reply, nil
 }
 
 func leaseOf(ack *dhcpv4.DHCPv4) Lease {
@@ -109,7 +112,7 @@ func leaseOf(ack *dhcpv4.DHCPv4) Lease {
 		return a.Unmap()
 	}
 	bits, _ := ack.SubnetMask().Size()
-	l := Lease{Address: addr(ack.YourIPAddr), Server: addr(ack.ServerIdentifier()), MTU: defaultMTU}
+	l := Lease{Address: addr(ack.YourIPAddr), Server: addr(ack.ServerIdentifier()), MTU: host.DefaultMTU}
 	l.Prefix = netip.PrefixFrom(l.Address, bits).Masked()
 	if routers := ack.Router(); len(routers) > 0 {
 		l.Gateway = addr(routers[0])

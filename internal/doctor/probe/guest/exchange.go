@@ -1,4 +1,4 @@
-package probe
+package guest
 
 import (
 	"context"
@@ -14,16 +14,17 @@ import (
 	"golang.org/x/net/ipv4"
 
 	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
-// Times of an exchange: how long an answer is waited for, and when it is asked again.
-const (
-	answerTime = 600 * time.Millisecond
-	againTime  = 200 * time.Millisecond
-)
+// ReplyTime is long enough for a reply of ARP, ping or TCP from a network that works.
+const ReplyTime = 600 * time.Millisecond
 
-// Silence is the error about a packet that vanished: neither an answer came nor an
-// ICMP error. It is ErrSilence.
+// againTime is the interval after which a packet is sent again.
+const againTime = 200 * time.Millisecond
+
+// Silence is the error about a packet that vanished: neither a reply came nor an ICMP
+// error. It wraps ErrSilence.
 type Silence struct {
 	Flow Flow
 	err  error
@@ -31,10 +32,10 @@ type Silence struct {
 
 func (e *Silence) Error() string { return e.Flow.String() + ": " + e.err.Error() }
 
-// Unwrap returns ErrSilence with the time waited.
+// Unwrap returns the error with ErrSilence and the time waited.
 func (e *Silence) Unwrap() error { return e.err }
 
-// Neighbor asks by ARP for the MAC of an address, once in a guest's life.
+// Neighbor returns the MAC of an address. It asks by ARP once and keeps the reply.
 func (g *Guest) Neighbor(ctx context.Context, a netip.Addr) (net.HardwareAddr, error) {
 	g.mu.Lock()
 	mac := g.neighbors[a]
@@ -42,9 +43,9 @@ func (g *Guest) Neighbor(ctx context.Context, a netip.Addr) (net.HardwareAddr, e
 	if mac != nil {
 		return mac, nil
 	}
-	mac, err := g.whoHas(ctx, a, answerTime)
+	mac, err := g.WhoHas(ctx, a, ReplyTime)
 	if errors.Is(err, ErrSilence) {
-		err = &Silence{Flow{Src: g.Lease().Address, Dst: a, Protocol: protoARP}, err}
+		err = &Silence{Flow{Src: g.Lease().Address, Dst: a, Protocol: ARP}, err}
 	}
 	if err != nil {
 		return nil, err
@@ -55,7 +56,8 @@ func (g *Guest) Neighbor(ctx context.Context, a netip.Addr) (net.HardwareAddr, e
 	return mac, nil
 }
 
-func (g *Guest) whoHas(ctx context.Context, a netip.Addr, within time.Duration) (net.HardwareAddr, error) {
+// WhoHas asks by ARP for the MAC of an address.
+func (g *Guest) WhoHas(ctx context.Context, a netip.Addr, within time.Duration) (net.HardwareAddr, error) {
 	frame, err := g.ask(ctx, within, againTime, func(b []byte) bool {
 		r, ok := parseARP(b)
 		return ok && r.op == arpReply && r.sender == a
@@ -67,7 +69,7 @@ func (g *Guest) whoHas(ctx context.Context, a netip.Addr, within time.Duration) 
 	return r.senderMAC, nil
 }
 
-// nextHop is the MAC a packet to the address goes to.
+// nextHop is the MAC to which the guest sends a packet for an address.
 func (g *Guest) nextHop(ctx context.Context, to netip.Addr) (net.HardwareAddr, error) {
 	l := g.Lease()
 	if l.Prefix.IsValid() && l.Prefix.Contains(to) {
@@ -79,10 +81,10 @@ func (g *Guest) nextHop(ctx context.Context, to netip.Addr) (net.HardwareAddr, e
 	return g.Neighbor(ctx, l.Gateway)
 }
 
-// talk sends a packet and waits for what answers it: a packet that matches, or
-// an ICMP error about it, which it returns as *ICMPError. What vanishes is a *Silence.
-func (g *Guest) talk(ctx context.Context, within time.Duration, p packet.IP, match func(packet.IP) bool) (packet.IP, error) {
-	flow := flowOf(p)
+// exchange sends a packet and returns the reply that matches. Its error is *ICMPError
+// if an ICMP error came, and *Silence if nothing did.
+func (g *Guest) exchange(ctx context.Context, within time.Duration, p packet.IP, match func(packet.IP) bool) (packet.IP, error) {
+	flow := FlowOf(p)
 	frame, err := g.ask(ctx, within, againTime, func(b []byte) bool {
 		got, ok := packet.ParseIP(b)
 		return ok && (match(got) || icmpErrorOf(got, flow) != nil)
@@ -100,33 +102,34 @@ func (g *Guest) talk(ctx context.Context, within time.Duration, p packet.IP, mat
 	return got, nil
 }
 
-// to is a packet without contents to an address, by the guest's routes.
+// to is an empty packet to an address, by the routes of the guest.
 func (g *Guest) to(ctx context.Context, a netip.Addr) (packet.IP, error) {
 	mac, err := g.nextHop(ctx, a)
 	return packet.IP{SrcMAC: g.MAC, DstMAC: mac, Src: g.Lease().Address, Dst: a}, err
 }
 
-// headers is what an echo request has around its data, in bytes.
+// headers is the size of the headers of an echo request, in bytes.
 const headers = 20 + 8
 
-// Ping sends an echo request of that size in bytes, headers included, that routers
-// may not fragment, and returns the time to its reply.
+// Ping sends an echo request of size bytes, headers included, that routers may not
+// fragment, and returns the time to its reply.
 func (g *Guest) Ping(ctx context.Context, a netip.Addr, size int, within time.Duration) (time.Duration, error) {
 	p, err := g.to(ctx, a)
 	if err != nil {
 		return 0, err
 	}
-	return g.ping(ctx, p, size, within)
+	return g.PingPacket(ctx, p, size, within)
 }
 
-func (g *Guest) ping(ctx context.Context, p packet.IP, size int, within time.Duration) (time.Duration, error) {
-	id := g.nextID()
-	p.Protocol, p.DontFragment = protoICMP, true
-	p.Payload = echoRequest(id, 1, max(size-headers, 0))
+// PingPacket is Ping with a packet that has its addresses.
+func (g *Guest) PingPacket(ctx context.Context, p packet.IP, size int, within time.Duration) (time.Duration, error) {
+	id := g.NextID()
+	p.Protocol, p.DontFragment = ICMP, true
+	p.Payload = EchoRequest(id, 1, max(size-headers, 0))
 	begin := time.Now()
-	_, err := g.talk(ctx, within, p, func(got packet.IP) bool {
-		m, err := icmp.ParseMessage(protoICMP, got.Payload)
-		if got.Protocol != protoICMP || got.Src != p.Dst || err != nil || m.Type != ipv4.ICMPTypeEchoReply {
+	_, err := g.exchange(ctx, within, p, func(got packet.IP) bool {
+		m, err := icmp.ParseMessage(ICMP, got.Payload)
+		if got.Protocol != ICMP || got.Src != p.Dst || err != nil || m.Type != ipv4.ICMPTypeEchoReply {
 			return false
 		}
 		echo, ok := m.Body.(*icmp.Echo)
@@ -135,57 +138,58 @@ func (g *Guest) ping(ctx context.Context, p packet.IP, size int, within time.Dur
 	return time.Since(begin), err
 }
 
-// Connection is what the answer to a SYN tells.
+// Connection is what the reply to a SYN says.
 type Connection struct {
 	Flow    Flow // of the SYN
 	Took    time.Duration
-	Refused bool // by a RST: the way there and back is open, the port is not
-	MSS     int  // of the peer, as it arrived; 0 if it gave none
+	Refused bool // by a RST: the packets pass both ways, and the port is closed
+	MSS     int  // the peer's, as it arrived; 0 if it gave none
 }
 
-// Connect opens a TCP connection, which it resets at once.
+// Connect opens a TCP connection and resets it at once.
 func (g *Guest) Connect(ctx context.Context, to netip.AddrPort, within time.Duration) (Connection, error) {
 	p, err := g.to(ctx, to.Addr())
 	if err != nil {
 		return Connection{}, err
 	}
-	port := 32768 + g.nextID()&0x3fff
-	syn := segment{from: port, to: to.Port(), seq: 1, flags: tcpSYN, maxLength: uint16(g.mtu() - 40)}
+	port := 32768 + g.NextID()&0x3fff
+	syn := segment{from: port, to: to.Port(), seq: 1, flags: tcpSYN, maxLength: uint16(g.MTU() - 40)}
 	begin := time.Now()
-	got, err := g.talk(ctx, within, syn.packet(p), func(got packet.IP) bool {
+	got, err := g.exchange(ctx, within, syn.packet(p), func(got packet.IP) bool {
 		s, ok := parseSegment(got)
 		return ok && got.Src == p.Dst && s.from == to.Port() && s.to == port && s.flags&(tcpSYN|tcpRST) != 0
 	})
-	c := Connection{Flow: flowOf(syn.packet(p)), Took: time.Since(begin)}
+	c := Connection{Flow: FlowOf(syn.packet(p)), Took: time.Since(begin)}
 	if err != nil {
 		return c, err
 	}
 	s, _ := parseSegment(got)
 	c.Refused, c.MSS = s.flags&tcpRST != 0, int(s.maxLength)
 	if !c.Refused {
-		err = g.send(segment{from: port, to: to.Port(), seq: 2, ack: s.seq + 1, flags: tcpRST | tcpACK}.packet(p).Frame())
+		err = g.Send(segment{from: port, to: to.Port(), seq: 2, ack: s.seq + 1, flags: tcpRST | tcpACK}.packet(p).Frame())
 	}
 	return c, err
 }
 
-func (g *Guest) mtu() int {
+// MTU is the MTU of the lease, or that of Ethernet.
+func (g *Guest) MTU() int {
 	if mtu := g.Lease().MTU; mtu != 0 {
 		return mtu
 	}
-	return defaultMTU
+	return host.DefaultMTU
 }
 
-// errAnswer is a name server's answer that is no address.
-type errAnswer dnsmessage.RCode
+// AnswerError is the reply of a name server that holds no address.
+type AnswerError dnsmessage.RCode
 
-func (e errAnswer) Error() string {
+func (e AnswerError) Error() string {
 	if dnsmessage.RCode(e) == dnsmessage.RCodeSuccess {
 		return "the name has no address"
 	}
 	return "the name server answers " + rcodes[dnsmessage.RCode(e)]
 }
 
-// rcodes are as dig(1) prints them.
+// rcodes are the names that dig(1) prints.
 var rcodes = map[dnsmessage.RCode]string{
 	dnsmessage.RCodeFormatError: "FORMERR", dnsmessage.RCodeServerFailure: "SERVFAIL", dnsmessage.RCodeNameError: "NXDOMAIN",
 	dnsmessage.RCodeNotImplemented: "NOTIMP", dnsmessage.RCodeRefused: "REFUSED",
@@ -197,8 +201,8 @@ func (g *Guest) Resolve(ctx context.Context, name string, within time.Duration) 
 	if err != nil {
 		return nil, err
 	}
-	id := g.nextID()
-	query, err := question(id, name)
+	id := g.NextID()
+	query, err := Question(id, name)
 	if err != nil {
 		return nil, err
 	}
@@ -206,9 +210,9 @@ func (g *Guest) Resolve(ctx context.Context, name string, within time.Duration) 
 		SrcMAC: p.SrcMAC, DstMAC: p.DstMAC, Src: p.Src, Dst: p.Dst, SrcPort: 32768 + id&0x3fff, DstPort: 53, Payload: query,
 	}
 	p, _ = packet.ParseIP(d.Frame())
-	got, err := g.talk(ctx, within, p, func(got packet.IP) bool {
-		f := flowOf(got)
-		return got.Protocol == protoUDP && f.Src == d.Dst && f.ID == d.DstPort && f.Port == d.SrcPort
+	got, err := g.exchange(ctx, within, p, func(got packet.IP) bool {
+		f := FlowOf(got)
+		return got.Protocol == UDP && f.Src == d.Dst && f.ID == d.DstPort && f.Port == d.SrcPort
 	})
 	if err != nil {
 		return nil, err
@@ -216,7 +220,8 @@ func (g *Guest) Resolve(ctx context.Context, name string, within time.Duration) 
 	return addressesIn(got.Payload[8:])
 }
 
-func question(id uint16, name string) ([]byte, error) {
+// Question is a DNS query for the IPv4 addresses of a name.
+func Question(id uint16, name string) ([]byte, error) {
 	n, err := dnsmessage.NewName(name + ".")
 	if err != nil {
 		return nil, fmt.Errorf("resolve %q: %w", name, err)
@@ -240,22 +245,23 @@ func addressesIn(b []byte) ([]netip.Addr, error) {
 		}
 	}
 	if len(addrs) == 0 {
-		return nil, errAnswer(m.RCode)
+		return nil, AnswerError(m.RCode)
 	}
 	return addrs, nil
 }
 
-// packetSizes are the IP packets tried where the full-size one vanishes: PPPoE,
-// VPNs of several kinds, and the least IPv6 allows.
+// packetSizes are the sizes of IP packets that Passes tries: those of PPPoE and of
+// several VPNs, and the least that IPv6 allows.
 var packetSizes = []int{1492, 1472, 1450, 1420, 1400, 1380, 1280, 576}
 
-// passes is the largest of the packet sizes below full that an address answers, 0 if none.
-func (g *Guest) passes(ctx context.Context, a netip.Addr, full int) int {
+// Passes is the largest of some packet sizes below full that reach an address, in
+// bytes; 0 if none does.
+func (g *Guest) Passes(ctx context.Context, a netip.Addr, full int) int {
 	sizes := slices.DeleteFunc(slices.Clone(packetSizes), func(size int) bool { return size >= full })
 	results := make(chan int, len(sizes))
 	for _, size := range sizes {
 		go func() {
-			if _, err := g.Ping(ctx, a, size, answerTime); err != nil {
+			if _, err := g.Ping(ctx, a, size, ReplyTime); err != nil {
 				size = 0
 			}
 			results <- size
@@ -268,9 +274,9 @@ func (g *Guest) passes(ctx context.Context, a netip.Addr, full int) int {
 	return best
 }
 
-// nextID numbers echo requests, queries and source ports, so that no answer is
-// taken for another's.
-func (g *Guest) nextID() uint16 {
+// NextID numbers echo requests, queries and source ports, so that a reply has one
+// request.
+func (g *Guest) NextID() uint16 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.id++

@@ -1,4 +1,4 @@
-package probe
+package guest
 
 import (
 	"encoding/binary"
@@ -12,12 +12,12 @@ import (
 	"github.com/qnet-vm/qnet/internal/packet"
 )
 
-// Protocol numbers (RFC 790).
+// Protocols of a Flow: numbers of RFC 790, and ARP, which is none of IP.
 const (
-	protoICMP = 1
-	protoTCP  = 6
-	protoUDP  = 17
-	protoARP  = 0 // in a Flow: none of IP
+	ICMP = 1
+	TCP  = 6
+	UDP  = 17
+	ARP  = 0
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 // arp is RFC 826's packet for IPv4 on Ethernet.
 type arp struct {
 	op                   uint16
-	senderMAC, targetMAC net.HardwareAddr // targetMAC of a request: nil
+	senderMAC, targetMAC net.HardwareAddr // targetMAC is nil in a request
 	sender, target       netip.Addr
 }
 
@@ -60,53 +60,53 @@ func parseARP(b []byte) (arp, bool) {
 	}, true
 }
 
-// Flow is a packet's addresses as the guest sent it: what tells it from others
-// where it is looked for.
+// Flow is what tells the packets of one exchange from others: the addresses of the
+// packet that the guest sent.
 type Flow struct {
 	Src, Dst netip.Addr
 	Protocol byte
-	ID       uint16 // of an ICMP echo, or the source port
+	ID       uint16 // the identifier of an ICMP echo, or the source port
 	Port     uint16 // the destination port
 }
 
-// String words it "tcp to 203.0.113.1:80".
+// String is the flow in words: "tcp to 203.0.113.1:80".
 func (f Flow) String() string {
 	switch f.Protocol {
-	case protoARP:
+	case ARP:
 		return fmt.Sprintf("who has %s", f.Dst)
-	case protoTCP:
+	case TCP:
 		return fmt.Sprintf("tcp to %s:%d", f.Dst, f.Port)
-	case protoUDP:
+	case UDP:
 		return fmt.Sprintf("udp to %s:%d", f.Dst, f.Port)
 	}
 	return fmt.Sprintf("ping to %s", f.Dst)
 }
 
-// flowOf reads the flow of a packet that may be cut off behind 8 bytes of its
-// payload, as ICMP errors and traces quote it.
-func flowOf(p packet.IP) Flow {
+// FlowOf reads the flow of a packet. Eight bytes of its payload are enough, as ICMP
+// errors and traces quote them.
+func FlowOf(p packet.IP) Flow {
 	f := Flow{Src: p.Src, Dst: p.Dst, Protocol: p.Protocol}
 	if len(p.Payload) < 8 {
 		return f
 	}
 	switch p.Protocol {
-	case protoICMP:
+	case ICMP:
 		f.ID = binary.BigEndian.Uint16(p.Payload[4:])
-	case protoTCP, protoUDP:
+	case TCP, UDP:
 		f.ID, f.Port = binary.BigEndian.Uint16(p.Payload), binary.BigEndian.Uint16(p.Payload[2:])
 	}
 	return f
 }
 
-// ICMPError is an ICMP error that came back in place of an answer.
+// ICMPError is an ICMP error that arrived in place of a reply.
 type ICMPError struct {
-	Flow       Flow // of the packet it is about
+	Flow       Flow // of the packet that caused it
 	From       netip.Addr
 	Type, Code byte
-	MTU        int // of "fragmentation needed"
+	MTU        int // in bytes, in "fragmentation needed"
 }
 
-// Error words it as ping(8) does.
+// Error has the words of ping(8).
 func (e *ICMPError) Error() string {
 	text := fmt.Sprintf("ICMP type %d code %d", e.Type, e.Code)
 	switch {
@@ -120,15 +120,15 @@ func (e *ICMPError) Error() string {
 	return fmt.Sprintf("%s says: %s", e.From, text)
 }
 
-// unreachable are the codes of RFC 792 and RFC 1812, section 5.2.7.1.
+// unreachable are the codes of type 3 (RFC 792; RFC 1812, section 5.2.7.1).
 var unreachable = [...]string{
 	0: "network unreachable", 1: "host unreachable", 2: "protocol unreachable", 3: "port unreachable",
 	9: "network administratively prohibited", 10: "host administratively prohibited", 13: "communication administratively prohibited",
 }
 
-// icmpErrorOf reads the ICMP error about a flow, nil where the frame is none.
+// icmpErrorOf reads an ICMP error about a flow; nil for another packet.
 func icmpErrorOf(p packet.IP, f Flow) *ICMPError {
-	if p.Protocol != protoICMP || len(p.Payload) < 8 {
+	if p.Protocol != ICMP || len(p.Payload) < 8 {
 		return nil
 	}
 	kind := p.Payload[0]
@@ -136,24 +136,25 @@ func icmpErrorOf(p packet.IP, f Flow) *ICMPError {
 		return nil
 	}
 	quoted, ok := packet.ParseIPHeader(p.Payload[8:])
-	if !ok || flowOf(quoted) != f {
+	if !ok || FlowOf(quoted) != f {
 		return nil
 	}
 	return &ICMPError{Flow: f, From: p.Src, Type: kind, Code: p.Payload[1], MTU: int(binary.BigEndian.Uint16(p.Payload[6:]))}
 }
 
-func echoRequest(id, seq uint16, size int) []byte {
+// EchoRequest is an ICMP echo request with size bytes of data.
+func EchoRequest(id, seq uint16, size int) []byte {
 	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: int(id), Seq: int(seq), Data: make([]byte, size)}}
 	b, err := m.Marshal(nil)
 	if err != nil {
-		panic(err) // an IPv4 echo request always can be
+		panic(err) // an echo request of IPv4 can always be encoded
 	}
 	return b
 }
 
-// echoReply answers a ping, nil where the packet is none.
+// echoReply is the reply to an echo request; nil for another packet.
 func echoReply(p packet.IP) []byte {
-	m, err := icmp.ParseMessage(protoICMP, p.Payload)
+	m, err := icmp.ParseMessage(ICMP, p.Payload)
 	if err != nil || m.Type != ipv4.ICMPTypeEcho {
 		return nil
 	}
@@ -162,7 +163,7 @@ func echoReply(p packet.IP) []byte {
 	if err != nil {
 		return nil
 	}
-	return packet.IP{SrcMAC: p.DstMAC, DstMAC: p.SrcMAC, Src: p.Dst, Dst: p.Src, Protocol: protoICMP, Payload: b}.Frame()
+	return packet.IP{SrcMAC: p.DstMAC, DstMAC: p.SrcMAC, Src: p.Dst, Dst: p.Src, Protocol: ICMP, Payload: b}.Frame()
 }
 
 // TCP flags (RFC 9293, section 3.1).
@@ -177,10 +178,10 @@ type segment struct {
 	from, to  uint16
 	seq, ack  uint32
 	flags     byte
-	maxLength uint16 // option MSS, 0 = none
+	maxLength uint16 // option MSS; 0 without it
 }
 
-// packet puts the segment into an IP packet that has its addresses already.
+// packet is an IP packet that has its addresses, with the segment in it.
 func (s segment) packet(p packet.IP) packet.IP {
 	b := binary.BigEndian.AppendUint16(nil, s.from)
 	b = binary.BigEndian.AppendUint16(b, s.to)
@@ -194,14 +195,14 @@ func (s segment) packet(p packet.IP) packet.IP {
 	if s.maxLength != 0 {
 		b = binary.BigEndian.AppendUint16(append(b, 2, 4), s.maxLength)
 	}
-	p.Protocol, p.Payload = protoTCP, b
+	p.Protocol, p.Payload = TCP, b
 	binary.BigEndian.PutUint16(b[16:], p.TransportChecksum())
 	return p
 }
 
 func parseSegment(p packet.IP) (segment, bool) {
 	b := p.Payload
-	if p.Protocol != protoTCP || len(b) < 20 {
+	if p.Protocol != TCP || len(b) < 20 {
 		return segment{}, false
 	}
 	s := segment{
