@@ -7,13 +7,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/songgao/water"
 
 	"github.com/qnet-vm/qnet/internal/packet"
-	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
 // Guest is one NIC of a synthetic VM. Its methods may be called concurrently.
@@ -46,10 +46,11 @@ type waiter struct {
 	got   chan []byte
 }
 
-func newGuest(p keeper.Port) *Guest {
+// newGuest starts to play a guest behind a tap, whose file it closes.
+func newGuest(mac net.HardwareAddr, tap string, file *os.File) *Guest {
 	g := &Guest{
-		MAC: p.MAC, Tap: p.Tap, neighbors: map[netip.Addr]net.HardwareAddr{}, waiters: map[*waiter]struct{}{}, id: uint16(rand.Uint32()),
-		tap: &water.Interface{ReadWriteCloser: &tapFile{p.File, make([]byte, 1<<16)}},
+		MAC: mac, Tap: tap, neighbors: map[netip.Addr]net.HardwareAddr{}, waiters: map[*waiter]struct{}{}, id: uint16(rand.Uint32()),
+		tap: &water.Interface{ReadWriteCloser: &tapFile{file, make([]byte, 1<<16)}},
 	}
 	go g.receive()
 	return g

@@ -46,7 +46,7 @@ func Join(ctx context.Context, p Place) (*Member, error) {
 	}
 	m := &Member{reg: reg}
 	for _, port := range reg.Ports() {
-		m.Guests = append(m.Guests, newGuest(port))
+		m.Guests = append(m.Guests, newGuest(port.MAC, port.Tap, port.File))
 	}
 	return m, nil
 }
