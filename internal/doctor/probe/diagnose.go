@@ -12,7 +12,6 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
 	"github.com/qnet-vm/qnet/netsetup/filters"
-	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
@@ -60,7 +59,7 @@ type counts struct {
 func (r *run) count() counts {
 	c := counts{rpFiltered: rpFiltered()}
 	if loaded, err := os.ReadFile("/proc/net/ip_tables_names"); err == nil && len(loaded) > 0 {
-		c.legacy = read.Ruleset()
+		c.legacy = r.rules()
 	}
 	return c
 }

@@ -7,13 +7,12 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
 	"github.com/qnet-vm/qnet/netsetup/filters"
-	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // explainDrop names the rule or policy that, in the trace, dropped the packet.
 func (r *run) explainDrop(s sight, which string) string {
-	d, ok := read.Ruleset().DropAt(s.Family, s.Table, s.Chain, s.Handle)
+	d, ok := r.rules().DropAt(s.Family, s.Table, s.Chain, s.Handle)
 	if !ok {
 		d = filters.Drop{
 			Engine: filters.NFTables, Family: s.Family, Table: s.Table, Chain: s.Chain, Base: s.Chain,
@@ -47,7 +46,7 @@ func (r *run) counted(f guest.Flow, before, after counts) (filters.Drop, bool) {
 // explainStatically names the rule or policy that drops packets of the flow as the rules
 // are. It needs no trace.
 func (r *run) explainStatically(f guest.Flow) string {
-	for _, d := range r.wouldDrop(read.Ruleset(), f) {
+	for _, d := range r.wouldDrop(r.rules(), f) {
 		return r.word(d, "")
 	}
 	return ""

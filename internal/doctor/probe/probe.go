@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
+	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/nft"
@@ -70,7 +72,7 @@ func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Option
 	if err != nil {
 		return Report{}, err
 	}
-	r := &run{network: n, options: options, facts: facts}
+	r := &run{network: n, options: options, facts: facts, rules: read.Ruleset}
 	r.targets = r.findTargets()
 	place := guest.Place{
 		Keeper: o, Network: n, VM: fmt.Sprintf("probe-%d", os.Getpid()), Identity: "probe/" + n.Name, NICs: 1,
@@ -143,6 +145,7 @@ type run struct {
 	targets []netip.AddrPort
 	member  *guest.Member
 	info    keeper.Info
+	rules   func() filters.Ruleset // of other programs, as they are now
 	guest   *guest.Guest
 	lease   guest.Lease
 	steps   []Step

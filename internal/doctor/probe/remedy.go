@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/filters"
-	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
@@ -52,7 +51,7 @@ func (r *run) iptablesRemedy(d filters.Drop, bridge string) string {
 	program := string(d.Engine)
 	chain := d.Base
 	if d.Hook == nft.Forward {
-		if _, ok := read.Ruleset().Chain(d.Engine, d.Family, "filter", "DOCKER-USER"); ok {
+		if _, ok := r.rules().Chain(d.Engine, d.Family, "filter", "DOCKER-USER"); ok {
 			chain = "DOCKER-USER"
 		}
 		return fmt.Sprintf("%s -I %s -i %s -j ACCEPT; %s -I %s -o %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",

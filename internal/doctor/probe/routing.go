@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
-	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
@@ -103,7 +102,7 @@ func (r *run) explainTranslation(t trail, f guest.Flow, out string) string {
 
 // notrack names a rule that keeps packets from connection tracking.
 func (r *run) notrack() string {
-	for _, t := range read.Ruleset().Tables {
+	for _, t := range r.rules().Tables {
 		for _, c := range t.Chains {
 			for _, rule := range c.Rules {
 				if strings.Contains(strings.ToLower(rule.Text), "notrack") {
@@ -121,7 +120,7 @@ func (r *run) translator(t trail) string {
 		if s.at != leaving || s.Verdict != nft.Accepted || s.Policy || strings.HasPrefix(s.Table, "qnet_") {
 			continue
 		}
-		if d, ok := read.Ruleset().DropAt(s.Family, s.Table, s.Chain, s.Handle); ok {
+		if d, ok := r.rules().DropAt(s.Family, s.Table, s.Chain, s.Handle); ok {
 			return fmt.Sprintf(": table %s %s chain %s, rule %q (%s), comes before qnet's", d.Family, d.Table, d.Chain, d.Rule, d.Program)
 		}
 	}
