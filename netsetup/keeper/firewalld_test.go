@@ -1,4 +1,4 @@
-package keeper
+package keeper_test
 
 import (
 	"errors"
@@ -194,7 +194,7 @@ func TestFirewalldAfterCrash(t *testing.T) {
 			}
 			killBoth(t, r)
 			if damaged {
-				os.WriteFile(paths{o.RunDir, "dev"}.journal(), []byte("{"), 0o644)
+				os.WriteFile(journalOf(o, "dev"), []byte("{"), 0o644)
 			}
 			if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 1 {
 				t.Errorf("removed %q, %v", removed, err)
@@ -232,7 +232,7 @@ func TestFirewalldChanges(t *testing.T) {
 
 		lab.Sh(t, "firewall-cmd --zone=work --add-interface=qn-dev")
 		r = mustJoin(t, o, n, "web", port(1))
-		time.Sleep(settle * 3) // for what should not happen
+		time.Sleep(settleInterval * 3) // for what should not happen
 		mustLeave(t, r)
 		lab.Sh(t, "firewall-cmd --get-zone-of-interface=qn-dev | grep work; firewall-cmd --zone=work --remove-interface=qn-dev")
 	})

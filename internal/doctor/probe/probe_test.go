@@ -62,7 +62,7 @@ func TestKeeperKilled(t *testing.T) {
 		before := lab.Snapshot(t, l.o.RunDir)
 		place := Place{Keeper: l.o, Network: keeper.Network{Name: "dev", Mode: profiles.NAT}, VM: "probe-1", NICs: 1, Trace: []netip.Addr{outside.Addr()}}
 		note := make(chan string, 8)
-		place.Keeper.Note = func(s string) { note <- s }
+		place.Keeper.Note = func(n keeper.Note) { note <- n.String() }
 		m, err := Join(t.Context(), place)
 		if err != nil {
 			t.Fatal(err)

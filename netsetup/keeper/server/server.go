@@ -1,334 +1,163 @@
-package keeper
+package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
-	"os/signal"
-	"runtime/debug"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
-	"github.com/qnet-vm/qnet/netsetup/host"
-	"github.com/qnet-vm/qnet/netsetup/hostlease"
 	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/keeper/upkeep"
 	"github.com/qnet-vm/qnet/netsetup/kernel"
-	"github.com/qnet-vm/qnet/netsetup/managers"
-	"github.com/qnet-vm/qnet/netsetup/plan"
-	"github.com/qnet-vm/qnet/netsetup/step"
-	"github.com/qnet-vm/qnet/profiles"
 )
 
-// firstJoin bounds how long a keeper waits for the VM it was started for.
-const firstJoin = 10 * time.Second
+const (
+	// joinTimeout bounds how long a keeper waits for the VM that it was started for.
+	joinTimeout = 10 * time.Second
+	// rejoinTimeout is how long VMs have to come back to a keeper that adopted their
+	// network. Supervisors notice the death of a keeper at once.
+	rejoinTimeout = 3 * time.Second
+	// expectInterval is the time between two looks whether the processes that the
+	// keeper waits for are alive.
+	expectInterval = 100 * time.Millisecond
+)
 
-// expectPoll is how often is looked whether whoever it waits for lives.
-const expectPoll = 100 * time.Millisecond
-
-// memoryLimit is what a keeper tries to stay below, in bytes.
-const memoryLimit = 16 << 20
-
-// keeper is one network's process.
-type keeper struct {
-	paths
+// server is one network's keeper. doc.go has the order of its locks and the owners of
+// its goroutines.
+type server struct {
+	place    rundir.Network
 	stateDir string
+	spec     keeper.Spec
 	host     *kernel.Host
 	life     *lockfile.Lock
 	listener *net.UnixListener
 	log      *slog.Logger
-	spec     startSpec
+	waits    func(string) // tells the supervisor that started it what the start waits for
+	clocks   func() upkeep.Clock
+	watchdog *watchdog // nil where the host stays on its NIC
 
-	dhcp *dhcp.Server // host-only and nat
-	dns  *dns.Server  // and that, unless somebody else has the port
+	planNotes []string // the plan's, which each VM gets when it joins
 
-	resolved *hostResolver      // of the DNS server
-	zoned    atomic.Bool        // firewalld runs
-	waits    func(string)       // tells who started it what the start waits for
-	pinner   *pinner            // nil before serve, and where the network has no prefix
-	lease    *hostlease.Renewer // of the host, in mode bridge; nil where nobody keeps one
-	guard    *guardProcess      // nil where the host stays on its NIC
+	upkeep      *upkeep.Tasks // nil before the network stands
+	tasks       sync.WaitGroup
+	cancelTasks context.CancelFunc
+	services    sync.WaitGroup
+	clients     sync.WaitGroup
 
-	noted sync.Mutex      // guards told
-	told  map[string]bool // notes on others' filters, each told once
+	stopping chan struct{} // closed by stop
+	stopOnce sync.Once
+	ended    chan struct{} // closed when the network is undone
 
-	mu      sync.Mutex // guards what follows, and every change to the host
+	changes gate // serializes changes to the network; guards what follows
 	journal *journal.Journal
-	vms     map[string]*member
-	texts   []string       // of note
-	drift   []string       // what was no longer as we left it when the network was undone
-	guarded *[]string      // of guardUplinks, nil if not known
-	uplinks map[string]int // indexes of those whose forwarding we turned on, of renewUplinks
-	joined  bool           // a VM has registered at least once
-	over    bool           // the network is undone or being undone
-	err     error
-	ended   chan struct{} // closed when over and done
+	dhcp    *dhcp.Server // host-only and nat
+	dns     *dns.Server  // host-only and nat, unless another program has the port
+	drift   []string     // what was no longer as qnet had left it when the network was undone
+	joined  bool         // a VM has registered at least once
+	over    bool         // the network is undone or will be: nothing changes it any more
+	err     error        // of the undo
+
+	mu    sync.Mutex // guards what follows; vms is written with changes held, too
+	vms   map[string]*member
+	notes []keeper.Note   // the last ones, for `qnet net`
+	told  map[string]bool // the texts of NoteOnce
+	conns map[*net.UnixConn]bool
 }
 
-// rejoinTime is how long VMs have to come back to a keeper that adopted their
-// network. Supervisors notice the death of a keeper at once.
-const rejoinTime = 3 * time.Second
-
-// Main runs a keeper: `qnet keeper --run-dir D --state-dir D`, started by Join
-// with the network as JSON on stdin and a pipe for its first word as fd 3. It
-// returns the exit code.
-func Main(args []string, stdin io.Reader, stderr io.Writer) int {
-	// A keeper idles most of the time: the garbage of a burst, 64 KiB for each
-	// netlink answer, is worth more to the host than the time to collect it.
-	debug.SetGCPercent(50)
-	debug.SetMemoryLimit(memoryLimit)
-	if len(args) > 0 && args[0] == guardFlag {
-		return guard(args[1:], stderr)
-	}
-	ready := os.NewFile(3, "ready")
-	words := json.NewEncoder(ready)
-	k, steps, err := start(args, stdin, func(what string) {
-		words.Encode(reply{Waits: what}) //nolint:errcheck // whoever started it is gone: the last word finds out
-	})
-	rep := reply{Error: toWire(err), Steps: steps}
-	if encodeErr := words.Encode(rep); err == nil && encodeErr != nil {
-		err = encodeErr
-		k.end()
-	}
-	ready.Close()
-	if err != nil {
-		fmt.Fprintf(stderr, "qnet keeper: %v\n", err)
-		return 1
-	}
-	k.serve()
-	if k.err != nil {
-		return 1
-	}
-	return 0
-}
-
-func start(args []string, stdin io.Reader, waits func(string)) (*keeper, []string, error) {
-	if len(args) != 4 || args[0] != "--run-dir" || args[2] != "--state-dir" {
-		return nil, nil, errors.New("start keeper: it is started by qnet run only")
-	}
-	var spec startSpec
-	if err := json.NewDecoder(stdin).Decode(&spec); err != nil {
-		return nil, nil, fmt.Errorf("start keeper: decode network: %w", err)
-	}
-	n := spec.Network
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGPIPE)
-	k := &keeper{paths: paths{args[1], n.Name}, stateDir: args[3], vms: map[string]*member{}, told: map[string]bool{}, uplinks: map[string]int{}, ended: make(chan struct{})}
-	k.log, k.spec, k.waits = slog.New(slog.DiscardHandler), spec, waits
-	steps, err := k.open(n)
-	return k, steps, err
-}
-
-// open makes the network and its socket, or leaves nothing.
-func (k *keeper) open(n plan.Network) ([]string, error) {
-	k.waits("the end of the network's last keeper, which undoes it")
-	life, err := lockfile.Wait(context.TODO(), k.keeperLock())
-	if err != nil {
-		return nil, permission(err)
-	}
-	steps, err := k.apply(n)
-	if err != nil {
-		return nil, errors.Join(err, life.Release())
-	}
-	k.life = life
-	err = k.startServices()
-	if err == nil {
-		k.startLease()
-		err = failpoint.Hit("keeper serves")
-	}
-	if err == nil {
-		err = k.listen()
-	}
-	if err == nil {
-		err = failpoint.Hit("keeper listens")
-	}
-	if err != nil {
-		k.end()
-		return nil, errors.Join(err, k.err)
-	}
-	return steps, nil
-}
-
-func (k *keeper) apply(n plan.Network) ([]string, error) {
-	lock, err := lockfile.Wait(context.TODO(), k.planLock())
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Release()
-	if k.host, err = kernel.New(); err != nil {
-		return nil, err
-	}
-	k.host.OnWarn(k.note)
-	adopted, err := k.adopt()
-	if adopted || err != nil {
-		return nil, err
-	}
-	if _, err := recoverNetwork(k.host.Kernel(), k.paths); err != nil {
-		return nil, err
-	}
-	for tries := 1; ; tries++ {
-		plan, err := k.plan(n)
-		if err == nil {
-			err = k.tryLease(plan)
-		}
-		if err != nil {
-			return nil, err
-		}
-		done, err := k.carryOut(plan)
-		if !errors.Is(err, step.ErrChanged) || tries == maxPlans {
-			return done, err
-		}
+func newServer(place rundir.Network, stateDir string, spec keeper.Spec) *server {
+	return &server{
+		place: place, stateDir: stateDir, spec: spec, changes: make(gate, 1), cancelTasks: func() {},
+		stopping: make(chan struct{}), ended: make(chan struct{}),
+		vms: map[string]*member{}, told: map[string]bool{}, conns: map[*net.UnixConn]bool{},
 	}
 }
 
-// maxPlans is how often is planned anew when the host changes meanwhile.
-const maxPlans = 5
+// gate is a mutex whose wait ends with a context.
+type gate chan struct{}
 
-// carryOut writes the journal, and then does what the plan says.
-func (k *keeper) carryOut(plan plan.Plan) (done []string, err error) {
-	if k.journal, err = journal.New(plan); err != nil {
-		return nil, err
-	}
-	if err := k.make(); err != nil {
-		return nil, fmt.Errorf("make run directory: %w", err)
-	}
-	err = k.journal.Write(k.paths.journal())
-	if err == nil {
-		err = failpoint.Hit("keeper wrote the journal")
-	}
-	if err != nil {
-		return nil, errors.Join(err, k.remove())
-	}
-	if err := k.guardHost(plan); err != nil {
-		return nil, errors.Join(err, k.remove())
-	}
-	own, accepts := step.SplitOptional(plan.Steps)
-	say := func(s step.Step) {
-		done = append(done, s.String())
-		if next := len(done); next < len(own) {
-			k.awaits(own[next])
-		}
-	}
-	if err := step.Apply(context.TODO(), k.host.Kernel(), own, say); err != nil {
-		if errors.Is(err, host.ErrLeft) {
-			return nil, err // the journal tells the next who tries what is left
-		}
-		return nil, errors.Join(err, k.remove())
-	}
-	k.letPass(accepts, say)
-	return done, nil
-}
-
-// awaits tells what the step that comes waits for.
-func (k *keeper) awaits(s step.Step) {
-	if what := step.WaitsFor(s); what != "" {
-		k.waits(what)
-	}
-}
-
-func (k *keeper) plan(n plan.Network) (plan.Plan, error) {
-	q := n.Query()
-	q.Original = journal.Original(k.place())
-	if q.Ask, q.Peer = q.LAN, k.spec.Peer; q.Ask {
-		k.waits("the answer of the host's gateways, before anything is changed")
-	}
-	facts, err := host.Observe(context.TODO(), q)
-	if err != nil {
-		return plan.Plan{}, err
-	}
-	facts.Configurators = k.configurators(facts.Configurators)
-	salt, err := journal.LoadSalt(k.stateDir)
-	if err != nil {
-		return plan.Plan{}, err
-	}
-	p, err := plan.New(n, facts, plan.Options{
-		Salt: salt, Remembered: journal.Remembered(k.stateDir, n.Name), AssumeYes: k.spec.AssumeYes,
-	})
-	if err == nil && p.Prefix.IsValid() && !n.Subnet.IsValid() {
-		err = journal.Remember(k.stateDir, n.Name, p.Prefix)
-	}
-	return p, err
-}
-
-// configurators are the programs that can be told to leave our links alone: their
-// files are root's, which a keeper with its file's capabilities only is not.
-func (k *keeper) configurators(running []managers.Program) []managers.Program {
-	if os.Geteuid() == 0 || len(running) == 0 {
-		return running
-	}
-	k.note(fmt.Sprintf("%v may meddle with the links of VMs: only root can tell them not to", running))
-	return nil
-}
-
-func (k *keeper) listen() error {
-	os.Remove(k.socket()) // a killed keeper's; we hold its lock
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: k.socket(), Net: "unixpacket"})
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	k.listener = l
-	return os.Chmod(k.socket(), 0o600)
-}
-
-// serve returns when the network is undone.
-func (k *keeper) serve() {
-	guardian := k.startGuard()
-	defer guardian.stop()
-	defer k.followFirewalld()()
-	if k.journal.Plan.Network.Mode == profiles.NAT {
-		stop := k.watchUplinks()
-		defer stop()
-	}
-	if k.journal.Plan.Prefix.IsValid() {
-		k.pinner = k.startPinning()
-		defer k.pinner.stop()
-	}
-	if k.journal.Plan.Network.Mode == profiles.Bridge {
-		stop := k.watchLAN(guardian)
-		defer stop()
-	}
-	term := make(chan os.Signal, 1)
-	signal.Notify(term, unix.SIGTERM)
-	go k.expect()
-	var clients sync.WaitGroup
-	go func() {
-		for {
-			c, err := k.listener.AcceptUnix()
-			if err != nil {
-				return // closed by end
-			}
-			clients.Go(func() { k.client(c) })
-		}
-	}()
+func (g gate) lock(ctx context.Context) error {
 	select {
-	case <-term:
-		k.end()
-	case <-k.ended:
-		// The last client learns of the end by its reply, and then by EOF at
-		// this process's exit, when everything is given up.
-		clients.Wait()
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
-// whileRunning runs f, which may change the network, unless that is being undone.
-// It takes the locks in the order of endLocked: the keeper's own first.
-func (k *keeper) whileRunning(f func() error) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.over {
+func (g gate) unlock() { <-g }
+
+// serve returns when the network is undone and all clients are served.
+func (s *server) serve(ctx context.Context) {
+	tasks, cancel := context.WithCancel(ctx)
+	s.cancelTasks = cancel
+	for _, t := range s.upkeep.All {
+		s.tasks.Go(func() {
+			if err := t.Run(tasks); err != nil {
+				s.log.Warn("upkeep", "task", t.String(), "error", err)
+			}
+		})
+	}
+	s.tasks.Go(func() { s.expect(tasks) })
+	s.clients.Go(func() { s.accept(ctx) })
+	select {
+	case <-ctx.Done():
+		s.end(ctx)
+		s.hangUp()
+	case <-s.stopping:
+		s.end(ctx)
+	}
+	s.clients.Wait()
+}
+
+func (s *server) accept(ctx context.Context) {
+	for {
+		c, err := s.listener.AcceptUnix()
+		if err != nil {
+			return // closed by end
+		}
+		s.mu.Lock()
+		s.conns[c] = true
+		s.mu.Unlock()
+		s.clients.Go(func() {
+			s.client(ctx, c)
+			s.mu.Lock()
+			delete(s.conns, c)
+			s.mu.Unlock()
+			c.Close()
+		})
+	}
+}
+
+// hangUp closes all connections, which ends their readers.
+func (s *server) hangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.Close()
+	}
+}
+
+// WhileRunning runs f, which may change the network, unless that is being undone.
+func (s *server) WhileRunning(ctx context.Context, f func() error) error {
+	if err := s.changes.lock(ctx); err != nil {
+		return err
+	}
+	defer s.changes.unlock()
+	if s.over {
 		return nil
 	}
-	lock, err := lockfile.Wait(context.TODO(), k.planLock())
+	lock, err := lockfile.Wait(ctx, s.place.PlanLock())
 	if err != nil {
 		return err
 	}
@@ -338,74 +167,85 @@ func (k *keeper) whileRunning(f func() error) error {
 
 // expect ends what waits in vain: a keeper whose starter does not join, or died
 // before it did, and VMs that had a keeper before this one and do not come back.
-func (k *keeper) expect() {
-	tick := time.NewTicker(expectPoll)
+func (s *server) expect(ctx context.Context) {
+	tick := time.NewTicker(expectInterval)
 	defer tick.Stop()
-	for begin := time.Now(); time.Since(begin) < firstJoin; {
+	for begin := time.Now(); time.Since(begin) < joinTimeout; {
 		select {
-		case <-k.ended:
+		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if k.spec.Starter != 0 && os.Getppid() != k.spec.Starter {
-			k.endIfIdle()
+		if s.spec.Starter != 0 && os.Getppid() != s.spec.Starter {
+			s.stopIfIdle(ctx)
 		}
-		k.endAway(time.Since(begin) > rejoinTime)
+		s.endAway(ctx, time.Since(begin) > rejoinTimeout)
 	}
-	k.endIfIdle()
+	s.stopIfIdle(ctx)
 }
 
-func (k *keeper) endIfIdle() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !k.joined {
-		k.endLocked()
-	}
+// stop asks for the end, and does not wait for it.
+func (s *server) stop() { s.stopOnce.Do(func() { close(s.stopping) }) }
+
+// finish asks for the end and waits for it. No task may call it.
+func (s *server) finish() error {
+	s.stop()
+	<-s.ended
+	return s.err
 }
 
-func (k *keeper) end() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.endLocked()
-}
-
-// endLocked undoes the network. Connections that arrive from now on are closed
-// unanswered, and their clients start the next keeper.
-func (k *keeper) endLocked() {
-	if k.over {
+// stopIfIdle asks for the end of a keeper that no VM has joined.
+func (s *server) stopIfIdle(ctx context.Context) {
+	if s.changes.lock(ctx) != nil {
 		return
 	}
-	k.over = true
-	if k.listener != nil {
-		k.listener.Close() // removes the socket's file too
+	defer s.changes.unlock()
+	if !s.joined {
+		s.over = true
+		s.stop()
 	}
-	k.stopServices()
-	if k.lease != nil {
-		k.lease.Close()
-	}
-	for _, m := range k.vms {
-		m.close()
-	}
-	k.err = errors.Join(k.undo(), k.life.Release())
-	close(k.ended)
 }
 
-// undo takes everything back that the journal tells of. Where a step could not
-// be undone, the journal stays, for `qnet gc` to try again.
-func (k *keeper) undo() error {
-	lock, err := lockfile.Wait(context.TODO(), k.planLock())
+// end undoes the network, in the order of doc.go. Connections that arrive from now on
+// are closed unanswered, and their supervisors start the next keeper. It runs once,
+// and even if ctx has ended.
+func (s *server) end(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	s.cancelTasks()     // one that waits in WhileRunning gives up
+	s.changes.lock(ctx) //nolint:errcheck // ctx has no end
+	s.over = true
+	s.changes.unlock()
+	if s.listener != nil {
+		s.listener.Close() // removes the socket's file too
+	}
+	s.tasks.Wait()
+	s.mu.Lock()
+	members := slices.Collect(maps.Values(s.vms))
+	s.mu.Unlock()
+	for _, m := range members {
+		m.end()
+	}
+	s.changes.lock(ctx) //nolint:errcheck // as above
+	s.stopServices()
+	s.err = errors.Join(s.undo(ctx), s.life.Release())
+	s.changes.unlock()
+	close(s.ended)
+}
+
+// undo takes everything back that the journal lists. Where a step could not be
+// undone, the journal stays, for `qnet gc` to try again.
+func (s *server) undo(ctx context.Context) error {
+	lock, err := lockfile.Wait(ctx, s.place.PlanLock())
 	if err != nil {
 		return err
 	}
 	defer lock.Release()
-	steps := journal.Own(k.journal.Steps(), k.place())
-	k.drift = step.Drift(context.TODO(), k.host.Kernel(), steps)
-	err = errors.Join(step.Undo(context.TODO(), k.host.Kernel(), steps), step.SweepAccepts(context.TODO(), k.host.Kernel(), k.network))
-	err = errors.Join(err, k.host.Close())
+	s.drift, err = keeper.Undo(ctx, s.host.Kernel(), s.journal, s.place)
+	err = errors.Join(err, s.host.Close())
 	if err != nil {
 		return err
 	}
-	err = k.remove()
+	err = s.place.Remove()
 	failpoint.Hit("keeper removed its files") //nolint:errcheck // nothing is left to undo
 	return err
 }

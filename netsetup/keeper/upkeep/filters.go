@@ -1,8 +1,7 @@
-package keeper
+package upkeep
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -10,64 +9,48 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// silentPoll is how often is looked at the filters that tell nobody of a change:
-// iptables-legacy and br_netfilter.
-const silentPoll = 500 * time.Millisecond
+// silentInterval is the time between two looks at the packet filters whose changes
+// cause no event: iptables-legacy and br_netfilter.
+const silentInterval = 500 * time.Millisecond
 
-// pollSilent pokes for a change of them.
-func (g *guardian) pollSilent() {
-	tick := time.NewTicker(silentPoll)
+// silent wakes the mender when one of those filters has changed.
+type silent struct{ changed signal }
+
+func (s *silent) String() string { return "silent filters" }
+
+func (s *silent) Run(ctx context.Context) error {
+	tick := time.NewTicker(silentInterval)
 	defer tick.Stop()
 	for last := read.Silent(); ; {
 		select {
-		case <-g.quit:
-			return
+		case <-ctx.Done():
+			return nil
 		case <-tick.C:
 		}
 		if now := read.Silent(); now != last {
 			last = now
-			poke(g.changed)
+			s.changed.set()
 		}
 	}
 }
 
-// letPass inserts a plan's accepts into others' chains. A network without them still
-// is one: what fails is told, not undone.
-func (k *keeper) letPass(accepts step.List, done func(step.Step)) {
-	for _, s := range accepts {
-		if err := step.Apply(context.TODO(), k.host.Kernel(), []step.Step{s}, done); err != nil {
-			k.noteOnce(fmt.Sprintf("network %s: %v", k.network, err))
-		}
-	}
-}
-
-// noteOnce tells the users something that stays so.
-func (k *keeper) noteOnce(text string) {
-	k.noted.Lock()
-	defer k.noted.Unlock()
-	if !k.told[text] && !slices.Contains(k.journal.Plan.Notes, text) { // which every VM is told
-		k.told[text] = true
-		k.note(text)
-	}
-}
-
-// refreshAccepts decides anew what must be accepted, since another firewall was
-// started or has read its settings again. It returns the accepts to hold, those
-// that are new already in the journal. It runs by whileRunning.
-func (k *keeper) refreshAccepts() (step.List, error) {
-	filters, err := k.host.ReadFilters(context.TODO())
+// refreshAccepts decides anew what must be accepted, because another firewall may
+// have started or read its settings again. It returns the accepts to hold. New ones
+// are in the journal by then. It is called within WhileRunning.
+func (m *mender) refreshAccepts(ctx context.Context) (step.List, error) {
+	filters, err := m.Host.ReadFilters(ctx)
 	if err != nil {
 		return nil, err
 	}
-	accepts, notes := k.journal.Plan.LetPass(filters, k.zoned.Load())
-	for _, note := range notes {
-		k.noteOnce(note)
+	accepts, notes := m.Journal.Plan.LetPass(filters, m.zones.runs.Load())
+	for _, text := range notes {
+		m.Network.NoteOnce(m.about(text, ""))
 	}
-	known := slices.Concat(k.journal.Plan.Steps, k.journal.Added)
+	known := slices.Concat(m.Journal.Plan.Steps, m.Journal.Added)
 	fresh := slices.DeleteFunc(slices.Clone(accepts), func(s step.Step) bool { return slices.Contains(known, s) })
 	if len(fresh) == 0 {
 		return accepts, nil
 	}
-	k.journal.Added = append(k.journal.Added, fresh...)
-	return accepts, k.journal.Write(k.paths.journal())
+	m.Journal.Added = append(m.Journal.Added, fresh...)
+	return accepts, m.save()
 }

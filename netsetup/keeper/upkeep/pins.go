@@ -1,4 +1,4 @@
-package keeper
+package upkeep
 
 import (
 	"context"
@@ -10,90 +10,65 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
-
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 const (
-	// pinPause is between two looks at the routes; where a look takes long, because
-	// there are many, it is that many times longer.
-	pinPause = 100 * time.Millisecond
-	pinShare = 20
-	// pinTell is how long a change lasts before it is told: a VPN that starts makes
-	// several.
-	pinTell = time.Second
-	// maxPinnings is how often in the time of truce pins are changed.
-	maxPinnings = 30
+	// pinInterval is the least time between two looks at the routes. Where a look takes
+	// long, because there are many, the pause is pinShare times as long as the look.
+	pinInterval = 100 * time.Millisecond
+	pinShare    = 20
+	// takenTimeout is how long addresses must be taken before that is told: a VPN that
+	// starts makes several changes.
+	takenTimeout = time.Second
+	// pinRoundLimit is how often within fightTimeout pins are changed.
+	pinRoundLimit = 30
 )
 
-// pinner keeps running guests reachable when other programs' routes or policy
-// rules take their addresses; see plan.Pins.
-type pinner struct {
-	quit    chan struct{}
-	changed chan struct{}
-	conn    *netlink.Conn // nil where it could not be opened
+// pins keeps running guests reachable when other programs' routes or policy rules
+// take their addresses; see plan.Pins.
+type pins struct {
+	base
+	changed signal
 	fight   fight
-	by      string // who takes addresses, and since when
+	by      string // what takes addresses, and since when
 	since   time.Time
 	told    string
 }
 
-func (k *keeper) startPinning() *pinner {
-	p := &pinner{quit: make(chan struct{}), changed: make(chan struct{}, 1)}
-	conn, err := listenGroups(unix.NETLINK_ROUTE, []uint32{unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE})
-	if err != nil {
-		k.note(fmt.Sprintf("routes that take VMs' addresses are noticed late: %v", err))
-	} else {
-		p.conn = conn
-		go hear(conn, p.changed)
-	}
-	go k.keepPinned(p)
-	return p
-}
+func (p *pins) String() string { return "pins" }
 
-func (p *pinner) stop() {
-	close(p.quit)
-	if p.conn != nil {
-		p.conn.Close() //nolint:errcheck // nothing follows from it
-	}
-}
-
-// look has the routes looked at, because the guests changed.
-func (p *pinner) look() {
-	if p != nil {
-		poke(p.changed)
-	}
-}
-
-func (k *keeper) keepPinned(p *pinner) {
-	tick := time.NewTicker(patrol)
+// Run looks at the routes after each event, at once because packets are being lost,
+// and at intervals.
+func (p *pins) Run(ctx context.Context) error {
+	tick := time.NewTicker(patrolInterval)
 	defer tick.Stop()
+	again := time.NewTimer(patrolInterval)
+	defer again.Stop()
 	for {
 		select {
-		case <-p.quit:
-			return
+		case <-ctx.Done():
+			return nil
 		case <-tick.C:
-		case <-p.changed: // at once: packets are being lost
+		case <-again.C:
+		case <-p.changed:
 		}
 		begin := time.Now()
-		if err := k.pin(p); err != nil {
-			k.log.Warn("keep guests reachable", "error", err)
+		if err := p.look(ctx); err != nil && ctx.Err() == nil {
+			p.Log.Warn("keep guests reachable", "error", err)
 		}
-		select {
-		case <-p.quit:
-			return
-		case <-time.After(max(pinPause, pinShare*time.Since(begin))):
+		if p.by != p.told {
+			again.Reset(takenTimeout)
 		}
+		wait(ctx, max(pinInterval, pinShare*time.Since(begin)))
 	}
 }
 
-// pin looks at the routes, and changes pins where that is due.
-func (k *keeper) pin(p *pinner) error {
-	n, err := k.guests()
+// look looks at the routes, and changes pins where that is due.
+func (p *pins) look(ctx context.Context) error {
+	n, err := p.guests(ctx)
 	if err != nil || n.Bridge == 0 {
 		return err
 	}
@@ -104,75 +79,61 @@ func (k *keeper) pin(p *pinner) error {
 	fib = fib.About(n.Prefix)
 	need, takers, lost := n.Need(fib)
 	has, idle := n.Has(fib)
-	k.tellTaken(p, takers, lost)
-	if slices.Equal(need.Guests, has.Guests) && slices.Equal(need.Rules, has.Rules) && len(idle) == 0 || p.tired() {
+	p.tellTaken(takers, lost)
+	if slices.Equal(need.Guests, has.Guests) && slices.Equal(need.Rules, has.Rules) && len(idle) == 0 || p.fight.next() > pinRoundLimit {
 		return nil
 	}
-	return k.whileRunning(func() error { return k.repin(need, has, idle) })
+	return p.Network.WhileRunning(ctx, func() error { return p.repin(ctx, need, has, idle) })
 }
 
 // guests are those whose addresses are known. Bridge is 0 while nothing is to be
 // done: the bridge is gone, or VMs have not come back to this keeper yet.
-func (k *keeper) guests() (plan.Pinned, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	planned := k.journal.Plan
-	n := plan.Pinned{Prefix: planned.Prefix, Gateway: planned.Gateway}
-	for _, m := range k.vms {
-		if m.away {
+func (p *pins) guests(ctx context.Context) (plan.Pinned, error) {
+	n := plan.Pinned{Prefix: p.plan.Prefix, Gateway: p.plan.Gateway}
+	for _, m := range p.Network.Members() {
+		if m.Away {
 			return n, nil
 		}
-		for _, p := range m.ports {
-			if p.Address.IsValid() {
-				n.Guests = append(n.Guests, p.Address)
+		for _, port := range m.Ports {
+			if port.Address.IsValid() {
+				n.Guests = append(n.Guests, port.Address)
 			}
 		}
 	}
 	slices.SortFunc(n.Guests, netip.Addr.Compare)
-	bridge, ok, err := k.host.Link(context.TODO(), planned.Bridge)
+	bridge, ok, err := p.Host.Link(ctx, p.plan.Bridge)
 	if ok && bridge.Up {
 		n.Bridge = bridge.Index
 	}
 	return n, err
 }
 
-// repin runs by whileRunning.
-func (k *keeper) repin(need, has plan.Pins, idle []netip.Addr) error {
-	plan := k.journal.Plan
-	want, there := need.Steps(plan.Bridge, plan.Prefix), has.Steps(plan.Bridge, plan.Prefix)
-	k.journal.Pins = append(slices.Clone(there), want...)
-	if err := k.journal.Write(k.paths.journal()); err != nil {
+// repin is called within WhileRunning.
+func (p *pins) repin(ctx context.Context, need, has plan.Pins, idle []netip.Addr) error {
+	want, there := need.Steps(p.plan.Bridge, p.plan.Prefix), has.Steps(p.plan.Bridge, p.plan.Prefix)
+	p.Journal.Pins = append(slices.Clone(there), want...)
+	if err := p.save(); err != nil {
 		return err
 	}
 	var errs []error
 	for _, s := range want {
 		guest, ok := s.(step.PinGuest)
 		if !slices.Contains(there, s) || ok && slices.Contains(idle, guest.Guest) {
-			errs = append(errs, s.Do(context.TODO(), k.host.Kernel()))
+			errs = append(errs, s.Do(ctx, p.kernel()))
 		}
 	}
-	errs = append(errs, step.Undo(context.TODO(), k.host.Kernel(), slices.DeleteFunc(there, func(s step.Step) bool { return slices.Contains(want, s) })))
+	errs = append(errs, step.Undo(ctx, p.kernel(), slices.DeleteFunc(there, func(s step.Step) bool { return slices.Contains(want, s) })))
 	err := errors.Join(errs...)
 	if err == nil {
-		k.journal.Pins = want
-		err = k.journal.Write(k.paths.journal())
+		p.Journal.Pins = want
+		err = p.save()
 	}
 	return err
 }
 
-// tired reports whether another program and we have changed the routes too often;
-// after a while we go on.
-func (p *pinner) tired() bool {
-	if time.Since(p.fight.began) > truce {
-		p.fight = fight{began: time.Now()}
-	}
-	p.fight.rounds++
-	return p.fight.rounds > maxPinnings
-}
-
-// tellTaken tells who takes addresses, and that they do no longer, once it has
-// been so for a while.
-func (k *keeper) tellTaken(p *pinner, takers []plan.Taker, lost []netip.Addr) {
+// tellTaken tells what takes addresses, and later that nothing does, once it has been
+// so for takenTimeout.
+func (p *pins) tellTaken(takers []plan.Taker, lost []netip.Addr) {
 	var words []string
 	for _, t := range takers {
 		words = append(words, t.String(linkName(t.Route.Link)))
@@ -183,23 +144,22 @@ func (k *keeper) tellTaken(p *pinner, takers []plan.Taker, lost []netip.Addr) {
 	by := strings.Join(words, ", ")
 	if by != p.by {
 		p.by, p.since = by, time.Now()
-		time.AfterFunc(pinTell, p.look)
 	}
-	if by == p.told || time.Since(p.since) < pinTell {
+	if by == p.told || time.Since(p.since) < takenTimeout {
 		return
 	}
 	p.told = by
 	if by == "" {
-		k.note(fmt.Sprintf("nothing takes addresses of network %s any more: its VMs are routed as before", k.network))
+		p.Network.Note(p.about(fmt.Sprintf("nothing takes addresses of network %s any more: its VMs are routed as before", p.Place.Name), ""))
 		return
 	}
-	k.note(fmt.Sprintf("addresses of network %s (%s) are taken by %s: this host still reaches its VMs, by host routes, and nobody else who has their addresses; %s",
-		k.network, k.journal.Plan.Prefix, by, k.wayOut()))
+	p.Network.Note(p.about(fmt.Sprintf("addresses of network %s (%s) are taken by %s: this host still reaches its VMs, by host routes, and nobody else who has their addresses",
+		p.Place.Name, p.plan.Prefix, by), p.wayOut()))
 }
 
 // wayOut says how the network gets another subnet.
-func (k *keeper) wayOut() string {
-	if k.journal.Plan.Network.Subnet.IsValid() {
+func (p *pins) wayOut() string {
+	if p.plan.Network.Subnet.IsValid() {
 		return "choose another subnet in the profiles"
 	}
 	return "when its VMs have ended, it takes another subnet at its next start"

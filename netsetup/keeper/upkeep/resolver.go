@@ -1,37 +1,77 @@
-package keeper
+package upkeep
 
 import (
 	"context"
-	"errors"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 )
 
-// A conversation with systemd-resolved is bounded: in the background, where
-// nobody waits, and at the end, where somebody does.
 const (
+	// tellTimeout bounds a call to systemd-resolved while VMs run, when nothing waits
+	// for it; revertTimeout bounds the one at the end, which a VM's end waits for.
 	tellTimeout   = 10 * time.Second
-	forgetTimeout = time.Second
+	revertTimeout = time.Second
+	// busInterval is the time between two looks for a system bus that does not run yet.
+	busInterval = time.Second
 )
 
-// hostResolver has the host's systemd-resolved ask our server for names of our
-// domain, and for none but those, as long as the network is there.
-type hostResolver struct {
-	link   int
-	cancel context.CancelFunc
-	done   chan struct{} // closed when nothing is told any more
-	told   atomic.Bool   // whether it was told of the link
+// Resolver makes the host's systemd-resolved ask the network's DNS server for names
+// of the network's domain, and for no others, as long as the network is there.
+type Resolver struct {
+	base
+	changed signal
+
+	mu     sync.Mutex // guards what follows
+	link   int        // 0 while there is no server
+	server netip.Addr
 }
 
-// tellResolved tells it in the background, when it runs and whenever it has been
-// started: no VM waits for it. failed gets the error of one that refuses.
-func tellResolved(link int, server netip.Addr, failed func(error)) *hostResolver {
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &hostResolver{link: link, cancel: cancel, done: make(chan struct{})}
+// Serve says which server serves on which link. It may be called at any time.
+func (r *Resolver) Serve(link int, server netip.Addr) {
+	r.mu.Lock()
+	r.link, r.server = link, server
+	r.mu.Unlock()
+	r.changed.set()
+}
+
+func (r *Resolver) String() string { return "resolver" }
+
+// Run tells systemd-resolved of the server when it runs and whenever it has been
+// started, and takes that back at the end.
+func (r *Resolver) Run(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		link, server := r.link, r.server
+		r.mu.Unlock()
+		var told atomic.Bool
+		following, cancel := context.WithCancel(ctx)
+		var follower sync.WaitGroup
+		if link != 0 {
+			follower.Go(func() { r.follow(following, link, server, &told) })
+		}
+		select {
+		case <-ctx.Done():
+		case <-r.changed:
+		}
+		cancel()
+		follower.Wait()
+		if told.Load() {
+			r.revert(ctx, link)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// follow tells systemd-resolved whenever it starts.
+func (r *Resolver) follow(ctx context.Context, link int, server netip.Addr, told *atomic.Bool) {
 	onlyOurs := false
 	settings := resolved.Settings{
 		Servers:      []resolved.Server{{Address: server}},
@@ -39,43 +79,25 @@ func tellResolved(link int, server netip.Addr, failed func(error)) *hostResolver
 		DefaultRoute: &onlyOurs,
 	}
 	tell := func() {
-		ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+		call, cancel := context.WithTimeout(ctx, tellTimeout)
 		defer cancel()
-		r.told.Store(true) // also if only a part of it
-		_, err := resolved.Tell(ctx, link, settings)
-		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
-			failed(err)
+		told.Store(true) // also if only a part arrives
+		_, err := resolved.Tell(call, link, settings)
+		if err != nil && ctx.Err() == nil {
+			r.Network.Note(keeper.Note{Subject: "systemd-resolved", Text: err.Error()})
 		}
 	}
-	go func() {
-		defer close(r.done)
-		for ctx.Err() == nil {
-			if resolved.Watch(ctx, tell) != nil {
-				wait(ctx, busRetry) // a system bus may be started later
-			}
+	for ctx.Err() == nil {
+		if resolved.Watch(ctx, tell) != nil {
+			wait(ctx, busInterval) // a system bus may be started later
 		}
-	}()
-	return r
+	}
 }
 
-// forget undoes it.
-func (r *hostResolver) forget() error {
-	r.cancel()
-	<-r.done
-	if !r.told.Load() {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), forgetTimeout)
+func (r *Resolver) revert(ctx context.Context, link int) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertTimeout)
 	defer cancel()
-	return resolved.Revert(ctx, r.link)
-}
-
-// wait reports false when the context ended before the time.
-func wait(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
+	if err := resolved.Revert(ctx, link); err != nil {
+		r.Log.Warn("stop services", "error", err)
 	}
 }

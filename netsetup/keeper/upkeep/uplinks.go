@@ -1,11 +1,9 @@
-package keeper
+package upkeep
 
 import (
 	"context"
 	"slices"
 	"time"
-
-	"github.com/vishvananda/netlink"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
@@ -14,149 +12,128 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// settle is how long changes of routes are gathered before one look at them: a
-// DHCP client makes several.
-const settle = 100 * time.Millisecond
+// settleInterval is how long changes of routes are gathered before one look at them:
+// a DHCP client makes several. The same holds for firewalld's signals.
+const settleInterval = 100 * time.Millisecond
 
-// watchUplinks turns forwarding on for uplinks that appear while the network
-// runs, so that guests follow the host from Wi-Fi to Ethernet and into a VPN.
-func (k *keeper) watchUplinks() (stop func()) {
-	quit := make(chan struct{})
-	changed := make(chan struct{}, 1)
-	go func() {
-		for k.follow(quit, changed) {
-			poke(changed) // events were lost: look, and follow again
-		}
-	}()
-	go func() {
-		for {
-			select {
-			case <-quit:
-				return
-			case <-changed:
-			}
-			select {
-			case <-quit:
-				return
-			case <-time.After(settle):
-			}
-			if err := k.whileRunning(k.refreshUplinks); err != nil {
-				k.log.Warn("refresh uplinks", "error", err)
-			}
-		}
-	}()
-	return func() { close(quit) }
+// uplinks turns forwarding on for uplinks that appear while the network runs, so
+// that guests follow the host from Wi-Fi to Ethernet and into a VPN.
+type uplinks struct {
+	base
+	changed    signal
+	forwarding *forwarding
 }
 
-func poke(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
+func (u *uplinks) String() string { return "uplinks" }
 
-// follow passes route events on until quit; it reports whether to subscribe again.
-func (k *keeper) follow(quit chan struct{}, changed chan<- struct{}) bool {
-	updates := make(chan netlink.RouteUpdate, 64)
-	done := make(chan struct{})
-	defer close(done)
-	err := netlink.RouteSubscribeWithOptions(updates, done, netlink.RouteSubscribeOptions{
-		ErrorCallback: func(err error) { k.log.Warn("follow routes", "error", err) },
-	})
-	if err != nil {
-		k.log.Warn("follow routes", "error", err)
-		return false
-	}
+// Run looks at the routes after each event.
+func (u *uplinks) Run(ctx context.Context) error {
 	for {
 		select {
-		case <-quit:
-			return false
-		case _, ok := <-updates:
-			if !ok {
-				return true
-			}
-			poke(changed)
+		case <-ctx.Done():
+			return nil
+		case <-u.changed:
+		}
+		wait(ctx, settleInterval)
+		if err := u.Network.WhileRunning(ctx, func() error { return u.refresh(ctx) }); err != nil && ctx.Err() == nil {
+			u.Log.Warn("refresh uplinks", "error", err)
 		}
 	}
 }
 
-// guardUplinks has the network's rules drop what its forwarding of uplinks newly lets
-// pass between the host's other links, until another program, such as Docker or
-// libvirt, has all links forward: then that program's rules say what may (F43). It
-// runs by whileRunning.
-func (k *keeper) guardUplinks() error {
-	if k.journal.Plan.Network.Mode != profiles.NAT {
-		return nil
-	}
-	links, err := plan.NewlyForwarded(context.TODO(), k.host.Kernel(), slices.Concat(k.journal.Plan.Steps, k.journal.Added))
-	if err != nil || k.guarded != nil && slices.Equal(links, *k.guarded) {
-		return err
-	}
-	k.guarded = nil
-	if err := k.host.SetLinks(host.TableName(k.network), k.journal.Plan.ForwardedSet(), links); err != nil {
-		return err
-	}
-	k.guarded = &links
-	return nil
-}
-
-// renewUplinks turns forwarding on for uplinks that went and came back under their
-// names, as VPNs' do: nobody has undone anything there. It runs by whileRunning.
-func (k *keeper) renewUplinks(seen step.Seen) error {
-	for _, s := range step.All[step.SetSysctl](slices.Concat(k.journal.Plan.Steps, k.journal.Added)) {
-		name, ok := plan.UplinkOf(s)
-		if !ok {
-			continue
-		}
-		l, there, err := seen.Link(context.TODO(), name)
-		if err != nil || !there {
-			continue
-		}
-		if was := k.uplinks[name]; was != 0 && was != l.Index {
-			if err := s.Do(context.TODO(), k.host.Kernel()); err != nil {
-				return err
-			}
-		}
-		k.uplinks[name] = l.Index
-	}
-	return nil
-}
-
-// refreshUplinks runs by whileRunning.
-func (k *keeper) refreshUplinks() error {
+// refresh is called within WhileRunning.
+func (u *uplinks) refresh(ctx context.Context) error {
 	facts, err := host.ObserveNetwork()
 	if err != nil {
 		return err
 	}
-	journal.Original(k.place())(facts.Sysctls)
-	planned := &k.journal.Plan
+	journal.Original(u.Place)(facts.Sysctls)
+	planned := &u.Journal.Plan
 	for _, name := range facts.Uplinks() {
 		pinned := planned.Network.Uplink
 		if slices.Contains(planned.Uplinks, name) || pinned != "" && pinned != name {
 			continue
 		}
-		step, off := plan.NewUplink(facts, name)
-		if l, ok := facts.Link(name); ok {
-			k.uplinks[name] = l.Index
-		}
-		if off {
-			k.journal.Added = append(k.journal.Added, step)
-			planned.AddForwarded(name)
-		}
-		planned.Uplinks = append(planned.Uplinks, name)
-		if err := k.journal.Write(k.paths.journal()); err != nil {
+		if err := u.add(ctx, facts, name); err != nil {
 			return err
 		}
-		if !off {
+	}
+	return nil
+}
+
+// add makes the link an uplink of the network.
+func (u *uplinks) add(ctx context.Context, facts host.Facts, name string) error {
+	planned := &u.Journal.Plan
+	forward, off := plan.NewUplink(facts, name)
+	if l, ok := facts.Link(name); ok {
+		u.forwarding.indexes[name] = l.Index
+	}
+	if off {
+		u.Journal.Added = append(u.Journal.Added, forward)
+		planned.AddForwarded(name)
+	}
+	planned.Uplinks = append(planned.Uplinks, name)
+	if err := u.save(); err != nil || !off {
+		return err
+	}
+	// The set first: the link must forward no packet without it.
+	if err := u.forwarding.guard(ctx); err != nil {
+		return err
+	}
+	return forward.Do(ctx, u.kernel())
+}
+
+// forwarding is what the mender and uplinks share of the uplinks' forwarding. It is
+// used within WhileRunning only.
+type forwarding struct {
+	base
+	newly   *[]string      // the links in the table's set, nil if not known
+	indexes map[string]int // of the uplinks whose forwarding we turned on, by name
+}
+
+// guard makes the network's rules drop what its forwarding of uplinks newly lets
+// pass between the host's other links, until another program, such as Docker or
+// libvirt, makes all links forward: then that program's rules say what may (F43).
+func (f *forwarding) guard(ctx context.Context) error {
+	if f.plan.Network.Mode != profiles.NAT {
+		return nil
+	}
+	links, err := plan.NewlyForwarded(ctx, f.kernel(), slices.Concat(f.Journal.Plan.Steps, f.Journal.Added))
+	if err != nil || f.newly != nil && slices.Equal(links, *f.newly) {
+		return err
+	}
+	f.newly = nil
+	if err := f.Host.SetLinks(host.TableName(f.Place.Name), f.Journal.Plan.ForwardedSet(), links); err != nil {
+		return err
+	}
+	f.newly = &links
+	return nil
+}
+
+// guardAnew is guard for a table that was made anew.
+func (f *forwarding) guardAnew(ctx context.Context) error {
+	f.newly = nil
+	return f.guard(ctx)
+}
+
+// renew turns forwarding on for uplinks that went and came back under their names, as
+// VPNs' do: no program has undone anything there.
+func (f *forwarding) renew(ctx context.Context, seen step.Seen) error {
+	for _, s := range step.All[step.SetSysctl](slices.Concat(f.Journal.Plan.Steps, f.Journal.Added)) {
+		name, ok := plan.UplinkOf(s)
+		if !ok {
 			continue
 		}
-		// The guard first: the link must not forward a packet without it.
-		if err := k.guardUplinks(); err != nil {
-			return err
+		l, there, err := seen.Link(ctx, name)
+		if err != nil || !there {
+			continue
 		}
-		if err := step.Do(context.TODO(), k.host.Kernel()); err != nil {
-			return err
+		if was := f.indexes[name]; was != 0 && was != l.Index {
+			if err := s.Do(ctx, f.kernel()); err != nil {
+				return err
+			}
 		}
+		f.indexes[name] = l.Index
 	}
 	return nil
 }

@@ -1,85 +1,99 @@
-package keeper
+package upkeep
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// rest is between two tries to talk to a firewalld, or a bus, that does not answer.
-const rest = 2 * time.Second
+// zoneInterval is the time between two tries to talk to a firewalld, or a bus, that
+// does not answer.
+const zoneInterval = 2 * time.Second
 
-// busRetry is how often a system bus is looked for that does not run yet.
-const busRetry = time.Second
-
-// followFirewalld keeps the bridge in its zone: firewalld may start later than the
-// network, and forgets the zone whenever it reloads.
-func (k *keeper) followFirewalld() (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	changed := make(chan struct{}, 1)
-	hear := func(runs bool) {
-		k.zoned.Store(runs)
-		poke(changed)
-	}
-	go func() {
-		for ctx.Err() == nil {
-			// A host without a system bus is asked again, in case it is still to start.
-			if err := firewalld.Watch(ctx, hear); err != nil {
-				wait(ctx, busRetry)
-			}
-		}
-	}()
-	go func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-changed:
-			}
-			if !wait(ctx, settle) {
-				return
-			}
-			err := k.refreshZone()
-			if err != nil {
-				k.noteOnce(err.Error())
-			}
-			if err != nil && !errors.Is(err, firewalld.ErrRefused) { // which a signal ends
-				time.AfterFunc(rest, func() { poke(changed) })
-			}
-		}
-	}()
-	return cancel
+// zones keeps the bridge in its zone: firewalld may start later than the network,
+// and forgets the zone whenever it reloads.
+type zones struct {
+	base
+	changed signal
+	runs    atomic.Bool // firewalld runs
 }
 
-// refreshZone tells firewalld of the bridge, if it does not know of it.
-func (k *keeper) refreshZone() error {
+func (z *zones) String() string { return "zones" }
+
+// Run looks at firewalld whenever it says something.
+func (z *zones) Run(ctx context.Context) error {
+	var watcher sync.WaitGroup
+	defer watcher.Wait()
+	watcher.Go(func() { z.watch(ctx) })
+	again := time.NewTimer(patrolInterval)
+	again.Stop()
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again.C:
+		case <-z.changed:
+		}
+		if !wait(ctx, settleInterval) {
+			return nil
+		}
+		err := z.refresh(ctx)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		z.Network.NoteOnce(keeper.Note{Subject: "firewalld", Text: err.Error()})
+		if !errors.Is(err, firewalld.ErrRefused) { // a signal ends that
+			again.Reset(zoneInterval)
+		}
+	}
+}
+
+func (z *zones) watch(ctx context.Context) {
+	heard := func(runs bool) {
+		z.runs.Store(runs)
+		z.changed.set()
+	}
+	for ctx.Err() == nil {
+		// A host without a system bus is asked again: it may start one later.
+		if err := firewalld.Watch(ctx, heard); err != nil {
+			wait(ctx, busInterval)
+		}
+	}
+}
+
+// refresh tells firewalld of the bridge, if it does not know of it.
+func (z *zones) refresh(ctx context.Context) error {
 	state, err := firewalld.Look()
 	if err != nil || !state.Running {
 		return err
 	}
-	return k.whileRunning(func() error {
-		zone, known := step.Find[step.SetZone](k.journal.Steps())
+	return z.Network.WhileRunning(ctx, func() error {
+		zone, known := step.Find[step.SetZone](z.Journal.Steps())
 		if !known {
-			fresh, wanted := plan.NewZone(k.journal.Plan, state)
+			fresh, wanted := plan.NewZone(z.Journal.Plan, state)
 			if !wanted {
 				return nil
 			}
 			zone = fresh
-			k.journal.Added = append(k.journal.Added, zone)
-			if err := k.journal.Write(k.paths.journal()); err != nil {
+			z.Journal.Added = append(z.Journal.Added, zone)
+			if err := z.save(); err != nil {
 				return err
 			}
 		}
-		if holds, err := zone.Holds(context.TODO(), k.host.Kernel()); holds || err != nil {
+		if holds, err := zone.Holds(ctx, z.kernel()); holds || err != nil {
 			return err
 		}
-		if err := zone.Do(context.TODO(), k.host.Kernel()); err != nil {
-			return fmt.Errorf("network %s: %w", k.network, err)
+		if err := zone.Do(ctx, z.kernel()); err != nil {
+			return fmt.Errorf("network %s: %w", z.Place.Name, err)
 		}
 		return nil
 	})
