@@ -16,7 +16,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/status"
 	"github.com/qnet-vm/qnet/internal/supervisor"
-	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/keeper/server"
 )
 
 // version is set by the Makefile.
@@ -50,7 +50,7 @@ type app struct {
 // Main runs one command and returns the exit code.
 func Main(ctx context.Context, args []string, env Env) int {
 	if len(args) > 0 && args[0] == "keeper" {
-		return keeper.Main(args[1:], env.Stdin, env.Stderr)
+		return server.Main(ctx, args[1:], env.Stdin, env.Stderr)
 	}
 	a := &app{Env: env, line: status.New(env.Stderr, env.Getenv("TERM"))}
 	c := a.command()

@@ -35,7 +35,7 @@ var (
 // Options say where and how a VM runs. Functions may be nil.
 type Options struct {
 	RunDir, StateDir string
-	Exe              []string     // argv that runs keeper.Main
+	Exe              []string     // argv that runs server.Main
 	QEMU             string       // the binary; "" finds it in the PATH
 	Path             string       // the PATH
 	Extra            []string     // further QEMU arguments

@@ -1,4 +1,4 @@
-package keeper
+package keeper_test
 
 import (
 	"fmt"
@@ -64,10 +64,10 @@ func TestKeeperAndOneVMKilled(t *testing.T) {
 		n := Network{Name: "dev", Mode: profiles.HostOnly}
 		web := mustJoin(t, o, n, "web", port(1))
 		db := mustJoin(t, o, n, "db", port(2))
-		forsake(db)
+		db.Forsake()
 		unix.Kill(web.Info().KeeperPID, unix.SIGKILL)
 		lab.Sh(t, "ip tuntap add keep0 mode tap; ip link del keep0") // the kernel still answers
-		lab.Eventually(t, rejoinTime+2*time.Second, "the dead VM's port gone", func() bool {
+		lab.Eventually(t, rejoinTimeout+2*time.Second, "the dead VM's port gone", func() bool {
 			_, err := lab.Try("ip link show qndb0")
 			return err != nil
 		})
@@ -85,7 +85,7 @@ func TestKeeperAndOneVMKilled(t *testing.T) {
 func TestCollectSparesLivingVMs(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		web := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT}, "web", port(1))
-		web.mu.Lock() // holds the next keeper up
+		release := web.Hold() // holds the next keeper up
 		unix.Kill(web.Info().KeeperPID, unix.SIGKILL)
 		lab.Eventually(t, 2*time.Second, "keeper gone", func() bool {
 			infos, err := List(t.Context(), o.RunDir)
@@ -95,7 +95,7 @@ func TestCollectSparesLivingVMs(t *testing.T) {
 			t.Errorf("collected a living network: %v, %v", removed, err)
 		}
 		lab.Sh(t, "ip link show qn-dev; ip link show qnweb0")
-		web.mu.Unlock()
+		release()
 		mustLeave(t, web)
 	})
 }
@@ -104,7 +104,7 @@ func TestCollectSparesLivingVMs(t *testing.T) {
 func TestLeaveWithoutKeeper(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		web := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT}, "web", port(1))
-		forsake(web)
+		web.Forsake()
 		unix.Kill(web.Info().KeeperPID, unix.SIGKILL)
 		mustLeave(t, web)
 	})

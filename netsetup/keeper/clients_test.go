@@ -1,4 +1,4 @@
-package keeper
+package keeper_test
 
 import (
 	"net"
@@ -201,7 +201,7 @@ func TestNamesBesideAWildcardServer(t *testing.T) {
 			return err == nil
 		})
 		var notes []string
-		o.Note = func(n string) { notes = append(notes, n) }
+		o.Note = func(n Note) { notes = append(notes, n.String()) }
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 		lab.Guest(t, "vm1", "qn-dev", "10.77.0.9/24", "10.77.0.1")
 		out := lab.Sh(t, "ip netns exec vm1 busybox nslookup -type=a web.qnet 10.77.0.1")

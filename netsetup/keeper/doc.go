@@ -1,39 +1,46 @@
-// Package keeper runs one process per network, the only one that changes links,
-// rules and sysctls.
+// Package keeper is a supervisor's side of a network's keeper, the one process per
+// network that changes links, rules and sysctls. Package server is that process,
+// package upkeep what it does while VMs run.
 //
-// Join connects to a network's keeper and starts it first where none runs: the
-// same binary, in its own session, with no capability but CAP_NET_ADMIN,
-// CAP_NET_RAW and CAP_NET_BIND_SERVICE. The connection, a SOCK_SEQPACKET UNIX
-// socket, is the registration of a VM's ports: it stays open as long as the VM
-// lives, and when it ends, for whatever reason, the keeper undoes those ports.
-// With the last VM it undoes the network and exits. Leave ends the registration
-// and returns when the keeper is done with that; the keeper stays until the
-// supervisor has removed its own files, or does that in its place.
+// # Registration
 //
-// While it runs, a keeper serves DHCP and DNS on a network with a prefix, tells
-// systemd-resolved of it, follows the guests' frames on their taps and the host's
-// uplinks, puts right what other programs change of the network, and keeps guests
-// reachable whose addresses others' routes take. On a LAN it sees to the uplink's
-// cable and MTU and to the host's sleep, and finds out whether the LAN takes the
-// guests' frames.
+// Join connects to the network's keeper. Where none runs, Join starts one: the same
+// binary, in its own session, with no capability but CAP_NET_ADMIN, CAP_NET_RAW and
+// CAP_NET_BIND_SERVICE. The connection, a SOCK_SEQPACKET UNIX socket, is the
+// registration of a VM's ports. It stays open as long as the VM lives. When it ends,
+// for whatever reason, the keeper undoes those ports, and with the last VM the
+// network.
 //
-// A keeper that dies is followed by another, started by the first supervisor that
-// notices: it takes over what bears the network's marks, and the supervisors
-// register again with the ports they hold. VMs that have no port open any more, or
-// do not come back within 3 s, are taken for dead. Nothing is adopted of which no VM has a tap open: that is
-// undone, from the journal or, where that is damaged, by the marks.
+// Leave ends the registration. It returns when the keeper has undone the VM's ports,
+// with the error of that undo; the error wraps host.ErrLeft if something stays
+// on the host, and the journal then tells `qnet gc` of it. The connection stays open
+// until Close or the end of the supervisor's process: if the supervisor dies before
+// it has removed its own files, the keeper removes them.
 //
-// A keeper that moves the host from its NIC to a bridge first starts a guard
-// process, which holds the other end of a pipe. When the keeper dies, and within
-// 1.5 s no other has adopted the network, or none will because no VM has a tap open,
-// the guard undoes it. It does nothing else, and ends with the network.
+// When a keeper dies, the first supervisor that notices starts the next one. That
+// keeper adopts what bears the network's marks, and the supervisors register again
+// with the ports they hold. If no supervisor does, Collect undoes the network, from
+// the journal or, where that is damaged, by the marks. Collect leaves a network alone
+// while a VM has one of its taps open: its supervisor is about to start a keeper.
 //
-// Locks, all below <run dir>/locks, in the order they are taken:
+// # Protocol
 //
-//	start-<network>  held by Join from its look for a keeper until one answers
-//	net-<network>    held by the keeper for its life: if it can be taken, the keeper is dead
-//	plan             held while a network is planned, applied or undone
+// A message is a line of JSON, see Request and Reply, with files as SCM_RIGHTS. The
+// user may upgrade qnet while VMs run, so both ends name the protocol's Version, and
+// the oldest version that they understand. A message of another version is read as
+// far as it is known; unknown fields are ignored.
 //
-// Files below <run dir>/networks/<network>: journal.json, written before the
-// first change, and keeper.sock.
+// An error crosses with its text, all its kinds (netsetup's sentinels, in a fixed
+// order) and the command of the step that failed.
+//
+// # Locks
+//
+// All are files below <run dir>/locks, and are taken in this order:
+//
+//	start-<network>  Join holds it from its look for a keeper until one answers
+//	net-<network>    the keeper holds it for its life: if it can be taken, the keeper is dead
+//	plan             a keeper or Collect holds it while it plans, applies, mends or undoes
+//
+// Files below <run dir>/networks/<network>: journal.json, written before the first
+// change, and keeper.sock.
 package keeper

@@ -1,4 +1,4 @@
-package keeper
+package keeper_test
 
 import (
 	"encoding/json"
@@ -63,7 +63,7 @@ func TestPersistentTap(t *testing.T) {
 func TestDamagedJournals(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
-		path := paths{o.RunDir, "dev"}.journal()
+		path := journalOf(o, "dev")
 		for i := range 8 {
 			r := mustJoin(t, o, n, "web", port(1))
 			killBoth(t, r)

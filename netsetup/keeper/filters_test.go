@@ -1,4 +1,4 @@
-package keeper
+package keeper_test
 
 import (
 	"strings"
@@ -57,7 +57,7 @@ func TestReloadsOfOtherFilters(t *testing.T) {
 				}
 				rounds := 2
 				if name == "iptables-nft" {
-					rounds = maxRounds + 1 // reloads are no fight that we give up
+					rounds = stepRounds + 1 // reloads are no fight that we give up
 				}
 				for range rounds {
 					lab.Sh(t, c.set)
@@ -124,10 +124,10 @@ func TestForeignDropIsTold(t *testing.T) {
 		lab.Sh(t, "nft 'table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }'")
 		var mu sync.Mutex
 		var notes []string
-		o.Note = func(text string) {
+		o.Note = func(n Note) {
 			mu.Lock()
 			defer mu.Unlock()
-			notes = append(notes, text)
+			notes = append(notes, n.String())
 		}
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 		lab.Sh(t, "nft add rule inet filter forward counter; nft add chain inet filter other")
@@ -159,7 +159,7 @@ func TestAcceptFails(t *testing.T) {
 		needIPTables(t)
 		lab.Sh(t, "iptables-nft -P FORWARD DROP; mount --bind /bin/false $(readlink -f $(command -v iptables-nft))")
 		var notes []string
-		o.Note = func(text string) { notes = append(notes, text) }
+		o.Note = func(n Note) { notes = append(notes, n.String()) }
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT}, "web", port(1))
 		mustLeave(t, r)
 		if text := strings.Join(notes, "\n"); !strings.Contains(text, "iptables-nft -w 10 -t filter -I FORWARD") {

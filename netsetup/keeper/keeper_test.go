@@ -1,4 +1,4 @@
-package keeper
+package keeper_test
 
 import (
 	"context"
@@ -17,14 +17,15 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/keeper/server"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 func TestMain(m *testing.M) {
 	lab.Instrument(os.Args)
 	if len(os.Args) > 2 && os.Args[1] == "sleepy" {
-		now = slept(os.Args[2])
-		os.Exit(Main(os.Args[3:], os.Stdin, os.Stderr))
+		sleepy := server.Process{Clocks: slept(os.Args[2])}
+		os.Exit(sleepy.Main(context.Background(), os.Args[3:], os.Stdin, os.Stderr))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "supervise" {
 		os.Exit(superviseMain(os.Args[2:]))
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 		if len(os.Args) > 3 {
 			obeyHook(os.Args[3])
 		}
-		os.Exit(Main(os.Args[2:], os.Stdin, os.Stderr))
+		os.Exit(server.Main(context.Background(), os.Args[2:], os.Stdin, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
@@ -243,19 +244,12 @@ func TestClientDies(t *testing.T) {
 	})
 }
 
-// forsake keeps the registration's supervisor from starting another keeper.
-func forsake(r *Registration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.leaving = true
-}
-
 func die(r *Registration) {
-	forsake(r)
+	r.Forsake()
 	for _, p := range r.Ports() {
 		p.File.Close()
 	}
-	r.conn.Close()
+	r.HangUp()
 }
 
 // killBoth does to the host what a SIGKILL of keeper, supervisor and QEMU does.
@@ -267,7 +261,7 @@ func killBoth(t *testing.T, r *Registration) {
 // killWith is killBoth where the keeper is not the registration's first.
 func killWith(t *testing.T, r *Registration, keeper int) {
 	t.Helper()
-	forsake(r)
+	r.Forsake()
 	kill(t, keeper)
 	<-r.Done()
 	for _, p := range r.Ports() {

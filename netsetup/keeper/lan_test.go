@@ -1,4 +1,4 @@
-package keeper
+package keeper_test
 
 import (
 	"net/netip"
@@ -17,6 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/lab/programs"
 	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/netsetup/keeper/upkeep"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -43,10 +44,10 @@ type heard struct {
 }
 
 func (h *heard) options(o Options) Options {
-	o.Note = func(text string) {
+	o.Note = func(n Note) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.notes = append(h.notes, text)
+		h.notes = append(h.notes, n.String())
 	}
 	o.Replug = func(nics []int) {
 		h.mu.Lock()
@@ -127,7 +128,7 @@ func TestWhileOnTheLAN(t *testing.T) {
 						lab.Eventually(t, 10*time.Second, "the guest is told", func() bool { return h.replugged() == round+1 })
 					}
 				}
-				time.Sleep(time.Until(spoken.Add(offerTime + tries*arpTime + 2*time.Second)))
+				time.Sleep(time.Until(spoken.Add(offerTimeout + askLimit*arpTimeout + 2*time.Second)))
 				const words = "the switch drops frames from new MACs"
 				if h.says(words) {
 					t.Error("a false alarm")
@@ -190,7 +191,7 @@ func TestPulledCableGivesWay(t *testing.T) {
 		pull := func() {
 			t.Helper()
 			lan.Cable("host", false)
-			lab.Eventually(t, yieldTime+10*time.Second, "out by the other link", func() bool { return strings.Contains(way(), "dev wifi0") })
+			lab.Eventually(t, yieldTimeout+10*time.Second, "out by the other link", func() bool { return strings.Contains(way(), "dev wifi0") })
 			if !lab.Pings("", lab.LANInternet) {
 				t.Error("no answer by the other link")
 			}
@@ -243,7 +244,7 @@ func TestLeaseIsConfirmedAfterReplug(t *testing.T) {
 		before := acks()
 		for round := range 2 {
 			lan.Cable("host", false)
-			time.Sleep(awayTime + 200*time.Millisecond)
+			time.Sleep(awayTimeout + 200*time.Millisecond)
 			lan.Cable("host", true)
 			lab.Eventually(t, 10*time.Second, "the lease confirmed", func() bool { return acks() == before+round+1 })
 		}
@@ -252,12 +253,12 @@ func TestLeaseIsConfirmedAfterReplug(t *testing.T) {
 }
 
 // slept is the clocks of a host that slept as many seconds as a file tells.
-func slept(file string) func() clock {
-	return func() clock {
-		c := clocks()
+func slept(file string) func() upkeep.Clock {
+	return func() upkeep.Clock {
+		c := upkeep.KernelClocks()
 		if b, err := os.ReadFile(file); err == nil {
 			if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
-				c.boot += time.Duration(n) * time.Second
+				c.Boot += time.Duration(n) * time.Second
 			}
 		}
 		return c
@@ -291,7 +292,7 @@ func TestAfterSleep(t *testing.T) {
 		if err := os.WriteFile(file, []byte("3600"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		lab.Eventually(t, round+10*time.Second, "the LAN and the guest told", func() bool { return h.replugged() == 1 && found() })
+		lab.Eventually(t, lanInterval+10*time.Second, "the LAN and the guest told", func() bool { return h.replugged() == 1 && found() })
 		mustLeave(t, r)
 	})
 }
@@ -306,7 +307,7 @@ func TestGatewayAfterReplug(t *testing.T) {
 		r := mustJoin(t, h.options(o), lanNetworks["bridge"], "web", port(1))
 		replug := func(while func()) {
 			lan.Cable("host", false)
-			time.Sleep(awayTime + 200*time.Millisecond)
+			time.Sleep(awayTimeout + 200*time.Millisecond)
 			while()
 			lan.Cable("host", true)
 		}
@@ -316,13 +317,13 @@ func TestGatewayAfterReplug(t *testing.T) {
 			t.Errorf("notes: %q", h.notes)
 		}
 		replug(func() { lan.Cable("gateway", false) })
-		lab.Eventually(t, answerTime+10*time.Second, "the note", func() bool {
+		lab.Eventually(t, gatewayTimeout+10*time.Second, "the note", func() bool {
 			return h.says("the gateway 192.0.2.1 does not answer by eth0: is it another network?")
 		})
 		lan.Cable("gateway", true)
 		lab.Eventually(t, 10*time.Second, "the note that it is back", func() bool { return h.says("the gateway 192.0.2.1 answers by eth0") })
 		replug(func() { lab.Sh(t, "ip -n lan link set switch type bridge stp_state 1 forward_delay 400") })
-		lab.Eventually(t, answerTime+10*time.Second, "the reason", func() bool { return h.says("the switch runs STP, and forwards nothing for some 30 s") })
+		lab.Eventually(t, gatewayTimeout+10*time.Second, "the reason", func() bool { return h.says("the switch runs STP, and forwards nothing for some 30 s") })
 		lab.Eventually(t, 10*time.Second, "the end of it", func() bool { return lab.Pings("", lab.LANGateway) })
 		mustLeave(t, r)
 	})
@@ -406,7 +407,7 @@ func TestAdvertisedRouterGivesWay(t *testing.T) {
 		lab.Eventually(t, 10*time.Second, "an answer", ping)
 		by := func() string { return lab.Sh(t, "ip -6 route get "+lab.LANInternet6) }
 		lan.Cable("host", false)
-		lab.Eventually(t, yieldTime+10*time.Second, "an answer by the other link", func() bool { return ping() && strings.Contains(by(), "wifi0") })
+		lab.Eventually(t, yieldTimeout+10*time.Second, "an answer by the other link", func() bool { return ping() && strings.Contains(by(), "wifi0") })
 		lan.Cable("host", true)
 		lab.Eventually(t, 10*time.Second, "the router known again", func() bool {
 			return !strings.Contains(lab.Sh(t, "ip -6 neigh show dev qn-lan"), "FAILED")
@@ -426,7 +427,7 @@ func TestPortSecurityWithoutGateway(t *testing.T) {
 		var h heard
 		web := mustJoin(t, h.options(o), n, "web", port(1))
 		speaks(t, web)
-		lab.Eventually(t, offerTime+10*time.Second, "an offer to the guest's MAC", func() bool {
+		lab.Eventually(t, offerTimeout+10*time.Second, "an offer to the guest's MAC", func() bool {
 			return strings.Contains(lan.DHCPLog(), "DHCPOFFER(eth0)") && strings.Count(lan.DHCPLog(), web.Ports()[0].MAC.String()) > 1
 		})
 		if h.says("") {
@@ -435,7 +436,7 @@ func TestPortSecurityWithoutGateway(t *testing.T) {
 		lan.PortSecurity(strings.TrimSpace(lab.Sh(t, "cat /sys/class/net/eth0/address")))
 		db := mustJoin(t, o, n, "db", port(2))
 		speaks(t, db)
-		lab.Eventually(t, offerTime+tries*dhcpTime+10*time.Second, "the note", func() bool { return h.says("but not VM db") })
+		lab.Eventually(t, offerTimeout+askLimit*dhcpTimeout+10*time.Second, "the note", func() bool { return h.says("but not VM db") })
 		if strings.Contains(lan.DHCPLog(), "DHCPREQUEST") {
 			t.Error("a lease was taken")
 		}

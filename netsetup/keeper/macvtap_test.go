@@ -1,4 +1,4 @@
-package keeper
+package keeper_test
 
 import (
 	"bytes"
@@ -38,7 +38,7 @@ func supervised(t *testing.T, o Options, vm string) (dies func()) {
 // passes reports whether a frame written by one guest reaches another's NIC.
 func passes(t *testing.T, from, to *Registration) bool {
 	t.Helper()
-	frame := slices.Concat(make([]byte, 10), to.Ports()[0].MAC, from.Ports()[0].MAC, []byte{0x88, 0xb5}, []byte(from.vm), make([]byte, 40))
+	frame := slices.Concat(make([]byte, 10), to.Ports()[0].MAC, from.Ports()[0].MAC, []byte{0x88, 0xb5}, []byte(from.VM()), make([]byte, 40))
 	if _, err := unix.Write(int(from.Ports()[0].File.Fd()), frame); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestMacvtapAfterDeaths(t *testing.T) {
 
 		webDies := supervised(t, o, "web")
 		r = mustJoin(t, o, macvtap, "web", port(1))
-		forsake(r)
+		r.Forsake()
 		unix.Kill(r.Info().KeeperPID, unix.SIGKILL)
 		<-r.Done()
 		if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 0 {
@@ -130,7 +130,7 @@ func TestMacvtapAfterDeaths(t *testing.T) {
 
 		webDies = supervised(t, o, "web")
 		r = mustJoin(t, o, macvtap, "web", port(1))
-		forsake(r)
+		r.Forsake()
 		unix.Kill(r.Info().KeeperPID, unix.SIGKILL)
 		<-r.Done()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

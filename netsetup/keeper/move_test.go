@@ -1,4 +1,4 @@
-package keeper
+package keeper_test
 
 import (
 	"context"
@@ -364,7 +364,7 @@ func killOnce(t *testing.T, o Options, what int, within bool) (took time.Duratio
 	begin := time.Now()
 	await(t, "the host is back", offBridge)
 	took = time.Since(begin)
-	await(t, "the network's end", func() bool { return !exists(paths{o.RunDir, "lan"}.journal()) && keeperPID(o) == 0 })
+	await(t, "the network's end", func() bool { return !exists(journalOf(o, "lan")) && keeperPID(o) == 0 })
 	if _, err := Collect(t.Context(), o); err != nil { // lock files of the dead
 		t.Error(err)
 	}
@@ -474,7 +474,7 @@ ip addr add 192.0.2.11/24 dev eth0 label eth0:1; ip addr add 2001:db8:2::10/64 d
 		})
 		before := lab.Snapshot(t)
 		r := mustJoin(t, o, lanNetwork, "web", port(1))
-		if err := os.WriteFile(paths{o.RunDir, "lan"}.journal(), []byte("{"), 0o644); err != nil {
+		if err := os.WriteFile(journalOf(o, "lan"), []byte("{"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		killBoth(t, r)

@@ -1,5 +1,5 @@
 //go:build !race
 
-package keeper
+package keeper_test
 
 const patience = 2

@@ -1,4 +1,4 @@
-package keeper
+package keeper_test
 
 import (
 	"fmt"
@@ -162,13 +162,12 @@ func TestTakenOneByOne(t *testing.T) {
 		lab.Eventually(t, 5*time.Second, "the rule", func() bool { return strings.Contains(pinned(t), "49:") })
 		guests("10.77.0.10", "10.77.0.200", "49:")
 		unix.Kill(low.Info().KeeperPID, unix.SIGKILL)
+		second := 0
 		lab.Eventually(t, 5*time.Second, "the next keeper", func() bool {
-			info, err := query(t.Context(), paths{o.RunDir, "dev"})
-			next := err == nil && info.KeeperPID != low.Info().KeeperPID && len(info.VMs) == 2
+			infos, err := List(t.Context(), o.RunDir)
+			next := err == nil && len(infos) == 1 && infos[0].KeeperPID != low.Info().KeeperPID && len(infos[0].VMs) == 2
 			if next {
-				low.mu.Lock()
-				low.info.KeeperPID = info.KeeperPID // which killBoth kills
-				low.mu.Unlock()
+				second = infos[0].KeeperPID
 			}
 			return next
 		})
@@ -178,7 +177,7 @@ func TestTakenOneByOne(t *testing.T) {
 		lab.Sh(t, "ip rule add priority 50 lookup 100")
 		guests("10.77.0.10", "10.77.0.200", "49:")
 		mustLeave(t, high)
-		killBoth(t, low)
+		killWith(t, low, second)
 		if _, err := Collect(t.Context(), o); err != nil {
 			t.Error(err)
 		}

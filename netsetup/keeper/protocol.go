@@ -1,14 +1,10 @@
 package keeper
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
@@ -17,24 +13,61 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
+const (
+	// Version is the version of the protocol that this binary speaks. Version 0 named
+	// none: qnet until November 2026. It has no structured notes, one kind for each
+	// error, and no command.
+	Version = 1
+	// Oldest is the oldest version that this binary understands.
+	Oldest = 0
+)
+
+// Versions is what each side says of itself in its messages.
+type Versions struct {
+	Version int `json:"version,omitempty"` // the version it speaks
+	Oldest  int `json:"oldest,omitempty"`  // the oldest it understands
+}
+
+// Speaks is what this binary says of itself.
+var Speaks = Versions{Version, Oldest}
+
+// Check returns an error that wraps host.ErrRefused if this binary, which
+// speaks v, and the other side do not understand each other. network and vms are
+// for the text: the user has to stop those VMs first.
+func (v Versions) Check(other Versions, network string, vms []string) error {
+	if other.Version >= v.Oldest && v.Version >= other.Oldest {
+		return nil
+	}
+	age := "a newer"
+	if other.Version < v.Version {
+		age = "an older"
+	}
+	which := "all VMs on it"
+	if len(vms) > 0 {
+		which = fmt.Sprintf("VMs %v", vms)
+	}
+	return host.Refuse("network %q runs by %s qnet that this one cannot speak with (protocol version %d, here %d): stop %s, then start this VM",
+		network, age, other.Version, v.Version, which)
+}
+
 // PortRequest asks for one NIC's connection.
 type PortRequest struct {
 	NIC     int              `json:"nic"` // index in the profile, 0 to 15
 	MAC     net.HardwareAddr `json:"mac"`
 	Address netip.Addr       `json:"address,omitzero"` // zero: derived from the MAC
 
-	// Trace is a probe's: its own packets and those from these addresses are marked
-	// for nft.Trace. Nil marks none.
+	// Trace is set by a probe: the packets of the port and those from these addresses
+	// are marked for nft.Trace. Nil marks none.
 	Trace []netip.Addr `json:"trace,omitzero"`
 
-	// Files are those of kernel.OpenTun that the tap is to be made of, one for each
-	// queue. They stay the caller's; with none, the keeper opens one.
+	// Files are those of kernel.OpenTun that become the tap, one for each queue. They
+	// stay the caller's. Without any, the keeper opens one.
 	Files  []*os.File `json:"-"`
-	Queues int        `json:"queues,omitempty"` // set by Join: as many
+	Queues int        `json:"queues,omitempty"` // the number of Files, set by Join
 }
 
-// Port is a NIC connected. The caller closes File, which is nil where he gave the
-// tap's files; the tap lives as long as any file on it is open.
+// Port is a connected NIC. File is nil if the request gave the tap's files; else the
+// caller closes it. The tap lives as long as any file on it is open.
 type Port struct {
 	PortInfo
 	File *os.File `json:"-"`
@@ -45,7 +78,7 @@ type PortInfo struct {
 	NIC     int              `json:"nic"`
 	Tap     string           `json:"tap"`
 	MAC     net.HardwareAddr `json:"mac"`
-	Address netip.Addr       `json:"address,omitzero"` // host-only and nat: the one reserved for the guest
+	Address netip.Addr       `json:"address,omitzero"` // host-only and nat: the address reserved for the guest
 	Seen    guestwatch.State `json:"seen,omitzero"`    // how far the guest has got, and what it uses
 }
 
@@ -59,11 +92,11 @@ type Info struct {
 	Gateway   netip.Addr    `json:"gateway,omitzero"`
 	MTU       int           `json:"mtu"` // bytes
 	Uplinks   []string      `json:"uplinks,omitempty"`
-	STP       bool          `json:"stp,omitempty"` // of the bridge: ports forward late
+	STP       bool          `json:"stp,omitempty"` // the bridge runs STP: ports forward late
 	KeeperPID int           `json:"keeper_pid"`
 	VMs       []VMInfo      `json:"vms"`
 	Leases    []dhcp.Lease  `json:"leases,omitempty"`
-	Notes     []string      `json:"notes,omitempty"` // what does not work
+	Notes     []string      `json:"notes,omitempty"` // what does not work, as sentences
 }
 
 // VMInfo is a VM registered with a network.
@@ -72,149 +105,111 @@ type VMInfo struct {
 	Ports []PortInfo `json:"ports"`
 }
 
-// request is what a client sends.
-type request struct {
-	Op      string        `json:"op"` // "join", "rejoin", "ending", "leave" or "info"
+// Note is what the keeper tells the users of a network's VMs.
+type Note struct {
+	Subject string `json:"subject,omitempty"` // what it is about: "network dev", "VM web", "uplink eth0"
+	Text    string `json:"text"`              // what has happened, as a sentence that names the subject
+	Remedy  string `json:"remedy,omitempty"`  // what the user can do about it; "" if nothing
+}
+
+// String is the sentence with its remedy.
+func (n Note) String() string {
+	if n.Remedy == "" {
+		return n.Text
+	}
+	return n.Text + "; " + n.Remedy
+}
+
+// Sentences are the notes as text.
+func Sentences(notes []Note) []string {
+	var list []string
+	for _, n := range notes {
+		list = append(list, n.String())
+	}
+	return list
+}
+
+// What a Request can ask for.
+const (
+	OpJoin   = "join"   // register a VM's ports
+	OpRejoin = "rejoin" // register them with a keeper that adopted the network
+	OpEnding = "ending" // undo the ports: QEMU uses them no more. It has no answer.
+	OpLeave  = "leave"  // undo the ports, and answer how that went
+	OpInfo   = "info"   // describe the network
+)
+
+// Request is what a supervisor sends.
+type Request struct {
+	Versions
+	Op      string        `json:"op"` // one of the Op constants
 	NetNS   string        `json:"netns,omitempty"`
 	Network plan.Network  `json:"network,omitzero"`
 	VM      string        `json:"vm,omitempty"`
 	Ports   []PortRequest `json:"ports,omitempty"`
-	Held    []PortInfo    `json:"held,omitempty"` // rejoin: the ports it got from a keeper before
+	Held    []PortInfo    `json:"held,omitempty"` // OpRejoin: the ports that the VM got from a keeper before
 }
 
-// reply is what the keeper answers, with the taps' files in the order of Ports.
-type reply struct {
-	Error *wireError `json:"error,omitempty"`
-	Info  *Info      `json:"info,omitempty"`
-	Ports []PortInfo `json:"ports,omitempty"`
-	Steps []string   `json:"steps,omitempty"` // what was done, as commands
-	Notes []string   `json:"notes,omitempty"` // what the user should know
-
-	// Waits is set in what a keeper says before its first word: what it waits for.
-	Waits string `json:"waits,omitempty"`
-
-	// Left is set in the answer to "leave".
-	Left bool `json:"left,omitempty"`
-
-	// Update is set in what the keeper sends unasked: the ports as they are now.
-	Update []PortInfo `json:"update,omitempty"`
-
-	// Replug is set in what the keeper sends unasked: the NICs whose guest should
-	// see its cable pulled and plugged again.
-	Replug []int `json:"replug,omitempty"`
-}
-
-// wireError carries an error and its identity between processes.
-type wireError struct {
-	Text string `json:"text"`
-	Kind string `json:"kind,omitempty"`
-}
-
-var kinds = map[string]error{
-	"no-tun":        host.ErrNoTun,
-	"no-permission": host.ErrNoPermission,
-	"not-ours":      host.ErrNotOurs,
-	"refused":       host.ErrRefused,
-	"unsupported":   host.ErrUnsupported,
-}
-
-func toWire(err error) *wireError {
-	if err == nil {
-		return nil
-	}
-	w := &wireError{Text: err.Error()}
-	for kind, sentinel := range kinds {
-		if errors.Is(err, sentinel) {
-			w.Kind = kind
+// Distribute gives the ports the files that came with the request.
+func (r *Request) Distribute(files []*os.File) error {
+	for i := range r.Ports {
+		p := &r.Ports[i]
+		if p.Queues < 0 || p.Queues > len(files) {
+			return fmt.Errorf("receive request: port %d has %d queues, and %d files are left", i, p.Queues, len(files))
 		}
-	}
-	return w
-}
-
-// Error is the text as the other process worded it.
-func (w *wireError) Error() string { return w.Text }
-
-// Unwrap gives the error its identity back.
-func (w *wireError) Unwrap() error { return kinds[w.Kind] }
-
-// maxMessage bounds a message; the largest, a plan's steps, is some 10 KiB.
-const maxMessage = 256 << 10
-
-// maxFiles bounds the files in a message: 16 NICs of up to 8 queues.
-const maxFiles = 16 * 8
-
-func send(c *net.UnixConn, v any, files ...*os.File) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode message: %w", err)
-	}
-	var rights []byte
-	if len(files) > 0 {
-		fds := make([]int, len(files))
-		for i, f := range files {
-			fds[i] = int(f.Fd())
-		}
-		rights = unix.UnixRights(fds...)
-	}
-	if _, _, err := c.WriteMsgUnix(b, rights, nil); err != nil {
-		return fmt.Errorf("send message: %w", err)
+		p.Files, files = files[:p.Queues], files[p.Queues:]
 	}
 	return nil
 }
 
-func receive(c *net.UnixConn, v any) ([]*os.File, error) {
-	size, err := awaitMessage(c)
-	if err != nil {
-		return nil, fmt.Errorf("receive message: %w", err)
-	}
-	if size == 0 { // SOCK_SEQPACKET: the peer is gone
-		return nil, net.ErrClosed
-	}
-	b := make([]byte, min(size, maxMessage))
-	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
-	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
-	if err != nil {
-		return nil, fmt.Errorf("receive message: %w", err)
-	}
-	files, err := rightsOf(oob[:oobn])
-	if err != nil {
-		return files, err
-	}
-	if err := json.Unmarshal(b[:n], v); err != nil {
-		return files, fmt.Errorf("decode message: %w", err)
-	}
-	return files, nil
+// Reply is what the keeper sends: the answer to a Request, with the taps' files in
+// the order of Ports, or news that no supervisor asked for.
+type Reply struct {
+	Versions
+	Error *WireError `json:"error,omitempty"`
+	Info  *Info      `json:"info,omitempty"`
+	Ports []PortInfo `json:"ports,omitempty"`
+	Steps []string   `json:"steps,omitempty"` // what the keeper has done, as commands
+	Notes []string   `json:"notes,omitempty"` // Told as sentences, for a supervisor of version 0
+	Told  []Note     `json:"told,omitempty"`  // what the user should know
+
+	// Waits is set in what a keeper says before its first word: what it waits for.
+	Waits string `json:"waits,omitempty"`
+
+	// Left is set in the answer to OpLeave.
+	Left bool `json:"left,omitempty"`
+
+	// Update is news: the ports as they are now.
+	Update []PortInfo `json:"update,omitempty"`
+
+	// Replug is news: the NICs whose guest should see its cable pulled and plugged.
+	Replug []int `json:"replug,omitempty"`
 }
 
-// awaitMessage waits for a message and returns its length: who waits, as the keeper
-// for each VM, holds no buffer.
-func awaitMessage(c *net.UnixConn) (size int, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
+// For returns the reply as a supervisor that speaks other understands it.
+func (r Reply) For(other Versions) Reply {
+	r.Versions = Speaks
+	if other.Version == 0 {
+		r.Notes, r.Told = Sentences(r.Told), nil
 	}
-	waitErr := raw.Read(func(fd uintptr) bool {
-		size, _, _, _, err = unix.Recvmsg(int(fd), nil, nil, unix.MSG_PEEK|unix.MSG_TRUNC)
-		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
-	})
-	return size, errors.Join(waitErr, err)
+	return r
 }
 
-func rightsOf(oob []byte) ([]*os.File, error) {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, fmt.Errorf("receive files: %w", err)
+// notes are the reply's notes, of whichever version.
+func (r Reply) notes() []Note {
+	list := r.Told
+	for _, text := range r.Notes {
+		list = append(list, Note{Text: text})
 	}
-	var files []*os.File
-	for _, m := range msgs {
-		fds, err := unix.ParseUnixRights(&m)
-		if err != nil {
-			return files, fmt.Errorf("receive files: %w", err)
-		}
-		for _, fd := range fds {
-			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "tap"))
-		}
-	}
-	return files, nil
+	return list
+}
+
+// Spec is what a keeper reads on stdin when it starts.
+type Spec struct {
+	Versions
+	Network plan.Network `json:"network"`
+	Port53  string       `json:"port53,omitempty"` // of dns.Holders, which the keeper may not ask itself
+
+	Starter   int        `json:"starter,omitempty"` // the process that starts the keeper; 0 if it need not live
+	AssumeYes bool       `json:"assume_yes,omitempty"`
+	Peer      netip.Addr `json:"peer,omitzero"`
 }

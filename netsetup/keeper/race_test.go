@@ -1,6 +1,6 @@
 //go:build race
 
-package keeper
+package keeper_test
 
 // patience is how much longer than promised things may take on a busy machine:
 // the race detector slows processes down several times.

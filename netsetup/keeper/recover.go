@@ -11,8 +11,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/netsetup/apply"
+
+	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
@@ -20,110 +22,164 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// Collect undoes the networks whose keeper is dead and says what it removed.
-// Networks of another living network namespace are left alone.
-func Collect(_ context.Context, o Options) ([]string, error) { return collectAll(o, "") }
+// Collect undoes the networks whose keeper is dead and says what it removed. It
+// leaves networks of another living network namespace alone.
+func Collect(ctx context.Context, o Options) ([]string, error) { return collectAll(ctx, o, "") }
 
-// collectAll is Collect for a VM that is leaving, and so no reason to leave its
-// network alone.
-func collectAll(o Options, leaving string) ([]string, error) {
-	list, err := all(o.RunDir)
+// collectAll is Collect for a VM that is leaving: that VM's ports do not count as in
+// use.
+func collectAll(ctx context.Context, o Options, leaving string) ([]string, error) {
+	list, err := rundir.Networks(o.RunDir)
 	if err != nil {
-		return nil, fmt.Errorf("list networks: %w", err)
+		return nil, err
 	}
 	var removed []string
 	var errs []error
-	for _, p := range list {
-		what, err := collect(p, leaving, false)
+	for _, n := range list {
+		what, err := CollectNetwork(ctx, n, leaving, false)
 		errs = append(errs, err)
 		if what != "" {
 			removed = append(removed, what)
 		}
 	}
-	return removed, errors.Join(append(errs, permission(lockfile.Sweep(filepath.Join(o.RunDir, "locks"))))...)
+	return removed, errors.Join(append(errs, Permission(lockfile.Sweep(filepath.Join(o.RunDir, "locks"))))...)
 }
 
-// collect undoes a network that nobody has: no keeper lives, and no VM has a tap of
-// it open, whose supervisor is about to start a keeper; late, that one had its time.
-func collect(p paths, leaving string, late bool) (string, error) {
-	lock, err := lockfile.Try(p.keeperLock())
+// CollectNetwork undoes an abandoned network: its keeper is dead and no VM, but the
+// one that is leaving, holds one of its taps open. If late is set, open taps no
+// longer count: their supervisors have had time to start a new keeper. It returns
+// what it removed, "" for nothing. The error wraps host.ErrLeft if something
+// could not be undone; the journal stays then.
+func CollectNetwork(ctx context.Context, n rundir.Network, leaving string, late bool) (string, error) {
+	lock, err := lockfile.Try(n.KeeperLock())
 	if errors.Is(err, lockfile.ErrHeld) {
 		return "", nil
 	}
 	if err != nil {
-		return "", permission(err)
+		return "", Permission(err)
 	}
 	defer lock.Release()
-	plan, err := lockfile.Wait(context.TODO(), p.planLock())
+	plan, err := lockfile.Wait(ctx, n.PlanLock())
 	if err != nil {
 		return "", err
 	}
 	defer plan.Release()
-	host, err := kernel.New()
+	h, err := kernel.New()
 	if err != nil {
 		return "", err
 	}
-	defer host.Close()
-	if j, err := journal.Read(p.journal()); err == nil && !late {
-		if used, err := inUse(host.Kernel(), j, p.runDir, leaving); used || err != nil {
+	defer h.Close()
+	if j, err := journal.Read(n.Journal()); err == nil && !late {
+		if used, err := InUse(ctx, h.Kernel(), j, n.RunDir, leaving); used || err != nil {
 			return "", err
 		}
 	}
-	what, err := recoverNetwork(host.Kernel(), p)
+	what, err := Recover(ctx, h.Kernel(), n)
 	if err != nil {
 		return "", err
 	}
-	return what, p.remove()
+	return what, n.Remove()
 }
 
-// recoverNetwork undoes what the journal of a dead keeper tells. The caller
-// holds the network's and the plan lock. It returns "" where there was nothing.
-func recoverNetwork(k step.Kernel, p paths) (string, error) {
-	j, err := journal.Read(p.journal())
+// InUse reports whether a VM, other than the one that is leaving, still has a tap of a
+// dead keeper's network open: its supervisor is about to start the next keeper.
+func InUse(ctx context.Context, k step.Kernel, j *journal.Journal, runDir, leaving string) (bool, error) {
+	if here, err := lives(j); !here || err != nil {
+		return false, nil //nolint:nilerr // Recover words it
+	}
+	if stands, err := journal.Stands(ctx, k, j.Plan); !stands || err != nil {
+		return false, err
+	}
+	for vm, steps := range j.Ports {
+		for _, s := range steps {
+			open, err := PortOpen(ctx, k, s, rundir.VM{RunDir: runDir, Name: vm}, vm == leaving)
+			if open || err != nil {
+				return open, err
+			}
+		}
+	}
+	return false, nil
+}
+
+// PortOpen reports whether a process has the link open that the step made for the
+// VM. Where the kernel does not tell that, as of a macvtap link, the lock of the VM's
+// supervisor does, unless the VM is leaving.
+func PortOpen(ctx context.Context, k step.Kernel, s step.Step, vm rundir.VM, leaving bool) (bool, error) {
+	port, ok := s.(step.Port)
+	if !ok {
+		return false, nil
+	}
+	open, told, err := port.Open(ctx, k)
+	if !open || told || err != nil {
+		return open, err
+	}
+	if leaving {
+		return false, nil
+	}
+	return vm.Lives()
+}
+
+// Recover undoes what the journal of a dead keeper lists. The caller holds the
+// network's keeper lock and the plan lock. It returns what it undid, "" for nothing.
+func Recover(ctx context.Context, k step.Kernel, n rundir.Network) (string, error) {
+	j, err := journal.Read(n.Journal())
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	var damaged *json.SyntaxError
 	if errors.As(err, &damaged) {
-		return recoverByMarks(k, p, err)
+		return recoverByMarks(ctx, k, n, err)
 	}
 	if err != nil {
 		return "", err
 	}
 	here, err := lives(j)
 	if err != nil || !here {
-		return "network " + p.network + " (of another boot or namespace)", err
+		return "network " + n.Name + " (of another boot or namespace)", err
 	}
-	steps := journal.Own(j.Steps(), p.place())
-	drift := apply.Drift(context.TODO(), k, steps)
-	if err := errors.Join(apply.Undo(context.TODO(), k, steps), step.SweepAccepts(context.TODO(), k, p.network)); err != nil {
-		return "", fmt.Errorf("undo network %q: %w", p.network, err)
+	drift, err := Undo(ctx, k, j, n)
+	if err != nil {
+		return "", fmt.Errorf("undo network %q: %w", n.Name, err)
 	}
-	what := "network " + p.network + " (bridge " + j.Plan.Bridge + ")"
+	what := "network " + n.Name + " (bridge " + j.Plan.Bridge + ")"
 	if j.Plan.Network.Macvtap {
-		what = "network " + p.network + " (macvtap on " + j.Plan.Network.Uplink + ")"
+		what = "network " + n.Name + " (macvtap on " + j.Plan.Network.Uplink + ")"
 	}
 	return strings.Join(append([]string{what}, drift...), "; "), nil
 }
 
-// recoverByMarks undoes what can be known without the journal.
-func recoverByMarks(k step.Kernel, p paths, damage error) (string, error) {
+// Undo takes back what the journal lists, and returns what was no longer as qnet had
+// left it, in words for the user. The caller holds the plan lock. The error wraps
+// host.ErrLeft.
+func Undo(ctx context.Context, k step.Kernel, j *journal.Journal, n rundir.Network) (drift []string, err error) {
+	steps := journal.Own(j.Steps(), n)
+	drift = apply.Drift(ctx, k, steps)
+	err = errors.Join(apply.Undo(ctx, k, steps), step.SweepAccepts(ctx, k, n.Name))
+	if err != nil {
+		err = fmt.Errorf("%w: %w", host.ErrLeft, err)
+	}
+	return drift, err
+}
+
+// recoverByMarks undoes what the marks of links and tables show, without the journal.
+func recoverByMarks(ctx context.Context, k step.Kernel, n rundir.Network, damage error) (string, error) {
 	facts, err := host.ObserveNetwork()
 	if err != nil {
 		return "", err
 	}
-	if facts.Firewalld, err = firewalld.Observe(context.TODO()); err != nil {
+	if facts.Firewalld, err = firewalld.Observe(ctx); err != nil {
 		return "", err
 	}
-	if err := journal.UndoByMarks(context.TODO(), k, facts, p.network); err != nil {
-		return "", fmt.Errorf("undo network %q: %w", p.network, err)
+	if err := journal.UndoByMarks(ctx, k, facts, n.Name); err != nil {
+		return "", fmt.Errorf("undo network %q: %w", n.Name, err)
 	}
 	return fmt.Sprintf("network %s by its marks, because its journal is damaged (%v); if it was a nat network, "+
-		"look whether the forwarding of your uplinks is as it should be", p.network, damage), nil
+		"look whether the forwarding of your uplinks is as it should be", n.Name, damage), nil
 }
 
-// lives reports whether what the journal tells of can exist here. What a
-// namespace holds is gone with it and with the boot; a living foreign one is an error.
+// lives reports whether what the journal lists can exist here. The links of a network
+// namespace go with the namespace and with the boot. If the journal's namespace is
+// another one that lives, that is an error.
 func lives(j *journal.Journal) (bool, error) {
 	boot, err := host.BootID()
 	if err != nil || boot != j.BootID {
@@ -134,8 +190,8 @@ func lives(j *journal.Journal) (bool, error) {
 		return err == nil, err
 	}
 	if namespaceLives(j.NetNS) {
-		return false, fmt.Errorf("network %q was made in another network namespace (%s): use another --run-dir here: %w",
-			j.Plan.Network.Name, j.NetNS, host.ErrRefused)
+		return false, host.Refuse("network %q was made in another network namespace (%s): use another --run-dir here",
+			j.Plan.Network.Name, j.NetNS)
 	}
 	return false, nil
 }
@@ -151,26 +207,4 @@ func namespaceLives(ns string) bool {
 	}
 	named, _ := filepath.Glob("/run/netns/*")
 	return slices.ContainsFunc(named, func(path string) bool { return inodeName(path) == ns })
-}
-
-// Left lists the networks below a run directory whose keeper is dead: what
-// Collect would undo.
-func Left(runDir string) ([]string, error) {
-	list, err := all(runDir)
-	if err != nil {
-		return nil, fmt.Errorf("list networks: %w", err)
-	}
-	var left []string
-	for _, p := range list {
-		c, err := dial(p)
-		switch {
-		case err == nil:
-			c.Close()
-		case noKeeper(err):
-			left = append(left, "network "+p.network)
-		default:
-			return left, err
-		}
-	}
-	return left, nil
 }

@@ -10,67 +10,97 @@ import (
 	"sync"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
-// Registration is a VM's place in a network, as long as the process that holds
-// it lives or until Leave. When the keeper dies, it starts the next one.
+// Registration is a VM's place in a network, as long as the process that holds it
+// lives or until Leave. When the keeper dies, the registration starts the next one.
+// Its methods may be called concurrently. It owns two goroutines, which end when the
+// keeper is gone for good: one reads from the keeper, one runs Options.Replug.
 type Registration struct {
 	options Options
 	network Network
 	vm      string
 	info    Info
 	ports   []Port
-	replies chan reply
+	replies chan Reply
+	replugs chan []int
 	done    chan struct{}
+	cancel  context.CancelFunc // ends the search for the next keeper
 
 	mu      sync.Mutex // guards what follows
 	conn    *net.UnixConn
-	held    []PortInfo // as the keeper told last
+	held    []PortInfo // as the keeper said last
 	leaving bool
+}
+
+// replugLimit is how many orders to replug may wait for the one that runs. More
+// are dropped: the guest sees its cable pulled soon anyway.
+const replugLimit = 4
+
+func newRegistration(o Options, n Network, vm string, conn *net.UnixConn, info Info) *Registration {
+	return &Registration{
+		options: o, network: n, vm: vm, conn: conn, info: info, cancel: func() {},
+		replies: make(chan Reply, 1), replugs: make(chan []int, replugLimit), done: make(chan struct{}),
+	}
 }
 
 // Info is the network as it was at Join.
 func (r *Registration) Info() Info { return r.info }
 
-// Ports are the NICs connected, in the order asked for.
+// Ports are the NICs connected, in the order of the requests.
 func (r *Registration) Ports() []Port { return r.ports }
 
 // Done is closed when the keeper is gone for good: after Leave, or when no other
 // could be started.
 func (r *Registration) Done() <-chan struct{} { return r.done }
 
-// follow reads what the keeper says until the registration ends.
-func (r *Registration) follow(conn *net.UnixConn) {
-	defer close(r.done)
-	for conn != nil {
-		r.read(conn)
-		conn.Close()
-		conn = r.rejoin()
-	}
+// follow reads what the keeper says until the registration ends. Of ctx only the
+// values count: the registration outlives Join.
+func (r *Registration) follow(ctx context.Context) {
+	ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	conn := r.conn
+	go func() {
+		defer close(r.done)
+		defer close(r.replugs)
+		for conn != nil {
+			r.read(conn)
+			conn.Close()
+			conn = r.rejoin(ctx)
+		}
+	}()
+	go func() {
+		for nics := range r.replugs {
+			if r.options.Replug != nil {
+				r.options.Replug(nics)
+			}
+		}
+	}()
 }
 
 // read is the only reader of the connection once Join is done.
 func (r *Registration) read(conn *net.UnixConn) {
 	for {
-		var rep reply
-		files, err := receive(conn, &rep)
-		closeAll(files)
+		var rep Reply
+		files, err := Receive(conn, &rep)
+		CloseAll(files)
 		switch {
 		case err != nil:
 			return
 		case rep.Update != nil:
 			r.update(rep.Update)
 		case rep.Replug != nil:
-			if r.options.Replug != nil {
-				go r.options.Replug(rep.Replug)
+			select {
+			case r.replugs <- rep.Replug:
+			default:
 			}
-		case rep.Notes != nil && !rep.Left:
+		case len(rep.notes()) > 0 && !rep.Left:
 			r.options.report(rep)
 		default:
 			select {
 			case r.replies <- rep:
-			default: // nobody asked: a keeper of another version
+			default: // no request waits for it: news of a later version
 			}
 		}
 	}
@@ -87,18 +117,19 @@ func (r *Registration) update(ports []PortInfo) {
 
 // rejoin finds or starts the next keeper. It returns nil when the VM leaves
 // anyway, and when no keeper could be had.
-func (r *Registration) rejoin() *net.UnixConn {
+func (r *Registration) rejoin(ctx context.Context) *net.UnixConn {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.leaving {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	conn, err := r.connectAgain(ctx)
-	note := fmt.Sprintf("the keeper of network %s was gone; another has taken over", r.network.Name)
+	note := Note{Subject: "network " + r.network.Name, Text: fmt.Sprintf("the keeper of network %s was gone; another has taken over", r.network.Name)}
 	if err != nil {
-		note = fmt.Sprintf("the keeper of network %s is gone, and no other could take over (restart the VM to get its network back): %v", r.network.Name, err)
+		note.Text = fmt.Sprintf("the keeper of network %s is gone, and no other could take over (restart the VM to get its network back): %v", r.network.Name, err)
+		note.Remedy = ""
 	}
 	if r.options.Note != nil {
 		r.options.Note(note)
@@ -118,23 +149,26 @@ func (r *Registration) connectAgain(ctx context.Context) (*net.UnixConn, error) 
 			held = append(held, p.PortInfo)
 		}
 	}
-	req := request{Op: "rejoin", NetNS: ns, Network: r.network, VM: r.vm, Held: held}
+	req := Request{Versions: Speaks, Op: OpRejoin, NetNS: ns, Network: r.network, VM: r.vm, Held: held}
 	for {
 		conn, err := r.options.connect(ctx, r.network)
 		if err != nil {
 			return nil, err
 		}
 		stop := context.AfterFunc(ctx, func() { conn.Close() })
-		var rep reply
+		var rep Reply
 		files, err := exchange(conn, req, &rep)
 		stop()
-		closeAll(files)
+		CloseAll(files)
 		if errors.Is(err, errGone) && ctx.Err() == nil {
 			conn.Close()
 			continue // killed again, or leaving
 		}
 		if err == nil && rep.Error != nil {
 			err = rep.Error
+		}
+		if err == nil {
+			err = Speaks.Check(rep.Versions, r.network.Name, nil)
 		}
 		if err != nil {
 			conn.Close()
@@ -145,21 +179,25 @@ func (r *Registration) connectAgain(ctx context.Context) (*net.UnixConn, error) 
 	}
 }
 
-// Ending tells the keeper that the VM uses its ports no more, so that it undoes
-// them while QEMU's process still ends. Leave must follow.
+// Ending tells the keeper that the VM uses its ports no more, so that the keeper
+// undoes them while QEMU's process still ends. Leave must follow.
 func (r *Registration) Ending() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.leaving = true
 	if r.conn != nil {
-		send(r.conn, request{Op: "ending"}) //nolint:errcheck // Leave will see
+		Send(r.conn, Request{Versions: Speaks, Op: OpEnding}) //nolint:errcheck // Leave meets the error again
 	}
 }
 
-// Leave ends the registration. It returns when this VM's ports, and with the
-// last VM the whole network, are undone, with what could not be undone. The
-// connection stays open until Close or the end of the process: if that dies
-// before it has removed the VM's own files, the keeper does.
+// Leave ends the registration. It returns when the keeper has undone this VM's
+// ports, and with the last VM the whole network. The error says what could not be
+// undone. It wraps host.ErrLeft if something stays on the host that the journal
+// tells of: `qnet gc` tries again. If the keeper died, Leave undoes the network in its
+// place.
+//
+// The connection stays open until Close or the end of the process: if the process
+// dies before it has removed the VM's own files, the keeper removes them.
 func (r *Registration) Leave(ctx context.Context) error {
 	r.mu.Lock()
 	r.leaving = true
@@ -170,7 +208,7 @@ func (r *Registration) Leave(ctx context.Context) error {
 			p.File.Close()
 		}
 	}
-	if conn == nil || send(conn, request{Op: "leave"}) != nil {
+	if conn == nil || Send(conn, Request{Versions: Speaks, Op: OpLeave}) != nil {
 		return r.clean(ctx)
 	}
 	select {
@@ -188,7 +226,7 @@ func (r *Registration) Leave(ctx context.Context) error {
 	}
 }
 
-func (r *Registration) left(rep reply) error {
+func (r *Registration) left(rep Reply) error {
 	r.options.report(rep)
 	if rep.Error != nil {
 		return fmt.Errorf("leave network %q: %w", r.info.Name, rep.Error)
@@ -196,8 +234,9 @@ func (r *Registration) left(rep reply) error {
 	return nil
 }
 
-// Close lets the keeper go after Leave.
+// Close ends the connection after Leave. Its error is about the connection only.
 func (r *Registration) Close() error {
+	r.cancel()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.leaving = true
@@ -210,35 +249,39 @@ func (r *Registration) Close() error {
 	return nil // the keeper was gone first
 }
 
+// goneInterval is the pause between two looks whether the kernel has closed the
+// files of a dead keeper and of QEMU. It takes some milliseconds for both.
+const goneInterval = 20 * time.Millisecond
+
 // clean undoes what a keeper left that died just then.
 func (r *Registration) clean(ctx context.Context) error {
-	p := paths{r.options.RunDir, r.network.Name}
+	place := rundir.Network{RunDir: r.options.RunDir, Name: r.network.Name}
 	for {
 		err := r.options.asRoot(func() error {
-			_, err := collectAll(r.options, r.vm)
+			_, err := collectAll(ctx, r.options, r.vm)
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("leave network %q: %w", r.info.Name, err)
 		}
-		// QEMU's end closed the taps, and the keeper's its lock; the kernel takes
-		// some milliseconds for both.
-		if gone, err := r.gone(p); gone || err != nil {
+		if gone, err := r.gone(ctx, place); gone || err != nil {
 			return err
 		}
-		if !wait(ctx, 20*time.Millisecond) {
+		select {
+		case <-ctx.Done():
 			return fmt.Errorf("leave network %q: %w", r.info.Name, ctx.Err())
+		case <-time.After(goneInterval):
 		}
 	}
 }
 
 // gone reports whether nothing of the network is left, or another keeper has it.
-func (r *Registration) gone(p paths) (bool, error) {
-	if _, err := query(context.Background(), p); err == nil {
+func (r *Registration) gone(ctx context.Context, place rundir.Network) (bool, error) {
+	if _, err := query(ctx, place); err == nil {
 		return true, nil
 	}
 	left := false
-	for _, path := range []string{p.dir(), p.keeperLock()} {
+	for _, path := range []string{place.Dir(), place.KeeperLock()} {
 		if _, err := os.Stat(path); err == nil {
 			left = true
 		} else if !errors.Is(err, fs.ErrNotExist) {

@@ -13,13 +13,14 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/keeper/server"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 func TestMain(m *testing.M) {
 	lab.Instrument(os.Args)
 	if len(os.Args) > 1 && os.Args[1] == "keeper" {
-		os.Exit(keeper.Main(os.Args[2:], os.Stdin, os.Stderr))
+		os.Exit(server.Main(context.Background(), os.Args[2:], os.Stdin, os.Stderr))
 	}
 	os.Exit(m.Run())
 }

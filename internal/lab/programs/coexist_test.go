@@ -17,13 +17,14 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/lab/programs"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/keeper/server"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 func TestMain(m *testing.M) {
 	lab.Instrument(os.Args)
 	if len(os.Args) > 1 && os.Args[1] == "keeper" {
-		os.Exit(keeper.Main(os.Args[2:], os.Stdin, os.Stderr))
+		os.Exit(server.Main(context.Background(), os.Args[2:], os.Stdin, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
@@ -69,10 +70,10 @@ ip -n lan addr add 10.55.0.1/24 dev lan1`)
 	h := &host{T: t, members: map[profiles.Mode]*guest.Member{}, o: keeper.Options{
 		RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Exe: []string{"/proc/self/exe", "keeper"},
 	}}
-	h.o.Note = func(text string) {
+	h.o.Note = func(n keeper.Note) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.notes = append(h.notes, text)
+		h.notes = append(h.notes, n.String())
 	}
 	resolv := filepath.Join(dir, "resolv.conf")
 	if err := os.WriteFile(resolv, []byte("nameserver 203.0.113.1\n"), 0o644); err != nil {

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,13 +12,14 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/keeper/server"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 func TestMain(m *testing.M) {
 	lab.Instrument(os.Args)
 	if len(os.Args) > 1 && os.Args[1] == "keeper" {
-		os.Exit(keeper.Main(os.Args[2:], os.Stdin, os.Stderr))
+		os.Exit(server.Main(context.Background(), os.Args[2:], os.Stdin, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
@@ -33,7 +35,7 @@ func TestKeeperKilled(t *testing.T) {
 		before := lab.Snapshot(t, o.RunDir)
 		place := Place{Keeper: o, Network: keeper.Network{Name: "dev", Mode: profiles.NAT}, VM: "probe-1", NICs: 1, Trace: []netip.Addr{netip.MustParseAddr("203.0.113.1")}}
 		note := make(chan string, 8)
-		place.Keeper.Note = func(s string) { note <- s }
+		place.Keeper.Note = func(n keeper.Note) { note <- n.String() }
 		m, err := Join(t.Context(), place)
 		if err != nil {
 			t.Fatal(err)

@@ -1,12 +1,10 @@
-package keeper
+package upkeep
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,126 +16,116 @@ import (
 )
 
 const (
-	// answerTime is how long a gateway has to answer.
-	answerTime = 5 * time.Second
-	// deafTime is how long a gateway is waited for that did not: a switch with STP
-	// forwards nothing from a port for 30 s after it was plugged.
-	deafTime = time.Minute
+	// gatewayTimeout is how long a gateway has to answer.
+	gatewayTimeout = 5 * time.Second
+	// deafTimeout is how long the check then goes on to ask a gateway that did not: a
+	// switch with STP forwards nothing from a port for 30 s after it was plugged.
+	deafTimeout = time.Minute
 )
 
-// checks are the looks for the gateway, the last of which counts.
-type checks struct {
-	mu   sync.Mutex
-	stop context.CancelFunc
-}
-
-func (c *checks) cancel() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.stop != nil {
-		c.stop()
+// startCheck starts to look for the gateway, in place of the check that runs.
+func (l *lan) startCheck(ctx context.Context, uplink host.Link) {
+	if l.plan.Network.Macvtap {
+		return // the host's own NIC: the program that configures it sees its cable
 	}
-}
-
-func (c *checks) start(l *lan, uplink host.Link) {
-	if l.k.journal.Plan.Network.Macvtap {
-		return // the host's own NIC: who manages it sees its cable
-	}
-	c.cancel()
-	ctx, cancel := context.WithCancel(context.Background())
-	c.mu.Lock()
-	c.stop = cancel
-	c.mu.Unlock()
-	go func() {
-		defer cancel()
+	l.stopCheck()
+	ctx, l.stopCheck = context.WithCancel(ctx)
+	l.workers.Go(func() {
 		if err := l.check(ctx, uplink); err != nil {
-			l.k.log.Warn("look for the gateway", "error", err)
+			l.Log.Warn("look for the gateway", "error", err)
 		}
-	}()
+	})
 }
 
 // check asks for the gateways, says if none answers, and tells the LAN where the
 // host is once it is known that this is its LAN.
 func (l *lan) check(ctx context.Context, uplink host.Link) error {
-	host, ok, err := l.k.host.Link(context.TODO(), l.k.hostLink())
+	own, ok, err := l.Host.Link(ctx, l.hostLink())
 	if err != nil || !ok {
 		return err
 	}
-	gateways, err := l.k.host.Gateways(host.Index)
+	gateways, err := l.Host.Gateways(own.Index)
 	if err != nil {
 		return err
 	}
-	here, err := l.k.places(host)
+	here, err := l.places(own)
 	if err != nil {
 		return err
 	}
-	solicit(host, here)
-	if l.k.lease != nil {
-		l.k.lease.Soon()
-	}
+	solicit(own, here)
+	l.mender.lease.soon()
 	if len(gateways) == 0 {
 		return nil // nothing tells which LAN it is
 	}
+	if !l.awaitGateway(ctx, uplink, gateways) {
+		return nil
+	}
+	return neigh.Announce(own.Index, here)
+}
+
+// awaitGateway reports whether a gateway answers, and says if it takes long.
+func (l *lan) awaitGateway(ctx context.Context, uplink host.Link, gateways []netip.Addr) bool {
 	spanning, stop := hearsSTP(uplink.Index)
 	defer stop()
-	names := strings.Join(words(gateways), ", ")
-	if !answers(ctx, uplink, gateways, answerTime) {
-		if ctx.Err() != nil {
-			return nil // another look follows
-		}
-		why := "is it another network?"
-		if spanning.Load() {
-			why = "the switch runs STP, and forwards nothing for some 30 s after a cable is plugged"
-		}
-		l.k.note(fmt.Sprintf("the gateway %s does not answer by %s: %s", names, uplink.Name, why))
-		if !answers(ctx, uplink, gateways, deafTime) {
-			return nil
-		}
-		l.k.note(fmt.Sprintf("the gateway %s answers by %s", names, uplink.Name))
-		if l.k.lease != nil {
-			l.k.lease.Soon() // nobody heard the first question
-		}
+	if answers(ctx, uplink, gateways, gatewayTimeout) {
+		return true
 	}
-	return neigh.Announce(host.Index, here)
+	if ctx.Err() != nil {
+		return false // another check follows
+	}
+	names := strings.Join(words(gateways), ", ")
+	why := "is it another network?"
+	if spanning.Load() {
+		why = "the switch runs STP, and forwards nothing for some 30 s after a cable is plugged"
+	}
+	l.note("the gateway %s does not answer by %s: %s", names, uplink.Name, why)
+	if !answers(ctx, uplink, gateways, deafTimeout) {
+		return false
+	}
+	l.note("the gateway %s answers by %s", names, uplink.Name)
+	l.mender.lease.soon() // the first question was lost
+	return true
 }
 
 // answers reports whether one of the gateways answers the uplink's MAC.
 func answers(ctx context.Context, uplink host.Link, gateways []netip.Addr, within time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	results := make(chan bool, len(gateways))
+	results := make(chan bool)
 	for _, g := range gateways {
 		go func() {
 			mac, err := neigh.Ask(ctx, neigh.On(uplink.Index), neigh.Place{MAC: uplink.MAC}, g)
 			results <- err == nil && mac != nil
 		}()
 	}
+	found := false
 	for range gateways {
 		if <-results {
-			return true
+			found = true
+			cancel() // the others need not answer
 		}
 	}
-	return false
+	return found
 }
 
 // places are where the host's addresses on the link are.
-func (k *keeper) places(host host.Link) ([]neigh.Place, error) {
-	addrs, err := k.host.AddrsOf(host.Index)
+func (l *lan) places(own host.Link) ([]neigh.Place, error) {
+	addrs, err := l.Host.AddrsOf(own.Index)
 	if err != nil {
 		return nil, err
 	}
 	var list []neigh.Place
 	for _, a := range addrs {
-		list = append(list, neigh.Place{MAC: host.MAC, Addr: a})
+		list = append(list, neigh.Place{MAC: own.MAC, Addr: a})
 	}
 	return list, nil
 }
 
 // solicit asks for routers: the advertisement of a changed one may be minutes away.
-func solicit(host host.Link, here []neigh.Place) {
+func solicit(own host.Link, here []neigh.Place) {
 	i := slices.IndexFunc(here, func(n neigh.Place) bool { return n.Addr.Is6() && n.Addr.IsLinkLocalUnicast() })
 	if i >= 0 {
-		neigh.Solicit(host.Index, here[i]) //nolint:errcheck // they speak by themselves, later
+		neigh.Solicit(own.Index, here[i]) //nolint:errcheck // routers advertise by themselves, later
 	}
 }
 
@@ -159,14 +147,17 @@ var bpdus = []bpf.Instruction{
 	bpf.RetConstant{Val: 0},
 }
 
-// hearsSTP listens for a switch's STP until stop; they speak each 2 s.
+// hearsSTP listens for a switch's STP until stop, which joins the listener. Switches
+// send each 2 s.
 func hearsSTP(link int) (heard *atomic.Bool, stop func()) {
 	heard = &atomic.Bool{}
 	c, err := packet.Listen(link, packet.All, bpdus)
 	if err != nil {
 		return heard, func() {}
 	}
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		b := make([]byte, 64)
 		for {
 			_, out, err := c.Read(b)
@@ -178,5 +169,8 @@ func hearsSTP(link int) (heard *atomic.Bool, stop func()) {
 			}
 		}
 	}()
-	return heard, func() { c.Close() } //nolint:errcheck // nothing follows from it
+	return heard, func() {
+		c.Close() //nolint:errcheck // nothing follows from it
+		<-done
+	}
 }

@@ -1,4 +1,4 @@
-package keeper
+package keeper_test
 
 import (
 	"errors"
@@ -194,7 +194,7 @@ func TestFirewalldAfterCrash(t *testing.T) {
 			}
 			killBoth(t, r)
 			if damaged {
-				os.WriteFile(paths{o.RunDir, "dev"}.journal(), []byte("{"), 0o644)
+				os.WriteFile(journalOf(o, "dev"), []byte("{"), 0o644)
 			}
 			if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 1 {
 				t.Errorf("removed %q, %v", removed, err)
@@ -232,7 +232,7 @@ func TestFirewalldChanges(t *testing.T) {
 
 		lab.Sh(t, "firewall-cmd --zone=work --add-interface=qn-dev")
 		r = mustJoin(t, o, n, "web", port(1))
-		time.Sleep(settle * 3) // for what should not happen
+		time.Sleep(settleInterval * 3) // for what should not happen
 		mustLeave(t, r)
 		lab.Sh(t, "firewall-cmd --get-zone-of-interface=qn-dev | grep work; firewall-cmd --zone=work --remove-interface=qn-dev")
 	})
@@ -263,26 +263,26 @@ func TestFirewalldCommands(t *testing.T) {
 		}
 		plan, err := plan.New(Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet},
 			host.Facts{Firewalld: state}, plan.Options{Salt: []byte("salt")})
-		step, ok := step.Find[step.SetZone](plan.Steps)
+		zone, ok := step.Find[step.SetZone](plan.Steps)
 		if err != nil || !ok {
 			t.Fatalf("got %+v, %v", plan.Steps, err)
 		}
 		host := &kernel.Host{}
-		if err := step.Do(t.Context(), host.Kernel()); err != nil {
+		if err := zone.Do(t.Context(), host.Kernel()); err != nil {
 			t.Fatal(err)
 		}
 		called := fw.State(t)
-		if holds, err := step.Holds(t.Context(), host.Kernel()); !holds || err != nil {
+		if holds, err := zone.Holds(t.Context(), host.Kernel()); !holds || err != nil {
 			t.Errorf("holds: %v, %v", holds, err)
 		}
-		if err := step.Undo(t.Context(), host.Kernel()); err != nil {
+		if err := zone.Undo(t.Context(), host.Kernel()); err != nil {
 			t.Fatal(err)
 		}
-		if holds, err := step.Holds(t.Context(), host.Kernel()); holds || err != nil {
+		if holds, err := zone.Holds(t.Context(), host.Kernel()); holds || err != nil {
 			t.Errorf("holds after the undo: %v, %v", holds, err)
 		}
-		lab.Sh(t, step.String())
+		lab.Sh(t, zone.String())
 		sameState(t, "by commands", called, fw.State(t))
-		lab.Sh(t, step.UndoString())
+		lab.Sh(t, zone.UndoString())
 	})
 }

@@ -1,4 +1,4 @@
-package keeper
+package keeper_test
 
 import (
 	"strings"
@@ -16,10 +16,10 @@ type notes struct {
 	texts []string
 }
 
-func (n *notes) add(text string) {
+func (n *notes) add(note Note) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.texts = append(n.texts, text)
+	n.texts = append(n.texts, note.String())
 }
 
 func (n *notes) count(words string) int {
@@ -102,7 +102,7 @@ func TestFightIsGivenUp(t *testing.T) {
 		told := &notes{}
 		o.Note = told.add
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
-		for range maxRounds {
+		for range stepRounds {
 			lab.Sh(t, "ip link set qn-dev down")
 			lab.Eventually(t, 10*time.Second, "the bridge up again", func() bool {
 				_, err := lab.Try("ip link show qn-dev | grep -q '[<,]UP'")
@@ -131,7 +131,7 @@ func TestLostTaps(t *testing.T) {
 			t.Errorf("an ordinary end is told of: %q", told.texts)
 		}
 		lab.Sh(t, "ip link del qnstays0")
-		lab.Eventually(t, lostTime+3*time.Second, "the note", func() bool { return told.count("deleted a tap of VM stays") == 1 })
+		lab.Eventually(t, lostTimeout+3*time.Second, "the note", func() bool { return told.count("deleted a tap of VM stays") == 1 })
 		mustLeave(t, stays)
 	})
 }

@@ -1,4 +1,4 @@
-package keeper
+package upkeep
 
 import (
 	"testing"
@@ -73,7 +73,7 @@ func TestCable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var c cable
 			for _, a := range list {
-				got := c.look(a.carrier, clock{again(a.awake + a.asleep), again(a.awake)})
+				got := c.look(a.carrier, Clock{again(a.awake + a.asleep), again(a.awake)})
 				if got != a.want {
 					t.Errorf("at %v: got %+v, want %+v", a, got, a.want)
 				}

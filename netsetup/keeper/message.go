@@ -1,0 +1,103 @@
+package keeper
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxMessage bounds a message in bytes; the largest, a plan's steps, is some 10 KiB.
+const maxMessage = 256 << 10
+
+// maxFiles bounds the files in a message: 16 NICs of up to 8 queues.
+const maxFiles = 16 * 8
+
+// Send sends a message, v as JSON, with files.
+func Send(c *net.UnixConn, v any, files ...*os.File) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	var rights []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = int(f.Fd())
+		}
+		rights = unix.UnixRights(fds...)
+	}
+	if _, _, err := c.WriteMsgUnix(b, rights, nil); err != nil {
+		return fmt.Errorf("send message: %w", err)
+	}
+	return nil
+}
+
+// Receive waits for a message, decodes it into v and returns its files. The error
+// wraps net.ErrClosed when the peer is gone.
+func Receive(c *net.UnixConn, v any) ([]*os.File, error) {
+	size, err := awaitMessage(c)
+	if err != nil {
+		return nil, fmt.Errorf("receive message: %w", err)
+	}
+	if size == 0 { // SOCK_SEQPACKET: the peer is gone
+		return nil, net.ErrClosed
+	}
+	b := make([]byte, min(size, maxMessage))
+	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
+	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
+	if err != nil {
+		return nil, fmt.Errorf("receive message: %w", err)
+	}
+	files, err := rightsOf(oob[:oobn])
+	if err != nil {
+		return files, err
+	}
+	if err := json.Unmarshal(b[:n], v); err != nil {
+		return files, fmt.Errorf("decode message: %w", err)
+	}
+	return files, nil
+}
+
+// awaitMessage waits for a message and returns its length in bytes. It holds no
+// buffer meanwhile: the keeper waits for each of its VMs.
+func awaitMessage(c *net.UnixConn) (size int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	waitErr := raw.Read(func(fd uintptr) bool {
+		size, _, _, _, err = unix.Recvmsg(int(fd), nil, nil, unix.MSG_PEEK|unix.MSG_TRUNC)
+		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
+	})
+	return size, errors.Join(waitErr, err)
+}
+
+func rightsOf(oob []byte) ([]*os.File, error) {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("receive files: %w", err)
+	}
+	var files []*os.File
+	for _, m := range msgs {
+		fds, err := unix.ParseUnixRights(&m)
+		if err != nil {
+			return files, fmt.Errorf("receive files: %w", err)
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "tap"))
+		}
+	}
+	return files, nil
+}
+
+// CloseAll closes the files.
+func CloseAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}

@@ -1,0 +1,219 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+
+	"github.com/qnet-vm/qnet/netsetup/apply"
+
+	"github.com/qnet-vm/qnet/internal/failpoint"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
+)
+
+// register answers OpJoin and OpRejoin; it returns the VM's name once the VM is
+// registered. Where the network is being undone it returns net.ErrClosed and sends no
+// answer: the supervisor starts the next keeper.
+func (c *connection) register(ctx context.Context, req keeper.Request) (string, error) {
+	if err := c.changes.lock(ctx); err != nil {
+		return "", err
+	}
+	if c.over {
+		c.changes.unlock()
+		return "", net.ErrClosed
+	}
+	rep, files, err := c.admit(ctx, req)
+	defer keeper.CloseAll(files)
+	if err != nil {
+		idle := len(c.vms) == 0 // no VM is left to keep the network for
+		c.over = idle
+		c.changes.unlock()
+		if idle {
+			c.finish() //nolint:errcheck // the supervisor gets the reason of the refusal
+		}
+		return "", c.refuse(req, err)
+	}
+	defer c.changes.unlock()
+	err = c.send(req, rep, files...)
+	c.startMember(ctx, req.VM, c.vms[req.VM])
+	c.upkeep.GuestsChanged()
+	return req.VM, err
+}
+
+// admit registers the VM, or refuses it. server.changes is held.
+func (c *connection) admit(ctx context.Context, req keeper.Request) (keeper.Reply, []*os.File, error) {
+	if err := keeper.Speaks.Check(req.Versions, c.place.Name, c.names()); err != nil {
+		return keeper.Reply{}, nil, err
+	}
+	if req.Op == keeper.OpRejoin {
+		return c.rejoin(req)
+	}
+	return c.join(ctx, req)
+}
+
+// put registers the member, and returns what a VM that joins gets to know.
+func (c *connection) put(vm string, m *member) keeper.Reply {
+	c.mu.Lock()
+	c.vms[vm] = m
+	notes := slices.Clone(c.notes) // those from now on are the member's news
+	c.mu.Unlock()
+	info := c.brief()
+	for _, text := range c.planNotes {
+		notes = append(notes, c.about(text, ""))
+	}
+	return keeper.Reply{Info: &info, Ports: slices.Clone(m.ports), Told: notes}
+}
+
+func (c *connection) join(ctx context.Context, req keeper.Request) (keeper.Reply, []*os.File, error) {
+	if m := c.vms[req.VM]; m != nil && m.away {
+		c.drop(ctx, req.VM) //nolint:errcheck // a VM of that name that did not come back; the journal keeps what is left
+	}
+	if err := c.check(req); err != nil {
+		return keeper.Reply{}, nil, err
+	}
+	m := newMember(c.conn, req.Versions)
+	done, err := c.connect(ctx, req, m)
+	if err != nil {
+		delete(c.journal.Ports, req.VM)
+		c.release(m)
+		return keeper.Reply{}, nil, err
+	}
+	c.joined = true
+	var files []*os.File
+	for _, p := range m.ports {
+		if f := c.host.TakeTap(p.Tap); f != nil {
+			files = append(files, f)
+		}
+	}
+	rep := c.put(req.VM, m)
+	rep.Steps = done
+	return rep, files, nil
+}
+
+// connect decides and makes a VM's ports.
+func (s *server) connect(ctx context.Context, req keeper.Request, m *member) ([]string, error) {
+	for _, p := range req.Ports {
+		info, err := s.portInfo(req.VM, p, m.ports)
+		if err != nil {
+			return nil, err
+		}
+		m.ports = append(m.ports, info)
+		if err := s.host.GiveTap(ctx, info.Tap, p.Files); err != nil {
+			return nil, err
+		}
+		port := plan.Port{VM: req.VM, NIC: p.NIC, MAC: p.MAC}
+		m.steps = append(m.steps, s.journal.Plan.PortSteps(port)...)
+		if p.Trace != nil {
+			m.steps = append(m.steps, s.journal.Plan.TraceSteps(port, info.Address, p.Trace)...)
+		}
+	}
+	s.journal.Ports[req.VM] = m.steps
+	err := s.journal.Write(s.place.Journal())
+	if err == nil {
+		err = failpoint.Hit("keeper wrote the ports to the journal")
+	}
+	if err != nil {
+		return nil, err
+	}
+	var done []string
+	err = apply.Do(ctx, s.host.Kernel(), m.steps, func(did step.Step) { done = append(done, did.String()) })
+	return done, err
+}
+
+// release gives the addresses of a VM's NICs back.
+func (s *server) release(m *member) {
+	for _, p := range m.ports {
+		if p.Address.IsValid() {
+			s.dhcp.Release(p.MAC)
+		}
+	}
+}
+
+// check refuses a VM that wants a different network, or what another VM has.
+func (s *server) check(req keeper.Request) error {
+	n, have := req.Network, s.journal.Plan
+	if ns, err := host.NetNS(); err != nil || ns != req.NetNS {
+		return host.Refuse("network %q runs in another network namespace (%s): use another --run-dir here", n.Name, ns)
+	}
+	if _, ok := s.vms[req.VM]; ok {
+		return host.Refuse("VM %q is on network %q already", req.VM, n.Name)
+	}
+	others := s.names()
+	switch {
+	case n.Mode != have.Network.Mode:
+		return host.Refuse("VM %q wants network %q in mode %s, VMs %v run it in mode %s", req.VM, n.Name, n.Mode, others, have.Network.Mode)
+	case n.Macvtap != have.Network.Macvtap:
+		return host.Refuse("VM %q wants network %q %s macvtap, VMs %v run it %s", req.VM, n.Name, with(n.Macvtap), others, with(have.Network.Macvtap))
+	case n.Subnet.IsValid() && n.Subnet != have.Prefix:
+		return host.Refuse("VM %q wants network %q with subnet %s, VMs %v run it with %s", req.VM, n.Name, n.Subnet, others, have.Prefix)
+	case n.PXE.File != "" && n.PXE != have.Network.PXE:
+		return host.Refuse("VM %q wants network %q with pxe file %q, VMs %v run it with %q", req.VM, n.Name, n.PXE.File, others, have.Network.PXE.File)
+	case n.MTU != 0 && n.MTU != have.MTU:
+		return host.Refuse("VM %q wants network %q with mtu %d, VMs %v run it with %d", req.VM, n.Name, n.MTU, others, have.MTU)
+	case n.Uplink != "" && n.Uplink != have.Network.Uplink:
+		return host.Refuse("VM %q wants network %q with uplink %s, VMs %v run it with %q", req.VM, n.Name, n.Uplink, others, have.Network.Uplink)
+	}
+	return nil
+}
+
+func with(it bool) string {
+	if it {
+		return "with"
+	}
+	return "without"
+}
+
+func (s *server) names() []string {
+	var names []string
+	for name := range s.vms {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// portInfo decides a port's name and address and refuses a MAC or an address in use.
+func (s *server) portInfo(vm string, r keeper.PortRequest, sofar []keeper.PortInfo) (keeper.PortInfo, error) {
+	info := keeper.PortInfo{NIC: r.NIC, Tap: host.TapName(vm, r.NIC), MAC: r.MAC}
+	if other := s.holder(vm, sofar, func(p keeper.PortInfo) bool { return p.MAC.String() == r.MAC.String() }); other != "" {
+		return info, host.Refuse("VM %q wants MAC %s, which VM %q has", vm, r.MAC, other)
+	}
+	planned := s.journal.Plan
+	if !planned.Prefix.IsValid() {
+		return info, nil
+	}
+	if r.Address.IsValid() && !plan.Usable(planned.Prefix, r.Address) {
+		return info, host.Refuse("VM %q wants address %s, which is no guest address of %s (gateway %s)",
+			vm, r.Address, planned.Prefix, planned.Gateway)
+	}
+	same := func(p keeper.PortInfo) bool { return r.Address.IsValid() && p.Address == r.Address }
+	if other := s.holder(vm, sofar, same); other != "" {
+		return info, host.Refuse("VM %q wants address %s, which VM %q has", vm, r.Address, other)
+	}
+	var err error
+	if info.Address, err = s.dhcp.Reserve(r.MAC, r.Address, vm); err != nil {
+		return keeper.PortInfo{}, fmt.Errorf("VM %q: %w: %w", vm, host.ErrRefused, err)
+	}
+	return info, nil
+}
+
+// holder is the VM that has a port of which same is true, "" if none has. vm is the
+// one that joins, sofar its ports.
+func (s *server) holder(vm string, sofar []keeper.PortInfo, same func(keeper.PortInfo) bool) string {
+	if slices.ContainsFunc(sofar, same) {
+		return vm
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, m := range s.vms {
+		if slices.ContainsFunc(m.ports, same) {
+			return name
+		}
+	}
+	return ""
+}

@@ -1,0 +1,251 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/failpoint"
+	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/keeper/upkeep"
+	"github.com/qnet-vm/qnet/netsetup/kernel"
+)
+
+const (
+	// joinTimeout bounds how long a keeper waits for the VM that it was started for.
+	joinTimeout = 10 * time.Second
+	// rejoinTimeout is how long VMs have to come back to a keeper that adopted their
+	// network. Supervisors notice the death of a keeper at once.
+	rejoinTimeout = 3 * time.Second
+	// expectInterval is the time between two looks whether the processes that the
+	// keeper waits for are alive.
+	expectInterval = 100 * time.Millisecond
+)
+
+// server is one network's keeper. doc.go has the order of its locks and the owners of
+// its goroutines.
+type server struct {
+	place    rundir.Network
+	stateDir string
+	spec     keeper.Spec
+	host     *kernel.Host
+	life     *lockfile.Lock
+	listener *net.UnixListener
+	log      *slog.Logger
+	waits    func(string) // tells the supervisor that started it what the start waits for
+	clocks   func() upkeep.Clock
+	watchdog *watchdog // nil where the host stays on its NIC
+
+	planNotes []string // the plan's, which each VM gets when it joins
+
+	upkeep      *upkeep.Tasks // nil before the network stands
+	tasks       sync.WaitGroup
+	cancelTasks context.CancelFunc
+	services    sync.WaitGroup
+	clients     sync.WaitGroup
+
+	stopping chan struct{} // closed by stop
+	stopOnce sync.Once
+	ended    chan struct{} // closed when the network is undone
+
+	changes gate // serializes changes to the network; guards what follows
+	journal *journal.Journal
+	dhcp    *dhcp.Server // host-only and nat
+	dns     *dns.Server  // host-only and nat, unless another program has the port
+	drift   []string     // what was no longer as qnet had left it when the network was undone
+	joined  bool         // a VM has registered at least once
+	over    bool         // the network is undone or will be: nothing changes it any more
+	err     error        // of the undo
+
+	mu    sync.Mutex // guards what follows; vms is written with changes held, too
+	vms   map[string]*member
+	notes []keeper.Note   // the last ones, for `qnet net`
+	told  map[string]bool // the texts of NoteOnce
+	conns map[*net.UnixConn]bool
+}
+
+func newServer(place rundir.Network, stateDir string, spec keeper.Spec) *server {
+	return &server{
+		place: place, stateDir: stateDir, spec: spec, changes: make(gate, 1), cancelTasks: func() {},
+		stopping: make(chan struct{}), ended: make(chan struct{}),
+		vms: map[string]*member{}, told: map[string]bool{}, conns: map[*net.UnixConn]bool{},
+	}
+}
+
+// gate is a mutex whose wait ends with a context.
+type gate chan struct{}
+
+func (g gate) lock(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (g gate) unlock() { <-g }
+
+// serve returns when the network is undone and all clients are served.
+func (s *server) serve(ctx context.Context) {
+	tasks, cancel := context.WithCancel(ctx)
+	s.cancelTasks = cancel
+	for _, t := range s.upkeep.All {
+		s.tasks.Go(func() {
+			if err := t.Run(tasks); err != nil {
+				s.log.Warn("upkeep", "task", t.String(), "error", err)
+			}
+		})
+	}
+	s.tasks.Go(func() { s.expect(tasks) })
+	s.clients.Go(func() { s.accept(ctx) })
+	select {
+	case <-ctx.Done():
+		s.end(ctx)
+		s.hangUp()
+	case <-s.stopping:
+		s.end(ctx)
+	}
+	s.clients.Wait()
+}
+
+func (s *server) accept(ctx context.Context) {
+	for {
+		c, err := s.listener.AcceptUnix()
+		if err != nil {
+			return // closed by end
+		}
+		s.mu.Lock()
+		s.conns[c] = true
+		s.mu.Unlock()
+		s.clients.Go(func() {
+			s.client(ctx, c)
+			s.mu.Lock()
+			delete(s.conns, c)
+			s.mu.Unlock()
+			c.Close()
+		})
+	}
+}
+
+// hangUp closes all connections, which ends their readers.
+func (s *server) hangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.Close()
+	}
+}
+
+// WhileRunning runs f, which may change the network, unless that is being undone.
+func (s *server) WhileRunning(ctx context.Context, f func() error) error {
+	if err := s.changes.lock(ctx); err != nil {
+		return err
+	}
+	defer s.changes.unlock()
+	if s.over {
+		return nil
+	}
+	lock, err := lockfile.Wait(ctx, s.place.PlanLock())
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	return f()
+}
+
+// expect ends what waits in vain: a keeper whose starter does not join, or died
+// before it did, and VMs that had a keeper before this one and do not come back.
+func (s *server) expect(ctx context.Context) {
+	tick := time.NewTicker(expectInterval)
+	defer tick.Stop()
+	for begin := time.Now(); time.Since(begin) < joinTimeout; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if s.spec.Starter != 0 && os.Getppid() != s.spec.Starter {
+			s.stopIfIdle(ctx)
+		}
+		s.endAway(ctx, time.Since(begin) > rejoinTimeout)
+	}
+	s.stopIfIdle(ctx)
+}
+
+// stop asks for the end, and does not wait for it.
+func (s *server) stop() { s.stopOnce.Do(func() { close(s.stopping) }) }
+
+// finish asks for the end and waits for it. No task may call it.
+func (s *server) finish() error {
+	s.stop()
+	<-s.ended
+	return s.err
+}
+
+// stopIfIdle asks for the end of a keeper that no VM has joined.
+func (s *server) stopIfIdle(ctx context.Context) {
+	if s.changes.lock(ctx) != nil {
+		return
+	}
+	defer s.changes.unlock()
+	if !s.joined {
+		s.over = true
+		s.stop()
+	}
+}
+
+// end undoes the network, in the order of doc.go. Connections that arrive from now on
+// are closed unanswered, and their supervisors start the next keeper. It runs once,
+// and even if ctx has ended.
+func (s *server) end(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	s.cancelTasks()     // one that waits in WhileRunning gives up
+	s.changes.lock(ctx) //nolint:errcheck // ctx has no end
+	s.over = true
+	s.changes.unlock()
+	if s.listener != nil {
+		s.listener.Close() // removes the socket's file too
+	}
+	s.tasks.Wait()
+	s.mu.Lock()
+	members := slices.Collect(maps.Values(s.vms))
+	s.mu.Unlock()
+	for _, m := range members {
+		m.end()
+	}
+	s.changes.lock(ctx) //nolint:errcheck // as above
+	s.stopServices()
+	s.err = errors.Join(s.undo(ctx), s.life.Release())
+	s.changes.unlock()
+	close(s.ended)
+}
+
+// undo takes everything back that the journal lists. Where a step could not be
+// undone, the journal stays, for `qnet gc` to try again.
+func (s *server) undo(ctx context.Context) error {
+	lock, err := lockfile.Wait(ctx, s.place.PlanLock())
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	s.drift, err = keeper.Undo(ctx, s.host.Kernel(), s.journal, s.place)
+	err = errors.Join(err, s.host.Close())
+	if err != nil {
+		return err
+	}
+	err = s.place.Remove()
+	failpoint.Hit("keeper removed its files") //nolint:errcheck // nothing is left to undo
+	return err
+}

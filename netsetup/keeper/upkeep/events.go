@@ -1,0 +1,155 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// kind is a set of kinds of the kernel's events.
+type kind uint
+
+const (
+	links kind = 1 << iota
+	addresses
+	netconfs // sysctls of links: forwarding, rp_filter, ... (RTM_NEWNETCONF)
+	routes4
+	routes6
+	rules  // policy routing, IPv4
+	tables // nftables
+	every  = links | addresses | netconfs | routes4 | routes6 | rules | tables
+)
+
+// events is the only subscription to the kernel's netlink messages. It ignores their
+// content but for the kind, and wakes the tasks that subscribed to it.
+type events struct {
+	sockets []*netlink.Conn
+	wanted  []subscription
+}
+
+type subscription struct {
+	kinds kind
+	wake  signal
+}
+
+// listen opens the sockets. Where one cannot be opened, it returns an error beside
+// events of the other.
+func listen() (*events, error) {
+	e := &events{}
+	var errs []error
+	for _, s := range []struct {
+		family int
+		groups []uint32
+	}{
+		{unix.NETLINK_ROUTE, []uint32{
+			unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_NETCONF,
+			unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE,
+		}},
+		{unix.NETLINK_NETFILTER, []uint32{unix.NFNLGRP_NFTABLES}},
+	} {
+		conn, err := listenGroups(s.family, s.groups)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		e.sockets = append(e.sockets, conn)
+	}
+	return e, errors.Join(errs...)
+}
+
+func listenGroups(family int, groups []uint32) (*netlink.Conn, error) {
+	conn, err := netlink.Dial(family, nil)
+	if err != nil {
+		return nil, fmt.Errorf("listen to netlink: %w", err)
+	}
+	for _, g := range groups {
+		if err := conn.JoinGroup(g); err != nil {
+			return nil, errors.Join(fmt.Errorf("listen to netlink group %d: %w", g, err), conn.Close())
+		}
+	}
+	return conn, nil
+}
+
+// subscribe returns the signal that events of the kinds set. It is called before Run.
+func (e *events) subscribe(kinds kind) signal {
+	s := newSignal()
+	e.wanted = append(e.wanted, subscription{kinds, s})
+	return s
+}
+
+func (e *events) String() string { return "events" }
+
+// Run wakes the subscribers until the context ends, and closes the sockets.
+func (e *events) Run(ctx context.Context) error {
+	var readers sync.WaitGroup
+	errs := make([]error, len(e.sockets))
+	for i, s := range e.sockets {
+		readers.Go(func() { errs[i] = e.read(s) })
+	}
+	<-ctx.Done()
+	for _, s := range e.sockets {
+		errs = append(errs, s.Close())
+	}
+	readers.Wait()
+	return errors.Join(errs...)
+}
+
+// read reads the socket until it is closed.
+func (e *events) read(s *netlink.Conn) error {
+	for {
+		messages, err := s.Receive()
+		switch {
+		case errors.Is(err, os.ErrClosed), errors.Is(err, unix.EBADF):
+			return nil
+		case errors.Is(err, unix.ENOBUFS): // more events than the socket's buffer takes
+			e.wake(every)
+		case err != nil:
+			return fmt.Errorf("read netlink: %w", err)
+		}
+		var seen kind
+		for _, m := range messages {
+			seen |= kindOf(m)
+		}
+		e.wake(seen)
+	}
+}
+
+func (e *events) wake(seen kind) {
+	for _, w := range e.wanted {
+		if w.kinds&seen != 0 {
+			w.wake.set()
+		}
+	}
+}
+
+// nftables is the high byte of the type of an nfnetlink message of nftables.
+const nftables = unix.NFNL_SUBSYS_NFTABLES
+
+// kindOf is the kind of a message by its type (linux/rtnetlink.h, linux/netfilter/nfnetlink.h).
+func kindOf(m netlink.Message) kind {
+	switch t := uint16(m.Header.Type); t {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		return links
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		return addresses
+	case unix.RTM_NEWNETCONF, unix.RTM_DELNETCONF:
+		return netconfs
+	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		return rules
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		if len(m.Data) > 0 && m.Data[0] == unix.AF_INET6 { // rtm_family
+			return routes6
+		}
+		return routes4
+	default:
+		if t>>8 == nftables {
+			return tables
+		}
+		return 0
+	}
+}

@@ -1,0 +1,175 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/qnet-vm/qnet/netsetup/apply"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
+)
+
+const (
+	// pinInterval is the least time between two looks at the routes. Where a look takes
+	// long, because there are many, the pause is pinShare times as long as the look.
+	pinInterval = 100 * time.Millisecond
+	pinShare    = 20
+	// takenTimeout is how long addresses must be taken before that is told: a VPN that
+	// starts makes several changes.
+	takenTimeout = time.Second
+	// pinRoundLimit is how often within fightTimeout pins are changed.
+	pinRoundLimit = 30
+)
+
+// pins keeps running guests reachable when other programs' routes or policy rules
+// take their addresses; see plan.Pins.
+type pins struct {
+	base
+	changed signal
+	fight   fight
+	by      string // what takes addresses, and since when
+	since   time.Time
+	told    string
+}
+
+func (p *pins) String() string { return "pins" }
+
+// Run looks at the routes after each event, at once because packets are being lost,
+// and at intervals.
+func (p *pins) Run(ctx context.Context) error {
+	tick := time.NewTicker(patrolInterval)
+	defer tick.Stop()
+	again := time.NewTimer(patrolInterval)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-again.C:
+		case <-p.changed:
+		}
+		begin := time.Now()
+		if err := p.look(ctx); err != nil && ctx.Err() == nil {
+			p.Log.Warn("keep guests reachable", "error", err)
+		}
+		if p.by != p.told {
+			again.Reset(takenTimeout)
+		}
+		wait(ctx, max(pinInterval, pinShare*time.Since(begin)))
+	}
+}
+
+// look looks at the routes, and changes pins where that is due.
+func (p *pins) look(ctx context.Context) error {
+	n, err := p.guests(ctx)
+	if err != nil || n.Bridge == 0 {
+		return err
+	}
+	fib, err := host.ReadFIB()
+	if err != nil {
+		return err
+	}
+	fib = fib.About(n.Prefix)
+	need, takers, lost := n.Need(fib)
+	has, idle := n.Has(fib)
+	p.tellTaken(takers, lost)
+	if slices.Equal(need.Guests, has.Guests) && slices.Equal(need.Rules, has.Rules) && len(idle) == 0 || p.fight.next() > pinRoundLimit {
+		return nil
+	}
+	return p.Network.WhileRunning(ctx, func() error { return p.repin(ctx, need, has, idle) })
+}
+
+// guests are those whose addresses are known. Bridge is 0 while nothing is to be
+// done: the bridge is gone, or VMs have not come back to this keeper yet.
+func (p *pins) guests(ctx context.Context) (plan.Pinned, error) {
+	n := plan.Pinned{Prefix: p.plan.Prefix, Gateway: p.plan.Gateway}
+	for _, m := range p.Network.Members() {
+		if m.Away {
+			return n, nil
+		}
+		for _, port := range m.Ports {
+			if port.Address.IsValid() {
+				n.Guests = append(n.Guests, port.Address)
+			}
+		}
+	}
+	slices.SortFunc(n.Guests, netip.Addr.Compare)
+	bridge, ok, err := p.Host.Link(ctx, p.plan.Bridge)
+	if ok && bridge.Up {
+		n.Bridge = bridge.Index
+	}
+	return n, err
+}
+
+// repin is called within WhileRunning.
+func (p *pins) repin(ctx context.Context, need, has plan.Pins, idle []netip.Addr) error {
+	want, there := need.Steps(p.plan.Bridge, p.plan.Prefix), has.Steps(p.plan.Bridge, p.plan.Prefix)
+	p.Journal.Pins = append(slices.Clone(there), want...)
+	if err := p.save(); err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range want {
+		guest, ok := s.(step.PinGuest)
+		if !slices.Contains(there, s) || ok && slices.Contains(idle, guest.Guest) {
+			errs = append(errs, s.Do(ctx, p.kernel()))
+		}
+	}
+	errs = append(errs, apply.Undo(ctx, p.kernel(), slices.DeleteFunc(there, func(s step.Step) bool { return slices.Contains(want, s) })))
+	err := errors.Join(errs...)
+	if err == nil {
+		p.Journal.Pins = want
+		err = p.save()
+	}
+	return err
+}
+
+// tellTaken tells what takes addresses, and later that nothing does, once it has been
+// so for takenTimeout.
+func (p *pins) tellTaken(takers []plan.Taker, lost []netip.Addr) {
+	var words []string
+	for _, t := range takers {
+		words = append(words, t.String(linkName(t.Route.Link)))
+	}
+	for _, a := range lost {
+		words = append(words, fmt.Sprintf("the host's own %s (in vain: nothing can be put before it)", a))
+	}
+	by := strings.Join(words, ", ")
+	if by != p.by {
+		p.by, p.since = by, time.Now()
+	}
+	if by == p.told || time.Since(p.since) < takenTimeout {
+		return
+	}
+	p.told = by
+	if by == "" {
+		p.Network.Note(p.about(fmt.Sprintf("nothing takes addresses of network %s any more: its VMs are routed as before", p.Place.Name), ""))
+		return
+	}
+	p.Network.Note(p.about(fmt.Sprintf("addresses of network %s (%s) are taken by %s: this host still reaches its VMs, by host routes, and nobody else who has their addresses",
+		p.Place.Name, p.plan.Prefix, by), p.wayOut()))
+}
+
+// wayOut says how the network gets another subnet.
+func (p *pins) wayOut() string {
+	if p.plan.Network.Subnet.IsValid() {
+		return "choose another subnet in the profiles"
+	}
+	return "when its VMs have ended, it takes another subnet at its next start"
+}
+
+func linkName(index int) string {
+	if l, err := net.InterfaceByIndex(index); err == nil {
+		return l.Name
+	}
+	return fmt.Sprintf("#%d", index)
+}
