@@ -68,7 +68,7 @@ func (a *app) plan(c *cli.Context) error {
 func (a *app) planNetwork(ctx context.Context, p *profiles.Profile, n profiles.Network, salt []byte) (networkPlan, error) {
 	network := supervisor.NetworkOf(n)
 	q := network.Query()
-	q.Original = journal.Original(rundir.Network{RunDir: a.runOf(p), Name: n.Name})
+	q.Original = journal.OriginalSysctls(rundir.Network{RunDir: a.runOf(p), Name: n.Name})
 	q.Ask, q.Peer = q.LAN && os.Geteuid() == 0, supervisor.RemotePeer()
 	facts, err := host.Observe(ctx, q)
 	if err != nil {
@@ -76,13 +76,13 @@ func (a *app) planNetwork(ctx context.Context, p *profiles.Profile, n profiles.N
 	}
 	planned, err := plan.New(
 		network, facts,
-		plan.Options{Salt: salt, Remembered: journal.Remembered(a.stateOf(p), n.Name)})
+		plan.Options{Salt: salt, Remembered: journal.LoadSubnet(a.stateOf(p), n.Name)})
 	if err != nil {
 		return networkPlan{}, err
 	}
 	for i, nic := range p.NICs {
 		if nic.Network == n.Name {
-			planned.Steps = append(planned.Steps, planned.PortSteps(plan.Port{VM: p.Name, NIC: i, MAC: supervisor.MAC(p, i, salt)})...)
+			planned.Steps = append(planned.Steps, planned.PortSteps(plan.NIC{VM: p.Name, Index: i, MAC: supervisor.MAC(p, i, salt)})...)
 		}
 	}
 	np := networkPlan{Plan: planned, Undo: apply.UndoScript(planned.Steps)}

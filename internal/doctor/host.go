@@ -49,10 +49,10 @@ func newHost(ctx context.Context, o Options) (*Host, error) {
 	for _, n := range h.networks {
 		p := planned{network: n}
 		q := n.Query()
-		q.Original = journal.Original(rundir.Network{RunDir: o.RunDir, Name: n.Name})
+		q.Original = journal.OriginalSysctls(rundir.Network{RunDir: o.RunDir, Name: n.Name})
 		if p.facts, p.err = host.Observe(ctx, q); p.err == nil {
 			p.plan, p.err = plan.New(n, p.facts, plan.Options{
-				Salt: salt, Remembered: journal.Remembered(o.StateDir, n.Name), AssumeYes: !h.asked,
+				Salt: salt, Remembered: journal.LoadSubnet(o.StateDir, n.Name), AssumeYes: !h.asked,
 			})
 		}
 		h.plans = append(h.plans, p)

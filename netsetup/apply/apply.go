@@ -66,7 +66,7 @@ func Undo(ctx context.Context, k step.Kernel, steps []step.Step) error {
 	u := undoing{ctx: context.WithoutCancel(ctx), k: k}
 	first := slices.IndexFunc(steps, makesLink)
 	for i, s := range slices.Backward(steps) {
-		_, isLate := s.(step.Late)
+		_, isLate := s.(step.Concurrent)
 		switch {
 		case makesLink(s):
 			u.try(s, func() error { return u.setDown(s) })
@@ -142,22 +142,6 @@ func makesLink(s step.Step) bool {
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
 	return line
-}
-
-// WaitsFor names what a step waits for where that may take longer than a moment,
-// and returns "" for the others.
-func WaitsFor(s step.Step) string {
-	if w, ok := s.(step.Waiter); ok {
-		return w.WaitsFor()
-	}
-	return ""
-}
-
-// LetsPass reports whether the step only lets packets pass through another program's
-// rules.
-func LetsPass(s step.Step) bool {
-	_, ok := s.(step.Accepter)
-	return ok
 }
 
 // SplitOptional parts the steps that make a network from those that it stands without.

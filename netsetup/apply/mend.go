@@ -14,7 +14,7 @@ var ErrLost = errors.New("it cannot be made again")
 
 // Mend does those steps again, in order, that no longer hold, unless skip returns true
 // for them. It returns the steps it did, goes on after an error, and returns all errors.
-func Mend(ctx context.Context, seen Seen, steps []step.Step, skip func(step.Step) bool) (mended []step.Step, err error) {
+func Mend(ctx context.Context, seen Snapshot, steps []step.Step, skip func(step.Step) bool) (mended []step.Step, err error) {
 	var errs []error
 	now := seen.Kernel
 	anew := false // the bridge was made again
@@ -41,20 +41,20 @@ func Mend(ctx context.Context, seen Seen, steps []step.Step, skip func(step.Step
 }
 
 func goesWithBridge(s step.Step) bool {
-	w, ok := s.(step.WithBridge)
+	w, ok := s.(step.BridgeBound)
 	return ok && w.GoesWithBridge()
 }
 
 // again does the step again. A port cannot be made again: its other end is QEMU's.
 func again(ctx context.Context, k step.Kernel, s step.Step) error {
-	if _, ok := s.(step.Port); ok {
+	if _, ok := s.(step.PortMaker); ok {
 		return ErrLost
 	}
 	return s.Do(ctx, k)
 }
 
 // Lost names the ports among the steps that are gone.
-func Lost(ctx context.Context, seen Seen, steps []step.Step) []string {
+func Lost(ctx context.Context, seen Snapshot, steps []step.Step) []string {
 	var names []string
 	for _, s := range steps {
 		name, ok := step.PortOf(s)

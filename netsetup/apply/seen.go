@@ -7,24 +7,24 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// Seen is a Kernel that answers Link from one dump of all links, so that a network of
+// Snapshot is a Kernel that answers Link from one dump of all links, so that a network of
 // many VMs needs one request. It is of use until a link changes.
-type Seen struct {
+type Snapshot struct {
 	step.Kernel
 	fresh step.Kernel // the one that Look looked through
 }
 
-// Look dumps all links.
-func Look(ctx context.Context, k step.Kernel) (Seen, error) {
+// TakeSnapshot dumps all links.
+func TakeSnapshot(ctx context.Context, k step.Kernel) (Snapshot, error) {
 	list, err := k.ListLinks(ctx)
 	if err != nil {
-		return Seen{}, err
+		return Snapshot{}, err
 	}
 	links := seenLinks{Links: k.Links, byName: make(map[string]host.Link, len(list))}
 	for _, l := range list {
 		links.byName[l.Name] = l
 	}
-	seen := Seen{Kernel: k, fresh: k}
+	seen := Snapshot{Kernel: k, fresh: k}
 	seen.Links = links
 	return seen, nil
 }

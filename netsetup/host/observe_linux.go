@@ -28,7 +28,7 @@ type Query struct {
 	LAN    bool
 	Uplink string
 	// Original puts back, among the sysctls, the values from before networks that run
-	// changed them (journal.Original). Nil changes none.
+	// changed them (journal.OriginalSysctls). Nil changes none.
 	Original func(sysctls map[string]string)
 	// Ask: also which gateways answer on that link, and Peer if it is a neighbor there.
 	// Asking takes a second where one does not answer, and needs CAP_NET_RAW.

@@ -25,7 +25,7 @@ func TestJournalCutAtEveryByte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.Ports["web"] = planned.PortSteps(plan.Port{VM: "web"})
+	j.Ports["web"] = planned.PortSteps(plan.NIC{VM: "web"})
 	path := filepath.Join(t.TempDir(), "journal.json")
 	if err := j.Write(path); err != nil {
 		t.Fatal(err)
@@ -70,9 +70,9 @@ func TestJournalRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.Ports["web"] = p.PortSteps(plan.Port{VM: "web", NIC: 3})
+	j.Ports["web"] = p.PortSteps(plan.NIC{VM: "web", Index: 3})
 	j.Ports["db"] = step.List{step.AddMacvtap{Name: "qndb0", Uplink: "eth0", MAC: hosttest.GuestMAC, Alias: "qnet:lan/db/0"}}
-	uplink, _ := plan.NewUplink(host.Facts{}, "eth7")
+	uplink, _ := plan.ForwardingStep(host.Facts{}, "eth7")
 	j.Added = step.List{uplink}
 	path := filepath.Join(t.TempDir(), "journal.json")
 	if err := j.Write(path); err != nil {

@@ -38,7 +38,7 @@ func strayPins(ctx context.Context, k step.Kernel, f host.Facts, mark string) (s
 // a bridged NIC that was down, cannot be known.
 func UndoByMarks(ctx context.Context, k step.Kernel, f host.Facts, network string) error {
 	mark, table := host.NetworkMark(network), host.TableName(network)
-	steps := slices.Clone(plan.LeaveAlone(managers.Programs))
+	steps := slices.Clone(plan.LeaveAloneSteps(managers.Programs))
 	for _, l := range f.Links {
 		if l.Alias == mark {
 			steps = append(steps, bridgeByMark(ctx, k, f, l)...)
@@ -51,14 +51,14 @@ func UndoByMarks(ctx context.Context, k step.Kernel, f host.Facts, network strin
 		if zone := f.Firewalld.Zones[l.Name]; l.Alias == mark && zone != "" {
 			z := firewalld.Zone{Name: zone, Link: l.Name}
 			if a, ok := l.GlobalAddress(); ok {
-				z.Rules = plan.GuestRules(a.Masked())
+				z.Rules = plan.ZoneRules(a.Masked())
 			}
 			steps = append(steps, step.SetZone{Zone: z})
 		}
 		if strings.HasPrefix(l.Alias, mark+"/") {
 			steps = append(steps, step.AddTap{Name: l.Name, Alias: l.Alias})
 			for _, family := range []nft.Family{nft.Bridge, nft.INet} {
-				steps = append(steps, step.AddTable{Table: nft.Table{Family: family, Name: plan.TraceTable(l.Name), Comment: l.Alias}})
+				steps = append(steps, step.AddTable{Table: nft.Table{Family: family, Name: plan.TraceTableName(l.Name), Comment: l.Alias}})
 			}
 		}
 	}

@@ -60,16 +60,16 @@ func FollowMTU(ctx context.Context, k step.Kernel, j *Journal, mtu int) error {
 	return errors.Join(errs...)
 }
 
-// Yields reports whether the metrics of the network's routes are raised, so that other
+// MetricsRaised reports whether the metrics of the network's routes are raised, so that other
 // ways out go first.
-func (j *Journal) Yields() bool {
+func (j *Journal) MetricsRaised() bool {
 	_, ok := step.Find[step.RaiseMetrics](j.Added)
 	return ok
 }
 
-// Restore puts the metrics back that Yields tells of. The caller writes the journal
+// RestoreMetrics puts the metrics back that MetricsRaised tells of. The caller writes the journal
 // after it.
-func (j *Journal) Restore(ctx context.Context, k step.Kernel) error {
+func (j *Journal) RestoreMetrics(ctx context.Context, k step.Kernel) error {
 	var errs []error
 	j.Added = slices.DeleteFunc(j.Added, func(s step.Step) bool {
 		raised, ok := s.(step.RaiseMetrics)

@@ -12,9 +12,9 @@ import (
 // forwarding. Each remembers the value from before the first of them, and the last one
 // puts it back.
 
-// Original returns a function that puts back, among sysctls just read, the values from
+// OriginalSysctls returns a function that puts back, among sysctls just read, the values from
 // before the other networks of the run directory changed them (host.Query).
-func Original(n rundir.Network) func(sysctls map[string]string) {
+func OriginalSysctls(n rundir.Network) func(sysctls map[string]string) {
 	return func(sysctls map[string]string) {
 		for _, s := range otherSysctls(n) {
 			wanted := s.Wider != "" && sysctls[s.Wider] == s.Value // another program wants our value by now
@@ -25,9 +25,9 @@ func Original(n rundir.Network) func(sysctls map[string]string) {
 	}
 }
 
-// Own returns the steps without those that set sysctls which another network of the
+// WithoutShared returns the steps without those that set sysctls which another network of the
 // run directory still needs.
-func Own(steps step.List, n rundir.Network) step.List {
+func WithoutShared(steps step.List, n rundir.Network) step.List {
 	shared := map[string]bool{}
 	for _, s := range otherSysctls(n) {
 		shared[s.Key] = true

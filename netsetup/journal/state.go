@@ -43,8 +43,8 @@ func LoadSalt(stateDir string) ([]byte, error) {
 
 func subnetPath(stateDir, network string) string { return filepath.Join(stateDir, "subnets", network) }
 
-// Remembered is the subnet the network had last time, zero if none.
-func Remembered(stateDir, network string) netip.Prefix {
+// LoadSubnet returns the subnet the network had last time, zero if none.
+func LoadSubnet(stateDir, network string) netip.Prefix {
 	b, err := os.ReadFile(subnetPath(stateDir, network))
 	if err != nil {
 		return netip.Prefix{}
@@ -53,8 +53,8 @@ func Remembered(stateDir, network string) netip.Prefix {
 	return p
 }
 
-// Remember keeps the subnet for the next time.
-func Remember(stateDir, network string, p netip.Prefix) error {
+// SaveSubnet keeps the subnet for the next time.
+func SaveSubnet(stateDir, network string, p netip.Prefix) error {
 	path := subnetPath(stateDir, network)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("remember subnet: %w", err)

@@ -105,7 +105,7 @@ func InUse(ctx context.Context, k step.Kernel, j *journal.Journal, runDir, leavi
 // VM. Where the kernel does not tell that, as of a macvtap link, the lock of the VM's
 // supervisor does, unless the VM is leaving.
 func PortOpen(ctx context.Context, k step.Kernel, s step.Step, vm rundir.VM, leaving bool) (bool, error) {
-	port, ok := s.(step.Port)
+	port, ok := s.(step.PortMaker)
 	if !ok {
 		return false, nil
 	}
@@ -152,7 +152,7 @@ func Recover(ctx context.Context, k step.Kernel, n rundir.Network) (string, erro
 // left it, in words for the user. The caller holds the plan lock. The error wraps
 // host.ErrLeft.
 func Undo(ctx context.Context, k step.Kernel, j *journal.Journal, n rundir.Network) (drift []string, err error) {
-	steps := journal.Own(j.Steps(), n)
+	steps := journal.WithoutShared(j.Steps(), n)
 	drift = apply.Drift(ctx, k, steps)
 	err = errors.Join(apply.Undo(ctx, k, steps), step.SweepAccepts(ctx, k, n.Name))
 	if err != nil {

@@ -169,7 +169,7 @@ func compareWays(t *testing.T, n plan.Network) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps := slices.Concat(planned.Steps, planned.PortSteps(plan.Port{VM: "web", NIC: 0, MAC: hosttest.GuestMAC}))
+	steps := slices.Concat(planned.Steps, planned.PortSteps(plan.NIC{VM: "web", Index: 0, MAC: hosttest.GuestMAC}))
 	before := kernelState(t)
 
 	host := newHost(t)

@@ -29,7 +29,7 @@ func (h *Host) Raisable(l host.Link) (step.RaiseMetrics, error) {
 //
 //	ip route append NEW
 //	ip route del OLD
-func (h *Host) ReplaceRoutes(ctx context.Context, link string, swaps []step.Swap) error {
+func (h *Host) ReplaceRoutes(ctx context.Context, link string, swaps []step.RouteSwap) error {
 	l, ok, err := h.Link(ctx, link)
 	if err == nil && !ok {
 		err = host.Refuse("there is no link %q", link)

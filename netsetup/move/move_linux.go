@@ -113,7 +113,7 @@ func Back(ctx context.Context, k Kernel, s step.MoveToBridge) error {
 		return err
 	}
 	defer x.Close() //nolint:errcheck // nothing follows from it
-	x.back, x.label, x.was = true, s.Label, s.Held
+	x.back, x.label, x.was = true, s.NICLabel, s.Held
 	x.readRA(s.Link)
 	ours := bridge.Index != 0 && bridge.Alias == s.Alias
 	switch {
@@ -140,7 +140,7 @@ func Back(ctx context.Context, k Kernel, s step.MoveToBridge) error {
 		return err
 	}
 	x.solicit()
-	if s.Steady {
+	if s.Dhcpcd {
 		if err := x.steady(ctx); err != nil {
 			return err
 		}

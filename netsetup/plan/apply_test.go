@@ -34,7 +34,7 @@ func steps(t *testing.T, golden string) []step.Step {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(p.Steps, p.PortSteps(Port{VM: "web", NIC: 0, MAC: hosttest.GuestMAC})...)
+	return append(p.Steps, p.PortSteps(NIC{VM: "web", Index: 0, MAC: hosttest.GuestMAC})...)
 }
 
 // Whichever call fails, before or after it took effect, the host is as before
@@ -120,7 +120,7 @@ var linkDNS = strings.Join(hosttest.Settled().NIC.DNS.Commands("eth0"), "\n")
 
 func mendAll(t *testing.T, m *steptest.Memory, plan []step.Step) ([]step.Step, error) {
 	t.Helper()
-	seen, err := apply.Look(t.Context(), m.Kernel())
+	seen, err := apply.TakeSnapshot(t.Context(), m.Kernel())
 	if err != nil {
 		t.Fatal(err)
 	}

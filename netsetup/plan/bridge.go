@@ -20,8 +20,8 @@ func planBridge(p Plan, f host.Facts, o Options) (Plan, error) {
 	p.Network.Uplink, p.Uplinks = up.Name, []string{up.Name}
 	p.MTU = up.MTU
 	if up.Kind == "bridge" {
-		p.Bridge, p.Waits = up.Name, up.STP
-		if p.Waits {
+		p.Bridge, p.STP = up.Name, up.STP
+		if p.STP {
 			p.Notes = append(p.Notes, fmt.Sprintf("bridge %s runs STP: a VM starts when its port forwards, often 30 s after it joined", up.Name))
 		}
 		return p, nil
@@ -71,7 +71,7 @@ func planMove(p Plan, f host.Facts, up host.Link, before, after step.List) Plan 
 		p.Steps = append(p.Steps, step.LinkDNS{Link: p.Bridge, NIC: up.Name, Settings: f.NIC.DNS})
 	}
 	p.Steps = append(p.Steps, before...)
-	move := step.MoveToBridge{Link: up.Name, Bridge: p.Bridge, Alias: mark, GenMode: f.NIC.GenMode, RPFilter: f.NIC.RPFilter, Held: f.NIC.Held, Steady: f.NIC.Client.Program == managers.Dhcpcd}
+	move := step.MoveToBridge{Link: up.Name, Bridge: p.Bridge, Alias: mark, GenMode: f.NIC.GenMode, RPFilter: f.NIC.RPFilter, Held: f.NIC.Held, Dhcpcd: f.NIC.Client.Program == managers.Dhcpcd}
 	p.Steps = append(p.Steps, move)
 	if f.NIC.GenMode != "" {
 		// Or the port keeps a route to ff00::/8, by which multicasts would leave.

@@ -134,7 +134,7 @@ networkd by the file /run/systemd/network/0-qnet-UPLINK.network, NetworkManager 
 "nmcli device set UPLINK managed no". Afterwards it gets the uplink back. See
 [lan.md](lan.md).
 
-` + "```sh\n# set up\n" + steptest.Script(LeaveAlone(managers.Programs)) + "\n\n# afterwards\n" + apply.UndoScript(LeaveAlone(managers.Programs)) + "\n```" + `
+` + "```sh\n# set up\n" + steptest.Script(LeaveAloneSteps(managers.Programs)) + "\n\n# afterwards\n" + apply.UndoScript(LeaveAloneSteps(managers.Programs)) + "\n```" + `
 `)
 	for _, c := range chapters {
 		b.WriteString("\n## " + c.title + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.plan) + "```\n")

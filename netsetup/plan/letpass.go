@@ -20,8 +20,8 @@ func (p *Plan) Answers(rules filters.Ruleset, zoned bool) []filters.Answer {
 	return rules.Answers(n)
 }
 
-// LetPass turns Answers into steps that let the packets pass, and notes for the user.
-func (p *Plan) LetPass(rules filters.Ruleset, zoned bool) (accepts step.List, notes []string) {
+// AcceptSteps turns Answers into steps that let the packets pass, and notes for the user.
+func (p *Plan) AcceptSteps(rules filters.Ruleset, zoned bool) (accepts step.List, notes []string) {
 	if p.Network.Macvtap {
 		return nil, nil
 	}

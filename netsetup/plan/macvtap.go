@@ -85,10 +85,10 @@ func inWords(vms []string) string {
 }
 
 // macvtapSteps connect one NIC. Nothing of the host's own may speak by the link.
-func (p Plan) macvtapSteps(port Port) step.List {
-	name := host.TapName(port.VM, port.NIC)
+func (p Plan) macvtapSteps(port NIC) step.List {
+	name := host.TapName(port.VM, port.Index)
 	steps := step.List{step.AddMacvtap{
-		Name: name, Uplink: p.Network.Uplink, MAC: port.MAC, Alias: host.PortMark(p.Network.Name, port.VM, port.NIC),
+		Name: name, Uplink: p.Network.Uplink, MAC: port.MAC, Alias: host.PortMark(p.Network.Name, port.VM, port.Index),
 	}}
 	steps = append(steps, p.withoutIPv6(name)...)
 	return append(steps, step.SetUp{Link: name})

@@ -34,17 +34,17 @@ func (p Pins) Steps(bridge string, prefix netip.Prefix) step.List {
 	return steps
 }
 
-// Taker is what takes guests' addresses: a route, and the rule that leads to it.
-type Taker struct {
+// Diversion is what takes guests' addresses: a route, and the rule that leads to it.
+type Diversion struct {
 	Route host.FIBRoute
 	Rule  host.FIBRule
-	None  bool // there is no route at all
+	NoRoute  bool // there is no route at all
 }
 
 // String names it; link is the name of the route's.
-func (t Taker) String(link string) string {
+func (t Diversion) Describe(link string) string {
 	switch {
-	case t.None:
+	case t.NoRoute:
 		return "the lack of a route"
 	case t.Rule.Table == host.MainTable && t.Route.Link != 0:
 		return fmt.Sprintf("route %s dev %s", t.Route.Dst, link)
@@ -54,17 +54,17 @@ func (t Taker) String(link string) string {
 	return fmt.Sprintf("route %s of table %d, which leads nowhere", t.Route.Dst, t.Route.Table)
 }
 
-// A Pinned is one network for which pins may be needed.
-type Pinned struct {
+// PinnedNetwork is one network for which pins may be needed.
+type PinnedNetwork struct {
 	Bridge  int // index
 	Prefix  netip.Prefix
 	Gateway netip.Addr
 	Guests  []netip.Addr
 }
 
-// Need decides which pins keep the guests reachable. lost are those that none can,
+// Needed decides which pins keep the guests reachable. lost are those that none can,
 // because a rule of priority 0 or the table local takes them.
-func (n Pinned) Need(f host.FIB) (need Pins, takers []Taker, lost []netip.Addr) {
+func (n PinnedNetwork) Needed(f host.FIB) (need Pins, takers []Diversion, lost []netip.Addr) {
 	f = f.Unpinned()
 	for _, g := range n.Guests {
 		rule, route, ok := f.Lookup(n.Gateway, g)
@@ -76,7 +76,7 @@ func (n Pinned) Need(f host.FIB) (need Pins, takers []Taker, lost []netip.Addr) 
 			continue
 		}
 		need.Guests = append(need.Guests, g)
-		taker := Taker{Route: route, Rule: rule, None: !ok}
+		taker := Diversion{Route: route, Rule: rule, NoRoute: !ok}
 		if !slices.Contains(takers, taker) {
 			takers = append(takers, taker)
 		}
@@ -95,9 +95,9 @@ func (n Pinned) Need(f host.FIB) (need Pins, takers []Taker, lost []netip.Addr) 
 	return need, takers, lost
 }
 
-// Has are the network's pins that are there and do what they are for: one that
+// Present are the network's pins that are there and do what they are for: one that
 // others were put before does not.
-func (n Pinned) Has(f host.FIB) (has Pins, idle []netip.Addr) {
+func (n PinnedNetwork) Present(f host.FIB) (has Pins, idle []netip.Addr) {
 	for _, r := range f.Routes {
 		if r.Protocol == host.PinProtocol && r.Link == n.Bridge && r.Table == host.MainTable {
 			has.Guests = append(has.Guests, r.Dst.Addr())

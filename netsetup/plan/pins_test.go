@@ -10,7 +10,7 @@ import (
 
 var (
 	one, two = netip.MustParseAddr("10.77.0.10"), netip.MustParseAddr("10.77.0.200")
-	pinned   = Pinned{
+	pinned   = PinnedNetwork{
 		Bridge: 7, Prefix: netip.MustParsePrefix("10.77.0.0/24"), Gateway: netip.MustParseAddr("10.77.0.1"),
 		Guests: []netip.Addr{one, two},
 	}
@@ -76,7 +76,7 @@ func TestPinsNeeded(t *testing.T) {
 		f := hostFIB()
 		f.Rules = slices.Concat(f.Rules[:1], c.rules, f.Rules[1:])
 		f.Routes = slices.Concat(c.routes, f.Routes)
-		need, takers, lost := pinned.Need(f)
+		need, takers, lost := pinned.Needed(f)
 		if !slices.Equal(need.Guests, c.want.Guests) || !slices.Equal(need.Rules, c.want.Rules) || !slices.Equal(lost, c.lost) {
 			t.Errorf("%s: got %v, lost %v; want %v, lost %v", name, need, lost, c.want, c.lost)
 		}

@@ -31,10 +31,10 @@ type Options struct {
 	AssumeYes  bool         // move the host to a bridge though nobody could tell whether that went well
 }
 
-// Port is one NIC of a VM to be connected.
-type Port struct {
+// NIC is one NIC of a VM to be connected.
+type NIC struct {
 	VM  string           `json:"vm"`
-	NIC int              `json:"nic"`           // 0 to 15
+	Index int              `json:"nic"`           // 0 to 15
 	MAC net.HardwareAddr `json:"mac,omitempty"` // the guest's, for a macvtap link
 }
 
@@ -47,7 +47,7 @@ type Plan struct {
 	Gateway netip.Addr      `json:"gateway,omitzero"` // the host's address in Prefix
 	Uplinks []string        `json:"uplinks,omitempty"`
 	HasIPv6 bool            `json:"has_ipv6"`
-	Waits   bool            `json:"waits,omitempty"` // the joined bridge runs STP: a VM waits for its ports to forward
+	STP   bool            `json:"waits,omitempty"` // the joined bridge runs STP: a VM waits for its ports to forward
 	Notes   []string        `json:"notes,omitempty"` // what the user should know
 	Client  managers.Client `json:"client,omitzero"` // bridge: what configures the NIC that becomes a port
 	Steps   step.List       `json:"steps"`
@@ -61,18 +61,18 @@ func New(n Network, f host.Facts, o Options) (Plan, error) {
 		return Plan{}, err
 	}
 	p.Notes = append(p.Notes, f.Unknown...)
-	if zone, ok := p.zone(f.Firewalld); ok {
+	if zone, ok := p.Zone(f.Firewalld); ok {
 		p.Steps = append(p.Steps, zone)
 	} else if in := f.Firewalld.Zones[p.Bridge]; in != "" {
 		p.Notes = append(p.Notes, fmt.Sprintf("firewalld has bridge %s in its zone %q by your settings: guests reach what that lets them", p.Bridge, in))
 	}
-	accepts, notes := p.LetPass(f.Filters, f.Firewalld.Running)
+	accepts, notes := p.AcceptSteps(f.Filters, f.Firewalld.Running)
 	p.Steps, p.Notes = append(p.Steps, accepts...), append(p.Notes, notes...)
 	return p, nil
 }
 
 func planNetwork(n Network, f host.Facts, o Options) (Plan, error) {
-	p := Plan{Network: n, Bridge: host.BridgeName(n.Name), MTU: host.DefaultMTU, HasIPv6: f.HasIPv6, Steps: LeaveAlone(f.Configurators)}
+	p := Plan{Network: n, Bridge: host.BridgeName(n.Name), MTU: host.DefaultMTU, HasIPv6: f.HasIPv6, Steps: LeaveAloneSteps(f.Configurators)}
 	for _, c := range f.Configurators {
 		if advice := managers.Advice(c); advice != "" {
 			p.Notes = append(p.Notes, advice)
@@ -168,12 +168,12 @@ func (p *Plan) bridgeSysctls() step.List {
 
 // PortSteps connect one NIC: a tap, without IPv6 on the host's side (which
 // would speak to the guest), as a port of the bridge.
-func (p Plan) PortSteps(port Port) step.List {
+func (p Plan) PortSteps(port NIC) step.List {
 	if p.Network.Macvtap {
 		return p.macvtapSteps(port)
 	}
-	tap := host.TapName(port.VM, port.NIC)
-	steps := step.List{step.AddTap{Name: tap, Alias: host.PortMark(p.Network.Name, port.VM, port.NIC), MTU: p.MTU}}
+	tap := host.TapName(port.VM, port.Index)
+	steps := step.List{step.AddTap{Name: tap, Alias: host.PortMark(p.Network.Name, port.VM, port.Index), MTU: p.MTU}}
 	steps = append(steps, p.withoutIPv6(tap)...)
 	return append(steps, step.SetPort{Link: tap, Bridge: p.Bridge}, step.SetUp{Link: tap})
 }
@@ -184,9 +184,9 @@ func (p Plan) MovesHost() bool {
 	return ok
 }
 
-// LeaveAlone has the programs that run here leave qnet's links alone. It comes
+// LeaveAloneSteps has the programs that run here leave qnet's links alone. It comes
 // first in a plan: a program that sees a link before it is told has taken it.
-func LeaveAlone(programs []managers.Program) step.List {
+func LeaveAloneSteps(programs []managers.Program) step.List {
 	var steps step.List
 	for _, p := range programs {
 		if f, ok := managers.LeaveAlone(p); ok {

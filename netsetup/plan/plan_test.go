@@ -44,7 +44,7 @@ func goldenPlan(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := p.PortSteps(Port{VM: "web", NIC: 0, MAC: hosttest.GuestMAC})
+	port := p.PortSteps(NIC{VM: "web", Index: 0, MAC: hosttest.GuestMAC})
 	if len(p.Steps) == 0 {
 		return "# for each NIC\n" + steptest.Script(port) + "\n\n# afterwards\n" + apply.UndoScript(port) + "\n"
 	}
@@ -161,8 +161,8 @@ func TestBridgeOfTheAdministratorIsJoined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Bridge != "br0" || len(p.Steps) != 0 || !p.Waits || len(p.Notes) != 1 {
-		t.Errorf("got bridge %s, %d steps, waits %v, notes %q; want br0, none, true, one", p.Bridge, len(p.Steps), p.Waits, p.Notes)
+	if p.Bridge != "br0" || len(p.Steps) != 0 || !p.STP || len(p.Notes) != 1 {
+		t.Errorf("got bridge %s, %d steps, waits %v, notes %q; want br0, none, true, one", p.Bridge, len(p.Steps), p.STP, p.Notes)
 	}
 }
 
@@ -273,7 +273,7 @@ func TestChosenMTU(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := c.network.MTU
-		bridge, tap := p.Steps[slices.IndexFunc(p.Steps, isAddBridge)].(step.AddBridge), p.PortSteps(Port{VM: "web"})[0].(step.AddTap)
+		bridge, tap := p.Steps[slices.IndexFunc(p.Steps, isAddBridge)].(step.AddBridge), p.PortSteps(NIC{VM: "web"})[0].(step.AddTap)
 		if p.MTU != want || bridge.MTU != want || tap.MTU != want {
 			t.Errorf("%+v: the plan has %d, the bridge %d, the tap %d", c.network, p.MTU, bridge.MTU, tap.MTU)
 		}
@@ -312,7 +312,7 @@ func TestNoIPv6SysctlsBelowItsMTU(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, script := range []string{steptest.Script(p.Steps), steptest.Script(p.PortSteps(Port{VM: "web"}))} {
+		for _, script := range []string{steptest.Script(p.Steps), steptest.Script(p.PortSteps(NIC{VM: "web"}))} {
 			if strings.Contains(script, "disable_ipv6") != want {
 				t.Errorf("MTU %d: want disable_ipv6 %t in\n%s", mtu, want, script)
 			}

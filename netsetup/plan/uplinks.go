@@ -99,8 +99,8 @@ func (p *Plan) forwardedSet() *nft.Set {
 	return nil
 }
 
-// NewUplink is the step for an uplink found while the network runs; off reports
+// ForwardingStep is the step for an uplink found while the network runs; off reports
 // whether its forwarding is off, so that the step is needed.
-func NewUplink(f host.Facts, link string) (on step.SetSysctl, off bool) {
+func ForwardingStep(f host.Facts, link string) (on step.SetSysctl, off bool) {
 	return uplinkForwarding(link, f), f.Sysctls[host.ForwardingKey(link)] == "0"
 }

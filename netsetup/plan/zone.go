@@ -12,10 +12,10 @@ import (
 // trusted is firewalld's zone that lets links forward.
 const trusted = "trusted"
 
-// zone is what a running firewalld has to be told of the plan's bridge. There is
+// Zone is what a running firewalld has to be told of the plan's bridge. There is
 // nothing to tell where none runs, of a bridge that is the host's own, and of one
 // that the administrator put into a zone.
-func (p *Plan) zone(f firewalld.State) (step.SetZone, bool) {
+func (p Plan) Zone(f firewalld.State) (step.SetZone, bool) {
 	_, own := step.Find[step.AddBridge](p.Steps)
 	if !f.Running || !own || f.Zones[p.Bridge] != "" {
 		return step.SetZone{}, false
@@ -30,13 +30,13 @@ func (p *Plan) zone(f firewalld.State) (step.SetZone, bool) {
 			z.Name = zone
 		}
 	case profiles.HostOnly, profiles.NAT:
-		z.Name, z.Rules = trusted, GuestRules(p.Prefix)
+		z.Name, z.Rules = trusted, ZoneRules(p.Prefix)
 	}
 	return step.SetZone{Zone: z}, true
 }
 
-// GuestRules are a zone's rules for what guests may reach of the host.
-func GuestRules(guests netip.Prefix) []string {
+// ZoneRules are a zone's rules for what guests may reach of the host.
+func ZoneRules(guests netip.Prefix) []string {
 	from := fmt.Sprintf("family=%q source address=%q", "ipv4", guests)
 	return []string{
 		fmt.Sprintf(`rule %s destination address="%s/32" accept`, from, Gateway(guests)),
@@ -44,5 +44,3 @@ func GuestRules(guests netip.Prefix) []string {
 	}
 }
 
-// NewZone is the step for a firewalld that started while the network runs.
-func NewZone(p Plan, f firewalld.State) (step.SetZone, bool) { return p.zone(f) }

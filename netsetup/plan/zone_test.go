@@ -66,7 +66,7 @@ func TestZoneOfAPlan(t *testing.T) {
 
 // The rule that rejects is the last of all, and nothing but the guests is meant.
 func TestGuestRules(t *testing.T) {
-	rules := GuestRules(netip.MustParsePrefix("10.1.2.0/24"))
+	rules := ZoneRules(netip.MustParsePrefix("10.1.2.0/24"))
 	for _, r := range rules {
 		if !strings.Contains(r, `source address="10.1.2.0/24"`) {
 			t.Errorf("%s: of everybody", r)

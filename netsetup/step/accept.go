@@ -56,8 +56,8 @@ func (s AddAccept) UndoString() string { return s.Rule.Command("-D") }
 // IsOptional: without the accept the network stands, and other programs drop some packets.
 func (AddAccept) IsOptional() {}
 
-// LetsPass: the step does nothing else.
-func (AddAccept) LetsPass() {}
+// IsAccept: the step does nothing else.
+func (AddAccept) IsAccept() {}
 
 // SweepAccepts removes every accept that bears the network's mark: what a dead
 // keeper's journal does not tell of, or a firewall brought back that was saved

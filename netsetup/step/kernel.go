@@ -68,7 +68,7 @@ type Routes interface {
 	DelPin(ctx context.Context, link string, guest netip.Addr) error
 	AddPinRule(ctx context.Context, s PinRule) error
 	DelPinRule(ctx context.Context, s PinRule) error
-	ReplaceRoutes(ctx context.Context, link string, swaps []Swap) error
+	ReplaceRoutes(ctx context.Context, link string, swaps []RouteSwap) error
 }
 
 // Mover moves the host between its NIC and a bridge, and asks whether that went well.

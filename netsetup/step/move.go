@@ -36,7 +36,7 @@ type MoveToBridge struct {
 	Held     host.Holdings `json:"held"`
 
 	// Steady has the way back put back what dhcpcd takes away, see Host.steady.
-	Steady bool `json:"steady,omitempty"`
+	Dhcpcd bool `json:"steady,omitempty"`
 }
 
 // Do moves them. It moves what is there by now: where that differs from what was
@@ -87,8 +87,8 @@ func (s MoveToBridge) Holds(ctx context.Context, k Kernel) (bool, error) {
 	return k.CarriesHost(ctx, s.Bridge)
 }
 
-// Label finds the label an address had that is too long for the bridge's name.
-func (s MoveToBridge) Label(a rtnl.Address) string {
+// NICLabel finds the label an address had that is too long for the bridge's name.
+func (s MoveToBridge) NICLabel(a rtnl.Address) string {
 	for _, was := range s.Held.AddressList() {
 		if was.Family() == unix.AF_INET && was.Prefix() == a.Prefix() {
 			return was.Text(rtnl.AddrKind, unix.IFA_LABEL)

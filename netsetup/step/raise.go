@@ -52,27 +52,27 @@ func (s RaiseMetrics) String() string { return s.commands(s.swaps(true)) }
 // UndoString is the command Undo equals.
 func (s RaiseMetrics) UndoString() string { return s.commands(s.swaps(false)) }
 
-// Swap puts a route in another's place.
-type Swap struct {
+// RouteSwap puts a route in another's place.
+type RouteSwap struct {
 	Old, New rtnl.Raw
 	First    bool // it goes before a like one by another link
 }
 
 // swaps are in the order in which each gateway is reached by a route before it.
-func (s RaiseMetrics) swaps(raise bool) []Swap {
-	var list []Swap
+func (s RaiseMetrics) swaps(raise bool) []RouteSwap {
+	var list []RouteSwap
 	for _, m := range s.Held.InOrder() {
 		was, raised := m.Plain(), m.WithMetric(m.Metric()+host.RaisedBy).Raw
 		if raise {
-			list = append(list, Swap{Old: was, New: raised})
+			list = append(list, RouteSwap{Old: was, New: raised})
 		} else {
-			list = append(list, Swap{Old: rtnl.Route{Raw: raised}.Plain(), New: m.Over(0, 0).Raw, First: m.First})
+			list = append(list, RouteSwap{Old: rtnl.Route{Raw: raised}.Plain(), New: m.Over(0, 0).Raw, First: m.First})
 		}
 	}
 	return list
 }
 
-func (s RaiseMetrics) commands(swaps []Swap) string {
+func (s RaiseMetrics) commands(swaps []RouteSwap) string {
 	name := func(int) string { return s.Link }
 	var add, del []string
 	for _, w := range swaps {

@@ -29,8 +29,8 @@ type LinkMaker interface {
 	Made(ctx context.Context, k Kernel) (string, error)
 }
 
-// Port is a step that connects a NIC of a VM.
-type Port interface {
+// PortMaker is a step that makes a port: the host's end of a NIC of a VM.
+type PortMaker interface {
 	// Port names the link, a tap or a macvtap.
 	Port() string
 	// Open reports whether a process has the link's file open; told is false where the
@@ -48,15 +48,15 @@ type Waiter interface {
 // program keeps what it changes.
 type Optional interface{ IsOptional() }
 
-// Accepter is an optional step that lets packets pass through another program's rules.
-type Accepter interface{ LetsPass() }
+// Accept is an optional step that inserts an accept into another program's rules.
+type Accept interface{ IsAccept() }
 
-// Late is a step that apply.Undo may undo while it deletes the links.
-type Late interface{ UndoneLate() }
+// Concurrent is a step that apply.Undo may undo while the kernel deletes links.
+type Concurrent interface{ IsConcurrent() }
 
-// WithBridge is a step whose effect may disappear with the bridge although Holds
+// BridgeBound is a step whose effect may disappear with the bridge although Holds
 // cannot tell.
-type WithBridge interface{ GoesWithBridge() bool }
+type BridgeBound interface{ GoesWithBridge() bool }
 
 // Drifter is a step that tells what other programs did to its effect.
 type Drifter interface {
@@ -93,10 +93,25 @@ func Find[S Step](steps []Step) (s S, ok bool) {
 
 // PortOf names the link of a step that connects a VM's NIC.
 func PortOf(s Step) (name string, ok bool) {
-	if p, ok := s.(Port); ok {
+	if p, ok := s.(PortMaker); ok {
 		return p.Port(), true
 	}
 	return "", false
+}
+
+// WaitsFor names what a step waits for where that may take longer than a moment,
+// and returns "" for the others.
+func WaitsFor(s Step) string {
+	if w, ok := s.(Waiter); ok {
+		return w.WaitsFor()
+	}
+	return ""
+}
+
+// IsAccept reports whether the step is an Accept.
+func IsAccept(s Step) bool {
+	_, ok := s.(Accept)
+	return ok
 }
 
 // takenElsewhere is ErrNotOurs of a link that does bear the mark.

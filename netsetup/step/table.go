@@ -30,8 +30,8 @@ func (s AddTable) UndoString() string {
 // Holds reports whether the table is there and bears our mark.
 func (s AddTable) Holds(ctx context.Context, k Kernel) (bool, error) { return k.HasTable(ctx, s.Table) }
 
-// UndoneLate: a table may go while the links go, because its links are down by then.
-func (AddTable) UndoneLate() {}
+// IsConcurrent: a table may go while the links go, because its links are down by then.
+func (AddTable) IsConcurrent() {}
 
 // GoesWithBridge: the kernel removes the hook of a netdev table with its link.
 func (s AddTable) GoesWithBridge() bool { return s.Table.Family == nft.NetDev }

@@ -127,7 +127,7 @@ func (s *server) carryOut(ctx context.Context, planned plan.Plan) (done []string
 
 // awaits tells what the step that comes waits for.
 func (s *server) awaits(next step.Step) {
-	if what := apply.WaitsFor(next); what != "" {
+	if what := step.WaitsFor(next); what != "" {
 		s.waits(what)
 	}
 }
@@ -148,7 +148,7 @@ func (s *server) plan(ctx context.Context) (plan.Plan, error) {
 	}
 	n := s.spec.Network
 	q := n.Query()
-	q.Original = journal.Original(s.place)
+	q.Original = journal.OriginalSysctls(s.place)
 	if q.Ask, q.Peer = q.LAN, s.spec.Peer; q.Ask {
 		s.waits("the answer of the host's gateways, before anything is changed")
 	}
@@ -162,10 +162,10 @@ func (s *server) plan(ctx context.Context) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	p, err := plan.New(n, facts, plan.Options{
-		Salt: salt, Remembered: journal.Remembered(s.stateDir, n.Name), AssumeYes: s.spec.AssumeYes,
+		Salt: salt, Remembered: journal.LoadSubnet(s.stateDir, n.Name), AssumeYes: s.spec.AssumeYes,
 	})
 	if err == nil && p.Prefix.IsValid() && !n.Subnet.IsValid() {
-		err = journal.Remember(s.stateDir, n.Name, p.Prefix)
+		err = journal.SaveSubnet(s.stateDir, n.Name, p.Prefix)
 	}
 	return p, err
 }

@@ -33,7 +33,7 @@ func (s *server) brief() keeper.Info {
 	s.mu.Unlock()
 	return keeper.Info{
 		Name: p.Network.Name, Mode: p.Network.Mode, Macvtap: p.Network.Macvtap, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
-		MTU: p.MTU, Uplinks: p.Uplinks, STP: p.Waits, KeeperPID: os.Getpid(), VMs: []keeper.VMInfo{},
+		MTU: p.MTU, Uplinks: p.Uplinks, STP: p.STP, KeeperPID: os.Getpid(), VMs: []keeper.VMInfo{},
 		Notes: slices.Concat(notes, p.Notes),
 	}
 }

@@ -106,7 +106,7 @@ func (s *server) connect(ctx context.Context, req keeper.Request, m *member) ([]
 		if err := s.host.GiveTap(ctx, info.Tap, p.Files); err != nil {
 			return nil, err
 		}
-		port := plan.Port{VM: req.VM, NIC: p.NIC, MAC: p.MAC}
+		port := plan.NIC{VM: req.VM, Index: p.NIC, MAC: p.MAC}
 		m.steps = append(m.steps, s.journal.Plan.PortSteps(port)...)
 		if p.Trace != nil {
 			m.steps = append(m.steps, s.journal.Plan.TraceSteps(port, info.Address, p.Trace)...)

@@ -3,8 +3,6 @@ package upkeep
 import (
 	"time"
 
-	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
@@ -43,7 +41,7 @@ func (m *mender) round(command string, limit int) bool {
 }
 
 func roundLimit(s step.Step) int {
-	if apply.LetsPass(s) {
+	if step.IsAccept(s) {
 		return acceptRoundLimit
 	}
 	return stepRoundLimit

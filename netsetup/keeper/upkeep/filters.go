@@ -42,7 +42,7 @@ func (m *mender) refreshAccepts(ctx context.Context) (step.List, error) {
 	if err != nil {
 		return nil, err
 	}
-	accepts, notes := m.Journal.Plan.LetPass(filters, m.zones.runs.Load())
+	accepts, notes := m.Journal.Plan.AcceptSteps(filters, m.zones.runs.Load())
 	for _, text := range notes {
 		m.Network.NoteOnce(m.about(text, ""))
 	}

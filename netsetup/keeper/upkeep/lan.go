@@ -36,7 +36,7 @@ type lan struct {
 func newLAN(ctx context.Context, b base, changed signal, m *mender) *lan {
 	l := &lan{base: b, changed: changed, mender: m, asked: map[string]*asking{}, stopCheck: func() {}}
 	l.mtu = l.mtuAtFirst(ctx)
-	l.cable.yields = b.Journal.Yields() // a dead keeper left it so
+	l.cable.yields = b.Journal.MetricsRaised() // a dead keeper left it so
 	l.cable.pulled = l.cable.yields
 	return l
 }

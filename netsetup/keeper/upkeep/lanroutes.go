@@ -29,7 +29,7 @@ func (l *lan) yield(ctx context.Context, uplink host.Link) {
 // any. It is called within WhileRunning.
 func (l *lan) raiseRoutes(ctx context.Context) (changed bool, err error) {
 	bridge, ok, err := l.Host.Link(ctx, l.plan.Bridge)
-	if err != nil || !ok || l.Journal.Yields() {
+	if err != nil || !ok || l.Journal.MetricsRaised() {
 		return false, err
 	}
 	if err := l.Host.GiveUpRouters(bridge); err != nil {
@@ -50,10 +50,10 @@ func (l *lan) raiseRoutes(ctx context.Context) (changed bool, err error) {
 func (l *lan) restore(ctx context.Context, uplink host.Link) {
 	changed := false
 	err := l.Network.WhileRunning(ctx, func() error {
-		if changed = l.Journal.Yields(); !changed {
+		if changed = l.Journal.MetricsRaised(); !changed {
 			return nil
 		}
-		if err := l.Journal.Restore(ctx, l.kernel()); err != nil {
+		if err := l.Journal.RestoreMetrics(ctx, l.kernel()); err != nil {
 			return err
 		}
 		return l.save()

@@ -93,7 +93,7 @@ func (m *mender) awaitQuiet(ctx context.Context) {
 
 // mend is called within WhileRunning.
 func (m *mender) mend(ctx context.Context) error {
-	seen, err := apply.Look(ctx, m.kernel())
+	seen, err := apply.TakeSnapshot(ctx, m.kernel())
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (m *mender) restore(ctx context.Context, mended []step.Step) error {
 }
 
 // liveSteps are the steps of the network and of those VMs on it whose taps are there.
-func (m *mender) liveSteps(ctx context.Context, seen apply.Seen) step.List {
+func (m *mender) liveSteps(ctx context.Context, seen apply.Snapshot) step.List {
 	steps, _ := apply.SplitOptional(slices.Concat(m.Journal.Plan.Steps, m.Journal.Added))
 	members := m.Network.Members()
 	var all step.List
@@ -189,7 +189,7 @@ func (m *mender) tellMended(mended []step.Step) {
 	for _, s := range mended {
 		command := s.String()
 		first := strings.SplitN(command, "\n", 2)[0]
-		if apply.LetsPass(s) {
+		if step.IsAccept(s) {
 			accepts = append(accepts, first)
 		} else {
 			words = append(words, first)

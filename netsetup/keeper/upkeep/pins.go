@@ -79,8 +79,8 @@ func (p *pins) look(ctx context.Context) error {
 		return err
 	}
 	fib = fib.About(n.Prefix)
-	need, takers, lost := n.Need(fib)
-	has, idle := n.Has(fib)
+	need, takers, lost := n.Needed(fib)
+	has, idle := n.Present(fib)
 	p.tellTaken(takers, lost)
 	if slices.Equal(need.Guests, has.Guests) && slices.Equal(need.Rules, has.Rules) && len(idle) == 0 || p.fight.next() > pinRoundLimit {
 		return nil
@@ -90,8 +90,8 @@ func (p *pins) look(ctx context.Context) error {
 
 // guests are those whose addresses are known. Bridge is 0 while nothing is to be
 // done: the bridge is gone, or VMs have not come back to this keeper yet.
-func (p *pins) guests(ctx context.Context) (plan.Pinned, error) {
-	n := plan.Pinned{Prefix: p.plan.Prefix, Gateway: p.plan.Gateway}
+func (p *pins) guests(ctx context.Context) (plan.PinnedNetwork, error) {
+	n := plan.PinnedNetwork{Prefix: p.plan.Prefix, Gateway: p.plan.Gateway}
 	for _, m := range p.Network.Members() {
 		if m.Away {
 			return n, nil
@@ -135,10 +135,10 @@ func (p *pins) repin(ctx context.Context, need, has plan.Pins, idle []netip.Addr
 
 // tellTaken tells what takes addresses, and later that nothing does, once it has been
 // so for takenTimeout.
-func (p *pins) tellTaken(takers []plan.Taker, lost []netip.Addr) {
+func (p *pins) tellTaken(takers []plan.Diversion, lost []netip.Addr) {
 	var words []string
 	for _, t := range takers {
-		words = append(words, t.String(linkName(t.Route.Link)))
+		words = append(words, t.Describe(linkName(t.Route.Link)))
 	}
 	for _, a := range lost {
 		words = append(words, fmt.Sprintf("the host's own %s (in vain: nothing can be put before it)", a))

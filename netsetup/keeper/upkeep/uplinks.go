@@ -49,7 +49,7 @@ func (u *uplinks) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	journal.Original(u.Place)(facts.Sysctls)
+	journal.OriginalSysctls(u.Place)(facts.Sysctls)
 	planned := &u.Journal.Plan
 	for _, name := range facts.Uplinks() {
 		pinned := planned.Network.Uplink
@@ -66,7 +66,7 @@ func (u *uplinks) refresh(ctx context.Context) error {
 // add makes the link an uplink of the network.
 func (u *uplinks) add(ctx context.Context, facts host.Facts, name string) error {
 	planned := &u.Journal.Plan
-	forward, off := plan.NewUplink(facts, name)
+	forward, off := plan.ForwardingStep(facts, name)
 	if l, ok := facts.Link(name); ok {
 		u.forwarding.indexes[name] = l.Index
 	}
@@ -120,7 +120,7 @@ func (f *forwarding) guardAnew(ctx context.Context) error {
 
 // renew turns forwarding on for uplinks that went and came back under their names, as
 // VPNs' do: no program has undone anything there.
-func (f *forwarding) renew(ctx context.Context, seen apply.Seen) error {
+func (f *forwarding) renew(ctx context.Context, seen apply.Snapshot) error {
 	for _, s := range step.All[step.SetSysctl](slices.Concat(f.Journal.Plan.Steps, f.Journal.Added)) {
 		name, ok := plan.UplinkOf(s)
 		if !ok {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
-	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
@@ -79,7 +78,7 @@ func (z *zones) refresh(ctx context.Context) error {
 	return z.Network.WhileRunning(ctx, func() error {
 		zone, known := step.Find[step.SetZone](z.Journal.Steps())
 		if !known {
-			fresh, wanted := plan.NewZone(z.Journal.Plan, state)
+			fresh, wanted := z.Journal.Plan.Zone(state)
 			if !wanted {
 				return nil
 			}

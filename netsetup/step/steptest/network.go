@@ -11,7 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-func (m *Memory) ReplaceRoutes(_ context.Context, link string, swaps []step.Swap) error {
+func (m *Memory) ReplaceRoutes(_ context.Context, link string, swaps []step.RouteSwap) error {
 	return m.change(func() {
 		for _, s := range swaps {
 			delete(m.State, "route "+string(s.Old)+"@"+link)
