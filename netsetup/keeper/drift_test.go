@@ -26,9 +26,9 @@ func TestUndoRespectsOthers(t *testing.T) {
 		},
 		"bridge gone": {"ip link del qn-dev", "true", "true", "bridge qn-dev is gone"},
 		"bridge of another": {
-			"ip link del qn-dev; ip link add qn-dev type bridge", "ip link show qn-dev", "ip link del qn-dev", "bridge qn-dev is gone or another's",
+			"ip link del qn-dev; ip link add qn-dev type bridge", "ip link show qn-dev", "ip link del qn-dev", "bridge qn-dev is gone, or another program's by now",
 		},
-		"address": {"ip addr add 10.1.1.1/24 dev qn-dev", "true", "true", "address 10.1.1.1/24 of bridge qn-dev was another's"},
+		"address": {"ip addr add 10.1.1.1/24 dev qn-dev", "true", "true", "address 10.1.1.1/24 of bridge qn-dev was another program's"},
 		"tables":  {"nft delete table inet qnet_dev; nft add table inet qnet_dev", "nft list table inet qnet_dev", "nft delete table inet qnet_dev", "nftables table inet qnet_dev"},
 	} {
 		t.Run(name, func(t *testing.T) {

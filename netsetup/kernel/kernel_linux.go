@@ -49,8 +49,8 @@ func New() (*Host, error) {
 // Kernel is the Host as steps see it.
 func (h *Host) Kernel() step.Kernel {
 	return step.Kernel{
-		Links: h, Devices: h, Addresses: h, Routes: h, Mover: h, Sysctls: h, Tables: h, Filters: h,
-		Zones: h, Resolver: h, Managers: h, Warn: func(text string) { h.warn(text) },
+		Links: h, Devices: h, Addresses: h, Pins: h, Routes: h, Mover: h, Neighbors: h, Sysctls: h, Tables: h, Filters: h,
+		Zones: h, Resolver: h, Managers: h, NetworkManager: h, Warn: func(text string) { h.warn(text) },
 	}
 }
 

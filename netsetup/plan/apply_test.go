@@ -29,7 +29,7 @@ func steps(t *testing.T, golden string) []step.Step {
 	n.Name = "dev"
 	facts := hosttest.Facts(golden)
 	facts.Configurators = managers.Programs
-	facts.Filters, _ = (&steptest.Memory{}).ReadFilters(t.Context()) // as Docker and ufw leave them
+	facts.Filters, _ = (&steptest.Memory{}).Kernel().ReadFilters(t.Context()) // as Docker and ufw leave them
 	p, err := New(n, facts, Options{Salt: hosttest.Salt})
 	if err != nil {
 		t.Fatal(err)

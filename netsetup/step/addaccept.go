@@ -10,9 +10,17 @@ import (
 
 var _ = register[AddAccept]()
 
-// AddAccept puts an accept for the network into a chain of iptables, where another
-// program drops its packets (F01, F02, F03). Our own tables' accepts do not help
-// against that (F07).
+// Filters are other programs' packet filters.
+type Filters interface {
+	ReadFilters(ctx context.Context) (filters.Ruleset, error)
+	InsertAccept(ctx context.Context, a filters.AcceptRule) error
+	// DeleteAccept deletes one copy of the rule.
+	DeleteAccept(ctx context.Context, a filters.AcceptRule) error
+}
+
+// AddAccept inserts an accept for the network into a chain of iptables in which another
+// program drops the network's packets (F01, F02, F03). An accept in qnet's own tables does
+// not help against such a drop (F07).
 type AddAccept struct {
 	Rule filters.AcceptRule `json:"rule"`
 }
@@ -26,9 +34,9 @@ func (s AddAccept) Do(ctx context.Context, k Kernel) error {
 	return k.InsertAccept(ctx, s.Rule)
 }
 
-// Undo deletes the rule, and what copies of it others made: a firewall that was
-// saved and restored meanwhile holds it twice. It is gone already where its chain
-// was flushed.
+// Undo deletes the rule and all copies of it: a firewall that saved its chains and
+// restored them while the network ran has two. Where another program flushed the chain,
+// there is none.
 func (s AddAccept) Undo(ctx context.Context, k Kernel) error {
 	filters, err := k.ReadFilters(ctx)
 	if err != nil {
@@ -50,18 +58,18 @@ func (s AddAccept) Holds(ctx context.Context, k Kernel) (bool, error) {
 
 func (s AddAccept) String() string { return s.Rule.Command("-I") }
 
-// UndoString is the command Undo equals.
+// UndoString is the command that deletes the rule.
 func (s AddAccept) UndoString() string { return s.Rule.Command("-D") }
 
-// IsOptional: without the accept the network stands, and other programs drop some packets.
+// IsOptional makes it Optional.
 func (AddAccept) IsOptional() {}
 
-// IsAccept: the step does nothing else.
+// IsAccept makes it an Accept.
 func (AddAccept) IsAccept() {}
 
-// SweepAccepts removes every accept that bears the network's mark: what a dead
-// keeper's journal does not tell of, or a firewall brought back that was saved
-// while the network ran.
+// SweepAccepts deletes every accept that bears the network's mark: those that the journal
+// of a dead keeper lacks, and those that a firewall saved while the network ran and
+// restored later. It tries all of them and returns all errors.
 func SweepAccepts(ctx context.Context, k Kernel, network string) error {
 	filters, err := k.ReadFilters(ctx)
 	if err != nil {

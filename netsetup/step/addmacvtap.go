@@ -9,36 +9,33 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
+var _ = register[AddMacvtap]()
+
 // ErrNoTapDevice tells that the kernel's device of a macvtap link cannot be found.
 var ErrNoTapDevice = errors.New(`the kernel's device of a macvtap link is not there (is /dev a container's own?): leave macvtap out, or use mode = "nat"`)
 
-var _ = register[AddMacvtap]()
-
-// AddMacvtap creates a macvtap link in bridge mode on the uplink, whose MTU it
-// takes. Other than a tap it stays when its device is closed.
+// AddMacvtap creates a macvtap link in bridge mode on the uplink, with the uplink's MTU.
+// Unlike a tap, the link stays when its device is closed.
 type AddMacvtap struct {
 	Name   string           `json:"name"`
 	Uplink string           `json:"uplink"`
-	MAC    net.HardwareAddr `json:"mac"` // the guest's: frames to others do not pass
+	MAC    net.HardwareAddr `json:"mac"` // the guest's: frames to other MACs do not pass
 	Alias  string           `json:"alias"`
 }
 
-// Do creates the link and opens its device; Kernel keeps the file. The kernel
-// refuses a port of a bridge (EBUSY).
+// Do creates the link and opens its device; the Kernel keeps the file. The kernel refuses
+// macvtap on a port of a bridge (EBUSY).
 func (s AddMacvtap) Do(ctx context.Context, k Kernel) error {
-	l, ok, err := k.Link(ctx, s.Name)
-	if err != nil {
+	if err := free(ctx, k, "add macvtap", s.Name, s.Alias); err != nil {
 		return err
-	}
-	if ok {
-		return fmt.Errorf("add macvtap %q: %w", s.Name, taken(l, s.Alias))
 	}
 	up, ok, err := k.Link(ctx, s.Uplink)
 	if err != nil {
 		return err
 	}
 	if ok && up.Master != 0 {
-		return host.Refuse("add macvtap %q: %s is a port of a bridge (EBUSY)", s.Name, s.Uplink)
+		return host.Refuse("add macvtap %q: %s is a port of a bridge (EBUSY): release it with: ip link set %s nomaster; or leave macvtap out",
+			s.Name, s.Uplink, s.Uplink)
 	}
 	return k.AddMacvtap(ctx, s)
 }
@@ -46,8 +43,8 @@ func (s AddMacvtap) Do(ctx context.Context, k Kernel) error {
 // Undo deletes the link.
 func (s AddMacvtap) Undo(ctx context.Context, k Kernel) error { return delMade(ctx, k, s) }
 
-// Made finds the link if it bears our mark, or if it is the one we were killed at
-// before it was marked, which our MAC tells.
+// Made finds the link by our mark, or by the guest's MAC where a kill came between its
+// creation and its mark.
 func (s AddMacvtap) Made(ctx context.Context, k Kernel) (string, error) {
 	l, ok, err := k.Link(ctx, s.Name)
 	if err != nil || !ok {
@@ -70,14 +67,14 @@ func (s AddMacvtap) String() string {
 		s.Uplink, s.Name, s.MAC, s.Name, s.Alias, s.Name)
 }
 
-// UndoString is the command Undo equals.
+// UndoString is the command that deletes the link.
 func (s AddMacvtap) UndoString() string { return "ip link del " + s.Name }
 
 // Port names the macvtap link.
 func (s AddMacvtap) Port() string { return s.Name }
 
-// Open reports whether the link is there; whether a process has its file open, the
-// kernel does not tell.
+// Open reports whether the link is there. The kernel does not tell whether a process has
+// its device open.
 func (s AddMacvtap) Open(ctx context.Context, k Kernel) (open, told bool, err error) {
 	open, err = s.Holds(ctx, k)
 	return open, false, err

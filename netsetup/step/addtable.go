@@ -9,6 +9,17 @@ import (
 
 var _ = register[AddTable]()
 
+// Tables are qnet's nftables tables.
+type Tables interface {
+	AddTable(ctx context.Context, t nft.Table) error
+	// AdoptTable takes over a table that a dead keeper left, and adds one that is gone.
+	AdoptTable(ctx context.Context, t nft.Table) error
+	// HasTable reports whether the table is there and bears its comment.
+	HasTable(ctx context.Context, t nft.Table) (bool, error)
+	// DelTable deletes the table if it bears its comment.
+	DelTable(ctx context.Context, t nft.Table) error
+}
+
 // AddTable creates an nftables table with all its rules in one transaction.
 type AddTable struct {
 	Table nft.Table `json:"table"`
@@ -17,24 +28,32 @@ type AddTable struct {
 // Do adds the table.
 func (s AddTable) Do(ctx context.Context, k Kernel) error { return k.AddTable(ctx, s.Table) }
 
-// Undo deletes it if it bears our comment.
+// Undo deletes the table if it bears our comment.
 func (s AddTable) Undo(ctx context.Context, k Kernel) error { return k.DelTable(ctx, s.Table) }
+
+// Holds reports whether the table is there and bears our comment.
+func (s AddTable) Holds(ctx context.Context, k Kernel) (bool, error) { return k.HasTable(ctx, s.Table) }
 
 func (s AddTable) String() string { return "nft -f - <<'EOF'\n" + s.Table.String() + "EOF" }
 
-// UndoString is the command Undo equals.
+// UndoString is the command that deletes the table.
 func (s AddTable) UndoString() string {
 	return fmt.Sprintf("nft delete table %s %s", s.Table.Family, s.Table.Name)
 }
 
-// Holds reports whether the table is there and bears our mark.
-func (s AddTable) Holds(ctx context.Context, k Kernel) (bool, error) { return k.HasTable(ctx, s.Table) }
-
-// IsConcurrent: a table may go while the links go, because its links are down by then.
+// IsConcurrent makes it Concurrent: its links are down when the table is deleted.
 func (AddTable) IsConcurrent() {}
 
-// GoesWithBridge: the kernel removes the hook of a netdev table with its link.
+// GoesWithBridge reports whether the kernel removes the table's hook with its link.
 func (s AddTable) GoesWithBridge() bool { return s.Table.Family == nft.NetDev }
 
-// Adopt makes the table belong to this process.
+// Drift tells of a table that is gone.
+func (s AddTable) Drift(ctx context.Context, k Kernel, _ []Step) []string {
+	if holds, err := s.Holds(ctx, k); err != nil || holds {
+		return nil
+	}
+	return []string{fmt.Sprintf("nftables table %s %s is gone, or another program's by now: left as it is", s.Table.Family, s.Table.Name)}
+}
+
+// Adopt makes this process the table's owner.
 func (s AddTable) Adopt(ctx context.Context, k Kernel) error { return k.AdoptTable(ctx, s.Table) }

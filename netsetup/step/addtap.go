@@ -13,31 +13,32 @@ var _ = register[AddTap]()
 type AddTap struct {
 	Name  string `json:"name"`
 	Alias string `json:"alias"`
-	MTU   int    `json:"mtu"`
+	MTU   int    `json:"mtu"` // bytes
 }
 
-// Do creates the tap; Kernel keeps its file.
+// Do creates the tap; the Kernel keeps its file.
 func (s AddTap) Do(ctx context.Context, k Kernel) error {
-	l, ok, err := k.Link(ctx, s.Name)
-	if err != nil {
+	if err := free(ctx, k, "add tap", s.Name, s.Alias); err != nil {
 		return err
-	}
-	if ok {
-		return fmt.Errorf("add tap %q: %w", s.Name, taken(l, s.Alias))
 	}
 	return k.AddTap(ctx, s.Name, s.Alias, s.MTU)
 }
 
-// Undo deletes the tap if it still exists, even one that was made persistent.
+// Undo deletes the tap if it still exists, even if a process made it persistent.
 func (s AddTap) Undo(ctx context.Context, k Kernel) error { return delMade(ctx, k, s) }
 
-// Made finds the tap if it bears our mark.
+// Made finds the tap by our mark.
 func (s AddTap) Made(ctx context.Context, k Kernel) (string, error) {
-	l, ok, err := k.Link(ctx, s.Name)
-	if err != nil || !ok || l.Alias != s.Alias {
+	there, err := s.Holds(ctx, k)
+	if err != nil || !there {
 		return "", err
 	}
 	return s.Name, nil
+}
+
+// Holds reports whether the tap is there and bears our mark.
+func (s AddTap) Holds(ctx context.Context, k Kernel) (bool, error) {
+	return marked(ctx, k, s.Name, s.Alias)
 }
 
 func (s AddTap) String() string {
@@ -48,18 +49,13 @@ func (s AddTap) String() string {
 	return cmd
 }
 
-// UndoString is the command Undo equals.
+// UndoString is the command that deletes the tap.
 func (s AddTap) UndoString() string { return "ip link del " + s.Name }
-
-// Holds reports whether the tap is there and bears our mark.
-func (s AddTap) Holds(ctx context.Context, k Kernel) (bool, error) {
-	return marked(ctx, k, s.Name, s.Alias)
-}
 
 // Port names the tap.
 func (s AddTap) Port() string { return s.Name }
 
-// Open reports whether a process has the tap's file open, which is its carrier.
+// Open reports whether a process has the tap's file open: then it has a carrier.
 func (s AddTap) Open(ctx context.Context, k Kernel) (open, told bool, err error) {
 	l, ok, err := k.Link(ctx, s.Name)
 	return ok && l.Alias == s.Alias && l.Carrier, true, err

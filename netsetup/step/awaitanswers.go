@@ -8,55 +8,60 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
-// answerTime is how long a move may wait for an answer; with the way back, it is
-// undone within 5 s.
-const answerTime = 4 * time.Second
+// answerTimeout is how long a move waits for the answers of neighbours. Undoing the move
+// takes less than another second, so that the host is back on its NIC within 5 s.
+const answerTimeout = 4 * time.Second
 
 var _ = register[AwaitAnswers]()
 
-// AwaitAnswers lets the move stand only if the neighbours that answered before it
-// answer on the bridge, with the MACs they had (F25).
+// Neighbors are the machines on a link's LAN.
+type Neighbors interface {
+	// Ask returns which neighbours answer ARP and neighbour solicitations on the link.
+	// It returns early when all of want have answered.
+	Ask(ctx context.Context, link string, want []host.Neighbor, within time.Duration) ([]host.Neighbor, error)
+}
+
+// AwaitAnswers fails, so that the move before it is undone, unless the neighbours that
+// answered before the move answer on the bridge, with the MACs they had (F25).
 type AwaitAnswers struct {
 	Link string          `json:"link"` // the bridge
 	Want []host.Neighbor `json:"want"`
 }
 
-// Do asks by ARP and neighbour solicitation until all have answered. It returns
-// ErrRefused, with who did not, when that takes more than 4 s.
+// Do asks by ARP and neighbour solicitation until all have answered. After 4 s it returns
+// host.ErrRefused and names those that did not.
 func (s AwaitAnswers) Do(ctx context.Context, k Kernel) error {
-	got, err := k.Ask(ctx, s.Link, s.Want, answerTime)
+	got, err := k.Ask(ctx, s.Link, s.Want, answerTimeout)
 	if err != nil {
 		return err
 	}
-	if missing := host.Unanswered(s.Want, got); len(missing) > 0 {
-		return host.Refuse("await answers on %q: %s answered before the move, and after it not within %s (asked by ARP and neighbour solicitation; heard: %s); so the host is back on its NIC. "+
-			`Does the switch or another program on the host forbid it? Use mode = "nat"`,
-			s.Link, host.Join(missing), answerTime, orNobody(got))
+	missing := host.Unanswered(s.Want, got)
+	if len(missing) == 0 {
+		return nil
 	}
-	return nil
+	heard := "nobody"
+	if len(got) > 0 {
+		heard = host.Join(got)
+	}
+	return host.Refuse("await answers on %q: %s answered before the move, and after it not within %s (asked by ARP and neighbour solicitation; heard: %s), so the host is back on its NIC. "+
+		`Does the switch or another program on the host forbid it? Use mode = "nat"`,
+		s.Link, host.Join(missing), answerTimeout, heard)
 }
 
-func orNobody(list []host.Neighbor) string {
-	if len(list) == 0 {
-		return "nobody"
-	}
-	return host.Join(list)
-}
-
-// Undo does nothing: nothing was changed.
+// Undo does nothing: Do changes nothing.
 func (s AwaitAnswers) Undo(context.Context, Kernel) error { return nil }
 
-// Holds reports true: it is asked once.
+// Holds reports true: Do asks once, after the move.
 func (s AwaitAnswers) Holds(context.Context, Kernel) (bool, error) { return true, nil }
 
 func (s AwaitAnswers) String() string {
-	return fmt.Sprintf("# %s must answer on %s within %s; else all this is undone", host.Join(s.Want), s.Link, answerTime)
+	return fmt.Sprintf("# %s must answer on %s within %s; else all this is undone", host.Join(s.Want), s.Link, answerTimeout)
 }
 
-// UndoString is empty.
+// UndoString is "": there is nothing to undo.
 func (s AwaitAnswers) UndoString() string { return "" }
 
-// WaitsFor names the neighbors.
+// WaitsFor names the neighbours.
 func (s AwaitAnswers) WaitsFor() string {
 	return fmt.Sprintf("the answer of %s on %s", host.Join(s.Want), s.Link)
 }

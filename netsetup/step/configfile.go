@@ -13,10 +13,20 @@ import (
 
 var _ = register[ConfigFile]()
 
-// ConfigFile puts a file among the run-time configuration of a program that
-// configures links, and has it read that. All networks share the file, and the last
-// one removes it; or it is about the network's NIC, and is read when a Reload or
-// the program's administrator says so.
+// Managers are the programs that configure the host's links.
+type Managers interface {
+	ReadConfig(ctx context.Context, path string) (string, error) // fs.ErrNotExist where there is no file
+	// WriteConfig makes the file's directory, too, where it is missing.
+	WriteConfig(ctx context.Context, path, text string) error
+	// RemoveConfig removes the file, and the directory if WriteConfig made it.
+	RemoveConfig(ctx context.Context, path string) error
+	// Reload has the program read its configuration.
+	Reload(ctx context.Context, p managers.Program) error
+}
+
+// ConfigFile writes a run-time configuration file of a network manager and reloads it.
+// Without NIC the file is shared by all networks and the last one removes it. With NIC it
+// concerns one link and is read at the next Reload.
 type ConfigFile struct {
 	Program managers.Program `json:"program"`
 	Path    string           `json:"path"`
@@ -24,8 +34,8 @@ type ConfigFile struct {
 	NIC     bool             `json:"nic,omitempty"`
 }
 
-// Do writes the file, unless another network did. A program that fails to read it
-// costs a warning and not the network: what it then does is mended.
+// Do writes the file, unless another network did. If the program cannot read it, Do warns
+// and does not fail: the keeper mends what the program then changes.
 func (s ConfigFile) Do(ctx context.Context, k Kernel) error {
 	now, err := k.ReadConfig(ctx, s.Path)
 	switch {
@@ -43,12 +53,13 @@ func (s ConfigFile) Do(ctx context.Context, k Kernel) error {
 		return nil
 	}
 	if err := k.Reload(ctx, s.Program); err != nil {
-		k.Warn(fmt.Sprintf("%s may meddle with the links of VMs: %v", s.Program, err))
+		k.Warn(fmt.Sprintf("%s may change the links of VMs, because it did not read %s: %v; have it read that: %s",
+			s.Program, s.Path, err, managers.ReloadCommand(s.Program)))
 	}
 	return nil
 }
 
-// Undo removes the file, if it is ours and no network has links any more.
+// Undo removes the file if it is ours. It leaves a shared file while a network has links.
 func (s ConfigFile) Undo(ctx context.Context, k Kernel) error {
 	now, err := k.ReadConfig(ctx, s.Path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !strings.HasPrefix(now, managers.Mark) {
@@ -57,22 +68,31 @@ func (s ConfigFile) Undo(ctx context.Context, k Kernel) error {
 	if err != nil {
 		return err
 	}
-	links, err := k.ListLinks(ctx)
-	if err != nil {
+	if needed, err := s.neededElsewhere(ctx, k); needed || err != nil {
 		return err
-	}
-	for _, l := range links {
-		if l.Ours() && !s.NIC {
-			return nil // another network's, whose plan has this step too
-		}
 	}
 	if err := k.RemoveConfig(ctx, s.Path); err != nil {
 		return err
 	}
 	if err := k.Reload(ctx, s.Program); err != nil {
-		k.Warn(fmt.Sprintf("%s still knows of VMs' links: %v", s.Program, err))
+		k.Warn(fmt.Sprintf("%s still leaves links alone, because it did not notice that %s is gone: %v; tell it: %s",
+			s.Program, s.Path, err, managers.ReloadCommand(s.Program)))
 	}
 	return nil
+}
+
+// neededElsewhere reports whether another network has links, and so this step, too.
+func (s ConfigFile) neededElsewhere(ctx context.Context, k Kernel) (bool, error) {
+	if s.NIC {
+		return false, nil
+	}
+	links, err := k.ListLinks(ctx)
+	for _, l := range links {
+		if l.Ours() {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 // Holds reports whether the file is there and ours.
@@ -92,7 +112,7 @@ func (s ConfigFile) String() string {
 	return words + "\n" + managers.ReloadCommand(s.Program)
 }
 
-// UndoString is the command Undo equals.
+// UndoString is the commands that remove the file and reload the program.
 func (s ConfigFile) UndoString() string {
 	return fmt.Sprintf("rm %s\n%s", s.Path, managers.ReloadCommand(s.Program))
 }

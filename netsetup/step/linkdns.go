@@ -9,57 +9,46 @@ import (
 
 var _ = register[LinkDNS]()
 
-// LinkDNS tells systemd-resolved of our bridge what it knows of the NIC whose
-// addresses the bridge takes over: it asks a link's servers by that link only.
+// Resolver is systemd-resolved. Where it does not run, its methods do nothing.
+type Resolver interface {
+	// TellResolved gives a link the settings.
+	TellResolved(ctx context.Context, link string, s resolved.Settings) error
+	// RevertResolved makes systemd-resolved forget a link's settings.
+	RevertResolved(ctx context.Context, link string) error
+	// TellResolvedBack gives the NIC the settings that the bridge has, or the step's where
+	// the bridge is gone.
+	TellResolvedBack(ctx context.Context, s LinkDNS) error
+}
+
+// LinkDNS gives the bridge, in systemd-resolved, the DNS settings of the NIC whose
+// addresses it takes over: systemd-resolved asks a link's servers only by that link.
 type LinkDNS struct {
-	Link     string            `json:"link"`
+	Link     string            `json:"link"` // the bridge
 	NIC      string            `json:"nic"`
 	Settings resolved.Settings `json:"settings"`
 }
 
-// Do tells it, before the bridge has an address: the servers are asked from the
-// moment on when it has.
+// Do gives the bridge the settings, before it has an address: from the moment when it has
+// one, systemd-resolved asks the servers by it.
 func (s LinkDNS) Do(ctx context.Context, k Kernel) error {
 	return k.TellResolved(ctx, s.Link, s.Settings)
 }
 
-// Undo tells it of the NIC what it knows of the bridge by then, which has moved
-// everything back; what it knows of the bridge goes with the bridge.
+// Undo gives the NIC the settings that the bridge has by then. The move has been undone
+// before. systemd-resolved forgets the bridge's when the bridge is deleted.
 func (s LinkDNS) Undo(ctx context.Context, k Kernel) error { return k.TellResolvedBack(ctx, s) }
 
-// Holds does not ask: who tells it something else of the bridge has a reason.
+// Holds reports true: a program that changes the bridge's settings has a reason.
 func (s LinkDNS) Holds(context.Context, Kernel) (bool, error) { return true, nil }
 
 func (s LinkDNS) String() string { return strings.Join(s.Settings.Commands(s.Link), "\n") }
 
-// UndoString is the commands Undo equals.
+// UndoString is the commands that give the NIC the settings.
 func (s LinkDNS) UndoString() string { return strings.Join(s.Settings.Commands(s.NIC), "\n") }
-
-var _ = register[NoLinkDNS]()
-
-// NoLinkDNS has systemd-resolved forget the NIC's servers when the bridge has its
-// addresses. It would go on asking them there, where no answer comes in any more,
-// and keep who asks for a name that does not exist waiting for that.
-type NoLinkDNS struct {
-	NIC string `json:"nic"`
-}
-
-// Do reverts the link.
-func (s NoLinkDNS) Do(ctx context.Context, k Kernel) error { return k.RevertResolved(ctx, s.NIC) }
-
-// Undo does nothing: LinkDNS tells it, later, when the NIC is no port any more.
-func (s NoLinkDNS) Undo(context.Context, Kernel) error { return nil }
-
-// Holds does not ask, as that of LinkDNS.
-func (s NoLinkDNS) Holds(context.Context, Kernel) (bool, error) { return true, nil }
-
-func (s NoLinkDNS) String() string { return "resolvectl revert " + s.NIC }
-
-// UndoString is empty: the undo of LinkDNS does it.
-func (s NoLinkDNS) UndoString() string { return "" }
 
 // WaitsFor names systemd-resolved.
 func (LinkDNS) WaitsFor() string { return "systemd-resolved" }
 
-// GoesWithBridge: systemd-resolved forgets a link that goes, and Holds does not ask it.
+// GoesWithBridge reports true: systemd-resolved forgets a link that is deleted, and Holds
+// does not ask it.
 func (LinkDNS) GoesWithBridge() bool { return true }

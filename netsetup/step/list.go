@@ -10,19 +10,19 @@ import (
 // List is a list of steps that can be written to the journal and read back.
 type List []Step
 
-type stepRecord struct {
+// record is a step in JSON: the name of its type, and its fields.
+type record struct {
 	Type string          `json:"type"`
 	Step json.RawMessage `json:"step"`
 }
 
-// decoders decode a step by the name that MarshalJSON gave it. Each step's file
-// registers its own.
+// decoders decode a step's fields, by the name of its type. Each step's file registers
+// its own.
 var decoders = map[string]func(json.RawMessage) (Step, error){}
 
-// register makes a step known to the journal, by the name of its type.
+// register makes List know a step, by the name of its type.
 func register[S Step]() bool {
-	var zero S
-	decoders[reflect.TypeOf(zero).Name()] = func(raw json.RawMessage) (Step, error) {
+	decoders[reflect.TypeFor[S]().Name()] = func(raw json.RawMessage) (Step, error) {
 		var s S
 		err := json.Unmarshal(raw, &s)
 		return s, err
@@ -30,20 +30,8 @@ func register[S Step]() bool {
 	return true
 }
 
-// MarshalJSON writes each step with the name of its type.
-func (l List) MarshalJSON() ([]byte, error) {
-	records := make([]stepRecord, 0, len(l))
-	for _, s := range l {
-		raw, err := json.Marshal(s)
-		if err != nil {
-			return nil, err
-		}
-		records = append(records, stepRecord{Type: TypeName(s), Step: raw})
-	}
-	return json.Marshal(records)
-}
-
-// TypeName is the name of a step's type, "AddBridge".
+// TypeName is the name of a step's type, "AddBridge". It panics for a step whose file
+// does not register it.
 func TypeName(s Step) string {
 	name := reflect.TypeOf(s).Name()
 	if _, ok := decoders[name]; !ok {
@@ -52,9 +40,22 @@ func TypeName(s Step) string {
 	return name
 }
 
+// MarshalJSON writes each step with the name of its type.
+func (l List) MarshalJSON() ([]byte, error) {
+	records := make([]record, 0, len(l))
+	for _, s := range l {
+		raw, err := json.Marshal(s)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, record{Type: TypeName(s), Step: raw})
+	}
+	return json.Marshal(records)
+}
+
 // UnmarshalJSON reads what MarshalJSON wrote.
 func (l *List) UnmarshalJSON(data []byte) error {
-	var records []stepRecord
+	var records []record
 	if err := json.Unmarshal(data, &records); err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func (l *List) UnmarshalJSON(data []byte) error {
 	for _, r := range records {
 		decode, ok := decoders[r.Type]
 		if !ok {
-			return fmt.Errorf("decode step: unknown type %q", r.Type)
+			return fmt.Errorf("decode step: unknown type %q: a newer qnet wrote it, so use that", r.Type)
 		}
 		s, err := decode(r.Step)
 		if err != nil {

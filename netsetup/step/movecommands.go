@@ -12,13 +12,14 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
+// String lists the commands in the order of the three parts of the move.
 func (s MoveToBridge) String() string {
 	h := s.Held
 	lines := []string{sysctlCommand(host.RPFilterKey(s.Bridge), "2")}
 	for _, a := range h.AddressList() {
 		lines = append(lines, rtnl.AddCommand(a, s.Link, s.Bridge))
 	}
-	lines = append(lines, neighbourCommands(h, s.Bridge)...)
+	lines = append(lines, neighborCommands(h, s.Bridge)...)
 	for _, raw := range h.Rules {
 		lines = append(lines, rtnl.Rule{Raw: raw}.Naming(s.Link, s.Bridge).Command("add"))
 	}
@@ -37,14 +38,14 @@ func (s MoveToBridge) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// UndoString shows Undo as it would be if nothing changed meanwhile.
+// UndoString is the commands that move Held back, as Undo does if nothing changed meanwhile.
 func (s MoveToBridge) UndoString() string {
 	h := s.Held
 	lines := []string{sysctlCommand(host.RPFilterKey(s.Bridge), "2")}
 	for _, a := range h.AddressList() {
 		lines = append(lines, rtnl.AddCommand(a, s.Link, s.Link))
 	}
-	lines = append(lines, neighbourCommands(h, s.Link)...)
+	lines = append(lines, neighborCommands(h, s.Link)...)
 	lines = append(lines, flagCommands(h, s.Link, s.Link)...)
 	lines = append(lines, routeCommands(h, s.Bridge, s.Link)...)
 	lines = append(lines, "ip link set "+s.Link+" nomaster")
@@ -60,7 +61,8 @@ func (s MoveToBridge) UndoString() string {
 	return strings.Join(lines, "\n")
 }
 
-// flagCommands give IPv6 addresses the flags they had.
+// flagCommands give IPv6 addresses the flags that they had: they were added without
+// duplicate address detection.
 func flagCommands(h host.Holdings, link, to string) []string {
 	var lines []string
 	for _, a := range h.AddressList() {
@@ -71,8 +73,9 @@ func flagCommands(h host.Holdings, link, to string) []string {
 	return lines
 }
 
-// neighbourCommands are of those somebody set; what was learned is taken along too.
-func neighbourCommands(h host.Holdings, to string) []string {
+// neighborCommands set the entries that an administrator or a program made. The move takes
+// those along, too, that the kernel learned.
+func neighborCommands(h host.Holdings, to string) []string {
 	var lines []string
 	for _, raw := range h.Neighs {
 		n := rtnl.Neighbor{Raw: raw}
@@ -87,7 +90,7 @@ func neighbourCommands(h host.Holdings, to string) []string {
 	return lines
 }
 
-// routeCommands add each route by the other link, and delete it by the one.
+// routeCommands add each route by one link, and then delete it by the other.
 func routeCommands(h host.Holdings, from, to string) []string {
 	var add, del []string
 	for _, m := range h.InOrder() {
@@ -105,7 +108,7 @@ func routeCommands(h host.Holdings, from, to string) []string {
 			add = append(add, ip+"replace "+words(to))
 			continue
 		case withAddress(m.Route, h):
-			// The kernel has added it with the address, and deletes it so.
+			// The kernel added this route with the address, and deletes it with that.
 			if m.First {
 				add = append(add, ip+"del "+words(to), ip+"prepend "+words(to))
 			}

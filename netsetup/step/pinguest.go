@@ -11,13 +11,23 @@ import (
 
 var _ = register[PinGuest]()
 
-// PinGuest is a host route to a guest, before others of its length.
+// Pins are host routes to guests, and the policy rules that lead to them. They bear the
+// protocol number host.PinProtocol. Deleting one that is gone is no error.
+type Pins interface {
+	FIB(ctx context.Context) (host.FIB, error)
+	AddPin(ctx context.Context, link string, guest netip.Addr) error
+	DelPin(ctx context.Context, link string, guest netip.Addr) error
+	AddPinRule(ctx context.Context, s PinRule) error
+	DelPinRule(ctx context.Context, s PinRule) error
+}
+
+// PinGuest adds a host route to a guest before other routes of that length.
 type PinGuest struct {
-	Link  string     `json:"link"`
+	Link  string     `json:"link"` // the bridge
 	Guest netip.Addr `json:"guest"`
 }
 
-// Do adds the route; one of ours that others were put before is moved.
+// Do adds the route. It moves one of ours that another program put a route before.
 func (s PinGuest) Do(ctx context.Context, k Kernel) error {
 	if err := k.DelPin(ctx, s.Link, s.Guest); err != nil {
 		return err
@@ -25,7 +35,7 @@ func (s PinGuest) Do(ctx context.Context, k Kernel) error {
 	return k.AddPin(ctx, s.Link, s.Guest)
 }
 
-// Undo deletes the route that bears our protocol number.
+// Undo deletes the route if it bears our protocol number.
 func (s PinGuest) Undo(ctx context.Context, k Kernel) error { return k.DelPin(ctx, s.Link, s.Guest) }
 
 // Holds reports whether the route is there.
@@ -40,41 +50,11 @@ func (s PinGuest) Holds(ctx context.Context, k Kernel) (bool, error) {
 	}), err
 }
 
-func (s PinGuest) String() string {
-	return fmt.Sprintf("ip route prepend %s/32 dev %s scope link proto %d", s.Guest, s.Link, host.PinProtocol)
-}
+func (s PinGuest) String() string { return "ip route prepend " + s.words() }
 
-// UndoString is the command Undo equals.
-func (s PinGuest) UndoString() string {
-	return fmt.Sprintf("ip route del %s/32 dev %s scope link proto %d", s.Guest, s.Link, host.PinProtocol)
-}
+// UndoString is the command that deletes the route.
+func (s PinGuest) UndoString() string { return "ip route del " + s.words() }
 
-var _ = register[PinRule]()
-
-// PinRule looks for host routes to a prefix in the main table, before the rules
-// that come later.
-type PinRule struct {
-	Prefix   netip.Prefix `json:"prefix"`
-	Priority int          `json:"priority"`
-}
-
-// Do adds the rule.
-func (s PinRule) Do(ctx context.Context, k Kernel) error { return k.AddPinRule(ctx, s) }
-
-// Undo deletes the rule that bears our protocol number.
-func (s PinRule) Undo(ctx context.Context, k Kernel) error { return k.DelPinRule(ctx, s) }
-
-// Holds reports whether the rule is there.
-func (s PinRule) Holds(ctx context.Context, k Kernel) (bool, error) {
-	f, err := k.FIB(ctx)
-	return slices.ContainsFunc(f.Rules, func(r host.FIBRule) bool { return r.Ours(s.Prefix) && r.Priority == s.Priority }), err
-}
-
-func (s PinRule) String() string { return "ip rule add " + s.words() }
-
-// UndoString is the command Undo equals.
-func (s PinRule) UndoString() string { return "ip rule del " + s.words() }
-
-func (s PinRule) words() string {
-	return fmt.Sprintf("priority %d to %s lookup main suppress_prefixlength 31 protocol %d", s.Priority, s.Prefix, host.PinProtocol)
+func (s PinGuest) words() string {
+	return fmt.Sprintf("%s/32 dev %s scope link proto %d", s.Guest, s.Link, host.PinProtocol)
 }

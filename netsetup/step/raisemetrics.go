@@ -12,53 +12,60 @@ import (
 
 var _ = register[RaiseMetrics]()
 
-// RaiseMetrics lets every other way out go before the host's routes by a bridge
-// whose cable is pulled: the bridge itself stays up, because its VMs' ports do, so
-// that no other program sees what happened (F27). Where there is no other way, all
-// stays as it was.
+// Routes are the host's routes by a link.
+type Routes interface {
+	// ReplaceRoutes puts each new route in the place of the old one, in one request.
+	ReplaceRoutes(ctx context.Context, link string, swaps []RouteSwap) error
+}
+
+// RouteSwap puts a route in the place of another.
+type RouteSwap struct {
+	Old, New rtnl.Raw
+	First    bool // New goes before routes by other links that are like it
+}
+
+// RaiseMetrics makes the host prefer every other way out to the routes by a bridge whose
+// cable is pulled. The bridge itself stays up, because its VMs' ports do, so no other
+// program notices the cable (F27). Where there is no other way out, nothing changes.
 //
-// What routers advertise to the kernel is left alone: of those the kernel itself
-// prefers one that answers (RFC 4861, 6.3.6); see GiveUpRouters.
+// It leaves alone the routes that the kernel got by router advertisements: of those the
+// kernel itself prefers one whose router answers (RFC 4861, section 6.3.6). See
+// kernel.Host.GiveUpRouters.
 type RaiseMetrics struct {
-	Link string        `json:"link"`
+	Link string        `json:"link"` // the bridge
 	Held host.Holdings `json:"held"` // the routes
 }
 
-// Do raises them.
+// Do raises the metrics.
 func (s RaiseMetrics) Do(ctx context.Context, k Kernel) error {
-	return s.word("raise", k.ReplaceRoutes(ctx, s.Link, s.swaps(true)))
+	return s.explain("raise", k.ReplaceRoutes(ctx, s.Link, s.swaps(true)))
 }
 
-// Undo makes those that are still raised as they were.
+// Undo restores the metrics that are still raised.
 func (s RaiseMetrics) Undo(ctx context.Context, k Kernel) error {
 	if _, ok, err := k.Link(ctx, s.Link); err != nil || !ok {
-		return err // the routes went with it
+		return err // the routes went with the link
 	}
-	return s.word("restore", k.ReplaceRoutes(ctx, s.Link, s.swaps(false)))
+	return s.explain("restore", k.ReplaceRoutes(ctx, s.Link, s.swaps(false)))
 }
 
-func (s RaiseMetrics) word(verb string, err error) error {
+func (s RaiseMetrics) explain(verb string, err error) error {
 	if err != nil {
 		return fmt.Errorf("%s metrics of the routes by %q: %w", verb, s.Link, err)
 	}
 	return nil
 }
 
-// Holds reports true: what another program did to the routes meanwhile stands.
+// Holds reports true: what another program does to the routes meanwhile stands.
 func (s RaiseMetrics) Holds(context.Context, Kernel) (bool, error) { return true, nil }
 
 func (s RaiseMetrics) String() string { return s.commands(s.swaps(true)) }
 
-// UndoString is the command Undo equals.
+// UndoString is the commands that restore the metrics.
 func (s RaiseMetrics) UndoString() string { return s.commands(s.swaps(false)) }
 
-// RouteSwap puts a route in another's place.
-type RouteSwap struct {
-	Old, New rtnl.Raw
-	First    bool // it goes before a like one by another link
-}
-
-// swaps are in the order in which each gateway is reached by a route before it.
+// swaps raise or restore the metrics. A route that leads to another's gateway comes before
+// that one.
 func (s RaiseMetrics) swaps(raise bool) []RouteSwap {
 	var list []RouteSwap
 	for _, m := range s.Held.InOrder() {
@@ -72,6 +79,7 @@ func (s RaiseMetrics) swaps(raise bool) []RouteSwap {
 	return list
 }
 
+// commands add the new routes and then delete the old ones, last first.
 func (s RaiseMetrics) commands(swaps []RouteSwap) string {
 	name := func(int) string { return s.Link }
 	var add, del []string

@@ -4,7 +4,7 @@ import "context"
 
 var _ = register[SetUp]()
 
-// SetUp sets a link up. Restore tells that it is the host's own and was down.
+// SetUp sets a link up. Restore tells that the link is the host's own and was down.
 type SetUp struct {
 	Link    string `json:"link"`
 	Restore bool   `json:"restore,omitempty"`
@@ -13,7 +13,7 @@ type SetUp struct {
 // Do sets the link up.
 func (s SetUp) Do(ctx context.Context, k Kernel) error { return k.SetUp(ctx, s.Link, true) }
 
-// Undo sets a link of the host's down again.
+// Undo sets the host's link down again.
 func (s SetUp) Undo(ctx context.Context, k Kernel) error {
 	if !s.Restore {
 		return nil
@@ -24,18 +24,19 @@ func (s SetUp) Undo(ctx context.Context, k Kernel) error {
 	return k.SetUp(ctx, s.Link, false)
 }
 
+// Holds reports whether the link is up. A link of the host's that is gone counts as up:
+// qnet cannot mend that.
+func (s SetUp) Holds(ctx context.Context, k Kernel) (bool, error) {
+	l, ok, err := k.Link(ctx, s.Link)
+	return ok && l.Up || !ok && s.Restore, err
+}
+
 func (s SetUp) String() string { return "ip link set " + s.Link + " up" }
 
-// UndoString is the command Undo equals.
+// UndoString is the command that sets the host's link down, "" for one of qnet's.
 func (s SetUp) UndoString() string {
 	if !s.Restore {
 		return ""
 	}
 	return "ip link set " + s.Link + " down"
-}
-
-// Holds reports whether the link is up.
-func (s SetUp) Holds(ctx context.Context, k Kernel) (bool, error) {
-	l, ok, err := k.Link(ctx, s.Link)
-	return ok && l.Up || !ok && s.Restore, err // the host's own link may be gone
 }

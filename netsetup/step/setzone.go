@@ -11,13 +11,22 @@ import (
 
 var _ = register[SetZone]()
 
-// SetZone puts our bridge into a zone of a running firewalld, which would let
-// nothing pass from and to a link of its default zone. Nothing of it is permanent.
+// Zones are firewalld's. Where firewalld does not run, the methods do nothing.
+type Zones interface {
+	SetZone(ctx context.Context, z firewalld.Zone) error
+	// UnsetZone takes the link out of the zone if it still is in it.
+	UnsetZone(ctx context.Context, z firewalld.Zone) error
+	// InZone reports true where firewalld does not run.
+	InZone(ctx context.Context, z firewalld.Zone) (bool, error)
+}
+
+// SetZone puts the network's bridge into a zone of the running firewalld, which lets
+// nothing pass from and to a link of no zone. Nothing of this is permanent.
 type SetZone struct {
 	Zone firewalld.Zone `json:"zone"`
 }
 
-// Do tells firewalld. The bridge need not be there yet.
+// Do puts the bridge into the zone. The bridge need not be there yet.
 func (s SetZone) Do(ctx context.Context, k Kernel) error {
 	if err := k.SetZone(ctx, s.Zone); err != nil {
 		return fmt.Errorf("%w; to do it yourself:\n%s", err, s)
@@ -25,32 +34,32 @@ func (s SetZone) Do(ctx context.Context, k Kernel) error {
 	return nil
 }
 
-// Undo takes it back, if the bridge still is in that zone.
+// Undo takes the bridge out of the zone if it still is in it.
 func (s SetZone) Undo(ctx context.Context, k Kernel) error { return k.UnsetZone(ctx, s.Zone) }
 
-// Holds reports whether firewalld knows of the bridge, or does not run.
+// Holds reports whether the bridge is in the zone, or firewalld does not run.
 func (s SetZone) Holds(ctx context.Context, k Kernel) (bool, error) { return k.InZone(ctx, s.Zone) }
 
-func (s SetZone) String() string {
-	return s.command("--add-rich-rule", "--add-interface")
-}
+func (s SetZone) String() string { return strings.Join(s.commands("add"), "\n") }
 
-// UndoString is the command Undo equals.
+// UndoString is the commands that take the bridge and the rules out of the zone.
 func (s SetZone) UndoString() string {
-	lines := strings.Split(s.command("--remove-rich-rule", "--remove-interface"), "\n")
+	lines := s.commands("remove")
 	slices.Reverse(lines)
 	return strings.Join(lines, "\n")
 }
 
-func (s SetZone) command(rule, link string) string {
+// commands are those that add the rules and then the link to the zone; or with the verb
+// "remove", that remove them.
+func (s SetZone) commands(verb string) []string {
 	var lines []string
 	for _, r := range s.Zone.Rules {
-		lines = append(lines, fmt.Sprintf("firewall-cmd --zone=%s %s='%s'", s.Zone.Name, rule, r))
+		lines = append(lines, fmt.Sprintf("firewall-cmd --zone=%s --%s-rich-rule='%s'", s.Zone.Name, verb, r))
 	}
-	return strings.Join(append(lines, fmt.Sprintf("firewall-cmd --zone=%s %s=%s", s.Zone.Name, link, s.Zone.Link)), "\n")
+	return append(lines, fmt.Sprintf("firewall-cmd --zone=%s --%s-interface=%s", s.Zone.Name, verb, s.Zone.Link))
 }
 
-// IsOptional: without the zone the network stands, and firewalld drops some packets.
+// IsOptional makes it Optional.
 func (SetZone) IsOptional() {}
 
 // WaitsFor names firewalld.

@@ -1,13 +1,13 @@
-// Package steptest holds a host in memory for tests of steps: it keeps only what steps
-// change, and fails the call that a test names.
+// Package steptest holds a host in memory, for tests that need no root: it keeps what
+// steps change, and fails the calls that a test names.
+//
+// It knows what steps ask, and no more of the kernel: a macvtap needs no uplink, a route
+// no address. What the kernel does with the same steps, the tests of package kernel show.
 package steptest
 
 import (
 	"context"
 	"errors"
-	"maps"
-	"net/netip"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -15,124 +15,124 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// Memory is a Kernel that holds only what steps change, and fails one call.
-type Memory struct {
-	mu    sync.Mutex // links and tables are deleted side by side
-	State map[string]string
-	Calls int
-	Fail  int // the call to fail, from 1; 0 is none
-	Times int // how often it fails, once if 0
-	After bool
-}
-
+// ErrInjected is what a call returns that Memory fails.
 var ErrInjected = errors.New("injected")
 
-// change makes a change, and fails before or after it.
-func (m *Memory) change(f func()) error {
+// Memory is a host. Its Kernel may be used from several goroutines.
+type Memory struct {
+	// State has one entry for each thing on the host: "link NAME" with its alias, "up NAME",
+	// "master NAME" with the bridge, "/KEY" with a sysctl's value, and so on.
+	State map[string]string
+	// Calls counts the calls that change something.
+	Calls int
+	// Warnings are the texts passed to Kernel.Warn.
+	Warnings []string
+
+	Fail  int  // the first call to fail, counted from 1; 0: none
+	Times int  // how many calls fail; 0 is 1
+	After bool // a failing call makes its change
+
+	// Ask returns those neighbours that answer; nil: all that are asked.
+	Ask func(want []host.Neighbor) []host.Neighbor
+
+	mu sync.Mutex // all of the above
+}
+
+// Of returns a Memory with what steps may change of the host that the facts describe.
+func Of(f host.Facts) *Memory {
+	m := &Memory{State: map[string]string{}}
+	for _, l := range f.Links {
+		m.State["link "+l.Name] = l.Alias
+		if l.Up {
+			m.State["up "+l.Name] = "yes"
+		}
+		if b, ok := f.LinkByIndex(l.Master); ok && l.Master != 0 {
+			m.State["master "+l.Name] = b.Name
+		}
+		if f.HasIPv6 {
+			m.State["/"+host.DisableIPv6Key(l.Name)] = "0"
+		}
+	}
+	for key, value := range f.Sysctls {
+		m.State["/"+key] = value
+	}
+	if c := f.NIC.Client; c.Link != "" {
+		m.State["dns "+c.Link] = strings.Join(f.NIC.DNS.Commands(c.Link), "\n")
+	}
+	return m
+}
+
+// Kernel is the Memory as steps see it.
+func (m *Memory) Kernel() step.Kernel {
+	c := calls{m}
+	return step.Kernel{
+		Links: c, Devices: c, Addresses: c, Pins: c, Routes: c, Mover: c, Neighbors: c, Sysctls: c, Tables: c, Filters: c,
+		Zones: c, Resolver: c, Managers: c, NetworkManager: c, Warn: func(text string) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.Warnings = append(m.Warnings, text)
+		},
+	}
+}
+
+// calls are the parts of step.Kernel.
+type calls struct{ m *Memory }
+
+// get returns an entry of the State, false where there is none.
+func (c calls) get(key string) (string, bool) {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	value, ok := c.m.State[key]
+	return value, ok
+}
+
+// each calls f with the rest of each key that begins with the prefix.
+func (c calls) each(prefix string, f func(rest, value string)) {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	for k, v := range c.m.State {
+		if rest, ok := strings.CutPrefix(k, prefix); ok {
+			f(rest, v)
+		}
+	}
+}
+
+// change makes a change. It fails, before or after that, where the test says so or the
+// context has ended.
+func (c calls) change(ctx context.Context, f func(state map[string]string)) error {
+	m := c.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	m.Calls++
 	fails := m.Fail > 0 && m.Calls >= m.Fail && m.Calls < m.Fail+max(m.Times, 1)
-	if fails && !m.After {
-		return ErrInjected
+	if !fails || m.After {
+		f(m.State)
 	}
-	f()
 	if fails {
 		return ErrInjected
 	}
 	return nil
 }
 
-func (m *Memory) Link(_ context.Context, name string) (host.Link, bool, error) {
-	alias, ok := m.State["link "+name]
-	l := host.Link{Index: len(name), Name: name, Alias: alias, Kind: "tun"}
-	if strings.HasPrefix(name, "qn-") {
-		l.Kind = "bridge"
+// set sets one entry.
+func (c calls) set(ctx context.Context, key, value string) error {
+	return c.change(ctx, func(state map[string]string) { state[key] = value })
+}
+
+// drop removes one entry.
+func (c calls) drop(ctx context.Context, key string) error {
+	return c.change(ctx, func(state map[string]string) { delete(state, key) })
+}
+
+// toggle sets or removes one entry.
+func (c calls) toggle(ctx context.Context, key string, on bool) error {
+	if on {
+		return c.set(ctx, key, "yes")
 	}
-	l.Up = m.State["up "+name] != ""
-	if master := m.State["master "+name]; master != "" {
-		l.Master = len(master)
-	}
-	return l, ok, nil
-}
-
-func (m *Memory) AddBridge(_ context.Context, b step.AddBridge) error {
-	return m.change(func() { m.State["link "+b.Name] = b.Alias })
-}
-
-func (m *Memory) AddTap(_ context.Context, name, alias string, _ int) error {
-	return m.change(func() { m.State["link "+name] = alias })
-}
-
-func (m *Memory) AddMacvtap(_ context.Context, s step.AddMacvtap) error {
-	return m.change(func() { m.State["link "+s.Name] = s.Alias })
-}
-
-func (m *Memory) DelLinks(_ context.Context, names []string) error {
-	return m.change(func() {
-		for _, name := range names {
-			maps.DeleteFunc(m.State, func(k, _ string) bool {
-				return strings.HasSuffix(k, " "+name) || strings.Contains(k, "/"+name+"/") || strings.HasSuffix(k, "@"+name)
-			})
-		}
-	})
-}
-
-func (m *Memory) SetMaster(_ context.Context, link, bridge string) error {
-	return m.change(func() {
-		if m.State["master "+link] = bridge; bridge == "" {
-			delete(m.State, "master "+link)
-		}
-	})
-}
-
-func (m *Memory) SetUp(_ context.Context, link string, up bool) error {
-	return m.change(func() {
-		if m.State["up "+link] = "yes"; !up {
-			delete(m.State, "up "+link)
-		}
-	})
-}
-
-func (m *Memory) SetMTU(_ context.Context, link string, mtu int) error {
-	return m.change(func() { m.State["mtu "+link] = strconv.Itoa(mtu) })
-}
-
-func (m *Memory) AddAddr(_ context.Context, link string, p netip.Prefix) error {
-	return m.change(func() { m.State["addr "+p.String()+"@"+link] = "yes" })
-}
-
-func (m *Memory) CarriesHost(_ context.Context, bridge string) (bool, error) {
-	return m.State["host "+bridge] != "", nil
-}
-
-func (m *Memory) ListLinks(ctx context.Context) ([]host.Link, error) {
-	var links []host.Link
-	for k := range m.State {
-		if name, ok := strings.CutPrefix(k, "link "); ok {
-			l, _, _ := m.Link(ctx, name)
-			links = append(links, l)
-		}
-	}
-	return links, nil
-}
-
-func (m *Memory) Addrs(_ context.Context, link string) ([]netip.Prefix, error) {
-	var list []netip.Prefix
-	for k := range m.State {
-		if text, ok := strings.CutPrefix(k, "addr "); ok && strings.HasSuffix(text, "@"+link) {
-			list = append(list, netip.MustParsePrefix(strings.TrimSuffix(text, "@"+link)))
-		}
-	}
-	return list, nil
-}
-
-// Kernel is the Memory as steps see it.
-func (m *Memory) Kernel() step.Kernel {
-	return step.Kernel{
-		Links: m, Devices: m, Addresses: m, Routes: m, Mover: m, Sysctls: m, Tables: m, Filters: m,
-		Zones: m, Resolver: m, Managers: m, Warn: func(string) {},
-	}
+	return c.drop(ctx, key)
 }
 
 // Script joins the commands of steps, in order.

@@ -13,79 +13,92 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-func (m *Memory) TellResolved(_ context.Context, link string, s resolved.Settings) error {
-	return m.change(func() { m.State["dns "+link] = strings.Join(s.Commands(link), "\n") })
+func (c calls) TellResolved(ctx context.Context, link string, s resolved.Settings) error {
+	return c.set(ctx, "dns "+link, strings.Join(s.Commands(link), "\n"))
 }
 
-func (m *Memory) RevertResolved(_ context.Context, link string) error {
-	return m.change(func() { delete(m.State, "dns "+link) })
+func (c calls) RevertResolved(ctx context.Context, link string) error {
+	return c.drop(ctx, "dns "+link)
 }
 
-func (m *Memory) TellResolvedBack(_ context.Context, s step.LinkDNS) error {
-	return m.change(func() { m.State["dns "+s.NIC] = strings.Join(s.Settings.Commands(s.NIC), "\n") })
+func (c calls) TellResolvedBack(ctx context.Context, s step.LinkDNS) error {
+	return c.TellResolved(ctx, s.NIC, s.Settings)
 }
 
-func (m *Memory) ReadConfig(_ context.Context, path string) (string, error) {
-	text, ok := m.State["file "+path]
+func (c calls) ReadConfig(_ context.Context, path string) (string, error) {
+	text, ok := c.get("file " + path)
 	if !ok {
 		return "", fs.ErrNotExist
 	}
 	return text, nil
 }
 
-func (m *Memory) WriteConfig(_ context.Context, path, text string) error {
-	return m.change(func() { m.State["file "+path] = text })
+func (c calls) WriteConfig(ctx context.Context, path, text string) error {
+	return c.set(ctx, "file "+path, text)
 }
 
-func (m *Memory) RemoveConfig(_ context.Context, path string) error {
-	return m.change(func() { delete(m.State, "file "+path) })
+func (c calls) RemoveConfig(ctx context.Context, path string) error {
+	return c.drop(ctx, "file "+path)
 }
 
-func (m *Memory) Reload(_ context.Context, _ managers.Program) error { return nil }
-
-func (m *Memory) SetManaged(_ context.Context, link string, managed bool) error {
-	return m.change(func() {
-		if m.State["unmanaged "+link] = "yes"; managed {
-			delete(m.State, "unmanaged "+link)
-		}
-	})
+// Reload fails for a program that State has as "deaf".
+func (c calls) Reload(_ context.Context, p managers.Program) error {
+	if _, deaf := c.get("deaf " + string(p)); deaf {
+		return ErrInjected
+	}
+	return nil
 }
 
-func (m *Memory) Managed(_ context.Context, link string) (bool, error) {
-	return m.State["unmanaged "+link] == "", nil
+func (c calls) SetManaged(ctx context.Context, link string, managed bool) error {
+	return c.toggle(ctx, "unmanaged "+link, !managed)
 }
 
-func (m *Memory) ReadFilters(_ context.Context) (filters.Ruleset, error) {
+func (c calls) Managed(_ context.Context, link string) (bool, error) {
+	_, unmanaged := c.get("unmanaged " + link)
+	return !unmanaged, nil
+}
+
+// ReadFilters has the chains INPUT and FORWARD of iptables-nft with the policy DROP, as
+// Docker and ufw leave them, and the accepts in them.
+func (c calls) ReadFilters(_ context.Context) (filters.Ruleset, error) {
 	r := filters.Ruleset{Tables: []filters.Table{{Engine: filters.IPTablesNFT, Family: nft.IP, Name: "filter"}}}
 	for _, name := range []string{"INPUT", "FORWARD"} {
-		c := filters.Chain{Name: name, Type: "filter", Hook: nft.Hook(strings.ToLower(name)), Policy: filters.Discard}
-		for k := range m.State {
-			if text, ok := strings.CutPrefix(k, "accept "); ok && strings.HasPrefix(text, "-A "+name) {
-				c.Rules = append(c.Rules, filters.Rule{Verdict: filters.Accept, Text: text})
+		chain := filters.Chain{Name: name, Type: "filter", Hook: nft.Hook(strings.ToLower(name)), Policy: filters.Discard}
+		c.each("accept ", func(text, comment string) {
+			if strings.HasPrefix(text, "-A "+name) {
+				chain.Rules = append(chain.Rules, filters.Rule{Verdict: filters.Accept, Text: text, Comment: comment})
 			}
-		}
-		r.Tables[0].Chains = append(r.Tables[0].Chains, c)
+		})
+		r.Tables[0].Chains = append(r.Tables[0].Chains, chain)
 	}
 	r.Programs = filters.Programs{filters.IPTablesNFT: {nft.IP: "/sbin/iptables-nft"}}
 	return r, nil
 }
 
-func (m *Memory) InsertAccept(_ context.Context, a filters.AcceptRule) error {
-	return m.change(func() { m.State["accept "+a.Text()] = "yes" })
+func (c calls) InsertAccept(ctx context.Context, a filters.AcceptRule) error {
+	_, after, _ := strings.Cut(a.Spec, "--comment ")
+	comment, _, _ := strings.Cut(after, " ")
+	return c.set(ctx, "accept "+a.Text(), strings.Trim(comment, `"`))
 }
 
-func (m *Memory) DeleteAccept(_ context.Context, a filters.AcceptRule) error {
-	return m.change(func() { delete(m.State, "accept "+a.Text()) })
+func (c calls) DeleteAccept(ctx context.Context, a filters.AcceptRule) error {
+	return c.drop(ctx, "accept "+a.Text())
 }
 
-func (m *Memory) SetZone(_ context.Context, z firewalld.Zone) error {
-	return m.change(func() { m.State["zone "+z.Link] = z.Name })
+func (c calls) SetZone(ctx context.Context, z firewalld.Zone) error {
+	return c.set(ctx, "zone "+z.Link, z.Name)
 }
 
-func (m *Memory) UnsetZone(_ context.Context, z firewalld.Zone) error {
-	return m.change(func() { delete(m.State, "zone "+z.Link) })
+// UnsetZone leaves a link alone that is in another zone.
+func (c calls) UnsetZone(ctx context.Context, z firewalld.Zone) error {
+	return c.change(ctx, func(state map[string]string) {
+		if state["zone "+z.Link] == z.Name {
+			delete(state, "zone "+z.Link)
+		}
+	})
 }
 
-func (m *Memory) InZone(_ context.Context, z firewalld.Zone) (bool, error) {
-	return m.State["zone "+z.Link] == z.Name, nil
+func (c calls) InZone(_ context.Context, z firewalld.Zone) (bool, error) {
+	zone, _ := c.get("zone " + z.Link)
+	return zone == z.Name, nil
 }

@@ -1,0 +1,71 @@
+package steptest
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/step"
+)
+
+func (c calls) ReplaceRoutes(ctx context.Context, link string, swaps []step.RouteSwap) error {
+	return c.change(ctx, func(state map[string]string) {
+		for _, s := range swaps {
+			delete(state, "route "+string(s.Old)+"@"+link)
+			state["route "+string(s.New)+"@"+link] = "yes"
+		}
+	})
+}
+
+func (c calls) MoveToBridge(ctx context.Context, s step.MoveToBridge) error {
+	return c.change(ctx, func(state map[string]string) { state["master "+s.Link], state["host "+s.Bridge] = s.Bridge, "moved" })
+}
+
+func (c calls) MoveBack(ctx context.Context, s step.MoveToBridge) error {
+	return c.change(ctx, func(state map[string]string) {
+		delete(state, "master "+s.Link)
+		delete(state, "host "+s.Bridge)
+	})
+}
+
+// Ask counts as a call that changes something, so that it can fail.
+func (c calls) Ask(ctx context.Context, _ string, want []host.Neighbor, _ time.Duration) ([]host.Neighbor, error) {
+	err := c.change(ctx, func(map[string]string) {})
+	if c.m.Ask != nil {
+		return c.m.Ask(want), err
+	}
+	return want, err
+}
+
+// FIB has the pins.
+func (c calls) FIB(_ context.Context) (host.FIB, error) {
+	var f host.FIB
+	c.each("pin ", func(text, _ string) {
+		guest, link, _ := strings.Cut(text, "@")
+		f.Routes = append(f.Routes, host.FIBRoute{
+			Dst: netip.MustParsePrefix(guest + "/32"), Link: len(link), Table: host.MainTable, Protocol: host.PinProtocol,
+		})
+	})
+	c.each("rule ", func(to, priority string) {
+		f.Rules = append(f.Rules, host.FIBRule{To: netip.MustParsePrefix(to), Priority: len(priority), Protocol: host.PinProtocol})
+	})
+	return f, nil
+}
+
+func (c calls) AddPin(ctx context.Context, link string, guest netip.Addr) error {
+	return c.set(ctx, "pin "+guest.String()+"@"+link, "yes")
+}
+
+func (c calls) DelPin(ctx context.Context, link string, guest netip.Addr) error {
+	return c.drop(ctx, "pin "+guest.String()+"@"+link)
+}
+
+func (c calls) AddPinRule(ctx context.Context, s step.PinRule) error {
+	return c.set(ctx, "rule "+s.Prefix.String(), strings.Repeat("i", s.Priority))
+}
+
+func (c calls) DelPinRule(ctx context.Context, s step.PinRule) error {
+	return c.drop(ctx, "rule "+s.Prefix.String())
+}
