@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,30 +12,27 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// Journal is what undoes a network after its keeper died: written before the
-// first step, read by whoever comes next.
+// Journal says how to undo a network.
 type Journal struct {
-	BootID string               `json:"boot_id"` // another boot: nothing is left to undo
-	NetNS  string               `json:"netns"`   // another namespace: not ours to touch
+	BootID string               `json:"boot_id"` // of host.BootID: after another boot nothing is left to undo
+	NetNS  string               `json:"netns"`   // of host.NetNS: the namespace that the steps changed
 	Plan   plan.Plan            `json:"plan"`
 	Ports  map[string]step.List `json:"ports,omitempty"` // by VM
-	Added  step.List            `json:"added,omitempty"` // uplinks found while running
-	Pins   step.List            `json:"pins,omitempty"`  // of guests whose addresses were taken
+	Added  step.List            `json:"added,omitempty"` // while the network runs: forwarding of uplinks, raised metrics
+	Pins   step.List            `json:"pins,omitempty"`  // of guests whose addresses other programs' routes take
 	VMs    []string             `json:"vms,omitempty"`   // for messages only
 
-	encoded map[string]encodedSteps // of Ports, as Write wrote them last
+	encoded map[string]encodedSteps // Ports as Write wrote them last
 }
 
-// encodedSteps spare Write the work for the VMs that did not change.
+// encodedSteps are the steps of a VM in JSON. They spare Write the work for the VMs that did
+// not change.
 type encodedSteps struct {
 	of   step.List
 	json json.RawMessage
 }
 
-// sameList reports whether the two are one list.
-func sameList(a, b step.List) bool { return len(a) > 0 && len(a) == len(b) && &a[0] == &b[0] }
-
-// New is the journal of a plan about to be applied here and now.
+// New returns the journal of a plan that is about to be done in this boot and namespace.
 func New(p plan.Plan) (*Journal, error) {
 	boot, err := host.BootID()
 	if err != nil {
@@ -47,7 +45,7 @@ func New(p plan.Plan) (*Journal, error) {
 	return &Journal{BootID: boot, NetNS: ns, Plan: p, Ports: map[string]step.List{}}, nil
 }
 
-// Steps are all steps of the journal in the order they were done.
+// Steps returns all steps of the journal in the order in which they were done.
 func (j *Journal) Steps() step.List {
 	steps := append(step.List{}, j.Plan.Steps...)
 	steps = append(steps, j.Added...)
@@ -57,12 +55,29 @@ func (j *Journal) Steps() step.List {
 	return append(steps, j.Pins...)
 }
 
-// Write replaces the file in one go.
+// Stands reports whether the plan's bridge is there and bears its mark. With macvtap it
+// reports whether the uplink is there.
+func Stands(ctx context.Context, k step.Kernel, p plan.Plan) (bool, error) {
+	if p.Network.Macvtap {
+		_, ok, err := k.Link(ctx, p.Network.Uplink)
+		return ok, err
+	}
+	l, ok, err := k.Link(ctx, p.Bridge)
+	if err != nil || !ok {
+		return false, err
+	}
+	if ours, ok := step.Find[step.AddBridge](p.Steps); ok {
+		return l.Alias == ours.Alias, nil
+	}
+	return true, nil // a bridge of the host's, which VMs join
+}
+
+// Write replaces the file at once: a reader finds the old journal or the new one.
 func (j *Journal) Write(path string) error {
 	ports, err := j.encodePorts()
 	var b []byte
 	if err == nil {
-		type rest Journal // without the Ports, which the outer ones hide
+		type rest Journal // its Ports are hidden by those of the outer struct
 		b, err = json.Marshal(struct {
 			*rest
 			Ports map[string]json.RawMessage `json:"ports,omitempty"`
@@ -74,6 +89,7 @@ func (j *Journal) Write(path string) error {
 	return atomicfile.Write(path, b)
 }
 
+// encodePorts encodes the steps of the VMs that changed since the last Write.
 func (j *Journal) encodePorts() (map[string]json.RawMessage, error) {
 	ports, encoded := map[string]json.RawMessage{}, map[string]encodedSteps{}
 	for vm, steps := range j.Ports {
@@ -91,7 +107,10 @@ func (j *Journal) encodePorts() (map[string]json.RawMessage, error) {
 	return ports, nil
 }
 
-// Read reads what Write wrote.
+// sameList reports whether the two are one list.
+func sameList(a, b step.List) bool { return len(a) > 0 && len(a) == len(b) && &a[0] == &b[0] }
+
+// Read reads what Write wrote, also by an older qnet.
 func Read(path string) (*Journal, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

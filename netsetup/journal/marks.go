@@ -16,26 +16,10 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// strayPins are policy rules of ours for the network with the mark, or for none
-// that is there. Host routes go with the bridge.
-func strayPins(ctx context.Context, k step.Kernel, f host.Facts, mark string) (step.List, error) {
-	fib, err := k.FIB(ctx)
-	var rules step.List
-	for _, r := range fib.Rules {
-		other := slices.ContainsFunc(f.Links, func(l host.Link) bool {
-			return l.Ours() && l.Alias != mark && slices.ContainsFunc(l.Addresses, func(a netip.Prefix) bool { return a.Masked() == r.To })
-		})
-		if r.Protocol == host.PinProtocol && !other {
-			rules = append(rules, step.PinRule{Prefix: r.To, Priority: r.Priority})
-		}
-	}
-	return rules, err
-}
-
-// UndoByMarks removes what bears a network's marks, for want of a journal that can
-// be read: its links and tables. A NIC that is a port of its bridge gets what the
-// bridge has. What else it changed of the host's own, the forwarding of uplinks and
-// a bridged NIC that was down, cannot be known.
+// UndoByMarks removes what bears a network's marks, where there is no journal that can be
+// read: its links, tables, accepts and pins. A NIC that is a port of its bridge gets what the
+// bridge has. No mark tells what else the network changed of the host's own: the forwarding of
+// uplinks, and a NIC that it set up.
 func UndoByMarks(ctx context.Context, k step.Kernel, f host.Facts, network string) error {
 	mark, table := host.NetworkMark(network), host.TableName(network)
 	steps := slices.Clone(plan.LeaveAloneSteps(managers.Programs))
@@ -48,25 +32,18 @@ func UndoByMarks(ctx context.Context, k step.Kernel, f host.Facts, network strin
 		steps = append(steps, step.AddTable{Table: nft.Table{Family: family, Name: table, Comment: mark}})
 	}
 	for _, l := range f.Links {
-		if zone := f.Firewalld.Zones[l.Name]; l.Alias == mark && zone != "" {
-			z := firewalld.Zone{Name: zone, Link: l.Name}
-			if a, ok := l.GlobalAddress(); ok {
-				z.Rules = plan.ZoneRules(a.Masked())
-			}
-			steps = append(steps, step.SetZone{Zone: z})
+		if l.Alias == mark {
+			steps = append(steps, zoneOf(f, l)...)
 		}
 		if strings.HasPrefix(l.Alias, mark+"/") {
-			steps = append(steps, step.AddTap{Name: l.Name, Alias: l.Alias})
-			for _, family := range []nft.Family{nft.Bridge, nft.INet} {
-				steps = append(steps, step.AddTable{Table: nft.Table{Family: family, Name: plan.TraceTableName(l.Name), Comment: l.Alias}})
-			}
+			steps = append(steps, portByMark(l)...)
 		}
 	}
 	pins, err := strayPins(ctx, k, f, mark)
 	return errors.Join(err, apply.Undo(ctx, k, append(steps, pins...)), step.SweepAccepts(ctx, k, network))
 }
 
-// bridgeByMark are the steps that a bridge of ours and its ports tell of.
+// bridgeByMark returns the steps that a bridge of ours and its ports show.
 func bridgeByMark(ctx context.Context, k step.Kernel, f host.Facts, bridge host.Link) step.List {
 	add := step.AddBridge{Name: bridge.Name, Alias: bridge.Alias}
 	var moves step.List
@@ -76,13 +53,50 @@ func bridgeByMark(ctx context.Context, k step.Kernel, f host.Facts, bridge host.
 		}
 		add.Carries = l.Name
 		move := step.MoveToBridge{Link: l.Name, Bridge: bridge.Name, Alias: bridge.Alias}
-		off := step.SetSysctl{Key: host.DisableIPv6Key(l.Name), Value: "1", Old: "0"}
-		if v, err := k.Sysctl(ctx, host.DisableIPv6Key(bridge.Name)); err == nil && v == "0" { // as the NIC's was
-			move.GenMode, _ = k.Sysctl(ctx, host.GenModeKey(bridge.Name))
-			moves = append(moves, move, off)
+		if v, err := k.Sysctl(ctx, host.DisableIPv6Key(bridge.Name)); err != nil || v != "0" {
+			moves = append(moves, move)
 			continue
 		}
-		moves = append(moves, move)
+		// The bridge has IPv6, so the NIC had it, too.
+		move.GenMode, _ = k.Sysctl(ctx, host.GenModeKey(bridge.Name))
+		moves = append(moves, move, step.SetSysctl{Key: host.DisableIPv6Key(l.Name), Value: "1", Old: "0"})
 	}
 	return append(step.List{add}, moves...)
+}
+
+// zoneOf returns the step that put a bridge of ours into the zone of firewalld that it is in.
+func zoneOf(f host.Facts, bridge host.Link) step.List {
+	zone := firewalld.Zone{Name: f.Firewalld.Zones[bridge.Name], Link: bridge.Name}
+	if zone.Name == "" {
+		return nil
+	}
+	if a, ok := bridge.GlobalAddress(); ok {
+		zone.Rules = plan.ZoneRules(a.Masked())
+	}
+	return step.List{step.SetZone{Zone: zone}}
+}
+
+// portByMark returns the steps that made a tap of ours, and the tables of its trace.
+func portByMark(tap host.Link) step.List {
+	steps := step.List{step.AddTap{Name: tap.Name, Alias: tap.Alias}}
+	for _, family := range []nft.Family{nft.Bridge, nft.INet} {
+		steps = append(steps, step.AddTable{Table: nft.Table{Family: family, Name: plan.TraceTableName(tap.Name), Comment: tap.Alias}})
+	}
+	return steps
+}
+
+// strayPins returns the policy rules of pins that belong to the network, or to no network that
+// has a bridge. The host routes of pins go with the bridge.
+func strayPins(ctx context.Context, k step.Kernel, f host.Facts, mark string) (step.List, error) {
+	fib, err := k.FIB(ctx)
+	var rules step.List
+	for _, r := range fib.Rules {
+		another := slices.ContainsFunc(f.Links, func(l host.Link) bool {
+			return l.Ours() && l.Alias != mark && slices.ContainsFunc(l.Addresses, func(a netip.Prefix) bool { return a.Masked() == r.To })
+		})
+		if r.Protocol == host.PinProtocol && !another {
+			rules = append(rules, step.PinRule{Prefix: r.To, Priority: r.Priority})
+		}
+	}
+	return rules, err
 }

@@ -8,12 +8,9 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// Several networks may need the same sysctl of the host, such as an uplink's
-// forwarding. Each remembers the value from before the first of them, and the last one
-// puts it back.
-
-// OriginalSysctls returns a function that puts back, among sysctls just read, the values from
-// before the other networks of the run directory changed them (host.Query).
+// OriginalSysctls returns a function that puts the host's own values into sysctls just read:
+// those from before the other networks of the run directory changed them. It is host.Query's
+// Original.
 func OriginalSysctls(n rundir.Network) func(sysctls map[string]string) {
 	return func(sysctls map[string]string) {
 		for _, s := range otherSysctls(n) {
@@ -25,8 +22,8 @@ func OriginalSysctls(n rundir.Network) func(sysctls map[string]string) {
 	}
 }
 
-// WithoutShared returns the steps without those that set sysctls which another network of the
-// run directory still needs.
+// WithoutShared returns the steps without those that set sysctls of the host's which another
+// network of the run directory still needs: that network puts the values back.
 func WithoutShared(steps step.List, n rundir.Network) step.List {
 	shared := map[string]bool{}
 	for _, s := range otherSysctls(n) {
@@ -38,7 +35,8 @@ func WithoutShared(steps step.List, n rundir.Network) step.List {
 	})
 }
 
-// otherSysctls are the host's sysctls that the journals of other networks changed.
+// otherSysctls are the host's sysctls that the journals of other networks changed, in this
+// network namespace.
 func otherSysctls(n rundir.Network) []step.SetSysctl {
 	networks, _ := rundir.Networks(n.RunDir) // without the directory there are none
 	ns, _ := host.NetNS()

@@ -8,16 +8,16 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// Answers decides what happens about the packets of the plan that other programs
-// drop. It is pure, and ignores the plan's own accepts in the rules. zoned tells that
-// firewalld runs: a step of its own puts the bridge into a zone.
+// Answers decides what qnet does about those of the network's packets that other programs
+// drop. It ignores the network's own accepts in the rules. zoned tells that firewalld runs:
+// another step puts the bridge into a zone.
 func (p *Plan) Answers(rules filters.Ruleset, zoned bool) []filters.Answer {
-	if p.Network.Macvtap { // no filter of the host sees its frames
+	if p.Network.Macvtap { // no filter of the host sees the frames
 		return nil
 	}
-	n := p.filtered()
-	n.Zoned = zoned && !n.Joined
-	return rules.Answers(n)
+	promise := p.promise()
+	promise.Zoned = zoned && !promise.Joined
+	return rules.Answers(promise)
 }
 
 // AcceptSteps turns Answers into steps that let the packets pass, and notes for the user.
@@ -34,13 +34,13 @@ func (p *Plan) AcceptSteps(rules filters.Ruleset, zoned bool) (accepts step.List
 		}
 	}
 	for _, why := range rules.Unread {
-		notes = append(notes, fmt.Sprintf("network %s: whether other programs drop its packets is not known: %s", p.Network.Name, why))
+		notes = append(notes, unreadNote(p.Network.Name, why))
 	}
 	return accepts, notes
 }
 
-// filtered is what of the plan others' filters see.
-func (p *Plan) filtered() filters.Promise {
+// promise is what package filters must know of the network.
+func (p *Plan) promise() filters.Promise {
 	return filters.Promise{
 		Name: p.Network.Name, Mode: p.Network.Mode, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
 		Uplinks: p.Uplinks, Joined: p.Bridge != host.BridgeName(p.Network.Name),

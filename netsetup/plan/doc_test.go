@@ -27,39 +27,40 @@ same for what a firewall's bridge hooks show to the host.`},
 forwarding is off, and the rules drop it even where another program turns it on.`},
 	{"nat", "nat", `As host-only, and forwarded and masqueraded. Only links whose forwarding was off
 get it turned on (here eth0); the set "newly_forwarded" names them, and the last rule of
-through_host drops whatever that would newly let pass between the host's other
-links. The global ip_forward is not written; where another program turns it on
-meanwhile, the set is emptied, and the links keep forwarding. Uplinks that appear while VMs run
-are added the same way.`},
+through_host drops what that would newly let pass between the host's other links. qnet does
+not write the global ip_forward. Where another program turns that on meanwhile, qnet empties
+the set, and the links keep forwarding. Uplinks that appear while VMs run are added the same
+way.`},
 	{"bridge", "bridge, with a NIC to spare", `A NIC without an address becomes a port of a new bridge, which takes over the
 NIC's MAC and MTU. Where uplink names a bridge that exists, only the tap is added.`},
 	{"move", "bridge, with the NIC the host itself uses", `The host's addresses, routes of every table, neighbours and policy rules that name
-the NIC move to the bridge, which has the NIC's MAC, MTU and sysctls, and at the
-end what is there by then moves back. Each is there on both links before it
-goes from the one, and qnet sends each block of commands as one request.
+the NIC move to the bridge, which has the NIC's MAC, MTU and sysctls. At the end,
+what the bridge has by then moves back. Each address and route is on both links
+before it leaves the one, and qnet sends each block of commands as one request.
 
-What systemd-resolved knows of the NIC, where it runs, it is told of the bridge.
+Where systemd-resolved runs, the bridge gets the DNS settings of the NIC.
 
-Two things these commands cannot say. A default route that the kernel got by an
-IPv6 router advertisement is added with the flags of one and a metric smaller by
+These commands cannot say two things. qnet adds a default route that the kernel
+got by an IPv6 router advertisement with the flags of one and a metric smaller by
 one, so that the next advertisement, which qnet asks for, replaces it by the
-kernel's own. And neighbours that were learned are taken along too.`},
-	{"macvtap", "bridge with macvtap = true", `The NIC, its addresses and who manages it stay as they are; each NIC of a VM gets a
-macvtap link on it. (A NIC that is down is set up, and down again afterwards.)`},
+kernel's own. And neighbours that the kernel learned move, too.`},
+	{"macvtap", "bridge with macvtap = true", `The NIC, its addresses and the program that configures it stay as they are. Each NIC of
+a VM gets a macvtap link on it. (qnet sets up a NIC that is down, and down again
+afterwards.)`},
 }
 
 const pinsChapter = `## When another program takes the VMs' addresses
 
 A VPN that comes up while VMs run may bring a route for their subnet, or for a
 part of it, or a policy rule that leads past the main table. In host-only and nat
-each VM whose address such a route takes then gets a host route on the bridge,
-within moments; and where it takes a policy rule to be found, there is one directly
-before the one that takes the address, which looks for nothing but host routes.
-Everything else goes where the other program wants it. The user is told who it is;
-when the other's route goes, these go too. They bear the protocol number 113.
+qnet then adds, within moments, a host route on the bridge for each VM whose address
+such a route takes. Where a policy rule would lead past these routes, qnet adds a rule
+directly before it, which looks for nothing but host routes. Everything else goes where
+the other program wants it. qnet names that route to the user, and deletes its own
+routes and rule when it goes. They bear the protocol number 113.
 `
 
-// goldenPins are the pins of a guest that a rule of priority 100 leads past the
+// goldenPins are the pins of a guest, and of a policy rule of priority 100 that leads past the
 // main table.
 func goldenPins() string {
 	steps := Pins{Guests: []netip.Addr{netip.MustParseAddr("192.168.223.10")}, Rules: []int{99}}.Steps("qn-nat", netip.MustParsePrefix("192.168.223.0/24"))
@@ -68,20 +69,19 @@ func goldenPins() string {
 
 const firewalldChapter = `## Beside firewalld
 
-firewalld lets nothing pass from and to a link that is in no zone of its own. So
-qnet puts its bridge into one, over D-Bus, in the running firewalld only: nothing
-is permanent, and a reload or restart, after which firewalld knows nothing of it
-any more, is followed by the same again. In host-only and nat that is "trusted",
-with rules for the network's guests: of the host they reach the gateway address,
-all ports. In private and bridge, where a zone is needed only if br_netfilter is
-on, it is the default zone or the uplink's. A bridge that you put into a zone
-yourself stays there, and gets no rules: "firewall-cmd --permanent --zone=ZONE
+firewalld lets nothing pass from and to a link that is in no zone. So qnet puts its
+bridge into a zone, over D-Bus, in the running firewalld only: nothing is permanent,
+and qnet does the same again after a reload or restart of firewalld. In host-only
+and nat the zone is "trusted", with rules for the network's guests: of the host they
+reach the gateway address, all ports. In private and bridge, which need a zone only
+if br_netfilter is on, it is the default zone or the uplink's. A bridge that you put
+into a zone yourself stays there, and gets no rules: "firewall-cmd --permanent --zone=ZONE
 --add-interface=qn-NETWORK".
 
 firewalld keeps empty chains of a zone it once used until it reloads.
 `
 
-// goldenZone is what firewalld is told of a nat network, and the undo.
+// goldenZone is the commands for firewalld of a nat network, and their undo.
 func goldenZone(t *testing.T) string {
 	t.Helper()
 	f := hosttest.Laptop()
@@ -101,36 +101,36 @@ func TestHostChangesDoc(t *testing.T) {
 
 Generated from the plans that the tests hold to what the kernel then lists
 (TestCommandsEqualNetlink executes these very commands and compares); written by
-` + "`go test ./netsetup -update`" + `. ` + "`qnet plan vm.toml`" + ` shows the like for your profile
-and your host, ` + "`qnet run -v`" + ` while it is done. qnet executes none of these
-programs, it speaks netlink; but for iptables, whose chains only it may write to.
+` + "`go test ./netsetup/plan -update`" + `. ` + "`qnet plan vm.toml`" + ` shows the same for your
+profile and your host, and ` + "`qnet run -v`" + ` as it happens. qnet executes none of these
+programs but iptables, whose chains only iptables may write; it speaks netlink.
 
 Two things differ from what the commands can say: qnet's taps are not
 persistent, so they go away with QEMU; and where the kernel knows the nftables
 flags "owner" and "persist", the tables carry them, so that another program's
 ` + "`nft flush ruleset`" + ` leaves them alone.
 
-Besides, while VMs run: files in /run/qnet; in host-only and nat a name server on
-the bridge's address, a packet socket that answers DHCP, and, where
-systemd-resolved runs, the bridge's name server and the domain ~qnet told to it;
-where firewalld runs, the bridge in one of its zones, see below.
+While VMs run, there are also files in /run/qnet. In host-only and nat a name server
+listens on the bridge's address, and a packet socket serves DHCP. Where
+systemd-resolved runs, it knows the bridge's name server and the domain ~qnet. Where
+firewalld runs, the bridge is in one of its zones, see below.
 For good, in /var/lib/qnet: the host's salt (from which MACs and subnets derive),
-the subnets chosen, the addresses given, and each VM's last logs. Nothing else is
-written but what the next chapter tells; no service, no file of another program,
-no default policy and no rule of another's is ever touched. Where another's rules
-drop what the network needs, see the last chapters.
+the subnets chosen, the addresses given, and each VM's last logs. qnet writes nothing
+else but what the next chapter tells. It never touches a service, a file, a default
+policy or a rule of another program. Where another program's rules drop what the
+network needs, see the last chapters.
 
 ## Beside NetworkManager and systemd-networkd
 
-Before the first link appears, in every mode, each that runs is told to leave
+Before the first link appears, in every mode, qnet tells each of them that runs to leave
 links named qn* alone, by a file of its run-time configuration. All networks
-share it, and the last one removes it. To read it, the program reads its other
-files too: what you changed in them and have not applied yet takes effect then.
-ConnMan has no such thing: a run tells what to add to its main.conf. dhcpcd leaves
+share the file, and the last one removes it. To read it, the program reads its other
+files, too: what you changed in them and have not applied yet takes effect then.
+ConnMan has no such files: a run tells what to add to its main.conf. dhcpcd leaves
 bridges and taps alone by itself.
 
-In mode bridge, the program that has the uplink is told to let go of it as well:
-networkd by the file /run/systemd/network/0-qnet-UPLINK.network, NetworkManager by
+In mode bridge, the program that configures the uplink lets go of it as well: networkd
+by the file /run/systemd/network/0-qnet-UPLINK.network, NetworkManager by
 "nmcli device set UPLINK managed no". Afterwards it gets the uplink back. See
 [lan.md](lan.md).
 
@@ -152,7 +152,7 @@ networkd by the file /run/systemd/network/0-qnet-UPLINK.network, NetworkManager 
 		t.Fatal(err)
 	}
 	if string(page) != b.String() {
-		t.Errorf("%s is not in step with the plans: go test ./netsetup -update", hostChanges)
+		t.Errorf("%s is not in step with the plans: go test ./netsetup/plan -update", hostChanges)
 	}
 }
 
@@ -164,14 +164,14 @@ func acceptsDoc(t *testing.T) string {
 	b.WriteString(`
 ## Where another firewall drops the packets
 
-An accept in a table of qnet's own does not help against a drop in another's: every
-table is asked. So qnet reads the tables of others, at the start and whenever they
-change, and walks through them what the network's mode promises.
+An accept in a table of qnet's own does not help against a drop in another program's: the
+kernel asks every table. So qnet reads the other tables, at the start and whenever they
+change, and follows through them the packets that the network's mode promises to pass.
 
 In chains of iptables, of either engine, it inserts the fewest accepts that let
-that pass: where the owner wants them (DOCKER-USER, ufw's user chains), or else at
-the head of INPUT, OUTPUT or FORWARD. Each bears the comment qnet:NETWORK, is put
-back within 2 s when the other firewall is started or reloaded, and is removed with
+those pass: where the owner wants them (DOCKER-USER, ufw's user chains), or else at
+the head of INPUT, OUTPUT or FORWARD. Each bears the comment qnet:NETWORK. qnet puts it
+back within 2 s when the other firewall starts or reloads, and deletes it with
 the network. Here with Docker and ufw and, as Docker does, net.bridge.bridge-nf-call-iptables=1:
 
 `)
@@ -187,18 +187,18 @@ the network. Here with Docker and ufw and, as Docker does, net.bridge.bridge-nf-
 		_, accepts := apply.SplitOptional(p.Steps)
 		b.WriteString("```sh\n# " + string(mode) + "\n" + steptest.Script(accepts) + "\n# afterwards\n" + apply.UndoScript(accepts) + "\n```\n\n")
 	}
-	b.WriteString(`On a bridge of another's, which ` + "`mode = \"bridge\"`" + ` joins, only frames from or to qnet's taps are
-accepted (-m physdev). What guests may reach of the host by this is the network's
-gateway address, all ports: a host-only or nat network promises it.
+	b.WriteString(`On another program's bridge, which ` + "`mode = \"bridge\"`" + ` joins, the accepts are for frames from or
+to qnet's taps only (-m physdev). Of the host, they let guests reach the network's
+gateway address, all ports: a host-only or nat network promises that.
 
-Not edited are native nftables chains of others, iptables' other tables, and the
-kill-switch of a VPN. There a note says who drops what, and the command that lets
-it pass. Policies and net.bridge.* are never changed.
+qnet does not edit other programs' native nftables chains, iptables' other tables, and the
+kill-switch of a VPN. There a note says which program drops what, and the command that
+lets it pass. qnet never changes policies and net.bridge.*.
 `)
 	return b.String()
 }
 
-// dockerAndUFW are the filters of a host with both, as far as they decide.
+// dockerAndUFW are the filters of a host with Docker and ufw, as far as they decide.
 func dockerAndUFW() filters.Ruleset {
 	chain := func(hook nft.Hook, jumps ...string) filters.Chain {
 		c := filters.Chain{Name: strings.ToUpper(string(hook)), Type: "filter", Hook: hook, Policy: filters.Discard}

@@ -9,8 +9,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// planMacvtap leaves the uplink, its addresses and who manages it alone: each NIC
-// of a VM gets a macvtap link of its own on it, and there is no bridge.
+// planMacvtap leaves alone the uplink, its addresses and the program that configures it:
+// each NIC of a VM gets a macvtap link on the uplink, and there is no bridge.
 func planMacvtap(p Plan, f host.Facts) (Plan, error) {
 	up, err := lanLink(p.Network, f)
 	if err != nil {
@@ -24,12 +24,11 @@ func planMacvtap(p Plan, f host.Facts) (Plan, error) {
 	if !up.Up {
 		p.Steps = append(p.Steps, step.SetUp{Link: up.Name, Restore: true})
 	}
-	p.Notes = append(p.Notes, fmt.Sprintf("network %s is by macvtap on %s: this host and its VMs do not reach each other (VMs and the rest of the LAN do)",
-		p.Network.Name, up.Name))
+	p.Notes = append(p.Notes, macvtapNote(p.Network.Name, up.Name))
 	return p, nil
 }
 
-// macvtapUnfit tells why the uplink cannot carry macvtap links, "" if it can.
+// macvtapUnfit says why the uplink cannot carry macvtap links, "" if it can.
 func macvtapUnfit(up host.Link, f host.Facts) string {
 	if why := notEthernet(up); why != "" {
 		return why
@@ -44,13 +43,13 @@ func macvtapUnfit(up host.Link, f host.Facts) string {
 	if m, ok := f.LinkByIndex(up.Master); ok {
 		return fmt.Sprintf("already is a port of %s, and the kernel refuses macvtap on a port (EBUSY): use uplink = %q without macvtap", m.Name, m.Name)
 	}
-	if i := slices.IndexFunc(f.Links, func(l host.Link) bool { return l.Parent == up.Index && strings.HasPrefix(l.Kind, "ipv") }); i >= 0 {
-		return fmt.Sprintf("has %s of kind %s on top, so the kernel refuses macvtap on it (EBUSY)", f.Links[i].Name, f.Links[i].Kind)
+	if upper, ok := upperLink(f, up, "ipvlan", "ipvtap"); ok {
+		return fmt.Sprintf("has %s of kind %s on top, so the kernel refuses macvtap on it (EBUSY): delete that link, or name another uplink", upper.Name, upper.Kind)
 	}
 	return ""
 }
 
-// bridgedBy finds the network of qnet's that has the link as a port, and its VMs.
+// bridgedBy finds qnet's network that has the link as a port, and its VMs.
 func bridgedBy(f host.Facts, up host.Link) (network string, vms []string, ok bool) {
 	bridge, ok := f.LinkByIndex(up.Master)
 	if !ok || !bridge.Ours() {
@@ -64,8 +63,8 @@ func bridgedBy(f host.Facts, up host.Link) (network string, vms []string, ok boo
 	return strings.TrimPrefix(bridge.Alias, "qnet:"), vms, true
 }
 
-// tappedBy finds the first network of qnet's that has macvtap links on the link,
-// and its VMs.
+// tappedBy finds the first of qnet's networks that has macvtap links on the link, and its
+// VMs.
 func tappedBy(f host.Facts, up host.Link) (network string, vms []string, ok bool) {
 	for _, l := range f.Links {
 		n, vm, isPort := host.PortOf(l)
@@ -79,17 +78,7 @@ func tappedBy(f host.Facts, up host.Link) (network string, vms []string, ok bool
 
 func inWords(vms []string) string {
 	if len(vms) == 0 {
-		return "no VM of which is there yet"
+		return "no VM yet"
 	}
 	return "VM " + strings.Join(slices.Compact(slices.Sorted(slices.Values(vms))), ", ")
-}
-
-// macvtapSteps connect one NIC. Nothing of the host's own may speak by the link.
-func (p Plan) macvtapSteps(port NIC) step.List {
-	name := host.TapName(port.VM, port.Index)
-	steps := step.List{step.AddMacvtap{
-		Name: name, Uplink: p.Network.Uplink, MAC: port.MAC, Alias: host.PortMark(p.Network.Name, port.VM, port.Index),
-	}}
-	steps = append(steps, p.withoutIPv6(name)...)
-	return append(steps, step.SetUp{Link: name})
 }

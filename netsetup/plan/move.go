@@ -3,36 +3,99 @@ package plan
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// moveNotes tell what a move does not take along: packet filters of others that
-// name the NIC, by which nothing comes in or goes out any more.
-func moveNotes(f host.Facts, up host.Link, bridge string) []string {
-	var rules []string
-	for _, t := range f.Filters.Tables {
-		for _, c := range t.Chains {
-			for _, r := range c.Rules {
-				if namesLink(r.Text, up.Name) {
-					rules = append(rules, fmt.Sprintf("%s %s %s: %s", t.Engine, t.Name, c.Name, r.Text))
-				}
-			}
-		}
+// planMove moves the host from its NIC to the bridge. The bridge behaves as the NIC did: it
+// has the NIC's MAC, MTU and sysctls.
+func planMove(p Plan, f host.Facts, up host.Link, before, after step.List) Plan {
+	mark, nic := host.NetworkMark(p.Network.Name), f.NIC
+	p.Notes = append(p.Notes, moveNotes(f, up, p.Bridge)...)
+	p.Steps = append(p.Steps, step.AddBridge{Name: p.Bridge, MAC: up.MAC, MTU: p.MTU, Alias: mark, Carries: up.Name})
+	p.Steps = append(p.Steps, p.sameSysctls(f, up)...)
+	p.Steps = append(p.Steps, step.SetUp{Link: p.Bridge})
+	if !nic.DNS.Empty() {
+		p.Steps = append(p.Steps, step.LinkDNS{Link: p.Bridge, NIC: up.Name, Settings: nic.DNS})
 	}
-	if len(rules) == 0 {
-		return nil
+	p.Steps = append(p.Steps, before...)
+	p.Steps = append(p.Steps, step.MoveToBridge{
+		Link: up.Name, Bridge: p.Bridge, Alias: mark, GenMode: nic.GenMode, RPFilter: nic.RPFilter, Held: nic.Held,
+		Dhcpcd: nic.Client.Program == managers.Dhcpcd,
+	})
+	if nic.GenMode != "" {
+		// Else the port keeps a route to ff00::/8, and multicasts leave by it.
+		p.Steps = append(p.Steps, step.SetSysctl{Key: host.DisableIPv6Key(up.Name), Value: "1", Old: "0"})
 	}
-	more := ""
-	if len(rules) > 1 {
-		more = fmt.Sprintf(", and %d more", len(rules)-1)
+	if want := nic.Askable(); len(want) > 0 {
+		p.Steps = append(p.Steps, step.AwaitAnswers{Link: p.Bridge, Want: want})
 	}
-	return []string{fmt.Sprintf("packets come in by %s and not by %s while a VM runs, so rules that name %s do not match them: %q%s; give %s the like if they matter",
-		bridge, up.Name, up.Name, rules[0], more, bridge)}
+	if !nic.DNS.Empty() {
+		p.Steps = append(p.Steps, step.NoLinkDNS{NIC: up.Name})
+	}
+	p.Steps = append(p.Steps, after...)
+	return p
 }
 
-// namesLink reports whether a rule's text holds the link's name as a word.
-func namesLink(text, link string) bool {
-	return slices.ContainsFunc(strings.Fields(text), func(word string) bool { return strings.Trim(word, `"{},`) == link })
+// sameSysctls give the bridge those values of the NIC that a new link does not have. They
+// leave out rp_filter, which the move itself sets, twice; and forwarding that only a nat
+// network has turned on: that network turns it on for the bridge, too, with a rule.
+func (p *Plan) sameSysctls(f host.Facts, up host.Link) step.List {
+	var steps step.List
+	for _, c := range f.NIC.Conf {
+		key := c.Key(up.Name)
+		if c.Name == "rp_filter" || key == host.ForwardingKey(up.Name) && f.Sysctls[key] != c.Value {
+			continue
+		}
+		steps = append(steps, step.SetSysctl{Key: c.Key(p.Bridge), Value: c.Value})
+	}
+	return steps
+}
+
+// movable refuses a NIC whose part in the host's network a bridge cannot take over.
+func movable(n Network, up host.Link, nic host.NIC) error {
+	refuse := func(why string) error {
+		return n.refuse(`uplink %q carries the host's addresses and %s, or use mode = "nat"`, up.Name, why)
+	}
+	switch {
+	case !up.Up:
+		return refuse("is down: set it up")
+	case len(nic.Programs) > 0:
+		return refuse(fmt.Sprintf("has %s attached, which would see other frames on a port: detach it", nic.Programs[0]))
+	case nic.GenMode == host.GenModeStable || nic.GenMode == host.GenModeRandom:
+		return refuse("gets stable-privacy IPv6 addresses from the kernel (addr_gen_mode), which would give the bridge others: name a bridge or another NIC")
+	}
+	for _, r := range nic.Held.RouteList() {
+		if r.Strange() {
+			return refuse(fmt.Sprintf("has the route %s with a nexthop object or an encapsulation: delete that", r.Dst()))
+		}
+	}
+	return nil
+}
+
+// checkable refuses a move that cannot be verified (no gateway answers) or that may cut the
+// user's own session. --assume-yes skips both checks.
+func checkable(n Network, up host.Link, nic host.NIC, assumeYes bool) error {
+	if !nic.Asked || assumeYes {
+		return nil
+	}
+	refuse := func(format string, args ...any) error {
+		return n.refuse("uplink %q: %s", up.Name, fmt.Sprintf(format, args...))
+	}
+	if nic.Peer.IsValid() {
+		return refuse("your own session from %s comes in by this NIC. qnet undoes the move if a neighbour that answered before it does not answer after it, "+
+			"and its watchdog does if qnet is killed. To go on nevertheless, use --assume-yes", nic.Peer)
+	}
+	gateways := nic.Held.Gateways()
+	if len(gateways) == 0 {
+		return refuse("no default route leads by it, so no gateway can show that the host still is on its LAN after the move: use --assume-yes to go on without that check")
+	}
+	answers := func(gateway host.Neighbor) bool { return slices.Contains(gateways, gateway.Addr) }
+	if slices.ContainsFunc(nic.Answers, answers) {
+		return nil
+	}
+	return refuse("the gateway %s does not answer now, so it could not show that the host still is on its LAN after the move: plug the cable, or use --assume-yes to go on without that check",
+		gateways[0])
 }

@@ -1,29 +1,28 @@
 package plan
 
 import (
-	"fmt"
-
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// checkMTU refuses what a profile cannot ask for.
+// checkMTU refuses an MTU that a profile cannot ask for: a request to a keeper need not come
+// from a profile.
 func (n Network) checkMTU() error {
 	switch {
 	case n.MTU == 0:
 		return nil
 	case n.Mode == profiles.Bridge:
-		return host.Refuse("plan network %q: mtu %d: mode bridge has the MTU of the NIC it joins", n.Name, n.MTU)
+		return n.refuse("mtu %d: mode bridge has the MTU of the NIC it joins: leave mtu out, or set the NIC's", n.MTU)
 	case n.MTU < profiles.MinMTU || n.MTU > profiles.MaxMTU:
-		return host.Refuse("plan network %q: mtu %d: allowed are %d to %d", n.Name, n.MTU, profiles.MinMTU, profiles.MaxMTU)
+		return n.refuse("mtu %d: allowed are %d to %d", n.MTU, profiles.MinMTU, profiles.MaxMTU)
 	}
 	return nil
 }
 
-// jumbo is the MTU of a nat network: the smallest of the uplinks' where all of them
-// carry more than usual, of which DHCP tells the guests. It is never less than usual:
-// a tunnel among the uplinks is seen to by clamping the MSS (F42).
+// jumbo is the MTU of a nat network that asks for none. It is the smallest of the uplinks'
+// MTUs where all of them are above 1500, and DHCP tells the guests. It never is below 1500:
+// where a tunnel is among the uplinks, the host clamps the MSS (F42).
 func jumbo(uplinks []string, f host.Facts) int {
 	smallest := 0
 	for _, name := range uplinks {
@@ -34,12 +33,12 @@ func jumbo(uplinks []string, f host.Facts) int {
 	return max(smallest, host.DefaultMTU)
 }
 
-// chooseMTU gives the network the MTU that the profile asks for. In nat it may be more
-// than an uplink carries: guests and host use all of it among themselves, and what
-// leaves is treated as in any router. TCP is clamped to the route (mssChain), packets
-// that must not be fragmented come back with "fragmentation needed" (RFC 1191) from
-// the bridge's own address, whose answers no network between loses, and the host
-// fragments the rest. The user is told, for it costs guests' large datagrams time.
+// chooseMTU gives the network the MTU that the profile asks for. In mode nat that may exceed
+// an uplink's: guests and host use all of it among themselves, and the host treats what
+// leaves as any router does. It clamps TCP to the route (mssChain), answers packets that must
+// not be fragmented with "fragmentation needed" (RFC 1191) from the bridge's own address, so
+// that no network between loses that, and fragments the rest. A note tells the user, because
+// fragments slow large datagrams down.
 func (p *Plan) chooseMTU(f host.Facts) {
 	if p.Network.MTU == 0 {
 		return
@@ -47,16 +46,16 @@ func (p *Plan) chooseMTU(f host.Facts) {
 	p.MTU = p.Network.MTU
 	for _, name := range p.Uplinks {
 		if l, ok := f.Link(name); ok && l.MTU < p.MTU && p.MTU > host.DefaultMTU {
-			p.Notes = append(p.Notes, fmt.Sprintf("network %s has mtu %d and its uplink %s %d: what guests send outside is cut to that", p.Network.Name, p.MTU, name, l.MTU))
+			p.Notes = append(p.Notes, mtuNote(p, l))
 		}
 	}
 }
 
-// minIPv6MTU is the least that IPv6 works with (RFC 8200, section 5).
+// minIPv6MTU is the least MTU that IPv6 works with (RFC 8200, section 5).
 const minIPv6MTU = 1280
 
-// withoutIPv6 turns IPv6 off on a link of the network, unless its MTU does: then the
-// kernel has taken IPv6 and its sysctls off the link (addrconf_notify in
+// withoutIPv6 turns IPv6 off on a link of the network. Below minIPv6MTU there is nothing to
+// do: the kernel has taken IPv6 and its sysctls off the link (addrconf_notify in
 // net/ipv6/addrconf.c).
 func (p Plan) withoutIPv6(link string) step.List {
 	if !p.HasIPv6 || p.MTU < minIPv6MTU {

@@ -15,48 +15,46 @@ import (
 // Network is what a profile asks of a network.
 type Network struct {
 	Name   string        `json:"name"`
-	Mode   profiles.Mode `json:"mode"`            // private, host-only, nat or bridge
-	Subnet netip.Prefix  `json:"subnet,omitzero"` // zero: choose one
-	Uplink string        `json:"uplink,omitempty"`
+	Mode   profiles.Mode `json:"mode"`             // private, host-only, nat or bridge
+	Subnet netip.Prefix  `json:"subnet,omitzero"`  // zero: choose one
+	Uplink string        `json:"uplink,omitempty"` // "": nat uses all, bridge the default route's
 	// Macvtap, in mode bridge, connects VMs to the uplink without a bridge.
 	Macvtap bool         `json:"macvtap,omitempty"`
 	MTU     int          `json:"mtu,omitempty"` // bytes; 0: choose it; not in mode bridge
 	PXE     profiles.PXE `json:"pxe,omitzero"`
 }
 
-// Options are the inputs of a plan that are neither the profile's nor the network's.
-type Options struct {
-	Salt       []byte       // of LoadSalt
-	Remembered netip.Prefix // the subnet this network had last time, zero if none
-	AssumeYes  bool         // move the host to a bridge though nobody could tell whether that went well
+// Query returns what host.Observe must read for the network's plan.
+func (n Network) Query() host.Query {
+	return host.Query{LAN: n.Mode == profiles.Bridge && !n.Macvtap, Uplink: n.Uplink}
 }
 
-// NIC is one NIC of a VM to be connected.
-type NIC struct {
-	VM  string           `json:"vm"`
-	Index int              `json:"nic"`           // 0 to 15
-	MAC net.HardwareAddr `json:"mac,omitempty"` // the guest's, for a macvtap link
+// Options are the inputs of a plan that are neither the profile's nor the host's.
+type Options struct {
+	Salt       []byte       // of journal.LoadSalt; MACs and subnets derive from it
+	Remembered netip.Prefix // the subnet that the network had last time, zero if none
+	AssumeYes  bool         // skip checkable: move the host although the move cannot be verified
 }
 
 // Plan is everything decided for one network.
 type Plan struct {
 	Network Network         `json:"network"`
-	Bridge  string          `json:"bridge"` // "" with macvtap
-	MTU     int             `json:"mtu"`
-	Prefix  netip.Prefix    `json:"prefix,omitzero"`  // host-only and nat
-	Gateway netip.Addr      `json:"gateway,omitzero"` // the host's address in Prefix
-	Uplinks []string        `json:"uplinks,omitempty"`
+	Bridge  string          `json:"bridge"`            // "" with macvtap
+	MTU     int             `json:"mtu"`               // bytes
+	Prefix  netip.Prefix    `json:"prefix,omitzero"`   // host-only and nat: the subnet
+	Gateway netip.Addr      `json:"gateway,omitzero"`  // the host's address in Prefix
+	Uplinks []string        `json:"uplinks,omitempty"` // nat: most used first; bridge: the NIC
 	HasIPv6 bool            `json:"has_ipv6"`
-	STP   bool            `json:"waits,omitempty"` // the joined bridge runs STP: a VM waits for its ports to forward
-	Notes   []string        `json:"notes,omitempty"` // what the user should know
+	STP     bool            `json:"waits,omitempty"` // the bridge that the network joins runs STP, so ports forward late
+	Notes   []string        `json:"notes,omitempty"` // for the user
 	Client  managers.Client `json:"client,omitzero"` // bridge: what configures the NIC that becomes a port
 	Steps   step.List       `json:"steps"`
 }
 
-// New decides everything; it is pure. It returns ErrRefused, with the way
-// out in the text, when the host's state forbids the network.
+// New makes the plan of a network. It returns host.ErrRefused, with the way out in the text,
+// when the host's state forbids the network.
 func New(n Network, f host.Facts, o Options) (Plan, error) {
-	p, err := planNetwork(n, f, o)
+	p, err := planMode(n, f, o)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -64,44 +62,44 @@ func New(n Network, f host.Facts, o Options) (Plan, error) {
 	if zone, ok := p.Zone(f.Firewalld); ok {
 		p.Steps = append(p.Steps, zone)
 	} else if in := f.Firewalld.Zones[p.Bridge]; in != "" {
-		p.Notes = append(p.Notes, fmt.Sprintf("firewalld has bridge %s in its zone %q by your settings: guests reach what that lets them", p.Bridge, in))
+		p.Notes = append(p.Notes, userZoneNote(p.Bridge, in))
 	}
 	accepts, notes := p.AcceptSteps(f.Filters, f.Firewalld.Running)
 	p.Steps, p.Notes = append(p.Steps, accepts...), append(p.Notes, notes...)
 	return p, nil
 }
 
-func planNetwork(n Network, f host.Facts, o Options) (Plan, error) {
+// planMode decides what the mode needs, and nothing about other programs' filters.
+func planMode(n Network, f host.Facts, o Options) (Plan, error) {
 	p := Plan{Network: n, Bridge: host.BridgeName(n.Name), MTU: host.DefaultMTU, HasIPv6: f.HasIPv6, Steps: LeaveAloneSteps(f.Configurators)}
-	for _, c := range f.Configurators {
-		if advice := managers.Advice(c); advice != "" {
-			p.Notes = append(p.Notes, advice)
-		}
-	}
-	err := n.checkMTU()
-	if err != nil {
+	p.Notes = managerNotes(f.Configurators)
+	if err := n.checkMTU(); err != nil {
 		return Plan{}, err
 	}
 	switch n.Mode {
-	case profiles.Private:
-	case profiles.HostOnly, profiles.NAT:
-		p.Prefix, err = subnet(n, p.Bridge, f, o)
-		if err == nil {
-			p.Gateway = Gateway(p.Prefix)
-		}
-		if by := defined(p.Prefix, f); by != "" {
-			p.Notes = append(p.Notes, fmt.Sprintf("subnet %s of network %s is that of %s, too: only one of them can run", p.Prefix, n.Name, by))
-		}
+	case profiles.Private, profiles.HostOnly, profiles.NAT:
+		return planOwnBridge(p, f, o)
 	case profiles.Bridge:
 		if n.Macvtap {
 			return planMacvtap(p, f)
 		}
 		return planBridge(p, f, o)
-	default:
-		err = host.Refuse("plan network %q: mode %q makes no network", n.Name, n.Mode)
 	}
-	if err != nil {
-		return Plan{}, err
+	return Plan{}, host.Refuse("plan network %q: mode %q makes no network: use private, host-only, nat or bridge", n.Name, n.Mode)
+}
+
+// planOwnBridge makes a bridge of the network's own: modes private, host-only and nat.
+func planOwnBridge(p Plan, f host.Facts, o Options) (Plan, error) {
+	n := p.Network
+	if n.Mode != profiles.Private {
+		var err error
+		if p.Prefix, err = subnet(n, p.Bridge, f, o); err != nil {
+			return Plan{}, err
+		}
+		p.Gateway = Gateway(p.Prefix)
+		if by := defined(p.Prefix, f); by != "" {
+			p.Notes = append(p.Notes, sharedSubnetNote(p.Prefix, n.Name, by))
+		}
 	}
 	if n.Mode == profiles.NAT {
 		if err := p.findUplinks(f); err != nil {
@@ -114,18 +112,7 @@ func planNetwork(n Network, f host.Facts, o Options) (Plan, error) {
 	return p, nil
 }
 
-func subnet(n Network, bridge string, f host.Facts, o Options) (netip.Prefix, error) {
-	if !n.Subnet.IsValid() {
-		return chooseSubnet(n.Name, bridge, f, o)
-	}
-	if c := conflict(n.Subnet, f, bridge); c != "" {
-		return netip.Prefix{}, host.Refuse("plan network %q: subnet %s overlaps the host's %s: choose another, or leave subnet out",
-			n.Name, n.Subnet, c)
-	}
-	return n.Subnet, nil
-}
-
-// ownBridgeSteps makes the network of the three modes with a bridge of their own.
+// ownBridgeSteps make the bridge, its rules and its address, and forwarding in mode nat.
 func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
 	steps := step.List{step.AddBridge{Name: p.Bridge, MAC: mac, MTU: p.MTU, Alias: host.NetworkMark(p.Network.Name)}}
 	steps = append(steps, p.bridgeSysctls()...)
@@ -153,9 +140,9 @@ func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
 	return steps
 }
 
-// bridgeSysctls keep a guest from configuring the host: no IPv6 on the bridge
-// (an RA would give the host a route, F38), no redirects, ARP answers only for
-// the bridge's own address, loose source checks for guests with two NICs (F41).
+// bridgeSysctls keep a guest from configuring the host: no IPv6 on the bridge (a router
+// advertisement would give the host a route, F38), no redirects, ARP replies only for the
+// bridge's own address, loose source checks for guests with two NICs (F41).
 func (p *Plan) bridgeSysctls() step.List {
 	steps := p.withoutIPv6(p.Bridge)
 	for _, kv := range [][2]string{
@@ -166,32 +153,13 @@ func (p *Plan) bridgeSysctls() step.List {
 	return steps
 }
 
-// PortSteps connect one NIC: a tap, without IPv6 on the host's side (which
-// would speak to the guest), as a port of the bridge.
-func (p Plan) PortSteps(port NIC) step.List {
-	if p.Network.Macvtap {
-		return p.macvtapSteps(port)
-	}
-	tap := host.TapName(port.VM, port.Index)
-	steps := step.List{step.AddTap{Name: tap, Alias: host.PortMark(p.Network.Name, port.VM, port.Index), MTU: p.MTU}}
-	steps = append(steps, p.withoutIPv6(tap)...)
-	return append(steps, step.SetPort{Link: tap, Bridge: p.Bridge}, step.SetUp{Link: tap})
-}
-
 // MovesHost reports whether the plan moves the host from its NIC to the bridge.
 func (p Plan) MovesHost() bool {
 	_, ok := step.Find[step.MoveToBridge](p.Steps)
 	return ok
 }
 
-// LeaveAloneSteps has the programs that run here leave qnet's links alone. It comes
-// first in a plan: a program that sees a link before it is told has taken it.
-func LeaveAloneSteps(programs []managers.Program) step.List {
-	var steps step.List
-	for _, p := range programs {
-		if f, ok := managers.LeaveAlone(p); ok {
-			steps = append(steps, step.ConfigFile{Program: p, Path: f.Path, Text: f.Text})
-		}
-	}
-	return steps
+// refuse is host.Refuse about the network.
+func (n Network) refuse(format string, args ...any) error {
+	return host.Refuse("plan network %q: %s", n.Name, fmt.Sprintf(format, args...))
 }

@@ -168,26 +168,26 @@ func TestBridgeOfTheAdministratorIsJoined(t *testing.T) {
 
 func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
 	f, o := hosttest.Laptop(), Options{Salt: hosttest.Salt}
-	first, err := chooseSubnet("dev", "qn-dev", f, o)
+	first, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", f, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, _ := chooseSubnet("dev", "qn-dev", f, o); again != first {
+	if again, _ := chooseSubnet(Network{Name: "dev"}, "qn-dev", f, o); again != first {
 		t.Errorf("got %s then %s", first, again)
 	}
-	if other, _ := chooseSubnet("lab", "qn-lab", f, o); other == first {
+	if other, _ := chooseSubnet(Network{Name: "lab"}, "qn-lab", f, o); other == first {
 		t.Errorf("two networks got %s", first)
 	}
 	// Taken by somebody: a larger, an equal and a smaller prefix, in any table.
 	for _, taken := range []netip.Prefix{netip.PrefixFrom(first.Addr(), 16).Masked(), first, netip.PrefixFrom(first.Addr(), 30)} {
 		g := hosttest.Laptop()
 		g.Routes = append(g.Routes, host.Route{Dst: taken, Link: "tun0", Table: 7})
-		second, err := chooseSubnet("dev", "qn-dev", g, o)
+		second, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", g, o)
 		if err != nil || second.Overlaps(taken) {
 			t.Errorf("route %s: got %s, %v", taken, second, err)
 		}
 		// What was chosen then stays, when the first is free again.
-		if kept, _ := chooseSubnet("dev", "qn-dev", f, Options{Salt: hosttest.Salt, Remembered: second}); kept != second {
+		if kept, _ := chooseSubnet(Network{Name: "dev"}, "qn-dev", f, Options{Salt: hosttest.Salt, Remembered: second}); kept != second {
 			t.Errorf("got %s, want the remembered %s", kept, second)
 		}
 	}
@@ -195,12 +195,12 @@ func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
 	// network that is defined and down.
 	g := hosttest.Laptop()
 	g.Rules = append(g.Rules, host.FIBRule{Priority: 100, To: first, Table: 7})
-	if second, err := chooseSubnet("dev", "qn-dev", g, o); err != nil || second == first {
+	if second, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", g, o); err != nil || second == first {
 		t.Errorf("rule to %s: got %s, %v", first, second, err)
 	}
 	g = hosttest.Laptop()
 	g.Defined = []host.Defined{{Prefix: first, By: `the network "default" of libvirt`}}
-	if second, err := chooseSubnet("dev", "qn-dev", g, o); err != nil || second == first {
+	if second, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", g, o); err != nil || second == first {
 		t.Errorf("defined %s: got %s, %v", first, second, err)
 	}
 	// Who asks for just that is told.
@@ -211,7 +211,7 @@ func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
 	// The network's own bridge, left by a crash, is no conflict.
 	g = hosttest.Laptop()
 	g.Routes = append(g.Routes, host.Route{Dst: first, Link: "qn-dev", Table: 254})
-	if again, _ := chooseSubnet("dev", "qn-dev", g, o); again != first {
+	if again, _ := chooseSubnet(Network{Name: "dev"}, "qn-dev", g, o); again != first {
 		t.Errorf("got %s, want %s", again, first)
 	}
 }
@@ -265,7 +265,7 @@ func TestChosenMTU(t *testing.T) {
 		{Network{Mode: profiles.HostOnly, MTU: 65521}, ""},
 		{Network{Mode: profiles.NAT, MTU: 1280}, ""},
 		{Network{Mode: profiles.NAT, MTU: 1500}, ""}, // tun0 has 1420, which is nothing to tell by default either
-		{Network{Mode: profiles.NAT, MTU: 9000}, "network dev has mtu 9000 and its uplink eth0 1500: what guests send outside is cut to that"},
+		{Network{Mode: profiles.NAT, MTU: 9000}, "network dev has mtu 9000 and its uplink eth0 1500: the host cuts what guests send outside to that"},
 	} {
 		c.network.Name = "dev"
 		p, err := New(c.network, hosttest.Laptop(), Options{Salt: hosttest.Salt})

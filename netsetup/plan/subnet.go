@@ -5,11 +5,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
-// avoided are prefixes many hosts get later, so they are never chosen: the
+// avoided are prefixes that a plan never chooses, because many hosts get them later: the
 // defaults of home routers, OpenVPN and Kubernetes.
 var avoided = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/16"),
@@ -19,12 +20,12 @@ var avoided = []netip.Prefix{
 	netip.MustParsePrefix("10.244.0.0/16"),
 }
 
-// aggregate is the longest prefix that counts as somebody's summary route and
-// not as a use of each address in it: VPNs push 10.0.0.0/8 or two /1 routes.
+// aggregate is the longest prefix, in bits, of a summary route: VPNs push 10.0.0.0/8 or two
+// /1 routes, and use few of the addresses in them.
 const aggregate = 8
 
-// conflict says what on the host already uses a part of the prefix, "" if nothing.
-// The bridge of the network itself does not count.
+// conflict says what on the host already uses a part of the prefix, "" if nothing does. The
+// network's own bridge, which a crash may have left, does not count.
 func conflict(p netip.Prefix, f host.Facts, bridge string) string {
 	for _, l := range f.Links {
 		for _, a := range l.Addresses {
@@ -53,8 +54,8 @@ func conflict(p netip.Prefix, f host.Facts, bridge string) string {
 	return ""
 }
 
-// defined says which network of another program, that may be down, has a part of
-// the prefix, "" if none.
+// defined says which network that another program defined, and that may be down, has a part
+// of the prefix, "" if none.
 func defined(p netip.Prefix, f host.Facts) string {
 	for _, d := range f.Defined {
 		if p.Overlaps(d.Prefix) {
@@ -64,23 +65,34 @@ func defined(p netip.Prefix, f host.Facts) string {
 	return ""
 }
 
-// chooseSubnet returns the remembered prefix if it is still free, else the first
-// free one of a sequence that depends on the host's salt and the network's name.
-func chooseSubnet(network, bridge string, f host.Facts, o Options) (netip.Prefix, error) {
+// subnet returns the subnet that the profile pins, if it is free, or chooses one.
+func subnet(n Network, bridge string, f host.Facts, o Options) (netip.Prefix, error) {
+	if !n.Subnet.IsValid() {
+		return chooseSubnet(n, bridge, f, o)
+	}
+	if c := conflict(n.Subnet, f, bridge); c != "" {
+		return netip.Prefix{}, n.refuse("subnet %s overlaps the host's %s: choose another, or leave subnet out", n.Subnet, c)
+	}
+	return n.Subnet, nil
+}
+
+// chooseSubnet returns the remembered subnet if it is still free, else the first free one of
+// a sequence that depends on the host's salt and the network's name.
+func chooseSubnet(n Network, bridge string, f host.Facts, o Options) (netip.Prefix, error) {
 	if o.Remembered.IsValid() && conflict(o.Remembered, f, bridge) == "" {
 		return o.Remembered, nil
 	}
 	for i := range uint32(4096) {
-		p := candidate(o.Salt, network, i)
-		if reserved(p) || defined(p, f) != "" || conflict(p, f, bridge) != "" {
+		p := candidate(o.Salt, n.Name, i)
+		if isAvoided(p) || defined(p, f) != "" || conflict(p, f, bridge) != "" {
 			continue
 		}
 		return p, nil
 	}
-	return netip.Prefix{}, host.Refuse("choose subnet of network %q: 4096 prefixes of 10.0.0.0/8 are all in use; pin one with [network.%s] subnet",
-		network, network)
+	return netip.Prefix{}, n.refuse("4096 prefixes of 10.0.0.0/8 are all in use: pin a subnet outside of it with [network.%s] subnet", n.Name)
 }
 
+// candidate is the i-th prefix of the network's sequence, a /24 of 10.0.0.0/8.
 func candidate(salt []byte, network string, i uint32) netip.Prefix {
 	h := sha256.New()
 	h.Write(salt)
@@ -90,20 +102,15 @@ func candidate(salt []byte, network string, i uint32) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, sum[0], sum[1], 0}), 24)
 }
 
-func reserved(p netip.Prefix) bool {
-	for _, a := range avoided {
-		if p.Overlaps(a) {
-			return true
-		}
-	}
-	return false
+func isAvoided(p netip.Prefix) bool {
+	return slices.ContainsFunc(avoided, p.Overlaps)
 }
 
-// Gateway is the host's address in a prefix: the first host address.
+// Gateway is the host's address in a subnet: the first that a host may have.
 func Gateway(p netip.Prefix) netip.Addr { return p.Masked().Addr().Next() }
 
-// Usable reports whether a guest may have the address: inside the prefix, and
-// not its network, gateway or broadcast address.
+// Usable reports whether a guest may have the address: it is in the subnet, and is neither
+// its network address, its gateway nor its broadcast address.
 func Usable(p netip.Prefix, a netip.Addr) bool {
 	p = p.Masked()
 	return p.Contains(a) && a != p.Addr() && a != Gateway(p) && p.Contains(a.Next())

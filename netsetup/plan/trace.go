@@ -8,16 +8,16 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// tracePriority is before every chain that may drop: a packet is followed from where
-// it was marked.
+// tracePriority comes before every chain that may drop: the trace of a packet begins where a
+// rule marks it.
 const tracePriority = -1000
 
-// TraceSteps mark the packets of one port for `nft monitor trace`, and those that
-// come from the addresses given: what a probe asks about its own frames. They
-// change nothing of what happens to a packet.
-func (p Plan) TraceSteps(port NIC, address netip.Addr, from []netip.Addr) step.List {
-	tap := host.TapName(port.VM, port.Index)
-	mark := host.PortMark(p.Network.Name, port.VM, port.Index)
+// TraceSteps mark the packets of one port for `nft monitor trace`, those that the host sends
+// to the address, and those that come from the addresses in from: a probe's own traffic. The
+// rules change nothing else. A zero address is none.
+func (p Plan) TraceSteps(n NIC, address netip.Addr, from []netip.Addr) step.List {
+	tap := host.TapName(n.VM, n.Index)
+	mark := host.PortMark(p.Network.Name, n.VM, n.Index)
 	chain := func(name string, hook nft.Hook, rules ...nft.Rule) nft.Chain {
 		return nft.Chain{Name: name, Type: "filter", Hook: hook, Priority: tracePriority, Policy: nft.Accept, Rules: rules}
 	}
@@ -28,19 +28,20 @@ func (p Plan) TraceSteps(port NIC, address netip.Addr, from []netip.Addr) step.L
 		chain("sent_to_guest", nft.Output, to),
 	}}
 	single := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
-	var answers, sent []nft.Rule
+	var replies, sent []nft.Rule
 	for _, a := range from {
-		answers = append(answers, nft.Rule{Source: single(a), Do: nft.TracePacket})
+		replies = append(replies, nft.Rule{Source: single(a), Do: nft.TracePacket})
 	}
 	if address.IsValid() {
 		sent = append(sent, nft.Rule{Dest: single(address), Do: nft.TracePacket})
 	}
 	packets := nft.Table{Family: nft.INet, Name: TraceTableName(tap), Comment: mark, Chains: []nft.Chain{
-		chain("answers", nft.Prerouting, answers...),
+		chain("answers", nft.Prerouting, replies...),
 		chain("from_host", nft.Output, sent...),
 	}}
 	return step.List{step.AddTable{Table: frames}, step.AddTable{Table: packets}}
 }
 
-// TraceTableName never is a network's: their names have no "_".
+// TraceTableName is the name of the tables of TraceSteps. No network's tables have it: the
+// name of a network has no "_".
 func TraceTableName(tap string) string { return "qnet_trace_" + tap }

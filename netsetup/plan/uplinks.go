@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"context"
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -9,13 +8,14 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// forwardedSet names the set of links whose forwarding the network turned on.
+// forwardedSet names the set of uplinks whose forwarding the network turned on.
 const forwardedSet = "newly_forwarded"
 
+// findUplinks decides by which links guests of a nat network leave.
 func (p *Plan) findUplinks(f host.Facts) error {
 	if p.Network.Uplink == "" {
 		p.Uplinks = f.Uplinks()
-		if l, ok := f.DefaultLink(); ok { // first: where guests mostly leave
+		if l, ok := f.DefaultLink(); ok { // most used, so first
 			others := slices.DeleteFunc(p.Uplinks, func(name string) bool { return name == l.Name })
 			p.Uplinks = slices.Insert(others, 0, l.Name)
 		}
@@ -23,48 +23,26 @@ func (p *Plan) findUplinks(f host.Facts) error {
 	}
 	l, ok := f.Link(p.Network.Uplink)
 	if !ok {
-		return host.Refuse("plan network %q: uplink %q: there is no such link", p.Network.Name, p.Network.Uplink)
+		return noSuchUplink(p.Network)
 	}
 	if l.Loopback || l.Ours() {
-		return host.Refuse("plan network %q: uplink %q leads nowhere outside", p.Network.Name, l.Name)
+		return p.Network.refuse("uplink %q leads nowhere outside: name a link that does, or leave uplink out", l.Name)
 	}
 	p.Uplinks = []string{l.Name}
 	return nil
 }
 
-// uplinkForwarding turns an uplink's forwarding on, where it is off: replies
-// from outside come in by it. The global ip_forward would change every link and
-// reset other settings (F43).
+// uplinkForwarding turns an uplink's forwarding on: replies from outside come in by the
+// uplink. The global ip_forward would change every link and reset other settings (F43).
 func uplinkForwarding(link string, f host.Facts) step.SetSysctl {
 	on := step.SetSysctl{Key: host.ForwardingKey(link), Value: "1", Old: "0"}
-	if f.Sysctls[host.IPForward] != "1" { // else it was turned off for this link
+	if f.Sysctls[host.IPForward] != "1" { // else the administrator turned it off for this link
 		on.Wider = host.IPForward
 	}
 	return on
 }
 
-// NewlyForwarded lists the uplinks whose forwarding the steps turned on and no other
-// program wants: what this would newly let pass between the host's other links is to be
-// dropped.
-func NewlyForwarded(ctx context.Context, k step.Kernel, steps []step.Step) ([]string, error) {
-	var links []string
-	for _, s := range step.All[step.SetSysctl](steps) {
-		link, ok := UplinkOf(s)
-		if !ok {
-			continue
-		}
-		wanted, err := s.WantedByOthers(ctx, k)
-		if err != nil {
-			return nil, err
-		}
-		if !wanted {
-			links = append(links, link)
-		}
-	}
-	return links, nil
-}
-
-// UplinkOf returns the uplink whose forwarding a step turns on, false where it turns on
+// UplinkOf returns the uplink whose forwarding the step turns on, false where it turns on
 // none.
 func UplinkOf(s step.SetSysctl) (string, bool) {
 	if s.Old == "" {
@@ -73,16 +51,16 @@ func UplinkOf(s step.SetSysctl) (string, bool) {
 	return host.ForwardingLink(s.Key)
 }
 
-// AddForwarded puts an uplink found while the network runs into the set of the plan's
-// own table, so that the table still drops by it when it is added anew.
+// AddForwarded adds an uplink that appeared while the network runs to ForwardedSet in the
+// plan, so that the table has it when a mended table is added again.
 func (p *Plan) AddForwarded(link string) {
 	if set := p.forwardedSet(); set != nil && !slices.Contains(set.Links, link) {
 		set.Links = append(set.Links, link)
 	}
 }
 
-// ForwardedSet names the set of AddForwarded in the table TableName; "" where the mode
-// has none. An older qnet's plan may have another name for it.
+// ForwardedSet names the set of newly forwarded uplinks, in the table host.TableName; ""
+// where the mode has none. The plan of an older qnet may have another name for it.
 func (p *Plan) ForwardedSet() string {
 	if set := p.forwardedSet(); set != nil {
 		return set.Name
@@ -93,14 +71,14 @@ func (p *Plan) ForwardedSet() string {
 func (p *Plan) forwardedSet() *nft.Set {
 	for _, s := range step.All[step.AddTable](p.Steps) {
 		if len(s.Table.Sets) > 0 {
-			return &s.Table.Sets[0] // the plan's own: steps share the array
+			return &s.Table.Sets[0] // of the plan itself: the copy of the step shares the array
 		}
 	}
 	return nil
 }
 
-// ForwardingStep is the step for an uplink found while the network runs; off reports
-// whether its forwarding is off, so that the step is needed.
+// ForwardingStep is the step for an uplink that appears while the network runs. off reports
+// whether the uplink's forwarding is off, so that the step is needed.
 func ForwardingStep(f host.Facts, link string) (on step.SetSysctl, off bool) {
 	return uplinkForwarding(link, f), f.Sysctls[host.ForwardingKey(link)] == "0"
 }

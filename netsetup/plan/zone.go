@@ -9,20 +9,20 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// trusted is firewalld's zone that lets links forward.
+// trusted is the zone of firewalld that lets links forward.
 const trusted = "trusted"
 
-// Zone is what a running firewalld has to be told of the plan's bridge. There is
-// nothing to tell where none runs, of a bridge that is the host's own, and of one
-// that the administrator put into a zone.
+// Zone is the step that puts the network's bridge into a zone of a running firewalld. It is
+// false where firewalld does not run, for a bridge of the host's own, and for a bridge that
+// the administrator put into a zone. The keeper asks again when firewalld starts.
 func (p Plan) Zone(f firewalld.State) (step.SetZone, bool) {
 	_, own := step.Find[step.AddBridge](p.Steps)
 	if !f.Running || !own || f.Zones[p.Bridge] != "" {
 		return step.SetZone{}, false
 	}
-	// A zone of any kind passes frames from port to port, which firewalld sees where
-	// br_netfilter is on. Only "trusted" forwards to other zones; it lets everything
-	// in to the host, too, so its rules hold guests to the gateway's address.
+	// Every zone passes frames from port to port, which firewalld sees where br_netfilter
+	// is on. Only "trusted" forwards to other zones. It lets everything in to the host,
+	// too, so rules limit guests to the gateway's address.
 	z := firewalld.Zone{Name: f.Default, Link: p.Bridge}
 	switch p.Network.Mode {
 	case profiles.Bridge:
@@ -35,7 +35,8 @@ func (p Plan) Zone(f firewalld.State) (step.SetZone, bool) {
 	return step.SetZone{Zone: z}, true
 }
 
-// ZoneRules are a zone's rules for what guests may reach of the host.
+// ZoneRules are firewalld's rich rules (firewalld.richlanguage(5)) that let guests reach the
+// gateway's address, and nothing else of the host.
 func ZoneRules(guests netip.Prefix) []string {
 	from := fmt.Sprintf("family=%q source address=%q", "ipv4", guests)
 	return []string{
@@ -43,4 +44,3 @@ func ZoneRules(guests netip.Prefix) []string {
 		`rule priority="32767" ` + from + " reject", // after all others
 	}
 }
-

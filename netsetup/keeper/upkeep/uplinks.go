@@ -100,7 +100,7 @@ func (f *forwarding) guard(ctx context.Context) error {
 	if f.plan.Network.Mode != profiles.NAT {
 		return nil
 	}
-	links, err := plan.NewlyForwarded(ctx, f.kernel(), slices.Concat(f.Journal.Plan.Steps, f.Journal.Added))
+	links, err := f.Journal.NewlyForwarded(ctx, f.kernel())
 	if err != nil || f.newly != nil && slices.Equal(links, *f.newly) {
 		return err
 	}

@@ -1,0 +1,38 @@
+// Package plan decides what a network needs on this host. New turns what a profile asks
+// (Network) and what the host has (host.Facts) into a Plan: names, subnet, MTU, and the
+// steps in their order. The plan is data: qnet plan prints it, the keeper does it, the
+// journal keeps it. Nothing here reads or changes the host, but NewlyForwarded, which asks
+// it for sysctls. Plans may be made from several goroutines; a Plan in use by one must not be
+// changed by another.
+//
+// What a plan does, in order (step.Step.String shows each as commands):
+//
+//  0. NetworkManager and systemd-networkd are told to leave links named qn* alone.
+//  1. The bridge is created down, with its MAC and MTU, without STP and forward delay, and
+//     marked by the ifalias "qnet:<network>".
+//  2. The bridge's sysctls: no IPv6, no redirects, forwarding as the mode wants it.
+//  3. The nftables tables qnet_<network> (inet, and netdev for a private network), marked by
+//     their comment. They come before the bridge is up, so that nothing passes unfiltered.
+//  4. The host's address on the bridge; the bridge up.
+//  5. Mode nat only: forwarding of each uplink that has it off. A rule drops what this would
+//     newly let pass between the host's other links.
+//  6. Mode bridge only: the uplink becomes a port. Where the host itself uses the uplink, the
+//     bridge has its sysctls, step.MoveToBridge moves the host's addresses and routes to the
+//     bridge, and step.AwaitAnswers fails, so that all is undone, unless the neighbours that
+//     answered before do so again.
+//  7. The bridge in a zone of firewalld, and accepts in other programs' iptables chains that
+//     would drop the network's packets. Package filters decides which.
+//
+// PortSteps, for each NIC of a VM: a tap, its mark "qnet:<network>/<vm>/<nic>", no IPv6 on
+// the host's side of it, port of the bridge, up; or, with macvtap and without a bridge, a
+// macvtap link on the uplink. TraceSteps, for the ports of a probe: tables qnet_trace_<tap>
+// (bridge and inet), whose rules mark its packets for a trace.
+//
+// While a network runs, the keeper asks the plan again: for accepts when other programs'
+// filters change (AcceptSteps), for uplinks that appear (ForwardingStep), for a firewalld
+// that starts (Plan.Zone), and for pins that keep guests reachable whose addresses other
+// programs' routes take (PinnedNetwork).
+//
+// A plan never touches other programs' links, tables and routes, the global ip_forward, and
+// no files but its own among the run-time configuration of the programs of 0.
+package plan

@@ -1,0 +1,66 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+)
+
+// The notes of a plan: what the user should know, and what to do about it.
+
+func userZoneNote(bridge, zone string) string {
+	return fmt.Sprintf("your settings of firewalld put bridge %s into zone %q: guests reach what that zone lets them reach", bridge, zone)
+}
+
+func sharedSubnetNote(p netip.Prefix, network, other string) string {
+	return fmt.Sprintf("subnet %s of network %s is also that of %s: only one of them can run; choose another subnet for one", p, network, other)
+}
+
+func stpNote(bridge string) string {
+	return fmt.Sprintf("bridge %s runs STP: a VM starts when its port forwards, often 30 s after it joined", bridge)
+}
+
+func macvtapNote(network, uplink string) string {
+	return fmt.Sprintf("network %s is by macvtap on %s: this host and its VMs do not reach each other (VMs and the rest of the LAN do); leave macvtap out if they must",
+		network, uplink)
+}
+
+func mtuNote(p *Plan, uplink host.Link) string {
+	return fmt.Sprintf("network %s has mtu %d and its uplink %s %d: the host cuts what guests send outside to that", p.Network.Name, p.MTU, uplink.Name, uplink.MTU)
+}
+
+func unreadNote(network, why string) string {
+	return fmt.Sprintf("network %s: whether other programs drop its packets is not known: %s", network, why)
+}
+
+// moveNotes tell of other programs' rules that name the NIC: after a move, packets come in
+// and go out by the bridge, so those rules match nothing.
+func moveNotes(f host.Facts, up host.Link, bridge string) []string {
+	var rules []string
+	for _, t := range f.Filters.Tables {
+		for _, c := range t.Chains {
+			for _, r := range c.Rules {
+				if namesLink(r.Text, up.Name) {
+					rules = append(rules, fmt.Sprintf("%s %s %s: %s", t.Engine, t.Name, c.Name, r.Text))
+				}
+			}
+		}
+	}
+	if len(rules) == 0 {
+		return nil
+	}
+	more := ""
+	if len(rules) > 1 {
+		more = fmt.Sprintf(", and %d more", len(rules)-1)
+	}
+	return []string{fmt.Sprintf("while a VM runs, packets come in by %s and not by %s, so rules that name %s do not match them: %q%s; add the same rules for %s if they matter",
+		bridge, up.Name, up.Name, rules[0], more, bridge)}
+}
+
+// namesLink reports whether a rule's text holds the link's name as a word.
+func namesLink(text, link string) bool {
+	return slices.ContainsFunc(strings.Fields(text), func(word string) bool { return strings.Trim(word, `"{},`) == link })
+}
