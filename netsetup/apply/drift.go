@@ -6,8 +6,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// Drift returns texts for the user: which effects of the steps other programs changed,
-// and what of theirs the undo will take along.
+// Drift returns texts for the user: which effects of the steps other programs changed, and
+// what of other programs the undo takes along.
 func Drift(ctx context.Context, k step.Kernel, steps []step.Step) []string {
 	var texts []string
 	for _, s := range steps {

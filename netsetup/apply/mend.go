@@ -8,16 +8,17 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// ErrLost tells that something is gone that cannot be made again: a tap, whose
-// other end is QEMU's.
-var ErrLost = errors.New("it cannot be made again")
+// ErrLost tells that something is gone that qnet cannot make again: a port, whose other end
+// QEMU has.
+var ErrLost = errors.New("it cannot be made again: restart the VM")
 
-// Mend does those steps again, in order, that no longer hold, unless skip returns true
-// for them. It returns the steps it did, goes on after an error, and returns all errors.
-func Mend(ctx context.Context, seen Snapshot, steps []step.Step, skip func(step.Step) bool) (mended []step.Step, err error) {
+// Mend does those steps again, in order, that no longer hold, unless skip returns true for
+// them. It goes on after an error. It returns the steps that it did, and all errors; ErrLost is
+// that of a port.
+func Mend(ctx context.Context, snapshot Snapshot, steps []step.Step, skip func(step.Step) bool) (mended []step.Step, err error) {
 	var errs []error
-	now := seen.Kernel
-	anew := false // the bridge was made again
+	now := snapshot.Kernel
+	anew := false // a link was made again
 	for _, s := range steps {
 		holds, err := s.Holds(ctx, now)
 		if anew && goesWithBridge(s) {
@@ -27,25 +28,27 @@ func Mend(ctx context.Context, seen Snapshot, steps []step.Step, skip func(step.
 			continue
 		}
 		if err == nil {
-			err = again(ctx, seen.fresh, s)
+			err = again(ctx, snapshot.live, s)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("mend %q: %w", firstLine(s.String()), err))
 			continue
 		}
 		mended = append(mended, s)
-		now = seen.fresh // what was seen no longer is so
+		now = snapshot.live // the snapshot is out of date
 		anew = anew || makesLink(s)
 	}
 	return mended, errors.Join(errs...)
 }
 
+// goesWithBridge reports whether the step's effect disappears with the bridge although Holds
+// cannot tell: the hook of a netdev table, and DNS settings in systemd-resolved.
 func goesWithBridge(s step.Step) bool {
-	w, ok := s.(step.BridgeBound)
-	return ok && w.GoesWithBridge()
+	b, ok := s.(step.BridgeBound)
+	return ok && b.GoesWithBridge()
 }
 
-// again does the step again. A port cannot be made again: its other end is QEMU's.
+// again does the step again, unless it makes a port.
 func again(ctx context.Context, k step.Kernel, s step.Step) error {
 	if _, ok := s.(step.PortMaker); ok {
 		return ErrLost
@@ -54,14 +57,14 @@ func again(ctx context.Context, k step.Kernel, s step.Step) error {
 }
 
 // Lost names the ports among the steps that are gone.
-func Lost(ctx context.Context, seen Snapshot, steps []step.Step) []string {
+func Lost(ctx context.Context, snapshot Snapshot, steps []step.Step) []string {
 	var names []string
 	for _, s := range steps {
 		name, ok := step.PortOf(s)
 		if !ok {
 			continue
 		}
-		if holds, err := s.Holds(ctx, seen.Kernel); err == nil && !holds {
+		if holds, err := s.Holds(ctx, snapshot.Kernel); err == nil && !holds {
 			names = append(names, name)
 		}
 	}
