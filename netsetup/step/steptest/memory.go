@@ -8,6 +8,8 @@ package steptest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -141,5 +143,22 @@ func Script(steps []step.Step) string {
 	for _, s := range steps {
 		lines = append(lines, s.String())
 	}
+	return strings.Join(lines, "\n")
+}
+
+// Diff lists the entries that the second state lacks ("-"), and those that only it has ("+"),
+// one a line; "" if the two are equal.
+func Diff(a, b map[string]string) string {
+	var lines []string
+	add := func(sign string, of, other map[string]string) {
+		for k, v := range of {
+			if o, ok := other[k]; !ok || o != v {
+				lines = append(lines, fmt.Sprintf("%s %s = %q", sign, k, v))
+			}
+		}
+	}
+	add("-", a, b)
+	add("+", b, a)
+	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }

@@ -3,6 +3,7 @@ package steptest
 import (
 	"context"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/filters"
@@ -59,30 +60,53 @@ func (c calls) Managed(_ context.Context, link string) (bool, error) {
 }
 
 // ReadFilters has the chains INPUT and FORWARD of iptables-nft with the policy DROP, as
-// Docker and ufw leave them, and the accepts in them.
+// Docker and ufw leave them, and every accept in its chain.
 func (c calls) ReadFilters(_ context.Context) (filters.Ruleset, error) {
-	r := filters.Ruleset{Tables: []filters.Table{{Engine: filters.IPTablesNFT, Family: nft.IP, Name: "filter"}}}
-	for _, name := range []string{"INPUT", "FORWARD"} {
-		chain := filters.Chain{Name: name, Type: "filter", Hook: nft.Hook(strings.ToLower(name)), Policy: filters.Discard}
-		c.each("accept ", func(text, comment string) {
-			if strings.HasPrefix(text, "-A "+name) {
-				chain.Rules = append(chain.Rules, filters.Rule{Verdict: filters.Accept, Text: text, Comment: comment})
-			}
-		})
-		r.Tables[0].Chains = append(r.Tables[0].Chains, chain)
+	r := filters.Ruleset{
+		Tables:   []filters.Table{{Engine: filters.IPTablesNFT, Family: nft.IP, Name: "filter"}},
+		Programs: filters.Programs{filters.IPTablesNFT: {nft.IP: "/sbin/iptables-nft"}},
 	}
-	r.Programs = filters.Programs{filters.IPTablesNFT: {nft.IP: "/sbin/iptables-nft"}}
+	for _, name := range []string{"INPUT", "FORWARD"} {
+		r.Tables[0].Chains = append(r.Tables[0].Chains, filters.Chain{Name: name, Type: "filter", Hook: nft.Hook(strings.ToLower(name)), Policy: filters.Discard})
+	}
+	c.each("accept ", func(rest, comment string) {
+		where, text, _ := strings.Cut(rest, " -A ")
+		name, _, _ := strings.Cut(text, " ")
+		at := strings.Split(where, " ")
+		chain := chainOf(&r, filters.Table{Engine: filters.Engine(at[0]), Family: nft.Family(at[1]), Name: at[2]}, name)
+		chain.Rules = append(chain.Rules, filters.Rule{Verdict: filters.Accept, Text: "-A " + text, Comment: comment})
+	})
 	return r, nil
+}
+
+// chainOf finds a chain, or adds it and its table.
+func chainOf(r *filters.Ruleset, t filters.Table, chain string) *filters.Chain {
+	i := slices.IndexFunc(r.Tables, func(o filters.Table) bool { return o.Engine == t.Engine && o.Family == t.Family && o.Name == t.Name })
+	if i < 0 {
+		i = len(r.Tables)
+		r.Tables = append(r.Tables, t)
+	}
+	chains := &r.Tables[i].Chains
+	j := slices.IndexFunc(*chains, func(o filters.Chain) bool { return o.Name == chain })
+	if j < 0 {
+		j = len(*chains)
+		*chains = append(*chains, filters.Chain{Name: chain})
+	}
+	return &(*chains)[j]
+}
+
+func acceptKey(a filters.AcceptRule) string {
+	return strings.Join([]string{"accept", string(a.Engine), string(a.Family), a.Table, a.Text()}, " ")
 }
 
 func (c calls) InsertAccept(ctx context.Context, a filters.AcceptRule) error {
 	_, after, _ := strings.Cut(a.Spec, "--comment ")
 	comment, _, _ := strings.Cut(after, " ")
-	return c.set(ctx, "accept "+a.Text(), strings.Trim(comment, `"`))
+	return c.set(ctx, acceptKey(a), strings.Trim(comment, `"`))
 }
 
 func (c calls) DeleteAccept(ctx context.Context, a filters.AcceptRule) error {
-	return c.drop(ctx, "accept "+a.Text())
+	return c.drop(ctx, acceptKey(a))
 }
 
 func (c calls) SetZone(ctx context.Context, z firewalld.Zone) error {
