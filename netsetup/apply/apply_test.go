@@ -36,8 +36,12 @@ var (
 // network is a list with a step of every kind that apply treats in its own way.
 func network() []step.Step {
 	return []step.Step{
-		sysctl, bridge, rules, hook, addr, step.SetUp{Link: "qn-dev"}, zone,
-		tap, step.SetPort{Link: "qnweb0", Bridge: "qn-dev"}, step.SetUp{Link: "qnweb0"},
+		sysctl, bridge, rules, hook, addr,
+		step.SetUp{Link: "qn-dev"},
+		zone,
+		tap,
+		step.SetPort{Link: "qnweb0", Bridge: "qn-dev"},
+		step.SetUp{Link: "qnweb0"},
 	}
 }
 
