@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 var (
@@ -83,5 +84,41 @@ func TestPinsNeeded(t *testing.T) {
 		if (len(takers) > 0) != (len(need.Guests) > 0) {
 			t.Errorf("%s: taken by %v", name, takers)
 		}
+	}
+}
+
+// What takes addresses is named with its route, and the rule that leads to it.
+func TestDiversionDescribes(t *testing.T) {
+	main, vpn := host.FIBRule{Priority: 32766, Table: host.MainTable}, host.FIBRule{Priority: 100, Table: 51820}
+	for want, d := range map[string]Diversion{
+		"the lack of a route":         {NoRoute: true},
+		"route 10.77.0.0/24 dev tun0": {Route: via("10.77.0.0/24", host.MainTable, 9), Rule: main},
+		"route 0.0.0.0/0 dev tun0 of table 51820, to which rule 100 leads": {Route: via("0.0.0.0/0", 51820, 9), Rule: vpn},
+		"route 10.77.0.8/29 of table 254, which leads nowhere":             {Route: via("10.77.0.8/29", host.MainTable, 0), Rule: main},
+	} {
+		if got := d.Describe("tun0"); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// The pins on the host are those with our protocol number; one that another program's route
+// comes before is idle.
+func TestPinsPresent(t *testing.T) {
+	pin := func(g netip.Addr) host.FIBRoute {
+		return host.FIBRoute{Dst: netip.PrefixFrom(g, 32), Table: host.MainTable, Link: pinned.Bridge, Protocol: host.PinProtocol}
+	}
+	f := hostFIB()
+	before := host.FIBRoute{Dst: netip.PrefixFrom(two, 32), Table: host.MainTable, Link: 9} // of another program
+	f.Routes = append([]host.FIBRoute{before, pin(two), pin(one)}, f.Routes...)
+	f.Rules = slices.Insert(f.Rules, 1, host.FIBRule{Priority: 99, To: pinned.Prefix, Table: host.MainTable, Suppress: 31, Protocol: host.PinProtocol})
+	there, idle := pinned.Present(f)
+	if !slices.Equal(there.Guests, []netip.Addr{one, two}) || !slices.Equal(there.Rules, []int{99}) || !slices.Equal(idle, []netip.Addr{two}) {
+		t.Errorf("got %v, idle %v", there, idle)
+	}
+	steps := there.Steps("qn-dev", netip.MustParsePrefix("10.77.0.1/24"))
+	want := step.List{step.PinGuest{Link: "qn-dev", Guest: one}, step.PinGuest{Link: "qn-dev", Guest: two}, step.PinRule{Prefix: pinned.Prefix, Priority: 99}}
+	if !slices.Equal(steps, want) {
+		t.Errorf("got %v, want %v", steps, want)
 	}
 }

@@ -1,0 +1,94 @@
+package plan
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
+	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/netsetup/step/steptest"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// The link of the default route comes first; a pinned uplink is the only one, in the rules too.
+func TestUplinksOfNAT(t *testing.T) {
+	f := hosttest.Laptop()
+	f.Links[1], f.Links[7] = f.Links[7], f.Links[1] // tun0 before eth0
+	if p := mustPlan(t, Network{Name: "dev", Mode: profiles.NAT}, f); p.Uplinks[0] != "eth0" || len(p.Uplinks) < 2 {
+		t.Errorf("uplinks %v", p.Uplinks)
+	}
+	p := mustPlan(t, Network{Name: "dev", Mode: profiles.NAT, Uplink: "eth1"}, f)
+	if words := steptest.Script(p.Steps); !slices.Equal(p.Uplinks, []string{"eth1"}) || !strings.Contains(words, `oifname "eth1"`) {
+		t.Errorf("uplinks %v in\n%s", p.Uplinks, words)
+	}
+}
+
+// An uplink that appears later gets forwarding if it has it off, and is in the plan's set.
+func TestUplinkThatAppears(t *testing.T) {
+	f := hosttest.Laptop()
+	p := mustPlan(t, Network{Name: "dev", Mode: profiles.NAT}, f)
+	before := len(p.forwardedSet().Links)
+	for range 2 {
+		p.AddForwarded("eth7")
+	}
+	set := p.forwardedSet()
+	if p.ForwardedSet() != "newly_forwarded" || len(set.Links) != before+1 || !slices.Contains(set.Links, "eth7") {
+		t.Errorf("set %s has %v", p.ForwardedSet(), set.Links)
+	}
+	if words := steptest.Script(p.Steps); !strings.Contains(words, `"eth7"`) {
+		t.Errorf("not in the table:\n%s", words)
+	}
+	other := mustPlan(t, Network{Name: "dev", Mode: profiles.HostOnly}, f)
+	other.AddForwarded("eth7") // has no such set
+	if name := other.ForwardedSet(); name != "" {
+		t.Errorf("host-only has the set %q", name)
+	}
+	for value, want := range map[string]bool{"0": true, "1": false} {
+		f.Sysctls[host.ForwardingKey("eth7")] = value
+		s, off := ForwardingStep(f, "eth7")
+		if off != want || s != (step.SetSysctl{Key: host.ForwardingKey("eth7"), Value: "1", Old: "0", Wider: host.IPForward}) {
+			t.Errorf("forwarding %s: %+v, %t", value, s, off)
+		}
+	}
+	f.Sysctls[host.IPForward] = "1"
+	if s, _ := ForwardingStep(f, "eth7"); s.Wider != "" {
+		t.Errorf("turned off for one link only: %+v", s)
+	}
+}
+
+func TestUplinkOf(t *testing.T) {
+	for s, want := range map[step.SetSysctl]string{
+		{Key: host.ForwardingKey("eth0.5"), Value: "1", Old: "0"}:   "eth0.5",
+		{Key: host.ForwardingKey("qn-dev"), Value: "1"}:             "", // the network's own
+		{Key: host.DisableIPv6Key("eth0"), Value: "1", Old: "0"}:    "",
+		{Key: "net/ipv4/conf/eth0/rp_filter", Value: "2", Old: "1"}: "",
+	} {
+		if got, ok := UplinkOf(s); got != want && ok || ok != (want != "") {
+			t.Errorf("%s: got %q, %t", s, got, ok)
+		}
+	}
+}
+
+// A trace has tables of its own, which bear the port's mark and drop nothing.
+func TestTraceSteps(t *testing.T) {
+	p := mustPlan(t, Network{Name: "dev", Mode: profiles.NAT}, hosttest.Laptop())
+	steps := p.TraceSteps(NIC{VM: "probe"}, netip.MustParseAddr("10.1.2.3"), []netip.Addr{netip.MustParseAddr("192.0.2.53")})
+	words := steptest.Script(steps)
+	for _, want := range []string{
+		"table bridge qnet_trace_qnprobe0", "table inet qnet_trace_qnprobe0", `comment "qnet:dev/probe/0"`,
+		`iifname "qnprobe0" meta nftrace set 1`, "ip saddr 192.0.2.53 meta nftrace set 1", "ip daddr 10.1.2.3 meta nftrace set 1",
+	} {
+		if !strings.Contains(words, want) {
+			t.Errorf("no %q in\n%s", want, words)
+		}
+	}
+	if len(steps) != 2 || strings.Contains(words, "drop") {
+		t.Errorf("got\n%s", words)
+	}
+	if words := steptest.Script(p.TraceSteps(NIC{VM: "probe"}, netip.Addr{}, nil)); strings.Contains(words, "addr") {
+		t.Errorf("without addresses:\n%s", words)
+	}
+}
