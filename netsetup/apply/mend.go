@@ -8,8 +8,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// ErrLost tells that something is gone that qnet cannot make again: a port, whose other end
-// QEMU has.
+// ErrLost tells that a port is gone, which qnet cannot make again: QEMU has its other end.
 var ErrLost = errors.New("it cannot be made again: restart the VM")
 
 // Mend does those steps again, in order, that no longer hold, unless skip returns true for

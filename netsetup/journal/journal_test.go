@@ -15,17 +15,17 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// A journal cut at any byte is known to be damaged; a whole one says what was written.
+// Read finds a journal damaged that is cut at any byte, and reads a whole one as it was.
 func TestJournalCutAtEveryByte(t *testing.T) {
-	planned, err := plan.New(plan.Network{Name: "dev", Mode: profiles.NAT}, hosttest.Laptop(), plan.Options{Salt: hosttest.Salt})
+	p, err := plan.New(plan.Network{Name: "dev", Mode: profiles.NAT}, hosttest.Laptop(), plan.Options{Salt: hosttest.Salt})
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := New(planned)
+	j, err := New(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.Ports["web"] = planned.PortSteps(plan.NIC{VM: "web"})
+	j.Ports["web"] = p.PortSteps(plan.NIC{VM: "web"})
 	path := filepath.Join(t.TempDir(), "journal.json")
 	if err := j.Write(path); err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestJournalRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.encoded = nil // what Write keeps for itself
+	j.encoded = nil // Write's own
 	if !reflect.DeepEqual(got, j) {
 		a, _ := json.Marshal(got)
 		b, _ := json.Marshal(j)

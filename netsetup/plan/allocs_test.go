@@ -23,9 +23,9 @@ func bigHost() host.Facts {
 	return f
 }
 
-// More work for the garbage collector is noticed here, whatever the machine's speed,
-// and so is a plan whose work grows with the host's links times its routes. The counts
-// are those under the race detector, which makes a few of its own.
+// A plan makes few allocations, also on a host with many links and routes: the test fails,
+// whatever the machine's speed, if they grow with links times routes. The limits hold under
+// the race detector, which makes a few of its own.
 func TestAllocations(t *testing.T) {
 	n := Network{Name: "dev", Mode: profiles.NAT}
 	for name, c := range map[string]struct {

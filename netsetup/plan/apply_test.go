@@ -15,7 +15,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 )
 
-// goldenState is the host of goldenFacts, as a memory holds it.
+// goldenState is the host of hosttest.Facts, as steptest.Memory holds it.
 func goldenState() map[string]string {
 	return map[string]string{
 		"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + host.ForwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
@@ -37,8 +37,8 @@ func steps(t *testing.T, golden string) []step.Step {
 	return append(p.Steps, p.PortSteps(NIC{VM: "web", Index: 0, MAC: hosttest.GuestMAC})...)
 }
 
-// Whichever call fails, before or after it took effect, the host is as before
-// and the error tells the cause.
+// Whichever call fails, before or after its change, the host is as before, and the error has
+// the cause.
 func TestApplyFailingAtEachCall(t *testing.T) {
 	for mode := range goldenNetworks {
 		plan := steps(t, mode)
@@ -64,7 +64,7 @@ func TestApplyFailingAtEachCall(t *testing.T) {
 	}
 }
 
-// A step that cannot be undone does not keep the others from being undone.
+// A step that cannot be undone does not keep the other steps from being undone.
 func TestUndoGoesOnAfterAFailure(t *testing.T) {
 	plan := steps(t, "nat")
 	start := map[string]string{"/" + host.ForwardingKey("eth0"): "0"}
@@ -98,24 +98,24 @@ func TestUndoGoesOnAfterAFailure(t *testing.T) {
 	}
 }
 
-// Undo respects what somebody else did meanwhile.
+// Undo respects what another program did meanwhile.
 func TestUndoLeavesOthersAlone(t *testing.T) {
 	plan := steps(t, "nat")
 	m := &steptest.Memory{State: map[string]string{"/" + host.ForwardingKey("eth0"): "0"}}
 	if err := apply.Do(t.Context(), m.Kernel(), plan, nil); err != nil {
 		t.Fatal(err)
 	}
-	m.State["link qn-dev"] = "somebody else's"    // deleted and made anew
+	m.State["link qn-dev"] = "another program's"  // deleted and made anew
 	m.State["/"+host.ForwardingKey("eth0")] = "0" // turned off
 	if err := apply.Undo(t.Context(), m.Kernel(), plan); err != nil {
 		t.Fatal(err)
 	}
-	if m.State["link qn-dev"] != "somebody else's" {
-		t.Error("undo deleted a foreign bridge")
+	if m.State["link qn-dev"] != "another program's" {
+		t.Error("undo deleted another program's bridge")
 	}
 }
 
-// linkDNS is what systemd-resolved knows of the NIC that is moved.
+// linkDNS is the commands for the DNS settings of the NIC that moves.
 var linkDNS = strings.Join(hosttest.Settled().NIC.DNS.Commands("eth0"), "\n")
 
 func mendAll(t *testing.T, m *steptest.Memory, plan []step.Step) ([]step.Step, error) {
@@ -127,8 +127,8 @@ func mendAll(t *testing.T, m *steptest.Memory, plan []step.Step) ([]step.Step, e
 	return apply.Mend(t.Context(), seen, plan, func(step.Step) bool { return false })
 }
 
-// Whatever of a network is taken away, Mend puts it back and nothing else; but a
-// tap, which it tells of.
+// Whatever another program takes away of a network, Mend puts back, and changes nothing else.
+// It returns apply.ErrLost for a tap.
 func TestMend(t *testing.T) {
 	for mode := range goldenNetworks {
 		plan := steps(t, mode)

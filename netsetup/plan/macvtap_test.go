@@ -10,7 +10,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// A NIC serves VMs by a bridge or by macvtap; who has it is named.
+// A NIC serves VMs by a bridge or by macvtap. The refusal names the network that has it.
 func TestMacvtapAndBridgeDoNotMix(t *testing.T) {
 	f := hosttest.Laptop()
 	f.Links = append(f.Links,

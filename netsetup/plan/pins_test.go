@@ -35,7 +35,7 @@ func hostFIB() host.FIB {
 	}
 }
 
-// What is pinned, for each way to take addresses, and that the pins do it.
+// Which guests are pinned, for each way in which another program can take addresses.
 func TestPinsNeeded(t *testing.T) {
 	const tun, table = 9, 51820
 	rule := func(priority int, more func(*host.FIBRule)) host.FIBRule {

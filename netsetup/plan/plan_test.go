@@ -108,8 +108,7 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
-// A NIC that carries the host, but in a way a bridge cannot take over, is refused
-// before anything is touched.
+// A plan refuses a NIC that carries the host in a way that a bridge cannot take over.
 func TestMoveRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(f *host.Facts)
@@ -138,7 +137,7 @@ func TestMoveRefuses(t *testing.T) {
 	}
 }
 
-// Whose rules name the NIC is told, because they match nothing by the bridge.
+// A note names the rules that name the NIC, because they match nothing by the bridge.
 func TestMoveTellsOfRulesThatNameTheNIC(t *testing.T) {
 	f := hosttest.Settled()
 	f.Filters.Tables = []filters.Table{{Engine: filters.NFTables, Family: nft.INet, Name: "mine", Chains: []filters.Chain{
@@ -178,7 +177,7 @@ func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
 	if other, _ := chooseSubnet(Network{Name: "lab"}, "qn-lab", f, o); other == first {
 		t.Errorf("two networks got %s", first)
 	}
-	// Taken by somebody: a larger, an equal and a smaller prefix, in any table.
+	// Another program has a larger, an equal or a smaller prefix, in any table.
 	for _, taken := range []netip.Prefix{netip.PrefixFrom(first.Addr(), 16).Masked(), first, netip.PrefixFrom(first.Addr(), 30)} {
 		g := hosttest.Laptop()
 		g.Routes = append(g.Routes, host.Route{Dst: taken, Link: "tun0", Table: 7})
@@ -191,8 +190,8 @@ func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
 			t.Errorf("got %s, want the remembered %s", kept, second)
 		}
 	}
-	// Selected by a policy rule, whose table may get its routes later; and of a
-	// network that is defined and down.
+	// A policy rule selects it, whose table may get its routes later; or a network has it
+	// that is defined and down.
 	g := hosttest.Laptop()
 	g.Rules = append(g.Rules, host.FIBRule{Priority: 100, To: first, Table: 7})
 	if second, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", g, o); err != nil || second == first {
@@ -203,12 +202,12 @@ func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
 	if second, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", g, o); err != nil || second == first {
 		t.Errorf("defined %s: got %s, %v", first, second, err)
 	}
-	// Who asks for just that is told.
+	// A note tells the user who pins just that.
 	p, err := New(Network{Name: "dev", Mode: profiles.HostOnly, Subnet: first}, g, o)
 	if err != nil || !slices.ContainsFunc(p.Notes, func(n string) bool { return strings.Contains(n, `"default" of libvirt`) }) {
 		t.Errorf("got %q, %v", p.Notes, err)
 	}
-	// The network's own bridge, left by a crash, is no conflict.
+	// The network's own bridge, which a crash left, is no conflict.
 	g = hosttest.Laptop()
 	g.Routes = append(g.Routes, host.Route{Dst: first, Link: "qn-dev", Table: 254})
 	if again, _ := chooseSubnet(Network{Name: "dev"}, "qn-dev", g, o); again != first {
@@ -228,7 +227,7 @@ func TestUsable(t *testing.T) {
 	}
 }
 
-// Guests behind uplinks that all carry jumbo frames get them, too.
+// A nat network whose uplinks all carry jumbo frames carries them, too.
 func TestMTUOfNAT(t *testing.T) {
 	for name, c := range map[string]struct {
 		mtus []int
@@ -254,7 +253,7 @@ func TestMTUOfNAT(t *testing.T) {
 	}
 }
 
-// A chosen MTU is the bridge's and the taps', whatever the uplinks carry.
+// The MTU of a profile is the bridge's and the taps', whatever the uplinks carry.
 func TestChosenMTU(t *testing.T) {
 	for _, c := range []struct {
 		network Network
@@ -264,7 +263,7 @@ func TestChosenMTU(t *testing.T) {
 		{Network{Mode: profiles.HostOnly, MTU: 576}, ""},
 		{Network{Mode: profiles.HostOnly, MTU: 65521}, ""},
 		{Network{Mode: profiles.NAT, MTU: 1280}, ""},
-		{Network{Mode: profiles.NAT, MTU: 1500}, ""}, // tun0 has 1420, which is nothing to tell by default either
+		{Network{Mode: profiles.NAT, MTU: 1500}, ""}, // tun0 has 1420, which is worth no note
 		{Network{Mode: profiles.NAT, MTU: 9000}, "network dev has mtu 9000 and its uplink eth0 1500: the host cuts what guests send outside to that"},
 	} {
 		c.network.Name = "dev"
@@ -288,7 +287,7 @@ func isAddBridge(s step.Step) bool {
 	return ok
 }
 
-// A keeper takes from no request what no profile may say.
+// A keeper refuses in a request what a profile cannot say.
 func TestRefusedMTU(t *testing.T) {
 	for _, n := range []Network{
 		{Mode: profiles.Private, MTU: 575},
@@ -304,8 +303,7 @@ func TestRefusedMTU(t *testing.T) {
 	}
 }
 
-// The kernel takes IPv6 off a link with an MTU that is too small for it, with the
-// sysctls for it.
+// The kernel takes IPv6 and its sysctls off a link whose MTU is too small for IPv6.
 func TestNoIPv6SysctlsBelowItsMTU(t *testing.T) {
 	for mtu, want := range map[int]bool{1279: false, 1280: true} {
 		p, err := New(Network{Name: "dev", Mode: profiles.NAT, MTU: mtu}, hosttest.Laptop(), Options{Salt: hosttest.Salt})

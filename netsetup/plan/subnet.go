@@ -27,26 +27,50 @@ const aggregate = 8
 // conflict says what on the host already uses a part of the prefix, "" if nothing does. The
 // network's own bridge, which a crash may have left, does not count.
 func conflict(p netip.Prefix, f host.Facts, bridge string) string {
-	for _, l := range f.Links {
+	for _, used := range []string{
+		usedByAddress(p, f.Links, bridge), usedByRoute(p, f.Routes, bridge), usedByRule(p, f.Rules), usedByResolver(p, f.Resolvers),
+	} {
+		if used != "" {
+			return used
+		}
+	}
+	return ""
+}
+
+func usedByAddress(p netip.Prefix, links []host.Link, bridge string) string {
+	for _, l := range links {
 		for _, a := range l.Addresses {
 			if l.Name != bridge && p.Overlaps(a.Masked()) {
 				return fmt.Sprintf("address %s of %s", a, l.Name)
 			}
 		}
 	}
-	for _, r := range f.Routes {
+	return ""
+}
+
+func usedByRoute(p netip.Prefix, routes []host.Route, bridge string) string {
+	for _, r := range routes {
 		if (r.Link == "" || r.Link != bridge) && r.Dst.Bits() > aggregate && p.Overlaps(r.Dst) {
 			return fmt.Sprintf("route %s dev %s table %d", r.Dst, r.Link, r.Table)
 		}
 	}
-	for _, r := range f.Rules {
+	return ""
+}
+
+// usedByRule looks for policy rules: their tables may get routes later.
+func usedByRule(p netip.Prefix, rules []host.FIBRule) string {
+	for _, r := range rules {
 		for _, selected := range []netip.Prefix{r.From, r.To} {
 			if selected.Bits() > aggregate && p.Overlaps(selected) && r.Protocol != host.PinProtocol {
 				return fmt.Sprintf("policy rule %d for %s", r.Priority, selected)
 			}
 		}
 	}
-	for _, a := range f.Resolvers {
+	return ""
+}
+
+func usedByResolver(p netip.Prefix, resolvers []netip.Addr) string {
+	for _, a := range resolvers {
 		if p.Contains(a) {
 			return fmt.Sprintf("nameserver %s of resolv.conf", a)
 		}

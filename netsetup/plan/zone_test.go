@@ -64,12 +64,12 @@ func TestZoneOfAPlan(t *testing.T) {
 	}
 }
 
-// The rule that rejects is the last of all, and nothing but the guests is meant.
+// The rules are about the guests only, and the one that rejects is the last.
 func TestGuestRules(t *testing.T) {
 	rules := ZoneRules(netip.MustParsePrefix("10.1.2.0/24"))
 	for _, r := range rules {
 		if !strings.Contains(r, `source address="10.1.2.0/24"`) {
-			t.Errorf("%s: of everybody", r)
+			t.Errorf("%s: not only about the guests", r)
 		}
 	}
 	if last := rules[len(rules)-1]; !strings.HasPrefix(last, `rule priority="32767"`) || !strings.HasSuffix(last, "reject") {
