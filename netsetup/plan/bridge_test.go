@@ -110,7 +110,8 @@ func TestMoveCopiesSysctls(t *testing.T) {
 	}
 }
 
-func TestMoreRefusals(t *testing.T) {
+// A refusal says what forbids the network, and ends with what to do.
+func TestRefusalsSayWhatToDo(t *testing.T) {
 	pinned := hosttest.Laptop()
 	pinned.Links[4].Alias = "qnet:lan" // eth1
 	lost := hosttest.Laptop()

@@ -1,9 +1,11 @@
 // Package plan decides what a network needs on this host. New turns what a profile asks
-// (Network) and what the host has (host.Facts) into a Plan: names, subnet, MTU, and the
-// steps in their order. The plan is data: qnet plan prints it, the keeper does it, the
-// journal keeps it. Nothing here reads or changes the host, but NewlyForwarded, which asks
-// it for sysctls. Plans may be made from several goroutines; a Plan in use by one must not be
-// changed by another.
+// (Network) and what the host has (host.Facts) into a Plan: names, subnet, MTU, and the steps
+// in their order. The plan is data: qnet plan prints it, the keeper does it, the journal keeps
+// it.
+//
+// The package is pure: it neither reads nor changes the host. Its functions may be called from
+// several goroutines, but for those that change a Plan (AddForwarded): the keeper calls them,
+// one at a time.
 //
 // What a plan does, in order (step.Step.String shows each as commands):
 //
