@@ -33,7 +33,7 @@ demo: ## a VM behind NAT, with a stand-in for the Internet; needs root
 	$(MAKE) --no-print-directory build guest
 	sh internal/lab/demo/demo.sh
 
-# As root, make test installs the packages that it lacks. Without root, the tests run in
+# As root, it installs the packages that it lacks. Without root, the tests run in
 # user namespaces, and skip what needs more.
 test: fixtures ## all tests: some 10 minutes
 	$(GO) test $(RACE) -timeout 30m $(PKG)
@@ -95,8 +95,10 @@ clean: ## removes what make made
 
 packages-%: ; @$(INSTALL) $*
 
-fixtures: packages-test networkmanager resolved old # what tests use, and skip where it cannot be had
+fixtures: # what tests use, and skip where it cannot be had
+	@$(INSTALL) guest demo test
 	@$(MAKE) --no-print-directory guest || echo "tests skip what boots the guest" >&2
+	@$(MAKE) --no-print-directory networkmanager resolved old
 
 guest: packages-guest # the kernel and initramfs that the demo, the examples and the tests boot
 	@$(GO) run ./internal/lab/guest/mkguest -dir $(CACHE)/guest

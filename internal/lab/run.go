@@ -49,7 +49,7 @@ func Run(t *testing.T, f func(t *testing.T)) {
 		f(t)
 		return
 	}
-	Require(t, Namespaces)
+	Require(t, Namespaces, Program("nft"), Program("ping"))
 	cmd := exec.Command("/proc/self/exe", childArgs(t.Name())...)
 	cmd.Env = append(os.Environ(), insideEnv+"="+t.Name(), raceEnv+"="+noSleep)
 	cmd.SysProcAttr = newNamespaces()
