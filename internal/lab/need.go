@@ -58,7 +58,7 @@ const oneUser = "1"
 func isRoot() bool {
 	b, err := os.ReadFile("/proc/self/uid_map")
 	words := strings.Fields(string(b))
-	return os.Geteuid() == 0 && err == nil && !(len(words) == 3 && words[2] == oneUser)
+	return os.Geteuid() == 0 && err == nil && (len(words) != 3 || words[2] != oneUser)
 }
 
 func opensTun() bool {
