@@ -44,11 +44,12 @@ test-unit: ## the tests that need no root, no QEMU and no taps: less than a minu
 cover: fixtures ## coverage by all tests and by the processes they start: .cache/cover.html
 	@rm -rf $(CACHE)/cover && mkdir -p $(CACHE)/cover && chmod 1777 $(CACHE)/cover
 	$(GO) test -count=1 -covermode=atomic -coverpkg=./... -timeout 60m -ldflags '-X $(MODULE)/internal/lab.coverDir=$(CACHE)/cover' \
-		$(PKG) -args -test.gocoverdir=$(CACHE)/cover > $(CACHE)/cover.log || { grep -v '^ok' $(CACHE)/cover.log; exit 1; }
+		$(PKG) -args -test.gocoverdir=$(CACHE)/cover > $(CACHE)/cover.log 2>&1; echo $$? > $(CACHE)/cover.status
 	@$(GO) tool covdata textfmt -i=$(CACHE)/cover -o=$(CACHE)/cover.txt
 	@$(GO) tool cover -html=$(CACHE)/cover.txt -o $(CACHE)/cover.html
 	@$(GO) tool covdata percent -i=$(CACHE)/cover | sort
 	@$(GO) tool cover -func=$(CACHE)/cover.txt | tail -n 1
+	@grep FAIL $(CACHE)/cover.log; exit $$(cat $(CACHE)/cover.status)
 
 stress: fixtures ## the whole of what `make test` tries a part of: some 20 minutes
 	@{ QNET_STRESS=1 $(GO) test -p 1 -count=1 -timeout 2h -v \
