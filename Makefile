@@ -7,7 +7,9 @@ MODULE  := github.com/qnet-vm/qnet
 CACHE   := $(CURDIR)/.cache
 INSTALL := sh internal/lab/packages/install.sh
 UNPACK  := sh internal/lab/packages/unpack.sh
+# make test PKG=./cli TESTFLAGS='-run Bridge -v'
 PKG     ?= ./...
+TESTFLAGS ?=
 FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -buildid= -X $(MODULE)/cli.version=$(VERSION)
@@ -36,15 +38,15 @@ demo: ## a VM behind NAT, with a stand-in for the Internet; needs root
 # As root, it installs the packages that it lacks. Without root, the tests run in
 # user namespaces, and skip what needs more.
 test: fixtures ## all tests: some 10 minutes
-	$(GO) test $(RACE) -timeout 30m $(PKG)
+	$(GO) test $(RACE) -timeout 30m $(TESTFLAGS) $(PKG)
 
 test-unit: ## the tests that need no root, no QEMU and no taps: less than a minute
-	$(GO) test -short $(PKG)
+	$(GO) test -short $(TESTFLAGS) $(PKG)
 
-cover: fixtures ## coverage by all tests and by the processes they start: .cache/cover.html
+cover: fixtures ## coverage by all tests and by the processes they start; TESTFLAGS=-short: by those of test-unit
 	@rm -rf $(CACHE)/cover && mkdir -p $(CACHE)/cover && chmod 1777 $(CACHE)/cover
 	$(GO) test -count=1 -covermode=atomic -coverpkg=./... -timeout 60m -ldflags '-X $(MODULE)/internal/lab.coverDir=$(CACHE)/cover' \
-		$(PKG) -args -test.gocoverdir=$(CACHE)/cover > $(CACHE)/cover.log 2>&1; echo $$? > $(CACHE)/cover.status
+		$(TESTFLAGS) $(PKG) -args -test.gocoverdir=$(CACHE)/cover > $(CACHE)/cover.log 2>&1; echo $$? > $(CACHE)/cover.status
 	@$(GO) tool covdata textfmt -i=$(CACHE)/cover -o=$(CACHE)/cover.txt
 	@$(GO) tool cover -html=$(CACHE)/cover.txt -o $(CACHE)/cover.html
 	@$(GO) tool covdata percent -i=$(CACHE)/cover | sort
