@@ -14,7 +14,7 @@ import (
 
 // stress tells that the whole is to be tried, by `make stress`, and not only the
 // part that `make test` has time for.
-var stress = os.Getenv("QNET_STRESS") != ""
+var stress = lab.Stress()
 
 // cells is how many cells of the matrix a mode gets without stress.
 const cells = 10

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/qnet-vm/qnet/internal/lab/house"
 )
 
 const troubleshooting = "../docs/troubleshooting.md"
@@ -56,20 +58,15 @@ func literal(e ast.Expr) string {
 	return ""
 }
 
-// production reports whether the file is part of the program.
-func production(path string) bool {
-	return !strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(path, "../internal/lab/") && !strings.HasPrefix(path, "../internal/bench/")
-}
-
 // strings of the program, with what varies made wild.
 func programTexts(t *testing.T) []string {
 	t.Helper()
 	var list []string
-	goFiles(t, func(path string, file *ast.File, _ *token.FileSet) {
-		if !production(path) {
-			return
+	for _, f := range house.Files(t) {
+		if !f.Product() {
+			continue
 		}
-		ast.Inspect(file, func(n ast.Node) bool {
+		ast.Inspect(f.File, func(n ast.Node) bool {
 			e, ok := n.(ast.Expr)
 			if !ok {
 				return true
@@ -80,7 +77,7 @@ func programTexts(t *testing.T) []string {
 			}
 			return text == "" // of a sum, not its parts
 		})
-	})
+	}
 	return list
 }
 
@@ -88,11 +85,11 @@ func programTexts(t *testing.T) []string {
 func refusals(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	goFiles(t, func(path string, file *ast.File, set *token.FileSet) {
-		if !production(path) || !plans(path) {
-			return
+	for _, f := range house.Files(t) {
+		if !f.Product() || !plans(f.Path) {
+			continue
 		}
-		ast.Inspect(file, func(n ast.Node) bool {
+		ast.Inspect(f.File, func(n ast.Node) bool {
 			r, ok := n.(*ast.ReturnStmt)
 			if !ok {
 				return true
@@ -105,13 +102,13 @@ func refusals(t *testing.T) map[string]string {
 				text := plain(literal(e))
 				command := strings.HasPrefix(text, "ip ") || strings.HasPrefix(text, "#")
 				if words(text) >= 4 && !command && !slices.Contains(parts, text) {
-					found[set.Position(e.Pos()).String()] = text
+					found[f.Position(e).String()] = text
 				}
 				return text == ""
 			})
 			return true
 		})
-	})
+	}
 	return found
 }
 
@@ -123,7 +120,7 @@ var others = []string{"movenotes.go", "pins.go", "zone.go"}
 
 // plans reports whether a file decides what a network needs.
 func plans(path string) bool {
-	return filepath.Dir(path) == "../netsetup/plan" && !slices.Contains(others, filepath.Base(path))
+	return filepath.Dir(path) == "netsetup/plan" && !slices.Contains(others, filepath.Base(path))
 }
 
 // Each text that docs/troubleshooting.md quotes is one of the program's. Each refusal of

@@ -25,7 +25,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-var stress = os.Getenv("QNET_STRESS") != ""
+var stress = lab.Stress()
 
 // rounds is how often a test tries: few times in `make test`.
 func rounds(few, many int) int {

@@ -1,4 +1,4 @@
-package main
+package contest
 
 import (
 	"errors"
@@ -24,29 +24,29 @@ func TestInterval(t *testing.T) {
 }
 
 func TestVerdict(t *testing.T) {
-	ratios := func(from float64) result {
-		var r result
+	ratios := func(from float64) Result {
+		var r Result
 		for i := range 10 {
-			r.qnet, r.other = append(r.qnet, from+float64(i)/100), append(r.other, 1)
+			r.Qnet, r.Other = append(r.Qnet, from+float64(i)/100), append(r.Other, 1)
 		}
 		return r
 	}
 	for _, c := range []struct {
-		row  row
+		row  Row
 		from float64
 		want string
 	}{
-		{row{most: 1}, 0.9, "yes"},
-		{row{most: 1}, 0.97, "open"},
-		{row{most: 1}, 1.01, "**no**"},
-		{row{least: 1}, 1, "yes"},
-		{row{least: 1}, 0.92, "open"},
-		{row{least: 1}, 0.9, "**no**"},
-		{row{limit: 1, unit: "ms"}, 1, "**no**"},
-		{row{}, 5, ""},
+		{Row{Most: 1}, 0.9, "yes"},
+		{Row{Most: 1}, 0.97, "open"},
+		{Row{Most: 1}, 1.01, "**no**"},
+		{Row{Least: 1}, 1, "yes"},
+		{Row{Least: 1}, 0.92, "open"},
+		{Row{Least: 1}, 0.9, "**no**"},
+		{Row{Limit: 1, Unit: "ms"}, 1, "**no**"},
+		{Row{}, 5, ""},
 	} {
 		r := ratios(c.from)
-		r.row = c.row
+		r.Row = c.row
 		if _, got := r.verdict(); got != c.want {
 			t.Errorf("%+v from %v: got %q, want %q", c.row, c.from, got, c.want)
 		}
@@ -55,22 +55,22 @@ func TestVerdict(t *testing.T) {
 
 func TestPairTakesTurns(t *testing.T) {
 	var order []string
-	one := func(name string, figure float64) side {
+	one := func(name string, figure float64) Side {
 		return func() ([]float64, error) { order = append(order, name); return []float64{figure}, nil }
 	}
-	b := bench{pairs: 2, talk: io.Discard}
-	if err := b.contest([]row{{what: "x"}}, one("qnet", 1), one("other", 2)); err != nil {
+	b := Table{Pairs: 2, Talk: io.Discard}
+	if err := b.Contest([]Row{{What: "x"}}, one("qnet", 1), one("other", 2)); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"qnet", "other", "other", "qnet"}; !slices.Equal(order, want) {
 		t.Errorf("got %v, want %v", order, want)
 	}
-	if r := b.results[0]; !slices.Equal(r.qnet, []float64{1, 1}) || !slices.Equal(r.other, []float64{2, 2}) {
-		t.Errorf("got %v and %v", r.qnet, r.other)
+	if r := b.results[0]; !slices.Equal(r.Qnet, []float64{1, 1}) || !slices.Equal(r.Other, []float64{2, 2}) {
+		t.Errorf("got %v and %v", r.Qnet, r.Other)
 	}
 	failed := errors.New("it fails")
 	fails := func() ([]float64, error) { return nil, failed }
-	if err := b.contest([]row{{what: "x"}}, one("qnet", 1), fails); !errors.Is(err, failed) {
+	if err := b.Contest([]Row{{What: "x"}}, one("qnet", 1), fails); !errors.Is(err, failed) {
 		t.Errorf("got %v, want %v", err, failed)
 	}
 }

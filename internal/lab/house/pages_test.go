@@ -1,10 +1,7 @@
-package cli
+package house
 
 import (
 	"go/ast"
-	"go/parser"
-	"go/token"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,9 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
-const failureModes = "../docs/failure-modes.md"
+const failureModes = "docs/failure-modes.md"
 
 var (
 	citation = regexp.MustCompile(`\b(F\d{2}|R\d{1,2})\b(?: to (F\d{2}))?`)
@@ -48,49 +47,24 @@ func describedModes(page string) []string {
 	return list
 }
 
-// goFiles calls f with each Go file of the project.
-func goFiles(t *testing.T, f func(path string, file *ast.File, set *token.FileSet)) {
-	t.Helper()
-	set := token.NewFileSet()
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && path != ".." && strings.HasPrefix(d.Name(), ".") {
-			return fs.SkipDir
-		}
-		if d.IsDir() || !strings.HasSuffix(path, ".go") {
-			return nil
-		}
-		file, err := parser.ParseFile(set, path, nil, parser.ParseComments)
-		if err == nil {
-			f(path, file, set)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // docs/failure-modes.md has an entry for each failure mode that a comment cites.
 func TestCitedFailureModes(t *testing.T) {
-	page, err := os.ReadFile(failureModes)
+	page, err := os.ReadFile(lab.Module(failureModes))
 	if err != nil {
 		t.Fatal(err)
 	}
 	have := describedModes(string(page))
 	found := 0
-	goFiles(t, func(_ string, file *ast.File, set *token.FileSet) {
-		for _, group := range file.Comments {
+	for _, f := range Files(t) {
+		for _, group := range f.Comments {
 			for _, c := range cited(group.Text()) {
 				found++
 				if !slices.Contains(have, c) {
-					t.Errorf("%s: %s is not in %s", set.Position(group.Pos()), c, failureModes)
+					t.Errorf("%s: %s is not in %s", f.Position(group), c, failureModes)
 				}
 			}
 		}
-	})
+	}
 	if found == 0 {
 		t.Error("no comment cites a failure mode")
 	}
@@ -115,8 +89,8 @@ var testName = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)(?:/[a-z]+
 func pages(t *testing.T) []string {
 	t.Helper()
 	var list []string
-	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/*/*.md"} {
-		found, err := filepath.Glob(pattern)
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
+		found, err := filepath.Glob(lab.Module(pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,13 +105,13 @@ func pages(t *testing.T) []string {
 // Each test that a page names exists.
 func TestNamedTestsExist(t *testing.T) {
 	tests := map[string]bool{}
-	goFiles(t, func(path string, file *ast.File, _ *token.FileSet) {
-		for _, d := range file.Decls {
-			if f, ok := d.(*ast.FuncDecl); ok && strings.HasSuffix(path, "_test.go") {
-				tests[f.Name.Name] = true
+	for _, f := range Files(t) {
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && f.Tests() {
+				tests[fn.Name.Name] = true
 			}
 		}
-	})
+	}
 	for _, page := range pages(t) {
 		text, err := os.ReadFile(page)
 		if err != nil {

@@ -1,4 +1,4 @@
-package main
+package role
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,52 +15,9 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/dns"
 )
 
-// dns measures queries per second and their times against dnsmasq.
-func (b *bench) dns() error {
-	return b.withServiceBridge(func() error {
-		for _, argv := range [][]string{
-			self("inet", "upstream", resolver),
-			self("", "dns-server"),
-		} {
-			server, err := background(argv...)
-			if err != nil {
-				return err
-			}
-			defer server.stop()
-		}
-		// dnsmasq has an address of its own on the bridge.
-		if err := sh("ip addr add 10.98.0.3/20 dev " + serviceBridge); err != nil {
-			return err
-		}
-		dnsmasq, err := background("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--listen-address=10.98.0.3",
-			"--bind-interfaces", "--no-resolv", "--server="+resolver, "--host-record=web.qnet,10.98.0.9", "--dns-forward-max=1000",
-			"--pid-file=", "--log-facility=/dev/null")
-		if err != nil {
-			return err
-		}
-		defer dnsmasq.stop()
-		time.Sleep(serverUp)
-		for _, kind := range []struct{ what, name string }{
-			{"a VM's name", "web.qnet."}, {"a name asked before", "www.example.com."}, {"names of the outside, each once", "*"},
-		} {
-			ask := func(server string) side {
-				return func() ([]float64, error) { return figures(self("client", "queries", server+","+kind.name)...) }
-			}
-			err := b.contest([]row{
-				{what: "DNS, " + kind.what + ", 16 at a time", against: "dnsmasq", unit: "/s", least: 0.5},
-				{what: "the same, slowest of a hundred at 1,000 a second", against: "dnsmasq", unit: "ms", limit: 2},
-			}, ask(serviceAddress.String()), ask("10.98.0.3"))
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
 func serveDNS() error {
 	server, err := dns.Listen(dns.Config{
-		Link: serviceBridge, Address: serviceAddress, Prefix: servicePrefix,
+		Link: Bridge, Address: Address, Prefix: Prefix,
 		Lookup: func(name string) []netip.Addr {
 			if name == "web" {
 				return []netip.Addr{netip.MustParseAddr("10.98.0.9")}
@@ -75,7 +33,7 @@ func serveDNS() error {
 	return nil
 }
 
-// serveUpstream stands for the Internet's name servers: it answers all questions.
+// serveUpstream answers all questions, as the Internet's name servers do.
 func serveUpstream(address string) error {
 	c, err := net.ListenPacket("udp", address+":53")
 	if err != nil {
@@ -104,19 +62,14 @@ func serveUpstream(address string) error {
 
 const (
 	askTime = 500 * time.Millisecond // for each of the two figures
-	pace    = time.Millisecond
+	pace    = time.Millisecond       // between two queries of the second
 )
 
-// ask asks "SERVER,NAME" and prints queries per second, window at a time, and the
-// 99th percentile of the answers' times in milliseconds when asked at a pace. The
-// name "*" is another one each time.
+// ask asks "SERVER,NAME" and prints two figures: queries per second with window queries
+// at a time, and the 99th percentile of the answers' times in milliseconds with one
+// query per pace. The name "*" is a new one each time.
 func ask(what string) error {
-	var server, name string
-	for i, r := range what {
-		if r == ',' {
-			server, name = what[:i], what[i+1:]
-		}
-	}
+	server, name, _ := strings.Cut(what, ",")
 	var mu sync.Mutex
 	total := 0
 	var failed error
@@ -140,7 +93,7 @@ func ask(what string) error {
 		return err
 	}
 	slices.Sort(times)
-	fmt.Fprintf(os.Stdout, "%f %f\n", float64(total)/askTime.Seconds(), ms(times[len(times)*99/100]))
+	fmt.Fprintf(os.Stdout, "%f %f\n", float64(total)/askTime.Seconds(), float64(times[len(times)*99/100].Microseconds())/1000)
 	return nil
 }
 

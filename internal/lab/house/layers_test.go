@@ -1,19 +1,18 @@
-package cli
+package house
 
 import (
-	"go/ast"
-	"go/token"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 const (
-	architecture = "../docs/architecture.md"
+	architecture = "docs/architecture.md"
 	module       = "github.com/qnet-vm/qnet"
 )
 
@@ -25,7 +24,7 @@ var (
 // layers are the packages of each row of the page's table, the lowest row 0.
 func layers(t *testing.T) map[string]int {
 	t.Helper()
-	page, err := os.ReadFile(architecture)
+	page, err := os.ReadFile(lab.Module(architecture))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,24 +52,24 @@ func TestLayers(t *testing.T) {
 		t.Fatalf("only %d packages in %s", len(rows), architecture)
 	}
 	seen := map[string]bool{}
-	goFiles(t, func(path string, file *ast.File, set *token.FileSet) {
-		if strings.HasSuffix(path, "_test.go") {
-			return
+	for _, f := range Files(t) {
+		if f.Tests() {
+			continue
 		}
-		from := filepath.Dir(strings.TrimPrefix(path, "../"))
+		from := f.Dir()
 		row, listed := rows[from]
 		if !listed && !seen[from] {
 			t.Errorf("%s lacks %s", architecture, from)
 		}
 		seen[from] = true
-		for _, spec := range file.Imports {
+		for _, spec := range f.Imports {
 			name, _ := strconv.Unquote(spec.Path.Value) // the parser has read it
 			to, ours := strings.CutPrefix(name, module+"/")
 			if above, ok := rows[to]; ours && listed && (!ok || above > row) {
-				t.Errorf("%s: %s imports %s, which is in a layer above it or in none", set.Position(spec.Pos()), from, to)
+				t.Errorf("%s: %s imports %s, which is in a layer above it or in none", f.Position(spec), from, to)
 			}
 		}
-	})
+	}
 	for name := range rows {
 		if !seen[name] {
 			t.Logf("%s names %s, which does not exist", architecture, name)

@@ -1,4 +1,5 @@
-package main
+// Package contest lets two contenders take turns, and writes a table of the ratios.
+package contest
 
 import (
 	"fmt"
@@ -11,50 +12,58 @@ import (
 	"strings"
 )
 
-// row is a line of the table: what is measured, and the bar for the ratio of
+// Table holds the results so far.
+type Table struct {
+	Pairs   int       // how many pairs of rounds a contest has
+	Talk    io.Writer // gets each row when it is measured
+	results []Result
+}
+
+// Row is a line of the table: what is measured, and the bar for the ratio of
 // qnet's figure to the other's, or for qnet's figure alone.
-type row struct {
-	what, against, unit string
-	most, least         float64 // of the ratio; 0 is no bar
-	limit               float64 // at most, of qnet's median itself
-	rounds              int     // times the bench's pairs, where contenders are close; 0 is 1
+type Row struct {
+	What, Against, Unit string
+	Most, Least         float64 // of the ratio; 0 is no bar
+	Limit               float64 // at most, of qnet's median itself
+	Rounds              int     // times the table's pairs, where contenders are close; 0 is 1
 }
 
-// side runs one round of a contender and returns a figure for each row.
-type side func() ([]float64, error)
+// Side runs one round of a contender and returns a figure for each row.
+type Side func() ([]float64, error)
 
-// result is a row measured.
-type result struct {
-	row
-	qnet, other []float64
+// Result is a row with the figures of each round.
+type Result struct {
+	Row
+	Qnet, Other []float64
 }
 
-// contest lets the two sides take turns, either of them first; other may be nil.
-func (b *bench) contest(rows []row, qnet, other side) error {
-	results := make([]result, len(rows))
+// Contest adds rows to the table. The two sides take turns, and take turns at being
+// first; other may be nil.
+func (t *Table) Contest(rows []Row, qnet, other Side) error {
+	results := make([]Result, len(rows))
 	for i, r := range rows {
-		results[i].row = r
+		results[i].Row = r
 	}
-	for i := range b.pairs * max(rows[0].rounds, 1) {
+	for i := range t.Pairs * max(rows[0].Rounds, 1) {
 		mine, theirs, err := pair(qnet, other, i%2 == 1)
 		if err != nil {
-			return fmt.Errorf("%s: %w", rows[0].what, err)
+			return fmt.Errorf("%s: %w", rows[0].What, err)
 		}
 		for i := range results {
-			results[i].qnet = append(results[i].qnet, mine[i])
+			results[i].Qnet = append(results[i].Qnet, mine[i])
 			if other != nil {
-				results[i].other = append(results[i].other, theirs[i])
+				results[i].Other = append(results[i].Other, theirs[i])
 			}
 		}
 	}
 	for _, r := range results {
-		b.add(r)
+		t.Add(r)
 	}
 	return nil
 }
 
-// pair runs both sides once; what runs second may find the machine warmer.
-func pair(qnet, other side, otherFirst bool) (mine, theirs []float64, err error) {
+// pair runs both sides once. The second may find the machine warmer.
+func pair(qnet, other Side, otherFirst bool) (mine, theirs []float64, err error) {
 	if other == nil {
 		mine, err = qnet()
 		return mine, nil, err
@@ -70,16 +79,17 @@ func pair(qnet, other side, otherFirst bool) (mine, theirs []float64, err error)
 	return mine, theirs, err
 }
 
-func (b *bench) add(r result) {
-	b.results = append(b.results, r)
-	fmt.Fprintln(b.talk, r)
+// Add adds a row that a contest did not measure.
+func (t *Table) Add(r Result) {
+	t.results = append(t.results, r)
+	fmt.Fprintln(t.Talk, r)
 }
 
 // ratios are those of the pairs, sorted.
-func (r result) ratios() []float64 {
+func (r Result) ratios() []float64 {
 	var list []float64
-	for i := range r.other {
-		list = append(list, r.qnet[i]/r.other[i])
+	for i := range r.Other {
+		list = append(list, r.Qnet[i]/r.Other[i])
 	}
 	slices.Sort(list)
 	return list
@@ -107,24 +117,24 @@ func short(f float64) string {
 	return fmt.Sprintf("%.*f", max(digits, 0), f)
 }
 
-// verdict says whether the median keeps to the bar, and "open" where it does not
-// but the interval that holds the true one does.
-func (r result) verdict() (bar, verdict string) {
-	mine := median(r.qnet)
+// verdict is the bar and whether the median meets it: "open" where the median misses
+// the bar, but the interval that holds the true median reaches it.
+func (r Result) verdict() (bar, verdict string) {
+	mine := median(r.Qnet)
 	low, mid, high := mine, mine, mine
-	if len(r.other) > 0 {
+	if len(r.Other) > 0 {
 		ratios := r.ratios()
 		mid = quantile(ratios, 0.5)
 		low, high = interval(ratios)
 	}
 	var met, possible bool
 	switch {
-	case r.limit > 0:
-		bar, met = "≤ "+short(r.limit)+" "+r.unit, mine <= r.limit
-	case r.most > 0:
-		bar, met, possible = "≤ "+short(r.most), mid <= r.most, low <= r.most
-	case r.least > 0:
-		bar, met, possible = "≥ "+short(r.least), mid >= r.least, high >= r.least
+	case r.Limit > 0:
+		bar, met = "≤ "+short(r.Limit)+" "+r.Unit, mine <= r.Limit
+	case r.Most > 0:
+		bar, met, possible = "≤ "+short(r.Most), mid <= r.Most, low <= r.Most
+	case r.Least > 0:
+		bar, met, possible = "≥ "+short(r.Least), mid >= r.Least, high >= r.Least
 	default:
 		return "", ""
 	}
@@ -137,9 +147,9 @@ func (r result) verdict() (bar, verdict string) {
 	return bar, "**no**"
 }
 
-// interval holds the median of what a sorted list of six or more was drawn from, in at
-// least 95 of 100 cases: as many of the list are on either side of it as a coin that is
-// thrown that often shows heads.
+// interval holds the true median of the distribution that a sorted list of six or more
+// was drawn from, in at least 95 of 100 cases. It is the sign test's: the number of
+// values below the median is that of heads when a coin is thrown once per value.
 func interval(sorted []float64) (low, high float64) {
 	n := len(sorted)
 	below, term := 0.0, math.Pow(0.5, float64(n)) // the chance of exactly k heads
@@ -153,12 +163,12 @@ func interval(sorted []float64) (low, high float64) {
 }
 
 // String is the row in Markdown.
-func (r result) String() string {
-	cells := []string{r.what, short(median(r.qnet)) + " " + r.unit, r.against, "", "", "", ""}
-	if len(r.other) > 0 {
+func (r Result) String() string {
+	cells := []string{r.What, short(median(r.Qnet)) + " " + r.Unit, r.Against, "", "", "", ""}
+	if len(r.Other) > 0 {
 		ratios := r.ratios()
 		low, high := interval(ratios)
-		cells[3] = short(median(r.other)) + " " + r.unit
+		cells[3] = short(median(r.Other)) + " " + r.Unit
 		cells[4] = short(quantile(ratios, 0.5))
 		cells[5] = short(low) + " - " + short(high)
 		cells[6] = short(quantile(ratios, 0.25)) + " - " + short(quantile(ratios, 0.75))
@@ -167,11 +177,13 @@ func (r result) String() string {
 	return "| " + strings.Join(append(cells, bar, verdict), " | ") + " |"
 }
 
-func (b *bench) print(w io.Writer, only string) {
-	fmt.Fprintf(w, "%s; %s; make bench %s, QNET_BENCH_PAIRS=%d\n\n", machine(), versions(), only, b.pairs)
+// Print writes the table in Markdown, below the machine and the versions of programs.
+// only is the GROUPS of the command.
+func (t *Table) Print(w io.Writer, only string) {
+	fmt.Fprintf(w, "%s; %s; make bench %s, QNET_BENCH_PAIRS=%d\n\n", machine(), versions(), only, t.Pairs)
 	fmt.Fprintln(w, "| what | qnet | against | it | ratio, median of pairs | it is within, 95 % | middle half of the pairs | bar | met |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|")
-	for _, r := range b.results {
+	for _, r := range t.results {
 		fmt.Fprintln(w, r)
 	}
 }
