@@ -147,7 +147,7 @@ func TestStages(t *testing.T) {
 				SrcMAC: client, DstMAC: packet.Broadcast, Src: netip.MustParseAddr("10.1.2.3"), Dst: netip.MustParseAddr("10.1.2.1"),
 				SrcPort: 5353, DstPort: 53, Payload: []byte("?"),
 			}.Frame()}
-		}, guestwatch.Query},
+		}, guestwatch.DNSQuery},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inLab(t, func(t *testing.T, o Options) {

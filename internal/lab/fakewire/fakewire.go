@@ -1,4 +1,4 @@
-// Package fakewire is a packet.Reader for tests without a link and without rights. In a
+// Package fakewire is a packet socket for tests without a link and without rights. In a
 // bubble of testing/synctest, its deadlines are the bubble's.
 package fakewire
 
@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/net/bpf"
 )
 
 // Wire has frames to read. Its methods may be called concurrently.
@@ -13,8 +15,9 @@ type Wire struct {
 	frames  chan heard
 	changed chan struct{} // of capacity 1: the deadline has changed
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows
 	deadline time.Time
+	filter   []bpf.Instruction
 }
 
 type heard struct {
@@ -64,5 +67,26 @@ func (w *Wire) SetReadDeadline(t time.Time) error {
 	case w.changed <- struct{}{}:
 	default:
 	}
+	return nil
+}
+
+// SetFilter notes the filter, and lets all frames pass.
+func (w *Wire) SetFilter(filter []bpf.Instruction) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.filter = filter
+	return nil
+}
+
+// Filter returns the filter that was set last, nil if none was.
+func (w *Wire) Filter() []bpf.Instruction {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.filter
+}
+
+// Close has Read return os.ErrClosed after the frames before.
+func (w *Wire) Close() error {
+	w.Fail(os.ErrClosed)
 	return nil
 }
