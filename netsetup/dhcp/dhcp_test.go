@@ -304,7 +304,7 @@ func TestFlood(t *testing.T) {
 	}
 	clock := time.Now().Add(2 * offerTime)
 	s.pool.now = func() time.Time { return clock }
-	takeLease(t, s, hw(300_000)) // what nobody took is free again
+	takeLease(t, s, hw(300_000)) // offers that no client took are free again
 }
 
 func TestPinnedAddressWins(t *testing.T) {
