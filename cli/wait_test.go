@@ -33,7 +33,7 @@ func TestStuckNamesStageAndCause(t *testing.T) {
 		{"bridge", guestwatch.Request, 2, goal{}, netip.Addr{}, []string{"refuses"}},
 		{"bridge", guestwatch.ACK, 0, goal{}, netip.Addr{}, []string{"last stage: ACK", "does not use it"}},
 		{"nat", guestwatch.ARP, 0, goal{ping: true}, a, []string{"last stage: ARP", "firewall drops ping to 10.0.0.9"}},
-		{"nat", guestwatch.Answer, 0, goal{port: 22}, a, []string{"last stage: DNS answer", "nothing listens on port 22"}},
+		{"nat", guestwatch.DNSAnswer, 0, goal{port: 22}, a, []string{"last stage: DNS answer", "nothing listens on port 22"}},
 	} {
 		e := &stuck{control.State{Name: "web", Profile: "/web.toml", State: control.Running}, c.goal, 5 * time.Second, control.NIC{
 			Mode: c.mode, Seen: guestwatch.State{Stages: 1 << c.stage &^ 1, NAKs: c.naks},

@@ -152,7 +152,7 @@ func script(t *testing.T, dir, name, text string) {
 	}
 }
 
-// A client that stays renews by unicast, which the server hears although
+// A client that stays renews by unicast, and the server receives that although
 // nothing listens on port 67.
 func TestUnicastRenewal(t *testing.T) {
 	onBridge(t, func(t *testing.T, s *Server) {

@@ -94,7 +94,7 @@ func answers(ctx context.Context, uplink host.Link, gateways []netip.Addr, withi
 	results := make(chan bool)
 	for _, g := range gateways {
 		go func() {
-			mac, err := neigh.Ask(ctx, neigh.On(uplink.Index), neigh.Place{MAC: uplink.MAC}, g)
+			mac, err := neigh.Resolve(ctx, neigh.On(uplink.Index), neigh.Place{MAC: uplink.MAC}, g)
 			results <- err == nil && mac != nil
 		}()
 	}

@@ -98,7 +98,7 @@ func (m *mender) mend(ctx context.Context) error {
 		return err
 	}
 	if m.lease != nil {
-		m.tellFailed(m.lease.follow())
+		m.tellFailed(m.lease.follow(ctx))
 	}
 	accepts, err := m.refreshAccepts(ctx)
 	m.tellFailed(err)
