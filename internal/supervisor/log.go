@@ -16,14 +16,14 @@ func LogPath(stateDir, name string) string {
 	return filepath.Join(stateDir, "logs", name, "console.log")
 }
 
-// logPath returns a file of the VM's logs.
+// logPath returns a file of the VM's logs, and for "" their directory.
 func (s *session) logPath(file string) string {
 	return filepath.Join(s.StateDir, "logs", s.profile.Name, file)
 }
 
 // makeLogDir makes the directory of the VM's logs, which the user behind sudo owns.
 func (s *session) makeLogDir() error {
-	dir := filepath.Dir(s.logPath(""))
+	dir := s.logPath("")
 	err := os.MkdirAll(dir, 0o755)
 	if err == nil {
 		err = s.User.Chown(dir)

@@ -42,7 +42,7 @@ type Options struct {
 	AssumeYes        bool         // see keeper.Options
 	Verbose          func(string) // gets each step that was done on the host
 	Warn             func(string) // gets what the user should know
-	Waits            func(string) // gets what takes long; "" when it is over
+	Progress         func(string) // gets what takes long; "" when it is over
 	Rung             func(string) // gets each rung of the shutdown ladder, and "" at QEMU's end
 	User             *asuser.User // the user behind sudo; nil without one
 	Stdout           io.Writer    // gets the console; nil discards it
@@ -108,7 +108,7 @@ func newSession(p *profiles.Profile, o Options) *session {
 }
 
 func (s *session) defaults() {
-	for _, f := range []*func(string){&s.Verbose, &s.Warn, &s.Waits, &s.Rung} {
+	for _, f := range []*func(string){&s.Verbose, &s.Warn, &s.Progress, &s.Rung} {
 		if *f == nil {
 			*f = func(string) {}
 		}
@@ -151,13 +151,13 @@ func (s *session) begin(ctx context.Context) error {
 	return nil
 }
 
-// end undoes the run. A failed undo is returned, written to qnet.log, and told to the
-// clients that wait for the VM's end.
-func (s *session) end(ctx context.Context) error {
+// end undoes the run. It returns a failed undo, writes it to qnet.log, and tells it to
+// the clients that wait for the VM's end.
+func (s *session) end(ctx context.Context) (err error) {
 	s.stops.end()
-	err := s.close(ctx)
-	if err != nil {
-		err = &control.UndoError{VM: s.profile.Name, Err: err}
+	cause := s.close(ctx)
+	if cause != nil {
+		err = &control.UndoError{VM: s.profile.Name, Err: cause}
 		s.record(err.Error())
 	}
 	err = errors.Join(err, s.closeNotes())
@@ -165,9 +165,9 @@ func (s *session) end(ctx context.Context) error {
 	server := s.server
 	s.mu.Unlock()
 	if server != nil {
-		server.End(err)
+		server.End(cause)
 	}
-	s.Waits("")
+	s.Progress("")
 	return err
 }
 
