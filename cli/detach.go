@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -24,10 +25,11 @@ func (e *farError) Error() string { return e.Text }
 // word is what the detached process says over its pipe while the VM starts. The last
 // one has Done or Err.
 type word struct {
-	Talk     string    `json:"talk,omitempty"`     // a warning or a step
-	Progress *string   `json:"progress,omitempty"` // see supervisor.Options
-	Done     bool      `json:"done,omitempty"`     // the VM runs
-	Err      *farError `json:"err,omitempty"`
+	Step     string       `json:"step,omitempty"` // that was done
+	Note     *keeper.Note `json:"note,omitempty"`
+	Progress *string      `json:"progress,omitempty"` // see supervisor.Options
+	Done     bool         `json:"done,omitempty"`     // the VM runs
+	Err      *farError    `json:"err,omitempty"`
 }
 
 // detach starts the VM in a session of its own and returns when it runs.
@@ -71,8 +73,10 @@ func (a *app) hear(pipe io.Reader, progress func(string)) error {
 		switch err := words.Decode(&w); {
 		case err != nil:
 			return fmt.Errorf("start supervisor: it ended without a word: %w", err)
-		case w.Talk != "":
-			a.talk("%s", w.Talk)
+		case w.Step != "":
+			a.talk("%s", w.Step)
+		case w.Note != nil:
+			a.warn(*w.Note)
 		case w.Progress != nil:
 			progress(*w.Progress)
 		case w.Err != nil:
@@ -89,10 +93,9 @@ func (a *app) runDetached(ctx context.Context, p *profiles.Profile, o supervisor
 	pipe := os.NewFile(3, "words")
 	words := json.NewEncoder(pipe)
 	say := func(w word) { words.Encode(w) } //nolint:errcheck // a parent that is gone needs no word
-	talk := func(text string) { say(word{Talk: text}) }
-	o.Warn = func(text string) { talk("warning: " + text) }
+	o.Note = func(n keeper.Note) { say(word{Note: &n}) }
 	if o.Verbose != nil {
-		o.Verbose = talk
+		o.Verbose = func(step string) { say(word{Step: step}) }
 	}
 	o.Progress = func(what string) { say(word{Progress: &what}) }
 	o.Stdout = io.Discard

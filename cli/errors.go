@@ -11,7 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/host"
-	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 )
@@ -110,16 +110,7 @@ func messageOf(err error) message {
 	if errors.As(err, &far) {
 		return far.message
 	}
-	return message{err.Error(), failedCommand(err), hintFor(err), exitCode(err)}
-}
-
-// failedCommand returns the command of the step that failed, "" if err is about none.
-func failedCommand(err error) string {
-	var failed *step.Error
-	if !errors.As(err, &failed) {
-		return ""
-	}
-	return failed.Step.String()
+	return message{err.Error(), keeper.FailedCommand(err), hintFor(err), exitCode(err)}
 }
 
 // String returns the lines to print. Of a command of many lines, such as an nft table,

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"golang.org/x/term"
 )
 
@@ -55,3 +56,9 @@ func (a *app) talk(format string, args ...any) {
 	}
 	fmt.Fprintln(a.Stderr, text)
 }
+
+// note prints a note. Its text names its subject.
+func (a *app) note(n keeper.Note) { a.talk("note: %s", n) }
+
+// warn prints a note about a VM that starts or runs.
+func (a *app) warn(n keeper.Note) { a.talk("warning: %s", n) }

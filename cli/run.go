@@ -68,7 +68,7 @@ func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func(
 		RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"},
 		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.user, AssumeYes: c.Bool("assume-yes"),
 		Stdout: a.Stdout, Signals: signals,
-		Warn: func(text string) { a.talk("warning: %s", text) },
+		Note: a.warn,
 	}
 	if c.Bool("verbose") {
 		o.Verbose = func(step string) { a.talk("%s", step) }

@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
 const (
@@ -54,7 +56,7 @@ func Serve(l net.Listener, vm VM) *Server {
 func (s *Server) End(undo error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last = &end{Error: toWire(undo)}
+	s.last = &end{Error: keeper.ToWire(undo)}
 	for c := range s.clients {
 		c.write(reply{Last: s.last})
 	}

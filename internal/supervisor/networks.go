@@ -72,7 +72,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	s.Progress(fmt.Sprintf("network %q", n.Name))
 	life := context.WithoutCancel(ctx) // of the VM, which may outlive the start by far
 	reg, err := keeper.Join(ctx, keeper.Options{
-		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: func(n keeper.Note) { s.note(n.String()) }, Waits: s.startProgress,
+		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note, Waits: s.startProgress,
 		Changed: s.portsChanged, Replug: func(nics []int) { s.replug(life, nics) }, GiveUp: s.giveUp, AsRoot: asuser.AsRoot,
 		AssumeYes: s.AssumeYes, Peer: RemotePeer(),
 	}, NetworkOf(n), s.profile.Name, requests)
@@ -111,7 +111,7 @@ func (s *session) awaitForwarding(ctx context.Context) error {
 				return ctx.Err()
 			}
 			if err != nil {
-				s.note(err.Error())
+				s.note(keeper.Note{Subject: s.subject(), Text: err.Error()})
 			}
 		}
 	}

@@ -28,7 +28,7 @@ func (s *session) check(context.Context) (err error) {
 		return err
 	}
 	for _, w := range warnings {
-		s.Warn(w)
+		s.warn(w)
 	}
 	s.salt, err = journal.LoadSalt(s.StateDir)
 	return err
