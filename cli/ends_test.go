@@ -138,7 +138,7 @@ func TestFailingStarts(t *testing.T) {
 		})
 		p.Process.Signal(syscall.SIGINT)
 		p.Process.Signal(syscall.SIGINT)
-		if code := p.end(20 * time.Second); code != exitOK && code != exitInterupted {
+		if code := p.end(20 * time.Second); code != exitOK && code != exitInterrupted {
 			t.Errorf("exit code %d\n%s", code, &p.errout)
 		}
 		l.before.Check(t)

@@ -26,13 +26,20 @@ type networkPlan struct {
 	Undo string   `json:"undo"`
 }
 
+func (a *app) planCommand() *cli.Command {
+	return &cli.Command{
+		Name: "plan", Usage: "show what a run would change on this host, and the QEMU command", ArgsUsage: "PROFILE",
+		Flags: []cli.Flag{jsonFlag()}, Action: a.plan,
+	}
+}
+
 func (a *app) plan(c *cli.Context) error {
 	p, err := a.profile(c)
 	if err != nil {
 		return err
 	}
-	// Planning changes nothing, so a salt that is not there yet is not made.
-	salt, err := os.ReadFile(filepath.Join(a.stateOf(p), "salt"))
+	// A plan changes nothing: it does not make the salt.
+	salt, err := os.ReadFile(filepath.Join(a.stateDirOf(p), "salt"))
 	if err != nil {
 		a.talk("note: the first run chooses this host's salt, and with it other MACs and subnets than shown here")
 	}
@@ -68,7 +75,7 @@ func (a *app) plan(c *cli.Context) error {
 func (a *app) planNetwork(ctx context.Context, p *profiles.Profile, n profiles.Network, salt []byte) (networkPlan, error) {
 	network := supervisor.NetworkOf(n)
 	q := network.Query()
-	q.Original = journal.Original(rundir.Network{RunDir: a.runOf(p), Name: n.Name})
+	q.Original = journal.Original(rundir.Network{RunDir: a.runDirOf(p), Name: n.Name})
 	q.Ask, q.Peer = q.LAN && os.Geteuid() == 0, supervisor.RemotePeer()
 	facts, err := host.Observe(ctx, q)
 	if err != nil {
@@ -76,7 +83,7 @@ func (a *app) planNetwork(ctx context.Context, p *profiles.Profile, n profiles.N
 	}
 	planned, err := plan.New(
 		network, facts,
-		plan.Options{Salt: salt, Remembered: journal.Remembered(a.stateOf(p), n.Name)})
+		plan.Options{Salt: salt, Remembered: journal.Remembered(a.stateDirOf(p), n.Name)})
 	if err != nil {
 		return networkPlan{}, err
 	}

@@ -38,7 +38,7 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 		var err error
 		a.during(fmt.Sprintf("a synthetic guest on network %q", n.Name), func() {
 			r, err = probe.Run(c.Context, keeper.Options{
-				RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: func(n keeper.Note) { a.talk("note: %s", n) },
+				RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: a.note,
 				Peer: supervisor.RemotePeer(),
 			}, n, options)
 		})

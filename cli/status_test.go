@@ -90,7 +90,7 @@ func TestStatusLine(t *testing.T) {
 		p, keys, _ = l.onTerminal("run", "-d", path)
 		p.says("late: waiting for bridge br0", 20*time.Second)
 		keys.WriteString("\x03")
-		if code := p.end(20 * time.Second); code != exitInterupted {
+		if code := p.end(20 * time.Second); code != exitInterrupted {
 			t.Errorf("interrupted start: exit code %d", code)
 		}
 		p.heard(`start VM "late": interrupted`)

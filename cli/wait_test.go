@@ -49,7 +49,7 @@ func TestStuckNamesStageAndCause(t *testing.T) {
 // A VM that is not yet, or no longer, running is not blamed for what its guest has
 // not done.
 func TestStuckBeforeItRuns(t *testing.T) {
-	for state, want := range map[control.Phase]string{control.Starting: "network is still being made", control.Stopping: "asked to stop"} {
+	for state, want := range map[control.Phase]string{control.Starting: "network is not ready yet", control.Stopping: "asked to stop"} {
 		e := &stuck{control.State{Name: "web", State: state}, goal{}, time.Second, control.NIC{}, netip.Addr{}}
 		for _, w := range []string{"last stage: VM " + string(state), want} {
 			if !strings.Contains(e.Error(), w) {

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -151,7 +152,7 @@ type reply struct {
 
 // end is how a VM's undo went.
 type end struct {
-	Error *wireError `json:"error,omitempty"`
+	Error *keeper.WireError `json:"error,omitempty"`
 }
 
 // maxRequest is the longest request, in bytes.

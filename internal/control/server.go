@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
 const (
@@ -49,13 +51,12 @@ func Serve(l net.Listener, vm VM) *Server {
 	return s
 }
 
-// End sends the last reply to the clients that wait for the VM's end: whether what
-// was changed for it could be undone. Their connections stay open: the end of the
-// process closes them.
+// End sends the last reply to the clients that wait for the VM's end: the error that
+// the undo met, or nil. Their connections stay open: the end of the process closes them.
 func (s *Server) End(undo error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last = &end{Error: toWire(undo)}
+	s.last = &end{Error: keeper.ToWire(undo)}
 	for c := range s.clients {
 		c.write(reply{Last: s.last})
 	}
