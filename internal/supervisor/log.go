@@ -23,7 +23,7 @@ func (s *session) logPath(file string) string {
 
 // makeLogDir makes the directory of the VM's logs, which the user behind sudo owns.
 func (s *session) makeLogDir() error {
-	dir := filepath.Dir(s.logPath(""))
+	dir := s.logPath("")
 	err := os.MkdirAll(dir, 0o755)
 	if err == nil {
 		err = s.User.Chown(dir)
