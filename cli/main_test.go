@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"os"
 	"os/exec"
@@ -46,6 +47,7 @@ type testHost struct {
 	dir    string // profiles go here
 	run    string
 	env    []string
+	binary string // that runs as qnet, "" for this one
 	before lab.Host
 }
 
@@ -127,7 +129,7 @@ type process struct {
 }
 
 func (l *testHost) command(args ...string) *process {
-	p := &process{l: l, Cmd: exec.Command("/proc/self/exe", args...), done: make(chan struct{})}
+	p := &process{l: l, Cmd: exec.Command(cmp.Or(l.binary, "/proc/self/exe"), args...), done: make(chan struct{})}
 	p.Env, p.Stdout, p.Stderr = l.env, &p.out, &p.errout
 	p.WaitDelay = 2 * time.Second
 	return p

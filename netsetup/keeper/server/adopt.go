@@ -21,7 +21,7 @@ import (
 func (s *server) adopt(ctx context.Context) (bool, error) {
 	j, err := journal.Read(s.place.Journal())
 	if err != nil {
-		return false, nil //nolint:nilerr // there is none, or keeper.Recover treats it
+		return false, nil // there is none, or keeper.Recover treats it
 	}
 	if ok, err := keeper.InUse(ctx, s.host.Kernel(), j, s.place.RunDir, ""); !ok || err != nil {
 		return false, err

@@ -115,7 +115,7 @@ func (s *server) drifted(ctx context.Context) []keeper.Note {
 	defer s.changes.unlock()
 	var notes []keeper.Note
 	for _, text := range s.drift {
-		notes = append(notes, s.about(text, ""))
+		notes = append(notes, s.about(text))
 	}
 	return notes
 }

@@ -39,8 +39,10 @@ func (c *connection) register(ctx context.Context, req keeper.Request) (string, 
 		return "", c.refuse(req, err)
 	}
 	defer c.changes.unlock()
+	m := c.vms[req.VM]
+	c.watch(ctx, req.VM, m) // before the answer: then the guest runs
 	err = c.send(req, rep, files...)
-	c.startMember(ctx, req.VM, c.vms[req.VM])
+	c.startWriter(ctx, m)
 	c.upkeep.GuestsChanged()
 	return req.VM, err
 }
@@ -64,7 +66,7 @@ func (c *connection) put(vm string, m *member) keeper.Reply {
 	c.mu.Unlock()
 	info := c.brief()
 	for _, text := range c.planNotes {
-		notes = append(notes, c.about(text, ""))
+		notes = append(notes, c.about(text))
 	}
 	return keeper.Reply{Info: &info, Ports: slices.Clone(m.ports), Told: notes}
 }
