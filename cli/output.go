@@ -10,8 +10,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"golang.org/x/term"
+
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
 // json prints a value as JSON.

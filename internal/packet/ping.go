@@ -28,7 +28,7 @@ func Ping(ctx context.Context, a netip.Addr) (answers bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("ping %s: %w", a, err)
 	}
-	defer c.Close() //nolint:errcheck // nothing was written that could be lost
+	defer c.Close()                                                               //nolint:errcheck // nothing was written that could be lost
 	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // the read ends then
 	defer stop()
 	request := icmp.Echo{ID: 1, Seq: 1, Data: make([]byte, 56)} // the kernel sets the id of a ping socket

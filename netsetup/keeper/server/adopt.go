@@ -6,9 +6,8 @@ import (
 	"os"
 	"slices"
 
-	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"

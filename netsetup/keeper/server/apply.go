@@ -7,10 +7,9 @@ import (
 	"net"
 	"os"
 
-	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"

@@ -8,11 +8,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )

@@ -2,14 +2,12 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"slices"
 
-	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/internal/failpoint"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/plan"
@@ -199,7 +197,7 @@ func (s *server) portInfo(vm string, r keeper.PortRequest, sofar []keeper.PortIn
 	}
 	var err error
 	if info.Address, err = s.dhcp.Reserve(r.MAC, r.Address, vm); err != nil {
-		return keeper.PortInfo{}, fmt.Errorf("VM %q: %w: %w", vm, host.ErrRefused, err)
+		return keeper.PortInfo{}, host.Refuse("VM %q: %w", vm, err)
 	}
 	return info, nil
 }

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
