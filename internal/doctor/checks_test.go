@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
@@ -180,7 +181,7 @@ func TestScratch(t *testing.T) {
 
 // The directories can be written, or the check says which cannot, and to whom that matters.
 func TestDirectories(t *testing.T) {
-	dir := t.TempDir()
+	dir := lab.Dir(t) // its paths are short
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)

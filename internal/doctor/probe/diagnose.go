@@ -77,10 +77,16 @@ func (r *run) explainSilence(ctx context.Context, f guest.Flow, before counts) s
 	if d, ok := r.counted(f, before, after); ok {
 		return r.word(d, "")
 	}
-	filtered := after.rpFiltered > before.rpFiltered
-	switch {
-	case r.tracer == nil:
+	if r.tracer == nil {
 		return r.explainStatically(f)
+	}
+	return r.explainTrail(ctx, t, f, after.rpFiltered > before.rpFiltered)
+}
+
+// explainTrail is about packets that no rule drops. Where their trail ends they vanished.
+// filtered is true if rp_filter has dropped packets meanwhile.
+func (r *run) explainTrail(ctx context.Context, t trail, f guest.Flow, filtered bool) string {
+	switch {
 	case f.Protocol == guest.ARP || f.Dst == guest.LimitedBroadcast:
 		return r.explainOnBridge(t)
 	case r.uplink() != "":
