@@ -84,7 +84,7 @@ func TestDoctorFindsFaults(t *testing.T) {
 			[]string{"table inet f", "nft insert rule inet f f"},
 			3,
 		},
-		"drop policy of iptables": {"iptables-nft -P FORWARD DROP", "filters", doctor.Pass, []string{"put in their chains", "-I FORWARD -i qn-nat"}, 0},
+		"drop policy of iptables": {"iptables-nft -P FORWARD DROP", "filters", doctor.Pass, []string{"puts in their chains", "-I FORWARD -i qn-nat"}, 0},
 		"no tun":                  {"mount -t tmpfs tmpfs /dev/net", "tun", doctor.Fail, []string{"no /dev/net/tun", "modprobe tun"}, 3},
 		"read-only sysctls":       {"mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys", "sysctls", doctor.Fail, []string{"read-only"}, 3},
 		"no default route":        {"ip route del default", "uplinks", doctor.Warn, []string{"no default route"}, 0},

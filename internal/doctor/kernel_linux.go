@@ -31,7 +31,7 @@ var kernelChecks = []Check{
 
 func checkRights(ctx context.Context, h *Host) []Finding {
 	if !h.admin {
-		return one(Warn, "sudo qnet run; or mode = \"user\"", "uid %d without CAP_NET_ADMIN: what filters, taps and namespaces show is unseen", os.Getuid())
+		return one(Warn, "sudo qnet run; or mode = \"user\"", "uid %d without CAP_NET_ADMIN: filters, taps and namespaces cannot be checked", os.Getuid())
 	}
 	return one(Pass, "", "uid %d with CAP_NET_ADMIN", os.Getuid())
 }
@@ -148,7 +148,7 @@ func checkNFTables(ctx context.Context, h *Host) []Finding {
 	}
 	if !s.owned {
 		list = one(Warn, "a kernel from 6.10 has it; until then avoid `nft flush ruleset` while VMs run",
-			"the kernel has no owner flag: when another program flushes the rules, guests are without for up to 2 s")
+			"the kernel has no owner flag: when another program flushes the rules, guests have none for up to 2 s")
 	}
 	if s.trace != nil {
 		list = append(list, one(Warn, h.kernelRemedy(s.trace), "no rules of the bridge family (%s): a probe cannot say where a packet vanishes", s.trace)...)
@@ -162,7 +162,7 @@ func checkSysctls(_ context.Context, h *Host) []Finding {
 	case errors.Is(err, unix.EROFS):
 		return one(Fail, "in a container: --privileged, or --security-opt systempaths=unconfined", "/proc/sys is read-only, so a bridge cannot be set up")
 	case err != nil:
-		return one(Unseen, "sudo qnet doctor", "whether root can write /proc/sys")
+		return one(Unseen, "sudo qnet doctor", "only root can say whether /proc/sys can be written")
 	}
 	return one(Pass, "", "/proc/sys can be written (ip_forward is %s, and stays so)", h.sysctl("ipv4/ip_forward"))
 }

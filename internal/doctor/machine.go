@@ -67,7 +67,7 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 		Disks: []qemu.Disk{{File: disk, Format: "raw", ReadOnly: true}},
 	}, qemu.StartOptions{Credential: supervisor.Credential(h.User), Warn: func(w string) { warnings = append(warnings, w) }})
 	if err != nil {
-		return one(Fail, kvmRemedy(err.Error()), "QEMU starts no machine, sandboxed as a run's is: %s", err)
+		return one(Fail, kvmRemedy(err.Error()), "QEMU, in the sandbox of a run, starts no machine: %s", err)
 	}
 	defer vm.Stop(context.WithoutCancel(ctx), qemu.StopOptions{Force: true}) //nolint:errcheck // the machine holds nothing to keep
 	took, stage := follow(vm.Console())
@@ -151,7 +151,7 @@ func kvmRemedy(why string) string {
 func checkLandlock(context.Context, *Host) []Finding {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
-		return one(Warn, "boot with lsm=landlock,... or a kernel that has it", "the kernel has none (%s): a QEMU that is taken over sees more of the files", errno)
+		return one(Warn, "boot with lsm=landlock,... or a kernel that has it", "the kernel has no Landlock (%s): a QEMU that a guest has taken over can read more files", errno)
 	}
 	return one(Pass, "", "ABI %d", abi)
 }

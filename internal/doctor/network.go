@@ -108,7 +108,7 @@ func answered(n plan.Network, answers []filters.Answer) []Finding {
 		return list
 	}
 	f := Finding{Status: Pass, Modes: modes, Evidence: fmt.Sprintf(
-		"others drop packets of network %s; put in their chains while it runs: %s", n.Name, accepts[0].Command("-I"))}
+		"other programs drop packets of network %s; qnet puts in their chains while it runs: %s", n.Name, accepts[0].Command("-I"))}
 	if more := len(accepts) - 1; more > 0 {
 		f.Evidence += fmt.Sprintf(" (and %d more, see qnet plan)", more)
 	}
@@ -123,7 +123,7 @@ func checkBridgeNetfilter(_ context.Context, h *Host) []Finding {
 		return "off"
 	}
 	f := h.facts.Filters
-	return one(Pass, "", "frames between guests go through iptables: IPv4 %s, IPv6 %s (filters that then drop them are told above)", on(f.BridgeIPv4), on(f.BridgeIPv6))
+	return one(Pass, "", "frames between guests go through iptables: IPv4 %s, IPv6 %s (the check filters lists what drops them)", on(f.BridgeIPv4), on(f.BridgeIPv6))
 }
 
 func checkUplinks(_ context.Context, h *Host) []Finding {
@@ -167,7 +167,7 @@ func checkRPFilter(_ context.Context, h *Host) []Finding {
 	}
 	if len(strict) > 0 && len(links) > 1 {
 		return one(Warn, "sysctl -w net.ipv4.conf."+strict[0]+".rp_filter=2",
-			"strict on %s, and the host has %d uplinks: answers that come by another than the request left by are dropped", strings.Join(strict, ", "), len(links))
+			"strict on %s, and the host has %d uplinks: it drops a reply that comes by another uplink than its request left by", strings.Join(strict, ", "), len(links))
 	}
 	if len(strict) > 0 {
 		return one(Pass, "", "strict on %s, the only uplink", strict[0])
@@ -210,15 +210,15 @@ func checkResolvers(ctx context.Context, h *Host) []Finding {
 }
 
 func checkManagers(_ context.Context, h *Host) []Finding {
-	var told []string
+	var informed []string
 	for _, p := range h.facts.Configurators {
 		if advice := managers.Advice(p); advice != "" {
-			return one(Warn, advice, "%s runs, and cannot be told at run time to leave VMs' links alone", p)
+			return one(Warn, advice, "%s runs, and takes no setting at run time to leave VMs' links alone", p)
 		}
-		told = append(told, string(p))
+		informed = append(informed, string(p))
 	}
-	if told == nil {
+	if informed == nil {
 		return one(Pass, "", "no program that configures links runs here")
 	}
-	return one(Pass, "", "%s: told to leave qn* alone while VMs run", strings.Join(told, ", "))
+	return one(Pass, "", "qnet tells %s to leave qn* alone while VMs run", strings.Join(informed, ", "))
 }

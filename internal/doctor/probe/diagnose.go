@@ -126,7 +126,7 @@ func (r *run) explainOnBridge(t trail) string {
 	case r.uplink() != "":
 		return r.silentLAN()
 	}
-	return fmt.Sprintf("the frame reaches bridge %s and nobody answers: the network's keeper (process %d) does not, look with: qnet net", bridge, r.info.KeeperPID)
+	return fmt.Sprintf("the frame reaches bridge %s and nothing replies: the network's keeper (process %d) is silent; look with: qnet net", bridge, r.info.KeeperPID)
 }
 
 // explainLAN is about packets that no machine on the LAN replies to.
@@ -191,7 +191,7 @@ func (r *run) explainICMP(ctx context.Context, e *guest.ICMPError, before counts
 	if hop := r.nextHopOf(netip.IPv4Unspecified()); hop.IsValid() && host.NeighborFailed(hop) {
 		return fmt.Sprintf("the uplink is dead: %s does not answer ARP: look at the cable, the Wi-Fi and the router behind it", hop)
 	}
-	return "no route: the host has no route there: look with: ip route; a default route is what is missing most often"
+	return "no route: the host has no route there, most often because it has no default route; look with: ip route"
 }
 
 // refused names the rule that sent the guest an ICMP error or a RST.

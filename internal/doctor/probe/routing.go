@@ -19,7 +19,7 @@ import (
 func (r *run) explainRouting(f guest.Flow, filtered bool) string {
 	bridge := r.info.Bridge
 	if filtered {
-		return fmt.Sprintf("dropped by rp_filter on %s, which finds no route back to %s by it (IPReversePathFilter rises): sysctl -w net.ipv4.conf.all.rp_filter=2", bridge, f.Src)
+		return fmt.Sprintf("dropped by rp_filter on %s: the route back to %s is by another link (IPReversePathFilter rises): sysctl -w net.ipv4.conf.all.rp_filter=2", bridge, f.Src)
 	}
 	if err := host.RouteFor(f.Dst, f.Src, bridge); err != nil {
 		return fmt.Sprintf("no route: the host has none to %s for what comes from %s (%s): look with: ip route get %s from %s iif %s",
