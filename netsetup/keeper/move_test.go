@@ -61,14 +61,28 @@ func hold(t *testing.T, o Options, point string) (came <-chan struct{}, release 
 	}
 }
 
-// obeyHook is hold's other end, in the keeper.
+// failAt makes a keeper fail at the failpoint until the returned function is called.
+func failAt(t *testing.T, o Options, point string) (mend func()) {
+	t.Helper()
+	hook := filepath.Join(filepath.Dir(o.RunDir), "hook")
+	if err := os.WriteFile(hook, []byte("fail "+point), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return func() { os.Remove(hook) }
+}
+
+// obeyHook is the other end of hold and failAt, in the keeper.
 func obeyHook(runDir string) {
 	hook := filepath.Join(filepath.Dir(runDir), "hook")
 	point, err := os.ReadFile(hook)
 	if err != nil {
 		return
 	}
+	failing, fails := strings.CutPrefix(string(point), "fail ")
 	failpoint.Set(func(name string) error {
+		if fails && name == failing && exists(hook) {
+			return errors.New("failpoint")
+		}
 		if name != string(point) {
 			return nil
 		}
