@@ -117,8 +117,7 @@ func guestSends(t *testing.T, r *Registration, frame []byte) {
 	}
 }
 
-// A guest that stops at a stage is seen to have stopped there: the supervisor is
-// told without asking.
+// When a guest stops at a stage, the keeper sends that stage to its supervisor.
 func TestStages(t *testing.T) {
 	client := port(1)[0].MAC
 	discover := dhcpFrame(client, dhcpv4.MessageTypeDiscover)
@@ -183,7 +182,8 @@ func arpRequest(from net.HardwareAddr, sender, target string) []byte {
 	return append(append(b, 0, 0, 0, 0, 0, 0), netip.MustParseAddr(target).AsSlice()...)
 }
 
-// A DNS server on all addresses of the host does not keep guests from theirs.
+// Guests get their DNS server although another program serves DNS on all addresses of
+// the host.
 func TestNamesBesideAWildcardServer(t *testing.T) {
 	lab.Require(t, lab.Program("dnsmasq"))
 	inLab(t, func(t *testing.T, o Options) {

@@ -11,7 +11,7 @@ import (
 )
 
 // A bridge takes 1,023 ports (BR_MAX_PORTS in the kernel's net/bridge/br_private.h);
-// the next VM is told so, and leaves nothing.
+// Join refuses the next VM with that reason, and leaves nothing.
 func TestFullBridge(t *testing.T) {
 	if !lab.Stress() {
 		t.Skip("takes a thousand taps; make stress runs it")

@@ -67,7 +67,7 @@ func New(n Network, f host.Facts, o Options) (Plan, error) {
 		p.Notes = append(p.Notes, fmt.Sprintf("firewalld has bridge %s in its zone %q by your settings: guests reach what that lets them", p.Bridge, in))
 	}
 	accepts, notes := p.LetPass(f.Filters, f.Firewalld.Running)
-	p.Steps, p.Notes = append(p.Steps, accepts...), append(p.Notes, notes...)
+	p.Steps, p.Notes = append(p.Steps, accepts...), append(p.Notes, Sentences(notes)...)
 	return p, nil
 }
 

@@ -56,12 +56,12 @@ func (c *connection) answer(ctx context.Context, req keeper.Request) (over bool,
 		info := c.info(ctx)
 		return false, c.send(req, keeper.Reply{Info: &info})
 	case keeper.OpEnding:
-		c.end(ctx)
+		c.leave(ctx)
 		return false, nil
 	case keeper.OpLeave:
 		// The answer comes after the undo, and the end of the connection after the answer.
 		failpoint.Hit("keeper was asked to leave") //nolint:errcheck // a failure to leave is the undo's
-		c.end(ctx)
+		c.leave(ctx)
 		c.send(req, keeper.Reply{Error: keeper.ToWire(c.left), Left: true, Told: c.drifted(ctx)}) //nolint:errcheck // a supervisor that is gone needs no answer
 		c.awaitEnd()
 		return true, nil
@@ -76,9 +76,9 @@ func (c *connection) answer(ctx context.Context, req keeper.Request) (over bool,
 	}
 }
 
-// end undoes the VM's ports, and keeps the error for the answer to OpLeave. The end
+// leave undoes the VM's ports, and keeps the error for the answer to OpLeave. The end
 // of the network tries again what an undo of ports could not do.
-func (c *connection) end(ctx context.Context) {
+func (c *connection) leave(ctx context.Context) {
 	last, err := c.remove(ctx, c.vm)
 	if last {
 		c.left = c.finish()
