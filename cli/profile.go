@@ -11,6 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
+// vmName matches the names that a VM can have.
 var vmName = regexp.MustCompile("^[a-z][a-z0-9-]{0,30}$")
 
 // load reads a profile with the rights of the user behind sudo. The name, if there is
