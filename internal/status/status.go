@@ -88,7 +88,8 @@ func (l *Line) hide() {
 	l.shown = false
 }
 
-// tick draws the line anew each second.
+// tick draws the line anew, next when the wait is a second longer: in even steps of a
+// second it would skip one now and then.
 func (l *Line) tick() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,7 +97,7 @@ func (l *Line) tick() {
 		return
 	}
 	l.draw()
-	l.ticker.Reset(time.Second)
+	l.ticker.Reset(time.Second - time.Since(l.since)%time.Second)
 }
 
 // echoed is the room for "^C", which a terminal shows for Ctrl-C, in columns.
