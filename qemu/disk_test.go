@@ -75,7 +75,7 @@ func TestQcow2KeepsAndSnapshotDoesNot(t *testing.T) {
 		t.Helper()
 		c := config(binary)
 		c.Disks = []qemu.Disk{d}
-		vm := start(t, c, qemu.StartOptions{Credential: nobody}) // who could not open the file
+		vm := start(t, c, qemu.StartOptions{Credential: nobody}) // which could not open the file
 		for _, command := range commands {
 			qemuIO(t, vm, command)
 		}

@@ -404,7 +404,7 @@ func TestNotForUs(t *testing.T) {
 	}
 }
 
-// FuzzHandle feeds frames; answers must be whole and for who asked.
+// FuzzHandle feeds frames; answers must be whole and go to the client.
 func FuzzHandle(f *testing.F) {
 	seed := func(m *dhcpv4.DHCPv4) {
 		f.Add(fromClient(m).Frame())

@@ -61,7 +61,7 @@ func offered(ctx context.Context, in packet.Reader, send func([]byte) error, m *
 	case err == nil:
 		return true, nil
 	case ctx.Err() != nil:
-		return false, nil
+		return false, nil //nolint:nilerr // no server has offered an address in time
 	}
 	return false, fmt.Errorf("ask for an offer: %w", err)
 }

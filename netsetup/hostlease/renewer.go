@@ -85,7 +85,7 @@ func (r *Renewer) Run(ctx context.Context) error {
 		if now := r.clock(); now >= due {
 			err := r.renew(ctx, toAll || r.began != 0 && now-r.began >= r.terms.Rebind)
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // the end of ctx is no failure
 			}
 			due = r.next(r.clock(), err)
 			r.report(r.clock(), err)

@@ -69,7 +69,7 @@ func Resolve(ctx context.Context, l Link, from Place, target netip.Addr) (net.Ha
 	case len(a.heard) > 0:
 		return a.heard[0].MAC, nil
 	case ctx.Err() != nil:
-		return nil, nil
+		return nil, nil //nolint:nilerr // no neighbour has answered in time
 	}
 	return nil, err
 }

@@ -117,7 +117,8 @@ func (c *Conn) fill(table *nftables.Table, t Table) error {
 // SetLinks makes a set of a table added through this Conn hold those link names and no
 // others, in one transaction.
 //
-//	nft flush set inet qnet_dev newly_forwarded; nft add element inet qnet_dev newly_forwarded { "eth1" }
+//	nft flush set inet qnet_dev newly_forwarded
+//	nft add element inet qnet_dev newly_forwarded { "eth1" }
 func (c *Conn) SetLinks(family Family, table, set string, links []string) error {
 	s := &nftables.Set{
 		Table: &nftables.Table{Name: table, Family: nftables.TableFamily(numbers[family])}, Name: set, KeyType: nftables.TypeIFName,
