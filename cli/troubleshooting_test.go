@@ -81,35 +81,46 @@ func programTexts(t *testing.T) []string {
 	return list
 }
 
-// refusals are what a plan may refuse with, by the place in the code.
+// refusals are what qnet may refuse with, by the place in the code: the formats of
+// host.Refuse, and what the plan returns.
 func refusals(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
 	for _, f := range house.Files(t) {
-		if !f.Product() || !plans(f.Path) {
+		if !f.Product() {
 			continue
 		}
 		ast.Inspect(f.File, func(n ast.Node) bool {
-			r, ok := n.(*ast.ReturnStmt)
-			if !ok {
-				return true
+			_, returns := n.(*ast.ReturnStmt)
+			if call, ok := n.(*ast.CallExpr); ok && refuses(call) || returns && plans(f.Path) {
+				collect(n, func(e ast.Expr, text string) { found[f.Position(e).String()] = text })
 			}
-			ast.Inspect(r, func(n ast.Node) bool {
-				e, ok := n.(ast.Expr)
-				if !ok {
-					return true
-				}
-				text := plain(literal(e))
-				command := strings.HasPrefix(text, "ip ") || strings.HasPrefix(text, "#")
-				if words(text) >= 4 && !command && !slices.Contains(parts, text) {
-					found[f.Position(e).String()] = text
-				}
-				return text == ""
-			})
 			return true
 		})
 	}
 	return found
+}
+
+// refuses reports whether the call is one of host.Refuse.
+func refuses(call *ast.CallExpr) bool {
+	fn, ok := call.Fun.(*ast.SelectorExpr)
+	return ok && fn.Sel.Name == "Refuse"
+}
+
+// collect calls add with each literal in the node that is a refusal of its own.
+func collect(n ast.Node, add func(e ast.Expr, text string)) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		e, ok := n.(ast.Expr)
+		if !ok {
+			return true
+		}
+		text := plain(literal(e))
+		command := strings.HasPrefix(text, "ip ") || strings.HasPrefix(text, "#")
+		if words(text) >= 4 && !command && !slices.Contains(parts, text) {
+			add(e, text)
+		}
+		return text == ""
+	})
 }
 
 // parts are no refusals, but parts of some.
@@ -123,8 +134,8 @@ func plans(path string) bool {
 	return filepath.Dir(path) == "netsetup/plan" && !slices.Contains(others, filepath.Base(path))
 }
 
-// Each text that docs/troubleshooting.md quotes is one of the program's. Each refusal of
-// a plan is among them, and each error that has a hint.
+// Each text that docs/troubleshooting.md quotes is one of the program's. Each refusal is
+// among them, and each error that has a hint.
 func TestTroubleshooting(t *testing.T) {
 	page, err := os.ReadFile(troubleshooting)
 	if err != nil {

@@ -72,7 +72,7 @@ func TestLayers(t *testing.T) {
 	}
 	for name := range rows {
 		if !seen[name] {
-			t.Logf("%s names %s, which does not exist", architecture, name)
+			t.Errorf("%s names %s, which does not exist", architecture, name)
 		}
 	}
 }
