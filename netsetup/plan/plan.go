@@ -72,8 +72,8 @@ func New(n Network, f host.Facts, o Options) (Plan, error) {
 }
 
 func planNetwork(n Network, f host.Facts, o Options) (Plan, error) {
-	p := Plan{Network: n, Bridge: host.BridgeName(n.Name), MTU: host.DefaultMTU, HasIPv6: f.HasIPv6, Steps: LeaveAlone(f.Configurators)}
-	for _, c := range f.Configurators {
+	p := Plan{Network: n, Bridge: host.BridgeName(n.Name), MTU: host.DefaultMTU, HasIPv6: f.HasIPv6, Steps: LeaveAlone(f.Managers)}
+	for _, c := range f.Managers {
 		if advice := managers.Advice(c); advice != "" {
 			p.Notes = append(p.Notes, advice)
 		}

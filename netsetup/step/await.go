@@ -31,7 +31,7 @@ func (s AwaitAnswers) Do(ctx context.Context, k Kernel) error {
 	if missing := host.Unanswered(s.Want, got); len(missing) > 0 {
 		return host.Refuse("await answers on %q: %s answered before the move, and after it not within %s (asked by ARP and neighbour solicitation; heard: %s); so the host is back on its NIC. "+
 			`Does the switch or another program on the host forbid it? Use mode = "nat"`,
-			s.Link, host.Join(missing), answerTime, orNobody(got))
+			s.Link, host.JoinNeighbors(missing), answerTime, orNobody(got))
 	}
 	return nil
 }
@@ -40,7 +40,7 @@ func orNobody(list []host.Neighbor) string {
 	if len(list) == 0 {
 		return "nobody"
 	}
-	return host.Join(list)
+	return host.JoinNeighbors(list)
 }
 
 // Undo does nothing: nothing was changed.
@@ -50,7 +50,7 @@ func (s AwaitAnswers) Undo(context.Context, Kernel) error { return nil }
 func (s AwaitAnswers) Holds(context.Context, Kernel) (bool, error) { return true, nil }
 
 func (s AwaitAnswers) String() string {
-	return fmt.Sprintf("# %s must answer on %s within %s; else all this is undone", host.Join(s.Want), s.Link, answerTime)
+	return fmt.Sprintf("# %s must answer on %s within %s; else all this is undone", host.JoinNeighbors(s.Want), s.Link, answerTime)
 }
 
 // UndoString is empty.
@@ -58,5 +58,5 @@ func (s AwaitAnswers) UndoString() string { return "" }
 
 // WaitsFor names the neighbors.
 func (s AwaitAnswers) WaitsFor() string {
-	return fmt.Sprintf("the answer of %s on %s", host.Join(s.Want), s.Link)
+	return fmt.Sprintf("the answer of %s on %s", host.JoinNeighbors(s.Want), s.Link)
 }

@@ -89,9 +89,9 @@ func (s MoveToBridge) Holds(ctx context.Context, k Kernel) (bool, error) {
 
 // Label finds the label an address had that is too long for the bridge's name.
 func (s MoveToBridge) Label(a rtnl.Address) string {
-	for _, was := range s.Held.AddressList() {
+	for _, was := range s.Held.Addrs {
 		if was.Family() == unix.AF_INET && was.Prefix() == a.Prefix() {
-			return was.Text(rtnl.AddrKind, unix.IFA_LABEL)
+			return was.Label()
 		}
 	}
 	return ""

@@ -54,19 +54,19 @@ func (s RaiseMetrics) UndoString() string { return s.commands(s.swaps(false)) }
 
 // Swap puts a route in another's place.
 type Swap struct {
-	Old, New rtnl.Raw
+	Old, New rtnl.Route
 	First    bool // it goes before a like one by another link
 }
 
 // swaps are in the order in which each gateway is reached by a route before it.
 func (s RaiseMetrics) swaps(raise bool) []Swap {
 	var list []Swap
-	for _, m := range s.Held.InOrder() {
-		was, raised := m.Plain(), m.WithMetric(m.Metric()+host.RaisedBy).Raw
+	for _, m := range s.Held.RoutesInOrder() {
+		was, raised := m.Plain(), m.WithMetric(m.Metric()+host.RaisedBy)
 		if raise {
 			list = append(list, Swap{Old: was, New: raised})
 		} else {
-			list = append(list, Swap{Old: rtnl.Route{Raw: raised}.Plain(), New: m.Over(0, 0).Raw, First: m.First})
+			list = append(list, Swap{Old: raised.Plain(), New: m.Fresh(), First: m.First})
 		}
 	}
 	return list
@@ -80,10 +80,8 @@ func (s RaiseMetrics) commands(swaps []Swap) string {
 		if w.First {
 			verb = "prepend"
 		}
-		r := rtnl.Route{Raw: w.New}
-		ip := "ip " + rtnl.FamilyFlag(r.Family()) + "route "
-		add = append(add, ip+verb+" "+r.Words(name))
-		del = append(del, ip+"del "+rtnl.Route{Raw: w.Old}.Words(name))
+		add = append(add, w.New.Command(verb, name))
+		del = append(del, w.Old.Command("del", name))
 	}
 	slices.Reverse(del)
 	return strings.Join(append(add, del...), "\n")

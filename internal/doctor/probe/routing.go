@@ -21,7 +21,7 @@ func (r *run) explainRouting(f guest.Flow, filtered bool) string {
 	if filtered {
 		return fmt.Sprintf("dropped by rp_filter on %s: the route back to %s is by another link (IPReversePathFilter rises): sysctl -w net.ipv4.conf.all.rp_filter=2", bridge, f.Src)
 	}
-	if err := host.RouteFor(f.Dst, f.Src, bridge); err != nil {
+	if err := host.CheckRoute(f.Dst, f.Src, bridge); err != nil {
 		return fmt.Sprintf("no route: the host has none to %s for what comes from %s (%s): look with: ip route get %s from %s iif %s",
 			f.Dst, bridge, routeError(err), f.Dst, f.Src, bridge)
 	}

@@ -155,7 +155,7 @@ func (s *server) plan(ctx context.Context) (plan.Plan, error) {
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	facts.Configurators = s.configurators(facts.Configurators)
+	facts.Managers = s.configurators(facts.Managers)
 	salt, err := journal.LoadSalt(s.stateDir)
 	if err != nil {
 		return plan.Plan{}, err

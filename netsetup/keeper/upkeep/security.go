@@ -121,7 +121,7 @@ func (l *lan) question(ctx context.Context) func(context.Context, neigh.Link, ne
 	own, ok, err := l.Host.Link(ctx, l.hostLink())
 	var gateways []netip.Addr
 	if err == nil && ok {
-		gateways, err = l.Host.Gateways(own.Index)
+		gateways, err = host.ReadGateways(own.Index)
 	}
 	if err != nil || len(gateways) == 0 {
 		return func(ctx context.Context, by neigh.Link, mac net.HardwareAddr) bool {

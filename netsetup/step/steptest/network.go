@@ -14,8 +14,8 @@ import (
 func (m *Memory) ReplaceRoutes(_ context.Context, link string, swaps []step.Swap) error {
 	return m.change(func() {
 		for _, s := range swaps {
-			delete(m.State, "route "+string(s.Old)+"@"+link)
-			m.State["route "+string(s.New)+"@"+link] = "yes"
+			delete(m.State, "route "+string(s.Old.Message)+"@"+link)
+			m.State["route "+string(s.New.Message)+"@"+link] = "yes"
 		}
 	})
 }

@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RouteFor asks the kernel for the route of a packet that comes in by a link. The
-// error is the kernel's: EINVAL for a blackhole route and for what rp_filter
-// refuses, ENETUNREACH or EHOSTUNREACH for none, EACCES for a prohibited one.
+// CheckRoute asks the kernel whether it has a route for a packet that comes in by a link,
+// by its name. It needs no rights. The error wraps the kernel's: EINVAL for a blackhole
+// route and for what rp_filter refuses, ENETUNREACH or EHOSTUNREACH for no route, EACCES
+// for a prohibited one.
 //
 //	ip route get DST from SRC iif LINK
-func RouteFor(dst, src netip.Addr, link string) error {
+func CheckRoute(dst, src netip.Addr, link string) error {
 	_, err := netlink.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{Iif: link, SrcAddr: net.IP(src.AsSlice())})
 	if err != nil {
 		return fmt.Errorf("look up route to %s: %w", dst, err)
@@ -25,8 +26,8 @@ func RouteFor(dst, src netip.Addr, link string) error {
 	return nil
 }
 
-// NeighborFailed reports whether the host has asked by ARP for an address and got
-// no answer.
+// NeighborFailed reports whether the host has asked for an IPv4 address by ARP and no
+// neighbor has answered.
 //
 //	ip neigh show ADDRESS
 func NeighborFailed(a netip.Addr) bool {
@@ -35,13 +36,19 @@ func NeighborFailed(a netip.Addr) bool {
 		return false
 	}
 	defer f.Close()
+	return neighborFailed(bufio.NewScanner(f), a)
+}
+
+// neighborFailed reads the lines of /proc/net/arp: address, hardware type, flags, MAC,
+// mask, link.
+func neighborFailed(lines *bufio.Scanner, a netip.Addr) bool {
 	asked := false
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	for lines.Scan() {
 		words := strings.Fields(lines.Text())
 		if len(words) < 4 || words[0] != a.String() {
 			continue
 		}
-		if words[2] != "0x0" { // ATF_COM
+		if words[2] != "0x0" { // ATF_COM: the entry has a MAC
 			return false
 		}
 		asked = true
@@ -49,8 +56,8 @@ func NeighborFailed(a netip.Addr) bool {
 	return asked
 }
 
-// Tracked finds the connection between two addresses and returns the address by which
-// the answers come: the source's own where nothing translated it.
+// Tracked finds the connection from one IPv4 address to another and returns the address to
+// which its answers go: src where no program translates it. It needs CAP_NET_ADMIN.
 //
 //	conntrack -L -s SRC -d DST
 func Tracked(src, dst netip.Addr, protocol byte) (answersTo netip.Addr, ok bool) {

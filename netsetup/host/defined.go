@@ -10,16 +10,17 @@ import (
 	"path/filepath"
 )
 
-// Defined is a network of another program that may be down, and so not be seen in
-// links and routes.
+// Defined is a network that another program has defined. It may be down: then no link or
+// route shows it.
 type Defined struct {
-	Prefix netip.Prefix `json:"prefix"`
-	By     string       `json:"by"`
+	Prefix netip.Prefix `json:"prefix"` // IPv4
+	By     string       `json:"by"`     // such as `the network "default" of libvirt`
 }
 
-// definedNetworks are those that files tell of: libvirt's definitions and Docker's
-// own bridge. Docker's other networks have their links while it runs, and keep
-// clear of the links they find when they are made; what cannot be read counts as none.
+// definedNetworks reads the networks that files below root define: libvirt's, and the
+// default bridge of Docker. Docker's other networks have links while Docker runs, and
+// avoid the prefixes of the links that exist when they are made. A file that cannot be
+// read defines nothing.
 func definedNetworks(root string) []Defined {
 	var list []Defined
 	paths, _ := filepath.Glob(filepath.Join(root, "etc/libvirt/qemu/networks/*.xml"))
@@ -37,7 +38,7 @@ func definedNetworks(root string) []Defined {
 	return list
 }
 
-// libvirtNetwork reads a definition (libvirt.org/formatnetwork.html, ip).
+// libvirtNetwork reads the IPv4 prefixes of a definition (libvirt.org/formatnetwork.html).
 func libvirtNetwork(path string) []Defined {
 	b, err := os.ReadFile(path)
 	if err != nil {
