@@ -89,7 +89,7 @@ func TestChecks(t *testing.T) {
 		"no resolver":       {checkResolvers, func(*Host) {}, Warn, "/etc/resolv.conf names none", "add a nameserver line"},
 		"a dead resolver":   {checkResolvers, func(h *Host) { h.facts.Resolvers = []netip.Addr{netip.MustParseAddr("127.255.255.254")} }, Warn, "none of the host's resolvers answers: [127.255.255.254]", "look at /etc/resolv.conf"},
 		"no manager":        {checkManagers, func(*Host) {}, Pass, "no program that configures links runs here", ""},
-		"a manager":         {checkManagers, func(h *Host) { h.facts.Configurators = []managers.Program{managers.NetworkManager} }, Pass, "qnet tells NetworkManager to leave qn* alone", ""},
+		"a manager":         {checkManagers, func(h *Host) { h.facts.Managers = []managers.Program{managers.NetworkManager} }, Pass, "qnet tells NetworkManager to leave qn* alone", ""},
 		"no br_netfilter":   {checkBridgeNetfilter, func(*Host) {}, Pass, "IPv4 off, IPv6 off", ""},
 		"br_netfilter":      {checkBridgeNetfilter, func(h *Host) { h.facts.Filters.BridgeIPv4 = true }, Pass, "IPv4 on, IPv6 off", ""},
 		"a plan":            {checkPlans, func(h *Host) { h.plans = []planned{natPlan()} }, Pass, "network nat: bridge qn-nat, subnet 192.168.223.0/24 is free", ""},

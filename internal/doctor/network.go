@@ -211,7 +211,7 @@ func checkResolvers(ctx context.Context, h *Host) []Finding {
 
 func checkManagers(_ context.Context, h *Host) []Finding {
 	var informed []string
-	for _, p := range h.facts.Configurators {
+	for _, p := range h.facts.Managers {
 		if advice := managers.Advice(p); advice != "" {
 			return one(Warn, advice, "%s runs, and takes no setting at run time to leave VMs' links alone", p)
 		}

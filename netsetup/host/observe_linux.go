@@ -1,15 +1,14 @@
 package host
 
 import (
-	"bufio"
 	"context"
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/qnet-vm/qnet/internal/resolvconf"
 	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/managers"
@@ -152,22 +151,11 @@ func addRoutes(f *Facts) error {
 	return nil
 }
 
-// resolvers reads the nameserver lines of resolv.conf(5).
+// resolvers reads the name servers of a resolv.conf(5), without zones.
 func resolvers(path string) []netip.Addr {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil
+	servers := resolvconf.Nameservers(path)
+	for i, a := range servers {
+		servers[i] = a.WithZone("")
 	}
-	defer file.Close()
-	var addrs []netip.Addr
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		words := strings.Fields(lines.Text())
-		if len(words) < 2 || words[0] != "nameserver" {
-			continue
-		}
-		if a, err := netip.ParseAddr(words[1]); err == nil {
-			addrs = append(addrs, a.WithZone(""))
-		}
-	}
-	return addrs
+	return servers
 }

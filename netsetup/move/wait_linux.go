@@ -5,10 +5,9 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/net/bpf"
 
-	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/neigh"
 )
 
 // carrierTimeout bounds awaitCarrier. The kernel handles carriers of all its network
@@ -65,10 +64,5 @@ func (x *crossing) solicit() {
 	if !ok {
 		return
 	}
-	conn, err := packet.Listen(x.to.Index, packet.All, []bpf.Instruction{bpf.RetConstant{Val: 0}})
-	if err != nil {
-		return
-	}
-	conn.Write(packet.RouterSolicitation(x.to.MAC, from)) //nolint:errcheck // as said
-	conn.Close()                                          //nolint:errcheck // nothing follows from it
+	neigh.Solicit(x.to.Index, neigh.Place{MAC: x.to.MAC, Addr: from}) //nolint:errcheck // as said
 }
