@@ -63,7 +63,7 @@ func (h *Host) SetMaster(ctx context.Context, link, bridge string) error {
 		return err
 	}
 	if !ok {
-		return host.Refuse("set %q master: there is no bridge %q: stop the network's VMs and run them again", link, bridge)
+		return host.Refuse("set %q master: there is no bridge %q: run the network's VMs again", link, bridge)
 	}
 	err = h.withLink("set master of", link, func(l netlink.Link) error { return netlink.LinkSetMasterByIndex(l, b.Index) })
 	if errors.Is(err, unix.EXFULL) {

@@ -30,7 +30,7 @@ func (h *Host) Raisable(l host.Link) (step.RaiseMetrics, error) {
 func (h *Host) ReplaceRoutes(ctx context.Context, link string, swaps []step.Swap) error {
 	l, ok, err := h.Link(ctx, link)
 	if err == nil && !ok {
-		err = host.Refuse("there is no link %q: bring it back, or stop the network's VMs", link)
+		err = host.Refuse("there is no link %q: run the network's VMs again", link)
 	}
 	if err != nil {
 		return err

@@ -57,7 +57,7 @@ func isTun(f *os.File) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(10, 200) {
-		return host.Refuse("it is no file of %s: open that", tunDevice)
+		return host.Refuse("it is no file of %s: report this as a fault of qnet", tunDevice)
 	}
 	return nil
 }
