@@ -118,13 +118,11 @@ func (s *Server) begin(c *waiter) bool {
 	return s.last == nil
 }
 
-// tell sends a reply unless the last one was given.
+// tell sends a reply. What was reached just before the end may come after the last reply.
 func (s *Server) tell(c *waiter, r reply) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.last == nil {
-		c.write(r)
-	}
+	c.write(r)
 }
 
 // waiter is a client that asked to stop the VM and waits for its end.
