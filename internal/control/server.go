@@ -73,14 +73,14 @@ func (s *Server) accept(l net.Listener) {
 }
 
 func (s *Server) serve(c net.Conn) {
-	c.SetReadDeadline(time.Now().Add(requestTimeout))
+	c.SetReadDeadline(time.Now().Add(requestTimeout)) //nolint:errcheck // the read fails then
 	in := bufio.NewReaderSize(c, maxRequest)
 	req, err := readRequest(in)
 	if err != nil {
 		c.Close()
 		return
 	}
-	c.SetReadDeadline(time.Time{})
+	c.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
 	switch req.Op {
 	case opStatus:
 		json.NewEncoder(c).Encode(s.vm.State()) //nolint:errcheck // a client that is gone needs no answer
@@ -129,6 +129,6 @@ func (s *Server) tell(c *waiter, r reply) {
 type waiter struct{ conn net.Conn }
 
 func (c *waiter) write(r reply) {
-	c.conn.SetWriteDeadline(time.Now().Add(replyTimeout))
-	json.NewEncoder(c.conn).Encode(r) //nolint:errcheck // a client that is gone needs no answer
+	c.conn.SetWriteDeadline(time.Now().Add(replyTimeout)) //nolint:errcheck // the write fails then
+	json.NewEncoder(c.conn).Encode(r)                     //nolint:errcheck // a client that is gone needs no answer
 }
