@@ -38,7 +38,7 @@ func place(t *testing.T, name string) rundir.VM {
 	return vm
 }
 
-// fakeVM is a VM that ends when it is told to.
+// fakeVM is a VM whose shutdown ladder the test climbs.
 type fakeVM struct {
 	state State
 	rungs chan string // closed at QEMU's end
@@ -295,7 +295,7 @@ func TestContextEndsCalls(t *testing.T) {
 	}
 }
 
-// blocked is a keyboard that nobody uses.
+// blocked is a keyboard without keys.
 type blocked struct{}
 
 func (blocked) Read([]byte) (int, error) { select {} }
