@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -357,5 +358,19 @@ func TestDirectories(t *testing.T) {
 	a := dirs(map[string]string{"QNET_RUN_DIR": "/r", "QNET_STATE_DIR": "/s", "XDG_RUNTIME_DIR": "/x", "XDG_STATE_HOME": "/y", "HOME": "/h"})
 	if a.runDir != "/r" || a.stateDir != "/s" || a.rootRunDir != "" || a.rootStateDir != "" {
 		t.Errorf("named: %q, %q, root's %q, %q", a.runDir, a.stateDir, a.rootRunDir, a.rootStateDir)
+	}
+	a = dirs(map[string]string{"XDG_RUNTIME_DIR": "/x", "XDG_STATE_HOME": "/y", "HOME": "/h"})
+	b := dirs(map[string]string{"HOME": "/h"})
+	if os.Geteuid() == 0 {
+		if a.runDir != rootRunDir || a.stateDir != rootStateDir || b.runDir != rootRunDir || a.rootRunDir != "" {
+			t.Errorf("root's: %q, %q", a.runDir, a.stateDir)
+		}
+		return
+	}
+	if a.runDir != "/x/qnet" || a.stateDir != "/y/qnet" || b.runDir != "/h/.local/state/qnet/run" || b.stateDir != "/h/.local/state/qnet" {
+		t.Errorf("a user's: %q, %q; %q, %q", a.runDir, a.stateDir, b.runDir, b.stateDir)
+	}
+	if a.rootRunDir != rootRunDir || a.rootStateDir != rootStateDir {
+		t.Errorf("root's, for a user: %q, %q", a.rootRunDir, a.rootStateDir)
 	}
 }
