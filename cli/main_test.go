@@ -17,8 +17,8 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
-// TestMain makes the test binary qnet itself, for the tests and for what qnet
-// starts of itself, so that all of it runs under the race detector.
+// TestMain makes the test binary qnet itself, for the tests and for the keepers that qnet
+// starts, so that all processes run under the race detector.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
 		lab.Instrument(os.Args)
@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// hearInterrupts lets the commands that tests start hear SIGINT and SIGHUP, also
-// where the tests run in the background of a shell that has them ignored.
+// hearInterrupts lets the commands that tests start get SIGINT and SIGHUP, also if a shell
+// runs the tests in its background and so ignores these signals.
 func hearInterrupts() {
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
 		if signal.Ignored(s) {

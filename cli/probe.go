@@ -35,14 +35,7 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 	}
 	reports, failed := []probe.Report{}, false
 	for _, n := range networks {
-		var r probe.Report
-		var err error
-		a.during(fmt.Sprintf("a synthetic guest on network %q", n.Name), func() {
-			r, err = probe.Run(c.Context, keeper.Options{
-				RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: a.note,
-				Peer: supervisor.RemotePeer(),
-			}, n, options)
-		})
+		r, err := a.probeNetwork(c.Context, n, options)
 		if err != nil {
 			return err
 		}
@@ -62,6 +55,16 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 		return errCannotWork
 	}
 	return nil
+}
+
+func (a *app) probeNetwork(ctx context.Context, n keeper.Network, o probe.Options) (r probe.Report, err error) {
+	a.during(fmt.Sprintf("a synthetic guest on network %q", n.Name), func() {
+		r, err = probe.Run(ctx, keeper.Options{
+			RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: a.note,
+			Peer: supervisor.RemotePeer(),
+		}, n, o)
+	})
+	return r, err
 }
 
 // targetTimeout bounds the look-up of a target's name.

@@ -20,9 +20,9 @@ func (a *app) progress(vm string) func(what string) {
 
 // during calls f and shows on the status line what the user waits for meanwhile.
 func (a *app) during(what string, f func()) {
-	clear := func() { a.line.Set("") }
-	defer onInterrupt(clear)()
-	defer clear()
+	erase := func() { a.line.Set("") }
+	defer onInterrupt(erase)()
+	defer erase()
 	a.line.Set("waiting for " + what)
 	f()
 }

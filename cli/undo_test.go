@@ -54,8 +54,8 @@ func (l *testHost) told(code, want int, said string, words ...string) {
 	}
 }
 
-// A network that cannot be undone is told to the user who stops the VM, to its log,
-// and to the user who runs qnet gc, until that succeeds.
+// The user who stops a VM learns that its network could not be undone. So does the
+// reader of qnet.log, and the user of qnet gc until that succeeds.
 func TestFailedUndoIsTold(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		path := l.profile("a", idle+"[[nic]]\nmode = \"nat\"\n")
@@ -74,7 +74,7 @@ func TestFailedUndoIsTold(t *testing.T) {
 		}
 		l.before.Check(t)
 
-		// So are users of a VM in the foreground, whatever ends it.
+		// The user of a VM in the foreground learns it, too.
 		p := l.start("run", path)
 		lab.Eventually(t, 10*time.Second, "it runs", func() bool { return strings.Contains(l.must("ps"), "running") })
 		writable = l.readOnlySysctls()
@@ -86,7 +86,7 @@ func TestFailedUndoIsTold(t *testing.T) {
 	})
 }
 
-// So is what the supervisor itself cannot undo.
+// The user learns of a step that the supervisor itself could not undo.
 func TestFailedStepOfTheUndoIsTold(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		path := l.profile("a", idle+"[[nic]]\nmode = \"private\"\n")
@@ -103,8 +103,7 @@ func TestFailedStepOfTheUndoIsTold(t *testing.T) {
 	})
 }
 
-// A supervisor that dies while somebody waits for the VM's end is not taken for one
-// that has undone everything.
+// `qnet stop` does not take a dead supervisor for one that has undone everything.
 func TestDeadSupervisorIsTold(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		path := l.profile("a", idle+"[[nic]]\nmode = \"private\"\n")

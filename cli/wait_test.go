@@ -46,8 +46,7 @@ func TestStuckNamesStageAndCause(t *testing.T) {
 	}
 }
 
-// A VM that is not yet, or no longer, running is not blamed for what its guest has
-// not done.
+// The cause is not the guest of a VM that does not run yet, or no longer.
 func TestStuckBeforeItRuns(t *testing.T) {
 	for state, want := range map[control.Phase]string{control.Starting: "network is not ready yet", control.Stopping: "asked to stop"} {
 		e := &stuck{control.State{Name: "web", State: state}, goal{}, time.Second, control.NIC{}, netip.Addr{}}
@@ -62,7 +61,7 @@ func TestStuckBeforeItRuns(t *testing.T) {
 	}
 }
 
-// Nobody is told to wait for the address of a VM of which qnet will see none.
+// There is no hint to wait for an address that qnet will never see.
 func TestNoAddress(t *testing.T) {
 	for _, never := range []bool{false, true} {
 		e := &noAddress{"web", "no frame", never}

@@ -146,7 +146,7 @@ type reply struct {
 	Version int    `json:"version,omitempty"` // in the first reply
 	Rung    string `json:"rung,omitempty"`
 	Ended   bool   `json:"ended,omitempty"` // QEMU has
-	Last    *end   `json:"last,omitempty"`  // no reply follows
+	Last    *end   `json:"last,omitempty"`  // the process ends soon
 	Error   string `json:"error,omitempty"` // why the request is refused
 }
 

@@ -49,8 +49,8 @@ func (s *session) openNotes() error {
 	return nil
 }
 
-// note tells the user something, now and in qnet.log: nobody may read what a VM in the
-// background says.
+// note tells the user something, and writes it to qnet.log: of a VM in the background,
+// the user reads only the log.
 func (s *session) note(n keeper.Note) {
 	s.Note(n)
 	s.record(n.String())

@@ -14,7 +14,7 @@ const (
 	// pulledTime is how long a guest's cable stays pulled: a guest under load still
 	// notices, and asks for its lease again.
 	pulledTime = time.Second
-	// replugTimeout bounds all of it, if QEMU does not answer.
+	// replugTimeout bounds the whole, if QEMU does not answer.
 	replugTimeout = 30 * time.Second
 )
 
