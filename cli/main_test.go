@@ -55,7 +55,7 @@ type testHost struct {
 // afterwards that the host is as it was.
 func inLab(t *testing.T, f func(l *testHost)) {
 	t.Helper()
-	lab.Require(t, lab.Tun, lab.QEMU, lab.Program("nft"), lab.Program("ip"))
+	lab.Require(t, lab.Root, lab.Tun, lab.QEMU, lab.Program("nft"), lab.Program("ip")) // root starts QEMU as nobody
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)
 		l := newLab(t)

@@ -14,7 +14,7 @@ const ownNIC = "[[nic]]\nmode = \"bridge\"\n"
 // onLAN runs the test on a host whose eth0 is on a LAN, see lab.NewLAN.
 func onLAN(t *testing.T, o lab.LANOptions, f func(l *testHost, lan *lab.LAN)) {
 	t.Helper()
-	lab.Require(t, lab.Tun, lab.QEMU, lab.Program("nft"), lab.Program("ip"))
+	lab.Require(t, lab.Root, lab.Tun, lab.QEMU, lab.Program("nft"), lab.Program("ip"))
 	lab.Run(t, func(t *testing.T) {
 		lan := lab.NewLAN(t, o)
 		l := newLab(t)

@@ -20,7 +20,7 @@ func (b *bench) cpu() error {
 
 // twins compares two guests that differ in one thing, on taps of the recipe's bridge.
 func (b *bench) twins(thing, against string, one, other rig.Spec) error {
-	server, err := rig.Background(b.Wire, "serve", "0.0.0.0"+port)
+	server, err := rig.Background(b.Wire, "serve", "0.0.0.0"+wirePort)
 	if err != nil {
 		return err
 	}

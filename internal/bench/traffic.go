@@ -23,8 +23,8 @@ const (
 // near is the factor of rounds that it takes to tell near contenders apart.
 const near = 3
 
-// port is where wire serves.
-const port = ":5001"
+// wirePort is the TCP and UDP port of wire serve.
+const wirePort = ":5001"
 
 // path is one NIC of the guest that is measured, and the hosts beyond it. All
 // contenders are NICs of the same guest, because two boots of one guest differ by more
@@ -37,9 +37,9 @@ type path struct {
 }
 
 // host and outsider are where wire serves.
-func (p path) host() string     { return p.gateway + port }
-func (p path) outsider() string { return rig.Resolver + port }
-func (p path) others() string   { return p.peer + port }
+func (p path) host() string     { return p.gateway + wirePort }
+func (p path) outsider() string { return rig.Resolver + wirePort }
+func (p path) others() string   { return p.peer + wirePort }
 
 // traffic measures what passes between a guest and others.
 func (b *bench) traffic() error {
@@ -87,8 +87,8 @@ func (b *bench) startServers() (stop func(), err error) {
 		}
 	}
 	for _, argv := range [][]string{
-		{b.Wire, "serve", "0.0.0.0" + port},
-		{"ip", "netns", "exec", "inet", b.Wire, "serve", rig.Resolver + port},
+		{b.Wire, "serve", "0.0.0.0" + wirePort},
+		{"ip", "netns", "exec", "inet", b.Wire, "serve", rig.Resolver + wirePort},
 	} {
 		s, err := rig.Background(argv...)
 		if err != nil {
@@ -133,7 +133,7 @@ func paths(guests []*rig.VM) (qnet, tap path, err error) {
 	if err != nil {
 		return qnet, tap, err
 	}
-	peer, err := guests[1].Guest.Run("ip -4 addr show eth0 | sed -n 's/.*inet \\([0-9.]*\\).*/\\1/p'; wire serve 0.0.0.0" + port + " > /dev/null 2>&1 &")
+	peer, err := guests[1].Guest.Run("ip -4 addr show eth0 | sed -n 's/.*inet \\([0-9.]*\\).*/\\1/p'; wire serve 0.0.0.0" + wirePort + " > /dev/null 2>&1 &")
 	return path{"qnet", "eth0", strings.TrimSpace(gateway), strings.TrimSpace(peer)},
 		path{"hand-made tap with vnet_hdr", "eth1", "192.168.77.1", "192.168.77.11"}, err
 }

@@ -13,6 +13,7 @@ import (
 )
 
 func TestPing(t *testing.T) {
+	lab.Require(t, lab.Root) // for the groups of ping_group_range
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)
 		for _, sockets := range []string{"0 0", "1 0"} { // with ping sockets, and without

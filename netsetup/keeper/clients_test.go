@@ -43,6 +43,7 @@ func tapOn(t *testing.T, bridge string) *water.Interface {
 
 // A thousand clients on one tap: all get an address, all different, none lost.
 func TestThousandClients(t *testing.T) {
+	lab.Require(t, lab.Root) // a large receive buffer (SO_RCVBUFFORCE, socket(7))
 	inLab(t, func(t *testing.T, o Options) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("10.77.0.0/20")}, "web", port(1))
 		idle := lab.PSS(t, r.Info().KeeperPID)

@@ -267,6 +267,9 @@ func TestUntraced(t *testing.T) {
 		"kill-switch of a VPN":       {"connect", "drop at forward: table inet mullvad chain forward policy DROP"},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			if strings.Contains(name, "-legacy") {
+				lab.Require(t, lab.Legacy)
+			}
 			inLab(t, func(l *testHost) {
 				f := faults[name]
 				f.step, f.cause = want.step, []string{want.cause}

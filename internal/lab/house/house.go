@@ -44,11 +44,8 @@ func (f File) Position(n ast.Node) token.Position {
 	return p
 }
 
-// lines is the number of lines of a node, and for a file of the whole file.
+// lines is the number of lines of a node.
 func (f File) lines(n ast.Node) int {
-	if n == f.File {
-		return f.set.File(f.FileStart).LineCount()
-	}
 	return f.set.Position(n.End()).Line - f.set.Position(n.Pos()).Line + 1
 }
 
