@@ -100,14 +100,11 @@ func (e *events) Run(ctx context.Context) error {
 
 // read reads the socket until the context has ended and the socket is closed.
 func (e *events) read(ctx context.Context, s *netlink.Conn) error {
-	for {
+	for ctx.Err() == nil {
 		messages, err := s.Receive()
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, unix.ENOBUFS): // more events than the socket's buffer takes
+		if errors.Is(err, unix.ENOBUFS) { // more events than the socket's buffer takes
 			e.wake(every)
-		case err != nil:
+		} else if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("read netlink: %w", err)
 		}
 		var seen kind
@@ -116,6 +113,7 @@ func (e *events) read(ctx context.Context, s *netlink.Conn) error {
 		}
 		e.wake(seen)
 	}
+	return nil
 }
 
 func (e *events) wake(seen kind) {
