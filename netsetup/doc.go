@@ -34,8 +34,8 @@
 // # Who may import whom
 //
 // A package imports packages of rows below its own, and of its own row where the row
-// says so. depguard holds the rows (.golangci.yml), and TestLayers in cli holds
-// docs/architecture.md, which has all packages of the tree, to the code.
+// says so. depguard holds the rows (.golangci.yml), and TestLayers in
+// internal/lab/house holds docs/architecture.md, which has all packages of the tree, to the code.
 //
 //	keeper/server           the keeper process: registrations, DHCP and DNS, the watchdog; imports keeper/upkeep
 //	keeper/upkeep           tasks while VMs run
