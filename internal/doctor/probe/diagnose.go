@@ -129,11 +129,16 @@ func (r *run) explainOnBridge(t trail) string {
 	return fmt.Sprintf("the frame reaches bridge %s and nothing replies: the network's keeper (process %d) is silent; look with: qnet net", bridge, r.info.KeeperPID)
 }
 
-// explainLAN is about packets that no machine on the LAN replies to.
+// explainLAN is about packets that no machine on the LAN replies to. A host that reaches
+// the address by another link says nothing about the LAN.
 func (r *run) explainLAN(ctx context.Context, f guest.Flow) string {
 	if !r.hostReaches(ctx, f) {
 		r.beyond = true
 		return fmt.Sprintf("the host itself gets no answer from %s either: the fault is beyond this host", f.Dst)
+	}
+	if link := r.linkTo(f.Dst); link != r.uplink() && link != r.info.Bridge {
+		r.beyond = true
+		return fmt.Sprintf("nothing behind %s answers for %s, which the host itself reaches by %s: look at the router of that LAN", r.uplink(), f.Dst, link)
 	}
 	return fmt.Sprintf("%s answers the host itself: what is behind %s drops the guest's packets", f.Dst, r.uplink())
 }

@@ -281,6 +281,11 @@ func TestExplainLAN(t *testing.T) {
 	if got := r.silentLAN(); !strings.HasPrefix(got, "nothing on the LAN behind eth0 answers") {
 		t.Errorf("with a carrier: %s", got)
 	}
+	for address, want := range map[string]string{"192.0.2.99": "eth0", "203.0.113.1": "eth0", "127.0.0.9": "lo"} {
+		if got := r.linkTo(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s by %s, want %s", address, got, want)
+		}
+	}
 	if got := onHost(filters.Ruleset{}).uplink(); got != "" {
 		t.Errorf("the uplink of another mode: %s", got)
 	}

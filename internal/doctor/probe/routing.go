@@ -147,6 +147,20 @@ func (r *run) linkName(index int) string {
 	return fmt.Sprintf("link %d", index)
 }
 
+// linkTo is the link by which the host reaches an address: the one that has the address
+// in its prefix, or that of the default route.
+func (r *run) linkTo(a netip.Addr) string {
+	for _, l := range r.facts.Links {
+		for _, p := range l.Addresses {
+			if p.Contains(a) {
+				return l.Name
+			}
+		}
+	}
+	l, _ := r.facts.DefaultLink()
+	return l.Name
+}
+
 // nextHopOf is the gateway of the default route, or the address itself if it is in the
 // prefix of a link.
 func (r *run) nextHopOf(a netip.Addr) netip.Addr {
