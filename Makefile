@@ -7,7 +7,9 @@ MODULE  := github.com/qnet-vm/qnet
 CACHE   := $(CURDIR)/.cache
 INSTALL := sh internal/lab/packages/install.sh
 UNPACK  := sh internal/lab/packages/unpack.sh
+# make test PKG=./cli TESTFLAGS='-run Bridge -v'
 PKG     ?= ./...
+TESTFLAGS ?=
 FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -buildid= -X $(MODULE)/cli.version=$(VERSION)
@@ -33,22 +35,23 @@ demo: ## a VM behind NAT, with a stand-in for the Internet; needs root
 	$(MAKE) --no-print-directory build guest
 	sh internal/lab/demo/demo.sh
 
-# As root, make test installs the packages that it lacks. Without root, the tests run in
+# As root, it installs the packages that it lacks. Without root, the tests run in
 # user namespaces, and skip what needs more.
 test: fixtures ## all tests: some 10 minutes
-	$(GO) test $(RACE) -timeout 30m $(PKG)
+	$(GO) test $(RACE) -timeout 30m $(TESTFLAGS) $(PKG)
 
 test-unit: ## the tests that need no root, no QEMU and no taps: less than a minute
-	$(GO) test -short $(PKG)
+	$(GO) test -short $(TESTFLAGS) $(PKG)
 
-cover: fixtures ## coverage by all tests and by the processes they start: .cache/cover.html
+cover: fixtures ## coverage by all tests and by the processes they start; TESTFLAGS=-short: by those of test-unit
 	@rm -rf $(CACHE)/cover && mkdir -p $(CACHE)/cover && chmod 1777 $(CACHE)/cover
 	$(GO) test -count=1 -covermode=atomic -coverpkg=./... -timeout 60m -ldflags '-X $(MODULE)/internal/lab.coverDir=$(CACHE)/cover' \
-		$(PKG) -args -test.gocoverdir=$(CACHE)/cover > $(CACHE)/cover.log || { grep -v '^ok' $(CACHE)/cover.log; exit 1; }
+		$(TESTFLAGS) $(PKG) -args -test.gocoverdir=$(CACHE)/cover > $(CACHE)/cover.log 2>&1; echo $$? > $(CACHE)/cover.status
 	@$(GO) tool covdata textfmt -i=$(CACHE)/cover -o=$(CACHE)/cover.txt
 	@$(GO) tool cover -html=$(CACHE)/cover.txt -o $(CACHE)/cover.html
 	@$(GO) tool covdata percent -i=$(CACHE)/cover | sort
 	@$(GO) tool cover -func=$(CACHE)/cover.txt | tail -n 1
+	@grep FAIL $(CACHE)/cover.log; exit $$(cat $(CACHE)/cover.status)
 
 stress: fixtures ## the whole of what `make test` tries a part of: some 20 minutes
 	@{ QNET_STRESS=1 $(GO) test -p 1 -count=1 -timeout 2h -v \
@@ -95,8 +98,10 @@ clean: ## removes what make made
 
 packages-%: ; @$(INSTALL) $*
 
-fixtures: packages-test networkmanager resolved old # what tests use, and skip where it cannot be had
+fixtures: # what tests use, and skip where it cannot be had
+	@$(INSTALL) guest demo test
 	@$(MAKE) --no-print-directory guest || echo "tests skip what boots the guest" >&2
+	@$(MAKE) --no-print-directory networkmanager resolved old
 
 guest: packages-guest # the kernel and initramfs that the demo, the examples and the tests boot
 	@$(GO) run ./internal/lab/guest/mkguest -dir $(CACHE)/guest

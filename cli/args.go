@@ -11,7 +11,7 @@ import (
 // usage is an error in the arguments.
 type usage struct{ text string }
 
-// Error is the text.
+// Error returns the text.
 func (u *usage) Error() string { return u.text }
 
 func unknownCommand(name string) error {
@@ -19,7 +19,7 @@ func unknownCommand(name string) error {
 }
 
 func usageError(c *cli.Context, err error, _ bool) error {
-	if strings.HasSuffix(err.Error(), "parse error") { // a whole number is no time
+	if strings.HasSuffix(err.Error(), "parse error") { // of a number without a unit
 		err = fmt.Errorf("%w; allowed: a time such as 30s or 2m", err)
 	}
 	switch name := c.Command.Name; name {
@@ -32,9 +32,8 @@ func usageError(c *cli.Context, err error, _ bool) error {
 	}
 }
 
-// flagsFirst moves a command's flags before its other arguments, because the
-// library silently ignores flags after the first of those. What follows "--"
-// stays where it is.
+// flagsFirst moves a command's flags before its operands, because the library ignores
+// flags behind the first operand. What follows "--" stays where it is.
 func flagsFirst(c *cli.App, args []string) ([]string, error) {
 	i := commandIndex(c, args)
 	if i < 0 {
@@ -68,7 +67,7 @@ func flagsFirst(c *cli.App, args []string) ([]string, error) {
 	return slices.Concat(args[:i+1], flags, rest), nil
 }
 
-// commandIndex finds the command's place behind the global flags.
+// commandIndex returns the place of the command, behind the global flags, or -1.
 func commandIndex(c *cli.App, args []string) int {
 	for i := 0; i < len(args); i++ {
 		if !strings.HasPrefix(args[i], "-") {
@@ -81,6 +80,7 @@ func commandIndex(c *cli.App, args []string) int {
 	return -1
 }
 
+// takesValue reports whether the next argument is the flag's value.
 func takesValue(flags []cli.Flag, arg string) bool {
 	if strings.Contains(arg, "=") {
 		return false
@@ -95,7 +95,7 @@ func takesValue(flags []cli.Flag, arg string) bool {
 	return false
 }
 
-// operands returns the arguments, which must be as many as names.
+// operands returns the operands, one for each name.
 func operands(c *cli.Context, names ...string) ([]string, error) {
 	args := c.Args().Slice()
 	if len(args) < len(names) {

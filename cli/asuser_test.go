@@ -11,7 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
-// asUser runs a command as the user behind sudo would, without sudo.
+// asUser runs a command as the user behind sudo, without sudo.
 func (l *testHost) asUser(args ...string) (code int, stdout, stderr string) {
 	l.Helper()
 	p := l.command(args...)
@@ -22,8 +22,8 @@ func (l *testHost) asUser(args ...string) (code int, stdout, stderr string) {
 	return code, p.out.String(), p.errout.String()
 }
 
-// What sudo started is there for its user, too, in the directories that nobody has
-// named; and what the user may not see is told.
+// A user finds what he started with sudo, with the default directories. qnet says what
+// the user may not see.
 func TestWithoutSudo(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		lab.MountEmpty(t, "/run/qnet", "/var/lib/qnet")

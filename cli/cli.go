@@ -1,8 +1,9 @@
-// Package cli is qnet's command line: it reads arguments, calls the packages
-// that do the work, words results and errors, and decides the exit code.
+// Package cli is qnet's command line: it reads the arguments, calls the packages that
+// do the work, prints results and errors, and chooses the exit code. Each command has a
+// file of its own.
 //
-// Data goes to stdout, talk to stderr. Exit codes: 0 ok, 1 failure, 2 usage or
-// bad profile, 3 host not capable, 4 QEMU failed.
+// Data goes to stdout; notes, warnings, progress and errors go to stderr. Exit codes:
+// 0 ok, 1 failure, 2 usage or bad profile, 3 host not capable, 4 QEMU failed.
 package cli
 
 import (
@@ -22,29 +23,23 @@ import (
 // version is set by the Makefile.
 var version = "dev"
 
-// Env is what a command gets from the world.
+// Env is what a command gets from its process.
 type Env struct {
 	Stdin          *os.File
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string
 }
 
-// Root's directories.
-const (
-	rootRunDir   = "/run/qnet"
-	rootStateDir = "/var/lib/qnet"
-)
-
 // app is one invocation.
 type app struct {
 	Env
-	user             *asuser.User
+	user             *asuser.User // the user behind sudo, nil without one
 	runDir, stateDir string
-	elsewhere        string               // where root's VMs are, for a user who named no directory
-	rootsState       string               // where root's salt is, likewise
-	terminal         *supervisor.Terminal // that the console of a VM has or will have, else nil
-	line             *status.Line         // nil where there is none
-	unknown          string               // what help was asked for and is no command
+	rootRunDir       string               // root's run directory, for a user who named none; else ""
+	rootStateDir     string               // root's state directory, likewise
+	terminal         *supervisor.Terminal // that shows the console of a VM, now or later; else nil
+	line             *status.Line
+	unknown          string // a word that the user wanted help on and that is no command
 }
 
 // Main runs one command and returns the exit code.
@@ -70,7 +65,7 @@ func (a *app) command() *cli.App {
 		UsageText: "qnet [--run-dir DIR] [--state-dir DIR] COMMAND ...\n\nExample: sudo qnet run examples/nat.toml",
 		Writer:    a.Stdout, ErrWriter: a.Stderr,
 		DisableSliceFlagSeparator: true,
-		// The default handler calls os.Exit, which would skip what is deferred.
+		// The default handler calls os.Exit, and deferred functions would not run.
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    usageError,
 		CommandNotFound: func(_ *cli.Context, name string) { a.unknown = name },
@@ -93,4 +88,28 @@ func (a *app) command() *cli.App {
 	}
 }
 
+// commands returns the commands in the order of the help text.
+func (a *app) commands() []*cli.Command {
+	list := []*cli.Command{
+		a.runCommand(), a.planCommand(), a.checkCommand(), a.psCommand(), a.stopCommand(), a.consoleCommand(), a.logsCommand(),
+		a.ipCommand(), a.waitCommand(), a.sshCommand(), a.hostsCommand(), a.netCommand(), a.macCommand(), a.doctorCommand(),
+		a.schemaCommand(), a.gcCommand(), a.versionCommand(), a.completionCommand(),
+	}
+	for _, c := range list {
+		c.HideHelpCommand = true // VMs may be called "h" and "help"
+		c.OnUsageError = usageError
+		for _, f := range c.Flags {
+			if f, ok := f.(*cli.BoolFlag); ok {
+				f.DisableDefaultText = true
+			}
+		}
+	}
+	return list
+}
+
+// jsonFlag is the flag of each command that prints a table.
+func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }
+
+// errSilent is joined to an error that was printed already and still decides the exit
+// code.
 var errSilent = errors.New("already reported")

@@ -7,7 +7,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// completion prints a script made from the commands themselves.
+func (a *app) completionCommand() *cli.Command {
+	return &cli.Command{Name: "completion", Usage: "print shell completion", ArgsUsage: "bash|zsh|fish", Action: a.completion}
+}
+
+// completion prints a script that is made from the commands themselves.
 func (a *app) completion(c *cli.Context) error {
 	args, err := operands(c, "one of bash, zsh, fish")
 	if err != nil {
@@ -17,7 +21,7 @@ func (a *app) completion(c *cli.Context) error {
 	case "bash":
 		fmt.Fprint(a.Stdout, bashCompletion(c.App))
 	case "zsh":
-		// zsh runs the bash script by its own compatibility layer.
+		// zsh runs the bash script by its compatibility layer.
 		fmt.Fprint(a.Stdout, "#compdef qnet\nautoload -U +X bashcompinit && bashcompinit\n"+bashCompletion(c.App))
 	case "fish":
 		fmt.Fprint(a.Stdout, fishCompletion(c.App))
@@ -27,7 +31,7 @@ func (a *app) completion(c *cli.Context) error {
 	return nil
 }
 
-// visible are the commands and flags a user sees.
+// visible returns the commands that the help text lists.
 func visible(app *cli.App) []*cli.Command {
 	var list []*cli.Command
 	for _, c := range app.Commands {
@@ -38,6 +42,7 @@ func visible(app *cli.App) []*cli.Command {
 	return list
 }
 
+// flagWords returns the flags as a user types them, without the hidden ones.
 func flagWords(flags []cli.Flag) []string {
 	var words []string
 	for _, f := range flags {

@@ -11,6 +11,10 @@ import (
 	"github.com/qnet-vm/qnet/internal/supervisor"
 )
 
+func (a *app) consoleCommand() *cli.Command {
+	return &cli.Command{Name: "console", Usage: "connect to a VM's serial console; Ctrl-] q leaves", ArgsUsage: "NAME", Action: a.console}
+}
+
 func (a *app) console(c *cli.Context) error {
 	args, err := operands(c, "NAME")
 	if err != nil {
@@ -37,7 +41,7 @@ func (a *app) console(c *cli.Context) error {
 	return showGuest(terminal, func() error { return control.Console(ctx, runDir, args[0], in, terminal) })
 }
 
-// showGuest gives the terminal to a guest while f writes to it.
+// showGuest gives the terminal to a guest while f copies the guest's output to it.
 func showGuest(terminal *supervisor.Terminal, f func() error) error {
 	if err := terminal.Begin(); err != nil {
 		return fmt.Errorf("set terminal raw: %w", err)

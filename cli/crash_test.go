@@ -12,9 +12,9 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
-// stress tells that the whole is to be tried, by `make stress`, and not only the
+// stress says that `make stress` runs the tests: they try everything, and not only the
 // part that `make test` has time for.
-var stress = os.Getenv("QNET_STRESS") != ""
+var stress = lab.Stress()
 
 // cells is how many cells of the matrix a mode gets without stress.
 const cells = 10
@@ -87,8 +87,8 @@ func (c *crash) record() []string {
 	return strings.Fields(string(b))
 }
 
-// live runs the VM and stops it once it runs, if it comes so far. It returns how
-// long the host took to be as before.
+// live runs the VM and stops it once it runs, if it comes that far. It returns how long
+// the host took to be as before.
 func (c *crash) live() time.Duration {
 	c.Helper()
 	p := c.start("run", c.path)
@@ -136,7 +136,7 @@ func (c *crash) cell(point, action string) {
 	c.order(point + " " + action)
 	took := c.live()
 	if _, err := os.Stat(filepath.Join(c.dir, "failpoint")); err == nil {
-		// A kill that came earlier may keep a process from getting there.
+		// An earlier kill may keep a process from getting there.
 		c.Errorf("%s, %s: the point was not met", point, action)
 		os.Remove(filepath.Join(c.dir, "failpoint"))
 	}
@@ -164,8 +164,8 @@ func (c *crash) cell(point, action string) {
 	}
 }
 
-// aloneAt reports whether only the supervisor lives at the point, so that nobody
-// is there to clean up after it.
+// aloneAt reports whether only the supervisor lives at the point: no other process can
+// clean up after it.
 func aloneAt(point string) bool {
 	return slices.Contains([]string{"supervisor:supervisor_did_lock#1", "supervisor:supervisor_did_listen#1", "supervisor:supervisor_did_check#1", "supervisor:supervisor_did_launch#1"}, point)
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,26 +12,24 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// farError is an error of the detached process, worded and coded there.
-type farError struct {
-	Text string `json:"text"`
-	Hint string `json:"hint,omitempty"`
-	Code int    `json:"code"`
-}
+// farError is an error of the detached process, which made its message.
+type farError struct{ message }
 
-// Error is the text.
+// Error returns the text.
 func (e *farError) Error() string { return e.Text }
 
-// word is what the detached process says over its pipe: a warning or step while
-// it starts, then the end of the start.
+// word is what the detached process says over its pipe while the VM starts. The last
+// one has Done or Err.
 type word struct {
-	Talk string    `json:"talk,omitempty"`
-	Wait string    `json:"wait,omitempty"` // what it waits for
-	Done bool      `json:"done,omitempty"`
-	Err  *farError `json:"err,omitempty"`
+	Step     string       `json:"step,omitempty"` // that was done
+	Note     *keeper.Note `json:"note,omitempty"`
+	Progress *string      `json:"progress,omitempty"` // see supervisor.Options
+	Done     bool         `json:"done,omitempty"`     // the VM runs
+	Err      *farError    `json:"err,omitempty"`
 }
 
 // detach starts the VM in a session of its own and returns when it runs.
@@ -42,14 +39,7 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 		return err
 	}
 	defer ours.Close()
-	args := []string{"--run-dir", a.runDir, "--state-dir", a.stateDir, "run", "--detached", "--name", p.Name}
-	for _, flag := range []string{"verbose", "assume-yes"} {
-		if c.Bool(flag) {
-			args = append(args, "--"+flag)
-		}
-	}
-	args = append(append(args, path, "--"), extra...)
-	cmd := exec.Command("/proc/self/exe", args...)
+	cmd := exec.Command("/proc/self/exe", a.detachedArguments(c, p, path, extra)...)
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
@@ -58,49 +48,64 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 		return fmt.Errorf("start supervisor: %w", err)
 	}
 	defer forward(cmd.Process)()
-	waits := a.waits(p.Name)
-	defer waits("")
-	for words := json.NewDecoder(ours); ; {
+	if err := a.hear(ours, a.progress(p.Name)); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.Stdout, p.Name)
+	return nil
+}
+
+func (a *app) detachedArguments(c *cli.Context, p *profiles.Profile, path string, extra []string) []string {
+	args := []string{"--run-dir", a.runDir, "--state-dir", a.stateDir, "run", "--detached", "--name", p.Name}
+	for _, flag := range []string{"verbose", "assume-yes"} {
+		if c.Bool(flag) {
+			args = append(args, "--"+flag)
+		}
+	}
+	return append(append(args, path, "--"), extra...)
+}
+
+// hear prints what the detached process says until the VM runs.
+func (a *app) hear(pipe io.Reader, progress func(string)) error {
+	defer progress("")
+	for words := json.NewDecoder(pipe); ; {
 		var w word
 		switch err := words.Decode(&w); {
 		case err != nil:
 			return fmt.Errorf("start supervisor: it ended without a word: %w", err)
-		case w.Talk != "":
-			a.talk("%s", w.Talk)
-		case w.Wait != "":
-			waits(w.Wait)
+		case w.Step != "":
+			a.talk("%s", w.Step)
+		case w.Note != nil:
+			a.warn(*w.Note)
+		case w.Progress != nil:
+			progress(*w.Progress)
 		case w.Err != nil:
-			a.talk("qnet: %s", w.Err.Text)
-			if w.Err.Hint != "" {
-				a.talk("hint: %s", w.Err.Hint)
-			}
-			return errors.Join(errSilent, w.Err)
+			return w.Err
 		case w.Done:
-			waits("")
-			fmt.Fprintln(a.Stdout, p.Name)
 			return nil
 		}
 	}
 }
 
-// runDetached is the other end of detach.
+// runDetached is the process that detach starts. Once the VM runs, what it says goes to
+// qnet.log only.
 func (a *app) runDetached(ctx context.Context, p *profiles.Profile, o supervisor.Options) error {
-	pipe := os.NewFile(3, "ready")
+	pipe := os.NewFile(3, "words")
 	words := json.NewEncoder(pipe)
-	say := func(text string) { words.Encode(word{Talk: text}) } //nolint:errcheck // a parent that is gone needs no word
-	o.Warn = func(text string) { say("warning: " + text) }
+	say := func(w word) { words.Encode(w) } //nolint:errcheck // a parent that is gone needs no word
+	o.Note = func(n keeper.Note) { say(word{Note: &n}) }
 	if o.Verbose != nil {
-		o.Verbose = say
+		o.Verbose = func(step string) { say(word{Step: step}) }
 	}
-	o.Waits = func(what string) { words.Encode(word{Wait: what}) } //nolint:errcheck // as above
+	o.Progress = func(what string) { say(word{Progress: &what}) }
 	o.Stdout = io.Discard
 	o.Started = func() {
-		words.Encode(word{Done: true}) //nolint:errcheck // as above
-		pipe.Close()
+		say(word{Done: true})
+		pipe.Close() // the supervisor tells later errors to `qnet stop` and qnet.log
 	}
 	err := supervisor.Run(ctx, p, o)
 	if err != nil {
-		words.Encode(word{Err: &farError{err.Error(), hintFor(err), exitCode(err)}}) //nolint:errcheck // as above
+		say(word{Err: &farError{messageOf(err)}})
 	}
 	return err
 }

@@ -15,20 +15,27 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// before decides the directories, for every command.
+// Root's directories.
+const (
+	rootRunDir   = "/run/qnet"
+	rootStateDir = "/var/lib/qnet"
+)
+
+// before chooses the directories, for every command. Flags override the environment.
 func (a *app) before(c *cli.Context) error {
 	user, err := asuser.Lookup(a.Getenv)
 	if err != nil {
 		return err
 	}
 	a.user = user
-	a.runDir = cmp.Or(c.String("run-dir"), a.Getenv("QNET_RUN_DIR"), a.defaultRunDir())
-	a.stateDir = cmp.Or(c.String("state-dir"), a.Getenv("QNET_STATE_DIR"), a.defaultStateDir())
-	if os.Geteuid() != 0 && c.String("run-dir") == "" && a.Getenv("QNET_RUN_DIR") == "" && a.runDir != rootRunDir {
-		a.elsewhere = rootRunDir
+	runDir := cmp.Or(c.String("run-dir"), a.Getenv("QNET_RUN_DIR"))
+	stateDir := cmp.Or(c.String("state-dir"), a.Getenv("QNET_STATE_DIR"))
+	a.runDir, a.stateDir = cmp.Or(runDir, a.defaultRunDir()), cmp.Or(stateDir, a.defaultStateDir())
+	if os.Geteuid() != 0 && runDir == "" && a.runDir != rootRunDir {
+		a.rootRunDir = rootRunDir
 	}
-	if os.Geteuid() != 0 && c.String("state-dir") == "" && a.Getenv("QNET_STATE_DIR") == "" {
-		a.rootsState = rootStateDir
+	if os.Geteuid() != 0 && stateDir == "" {
+		a.rootStateDir = rootStateDir
 	}
 	for _, dir := range []*string{&a.runDir, &a.stateDir} {
 		if *dir, err = filepath.Abs(*dir); err != nil {
@@ -45,45 +52,7 @@ func (a *app) defaultRunDir() string {
 	if xdg := a.Getenv("XDG_RUNTIME_DIR"); xdg != "" {
 		return filepath.Join(xdg, "qnet")
 	}
-	return filepath.Join(a.defaultStateDir(), "run") // after su(1), of cron(8)
-}
-
-// stateOf is the state directory of a profile's runs: root's, where these need
-// rights, also for a user who only asks what a run would do.
-func (a *app) stateOf(p *profiles.Profile) string {
-	if a.rootsState != "" && len(supervisor.NetworksOf(p)) > 0 {
-		return a.rootsState
-	}
-	return a.stateDir
-}
-
-// runOf is the run directory of a profile's runs, as stateOf is the state directory.
-func (a *app) runOf(p *profiles.Profile) string {
-	if a.elsewhere != "" && len(supervisor.NetworksOf(p)) > 0 {
-		return a.elsewhere
-	}
-	return a.runDir
-}
-
-// find asks a VM for its state, and says in which run directory it is.
-func (a *app) find(ctx context.Context, name string) (s control.State, runDir string, err error) {
-	s, err = control.Find(ctx, a.runDir, name)
-	if a.elsewhere == "" || !errors.Is(err, control.ErrNotRunning) {
-		return s, a.runDir, err
-	}
-	// What sudo started is under root's directory, and its user's own.
-	s, err = control.Find(ctx, a.elsewhere, name)
-	return s, a.elsewhere, err
-}
-
-// list returns all VMs that the caller may ask.
-func (a *app) list(ctx context.Context) ([]control.State, error) {
-	states, err := control.List(ctx, a.runDir)
-	if err != nil || a.elsewhere == "" {
-		return states, err
-	}
-	more, err := control.List(ctx, a.elsewhere)
-	return append(states, more...), err
+	return filepath.Join(a.defaultStateDir(), "run") // after su(1), and for cron(8)
 }
 
 func (a *app) defaultStateDir() string {
@@ -94,4 +63,42 @@ func (a *app) defaultStateDir() string {
 		return filepath.Join(xdg, "qnet")
 	}
 	return filepath.Join(a.Getenv("HOME"), ".local/state/qnet")
+}
+
+// stateDirOf returns the state directory of a profile's runs. Runs that need root's
+// rights use root's, also when a user only asks what a run would do.
+func (a *app) stateDirOf(p *profiles.Profile) string {
+	if a.rootStateDir != "" && len(supervisor.NetworksOf(p)) > 0 {
+		return a.rootStateDir
+	}
+	return a.stateDir
+}
+
+// runDirOf returns the run directory of a profile's runs, as stateDirOf does.
+func (a *app) runDirOf(p *profiles.Profile) string {
+	if a.rootRunDir != "" && len(supervisor.NetworksOf(p)) > 0 {
+		return a.rootRunDir
+	}
+	return a.runDir
+}
+
+// find asks a VM for its state, and returns the run directory that the VM is in: the
+// user's own or root's, for a VM that the user started with sudo.
+func (a *app) find(ctx context.Context, name string) (s control.State, runDir string, err error) {
+	s, err = control.Find(ctx, a.runDir, name)
+	if a.rootRunDir == "" || !errors.Is(err, control.ErrNotRunning) {
+		return s, a.runDir, err
+	}
+	s, err = control.Find(ctx, a.rootRunDir, name)
+	return s, a.rootRunDir, err
+}
+
+// list returns all VMs whose sockets the user may use.
+func (a *app) list(ctx context.Context) ([]control.State, error) {
+	states, err := control.List(ctx, a.runDir)
+	if err != nil || a.rootRunDir == "" {
+		return states, err
+	}
+	more, err := control.List(ctx, a.rootRunDir)
+	return append(states, more...), err
 }

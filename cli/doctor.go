@@ -29,7 +29,7 @@ func (a *app) doctorCommand() *cli.Command {
 	}
 }
 
-// errCannotWork is the exit code 3 of a table that says why.
+// errCannotWork makes the exit code 3, behind a table that says why.
 var errCannotWork = errors.Join(errSilent, &exitStatus{exitIncapable})
 
 func (a *app) doctor(c *cli.Context) error {
@@ -72,8 +72,8 @@ func (a *app) doctor(c *cli.Context) error {
 	return err
 }
 
-// networksOf are a profile's networks; of a profile without any it is empty, and nil
-// without a profile.
+// networksOf returns the networks of a profile: nil without a profile, and an empty list
+// for a profile without networks.
 func networksOf(p *profiles.Profile) []keeper.Network {
 	if p == nil {
 		return nil
@@ -85,7 +85,7 @@ func networksOf(p *profiles.Profile) []keeper.Network {
 	return networks
 }
 
-// checkTable prints a line for each finding, its remedy below it.
+// checkTable prints a line for each finding, with its remedy below.
 func (a *app) checkTable(r doctor.Report) error {
 	w := tabwriter.NewWriter(a.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "CHECK\tSTATUS\tMODES\tEVIDENCE")
@@ -108,11 +108,12 @@ func (a *app) checkTable(r doctor.Report) error {
 	return nil
 }
 
-// verdicts word what the worst finding of a mode means for it.
+// verdicts say what the worst finding about a mode means for it.
 var verdicts = map[doctor.Status]string{
 	doctor.Pass: "works", doctor.Unseen: "works, as far as was seen", doctor.Warn: "works, but see above", doctor.Fail: "cannot work",
 }
 
+// modeList returns the modes that a finding is about, "all" if it is about all of them.
 func modeList(modes []profiles.Mode, of int) string {
 	if len(modes) == of && of > 1 {
 		return "all"
@@ -124,4 +125,5 @@ func modeList(modes []profiles.Mode, of int) string {
 	return orDash(strings.Join(words, ","))
 }
 
+// oneLine joins the lines of a text.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

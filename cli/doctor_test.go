@@ -26,7 +26,7 @@ func (l *testHost) examine(args ...string) (int, doctor.Report) {
 	return code, r
 }
 
-// found is the worst of a check's findings, with all of their words.
+// found returns the worst of a check's findings, with the words of all of them.
 func found(r doctor.Report, check string) (doctor.Status, string) {
 	worst, words := doctor.Pass, ""
 	for _, f := range r.Findings {
@@ -41,7 +41,7 @@ func found(r doctor.Report, check string) (doctor.Status, string) {
 	return worst, words
 }
 
-// Where everything is right no mode is said to fail, and looking changes nothing.
+// On a host where everything works, doctor says that no mode fails, and changes nothing.
 func TestDoctor(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		code, r := l.examine()
@@ -67,8 +67,8 @@ func TestDoctor(t *testing.T) {
 	})
 }
 
-// Each thing wrong with a host is found by the check that is about it, with the modes
-// it breaks; a profile asks about its own modes only.
+// The right check finds each thing that is wrong with a host, and names the modes that it
+// breaks. With a profile, doctor looks at the profile's modes only.
 func TestDoctorFindsFaults(t *testing.T) {
 	nat := func(l *testHost) string { return l.profile("n", "[[nic]]\nmode = \"nat\"\n") }
 	for name, c := range map[string]struct {
@@ -84,7 +84,7 @@ func TestDoctorFindsFaults(t *testing.T) {
 			[]string{"table inet f", "nft insert rule inet f f"},
 			3,
 		},
-		"drop policy of iptables": {"iptables-nft -P FORWARD DROP", "filters", doctor.Pass, []string{"put in their chains", "-I FORWARD -i qn-nat"}, 0},
+		"drop policy of iptables": {"iptables-nft -P FORWARD DROP", "filters", doctor.Pass, []string{"puts in their chains", "-I FORWARD -i qn-nat"}, 0},
 		"no tun":                  {"mount -t tmpfs tmpfs /dev/net", "tun", doctor.Fail, []string{"no /dev/net/tun", "modprobe tun"}, 3},
 		"read-only sysctls":       {"mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys", "sysctls", doctor.Fail, []string{"read-only"}, 3},
 		"no default route":        {"ip route del default", "uplinks", doctor.Warn, []string{"no default route"}, 0},
@@ -134,7 +134,7 @@ func (l *testHost) leaveNetwork() {
 	l.Cleanup(func() { lab.Try("rm -r " + l.run) })
 }
 
-// A QEMU that is not there or too old is told, and its machine not tried.
+// doctor finds a QEMU that is missing or too old, and does not try its machine.
 func TestDoctorWithoutQEMU(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		old := filepath.Join(l.dir, "old-qemu")
@@ -152,7 +152,8 @@ func TestDoctorWithoutQEMU(t *testing.T) {
 	})
 }
 
-// Without rights it sees what it can, says what it cannot, and fails nothing for that.
+// Without rights, doctor checks what it can, says what it cannot, and fails no mode for
+// that.
 func TestDoctorWithoutRights(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		p := l.command("doctor", "--json")

@@ -15,7 +15,7 @@ import (
 // idle is a VM that starts at once: firmware, and nothing to boot.
 const idle = "memory = \"64MiB\"\naccel = \"tcg\"\n"
 
-// state is the VM as `qnet ps --json` tells it.
+// state returns the VM as `qnet ps --json` shows it.
 func (l *testHost) state(name string) control.State {
 	l.Helper()
 	var all []control.State
@@ -31,8 +31,8 @@ func (l *testHost) state(name string) control.State {
 	return control.State{}
 }
 
-// Whatever ends a VM, what the run made is gone when it returns, and the exit
-// code tells a guest's and a user's end from a crash.
+// Whatever ends a VM, everything that the run made is gone when the command returns. The
+// exit code tells an end by the guest or the user from a crash.
 func TestEndsOfAGuest(t *testing.T) {
 	signal := func(sig syscall.Signal) func(*testHost, *process) {
 		return func(_ *testHost, p *process) { p.Process.Signal(sig) }
@@ -74,7 +74,7 @@ func (p *process) feed(input string) {
 	p.end(20 * time.Second)
 }
 
-// signalTwice climbs the ladder from the power button, which firmware ignores.
+// signalTwice climbs the shutdown ladder from the power button, which firmware ignores.
 func (l *testHost) signalTwice(p *process, sig syscall.Signal) {
 	l.Helper()
 	p.Process.Signal(sig)
@@ -82,7 +82,7 @@ func (l *testHost) signalTwice(p *process, sig syscall.Signal) {
 	p.Process.Signal(sig)
 }
 
-// A guest that does not answer its power button is stopped by the rungs below.
+// The later rungs stop a guest that ignores its power button.
 func TestStopClimbs(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		path := l.profile("deaf", idle+"[[nic]]\nmode = \"private\"\n")
@@ -120,7 +120,7 @@ func TestStopWhileBooting(t *testing.T) {
 	})
 }
 
-// A step that fails takes back all before it.
+// A step that fails undoes all steps before it.
 func TestFailingStarts(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		both := "[[nic]]\nmode = \"nat\"\n[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \"nowhere0\"\n"
@@ -138,7 +138,7 @@ func TestFailingStarts(t *testing.T) {
 		})
 		p.Process.Signal(syscall.SIGINT)
 		p.Process.Signal(syscall.SIGINT)
-		if code := p.end(20 * time.Second); code != exitOK && code != exitInterupted {
+		if code := p.end(20 * time.Second); code != exitOK && code != exitInterrupted {
 			t.Errorf("exit code %d\n%s", code, &p.errout)
 		}
 		l.before.Check(t)
@@ -182,7 +182,7 @@ func TestBackground(t *testing.T) {
 	})
 }
 
-// Verbose talk shows each change to the host; the plan shows the same.
+// `qnet run -v` shows each change to the host, and the plan shows the same.
 func TestVerboseIsThePlan(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		path := l.profile("v", idle+"[[nic]]\nmode = \"nat\"\n")

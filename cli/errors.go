@@ -5,30 +5,34 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 )
 
 // Exit codes.
 const (
-	exitOK         = 0
-	exitFailure    = 1
-	exitUsage      = 2
-	exitIncapable  = 3
-	exitQEMU       = 4
-	exitInterupted = 130 // as shells word SIGINT
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitIncapable   = 3
+	exitQEMU        = 4
+	exitInterrupted = 130 // as shells report SIGINT
 )
 
-// hints say what to do next, by what the error is.
+// hints say what to do next about an error. The first that applies is printed.
 var hints = []struct {
 	is   error
 	hint string
 }{
+	{control.ErrNotUndone, `"sudo qnet gc" tries again to undo it`},
+	{control.ErrDied, `"sudo qnet gc" undoes what it left`},
 	{host.ErrNoPermission, `run it with sudo, or use mode = "user", which needs no rights`},
 	{host.ErrNoTun, `load the module with "modprobe tun"; in a container, give it --device /dev/net/tun --cap-add NET_ADMIN; or use mode = "user"`},
 	{host.ErrNotOurs, `look with "ip -d link" and "nft list tables" at whose it is; name the network or the VM differently, or remove it`},
@@ -40,27 +44,25 @@ var hints = []struct {
 	{control.ErrNotRunning, `"qnet ps" lists what runs`},
 }
 
+// hintFor returns the hint about an error, "" without one.
 func hintFor(err error) string {
 	for _, h := range hints {
 		if errors.Is(err, h.is) {
 			return h.hint
 		}
 	}
+	var own interface{ hint() string }
+	if errors.As(err, &own) {
+		return own.hint()
+	}
 	var file *supervisor.FileError
 	if errors.As(err, &file) && errors.Is(err, fs.ErrPermission) {
 		return "the file is opened with your own rights, also under sudo: give yourself access to it"
 	}
-	var waited *stuck
-	if errors.As(err, &waited) && waited.vm.State == control.Running {
-		return "sudo qnet doctor --probe " + waited.vm.Profile + " tries its networks with a synthetic guest, and says where packets vanish"
-	}
-	var none *noAddress
-	if errors.As(err, &none) && !none.never {
-		return fmt.Sprintf("qnet wait %s waits for it", none.name)
-	}
 	return ""
 }
 
+// exitCode returns the exit code for an error. A failed undo never ends with 0.
 func exitCode(err error) int {
 	var bad profiles.Errors
 	var config *qemu.ConfigError
@@ -85,21 +87,53 @@ func exitCode(err error) int {
 		return exitIncapable
 	case errors.As(err, &exit):
 		return exitQEMU
+	case errors.Is(err, control.ErrNotUndone):
+		return exitFailure
 	case errors.Is(err, supervisor.ErrInterrupted), errors.Is(err, context.Canceled):
-		return exitInterupted
+		return exitInterrupted
 	}
 	return exitFailure
 }
 
-// report words the error on stderr and returns the exit code.
+// message is an error as the user reads it.
+type message struct {
+	Text    string `json:"text"`
+	Command string `json:"command,omitempty"` // of the step that failed, as an administrator types it
+	Hint    string `json:"hint,omitempty"`
+	Code    int    `json:"code"` // exit code
+}
+
+// messageOf returns what to print of an error. A message that another process of qnet
+// made stays as it is.
+func messageOf(err error) message {
+	var far *farError
+	if errors.As(err, &far) {
+		return far.message
+	}
+	return message{err.Error(), keeper.FailedCommand(err), hintFor(err), exitCode(err)}
+}
+
+// String returns the lines to print. Of a command of many lines, such as an nft table,
+// it shows the first.
+func (m message) String() string {
+	lines := []string{"qnet: " + m.Text}
+	if first, _, more := strings.Cut(m.Command, "\n"); more {
+		lines = append(lines, fmt.Sprintf("command: %s ... (qnet plan shows all of it)", first))
+	} else if m.Command != "" {
+		lines = append(lines, "command: "+m.Command)
+	}
+	if m.Hint != "" {
+		lines = append(lines, "hint: "+m.Hint)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// report prints the error on stderr and returns the exit code.
 func (a *app) report(err error) int {
-	code := exitCode(err)
 	if err == nil || errors.Is(err, errSilent) {
-		return code
+		return exitCode(err)
 	}
-	a.talk("qnet: %v", err)
-	if hint := hintFor(err); hint != "" {
-		a.talk("hint: %s", hint)
-	}
-	return code
+	m := messageOf(err)
+	a.talk("%s", m)
+	return m.Code
 }

@@ -114,7 +114,7 @@ func victims(action, run string) []int {
 			kind = killQEMU
 		case strings.Contains(words, " keeper --run-dir "+run):
 			kind = killKeeper
-		case strings.HasPrefix(words, "/proc/self/exe run ") && bytes.Contains(env, []byte("QNET_RUN_DIR="+run)):
+		case strings.HasPrefix(words, "/proc/self/exe ") && strings.Contains(words, " run ") && bytes.Contains(env, []byte("QNET_RUN_DIR="+run)):
 			kind = killSupervisor
 		}
 		if kind != "" && (kind == action || action == killAll) {

@@ -10,6 +10,10 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
+func (a *app) gcCommand() *cli.Command {
+	return &cli.Command{Name: "gc", Usage: "remove what dead processes left", Action: a.gc}
+}
+
 func (a *app) gc(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err

@@ -2,11 +2,17 @@ package cli
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 )
+
+func (a *app) hostsCommand() *cli.Command {
+	return &cli.Command{Name: "hosts", Usage: "print addresses and names of the VMs, as lines for /etc/hosts", Action: a.hosts}
+}
 
 func (a *app) hosts(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
@@ -17,16 +23,23 @@ func (a *app) hosts(c *cli.Context) error {
 		return err
 	}
 	for _, s := range states {
-		for _, n := range s.NICs {
-			address := n.Address
-			if list := n.Addresses(); !address.IsValid() && len(list) > 0 && !list[0].IsLinkLocalUnicast() {
-				address = list[0]
-			}
-			if address.IsValid() {
-				fmt.Fprintf(a.Stdout, "%s\t%s.%s %s\n", address, s.Name, dns.Domain, s.Name)
-				break
-			}
+		if address := hostAddress(s); address.IsValid() {
+			fmt.Fprintf(a.Stdout, "%s\t%s.%s %s\n", address, s.Name, dns.Domain, s.Name)
 		}
 	}
 	return nil
+}
+
+// hostAddress returns the address of the first NIC that has one: the reserved one, which
+// the guest may not use yet, or one that the guest has shown and that is not link-local.
+func hostAddress(s control.State) netip.Addr {
+	for _, n := range s.NICs {
+		if n.Address.IsValid() {
+			return n.Address
+		}
+		if list := n.Addresses(); len(list) > 0 && !list[0].IsLinkLocalUnicast() {
+			return list[0]
+		}
+	}
+	return netip.Addr{}
 }

@@ -30,21 +30,39 @@ type nicAddresses struct {
 	Stage     string        `json:"stage"`
 }
 
-// unseen is why a VM's address will never be known.
+// unseen says why qnet will never know a VM's address.
 const unseen = "it has no NIC on one of qnet's networks, so qnet sees no address of it"
 
-// noAddress tells that a VM shows no address: not yet, or never.
+// noAddress tells that a VM has shown no address yet, or that qnet never sees one.
 type noAddress struct {
 	name, stage string
 	never       bool
 }
 
-// Error tells how far the guest has got.
+// Error tells how far the guest has come.
 func (e *noAddress) Error() string {
 	if e.never {
 		return fmt.Sprintf("find address of VM %q: %s", e.name, unseen)
 	}
 	return fmt.Sprintf("find address of VM %q: it has none yet; its guest's last sign: %s", e.name, e.stage)
+}
+
+// addressesOf returns what `qnet ip --json` prints.
+func addressesOf(s control.State) []nicAddresses {
+	list := []nicAddresses{}
+	for _, n := range s.NICs {
+		addresses := append([]netip.Addr{}, n.Addresses()...) // not null
+		list = append(list, nicAddresses{n.Index, n.Mode, n.Network, n.MAC, n.Address, addresses, n.Seen.Last().String()})
+	}
+	return list
+}
+
+// hint names the command that waits for an address.
+func (e *noAddress) hint() string {
+	if e.never {
+		return ""
+	}
+	return fmt.Sprintf("qnet wait %s waits for it", e.name)
 }
 
 func (a *app) ip(c *cli.Context) error {
@@ -57,15 +75,7 @@ func (a *app) ip(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("json") {
-		list := []nicAddresses{}
-		for _, n := range s.NICs {
-			addresses := n.Addresses()
-			if addresses == nil {
-				addresses = []netip.Addr{}
-			}
-			list = append(list, nicAddresses{n.Index, n.Mode, n.Network, n.MAC, n.Address, addresses, n.Seen.Last().String()})
-		}
-		return a.json(list)
+		return a.json(addressesOf(s))
 	}
 	n, address := firstAddress(s)
 	if !address.IsValid() {
@@ -75,8 +85,8 @@ func (a *app) ip(c *cli.Context) error {
 	return nil
 }
 
-// firstAddress is the address of the first NIC that has one that others can
-// use; without any, the NIC that got furthest.
+// firstAddress returns the first NIC with an address that is not link-local, and that
+// address. Without one it returns the NIC whose guest has come furthest.
 func firstAddress(s control.State) (control.NIC, netip.Addr) {
 	var furthest control.NIC
 	for _, n := range s.NICs {

@@ -9,8 +9,9 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
-// On a bridge of the administrator's that runs STP the guest starts only when its
-// port forwards, is told why, and has a lease at once. The bridge stays as it was.
+// On a bridge that the administrator made and that runs STP, the guest starts when its
+// port forwards, and has a lease at once. qnet says what it waits for. The bridge stays as
+// it was.
 func TestForeignBridgeWithSTP(t *testing.T) {
 	inLAN(t, lab.LANOptions{DHCP: true}, func(l *testHost, lan *lab.LAN) {
 		lab.Sh(t, "ip link add br0 type bridge stp_state 1 forward_delay 200; sysctl -qw net/ipv6/conf/br0/disable_ipv6=1; ip link set eth0 master br0; ip link set br0 up")
@@ -66,7 +67,7 @@ EOF`)
 		l.hostFetches("http://"+address+"/", "hello from the guest")
 		lab.Sh(t, "ip netns exec outside timeout 5 busybox wget -q -O - http://"+address+"/")
 		g.must("ping -c 1 -W 2 " + lab.LANHost + " && ping -c 1 -W 2 " + lab.LANInternet)
-		lab.Try("ip netns exec outside timeout 2 busybox nslookup a.qnet " + lab.LANHost) // nobody is to answer
+		lab.Try("ip netns exec outside timeout 2 busybox nslookup a.qnet " + lab.LANHost) // no server must answer
 
 		changes := func() int {
 			n, err := strconv.Atoi(strings.TrimSpace(g.must("cat /sys/class/net/eth0/carrier_changes")))

@@ -16,6 +16,14 @@ import (
 	"github.com/qnet-vm/qnet/internal/supervisor"
 )
 
+func (a *app) logsCommand() *cli.Command {
+	return &cli.Command{
+		Name: "logs", Usage: "show what a VM wrote to its console, also after its end", ArgsUsage: "NAME",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on while it runs"}},
+		Action: a.logs,
+	}
+}
+
 func (a *app) logs(c *cli.Context) error {
 	args, err := operands(c, "NAME")
 	if err != nil {
@@ -25,8 +33,8 @@ func (a *app) logs(c *cli.Context) error {
 		return &usage{fmt.Sprintf("logs: got %.80q, allowed: %s", args[0], vmName)}
 	}
 	f, err := os.Open(supervisor.LogPath(a.stateDir, args[0]))
-	if errors.Is(err, fs.ErrNotExist) && a.rootsState != "" {
-		f, err = os.Open(supervisor.LogPath(a.rootsState, args[0])) // of a VM that sudo started
+	if errors.Is(err, fs.ErrNotExist) && a.rootStateDir != "" {
+		f, err = os.Open(supervisor.LogPath(a.rootStateDir, args[0])) // of a VM that the user started with sudo
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read log of VM %q: it never ran here", args[0])
@@ -43,7 +51,7 @@ func (a *app) logs(c *cli.Context) error {
 
 func (a *app) copyLog(c *cli.Context, name string, log io.Reader, to io.Writer) error {
 	for {
-		// The log may be put aside while it is followed; what is missed then is in the .1 file.
+		// A log that grows too long is renamed to .1: what this misses then is there.
 		if _, err := io.Copy(to, log); err != nil || !c.Bool("follow") {
 			return err
 		}
@@ -59,20 +67,20 @@ func (a *app) copyLog(c *cli.Context, name string, log io.Reader, to io.Writer) 
 	}
 }
 
-// scroll leaves out of a log what would clear the screen, as firmware does at each
-// boot: what a guest wrote before would not be seen.
+// scroll removes from a log what clears the screen: firmware does so at each boot, and
+// would hide what the guest wrote before.
 type scroll struct {
 	to   io.Writer
-	held []byte // an escape sequence that has not ended
+	held []byte // the begin of an escape sequence
 }
 
-// clears are RIS, ED 2 and 3 and the end of line wrap (console_codes(4)).
+// clears removes RIS, ED 2 and 3, and the end of line wrap (console_codes(4)).
 var clears = strings.NewReplacer("\x1bc", "", "\x1b[2J", "", "\x1b[3J", "", "\x1b[?7l", "")
 
-// longestClear is the length of the longest of them, in bytes.
+// longestClear is the length of the longest of these sequences, in bytes.
 const longestClear = len("\x1b[?7l")
 
-// Write writes all but an escape sequence that may go on, which comes with the rest.
+// Write holds back an escape sequence that may go on, until the next Write.
 func (s *scroll) Write(b []byte) (int, error) {
 	all := slices.Concat(s.held, b)
 	end := len(all)

@@ -14,6 +14,10 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/journal"
 )
 
+func (a *app) macCommand() *cli.Command {
+	return &cli.Command{Name: "mac", Usage: "print the MAC addresses of a profile, or a random one", ArgsUsage: "[PROFILE]", Action: a.mac}
+}
+
 func (a *app) mac(c *cli.Context) error {
 	if !c.Args().Present() {
 		mac, err := macgen.Random(rand.Reader)
@@ -27,7 +31,7 @@ func (a *app) mac(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	salt, err := journal.LoadSalt(a.stateOf(p))
+	salt, err := journal.LoadSalt(a.stateDirOf(p))
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w: %w", host.ErrNoPermission, err)
 	}

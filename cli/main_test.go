@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"os"
 	"os/exec"
@@ -16,8 +17,8 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
-// TestMain makes the test binary qnet itself, for the tests and for what qnet
-// starts of itself, so that all of it runs under the race detector.
+// TestMain makes the test binary qnet itself, for the tests and for the keepers that qnet
+// starts, so that all processes run under the race detector.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
 		lab.Instrument(os.Args)
@@ -30,8 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// hearInterrupts lets the commands that tests start hear SIGINT and SIGHUP, also
-// where the tests run in the background of a shell that has them ignored.
+// hearInterrupts lets the commands that tests start get SIGINT and SIGHUP, also if a shell
+// runs the tests in its background and so ignores these signals.
 func hearInterrupts() {
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
 		if signal.Ignored(s) {
@@ -46,6 +47,7 @@ type testHost struct {
 	dir    string // profiles go here
 	run    string
 	env    []string
+	binary string // that runs as qnet, "" for this one
 	before lab.Host
 }
 
@@ -53,7 +55,7 @@ type testHost struct {
 // afterwards that the host is as it was.
 func inLab(t *testing.T, f func(l *testHost)) {
 	t.Helper()
-	lab.Require(t, lab.Tun, lab.QEMU, lab.Program("nft"), lab.Program("ip"))
+	lab.Require(t, lab.Root, lab.Tun, lab.QEMU, lab.Program("nft"), lab.Program("ip")) // root starts QEMU as nobody
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)
 		l := newLab(t)
@@ -127,7 +129,7 @@ type process struct {
 }
 
 func (l *testHost) command(args ...string) *process {
-	p := &process{l: l, Cmd: exec.Command("/proc/self/exe", args...), done: make(chan struct{})}
+	p := &process{l: l, Cmd: exec.Command(cmp.Or(l.binary, "/proc/self/exe"), args...), done: make(chan struct{})}
 	p.Env, p.Stdout, p.Stderr = l.env, &p.out, &p.errout
 	p.WaitDelay = 2 * time.Second
 	return p

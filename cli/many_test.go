@@ -86,7 +86,7 @@ func TestManyRuns(t *testing.T) {
 			l.stopAll()
 			for i, p := range started {
 				code := p.end(30 * time.Second)
-				if stopped := i < runs/2 && code == exitInterupted; code != 0 && !stopped {
+				if stopped := i < runs/2 && code == exitInterrupted; code != 0 && !stopped {
 					t.Errorf("round %d: v%d: exit code %d: %s", round, i, code, &p.errout)
 				}
 			}

@@ -82,8 +82,8 @@ func linkLocal(t *testing.T, link string) (mac, address string) {
 
 const privateNIC = "[[nic]]\nmode = \"private\"\n"
 
-// A private network carries frames between its VMs and to nobody else, however
-// a guest configures itself, and though somebody turned forwarding on.
+// A private network carries frames between its VMs and to no other host, however a guest
+// configures itself, and though another program turned forwarding on.
 func TestPrivate(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		lab.Sh(t, "sysctl -qw net/ipv4/ip_forward=1 net/ipv6/conf/all/forwarding=1")
@@ -128,8 +128,8 @@ func TestPrivate(t *testing.T) {
 	})
 }
 
-// On a host-only network host and guest reach each other; nothing leaves by
-// another link and nothing enters, though somebody turned forwarding on.
+// On a host-only network, host and guest reach each other. No packet leaves or enters by
+// another link, though another program turned forwarding on.
 func TestHostOnly(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		lab.Sh(t, "sysctl -qw net/ipv4/ip_forward=1 net/ipv6/conf/all/forwarding=1; ip netns exec inet ip route add 10.56.0.0/24 via 192.0.2.10")
@@ -207,7 +207,7 @@ func TestNATAndTwoNICs(t *testing.T) {
 			t.Errorf("qnet ps:\n%s", out)
 		}
 
-		// The first one out leaves the network to the other.
+		// The first VM to leave keeps the network for the other.
 		l.must("stop", "a")
 		b.must("wget -q -O - http://203.0.113.1/")
 		l.must("stop", "b")

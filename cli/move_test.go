@@ -14,7 +14,7 @@ const ownNIC = "[[nic]]\nmode = \"bridge\"\n"
 // onLAN runs the test on a host whose eth0 is on a LAN, see lab.NewLAN.
 func onLAN(t *testing.T, o lab.LANOptions, f func(l *testHost, lan *lab.LAN)) {
 	t.Helper()
-	lab.Require(t, lab.Tun, lab.QEMU, lab.Program("nft"), lab.Program("ip"))
+	lab.Require(t, lab.Root, lab.Tun, lab.QEMU, lab.Program("nft"), lab.Program("ip"))
 	lab.Run(t, func(t *testing.T) {
 		lan := lab.NewLAN(t, o)
 		l := newLab(t)
@@ -23,9 +23,9 @@ func onLAN(t *testing.T, o lab.LANOptions, f func(l *testHost, lan *lab.LAN)) {
 	})
 }
 
-// A guest is on the host's own LAN by the host's own NIC: the LAN's DHCP server
-// gives it its address, host, guest and the LAN reach each other, and nobody
-// notices the move or the way back.
+// A guest is on the host's own LAN by the host's own NIC: the LAN's DHCP server gives it
+// its address, and host, guest and LAN reach each other. Connections survive the move and
+// the way back.
 func TestGuestByTheHostsNIC(t *testing.T) {
 	onLAN(t, lab.LANOptions{Static: true, DHCP: true, RA: true}, func(l *testHost, lan *lab.LAN) {
 		serve(l, "", lab.LANHost, "hello from the host")
@@ -62,7 +62,7 @@ func TestGuestByTheHostsNIC(t *testing.T) {
 	})
 }
 
-// What is refused names the way out, and touches nothing.
+// A refusal names the way out, and changes nothing.
 func TestMoveIsRefused(t *testing.T) {
 	onLAN(t, lab.LANOptions{Static: true}, func(l *testHost, lan *lab.LAN) {
 		path := l.profile("r", idle+ownNIC)
@@ -84,8 +84,8 @@ func TestMoveIsRefused(t *testing.T) {
 	})
 }
 
-// While the host's NIC is a port of qnet's bridge, guests of a nat network leave by
-// that bridge, and doctor does not say that what runs cannot.
+// While the host's NIC is a port of qnet's bridge, guests of a nat network leave by that
+// bridge, and doctor does not say that a running mode cannot work.
 func TestNATBesideTheMove(t *testing.T) {
 	onLAN(t, lab.LANOptions{Static: true}, func(l *testHost, _ *lab.LAN) {
 		l.prepared()

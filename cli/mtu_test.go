@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// The MTU of a network reaches guests that ask nobody for it, those whose profile does
-// not name it too; their packets of that size arrive whole, and TCP does.
+// The MTU of a network reaches guests without a DHCP client, also those whose profile does
+// not name the MTU. Their packets of that size arrive whole, and so does TCP.
 func TestMTU(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		// As under sudo: QEMU may be launched again when the rights are given up.

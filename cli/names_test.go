@@ -37,8 +37,8 @@ func dhcpVM(t *testing.T, name, mode, more string) string {
 	return vm(t, name, "qnet.net0=dhcp qnet.httpd qnet.shell") + "[[nic]]\nmode = \"" + mode + "\"\nnetwork = \"dev\"\n" + more
 }
 
-// Guests get address, gateway, resolver and name without a line of
-// configuration, the same at every run; host and guests find each other by name.
+// Guests get address, gateway, resolver and name without configuration, and the same
+// address at every run. Host and guests find each other by name.
 func TestLeasesAndNames(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		serve(l, "inet", "203.0.113.1", "hello from the Internet")
@@ -139,8 +139,8 @@ EOF`)
 	})
 }
 
-// In private and bridge mode the address is learned from the guest's own frames;
-// a guest that is stuck is told of, with its stage.
+// In the modes private and bridge, qnet learns the address from the guest's own frames.
+// It says at which stage a guest is stuck.
 func TestAddressFromFrames(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		lab.FreeNIC(l, l.dir)

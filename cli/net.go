@@ -14,6 +14,13 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
+func (a *app) netCommand() *cli.Command {
+	return &cli.Command{
+		Name: "net", Usage: "list networks: mode, bridge, prefix, uplinks, keeper, VMs, leases",
+		Flags: []cli.Flag{jsonFlag()}, Action: a.net,
+	}
+}
+
 func (a *app) net(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err
@@ -22,8 +29,8 @@ func (a *app) net(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.elsewhere != "" {
-		more, err := keeper.List(c.Context, a.elsewhere)
+	if a.rootRunDir != "" {
+		more, err := keeper.List(c.Context, a.rootRunDir)
 		if errors.Is(err, host.ErrNoPermission) {
 			a.talk("note: networks run that only root may ask: sudo qnet net")
 		} else if err != nil {
@@ -62,7 +69,8 @@ func networkRows(w io.Writer, infos []keeper.Info) {
 	}
 }
 
-// leases lists the DHCP clients of the networks that have any, and what does not work.
+// leases prints the DHCP clients of the networks that have any, and warnings of what
+// does not work.
 func (a *app) leases(infos []keeper.Info) error {
 	if slices.ContainsFunc(infos, func(n keeper.Info) bool { return len(n.Leases) > 0 }) {
 		fmt.Fprintln(a.Stdout)

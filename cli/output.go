@@ -11,14 +11,18 @@ import (
 	"text/tabwriter"
 
 	"golang.org/x/term"
+
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
+// json prints a value as JSON.
 func (a *app) json(v any) error {
 	e := json.NewEncoder(a.Stdout)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }
 
+// table prints rows in columns; the words of the header name these.
 func (a *app) table(header string, rows func(w io.Writer)) error {
 	w := tabwriter.NewWriter(a.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, strings.ReplaceAll(header, " ", "\t"))
@@ -37,13 +41,13 @@ func addressOrDash(a netip.Addr) string {
 	return a.String()
 }
 
-// onTerminal reports whether somebody reads on a terminal what talk writes.
+// onTerminal reports whether talk writes to a terminal.
 func (a *app) onTerminal() bool {
 	f, ok := a.Stderr.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// talk writes a line to stderr, or to the terminal that it shares with a guest.
+// talk writes a line to stderr, or to the terminal if a guest's console has it.
 func (a *app) talk(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	a.line.Erase()
@@ -53,3 +57,9 @@ func (a *app) talk(format string, args ...any) {
 	}
 	fmt.Fprintln(a.Stderr, text)
 }
+
+// note prints a note. Its text names its subject.
+func (a *app) note(n keeper.Note) { a.talk("note: %s", n) }
+
+// warn prints a note about a VM that starts or runs.
+func (a *app) warn(n keeper.Note) { a.talk("warning: %s", n) }

@@ -19,11 +19,24 @@ import (
 	"github.com/qnet-vm/qnet/qemu"
 )
 
-// networkPlan is one network's part of `qnet plan --json`.
+// runPlan is what `qnet plan --json` prints.
+type runPlan struct {
+	Networks []networkPlan `json:"networks"`
+	QEMU     string        `json:"qemu"`
+}
+
+// networkPlan is one network's part of it.
 type networkPlan struct {
 	plan.Plan
 	Do   []string `json:"do"`
 	Undo string   `json:"undo"`
+}
+
+func (a *app) planCommand() *cli.Command {
+	return &cli.Command{
+		Name: "plan", Usage: "show what a run would change on this host, and the QEMU command", ArgsUsage: "PROFILE",
+		Flags: []cli.Flag{jsonFlag()}, Action: a.plan,
+	}
 }
 
 func (a *app) plan(c *cli.Context) error {
@@ -31,44 +44,46 @@ func (a *app) plan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	// Planning changes nothing, so a salt that is not there yet is not made.
-	salt, err := os.ReadFile(filepath.Join(a.stateOf(p), "salt"))
-	if err != nil {
-		a.talk("note: the first run chooses this host's salt, and with it other MACs and subnets than shown here")
-	}
-	var plans []networkPlan
-	for _, n := range supervisor.NetworksOf(p) {
-		plan, err := a.planNetwork(c.Context, p, n, salt)
-		if err != nil {
-			return err
-		}
-		plans = append(plans, plan)
-	}
-	command, err := qemuCommand(p, plans, salt)
+	run, err := a.planRun(c.Context, p)
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		return a.json(struct {
-			Networks []networkPlan `json:"networks"`
-			QEMU     string        `json:"qemu"`
-		}{plans, command})
+		return a.json(run)
 	}
-	for _, plan := range plans {
-		a.printPlan(plan)
+	for _, network := range run.Networks {
+		a.printPlan(network)
 	}
 	fmt.Fprintln(a.Stdout, "# QEMU: file descriptor 3 is QMP, 4 the serial console, then disks, taps, kernel and initrd")
 	if p.Accel == profiles.AccelAuto {
 		fmt.Fprintln(a.Stdout, "# a run tries whether KVM works; where it does not, as with accel = \"tcg\"")
 	}
-	fmt.Fprintln(a.Stdout, command)
+	fmt.Fprintln(a.Stdout, run.QEMU)
 	return nil
 }
 
+// planRun plans all that a run does. It changes nothing: it does not make the salt.
+func (a *app) planRun(ctx context.Context, p *profiles.Profile) (run runPlan, err error) {
+	salt, err := os.ReadFile(filepath.Join(a.stateDirOf(p), "salt"))
+	if err != nil {
+		a.talk("note: the first run chooses this host's salt, and with it other MACs and subnets than shown here")
+	}
+	for _, n := range supervisor.NetworksOf(p) {
+		network, err := a.planNetwork(ctx, p, n, salt)
+		if err != nil {
+			return run, err
+		}
+		run.Networks = append(run.Networks, network)
+	}
+	run.QEMU, err = qemuCommand(p, run.Networks, salt)
+	return run, err
+}
+
+// planNetwork plans a network, and the ports of the profile's NICs on it.
 func (a *app) planNetwork(ctx context.Context, p *profiles.Profile, n profiles.Network, salt []byte) (networkPlan, error) {
 	network := supervisor.NetworkOf(n)
 	q := network.Query()
-	q.Original = journal.OriginalSysctls(rundir.Network{RunDir: a.runOf(p), Name: n.Name})
+	q.Original = journal.OriginalSysctls(rundir.Network{RunDir: a.runDirOf(p), Name: n.Name})
 	q.Ask, q.Peer = q.LAN && os.Geteuid() == 0, supervisor.RemotePeer()
 	facts, err := host.Observe(ctx, q)
 	if err != nil {
@@ -76,7 +91,7 @@ func (a *app) planNetwork(ctx context.Context, p *profiles.Profile, n profiles.N
 	}
 	planned, err := plan.New(
 		network, facts,
-		plan.Options{Salt: salt, Remembered: journal.LoadSubnet(a.stateOf(p), n.Name)})
+		plan.Options{Salt: salt, Remembered: journal.LoadSubnet(a.stateDirOf(p), n.Name)})
 	if err != nil {
 		return networkPlan{}, err
 	}

@@ -17,7 +17,8 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// probe plays a guest on each of the networks, one after the other.
+// probe plays a guest on each of the networks, one after the other. nil stands for a
+// network of mode nat.
 func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 	options := probe.Options{Name: c.String("name")}
 	if target := c.String("target"); target != "" {
@@ -34,14 +35,7 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 	}
 	reports, failed := []probe.Report{}, false
 	for _, n := range networks {
-		var r probe.Report
-		var err error
-		a.during(fmt.Sprintf("a synthetic guest on network %q", n.Name), func() {
-			r, err = probe.Run(c.Context, keeper.Options{
-				RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: func(n keeper.Note) { a.talk("note: %s", n) },
-				Peer: supervisor.RemotePeer(),
-			}, n, options)
-		})
+		r, err := a.probeNetwork(c.Context, n, options)
 		if err != nil {
 			return err
 		}
@@ -63,9 +57,20 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 	return nil
 }
 
-// targetTime bounds the look-up of a target's name by the host.
-const targetTime = 5 * time.Second
+func (a *app) probeNetwork(ctx context.Context, n keeper.Network, o probe.Options) (r probe.Report, err error) {
+	a.during(fmt.Sprintf("a synthetic guest on network %q", n.Name), func() {
+		r, err = probe.Run(ctx, keeper.Options{
+			RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: a.note,
+			Peer: supervisor.RemotePeer(),
+		}, n, o)
+	})
+	return r, err
+}
 
+// targetTimeout bounds the look-up of a target's name.
+const targetTimeout = 5 * time.Second
+
+// lookupTarget returns the address and port of HOST:PORT.
 func lookupTarget(ctx context.Context, target string) (netip.AddrPort, error) {
 	bad := &usage{fmt.Sprintf("--target: got %.80q, allowed: HOST:PORT", target)}
 	host, port, err := net.SplitHostPort(target)
@@ -76,7 +81,7 @@ func lookupTarget(ctx context.Context, target string) (netip.AddrPort, error) {
 	if err != nil || number == 0 {
 		return netip.AddrPort{}, bad
 	}
-	ctx, cancel := context.WithTimeout(ctx, targetTime)
+	ctx, cancel := context.WithTimeout(ctx, targetTimeout)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
 	if err != nil {
@@ -85,7 +90,7 @@ func lookupTarget(ctx context.Context, target string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(number)), nil
 }
 
-// stepTable prints a line for each step, what a failed one's cause is below it.
+// stepTable prints a line for each step, with the cause of a failure below.
 func (a *app) stepTable(r probe.Report) error {
 	fmt.Fprintf(a.Stdout, "network %s: %s, bridge %s, in %s\n", r.Network, r.Mode, r.Bridge, r.Took.Round(time.Millisecond))
 	return a.table("STEP OUTCOME TIME DETAIL", func(w io.Writer) {

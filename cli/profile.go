@@ -11,9 +11,11 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
+// vmName matches the names that a VM can have.
 var vmName = regexp.MustCompile("^[a-z][a-z0-9-]{0,30}$")
 
-// load reads a profile as the user behind sudo, and names the VM.
+// load reads a profile with the rights of the user behind sudo. The name, if there is
+// one, replaces the profile's.
 func (a *app) load(path, name string) (*profiles.Profile, error) {
 	if name != "" && !vmName.MatchString(name) {
 		return nil, &usage{fmt.Sprintf("--name: got %.80q, allowed: %s", name, vmName)}
@@ -30,7 +32,7 @@ func (a *app) load(path, name string) (*profiles.Profile, error) {
 		return nil, &usage{err.Error() + "; it is read with your own rights, also under sudo"}
 	}
 	if err != nil {
-		return nil, &usage{err.Error()} // it is not there, may not be read, is a directory
+		return nil, &usage{err.Error()} // there is none, it may not be read, it is a directory
 	}
 	if name != "" {
 		p.Name = name
@@ -38,7 +40,7 @@ func (a *app) load(path, name string) (*profiles.Profile, error) {
 	return p, nil
 }
 
-// profile loads that of a command whose one operand it is.
+// profile loads the profile of a command that has no other operand.
 func (a *app) profile(c *cli.Context) (*profiles.Profile, error) {
 	args, err := operands(c, "PROFILE")
 	if err != nil {

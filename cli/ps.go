@@ -6,7 +6,13 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/internal/control"
 )
+
+func (a *app) psCommand() *cli.Command {
+	return &cli.Command{Name: "ps", Usage: "list running VMs", Flags: []cli.Flag{jsonFlag()}, Action: a.ps}
+}
 
 func (a *app) ps(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
@@ -21,18 +27,26 @@ func (a *app) ps(c *cli.Context) error {
 	}
 	return a.table("NAME STATE MODE NETWORK ADDRESS MAC TAP UPTIME", func(w io.Writer) {
 		for _, s := range states {
-			name, state, uptime := s.Name, s.State, time.Since(s.Started).Truncate(time.Second).String()
-			for _, n := range s.NICs {
-				address := n.Address
-				if list := n.Addresses(); len(list) > 0 {
-					address = list[0]
-				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, state, n.Mode, orDash(n.Network), addressOrDash(address), n.MAC, orDash(n.Tap), uptime)
-				name, state, uptime = "", "", "" // the VM's further NICs
-			}
-			if len(s.NICs) == 0 {
-				fmt.Fprintf(w, "%s\t%s\t-\t-\t-\t-\t-\t%s\n", name, state, uptime)
-			}
+			vmRows(w, s, time.Since(s.Started).Truncate(time.Second))
 		}
 	})
+}
+
+// vmRows prints a row for each NIC of a VM. Those behind the first do not repeat what
+// is the VM's.
+func vmRows(w io.Writer, s control.State, uptime time.Duration) {
+	if len(s.NICs) == 0 {
+		fmt.Fprintf(w, "%s\t%s\t-\t-\t-\t-\t-\t%s\n", s.Name, s.State, uptime)
+	}
+	for i, n := range s.NICs {
+		address := n.Address
+		if list := n.Addresses(); len(list) > 0 {
+			address = list[0]
+		}
+		name, state, up := s.Name, string(s.State), uptime.String()
+		if i > 0 {
+			name, state, up = "", "", ""
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, state, n.Mode, orDash(n.Network), addressOrDash(address), n.MAC, orDash(n.Tap), up)
+	}
 }

@@ -23,23 +23,33 @@ func (a *app) runCommand() *cli.Command {
 	}
 }
 
-func (a *app) run(c *cli.Context) error {
+// runOperands returns the profile's path and the QEMU arguments behind "--".
+func runOperands(c *cli.Context) (path string, extra []string, err error) {
 	args := c.Args().Slice()
 	if len(args) == 0 {
-		return &usage{"run needs a PROFILE; see qnet run --help"}
+		return "", nil, &usage{"run needs a PROFILE; see qnet run --help"}
 	}
-	extra := args[1:]
-	if len(extra) > 0 && extra[0] == "--" {
-		extra = extra[1:]
-	} else if len(extra) > 0 {
-		return &usage{fmt.Sprintf("run takes one profile; QEMU arguments such as %q go behind --", extra[0])}
+	extra = args[1:]
+	if len(extra) == 0 {
+		return args[0], nil, nil
 	}
-	p, err := a.load(args[0], c.String("name"))
+	if extra[0] != "--" {
+		return "", nil, &usage{fmt.Sprintf("run takes one profile; QEMU arguments such as %q go behind --", extra[0])}
+	}
+	return args[0], extra[1:], nil
+}
+
+func (a *app) run(c *cli.Context) error {
+	path, extra, err := runOperands(c)
+	if err != nil {
+		return err
+	}
+	p, err := a.load(path, c.String("name"))
 	if err != nil {
 		return err
 	}
 	if c.Bool("detach") {
-		return a.detach(c, p, args[0], extra)
+		return a.detach(c, p, path, extra)
 	}
 	o, done := a.options(c, extra)
 	defer done()
@@ -47,17 +57,18 @@ func (a *app) run(c *cli.Context) error {
 		return a.runDetached(c.Context, p, o)
 	}
 	a.terminal = supervisor.NewTerminal(a.Stdin, a.Stdout)
-	o.Terminal, o.Waits, o.Rung = a.terminal, a.waits(p.Name), a.rungs(p.Name)
+	o.Terminal, o.Progress, o.Rung = a.terminal, a.progress(p.Name), a.rungs(p.Name)
 	return supervisor.Run(c.Context, p, o)
 }
 
+// options returns what `qnet run` tells the supervisor, and what to call at the end.
 func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func()) {
 	signals := endings()
 	o := supervisor.Options{
 		RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"},
 		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.user, AssumeYes: c.Bool("assume-yes"),
 		Stdout: a.Stdout, Signals: signals,
-		Warn: func(text string) { a.talk("warning: %s", text) },
+		Note: a.warn,
 	}
 	if c.Bool("verbose") {
 		o.Verbose = func(step string) { a.talk("%s", step) }

@@ -6,6 +6,10 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
+func (a *app) schemaCommand() *cli.Command {
+	return &cli.Command{Name: "schema", Usage: "print the JSON Schema of profiles", Action: a.schema}
+}
+
 func (a *app) schema(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endings returns a channel that gets the signals by which a user or a terminal ends
-// a command, but for those that are ignored: nohup(1) and shells, of what they put
-// in the background, mean that.
+// endings returns a channel of the signals by which a user or a terminal ends a
+// command. It leaves out those that are ignored: nohup(1) ignores SIGHUP, and a shell
+// without job control ignores SIGINT of what it puts in the background.
 func endings() chan os.Signal {
 	signals := make(chan os.Signal, 16)
 	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
@@ -20,7 +20,7 @@ func endings() chan os.Signal {
 	return signals
 }
 
-// onEnding calls f with each such signal until done.
+// onEnding calls f with each such signal until done is called.
 func onEnding(f func(os.Signal)) (done func()) {
 	signals := endings()
 	go func() {
@@ -37,8 +37,8 @@ func ignore(signals chan os.Signal) {
 	close(signals)
 }
 
-// onInterrupt calls f before such a signal ends the process, which it does as if
-// nobody had cared: shells end their loops by that.
+// onInterrupt calls f before such a signal ends the process. The process then ends by
+// the signal itself: that is how a shell's loop learns to end, too.
 func onInterrupt(f func()) (done func()) {
 	return onEnding(func(s os.Signal) {
 		f()
@@ -47,7 +47,8 @@ func onInterrupt(f func()) (done func()) {
 	})
 }
 
-// forward passes such signals on to a process, which is in a session of its own.
+// forward passes such signals on to a process, which is in a session of its own and does
+// not get the terminal's.
 func forward(p *os.Process) (done func()) {
 	return onEnding(func(s os.Signal) {
 		p.Signal(s) //nolint:errcheck // it has ended

@@ -24,7 +24,7 @@ import (
 func (a *app) sshCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ssh", Usage: "wait for a VM's SSH port and run ssh", ArgsUsage: "NAME [-- COMMAND]",
-		Description: "Host keys are kept in a file of qnet's, and accepted the first time a VM of the name is met.",
+		Description: "qnet keeps host keys in a file of its own. It accepts the key of a VM the first time that it sees the name.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "login", Aliases: []string{"l"}, Usage: "log in as `USER`"},
 			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "wait for the port for `TIME`, such as 30s or 2m"},
@@ -48,7 +48,7 @@ func (a *app) ssh(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("run ssh: %w", err)
 	}
-	address, err := a.await(c.Context, args[0], goal{port: 22}, c.Duration("timeout"))
+	address, err := a.await(c.Context, args[0], goal{port: sshPort}, c.Duration("timeout"))
 	if err != nil {
 		return err
 	}
@@ -56,17 +56,22 @@ func (a *app) ssh(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{
-		"-o", "UserKnownHostsFile=" + known, "-o", "StrictHostKeyChecking=accept-new", "-o", "HostKeyAlias=" + args[0] + "." + dns.Domain,
-	}
-	if login := c.String("login"); login != "" {
-		argv = append(argv, "-l", login)
-	}
-	argv = append(append(argv, "--", address.String()), command...)
-	return a.runAsUser(exec.Command(program, argv...))
+	return a.runAsUser(exec.Command(program, sshArguments(args[0], address, c.String("login"), known, command)...))
 }
 
-// knownHosts is the user's own file, also under sudo.
+// sshArguments returns the arguments of ssh(1). The name of the VM, not its address,
+// identifies the host key: another VM may have the address later.
+func sshArguments(vm string, address netip.Addr, login, knownHosts string, command []string) []string {
+	args := []string{
+		"-o", "UserKnownHostsFile=" + knownHosts, "-o", "StrictHostKeyChecking=accept-new", "-o", "HostKeyAlias=" + vm + "." + dns.Domain,
+	}
+	if login != "" {
+		args = append(args, "-l", login)
+	}
+	return append(append(args, "--", address.String()), command...)
+}
+
+// knownHosts returns the file of host keys: the user's own, also under sudo.
 func (a *app) knownHosts() (string, error) {
 	dir := a.stateDir
 	if home := a.home(); home != "" {
@@ -79,7 +84,7 @@ func (a *app) knownHosts() (string, error) {
 	return filepath.Join(dir, "known_hosts"), nil
 }
 
-// home is the home of the user behind sudo, "" where there is none.
+// home returns the home directory of the user behind sudo, "" without one.
 func (a *app) home() string {
 	if a.user == nil {
 		return ""
@@ -91,12 +96,14 @@ func (a *app) home() string {
 	return u.HomeDir
 }
 
-// exitStatus carries another program's exit code out.
+// exitStatus makes an exit code that of qnet: another program's, or one that a table
+// explains.
 type exitStatus struct{ code int }
 
-// Error is for completeness: the program said itself what it had to say.
+// Error returns a text that is not printed: the user has seen the cause.
 func (e *exitStatus) Error() string { return fmt.Sprintf("exit status %d", e.code) }
 
+// runAsUser runs a program on qnet's terminal, as the user behind sudo.
 func (a *app) runAsUser(cmd *exec.Cmd) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.Stdin, a.Stdout, a.Stderr
 	if a.user != nil {
@@ -113,16 +120,19 @@ func (a *app) runAsUser(cmd *exec.Cmd) error {
 	return err
 }
 
-// dials reports whether something listens on the port.
+// sshPort is the TCP port of SSH.
+const sshPort = 22
+
+// dials reports whether a server listens on the port.
 func dials(ctx context.Context, address netip.Addr, port int) bool {
 	d := net.Dialer{Timeout: time.Second}
 	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address.String(), strconv.Itoa(port)))
 	if err != nil {
 		return false
 	}
-	if port == 22 {
-		// QEMU's user network and some balancers accept before anyone listens:
-		// SSH speaks first (RFC 4253, section 4.2).
+	if port == sshPort {
+		// QEMU's user network and some load balancers accept though no server listens.
+		// An SSH server speaks first (RFC 4253, section 4.2).
 		c.SetReadDeadline(time.Now().Add(time.Second)) //nolint:errcheck // the read fails then
 		b := make([]byte, 4)
 		_, err = io.ReadFull(c, b)

@@ -7,8 +7,9 @@ import (
 	"github.com/qnet-vm/qnet/qemu"
 )
 
-// waits shows on the status line what a VM waits for; "" ends the wait.
-func (a *app) waits(vm string) func(what string) {
+// progress returns a function that shows on the status line what a VM waits for; ""
+// clears the line.
+func (a *app) progress(vm string) func(what string) {
 	return func(what string) {
 		if what != "" {
 			what = fmt.Sprintf("%s: waiting for %s", vm, what)
@@ -17,19 +18,19 @@ func (a *app) waits(vm string) func(what string) {
 	}
 }
 
-// during shows on the status line what f takes its time for.
+// during calls f and shows on the status line what the user waits for meanwhile.
 func (a *app) during(what string, f func()) {
-	gone := func() { a.line.Set("") }
-	defer onInterrupt(gone)()
-	defer gone()
+	erase := func() { a.line.Set("") }
+	defer onInterrupt(erase)()
+	defer erase()
 	a.line.Set("waiting for " + what)
 	f()
 }
 
-// guestTime is how long a guest has to shut down, unless somebody says otherwise.
+// guestTime is how long a guest has to shut down, unless --timeout says otherwise.
 const guestTime = 30 * time.Second
 
-// rungWait is what a rung of the shutdown ladder waits for, and what comes next.
+// rungWait says what a rung of the shutdown ladder waits for, and what comes next.
 func rungWait(rung string, timeout time.Duration) string {
 	switch rung {
 	case qemu.RungPowerdown:
@@ -42,21 +43,22 @@ func rungWait(rung string, timeout time.Duration) string {
 	return "the end of QEMU"
 }
 
-// rungTime is how long a rung may take without a word.
-const rungTime = 500 * time.Millisecond
+// rungDelay is how long a rung may take before the user reads of it.
+const rungDelay = 500 * time.Millisecond
 
-// rungs tells, on a terminal that the guest's console has, which rung of the ladder
-// takes long. It is a line that stays: what could be erased may be the guest's.
+// rungs returns a function that prints, on a terminal that shows the guest's console,
+// which rung of the ladder takes long. The line stays: to erase it might erase what the
+// guest wrote.
 func (a *app) rungs(vm string) func(rung string) {
-	soon := time.AfterFunc(0, func() {})
+	late := time.AfterFunc(0, func() {})
 	key := "Ctrl-C"
 	if a.terminal != nil && a.terminal.HasKeys() {
 		key = "Ctrl-] q"
 	}
 	return func(rung string) {
-		soon.Stop()
+		late.Stop()
 		if rung != "" && a.onTerminal() {
-			soon = time.AfterFunc(rungTime, func() {
+			late = time.AfterFunc(rungDelay, func() {
 				a.talk("%s: waiting for %s; %s again does it now", vm, rungWait(rung, guestTime), key)
 			})
 		}

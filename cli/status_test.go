@@ -14,7 +14,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
-// eraseLine is what takes the status line away.
+// eraseLine erases the status line.
 const eraseLine = "\r\x1b[K"
 
 // gone checks that nothing of the status line is left on the process's terminal.
@@ -50,10 +50,10 @@ func (p *process) heard(words string) {
 	lab.Eventually(p.l, 2*time.Second, "the words "+words, func() bool { return strings.Contains(p.out.String(), words) })
 }
 
-// What takes long says what it waits for, on a terminal, and takes that back.
+// A command that takes long shows on a terminal what it waits for, and erases that.
 func TestStatusLine(t *testing.T) {
 	inLab(t, func(l *testHost) {
-		// A guest that hears no power button and asks for no address, behind a bridge
+		// A guest that ignores the power button and asks for no address, behind a bridge
 		// that lets it pass after twice 2 s only.
 		lab.Sh(t, "ip link add br0 type bridge stp_state 1 forward_delay 200; ip link set br0 addrgenmode none up")
 		path := l.profile("late", idle+"[[nic]]\nmode = \"bridge\"\nnetwork = \"lan\"\n[network.lan]\nuplink = \"br0\"\n")
@@ -77,7 +77,7 @@ func TestStatusLine(t *testing.T) {
 		if said := strings.ReplaceAll(p.out.String(), "\r\n", " "); !strings.Contains(said, "waiting for the guest to shut down; after 30s QEMU is told to quit; Ctrl-] q again") {
 			t.Errorf("the ladder: %q", said)
 		}
-		// Into a pipe, not a word of it.
+		// Into a pipe, qnet does not write the status line.
 		_, _, told := l.qnet("stop", "late")
 		if strings.Contains(told, "waiting") || !strings.Contains(told, "late: power button") {
 			t.Errorf("into a pipe: %q", told)
@@ -86,11 +86,11 @@ func TestStatusLine(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 
-		// Ctrl-C takes the line away, and ends the start of a VM in the background, too.
+		// Ctrl-C erases the line, and ends the start of a VM in the background, too.
 		p, keys, _ = l.onTerminal("run", "-d", path)
 		p.says("late: waiting for bridge br0", 20*time.Second)
 		keys.WriteString("\x03")
-		if code := p.end(20 * time.Second); code != exitInterupted {
+		if code := p.end(20 * time.Second); code != exitInterrupted {
 			t.Errorf("interrupted start: exit code %d", code)
 		}
 		p.heard(`start VM "late": interrupted`)
@@ -99,8 +99,8 @@ func TestStatusLine(t *testing.T) {
 	})
 }
 
-// Ctrl-C takes the line away, and ends the command as it ends any; a command in the
-// background leaves the terminal to the one that has it.
+// Ctrl-C erases the line, and ends the command by its signal. A command in the background
+// writes no line: another program has the terminal.
 func TestInterruptedWait(t *testing.T) {
 	lab.Require(t, lab.Program("ssh"))
 	inLab(t, func(l *testHost) {
@@ -129,7 +129,7 @@ func TestInterruptedWait(t *testing.T) {
 	})
 }
 
-// So does a probe, whose packets vanish.
+// A probe whose packets vanish shows what it waits for.
 func TestProbeOnTerminal(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		lab.Sh(t, "nft 'add table inet other; add chain inet other in { type filter hook input priority 0; policy drop; }'")
@@ -141,7 +141,7 @@ func TestProbeOnTerminal(t *testing.T) {
 	})
 }
 
-// A SIGHUP that nohup(1) has ignored stays so.
+// qnet leaves a SIGHUP ignored that nohup(1) ignores.
 func TestNohup(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		path := l.profile("long", idle+"[[nic]]\nmode = \"private\"\n")

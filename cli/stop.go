@@ -8,27 +8,39 @@ import (
 	"github.com/qnet-vm/qnet/internal/control"
 )
 
+func (a *app) stopCommand() *cli.Command {
+	return &cli.Command{
+		Name: "stop", Usage: "stop a VM: its power button, then quit, SIGTERM, SIGKILL", ArgsUsage: "NAME",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "force", Usage: "do not ask the guest"},
+			&cli.DurationFlag{Name: "timeout", Value: guestTime, Usage: "give the guest `TIME` to shut down, such as 30s or 2m"},
+		},
+		Action: a.stop,
+	}
+}
+
 func (a *app) stop(c *cli.Context) error {
 	args, err := operands(c, "NAME")
 	if err != nil {
 		return err
 	}
-	if timeout := c.Duration("timeout"); timeout <= 0 {
+	timeout := c.Duration("timeout")
+	if timeout <= 0 {
 		return &usage{fmt.Sprintf("stop: --timeout: got %s, allowed: more than 0s; --force does not ask the guest", timeout)}
 	}
 	_, runDir, err := a.find(c.Context, args[0])
 	if err != nil {
 		return err
 	}
-	waits := a.waits(args[0])
-	defer waits("")
-	defer onInterrupt(func() { waits("") })()
+	progress := a.progress(args[0])
+	defer progress("")
+	defer onInterrupt(func() { progress("") })()
 	return control.Stop(c.Context, runDir, args[0], control.StopOptions{
-		Force: c.Bool("force"), Timeout: c.Duration("timeout"),
+		Force: c.Bool("force"), Timeout: timeout,
 		Report: func(rung string) {
 			a.talk("%s: %s", args[0], rung)
-			waits(rungWait(rung, c.Duration("timeout")))
+			progress(rungWait(rung, timeout))
 		},
-		Ended: func() { waits("what was made for it to be undone") },
+		Ended: func() { progress("what was made for it to be undone") },
 	})
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// stuck tells where a VM stands when the time is over, and why that may be.
+// stuck tells how far a VM and its guest have come when the time of a wait is over, and
+// what the likely cause is.
 type stuck struct {
 	vm      control.State
 	goal    goal
@@ -31,10 +32,19 @@ func (e *stuck) Error() string {
 	return fmt.Sprintf("wait for %s of VM %q: not within %s; last stage: %s\nlikely: %s", e.goal, e.vm.Name, e.after, stage, e.cause())
 }
 
+// hint names the probe, which knows more of a VM that runs.
+func (e *stuck) hint() string {
+	if e.vm.State != control.Running {
+		return ""
+	}
+	return "sudo qnet doctor --probe " + e.vm.Profile + " tries its networks with a synthetic guest, and says where packets vanish"
+}
+
+// cause returns the likely cause, and what to do next.
 func (e *stuck) cause() string {
 	switch e.vm.State {
 	case control.Starting:
-		return "its network is still being made; whoever ran it is told what that waits for"
+		return "its network is not ready yet; the terminal of qnet run shows what it waits for"
 	case control.Stopping:
 		return "it was asked to stop"
 	}
@@ -59,7 +69,7 @@ func (e *stuck) cause() string {
 		if seen.NAKs > 0 {
 			return "the DHCP server refuses the address that the guest asks for"
 		}
-		return "no server acknowledges: the guest asks one that is not there any more"
+		return "no server acknowledges: the guest asks a server that is gone"
 	}
 	return "the guest got an address and does not use it"
 }

@@ -50,7 +50,7 @@ func termios(t *testing.T, f *os.File) unix.Termios {
 	return *state
 }
 
-// However a run on a terminal ends, the terminal is as it was.
+// However a run on a terminal ends, it restores the terminal.
 func TestTerminal(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		path := l.profile("term", idle+"[[nic]]\nmode = \"private\"\n")

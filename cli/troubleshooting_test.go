@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/qnet-vm/qnet/internal/lab/house"
 )
 
 const troubleshooting = "../docs/troubleshooting.md"
@@ -56,20 +58,15 @@ func literal(e ast.Expr) string {
 	return ""
 }
 
-// production reports whether the file is part of the program.
-func production(path string) bool {
-	return !strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(path, "../internal/lab/") && !strings.HasPrefix(path, "../internal/bench/")
-}
-
 // strings of the program, with what varies made wild.
 func programTexts(t *testing.T) []string {
 	t.Helper()
 	var list []string
-	goFiles(t, func(path string, file *ast.File, _ *token.FileSet) {
-		if !production(path) {
-			return
+	for _, f := range house.Files(t) {
+		if !f.Product() {
+			continue
 		}
-		ast.Inspect(file, func(n ast.Node) bool {
+		ast.Inspect(f.File, func(n ast.Node) bool {
 			e, ok := n.(ast.Expr)
 			if !ok {
 				return true
@@ -80,39 +77,50 @@ func programTexts(t *testing.T) []string {
 			}
 			return text == "" // of a sum, not its parts
 		})
-	})
+	}
 	return list
 }
 
-// refusals are what a plan may refuse with, by the place in the code.
+// refusals are what qnet may refuse with, by the place in the code: the formats of
+// host.Refuse, and what the plan returns.
 func refusals(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	goFiles(t, func(path string, file *ast.File, set *token.FileSet) {
-		if !production(path) || !plans(path) {
-			return
+	for _, f := range house.Files(t) {
+		if !f.Product() {
+			continue
 		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			r, ok := n.(*ast.ReturnStmt)
-			if !ok {
-				return true
+		ast.Inspect(f.File, func(n ast.Node) bool {
+			_, returns := n.(*ast.ReturnStmt)
+			if call, ok := n.(*ast.CallExpr); ok && refuses(call) || returns && plans(f.Path) {
+				collect(n, func(e ast.Expr, text string) { found[f.Position(e).String()] = text })
 			}
-			ast.Inspect(r, func(n ast.Node) bool {
-				e, ok := n.(ast.Expr)
-				if !ok {
-					return true
-				}
-				text := plain(literal(e))
-				command := strings.HasPrefix(text, "ip ") || strings.HasPrefix(text, "#")
-				if words(text) >= 4 && !command {
-					found[set.Position(e.Pos()).String()] = text
-				}
-				return text == ""
-			})
 			return true
 		})
-	})
+	}
 	return found
+}
+
+// refuses reports whether the call is one of host.Refuse.
+func refuses(call *ast.CallExpr) bool {
+	fn, ok := call.Fun.(*ast.SelectorExpr)
+	return ok && fn.Sel.Name == "Refuse"
+}
+
+// collect calls add with each literal in the node that is a refusal of its own.
+func collect(n ast.Node, add func(e ast.Expr, text string)) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		e, ok := n.(ast.Expr)
+		if !ok {
+			return true
+		}
+		text := plain(literal(e))
+		command := strings.HasPrefix(text, "ip ") || strings.HasPrefix(text, "#")
+		if words(text) >= 4 && !command {
+			add(e, text)
+		}
+		return text == ""
+	})
 }
 
 // others are files of the plan that refuse nothing: they word notes, routes and rules.
@@ -120,11 +128,11 @@ var others = []string{"notes.go", "pins.go", "zone.go"}
 
 // plans reports whether a file decides what a network needs.
 func plans(path string) bool {
-	return filepath.Dir(path) == "../netsetup/plan" && !slices.Contains(others, filepath.Base(path))
+	return filepath.Dir(path) == "netsetup/plan" && !slices.Contains(others, filepath.Base(path))
 }
 
-// Each text that docs/troubleshooting.md quotes is one of the program's. Each refusal of
-// a plan is among them, and each error that has a hint.
+// Each text that docs/troubleshooting.md quotes is one of the program's. Each refusal is
+// among them, and each error that has a hint.
 func TestTroubleshooting(t *testing.T) {
 	page, err := os.ReadFile(troubleshooting)
 	if err != nil {

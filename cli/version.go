@@ -6,6 +6,10 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+func (a *app) versionCommand() *cli.Command {
+	return &cli.Command{Name: "version", Usage: "print the version", Action: a.version}
+}
+
 func (a *app) version(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err

@@ -4,19 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv4"
 
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -50,12 +47,13 @@ func (a *app) wait(c *cli.Context) error {
 	return nil
 }
 
-// goal is what to wait for, beyond an address.
+// goal is what `qnet wait` waits for, beyond an address.
 type goal struct {
 	ping bool
 	port int // 0 = none
 }
 
+// parseGoal reads the value of --for.
 func parseGoal(s string) (goal, error) {
 	switch s {
 	case "address":
@@ -71,6 +69,7 @@ func parseGoal(s string) (goal, error) {
 	return goal{}, &usage{fmt.Sprintf("--for: got %.80q, allowed: address, ping, port:N", s)}
 }
 
+// String returns the goal as part of a sentence.
 func (g goal) String() string {
 	switch {
 	case g.ping:
@@ -81,6 +80,7 @@ func (g goal) String() string {
 	return "an address"
 }
 
+// reached asks the address.
 func (g goal) reached(ctx context.Context, a netip.Addr) bool {
 	switch {
 	case g.ping:
@@ -91,11 +91,11 @@ func (g goal) reached(ctx context.Context, a netip.Addr) bool {
 	return true
 }
 
-// pollTime is how often a VM is asked for its state.
-const pollTime = 100 * time.Millisecond
+// pollInterval is the time between two questions for a VM's state.
+const pollInterval = 100 * time.Millisecond
 
-// await returns the VM's address once the goal is reached. Its progress goes to
-// stderr: the status line on a terminal, else a line for each stage.
+// await returns the VM's address once the goal is reached. It shows its progress on the
+// status line, or without a terminal as a line on stderr for each stage.
 func (a *app) await(ctx context.Context, name string, g goal, timeout time.Duration) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -108,11 +108,8 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 			return netip.Addr{}, err
 		}
 		nic, address := firstAddress(s)
-		if s.State == control.Running && !hasNetwork(s) {
-			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: %s", g, name, unseen)}
-		}
-		if g != (goal{}) && nic.Mode == profiles.Private {
-			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: it is on a private network, which the host cannot reach", g, name)}
+		if err := g.possible(s, nic); err != nil {
+			return netip.Addr{}, err
 		}
 		if address.IsValid() && g.reached(ctx, address) {
 			return address, nil
@@ -129,16 +126,29 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 				return netip.Addr{}, ctx.Err()
 			}
 			return netip.Addr{}, &stuck{s, g, timeout, nic, address}
-		case <-time.After(pollTime):
+		case <-time.After(pollInterval):
 		}
 	}
 }
 
-// hasNetwork reports whether qnet sees the frames of one of the VM's NICs.
+// possible returns an error if the VM cannot reach the goal, however long the user
+// waits.
+func (g goal) possible(s control.State, nic control.NIC) error {
+	if s.State == control.Running && !hasNetwork(s) {
+		return &usage{fmt.Sprintf("wait for %s of VM %q: %s", g, s.Name, unseen)}
+	}
+	if g != (goal{}) && nic.Mode == profiles.Private {
+		return &usage{fmt.Sprintf("wait for %s of VM %q: it is on a private network, which the host cannot reach", g, s.Name)}
+	}
+	return nil
+}
+
+// hasNetwork reports whether qnet sees the frames of at least one of the VM's NICs.
 func hasNetwork(s control.State) bool {
 	return slices.ContainsFunc(s.NICs, func(n control.NIC) bool { return n.Mode.NeedsNetwork() })
 }
 
+// progressOf says how far the VM and its guest have come.
 func progressOf(s control.State, n control.NIC, address netip.Addr) string {
 	switch {
 	case s.State != control.Running:
@@ -151,61 +161,11 @@ func progressOf(s control.State, n control.NIC, address netip.Addr) string {
 	return n.Seen.Last().String()
 }
 
-// pings sends one ICMP echo request and waits a second for its reply. It needs
-// CAP_NET_RAW or a group of net.ipv4.ping_group_range.
+// pings reports whether an address answers a ping within a second. Where the host cannot
+// ask, it does not.
 func pings(ctx context.Context, a netip.Addr) bool {
-	if !a.Is4() {
-		return false
-	}
-	c, to, err := listenICMP(a)
-	if err != nil {
-		return false
-	}
-	defer c.Close() //nolint:errcheck // nothing was written that could be lost
-	id := os.Getpid() & 0xffff
-	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: id, Seq: 1, Data: []byte("qnet")}}
-	b, err := m.Marshal(nil)
-	if err != nil {
-		return false
-	}
-	if _, err := c.WriteTo(b, to); err != nil {
-		return false
-	}
-	deadline, ok := ctx.Deadline()
-	if soon := time.Now().Add(time.Second); !ok || soon.Before(deadline) {
-		deadline = soon
-	}
-	c.SetReadDeadline(deadline) //nolint:errcheck // the read fails then
-	answer := make([]byte, 1500)
-	for {
-		n, from, err := c.ReadFrom(answer)
-		if err != nil {
-			return false
-		}
-		reply, err := icmp.ParseMessage(1, answer[:n])
-		if err == nil && reply.Type == ipv4.ICMPTypeEchoReply && hostOf(from) == a {
-			return true
-		}
-	}
-}
-
-func hostOf(from net.Addr) netip.Addr {
-	var ip net.IP
-	switch from := from.(type) {
-	case *net.UDPAddr:
-		ip = from.IP
-	case *net.IPAddr:
-		ip = from.IP
-	}
-	a, _ := netip.AddrFromSlice(ip)
-	return a.Unmap()
-}
-
-func listenICMP(a netip.Addr) (*icmp.PacketConn, net.Addr, error) {
-	ip := net.IP(a.AsSlice())
-	if c, err := icmp.ListenPacket("udp4", "0.0.0.0"); err == nil {
-		return c, &net.UDPAddr{IP: ip}, nil
-	}
-	c, err := icmp.ListenPacket("ip4:icmp", "0.0.0.0")
-	return c, &net.IPAddr{IP: ip}, err
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	answers, err := packet.Ping(ctx, a)
+	return answers && err == nil
 }

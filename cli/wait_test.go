@@ -33,7 +33,7 @@ func TestStuckNamesStageAndCause(t *testing.T) {
 		{"bridge", guestwatch.Request, 2, goal{}, netip.Addr{}, []string{"refuses"}},
 		{"bridge", guestwatch.ACK, 0, goal{}, netip.Addr{}, []string{"last stage: ACK", "does not use it"}},
 		{"nat", guestwatch.ARP, 0, goal{ping: true}, a, []string{"last stage: ARP", "firewall drops ping to 10.0.0.9"}},
-		{"nat", guestwatch.Answer, 0, goal{port: 22}, a, []string{"last stage: DNS answer", "nothing listens on port 22"}},
+		{"nat", guestwatch.DNSAnswer, 0, goal{port: 22}, a, []string{"last stage: DNS answer", "nothing listens on port 22"}},
 	} {
 		e := &stuck{control.State{Name: "web", Profile: "/web.toml", State: control.Running}, c.goal, 5 * time.Second, control.NIC{
 			Mode: c.mode, Seen: guestwatch.State{Stages: 1 << c.stage &^ 1, NAKs: c.naks},
@@ -46,10 +46,9 @@ func TestStuckNamesStageAndCause(t *testing.T) {
 	}
 }
 
-// A VM that is not yet, or no longer, running is not blamed for what its guest has
-// not done.
+// The cause is not the guest of a VM that does not run yet, or no longer.
 func TestStuckBeforeItRuns(t *testing.T) {
-	for state, want := range map[control.Phase]string{control.Starting: "network is still being made", control.Stopping: "asked to stop"} {
+	for state, want := range map[control.Phase]string{control.Starting: "network is not ready yet", control.Stopping: "asked to stop"} {
 		e := &stuck{control.State{Name: "web", State: state}, goal{}, time.Second, control.NIC{}, netip.Addr{}}
 		for _, w := range []string{"last stage: VM " + string(state), want} {
 			if !strings.Contains(e.Error(), w) {
@@ -62,7 +61,7 @@ func TestStuckBeforeItRuns(t *testing.T) {
 	}
 }
 
-// Nobody is told to wait for the address of a VM of which qnet will see none.
+// There is no hint to wait for an address that qnet will never see.
 func TestNoAddress(t *testing.T) {
 	for _, never := range []bool{false, true} {
 		e := &noAddress{"web", "no frame", never}

@@ -1,48 +1,57 @@
-// Package netsetup decides what a network needs on this host and does it.
+// Package netsetup is the theory of operation of qnet's network half; the code is in
+// the packages below it.
 //
-// The flow is one-way: Observe reads the host into Facts; NewPlan, a pure
-// function, turns a Network and Facts into a Plan; Apply does its steps in
-// order and undoes them all, the failed one included, when one fails; Undo walks
-// them backwards. Rollback, teardown and the clean-up after a crash are that one
-// function, which reads its steps from the Journal in the last case.
+// # One way
 //
-// What a plan does, in order (String of each step shows the equivalent command):
+//	profile's wish (plan.Network) --+
+//	                                +--plan.New (pure)--> Plan --apply.Do--> live network --apply.Undo--> the host as before
+//	host --host.Observe--> Facts  --+                      |
+//	                                                       +--journal, written before the first step
 //
-//  0. NetworkManager and systemd-networkd told to leave links named qn* alone
-//  1. the bridge, down, with its MAC, MTU, STP off, no forward delay, marked by
-//     ifalias "qnet:<network>"
-//  2. sysctls of the bridge: no IPv6, no redirects, forwarding as the mode wants
-//  3. nftables tables qnet_<network> (inet, and netdev for a private network),
-//     marked by their comment; before the bridge goes up, so that nothing passes
-//     unfiltered
-//  4. the host's address on the bridge; the bridge up
-//  5. nat only: forwarding of each uplink that has it off, with a rule that drops
-//     what this would newly let pass between the host's other links
-//  6. bridge mode only: the uplink becomes a port; where the host itself uses it,
-//     the bridge has its sysctls, and MoveToBridge moves the host's addresses and
-//     routes to the bridge. AwaitAnswers then lets that stand only if the gateways
-//     that answered before do so again
-//  7. accepts in other programs' iptables chains that would drop the network's
-//     packets (package foreign decides which)
+// host.Observe reads the host into Facts and changes nothing. plan.New decides everything
+// from a wish and Facts: names, subnet, rules, sysctls, as a list of steps. Each step
+// knows how to Do and Undo itself, whether it still Holds, and the ip(8), nft(8) or
+// sysctl(8) command that it equals: what qnet plan prints is what a run does. apply.Do
+// does the list in order; when a step fails, it undoes that step and all before it.
+// Rollback, teardown, qnet gc and the recovery after a crash are one function,
+// apply.Undo. The journal holds plan and steps from before the first step on, so that
+// whatever dies, the next qnet command can undo the rest; journal.UndoByMarks does it
+// without a journal, by the marks on links and tables.
 //
-// and for each NIC of a VM: a tap, its mark "qnet:<network>/<vm>/<nic>", no IPv6
-// on the host's side of it, port of the bridge, up; or, with macvtap and without a
-// bridge, a macvtap link on the uplink. A probe's port also gets tables
-// qnet_trace_<tap> (bridge and inet), whose rules mark its packets for a trace.
+// # Who changes the host
 //
-// Never touched: other programs' links, tables, routes, the global ip_forward,
-// and files outside the run and state directories, but for a file of its own
-// among their run-time configuration.
+// Only a keeper process changes the host, and its watchdog during the move to a LAN
+// bridge: one keeper for each network, started by the first VM on it, gone with the last.
+// A VM's supervisor keeps a connection to the keeper open; that connection is the VM's
+// registration. While VMs run, the keeper's tasks (package upkeep) repair what other
+// programs change, follow uplinks and VPNs, and keep the host's own DHCP lease.
 //
-// RaiseMetrics lets other ways out go first while the cable of a bridge that has the
-// host's routes is pulled.
+// Never touched: other programs' links, tables, routes and policies, the global
+// ip_forward, and files outside the run and state directories, but for a file of qnet's
+// own among another program's run-time configuration. docs/host-changes.md lists every
+// change, generated from the plans.
 //
-// Pins keep guests reachable whose addresses other programs' routes take while a
-// network runs.
+// # Who may import whom
 //
-// Mend does again what other programs undid while a network runs; Drift tells what
-// is no longer as it was left; UndoByMarks undoes without a journal.
+// A package imports packages of rows below its own, and of its own row where the row
+// says so. depguard holds the rows (.golangci.yml), and TestLayers in
+// internal/lab/house holds docs/architecture.md, which has all packages of the tree, to the code.
 //
-// Only the keeper process (package keeper) calls Apply and Undo. No function
-// here is safe for concurrent use on the same network.
+//	keeper/server           the keeper process: registrations, DHCP and DNS, the watchdog; imports keeper/upkeep
+//	keeper/upkeep           tasks while VMs run
+//	keeper                  a supervisor's side: join, leave, list, collect, the protocol
+//	hostlease               the host's own DHCP lease while its NIC is a port
+//	kernel                  the only writer of the host; implements step.Kernel; imports move
+//	move                    the host's addresses and routes, from its NIC to a bridge and back
+//	journal                 the plan and what was done, on disk; undo by it or by marks
+//	plan                    pure: what a network needs
+//	apply                   lists of steps done, undone, mended
+//	step                    one change each, and the small interfaces they act through
+//	host                    what the host has: Facts, and the only observer
+//	filters/read, filters/iptables    other programs' packet filters read, and accepts put into iptables
+//	filters                 other programs' packet filters as data: who drops this packet, what lets it pass
+//	managers, firewalld, resolved     other programs that configure links, zones and name servers
+//	rtnl, nft, neigh, dhcp, dns, guestwatch    protocols: they import nothing of netsetup
+//
+// package qemu and this half do not know each other; internal/supervisor uses both.
 package netsetup

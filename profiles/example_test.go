@@ -35,7 +35,7 @@ func ExampleLoad() {
 
 // Decode reports all problems of a profile at once, in the order of the file.
 func ExampleDecode() {
-	text := "cpus = 0\n\n[[nic]]\nmode = \"natt\"\nnetwrok = \"dev\"\n"
+	text := "cpus = 0\n\n[[nic]]\nmode = \"natt\"\nsubnet = \"dev\"\n"
 	_, err := profiles.Decode(strings.NewReader(text), "web.toml")
 	var problems profiles.Errors
 	fmt.Println(errors.As(err, &problems), len(problems))
@@ -44,5 +44,5 @@ func ExampleDecode() {
 	// true 3
 	// web.toml:1: cpus: got 0, allowed: 1 to 1024
 	// web.toml:4: nic[0].mode: got "natt", allowed: private, host-only, nat, bridge, user, none
-	// web.toml:5: nic[0].netwrok: unknown key; allowed: mode, network, address, mac, model
+	// web.toml:5: nic[0].subnet: unknown key; allowed: mode, network, address, mac, model
 }

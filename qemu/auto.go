@@ -179,8 +179,7 @@ func (o StartOptions) tryKVM() error {
 	return device.Close()
 }
 
-// underKVM judges a start under KVM by its error: noKVM tells that, and why, KVM is
-// out of the question.
+// underKVM judges a start under KVM by its error. noKVM says why KVM cannot be used.
 func (v *VM) underKVM(ctx context.Context, started error) (noKVM, err error) {
 	var died *ExitError
 	switch {

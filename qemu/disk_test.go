@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/qemu"
 )
 
@@ -63,7 +64,7 @@ func TestSnapshotOfRaw(t *testing.T) {
 }
 
 func TestQcow2KeepsAndSnapshotDoesNot(t *testing.T) {
-	requireRoot(t)
+	lab.Require(t, lab.Root)
 	binary := requireQEMU(t)
 	disk, err := qemu.NewOverlay(t.TempDir(), 1<<30) // any qcow2 image
 	if err != nil {
@@ -74,7 +75,7 @@ func TestQcow2KeepsAndSnapshotDoesNot(t *testing.T) {
 		t.Helper()
 		c := config(binary)
 		c.Disks = []qemu.Disk{d}
-		vm := start(t, c, qemu.StartOptions{Credential: nobody}) // who could not open the file
+		vm := start(t, c, qemu.StartOptions{Credential: nobody}) // which could not open the file
 		for _, command := range commands {
 			qemuIO(t, vm, command)
 		}

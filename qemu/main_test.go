@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/qemu"
 )
 
@@ -119,35 +120,15 @@ func script(t *testing.T, body string) string {
 	return path
 }
 
-// requireQEMU returns the path of the real QEMU. Without one the test is
-// skipped on a laptop and fails in CI.
+// requireQEMU returns the path of the real QEMU, or skips the test: see lab.Require.
 func requireQEMU(t *testing.T) string {
 	t.Helper()
 	binary, err := qemu.Find(os.Getenv("PATH"), "")
 	if err == nil {
 		_, err = qemu.Probe(t.Context(), binary)
 	}
-	missing(t, err)
+	lab.Require(t, lab.Need{Name: fmt.Sprintf("QEMU: %v", err), OK: func() bool { return err == nil }})
 	return binary
-}
-
-// requireRoot is the same for the rights of root.
-func requireRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, fmt.Errorf("not root"))
-	}
-}
-
-func missing(t *testing.T, err error) {
-	t.Helper()
-	switch {
-	case err == nil:
-	case os.Getenv("CI") == "true":
-		t.Fatal(err)
-	default:
-		t.Skip(err)
-	}
 }
 
 // config returns a machine without disk and NIC.

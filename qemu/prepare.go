@@ -100,7 +100,7 @@ func (p *prepared) matchMode(d *Disk) error {
 
 // makeReadable replaces *f by a sealed copy in memory if QEMU could not read
 // it. Kernel and initrd are opened by QEMU once more, by path, and that checks
-// the file's permissions against QEMU's user, who has no capability either.
+// the file's permissions against QEMU's user. That user has no capability.
 func (p *prepared) makeReadable(f **os.File, cred *Credential) error {
 	if *f == nil {
 		return nil

@@ -39,7 +39,8 @@ func (o StartOptions) warn(format string, args ...any) {
 	}
 }
 
-// credential returns who QEMU will be, and what of it has to be set.
+// credential returns the user that QEMU will be, and, if it is another one than the
+// caller, the credential to set.
 func (o StartOptions) credential() (is, set *Credential, err error) {
 	is, err = self()
 	if err != nil || o.Credential == nil {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/qemu"
 )
 
@@ -65,7 +66,7 @@ func TestFirmwareTalksOnConsole(t *testing.T) {
 
 // TestQEMUHasNoRights reads what the kernel says about every thread.
 func TestQEMUHasNoRights(t *testing.T) {
-	requireRoot(t)
+	lab.Require(t, lab.Root)
 	binary := requireQEMU(t)
 	for name, test := range map[string]struct {
 		cred *qemu.Credential
@@ -149,7 +150,7 @@ func read(t *testing.T, path string) string {
 }
 
 func TestCallerKeepsItsRights(t *testing.T) {
-	requireRoot(t)
+	lab.Require(t, lab.Root)
 	start(t, config(fake(t, "good")), qemu.StartOptions{})
 	for range 2 * runtime.GOMAXPROCS(0) {
 		done := make(chan string)
@@ -267,7 +268,7 @@ func TestNothingLeaks(t *testing.T) {
 // TestUnreadableKernelReachesQEMU: root may read a kernel that the user QEMU
 // runs as may not, as /boot/vmlinuz is on some distributions.
 func TestUnreadableKernelReachesQEMU(t *testing.T) {
-	requireRoot(t)
+	lab.Require(t, lab.Root)
 	c := config(requireQEMU(t))
 	c.Kernel = image(t, make([]byte, 64<<10)) // mode 0600; QEMU takes zeros for an ancient kernel
 	vm := start(t, c, qemu.StartOptions{Credential: nobody})

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/qemu"
 )
 
@@ -15,6 +16,7 @@ import (
 // lives as long as they do.
 func openTap(t *testing.T, queues int) []*os.File {
 	t.Helper()
+	lab.Require(t, lab.Tun)
 	type opened struct {
 		files []*os.File
 		err   error
@@ -43,7 +45,7 @@ func openTap(t *testing.T, queues int) []*os.File {
 		}
 	})
 	if o.err != nil {
-		missing(t, o.err)
+		t.Fatal(o.err)
 	}
 	return o.files
 }
@@ -69,7 +71,7 @@ func openQueue(name string, multi bool) (*os.File, error) {
 }
 
 func TestTapsReachQEMU(t *testing.T) {
-	requireRoot(t)
+	lab.Require(t, lab.Root)
 	c := config(requireQEMU(t))
 	c.NICs = []qemu.NIC{
 		{MAC: mac, Taps: openTap(t, 2), MTU: 9000},

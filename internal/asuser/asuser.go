@@ -1,5 +1,9 @@
 // Package asuser does things with the rights of the user behind sudo, so that a
 // profile names no file its author could not open, and QEMU runs as that user.
+//
+// User.Do changes the rights of one thread, Drop and AsRoot those of the process
+// (credentials(7), capabilities(7)). All functions may be called concurrently, but AsRoot
+// makes the whole process root while its function runs.
 package asuser
 
 import (
@@ -12,21 +16,27 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
-// User is who called sudo. A nil *User stands for the process's own user.
+// User is the user that called sudo. A nil *User is the process's own user.
 type User struct {
 	UID, GID uint32
 	Groups   []uint32 // supplementary, the GID among them
 }
 
-// Lookup returns the user behind sudo, nil where there is none. SUDO_UID and
-// SUDO_GID are believed only of root, whom nobody else can fake.
+// Lookup returns the user behind sudo, nil if there is none. It believes SUDO_UID and
+// SUDO_GID only if the process is root's: another user could have set them.
 func Lookup(getenv func(string) string) (*User, error) {
-	if os.Getuid() != 0 || os.Geteuid() != 0 || getenv("SUDO_UID") == "" {
+	if os.Getuid() != 0 || os.Geteuid() != 0 {
+		return nil, nil
+	}
+	return behindSudo(getenv, supplementary)
+}
+
+// behindSudo returns the user that the environment names, with the groups that groups
+// looks up.
+func behindSudo(getenv func(string) string, groups func(uid string) ([]string, error)) (*User, error) {
+	if getenv("SUDO_UID") == "" {
 		return nil, nil
 	}
 	uid, err := strconv.ParseUint(getenv("SUDO_UID"), 10, 32)
@@ -41,24 +51,30 @@ func Lookup(getenv func(string) string) (*User, error) {
 		return nil, nil // root's own sudo
 	}
 	u := &User{UID: uint32(uid), GID: uint32(gid), Groups: []uint32{uint32(gid)}}
-	// A uid without an entry has no further groups.
-	if entry, err := user.LookupId(strconv.FormatUint(uid, 10)); err == nil {
-		ids, err := entry.GroupIds()
-		if err != nil {
-			return nil, fmt.Errorf("look up groups of %s: %w", entry.Username, err)
-		}
-		for _, id := range ids {
-			if g, err := strconv.ParseUint(id, 10, 32); err == nil && uint32(g) != u.GID {
-				u.Groups = append(u.Groups, uint32(g))
-			}
+	ids, err := groups(strconv.FormatUint(uid, 10))
+	if err != nil {
+		return nil, fmt.Errorf("look up groups of user %d: %w", uid, err)
+	}
+	for _, id := range ids {
+		if g, err := strconv.ParseUint(id, 10, 32); err == nil && uint32(g) != u.GID {
+			u.Groups = append(u.Groups, uint32(g))
 		}
 	}
 	return u, nil
 }
 
-// Do runs f on a thread that has the user's rights to files: its fsuid, fsgid
-// and groups, and so none of root's capabilities over files (capabilities(7)).
-// The thread is thrown away afterwards. f must not start goroutines for the work.
+// supplementary returns the ids of a user's groups; none for a uid without an entry.
+func supplementary(uid string) ([]string, error) {
+	entry, err := user.LookupId(uid)
+	if err != nil {
+		return nil, nil //nolint:nilerr // as said
+	}
+	return entry.GroupIds()
+}
+
+// Do runs f on a thread that has the user's rights to files: the user's fsuid, fsgid and
+// groups, and so none of root's capabilities over files (capabilities(7)). The thread
+// ends afterwards. f must not leave work to other goroutines: they have other threads.
 func (u *User) Do(f func() error) error {
 	if u == nil || isDropped() {
 		return f()
@@ -75,42 +91,23 @@ func (u *User) Do(f func() error) error {
 	return <-result
 }
 
+// isDropped reports whether the process has the user's rights already.
 func isDropped() bool {
 	rights.Lock()
 	defer rights.Unlock()
 	return dropped != nil
 }
 
-// become uses raw system calls, which change one thread; those of package
-// syscall change them all.
-func (u *User) become() error {
-	groups := append([]uint32{}, u.Groups...)
-	var first unsafe.Pointer
-	if len(groups) > 0 {
-		first = unsafe.Pointer(&groups[0])
-	}
-	if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(first), 0); e != 0 {
-		return fmt.Errorf("set groups: %w", e)
-	}
-	runtime.KeepAlive(groups)
-	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(u.GID), 0, 0) //nolint:errcheck // setfsgid(2) reports no error
-	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(u.UID), 0, 0) //nolint:errcheck // nor does setfsuid(2)
-	// The calls report no failure; asking with an impossible id tells what holds.
-	if now, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, ^uintptr(0), 0, 0); uint32(now) != u.UID {
-		return fmt.Errorf("set fsuid %d: it still is %d", u.UID, now)
-	}
-	return nil
-}
-
-// rights guards the process's effective user, which Drop and AsRoot change.
+// rights guards the process's effective user id, which Drop and AsRoot change, and
+// dropped, the user of Drop.
 var (
 	rights  sync.Mutex
 	dropped *User
 )
 
-// Drop makes the whole process the user's: real and effective ids and groups,
-// with more groups added. Only the saved user id stays root's, for AsRoot. A nil
-// user changes nothing.
+// Drop gives the whole process the user's real and effective ids and groups, and the
+// groups besides. Only the saved user id stays root's, for AsRoot. A nil user changes
+// nothing.
 func (u *User) Drop(groups ...uint32) error {
 	if u == nil {
 		return nil
@@ -134,9 +131,8 @@ func (u *User) Drop(groups ...uint32) error {
 	return nil
 }
 
-// AsRoot runs f while the process is root again after Drop: to start what needs
-// rights, and to remove what root made. Without Drop it just runs f. It is not
-// for calls from within f.
+// AsRoot makes the process root again after Drop, while f runs: to start a keeper, and to
+// remove files of root's. Without Drop it only runs f. f must not call AsRoot.
 func AsRoot(f func() error) error {
 	rights.Lock()
 	defer rights.Unlock()
@@ -150,7 +146,7 @@ func AsRoot(f func() error) error {
 	return errors.Join(err, syscall.Setresuid(-1, int(dropped.UID), -1))
 }
 
-// Chown gives a file qnet made to the user; nothing happens where there is none.
+// Chown gives a file that qnet made to the user. A nil user changes nothing.
 func (u *User) Chown(path string) error {
 	if u == nil {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
@@ -55,5 +56,84 @@ func TestLookup(t *testing.T) {
 	env["SUDO_UID"] = "x"
 	if _, err := Lookup(getenv); err == nil {
 		t.Error("a broken SUDO_UID was taken")
+	}
+}
+
+func TestBehindSudo(t *testing.T) {
+	broken := errors.New("broken")
+	groups := func(uid string) ([]string, error) {
+		switch uid {
+		case "1000":
+			return []string{"1001", "27", "x"}, nil
+		case "1002":
+			return nil, broken
+		}
+		return nil, nil
+	}
+	for _, c := range []struct {
+		name, uid, gid string
+		want           *User
+		wrong          bool
+	}{
+		{"no sudo", "", "", nil, false},
+		{"a user with groups", "1000", "1001", &User{1000, 1001, []uint32{1001, 27}}, false},
+		{"a user without an entry", "1003", "1003", &User{1003, 1003, []uint32{1003}}, false},
+		{"root", "0", "0", nil, false},
+		{"no number", "x", "1", nil, true},
+		{"no group", "1000", "", nil, true},
+		{"groups that cannot be read", "1002", "1002", nil, true},
+	} {
+		env := map[string]string{"SUDO_UID": c.uid, "SUDO_GID": c.gid}
+		u, err := behindSudo(func(k string) string { return env[k] }, groups)
+		if !reflect.DeepEqual(u, c.want) || (err != nil) != c.wrong {
+			t.Errorf("%s: got %+v, %v", c.name, u, err)
+		}
+	}
+	if ids, err := supplementary("4294967294"); ids != nil || err != nil {
+		t.Errorf("a uid without an entry: %v, %v", ids, err)
+	}
+	if ids, err := supplementary("0"); len(ids) == 0 || err != nil {
+		t.Errorf("root: %v, %v", ids, err)
+	}
+}
+
+// Without sudo all is done as the process's own user.
+func TestOwnUser(t *testing.T) {
+	var u *User
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	run := func() error { ran++; return fs.ErrClosed }
+	if err := u.Do(run); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("do: %v", err)
+	}
+	if err := AsRoot(run); !errors.Is(err, fs.ErrClosed) || ran != 2 {
+		t.Errorf("as root: %v, ran %d times", err, ran)
+	}
+	if err := errors.Join(u.Drop(1, 2), u.Chown(path)); err != nil {
+		t.Error(err)
+	}
+	if err := (&User{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}).Chown(path); err != nil {
+		t.Errorf("chown to the owner: %v", err)
+	}
+}
+
+// Only root becomes another user. A process that may not stays as it is.
+func TestWithoutRights(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may")
+	}
+	env := map[string]string{"SUDO_UID": "1000", "SUDO_GID": "1000"}
+	if u, err := Lookup(func(k string) string { return env[k] }); u != nil || err != nil {
+		t.Errorf("a process that is not root's believes SUDO_UID: %+v, %v", u, err)
+	}
+	u := &User{UID: 1, GID: 1, Groups: []uint32{1}}
+	if err := u.Drop(); !errors.Is(err, fs.ErrPermission) || isDropped() {
+		t.Errorf("drop: %v", err)
+	}
+	if err := u.Do(func() error { t.Error("it ran with other rights"); return nil }); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("do: %v", err)
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/qnet-vm/qnet/internal/bench/contest"
+	"github.com/qnet-vm/qnet/internal/bench/rig"
 )
 
 // launch measures start and end of a VM against the recipe, in each mode, as the
@@ -14,32 +17,32 @@ func (b *bench) launch() error {
 			return err
 		}
 	}
-	if err := b.contest([]row{{what: "the kernel's part of any teardown: ip link del of a bare bridge", unit: "ms"}}, delBridge, nil); err != nil {
+	if err := b.Contest([]contest.Row{{What: "the kernel's part of any teardown: ip link del of a bare bridge", Unit: "ms"}}, delBridge, nil); err != nil {
 		return err
 	}
-	qnet, err := b.qnetVM(spec{name: "base1", mode: "nat", halted: true})
+	qnet, err := b.QnetVM(rig.Spec{Name: "base1", Mode: "nat", Halted: true})
 	if err != nil {
 		return err
 	}
-	recipe, err := b.recipeVM(spec{name: "base2", mode: "nat", halted: true, first: true})
+	recipe, err := b.RecipeVM(rig.Spec{Name: "base2", Mode: "nat", Halted: true, First: true})
 	if err != nil {
 		return err
 	}
 	if err := b.cycle("nat", false); err != nil {
 		return err
 	}
-	if _, _, err := recipe.kill(); err != nil {
+	if _, _, err := recipe.Kill(); err != nil {
 		return err
 	}
-	_, _, err = qnet.kill()
+	_, _, err = qnet.Kill()
 	return err
 }
 
 func delBridge() ([]float64, error) {
-	if err := sh("ip link add bare type bridge; ip link set bare up"); err != nil {
+	if err := rig.Sh("ip link add bare type bridge; ip link set bare up"); err != nil {
 		return nil, err
 	}
-	took, err := run("ip", "link", "del", "bare")
+	took, err := rig.Run("ip", "link", "del", "bare")
 	return []float64{ms(took)}, err
 }
 
@@ -48,28 +51,28 @@ func (b *bench) cycle(mode string, first bool) error {
 	if !first {
 		which = "second VM of a " + mode + " network"
 	}
-	rows := []row{
-		{what: "launch, " + which, against: "recipe and raw QEMU", unit: "ms", most: 1},
-		{what: "teardown from QEMU's exit, " + which, against: "recipe", unit: "ms", most: 0.5},
-		{what: "the same from the signal that ends QEMU", against: "recipe", unit: "ms"},
+	rows := []contest.Row{
+		{What: "launch, " + which, Against: "recipe and raw QEMU", Unit: "ms", Most: 1},
+		{What: "teardown from QEMU's exit, " + which, Against: "recipe", Unit: "ms", Most: 0.5},
+		{What: "the same from the signal that ends QEMU", Against: "recipe", Unit: "ms"},
 	}
-	around := func(start func(spec) (*vm, error), s spec) side {
+	around := func(start func(rig.Spec) (*rig.VM, error), s rig.Spec) contest.Side {
 		return func() ([]float64, error) {
 			before := links()
 			v, err := start(s)
 			if err != nil {
 				return nil, err
 			}
-			fromSignal, fromExit, err := v.kill()
+			fromSignal, fromExit, err := v.Kill()
 			if after := links(); err == nil && after != before {
 				err = fmt.Errorf("links were %s and are %s", before, after)
 			}
-			return []float64{ms(v.running), ms(fromExit), ms(fromSignal)}, err
+			return []float64{ms(v.Running), ms(fromExit), ms(fromSignal)}, err
 		}
 	}
-	return b.contest(rows,
-		around(b.qnetVM, spec{name: "va", mode: mode, first: first}),
-		around(b.recipeVM, spec{name: "vb", mode: mode, first: first}))
+	return b.Contest(rows,
+		around(b.QnetVM, rig.Spec{Name: "va", Mode: mode, First: first}),
+		around(b.RecipeVM, rig.Spec{Name: "vb", Mode: mode, First: first}))
 }
 
 // links are the host's, by name.

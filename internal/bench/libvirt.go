@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/bench/contest"
+	"github.com/qnet-vm/qnet/internal/bench/rig"
 )
 
 // libvirtXML is a nat network or, for a domain's name, a VM on it with the devices
@@ -37,7 +40,7 @@ var libvirtXML = template.Must(template.New("").Parse(`
 var libvirtDirs = []string{"/etc/libvirt", "/run/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt"}
 
 // daemons are libvirtd and virtlogd.
-type daemons []daemon
+type daemons []rig.Daemon
 
 // startLibvirt starts libvirt in a mount namespace of its own, the caller's thread's,
 // where there is no /dev/kvm: it would probe that for seconds.
@@ -58,18 +61,18 @@ cgroup_controllers = []
 		return nil, err
 	}
 	for _, program := range []string{"virtlogd", "libvirtd"} {
-		one, err := background("sh", "-c", "exec "+program+" 2> "+filepath.Join(b.dir, program+".log"))
+		one, err := rig.Background("sh", "-c", "exec "+program+" 2> "+filepath.Join(b.Dir, program+".log"))
 		if err != nil {
 			return d, err
 		}
 		d = append(d, one)
 	}
-	return d, eventually("libvirtd answers", 30*time.Second, func() bool { return virsh("list") == nil })
+	return d, rig.Eventually("libvirtd answers", 30*time.Second, func() bool { return virsh("list") == nil })
 }
 
 // hideKVM makes a /dev without /dev/kvm.
 func hideKVM() error {
-	return sh(`
+	return rig.Sh(`
 dir=$(mktemp -d)
 mount -t tmpfs tmpfs $dir
 for f in null zero full random urandom tty; do cp -a /dev/$f $dir/; done
@@ -92,11 +95,11 @@ func virsh(args ...string) error {
 
 func (b *bench) define(domain, halted string) error {
 	var text bytes.Buffer
-	err := libvirtXML.Execute(&text, map[string]string{"Domain": domain, "Halted": halted, "Kernel": b.kernel(), "Initrd": b.initrd()})
+	err := libvirtXML.Execute(&text, map[string]string{"Domain": domain, "Halted": halted, "Kernel": b.Kernel(), "Initrd": b.Initrd()})
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(b.dir, "define.xml")
+	path := filepath.Join(b.Dir, "define.xml")
 	if err := os.WriteFile(path, text.Bytes(), 0o644); err != nil {
 		return err
 	}
@@ -114,7 +117,7 @@ func (b *bench) libvirt() error {
 	d, err := b.startLibvirt()
 	defer func() {
 		for _, one := range d {
-			one.stop()
+			one.Stop()
 		}
 	}()
 	if err != nil {
@@ -135,19 +138,19 @@ func (b *bench) libvirt() error {
 		return []float64{ms(started.Sub(begin)), ms(time.Since(started))}, nil
 	}
 	qnet := func() ([]float64, error) {
-		v, err := b.qnetVM(spec{name: "va", mode: "nat"})
+		v, err := b.QnetVM(rig.Spec{Name: "va", Mode: "nat"})
 		if err != nil {
 			return nil, err
 		}
-		fromSignal, _, err := v.kill()
-		return []float64{ms(v.running), ms(fromSignal)}, err
+		fromSignal, _, err := v.Kill()
+		return []float64{ms(v.Running), ms(fromSignal)}, err
 	}
 	if _, err := libvirt(); err != nil { // its first asks QEMU what it can
 		return err
 	}
-	err = b.contest([]row{
-		{what: "launch, network and VM", against: "virsh net-start and start", unit: "ms", most: 0.1},
-		{what: "teardown of both, from the signal that ends QEMU", against: "virsh destroy and net-destroy", unit: "ms", most: 0.05},
+	err = b.Contest([]contest.Row{
+		{What: "launch, network and VM", Against: "virsh net-start and start", Unit: "ms", Most: 0.1},
+		{What: "teardown of both, from the signal that ends QEMU", Against: "virsh destroy and net-destroy", Unit: "ms", Most: 0.05},
 	}, qnet, libvirt)
 	if err != nil {
 		return err

@@ -1,8 +1,8 @@
 // Command bench measures qnet beside what a user would otherwise use: the shell
-// recipe of recipe.sh with raw QEMU, libvirt, QEMU's user network, passt and
+// recipe of rig/recipe.sh with raw QEMU, libvirt, QEMU's user network, passt and
 // dnsmasq. The two sides of a row take turns on the same machine in the same
-// minute, in network and mount namespaces of their own, and what counts is the
-// ratio of each pair. See docs/performance.md.
+// minute, in namespaces of their own. The table compares the ratio of each pair with
+// its bar. See docs/performance.md.
 //
 //	bench [-cache DIR] [-qnet FILE] [GROUP ...]
 //
@@ -14,25 +14,25 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/qnet-vm/qnet/internal/bench/contest"
+	"github.com/qnet-vm/qnet/internal/bench/rig"
+	"github.com/qnet-vm/qnet/internal/bench/role"
 )
 
 // bench is one invocation.
 type bench struct {
-	cache   string // the repository's .cache, with the test guest
-	qnet    string // the binary measured
-	wire    string // the sender and receiver, for guests too
-	dir     string // for sockets, profiles, qnet's run and state directories
-	pairs   int
-	results []result
-	talk    io.Writer
+	*rig.Rig
+	contest.Table
 }
+
+// pairsEnv is the variable that says how many pairs are measured.
+const pairsEnv = "QNET_BENCH_PAIRS"
 
 // groups are the rows of the table, by what they share.
 var groups = []struct {
@@ -52,56 +52,53 @@ var groups = []struct {
 }
 
 func main() {
-	if len(os.Args) > 2 && os.Args[1] == "play" {
-		if err := play(os.Args[2:]); err != nil {
+	if len(os.Args) > 2 && os.Args[1] == role.Verb {
+		if err := role.Play(os.Args[2:]); err != nil {
 			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", os.Args[2], err)
 			os.Exit(1)
 		}
 		return
 	}
-	b := &bench{talk: os.Stderr}
-	flag.StringVar(&b.cache, "cache", ".cache", "`DIR` of the test guest")
-	flag.StringVar(&b.qnet, "qnet", "bin/qnet", "`FILE` to measure")
+	cache := flag.String("cache", ".cache", "`DIR` of the test guest")
+	qnet := flag.String("qnet", "bin/qnet", "`FILE` to measure")
 	flag.Parse()
-	switch os.Getenv(insideEnv) {
-	case "":
-		os.Exit(outside())
-	case "first":
-		os.Exit(first())
+	inside, code := rig.Enter()
+	if !inside {
+		os.Exit(code)
 	}
-	if err := b.run(flag.Args()); err != nil {
+	if err := run(*cache, *qnet, flag.Args()); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func (b *bench) run(only []string) (err error) {
-	if b.pairs, err = strconv.Atoi(cmp.Or(os.Getenv("QNET_BENCH_PAIRS"), "10")); err != nil || b.pairs < 1 {
-		return fmt.Errorf("QNET_BENCH_PAIRS=%s is no number of pairs", os.Getenv("QNET_BENCH_PAIRS"))
+// run measures some groups, or all of them, and prints the table.
+func run(cache, qnet string, only []string) error {
+	pairs, err := strconv.Atoi(cmp.Or(os.Getenv(pairsEnv), "10"))
+	if err != nil || pairs < 1 {
+		return fmt.Errorf("%s=%s is not a number of pairs", pairsEnv, os.Getenv(pairsEnv))
 	}
-	for _, path := range []*string{&b.cache, &b.qnet} {
-		if *path, err = filepath.Abs(*path); err != nil {
-			return err
-		}
-	}
-	b.wire = filepath.Join(b.cache, "bench", "wire")
-	b.dir = os.Getenv(dirEnv)
-	if err := errors.Join(b.makeInitrd(), os.WriteFile(filepath.Join(b.dir, "recipe.sh"), recipe, 0o755), b.enterLab()); err != nil {
+	r, err := rig.New(cache, qnet)
+	if err != nil {
 		return err
 	}
+	b := &bench{r, contest.Table{Pairs: pairs, Talk: os.Stderr}}
 	var errs []error
 	begin := time.Now()
 	for _, g := range groups {
 		if len(only) > 0 && !slices.Contains(only, g.name) {
 			continue
 		}
-		fmt.Fprintf(b.talk, "%5.0f s  %s\n", time.Since(begin).Seconds(), g.name)
+		fmt.Fprintf(b.Talk, "%5.0f s  %s\n", time.Since(begin).Seconds(), g.name)
 		if err := g.run(b); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", g.name, err))
-			fmt.Fprintf(b.talk, "%s: %v\n", g.name, err)
+			fmt.Fprintf(b.Talk, "%s: %v\n", g.name, err)
 		}
 	}
-	fmt.Fprintf(b.talk, "%5.0f s  done\n", time.Since(begin).Seconds())
-	b.print(os.Stdout, strings.Join(only, " "))
+	fmt.Fprintf(b.Talk, "%5.0f s  done\n", time.Since(begin).Seconds())
+	b.Print(os.Stdout, strings.Join(only, " "))
 	return errors.Join(errs...)
 }
+
+// ms is a duration in the table's unit.
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -1,38 +1,44 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
 
-// queues measures what a second queue brings, of which qnet makes none without vhost.
+	"github.com/qnet-vm/qnet/internal/bench/contest"
+	"github.com/qnet-vm/qnet/internal/bench/rig"
+)
+
+// queues measures the effect of a second queue. qnet makes none without vhost.
 func (b *bench) queues() error {
-	return b.twins("two queues", "one queue, 2 vCPUs, both hand-made taps", spec{cpus: 2, queues: 2}, spec{cpus: 2})
+	return b.twins("two queues", "one queue, 2 vCPUs, both hand-made taps", rig.Spec{CPUs: 2, Queues: 2}, rig.Spec{CPUs: 2})
 }
 
-// cpu measures what it brings that a guest under TCG does not copy byte by byte.
+// cpu measures the effect of the CPU model with which a guest under TCG does not copy
+// byte by byte.
 func (b *bench) cpu() error {
-	return b.twins("CPU as qnet gives it", "-cpu max, both hand-made taps", spec{}, spec{extra: []string{"-cpu", "max"}})
+	return b.twins("CPU as qnet gives it", "-cpu max, both hand-made taps", rig.Spec{}, rig.Spec{Extra: []string{"-cpu", "max"}})
 }
 
-// twins compares two guests on taps of the recipe's bridge that differ in one thing.
-func (b *bench) twins(thing, against string, one, other spec) error {
-	server, err := background(b.wire, "serve", "0.0.0.0"+port)
+// twins compares two guests that differ in one thing, on taps of the recipe's bridge.
+func (b *bench) twins(thing, against string, one, other rig.Spec) error {
+	server, err := rig.Background(b.Wire, "serve", "0.0.0.0"+wirePort)
 	if err != nil {
 		return err
 	}
-	defer server.stop()
-	specs := []spec{other, one}
+	defer server.Stop()
+	specs := []rig.Spec{other, one}
 	for i := range specs {
-		specs[i].name, specs[i].mode, specs[i].first = []string{"gc", "gd"}[i], "host-only", i == 0
-		specs[i].cmdline = fmt.Sprintf("qnet.net0=192.168.77.%d/24,192.168.77.1", 10+i)
+		specs[i].Name, specs[i].Mode, specs[i].First = []string{"gc", "gd"}[i], "host-only", i == 0
+		specs[i].Cmdline = fmt.Sprintf("qnet.net0=192.168.77.%d/24,192.168.77.1", 10+i)
 	}
-	guests, err := b.guests(b.recipeVM, specs...)
+	guests, err := rig.Boot(b.RecipeVM, specs...)
 	if err != nil {
 		return err
 	}
-	defer stopAll(guests)
+	defer rig.KillAll(guests)
 	bridge := path{link: "eth0", gateway: "192.168.77.1"}
 	return b.compare([]measurement{
-		{row{what: thing + ", TCP, guest to host", unit: "MB/s"}, "up", path.host},
-		{row{what: thing + ", TCP, host to guest", unit: "MB/s"}, "down", path.host},
-		{row{what: thing + ", TCP request and response", unit: "µs"}, "rr", path.host},
+		{contest.Row{What: thing + ", TCP, guest to host", Unit: "MB/s"}, "up", path.host},
+		{contest.Row{What: thing + ", TCP, host to guest", Unit: "MB/s"}, "down", path.host},
+		{contest.Row{What: thing + ", TCP request and response", Unit: "µs"}, "rr", path.host},
 	}, against, end{guests[1], bridge}, end{guests[0], bridge})
 }

@@ -81,7 +81,7 @@ func Stop(ctx context.Context, runDir, name string, o StopOptions) error {
 		case r.Error != "":
 			return fmt.Errorf("stop VM %q: %s", name, r.Error)
 		case r.Last != nil:
-			last = r.Last // the process ends soon
+			last = r.Last
 		case r.Ended && o.Ended != nil:
 			o.Ended()
 		case r.Rung != "" && o.Report != nil:

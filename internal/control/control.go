@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -145,13 +146,13 @@ type reply struct {
 	Version int    `json:"version,omitempty"` // in the first reply
 	Rung    string `json:"rung,omitempty"`
 	Ended   bool   `json:"ended,omitempty"` // QEMU has
-	Last    *end   `json:"last,omitempty"`  // no reply follows
+	Last    *end   `json:"last,omitempty"`  // the process ends soon
 	Error   string `json:"error,omitempty"` // why the request is refused
 }
 
 // end is how a VM's undo went.
 type end struct {
-	Error *wireError `json:"error,omitempty"`
+	Error *keeper.WireError `json:"error,omitempty"`
 }
 
 // maxRequest is the longest request, in bytes.

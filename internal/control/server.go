@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
 const (
@@ -49,13 +51,12 @@ func Serve(l net.Listener, vm VM) *Server {
 	return s
 }
 
-// End sends the last reply to the clients that wait for the VM's end: whether what
-// was changed for it could be undone. Their connections stay open: the end of the
-// process closes them.
+// End sends the last reply to the clients that wait for the VM's end: the error that
+// the undo met, or nil. Their connections stay open: the end of the process closes them.
 func (s *Server) End(undo error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last = &end{Error: toWire(undo)}
+	s.last = &end{Error: keeper.ToWire(undo)}
 	for c := range s.clients {
 		c.write(reply{Last: s.last})
 	}
@@ -72,14 +73,14 @@ func (s *Server) accept(l net.Listener) {
 }
 
 func (s *Server) serve(c net.Conn) {
-	c.SetReadDeadline(time.Now().Add(requestTimeout))
+	c.SetReadDeadline(time.Now().Add(requestTimeout)) //nolint:errcheck // the read fails then
 	in := bufio.NewReaderSize(c, maxRequest)
 	req, err := readRequest(in)
 	if err != nil {
 		c.Close()
 		return
 	}
-	c.SetReadDeadline(time.Time{})
+	c.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
 	switch req.Op {
 	case opStatus:
 		json.NewEncoder(c).Encode(s.vm.State()) //nolint:errcheck // a client that is gone needs no answer
@@ -117,19 +118,17 @@ func (s *Server) begin(c *waiter) bool {
 	return s.last == nil
 }
 
-// tell sends a reply unless the last one was given.
+// tell sends a reply. What was reached just before the end may come after the last reply.
 func (s *Server) tell(c *waiter, r reply) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.last == nil {
-		c.write(r)
-	}
+	c.write(r)
 }
 
 // waiter is a client that asked to stop the VM and waits for its end.
 type waiter struct{ conn net.Conn }
 
 func (c *waiter) write(r reply) {
-	c.conn.SetWriteDeadline(time.Now().Add(replyTimeout))
-	json.NewEncoder(c.conn).Encode(r) //nolint:errcheck // a client that is gone needs no answer
+	c.conn.SetWriteDeadline(time.Now().Add(replyTimeout)) //nolint:errcheck // the write fails then
+	json.NewEncoder(c.conn).Encode(r)                     //nolint:errcheck // a client that is gone needs no answer
 }

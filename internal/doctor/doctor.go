@@ -1,10 +1,10 @@
-// Package doctor looks what on this host will break which mode, and says what to do
-// about it. Its checks are data: a name, the modes that depend on it, and a
-// function that looks. They change nothing on the host; what has to be tried (a
-// tap, a bridge, a table, a machine under KVM) is made in a network namespace of
-// its own, or without a network.
+// Package doctor finds what on this host breaks which mode, and says what to do about
+// it. Its checks are data: a name, the modes that depend on it, and a function that
+// looks. They change nothing on the host. What has to be tried (a tap, a bridge, a
+// table, a machine under KVM) is made in a network namespace of its own, or without a
+// network.
 //
-// What takes rights that the caller lacks is reported as unseen, never as passed.
+// A check that needs rights that the caller lacks reports Unseen, never Pass.
 package doctor
 
 import (
@@ -17,10 +17,10 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// Status is what came of a check.
+// Status is the result of a check.
 type Status string
 
-// The statuses, the worst last. Unseen is what could not be looked at.
+// The statuses, the worst last. Unseen is the status of what could not be checked.
 const (
 	Pass   Status = "pass"
 	Unseen Status = "unseen"
@@ -30,46 +30,46 @@ const (
 
 var order = []Status{Pass, Unseen, Warn, Fail}
 
-// worse is the worse of two.
+// worse is the worse of two statuses.
 func worse(a, b Status) Status {
 	return order[max(slices.Index(order, a), slices.Index(order, b))]
 }
 
-// Finding is what a check found: of most checks there is one, of others one for
-// each network or filter.
+// Finding is what a check found. Most checks have one, others have one for each network
+// or filter.
 type Finding struct {
 	Check    string          `json:"check"`
 	Status   Status          `json:"status"`
-	Modes    []profiles.Mode `json:"modes,omitempty"` // those it affects
+	Modes    []profiles.Mode `json:"modes,omitempty"` // the modes it affects
 	Evidence string          `json:"evidence"`
 	Remedy   string          `json:"remedy,omitempty"` // a command, or what to change
 }
 
-// Check is one thing to look at. Run may leave a finding's Check and Modes to it.
+// Check is one thing to look at. A finding without Modes gets those of the check.
 type Check struct {
 	Name  string
 	Modes []profiles.Mode
 	Run   func(context.Context, *Host) []Finding
 }
 
-// Options say where to look.
+// Options say what to look at.
 type Options struct {
 	RunDir, StateDir string
-	QEMU             string // the binary, "" finds it in Path
+	QEMU             string // the binary; "" finds it in Path
 	Path             string // the PATH
 	User             *asuser.User
-	Networks         []plan.Network // of a profile; nil looks at one of each mode
+	Networks         []plan.Network // of a profile; nil is one of each mode
 	Accel            profiles.Accel // of the profile
 }
 
 // Report is what all checks found.
 type Report struct {
 	Findings []Finding `json:"checks"`
-	// Modes has the worst finding of each mode that was asked about.
+	// Modes has the worst status of each mode of the networks.
 	Modes map[profiles.Mode]Status `json:"modes"`
 }
 
-// CannotWork reports whether a mode that was asked about cannot work.
+// CannotWork reports whether the mode of a network cannot work.
 func (r Report) CannotWork() bool {
 	for _, s := range r.Modes {
 		if s == Fail {
@@ -85,10 +85,10 @@ var (
 	routed = []profiles.Mode{profiles.NAT}
 )
 
-// Checks are all of them, in the order of the table.
-var Checks = slices.Concat(machineChecks, kernelChecks, networkChecks, ownChecks)
+// Checks are all checks, in the order of the table in docs/doctor.md.
+var Checks = slices.Concat(machineChecks, kernelChecks, networkChecks, fileChecks)
 
-// Run does the checks.
+// Run observes the host and does the checks.
 func Run(ctx context.Context, o Options) (Report, error) {
 	h, err := newHost(ctx, o)
 	if err != nil {
@@ -114,7 +114,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 }
 
 func (r *Report) add(f Finding) {
-	// Of a profile's, only its modes are of interest.
+	// Modes of no network do not count.
 	f.Modes = slices.DeleteFunc(slices.Clone(f.Modes), func(m profiles.Mode) bool { return r.Modes[m] == "" })
 	r.Findings = append(r.Findings, f)
 	for _, m := range f.Modes {
@@ -122,7 +122,7 @@ func (r *Report) add(f Finding) {
 	}
 }
 
-// one is the answer of a check with one finding.
+// one is the result of a check with one finding.
 func one(s Status, remedy, format string, args ...any) []Finding {
 	return []Finding{{Status: s, Evidence: fmt.Sprintf(format, args...), Remedy: remedy}}
 }

@@ -32,7 +32,8 @@ func TestChecksAreDocumented(t *testing.T) {
 	}
 }
 
-// The worst finding decides about a mode; what is of no mode asked about does not count.
+// The worst finding decides about a mode. A finding about no mode of the networks does
+// not count.
 func TestModes(t *testing.T) {
 	r := Report{Modes: map[profiles.Mode]Status{profiles.NAT: Pass, profiles.Private: Pass}}
 	r.add(Finding{Check: "a", Status: Warn, Modes: all})
@@ -48,8 +49,8 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// The user reads who drops what and the command that lets it pass. What a run lets pass
-// itself is no fault.
+// A finding says which program drops what, and the command that lets it pass. It is no
+// fault if a run inserts accepts.
 func TestAnswered(t *testing.T) {
 	n := plan.Network{Name: "nat", Mode: profiles.NAT}
 	accept := filters.AcceptRule{Engine: filters.IPTablesNFT, Family: nft.IP, Table: "filter", Chain: "FORWARD", Spec: "-i qn-nat -j ACCEPT"}
@@ -67,7 +68,7 @@ func TestAnswered(t *testing.T) {
 		},
 		"accepts": {
 			filters.Answer{Accepts: []filters.AcceptRule{accept, accept}},
-			Finding{Status: Pass, Evidence: "others drop packets of network nat; put in their chains while it runs: " +
+			Finding{Status: Pass, Evidence: "other programs drop packets of network nat; qnet puts in their chains while it runs: " +
 				"iptables-nft -w 10 -t filter -I FORWARD -i qn-nat -j ACCEPT (and 1 more, see qnet plan)"},
 		},
 	} {
@@ -78,7 +79,7 @@ func TestAnswered(t *testing.T) {
 	}
 }
 
-// boot.bin is boot.asm assembled.
+// boot.bin is what the assembler makes of boot.asm.
 func TestBootSector(t *testing.T) {
 	lab.Require(t, lab.Program("as"), lab.Program("ld"))
 	dir := t.TempDir()

@@ -2,6 +2,9 @@ package doctor
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -11,15 +14,11 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
-// ownChecks are about qnet's own files and what dead processes left.
-var ownChecks = []Check{
+// fileChecks are about qnet's own files, and what dead processes left.
+var fileChecks = []Check{
 	{Name: "directories", Modes: all, Run: checkDirectories},
 	{Name: "leftovers", Run: checkLeftovers},
 }
-
-func parent(dir string) string { return filepath.Dir(dir) }
-
-func accessWrite(dir string) error { return unix.Access(dir, unix.W_OK|unix.X_OK) }
 
 func checkDirectories(_ context.Context, h *Host) []Finding {
 	var list []Finding
@@ -27,7 +26,7 @@ func checkDirectories(_ context.Context, h *Host) []Finding {
 		if err := writable(dir); err != nil {
 			status := Fail
 			if !h.admin {
-				status = Unseen // root's, which sudo will be able to write
+				status = Unseen // they belong to root, who can write them
 			}
 			list = append(list, one(status, "sudo, or --run-dir and --state-dir", "%s", err)...)
 		}
@@ -42,7 +41,7 @@ func checkDirectories(_ context.Context, h *Host) []Finding {
 	return list
 }
 
-// checkLeftovers tells what qnet gc would remove.
+// checkLeftovers reports what qnet gc would remove.
 func checkLeftovers(_ context.Context, h *Host) []Finding {
 	left, err := keeper.Left(h.RunDir)
 	if err != nil {
@@ -61,4 +60,26 @@ func checkLeftovers(_ context.Context, h *Host) []Finding {
 		return one(Warn, "qnet gc", "dead processes left %s", strings.Join(left, ", "))
 	}
 	return one(Pass, "", "none")
+}
+
+var errUnwritable = errors.New("it cannot be written")
+
+// writable is the reason why the caller cannot write a directory or, if that is missing,
+// the nearest one above it.
+func writable(dir string) error {
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case err == nil && !info.IsDir():
+			return fmt.Errorf("%s is no directory", dir)
+		case err == nil:
+			if unix.Access(dir, unix.W_OK|unix.X_OK) != nil {
+				return fmt.Errorf("%s: %w", dir, errUnwritable)
+			}
+			return nil
+		case dir == filepath.Dir(dir):
+			return err
+		}
+		dir = filepath.Dir(dir)
+	}
 }

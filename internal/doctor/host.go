@@ -2,8 +2,10 @@ package doctor
 
 import (
 	"context"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,13 +21,14 @@ type Host struct {
 	Options
 	facts    host.Facts
 	networks []plan.Network
-	asked    bool // the networks are a profile's
+	asked    bool // the networks are those of a profile
 	admin    bool // the caller has CAP_NET_ADMIN
 	plans    []planned
 	scratch  *scratch
+	files    fs.FS // the host's files, by paths without the first slash
 }
 
-// planned is a network with its plan, or why there is none.
+// planned is a network with its plan, or with the reason why it has none.
 type planned struct {
 	network plan.Network
 	plan    plan.Plan
@@ -34,30 +37,35 @@ type planned struct {
 }
 
 func newHost(ctx context.Context, o Options) (*Host, error) {
-	h := &Host{Options: o, networks: o.Networks, asked: o.Networks != nil, admin: hasNetAdmin()}
+	h := &Host{Options: o, networks: o.Networks, asked: o.Networks != nil, admin: hasNetAdmin(), files: os.DirFS("/")}
 	if !h.asked {
 		for _, m := range all {
 			h.networks = append(h.networks, plan.Network{Name: string(m), Mode: m})
 		}
 	}
 	var err error
-	if h.facts, err = host.ObserveNetwork(); err != nil {
+	if h.facts, err = host.Observe(ctx, host.Query{}); err != nil {
 		return nil, err
 	}
-	// Looking changes nothing, so a salt that is not there yet is not made.
+	// The checks change nothing, so they do not make the salt.
 	salt, _ := os.ReadFile(filepath.Join(o.StateDir, "salt"))
 	for _, n := range h.networks {
-		p := planned{network: n}
-		q := n.Query()
-		q.Original = journal.OriginalSysctls(rundir.Network{RunDir: o.RunDir, Name: n.Name})
-		if p.facts, p.err = host.Observe(ctx, q); p.err == nil {
-			p.plan, p.err = plan.New(n, p.facts, plan.Options{
-				Salt: salt, Remembered: journal.LoadSubnet(o.StateDir, n.Name), AssumeYes: !h.asked,
-			})
-		}
-		h.plans = append(h.plans, p)
+		h.plans = append(h.plans, h.planFor(ctx, n, salt))
 	}
 	return h, nil
+}
+
+// planFor observes the host and plans a network as a run does.
+func (h *Host) planFor(ctx context.Context, n plan.Network, salt []byte) planned {
+	p := planned{network: n}
+	q := n.Query()
+	q.Original = journal.OriginalSysctls(rundir.Network{RunDir: h.RunDir, Name: n.Name})
+	if p.facts, p.err = host.Observe(ctx, q); p.err == nil {
+		p.plan, p.err = plan.New(n, p.facts, plan.Options{
+			Salt: salt, Remembered: journal.LoadSubnet(h.StateDir, n.Name), AssumeYes: !h.asked,
+		})
+	}
+	return p
 }
 
 // hasNetAdmin reports whether the caller has CAP_NET_ADMIN, as root usually does.
@@ -70,16 +78,42 @@ func hasNetAdmin() bool {
 	return data[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0
 }
 
-// sysctl reads a key below /proc/sys/net, "" where there is none.
-func sysctl(key string) string {
-	b, err := os.ReadFile(filepath.Join("/proc/sys/net", key))
+// text is the contents of a file, "" where it cannot be read.
+func (h *Host) text(path string) string {
+	b, err := fs.ReadFile(h.files, path)
 	if err != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
 }
 
-// uplinks are the links by which guests leave: those with a default route first.
+// number is the number in a file, false where there is none.
+func (h *Host) number(path string) (int, bool) {
+	n, err := strconv.Atoi(h.text(path))
+	return n, err == nil
+}
+
+// has reports whether a file exists.
+func (h *Host) has(path string) bool {
+	_, err := fs.Stat(h.files, path)
+	return err == nil
+}
+
+// sysctl is the value of a key below net, "" where there is none.
+func (h *Host) sysctl(key string) string { return h.text("proc/sys/net/" + key) }
+
+// container names the container of the caller, "" without one, as far as files show.
+func (h *Host) container() string {
+	switch {
+	case h.has(".dockerenv"):
+		return "Docker"
+	case h.has("run/.containerenv"):
+		return "Podman"
+	}
+	return ""
+}
+
+// uplinks are the links by which guests leave. Those with a default route come first.
 func (h *Host) uplinks() []host.Link {
 	var links []host.Link
 	for _, name := range h.facts.Uplinks() {

@@ -16,14 +16,14 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// kernelChecks are about what a network is made of. Each thing is made, in a network
+// kernelChecks are about what a network consists of. Each part is made in a network
 // namespace of its own: that a module is there says little (F53).
 var kernelChecks = []Check{
 	{Name: "rights", Modes: all, Run: checkRights},
 	{Name: "tun", Modes: all, Run: checkTun},
 	{Name: "bridge", Modes: all, Run: func(ctx context.Context, h *Host) []Finding {
 		s := h.tried(ctx)
-		return s.finding(s.bridge, "a bridge was made in a namespace of its own")
+		return s.finding(h, s.bridge, "a bridge was made in a namespace of its own")
 	}},
 	{Name: "nftables", Modes: all, Run: checkNFTables},
 	{Name: "sysctls", Modes: all, Run: checkSysctls},
@@ -31,29 +31,29 @@ var kernelChecks = []Check{
 
 func checkRights(ctx context.Context, h *Host) []Finding {
 	if !h.admin {
-		return one(Warn, "sudo qnet run; or mode = \"user\"", "uid %d without CAP_NET_ADMIN: what filters, taps and namespaces show is unseen", os.Getuid())
+		return one(Warn, "sudo qnet run; or mode = \"user\"", "uid %d without CAP_NET_ADMIN: filters, taps and namespaces cannot be checked", os.Getuid())
 	}
 	return one(Pass, "", "uid %d with CAP_NET_ADMIN", os.Getuid())
 }
 
-// scratch is what came of making one of each thing.
+// scratch holds what came of making one of each part.
 type scratch struct {
-	err         error // there is no namespace to try in
+	err         error // a namespace cannot be made
 	tap, bridge error
 	table       error
 	trace       error // a table of the bridge family
-	owned       bool  // a table cannot be deleted by another
+	owned       bool  // another program cannot delete the table
 }
 
-// tried tries once.
+// tried makes one of each part, once.
 func (h *Host) tried(ctx context.Context) *scratch {
 	if h.scratch == nil {
 		h.scratch = &scratch{}
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			// Never unlocked: the thread ends with the goroutine, and with it the
-			// namespace.
+			// The thread is not unlocked, so it ends with the goroutine, and the
+			// namespace ends with it.
 			runtime.LockOSThread()
 			if h.scratch.err = unix.Unshare(unix.CLONE_NEWNET); h.scratch.err == nil {
 				h.scratch.try(ctx)
@@ -92,27 +92,25 @@ func (s *scratch) try(ctx context.Context) {
 	}
 }
 
-// finding words what came of one thing.
-func (s *scratch) finding(err error, made string) []Finding {
+// finding is the finding about one part.
+func (s *scratch) finding(h *Host, err error, made string) []Finding {
 	switch {
 	case errors.Is(s.err, unix.EPERM):
 		return one(Unseen, "sudo qnet doctor", "only root can make a namespace to try it in")
 	case s.err != nil:
 		return one(Fail, "", "make a network namespace: %s", s.err)
 	case err != nil:
-		return one(Fail, kernelRemedy(err), "%s", err)
+		return one(Fail, h.kernelRemedy(err), "%s", err)
 	}
 	return one(Pass, "", "%s", made)
 }
 
-// kernelRemedy tells a kernel that was upgraded from one that lacks something, and
-// both from a container.
-func kernelRemedy(err error) string {
+// kernelRemedy is what to do about a part that cannot be made: a kernel may have been
+// upgraded, may lack a module, or may be that of a container's host.
+func (h *Host) kernelRemedy(err error) string {
 	var name unix.Utsname
-	if unix.Uname(&name) == nil {
-		if _, err := os.Stat("/lib/modules/" + unix.ByteSliceToString(name.Release[:])); errors.Is(err, fs.ErrNotExist) && container() == "" {
-			return "reboot: the modules of the running kernel are gone, so it was upgraded"
-		}
+	if unix.Uname(&name) == nil && !h.has("lib/modules/"+unix.ByteSliceToString(name.Release[:])) && h.container() == "" {
+		return "reboot: the modules of the running kernel are gone, so it was upgraded"
 	}
 	switch {
 	case errors.Is(err, host.ErrNoTun):
@@ -129,9 +127,9 @@ func checkTun(ctx context.Context, h *Host) []Finding {
 	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return one(Fail, kernelRemedy(host.ErrNoTun), "there is no /dev/net/tun")
+		return one(Fail, h.kernelRemedy(host.ErrNoTun), "there is no /dev/net/tun")
 	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return one(Fail, kernelRemedy(host.ErrNoTun), "/dev/net/tun is there, and no driver behind it")
+		return one(Fail, h.kernelRemedy(host.ErrNoTun), "/dev/net/tun is there, and no driver behind it")
 	case errors.Is(err, unix.EPERM) && h.admin:
 		return one(Fail, "in a container: --device /dev/net/tun", "this cgroup is denied the device /dev/net/tun")
 	case err != nil:
@@ -139,32 +137,32 @@ func checkTun(ctx context.Context, h *Host) []Finding {
 	}
 	f.Close()
 	s := h.tried(ctx)
-	return s.finding(s.tap, "a tap was made in a namespace of its own")
+	return s.finding(h, s.tap, "a tap was made in a namespace of its own")
 }
 
 func checkNFTables(ctx context.Context, h *Host) []Finding {
 	s := h.tried(ctx)
-	list := s.finding(s.table, "filter and masquerade rules load, and no other program can flush them (owner flag)")
+	list := s.finding(h, s.table, "filter and masquerade rules load, and no other program can flush them (owner flag)")
 	if list[0].Status != Pass {
 		return list
 	}
 	if !s.owned {
 		list = one(Warn, "a kernel from 6.10 has it; until then avoid `nft flush ruleset` while VMs run",
-			"the kernel has no owner flag: when another program flushes the rules, guests are without for up to 2 s")
+			"the kernel has no owner flag: when another program flushes the rules, guests have none for up to 2 s")
 	}
 	if s.trace != nil {
-		list = append(list, one(Warn, kernelRemedy(s.trace), "no rules of the bridge family (%s): a probe cannot say where a packet vanishes", s.trace)...)
+		list = append(list, one(Warn, h.kernelRemedy(s.trace), "no rules of the bridge family (%s): a probe cannot say where a packet vanishes", s.trace)...)
 	}
 	return list
 }
 
-func checkSysctls(context.Context, *Host) []Finding {
+func checkSysctls(_ context.Context, h *Host) []Finding {
 	err := unix.Access("/proc/sys/net/ipv4/conf/all/forwarding", unix.W_OK)
 	switch {
 	case errors.Is(err, unix.EROFS):
 		return one(Fail, "in a container: --privileged, or --security-opt systempaths=unconfined", "/proc/sys is read-only, so a bridge cannot be set up")
 	case err != nil:
-		return one(Unseen, "sudo qnet doctor", "whether root can write /proc/sys")
+		return one(Unseen, "sudo qnet doctor", "only root can say whether /proc/sys can be written")
 	}
-	return one(Pass, "", "/proc/sys can be written (ip_forward is %s, and stays so)", sysctl("ipv4/ip_forward"))
+	return one(Pass, "", "/proc/sys can be written (ip_forward is %s, and stays so)", h.sysctl("ipv4/ip_forward"))
 }

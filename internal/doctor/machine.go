@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path"
 	"strings"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 	"github.com/qnet-vm/qnet/qemu"
 )
 
-// machineChecks are about what runs a guest.
+// machineChecks are about the machine that runs a guest.
 var machineChecks = []Check{
 	{Name: "QEMU", Modes: all, Run: checkQEMU},
 	{Name: "guests run", Modes: all, Run: checkGuests},
@@ -39,16 +40,17 @@ func checkQEMU(ctx context.Context, h *Host) []Finding {
 	return one(Pass, "", "%s is version %s", binary, v)
 }
 
-// bootTime is how long the firmware and the boot sector may take: under TCG a second.
+// bootTime is how long the firmware and the boot sector may take. Under TCG they take a
+// second.
 const bootTime = 15 * time.Second
 
-// slowTime is how long the boot sector's million rounds may take: a CPU needs less
+// slowTime is how long the million rounds of the boot sector may take. A CPU needs less
 // than a millisecond, TCG some ten.
 const slowTime = 300 * time.Millisecond
 
-// checkGuests starts a real machine, by the same code as a run, and waits for what
-// its boot sector says from long mode: on some hosts /dev/kvm opens and every guest
-// dies at once, on others each of its instructions is emulated, by the microsecond.
+// checkGuests starts a real machine with the code of a run, and waits for what its boot
+// sector prints in long mode. On some hosts /dev/kvm can be opened and every guest dies
+// at once; on others each instruction is emulated and takes a microsecond.
 func checkGuests(ctx context.Context, h *Host) []Finding {
 	binary, err := qemu.Find(h.Path, h.QEMU)
 	if err != nil {
@@ -65,9 +67,9 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 		Disks: []qemu.Disk{{File: disk, Format: "raw", ReadOnly: true}},
 	}, qemu.StartOptions{Credential: supervisor.Credential(h.User), Warn: func(w string) { warnings = append(warnings, w) }})
 	if err != nil {
-		return one(Fail, kvmRemedy(err.Error()), "QEMU starts no machine, sandboxed as a run's is: %s", err)
+		return one(Fail, kvmRemedy(err.Error()), "QEMU, in the sandbox of a run, starts no machine: %s", err)
 	}
-	defer vm.Stop(context.WithoutCancel(ctx), qemu.StopOptions{Force: true}) //nolint:errcheck // nothing of it is kept
+	defer vm.Stop(context.WithoutCancel(ctx), qemu.StopOptions{Force: true}) //nolint:errcheck // the machine holds nothing to keep
 	took, stage := follow(vm.Console())
 	why := strings.TrimPrefix(strings.Join(warnings, "; "), "KVM does not work here, using TCG, which is slower: ")
 	switch {
@@ -83,7 +85,7 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 	return one(Warn, kvmRemedy(why), "only under TCG, which is slower: %s", why)
 }
 
-// tcgRemedy is what to do about a KVM that is worse than none.
+// tcgRemedy is what to do about a KVM that is slower than TCG.
 func tcgRemedy(accel string) string {
 	if accel == qemu.AccelKVM {
 		return `accel = "tcg" in the profile; this host is a virtual machine whose host emulates virtualization, most likely`
@@ -94,7 +96,7 @@ func tcgRemedy(accel string) string {
 //go:embed boot.bin
 var bootSector []byte
 
-// bootDisk is a disk of 1 MiB, without a name, that begins with the boot sector.
+// bootDisk is a disk of 1 MiB in memory that begins with the boot sector.
 func bootDisk() (*os.File, error) {
 	fd, err := unix.MemfdCreate("boot", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -111,8 +113,8 @@ func bootDisk() (*os.File, error) {
 	return f, nil
 }
 
-// follow reads what the boot sector says, and returns the time between its two words;
-// or, in words, how far the machine did not get.
+// follow reads what the boot sector prints. It returns the time between its two words, or
+// the stage that the machine did not reach, in words.
 func follow(console net.Conn) (took time.Duration, stage string) {
 	console.SetReadDeadline(time.Now().Add(bootTime)) //nolint:errcheck // the read fails then
 	stage = "its firmware says nothing"
@@ -130,8 +132,8 @@ func follow(console net.Conn) (took time.Duration, stage string) {
 	return 0, stage
 }
 
-// kvmRemedy is what to do about a KVM that cannot be used. QEMU runs as the caller or
-// as nobody, with the group of /dev/kvm.
+// kvmRemedy is what to do about a KVM that cannot be used, for a reason of QEMU's. QEMU
+// runs as the caller or as nobody, with the group of /dev/kvm.
 func kvmRemedy(why string) string {
 	var st unix.Stat_t
 	switch err := unix.Stat("/dev/kvm", &st); {
@@ -145,33 +147,33 @@ func kvmRemedy(why string) string {
 	return "this host is a virtual machine without nested virtualization, most likely: turn that on, or live with TCG"
 }
 
-// checkLandlock asks for the ABI (landlock_create_ruleset(2)).
+// checkLandlock asks the kernel for the version of Landlock (landlock_create_ruleset(2)).
 func checkLandlock(context.Context, *Host) []Finding {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
-		return one(Warn, "boot with lsm=landlock,... or a kernel that has it", "the kernel has none (%s): a QEMU that is taken over sees more of the files", errno)
+		return one(Warn, "boot with lsm=landlock,... or a kernel that has it", "the kernel has no Landlock (%s): a QEMU that a guest has taken over can read more files", errno)
 	}
 	return one(Pass, "", "ABI %d", abi)
 }
 
-// Limits that a VM with its keeper needs: files, and processes with their threads.
+// What a VM with its keeper needs: open files, and processes with threads.
 const (
 	needFiles = 256
 	needPIDs  = 64
 )
 
-func checkLimits(context.Context, *Host) []Finding {
+func checkLimits(_ context.Context, h *Host) []Finding {
 	var list []Finding
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil && files.Cur < needFiles {
 		list = append(list, one(Warn, "ulimit -n 1024", "%d open files at most, a VM needs %d", files.Cur, needFiles)...)
 	}
-	if left, limited := pidsLeft(); limited && left < needPIDs {
+	if left, limited := h.pidsLeft(); limited && left < needPIDs {
 		list = append(list, one(Warn, "raise TasksMax= of the unit, or the container's --pids-limit", "%d more processes at most in this cgroup, a VM needs %d", left, needPIDs)...)
 	}
 	if list == nil {
 		where := ""
-		if name := container(); name != "" {
+		if name := h.container(); name != "" {
 			where = ", in a container (" + name + ")"
 		}
 		list = one(Pass, "", "%d open files%s", files.Cur, where)
@@ -179,38 +181,15 @@ func checkLimits(context.Context, *Host) []Finding {
 	return list
 }
 
-// pidsLeft reads the caller's cgroup, of version 2.
-func pidsLeft() (left int, limited bool) {
-	b, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return 0, false
-	}
-	path, ok := strings.CutPrefix(strings.TrimSpace(string(b)), "0::")
+// pidsLeft is how many more processes the caller's cgroup of version 2 may have. It
+// reports false without a limit.
+func (h *Host) pidsLeft() (left int, limited bool) {
+	group, ok := strings.CutPrefix(h.text("proc/self/cgroup"), "0::")
 	if !ok {
 		return 0, false
 	}
-	var most, now int
-	if !number("/sys/fs/cgroup"+path+"/pids.max", &most) || !number("/sys/fs/cgroup"+path+"/pids.current", &now) {
-		return 0, false
-	}
-	return most - now, true
-}
-
-func number(path string, n *int) bool {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return false
-	}
-	_, err = fmt.Sscanf(string(b), "%d", n)
-	return err == nil
-}
-
-// container names the container the caller is in, as far as it shows.
-func container() string {
-	for path, name := range map[string]string{"/.dockerenv": "Docker", "/run/.containerenv": "Podman"} {
-		if _, err := os.Stat(path); err == nil {
-			return name
-		}
-	}
-	return ""
+	dir := path.Join("sys/fs/cgroup", group)
+	most, ok := h.number(dir + "/pids.max")
+	now, found := h.number(dir + "/pids.current")
+	return most - now, ok && found
 }

@@ -2,9 +2,7 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/doctor/probe"
@@ -16,7 +14,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// networkChecks are about what of the host is in the way of a network.
+// networkChecks are about what on the host is in the way of a network.
 var networkChecks = []Check{
 	{Name: "plan", Run: checkPlans},
 	{Name: "filters", Run: checkFilters},
@@ -30,49 +28,52 @@ var networkChecks = []Check{
 	{Name: "managers", Modes: all, Run: checkManagers},
 }
 
-// checkPlans plans each network as a run would: subnets that collide, an uplink
-// that cannot be a port, a link of that name.
+// checkPlans reports the plan of each network, or why there is none: its subnet is in
+// use, its uplink cannot be a port, another link has its name.
 func checkPlans(_ context.Context, h *Host) []Finding {
 	var list []Finding
 	for _, p := range h.plans {
 		f := Finding{Status: Pass, Modes: []profiles.Mode{p.network.Mode}}
 		switch {
 		case p.err == nil:
-			f.Evidence = fmt.Sprintf("network %s: bridge %s", p.network.Name, p.plan.Bridge)
-			if p.network.Macvtap {
-				f.Evidence = fmt.Sprintf("network %s: macvtap on %s", p.network.Name, p.plan.Network.Uplink)
-			}
-			if p.network.Mode == profiles.Bridge && !p.network.Macvtap && p.plan.Network.Uplink != p.plan.Bridge {
-				f.Evidence += ", to the LAN by " + p.plan.Network.Uplink
-			}
-			if p.plan.Prefix.IsValid() {
-				f.Evidence += fmt.Sprintf(", subnet %s is free", p.plan.Prefix)
-			}
+			f.Evidence = p.text()
 		case h.runs(p.network.Name):
 			f.Evidence = fmt.Sprintf("network %s: it runs, on bridge %s", p.network.Name, host.BridgeName(p.network.Name))
 		case h.asked || p.network.Mode != profiles.Bridge:
-			f.Status, f.Evidence, f.Remedy = Fail, planText(p.err), "change the profile as the text says"
+			f.Status, f.Evidence, f.Remedy = Fail, p.err.Error(), "change the profile as the text says"
 		default:
-			// Most hosts have no NIC to spare: nobody asked for it.
-			f.Status, f.Evidence, f.Remedy = Warn, planText(p.err), "name a bridge or a NIC with [network.NAME] uplink; or use mode = \"nat\""
+			// Most hosts have no NIC to spare, and the user has not asked for this mode.
+			f.Status, f.Evidence, f.Remedy = Warn, p.err.Error(), "name a bridge or a NIC with [network.NAME] uplink; or use mode = \"nat\""
 		}
 		list = append(list, f)
 	}
 	return list
 }
 
-// runs reports whether VMs are on the network, whose uplink is taken by that.
+// text is the plan in short.
+func (p planned) text() string {
+	text := fmt.Sprintf("network %s: bridge %s", p.network.Name, p.plan.Bridge)
+	if p.network.Macvtap {
+		text = fmt.Sprintf("network %s: macvtap on %s", p.network.Name, p.plan.Network.Uplink)
+	}
+	if p.network.Mode == profiles.Bridge && !p.network.Macvtap && p.plan.Network.Uplink != p.plan.Bridge {
+		text += ", to the LAN by " + p.plan.Network.Uplink
+	}
+	if p.plan.Prefix.IsValid() {
+		text += fmt.Sprintf(", subnet %s is free", p.plan.Prefix)
+	}
+	return text
+}
+
+// runs reports whether VMs are on the network. Its plan then fails, because the network
+// itself uses the uplink.
 func (h *Host) runs(network string) bool {
 	l, ok := h.facts.Link(host.BridgeName(network))
 	return ok && l.Alias == filters.Mark(network)
 }
 
-func planText(err error) string {
-	return strings.TrimSuffix(err.Error(), ": "+host.ErrRefused.Error())
-}
-
-// checkFilters asks for each network what other programs' filters would drop, and
-// what a run would do about it.
+// checkFilters reports for each network what the filters of other programs would drop,
+// and what a run would do about it.
 func checkFilters(_ context.Context, h *Host) []Finding {
 	var list []Finding
 	for _, why := range h.facts.Filters.Unread {
@@ -107,7 +108,7 @@ func answered(n plan.Network, answers []filters.Answer) []Finding {
 		return list
 	}
 	f := Finding{Status: Pass, Modes: modes, Evidence: fmt.Sprintf(
-		"others drop packets of network %s; put in their chains while it runs: %s", n.Name, accepts[0].Command("-I"))}
+		"other programs drop packets of network %s; qnet puts in their chains while it runs: %s", n.Name, accepts[0].Command("-I"))}
 	if more := len(accepts) - 1; more > 0 {
 		f.Evidence += fmt.Sprintf(" (and %d more, see qnet plan)", more)
 	}
@@ -122,14 +123,14 @@ func checkBridgeNetfilter(_ context.Context, h *Host) []Finding {
 		return "off"
 	}
 	f := h.facts.Filters
-	return one(Pass, "", "frames between guests go through iptables: IPv4 %s, IPv6 %s (filters that then drop them are told above)", on(f.BridgeIPv4), on(f.BridgeIPv6))
+	return one(Pass, "", "frames between guests go through iptables: IPv4 %s, IPv6 %s (the check filters lists what drops them)", on(f.BridgeIPv4), on(f.BridgeIPv6))
 }
 
 func checkUplinks(_ context.Context, h *Host) []Finding {
 	var names []string
 	for _, l := range h.uplinks() {
 		forwarding := "its forwarding is turned on while guests run"
-		if sysctl("ipv4/conf/"+l.Name+"/forwarding") == "1" {
+		if h.sysctl("ipv4/conf/"+l.Name+"/forwarding") == "1" {
 			forwarding = "forwards"
 		}
 		names = append(names, fmt.Sprintf("%s (%s)", l.Name, forwarding))
@@ -156,17 +157,17 @@ func checkMTU(_ context.Context, h *Host) []Finding {
 
 func checkRPFilter(_ context.Context, h *Host) []Finding {
 	var strict []string
-	every := sysctl("ipv4/conf/all/rp_filter")
+	every := h.sysctl("ipv4/conf/all/rp_filter")
 	links := h.uplinks()
 	for _, l := range links {
-		own := sysctl("ipv4/conf/" + l.Name + "/rp_filter")
+		own := h.sysctl("ipv4/conf/" + l.Name + "/rp_filter")
 		if max(every, own) == "1" { // the greater of the two counts
 			strict = append(strict, l.Name)
 		}
 	}
 	if len(strict) > 0 && len(links) > 1 {
 		return one(Warn, "sysctl -w net.ipv4.conf."+strict[0]+".rp_filter=2",
-			"strict on %s, and the host has %d uplinks: answers that come by another than the request left by are dropped", strings.Join(strict, ", "), len(links))
+			"strict on %s, and the host has %d uplinks: it drops a reply that comes by another uplink than its request left by", strings.Join(strict, ", "), len(links))
 	}
 	if len(strict) > 0 {
 		return one(Pass, "", "strict on %s, the only uplink", strict[0])
@@ -174,11 +175,12 @@ func checkRPFilter(_ context.Context, h *Host) []Finding {
 	return one(Pass, "", "off or loose on the uplinks")
 }
 
-// checkConntrack looks whether there is room for new connections: without, the first
-// packet of each is dropped.
-func checkConntrack(context.Context, *Host) []Finding {
-	var now, most int
-	if !number("/proc/sys/net/netfilter/nf_conntrack_count", &now) || !number("/proc/sys/net/netfilter/nf_conntrack_max", &most) {
+// checkConntrack checks that there is room for new connections. If there is none, the
+// kernel drops the first packet of each.
+func checkConntrack(_ context.Context, h *Host) []Finding {
+	now, ok := h.number("proc/sys/net/netfilter/nf_conntrack_count")
+	most, known := h.number("proc/sys/net/netfilter/nf_conntrack_max")
+	if !ok || !known {
 		return one(Pass, "", "nothing is tracked yet")
 	}
 	if now > most*9/10 {
@@ -207,38 +209,16 @@ func checkResolvers(ctx context.Context, h *Host) []Finding {
 	return one(Warn, "look at /etc/resolv.conf", "none of the host's resolvers answers: %v", h.facts.Resolvers)
 }
 
-func checkManagers(context.Context, *Host) []Finding {
-	var told []string
-	for _, p := range managers.Running(context.TODO()) {
+func checkManagers(_ context.Context, h *Host) []Finding {
+	var informed []string
+	for _, p := range h.facts.Managers {
 		if advice := managers.Advice(p); advice != "" {
-			return one(Warn, advice, "%s runs, and cannot be told at run time to leave VMs' links alone", p)
+			return one(Warn, advice, "%s runs, and takes no setting at run time to leave VMs' links alone", p)
 		}
-		told = append(told, string(p))
+		informed = append(informed, string(p))
 	}
-	if told == nil {
+	if informed == nil {
 		return one(Pass, "", "no program that configures links runs here")
 	}
-	return one(Pass, "", "%s: told to leave qn* alone while VMs run", strings.Join(told, ", "))
-}
-
-var errUnwritable = errors.New("it cannot be written")
-
-// writable reports why a directory, or the nearest one above it that is there, cannot
-// be written.
-func writable(dir string) error {
-	for {
-		info, err := os.Stat(dir)
-		switch {
-		case err == nil && !info.IsDir():
-			return fmt.Errorf("%s is no directory", dir)
-		case err == nil:
-			if accessWrite(dir) != nil {
-				return fmt.Errorf("%s: %w", dir, errUnwritable)
-			}
-			return nil
-		case dir == parent(dir):
-			return err
-		}
-		dir = parent(dir)
-	}
+	return one(Pass, "", "qnet tells %s to leave qn* alone while VMs run", strings.Join(informed, ", "))
 }

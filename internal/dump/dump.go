@@ -1,4 +1,5 @@
-// Package dump lists what the kernel has by netlink, whole.
+// Package dump makes lists by netlink(7) whole. It only reads, and may be used
+// concurrently.
 package dump
 
 import (
@@ -7,12 +8,15 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// tries bounds how often a list is asked for that changes all the time.
+// ErrInterrupted is netlink.ErrDumpInterrupted, for lists of another package.
+var ErrInterrupted = netlink.ErrDumpInterrupted
+
+// tries bounds the dumps of a list that changes all the time.
 const tries = 21
 
-// Whole calls list, one of package netlink's, again where something changed during
-// the dump (NLM_F_DUMP_INTR): the partial answer is of no use. It returns
-// netlink.ErrDumpInterrupted where that goes on.
+// Whole calls list, such as a function of package netlink, again if something changed during the
+// dump (NLM_F_DUMP_INTR, netlink(7)): then the list may lack entries. It returns an error
+// that wraps ErrInterrupted if that happens 21 times in a row.
 func Whole[T any](list func() (T, error)) (T, error) {
 	for n := 1; ; n++ {
 		v, err := list()

@@ -1,11 +1,12 @@
 // Package failpoint marks the places at which tests make a process fail, panic or
-// die. Outside of tests nothing is set, and a mark costs a nil check.
+// die. Outside of tests no hook is set, and a mark costs a nil check. Hit may be called
+// concurrently.
 package failpoint
 
 var hook func(point string) error
 
-// Hit tells that the process has come to the point. What it returns is the
-// caller's to treat as its own failure; it may also not return.
+// Hit says that the process has come to the point. The caller treats the error as a
+// failure of its own. Under test, Hit may also panic or not return.
 func Hit(point string) error {
 	if hook == nil {
 		return nil
@@ -13,6 +14,6 @@ func Hit(point string) error {
 	return hook(point)
 }
 
-// Set makes f decide what happens at points. It is for the main function of a
-// test binary, before anything else runs.
+// Set makes f decide what happens at points; nil ends that. The main function of a test
+// binary calls it before anything else runs.
 func Set(f func(point string) error) { hook = f }

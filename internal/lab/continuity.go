@@ -14,30 +14,31 @@ import (
 	"golang.org/x/net/ipv6"
 )
 
-// pingInterval is between two pings, and between two lines of a Talk.
+// pingInterval is the time between two pings, and between two lines of a Talk.
 const pingInterval = 10 * time.Millisecond
 
-// answerTime is how long the last pings are waited for.
-const answerTime = time.Second
+// answerTimeout is how long stop waits for the answers to the last pings.
+const answerTimeout = time.Second
 
-// Continuity tells how well a connection stood: a ping or a line of TCP each 10 ms.
+// Continuity counts how many of the pings, or lines of TCP, that a test sent every
+// 10 ms came back.
 type Continuity struct {
 	Sent, Lost int
 	Gap        time.Duration // the longest between two answers; 10 ms is the least
 }
 
-// And is both together.
+// And is the sum of both, with the longer gap.
 func (c Continuity) And(d Continuity) Continuity {
 	return Continuity{c.Sent + d.Sent, c.Lost + d.Lost, max(c.Gap, d.Gap)}
 }
 
-// String is for tables of results.
+// String is a cell of a table of results.
 func (c Continuity) String() string {
 	return fmt.Sprintf("%d of %d lost, longest gap %.1f ms", c.Lost, c.Sent, float64(c.Gap.Microseconds())/1000)
 }
 
-// PingFrom pings an address, IPv4 or IPv6, from a namespace each 10 ms until
-// stop, which waits a second for the last answers.
+// PingFrom pings an address, IPv4 or IPv6, from a namespace every 10 ms until
+// stop. stop waits up to a second for the last answers.
 func PingFrom(t testing.TB, ns, to string) (stop func() Continuity) {
 	t.Helper()
 	dst := &net.IPAddr{IP: net.ParseIP(to)}
@@ -69,7 +70,7 @@ type pinger struct {
 	answers map[int]time.Time
 }
 
-// identifier tells our pings from those of other tests in the namespace.
+// identifier tells the pings of PingFrom from those of ping(8).
 const identifier = 0x716e
 
 func (p *pinger) send() {
@@ -83,7 +84,7 @@ func (p *pinger) send() {
 		}
 		m := icmp.Message{Type: p.echo, Body: &icmp.Echo{ID: identifier, Seq: p.sent & 0xffff, Data: make([]byte, 32)}}
 		if b, err := m.Marshal(nil); err == nil {
-			p.conn.WriteTo(b, p.dst) // what cannot be sent has no answer
+			p.conn.WriteTo(b, p.dst) // a ping that is not sent counts as lost
 		}
 		p.sent++
 	}
@@ -113,7 +114,7 @@ func (p *pinger) receive() {
 func (p *pinger) stop() Continuity {
 	close(p.quit)
 	p.sending.Wait()
-	for end := time.Now().Add(answerTime); time.Now().Before(end); time.Sleep(pingInterval) {
+	for end := time.Now().Add(answerTimeout); time.Now().Before(end); time.Sleep(pingInterval) {
 		p.mu.Lock()
 		all := len(p.answers) == p.sent
 		p.mu.Unlock()
@@ -140,9 +141,9 @@ func (p *pinger) stop() Continuity {
 	return c
 }
 
-// Talk holds one TCP connection from a namespace to a server of ours on the host
-// at address, and sends a line each 10 ms that must come back. A line that takes
-// more than 5 s, or a connection that breaks, counts as lost.
+// Talk opens a TCP connection from a namespace to an echo server on the host, at
+// address, and sends a line every 10 ms. A line that does not come back within 5 s,
+// or is sent after the connection broke, counts as lost.
 func Talk(t testing.TB, ns, address string) (stop func() Continuity) {
 	t.Helper()
 	server, err := net.Listen("tcp", net.JoinHostPort(address, "7"))

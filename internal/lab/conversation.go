@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// InNamespace runs f on a thread in a named network namespace. The thread is thrown away.
+// InNamespace runs f on a thread in a named network namespace. The thread ends with f.
+// Goroutines that f starts run in the test's own namespace.
 func InNamespace(t testing.TB, ns string, f func() error) {
 	t.Helper()
 	result := make(chan error)
@@ -22,8 +23,8 @@ func InNamespace(t testing.TB, ns string, f func() error) {
 	run = func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			// Not on the main thread, whose namespace is what /proc/self shows:
-			// it is held here while another does it.
+			// /proc/self/net shows the namespace of the main thread. So the main
+			// thread waits here while another thread does the work.
 			next := make(chan struct{})
 			go func() {
 				defer close(next)
@@ -48,7 +49,8 @@ func InNamespace(t testing.TB, ns string, f func() error) {
 	}
 }
 
-// Conversation is a TCP connection from one namespace to an echo server in inet.
+// Conversation opens a TCP connection from a namespace to an echo server in inet. say
+// sends a line, and reports whether the same line came back within 3 s.
 func Conversation(t testing.TB, from string) (say func(string) bool) {
 	t.Helper()
 	InNamespace(t, "inet", func() error {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Addresses of a LAN. Internet is beyond the gateway.
+// Addresses of a LAN. LANInternet is beyond the gateway.
 const (
 	LANHost     = "192.0.2.10"
 	LANGateway  = "192.0.2.1"
@@ -43,7 +43,7 @@ type LAN struct {
 	dir string
 }
 
-// NewLAN makes it. Its servers end with the test.
+// NewLAN makes a LAN. Its servers end with the test.
 func NewLAN(t testing.TB, o LANOptions) *LAN {
 	t.Helper()
 	l := &LAN{t: t, dir: t.TempDir()}
@@ -104,14 +104,14 @@ func (l *LAN) serveDHCP(o LANOptions) {
 	servesDHCP(l.t, "gateway")
 }
 
-// DHCPLog is what the DHCP server has logged so far.
+// DHCPLog returns what the DHCP server has logged so far.
 func (l *LAN) DHCPLog() string {
 	b, _ := os.ReadFile(l.path("dnsmasq.log"))
 	return string(b)
 }
 
-// LeaseFile is what the DHCP server knows of its clients, a line each: the end of
-// the lease, MAC, address, name, client identifier.
+// LeaseFile is the path of the file in which the DHCP server keeps its leases. Each
+// line has the end of a lease, MAC, address, name and client identifier.
 func (l *LAN) LeaseFile() string { return l.path("leases") }
 
 func (l *LAN) advertise() {
@@ -131,7 +131,7 @@ func (l *LAN) advertise() {
 	l.Daemon("gateway", "radvd", "--nodaemon", "--config", l.path("radvd.conf"), "--pidfile", l.path("radvd.pid"), "--logmethod", "stderr")
 }
 
-// AwaitSLAAC waits until the host has an address of LANPrefix6 and a default route
+// AwaitSLAAC waits until the link has an address of LANPrefix6 and a default route
 // by RA, and returns the address.
 func (l *LAN) AwaitSLAAC(link string) string {
 	l.t.Helper()
@@ -145,8 +145,8 @@ func (l *LAN) AwaitSLAAC(link string) string {
 	return address
 }
 
-// Daemon runs a program in a namespace ("" is the host) until the test's end, or
-// until stop, which returns when it is gone.
+// Daemon runs a program in a namespace ("" is the host). stop, and the test's end,
+// kill the program and wait for its end.
 func (l *LAN) Daemon(ns string, args ...string) (stop func()) {
 	l.t.Helper()
 	if ns != "" {
@@ -176,13 +176,13 @@ func (l *LAN) Daemon(ns string, args ...string) (stop func()) {
 	return stop
 }
 
-// Cable plugs one of the switch's ports (host, gateway, outside) or pulls it.
+// Cable plugs or pulls the cable of a port of the switch: host, gateway or outside.
 func (l *LAN) Cable(port string, plugged bool) {
 	l.t.Helper()
 	Sh(l.t, "ip -n lan link set "+port+"0 "+map[bool]string{true: "up", false: "down"}[plugged])
 }
 
-// PortSecurity makes the switch drop what the host's cable brings from other MACs.
+// PortSecurity makes the switch drop frames that the host sends from another MAC.
 func (l *LAN) PortSecurity(mac string) {
 	l.t.Helper()
 	Sh(l.t, `ip netns exec lan nft -f - <<'EOF'

@@ -42,6 +42,11 @@ func Program(name string) Need {
 	return Need{name, func() bool { return hasProgram(name) }}
 }
 
+// File is the need for a file that make makes below the module's directory.
+func File(path, target string) Need {
+	return Need{path + ": make " + target, func() bool { _, err := os.Stat(Module(path)); return err == nil }}
+}
+
 func hasProgram(name string) bool {
 	_, err := exec.LookPath(name)
 	return err == nil
@@ -53,7 +58,7 @@ const oneUser = "1"
 func isRoot() bool {
 	b, err := os.ReadFile("/proc/self/uid_map")
 	words := strings.Fields(string(b))
-	return os.Geteuid() == 0 && err == nil && !(len(words) == 3 && words[2] == oneUser)
+	return os.Geteuid() == 0 && err == nil && (len(words) != 3 || words[2] != oneUser)
 }
 
 func opensTun() bool {

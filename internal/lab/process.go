@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start starts a command that the kernel kills when this process ends, however
-// that happens. wait is cmd.Wait for any number of callers.
+// Start starts a command. The kernel kills the command when this process ends, even
+// by SIGKILL. wait is cmd.Wait, for any number of callers.
 //
-// The kernel sends the parent-death signal at the end of the thread that forked
-// (prctl(2), PR_SET_PDEATHSIG), and threads do end: with a goroutine that never
-// unlocks its own, as the one that starts a keeper. So the child gets a thread
-// for its life.
+// The kernel sends the parent-death signal when the thread that forked ends
+// (prctl(2), PR_SET_PDEATHSIG). A thread ends with a goroutine that locked it and did
+// not unlock it, like the goroutine that starts a keeper. So Start keeps a thread
+// for each child, until the child ends.
 func Start(cmd *exec.Cmd) (wait func() error, err error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}

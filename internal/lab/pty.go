@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pty returns a pseudo-terminal's two ends (pty(7)).
+// Pty opens a pseudo-terminal (pty(7)), and closes both ends at the test's end.
 func Pty(t testing.TB) (ours, theirs *os.File) {
 	t.Helper()
 	ours, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)

@@ -7,13 +7,12 @@ import (
 	"time"
 )
 
-// resolvedDir is what `make resolved` unpacked: to install the package would change
-// the machine's own resolver.
+// resolvedDir is where `make resolved` unpacks systemd-resolved. Installed, the package
+// would change the machine's own resolver.
 const resolvedDir = ".cache/resolved"
 
-// Resolved runs a system bus and systemd-resolved in the test's namespaces, with
-// directories of its own and as the host's only name server, and resolvectl as a
-// program of the PATH.
+// Resolved runs a system bus and systemd-resolved in the test's namespaces, as the
+// host's only name server, and puts resolvectl into the PATH.
 func Resolved(t testing.TB) (stop, start func()) {
 	t.Helper()
 	root := Module("")
@@ -30,8 +29,8 @@ echo nameserver 127.0.0.53 > `+dir+`/resolv.conf; mount --bind `+dir+`/resolv.co
 install -d -o 991 -g 991 /run/systemd/resolve
 printf '#!/bin/sh\nLD_LIBRARY_PATH=`+libs+` exec `+filepath.Join(root, resolvedDir, "usr/bin/resolvectl")+` "$@"\n' > `+dir+`/resolvectl
 chmod +x `+dir+`/resolvectl`)
-	// The process is this one test's, which t.Setenv would not let be parallel.
-	if err := os.Setenv("PATH", dir+":"+os.Getenv("PATH")); err != nil { //nolint:usetesting // as said
+	// t.Setenv would forbid parallel tests. This process runs one test.
+	if err := os.Setenv("PATH", dir+":"+os.Getenv("PATH")); err != nil { //nolint:usetesting // see above
 		t.Fatal(err)
 	}
 	end := func() {}

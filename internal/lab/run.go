@@ -31,9 +31,9 @@ import (
 // insideEnv names the test that the process runs in its namespaces.
 const insideEnv = "QNET_LAB_INSIDE"
 
-// StressEnv is the variable that makes some tests try everything and take hours
-// instead of trying a sample; see docs/testing.md.
-const StressEnv = "QNET_STRESS"
+// Stress reports whether tests try everything, which takes long, instead of a sample:
+// `make stress` and `make lan` set the variable.
+func Stress() bool { return os.Getenv("QNET_STRESS") != "" }
 
 // Run executes f in a child process, the test binary with this test alone, in new
 // network and mount namespaces. The child has lo up and no other link, and its own
@@ -49,7 +49,7 @@ func Run(t *testing.T, f func(t *testing.T)) {
 		f(t)
 		return
 	}
-	Require(t, Namespaces)
+	Require(t, Namespaces, Program("nft"), Program("ping"))
 	cmd := exec.Command("/proc/self/exe", childArgs(t.Name())...)
 	cmd.Env = append(os.Environ(), insideEnv+"="+t.Name(), raceEnv+"="+noSleep)
 	cmd.SysProcAttr = newNamespaces()
@@ -71,7 +71,7 @@ func Run(t *testing.T, f func(t *testing.T)) {
 // childArgs make the test binary run one test, for at most 5 minutes.
 func childArgs(name string) []string {
 	timeout := "300s"
-	if os.Getenv(StressEnv) != "" {
+	if Stress() {
 		timeout = "1h"
 	}
 	args := []string{"-test.run", pattern(name), "-test.v", "-test.timeout", timeout}

@@ -12,15 +12,16 @@ import (
 	"time"
 )
 
-// Host is a snapshot of what qnet may change on a host: links, addresses,
-// routes, rules, neighbours that were set, nftables, iptables-legacy, sysctls, listening and packet
-// sockets, and the files of the directories given. Each line tells one thing.
+// Host is a snapshot of what qnet may change on a host: links, addresses, routes,
+// rules, permanent neighbours, nftables, iptables-legacy, sysctls, listening and packet
+// sockets, and the files below some directories. Each line is one object.
 type Host struct {
 	dirs  []string
 	lines []string
 }
 
-// Snapshot reads the host. A directory that is missing equals an empty one.
+// Snapshot reads the host, and the names of the files below dirs. A directory that
+// is missing equals an empty one.
 func Snapshot(t testing.TB, dirs ...string) Host {
 	t.Helper()
 	h := Host{dirs: dirs}
@@ -40,16 +41,16 @@ func Snapshot(t testing.TB, dirs ...string) Host {
 	return h
 }
 
-// LegacyRules lists the tables of iptables-legacy that are loaded, without
-// counters; listing others would load them.
+// LegacyRules is a script that lists the tables of iptables-legacy without counters. It
+// lists only loaded tables, because iptables-legacy-save loads any other.
 const LegacyRules = `for v in "" 6; do
 	for t in $(cat /proc/net/ip${v}_tables_names 2>/dev/null); do
 		echo "$v $t"; ip${v}tables-legacy-save -t $t | sed '/^#/d; s/\[[0-9]*:[0-9]*\]//'
 	done
 done`
 
-// volatile is what changes by itself: lifetimes, timers, states that follow
-// with a delay, those of a bridge that runs STP, and qdisc handles.
+// volatile matches what the kernel changes by itself: lifetimes, timers, the state of
+// duplicate address detection and of STP, and the name of nft's caller.
 var volatile = regexp.MustCompile(`valid_lft \S+ preferred_lft \S+|expires \S+|\s+-?\d+\.\d\d\b|\b(tentative|dadfailed) ?|bridge_id \S+|(ageing_time|topology_change|topology_change_detected) \d+|progname .*`)
 
 func (h *Host) command(t testing.TB, name, script string) {
@@ -102,15 +103,15 @@ func (h *Host) files(dir string) {
 	})
 }
 
-// Lines are what the snapshot holds, each "kind: what the kernel lists".
+// Lines are the objects of the snapshot, each "kind: words of the kernel's listing".
 func (h Host) Lines() []string { return slices.Clone(h.lines) }
 
-// momentary is a lock that keepers hold for moments, also while VMs run: that it has
-// gone since says nothing.
+// momentary is the end of a lock file's path. Keepers make and remove the lock while
+// VMs run, so its absence is no difference.
 const momentary = "/locks/plan"
 
-// Diff lists what appeared (+) and what went (-) from before to now, each as often
-// as it did, "" if nothing did.
+// Diff lists the objects that appeared (+) and disappeared (-) from before to now. It
+// is "" for equal snapshots.
 func Diff(before, now Host) string {
 	count := map[string]int{}
 	for _, line := range before.lines {
@@ -131,8 +132,8 @@ func Diff(before, now Host) string {
 	return b.String()
 }
 
-// Check fails the test if the host differs from the snapshot. It looks again
-// for 2 s, because the kernel tells a link's carrier late.
+// Check fails the test if the host still differs from the snapshot after 2 s. The kernel
+// reports a link's carrier with a delay.
 func (h Host) Check(t testing.TB) {
 	t.Helper()
 	var diff string

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Uplink gives the namespace a network around it: eth0 192.0.2.10 with a default
-// route to the namespace "inet", which has 192.0.2.1 on lan0 and stands for the
-// Internet with 203.0.113.1.
+// Uplink gives the host an uplink: eth0 with 192.0.2.10 and a default route to the
+// namespace "inet". inet has 192.0.2.1 on lan0, and 203.0.113.1 as an address of the
+// Internet.
 func Uplink(t testing.TB) {
 	t.Helper()
 	Sh(t, `
@@ -24,10 +24,10 @@ ip addr add 192.0.2.10/24 dev eth0
 ip route add default via 192.0.2.1`)
 }
 
-// FreeNIC gives the host a NIC that it does not use, lan0, which is down. On its
-// LAN is the namespace "lan": 198.51.100.1, with a DHCP server, a name server that
-// knows example.com, and 203.0.113.1 for the Internet. Both servers are one dnsmasq,
-// whose files leases and dnsmasq.pid go to the directory.
+// FreeNIC gives the host a second NIC, lan0. lan0 is down and has no address. Its LAN is
+// the namespace "lan" with 198.51.100.1, and 203.0.113.1 as an address of the Internet.
+// One dnsmasq in lan serves DHCP, and DNS for example.com. It writes leases and
+// dnsmasq.pid to dir.
 func FreeNIC(t testing.TB, dir string) {
 	t.Helper()
 	Require(t, Program("dnsmasq"))
@@ -56,8 +56,8 @@ func servesDHCP(t testing.TB, ns string) {
 	})
 }
 
-// Guest makes a namespace with the name that plays a VM: a veth whose host end
-// is a port of the bridge. address and gateway may be "".
+// Guest makes a namespace that stands for a VM: its eth0 is the peer of a port of the
+// bridge. address and gateway may be "".
 func Guest(t testing.TB, name, bridge, address, gateway string) {
 	t.Helper()
 	Sh(t, `

@@ -13,7 +13,7 @@ const (
 	udpLen   = 8
 )
 
-// Broadcast is the Ethernet address of all.
+// Broadcast is the Ethernet broadcast address.
 var Broadcast = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
 // Datagram is a UDP datagram in an Ethernet frame.
@@ -24,8 +24,9 @@ type Datagram struct {
 	Payload          []byte
 }
 
-// ParseDatagram reads an IPv4 UDP datagram. Checksums are not looked at: a guest's
-// virtio NIC leaves them to the host, which never fills them in for a packet socket.
+// ParseDatagram reads an IPv4 UDP datagram that is no fragment. It ignores the
+// checksums: a guest's virtio NIC leaves them to the host, and the host never fills
+// them in for a packet socket.
 func ParseDatagram(b []byte) (Datagram, bool) {
 	var d Datagram
 	if len(b) < EtherLen+ipLen+udpLen || binary.BigEndian.Uint16(b[12:]) != 0x0800 {
@@ -51,8 +52,8 @@ func ParseDatagram(b []byte) (Datagram, bool) {
 	return d, true
 }
 
-// Frame writes the datagram with both checksums, because nobody after us would
-// fill them in, and old clients drop what lacks them (failure F30).
+// Frame returns the datagram as a frame with both checksums. The kernel does not fill
+// them in for a packet socket, and old clients drop datagrams without (failure F30).
 func (d Datagram) Frame() []byte {
 	b := make([]byte, EtherLen+ipLen+udpLen+len(d.Payload))
 	copy(b, d.DstMAC)
@@ -79,16 +80,10 @@ func (d Datagram) Frame() []byte {
 	return b
 }
 
-// pseudo sums the pseudo header of RFC 768: addresses, protocol and length.
+// pseudo sums the pseudo header of RFC 768: addresses, protocol and length of UDP.
 func pseudo(ip []byte, length int) uint32 { return sum(ip[12:20], 17+uint32(length)) }
 
-// Valid reports whether both checksums of a frame that ParseDatagram reads are right.
-func Valid(frame []byte) bool {
-	ip := frame[EtherLen:]
-	udp := ip[ipLen:]
-	return checksum(ip[:ipLen], 0) == 0 && checksum(udp, pseudo(ip, len(udp))) == 0
-}
-
+// sum adds the 16-bit words of b to start.
 func sum(b []byte, start uint32) uint32 {
 	for ; len(b) > 1; b = b[2:] {
 		start += uint32(binary.BigEndian.Uint16(b))
@@ -99,7 +94,7 @@ func sum(b []byte, start uint32) uint32 {
 	return start
 }
 
-// checksum is RFC 1071's.
+// checksum is the Internet checksum of RFC 1071, begun with start.
 func checksum(b []byte, start uint32) uint16 {
 	s := sum(b, start)
 	for s>>16 != 0 {

@@ -5,8 +5,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// UDPTo passes the unfragmented UDP datagrams to a port. It is a filter for a
-// socket that listens for IPv4: it does not look at the frame's protocol.
+// UDPTo returns a filter that passes the unfragmented UDP datagrams to a port. It is
+// for a socket that listens for IPv4, and ignores the frame's protocol.
 //
 //	tcpdump -dd "udp dst port PORT and ip[6:2] & 0x3fff = 0"
 func UDPTo(port uint16) []bpf.Instruction {
@@ -21,4 +21,19 @@ func UDPTo(port uint16) []bpf.Instruction {
 		bpf.RetConstant{Val: 0},
 		bpf.RetConstant{Val: 1 << 16},
 	}
+}
+
+// Neighbours is a filter that passes ARP and neighbour advertisements.
+//
+//	tcpdump -dd "arp or icmp6[0] = 136"
+var Neighbours = []bpf.Instruction{
+	bpf.LoadAbsolute{Off: EtherLen - 2, Size: 2},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: ARP, SkipTrue: 5},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: IPv6, SkipTrue: 5},
+	bpf.LoadAbsolute{Off: EtherLen + 6, Size: 1}, // next header
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 3},
+	bpf.LoadAbsolute{Off: EtherLen + ipv6Len, Size: 1}, // type
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: neighbourAdvertisement, SkipTrue: 1},
+	bpf.RetConstant{Val: 1 << 16},
+	bpf.RetConstant{Val: 0},
 }

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 )
 
-// IP is an IPv4 packet in an Ethernet frame, whole or the first fragment.
+// IP is an IPv4 packet in an Ethernet frame, whole or a first fragment.
 type IP struct {
 	SrcMAC, DstMAC net.HardwareAddr
 	Src, Dst       netip.Addr
@@ -15,7 +15,7 @@ type IP struct {
 	Payload        []byte // with its own checksum
 }
 
-// ParseIP reads an IPv4 packet. Checksums are not looked at, as by ParseDatagram.
+// ParseIP reads an IPv4 packet. It ignores the checksums, as ParseDatagram does.
 func ParseIP(b []byte) (IP, bool) {
 	if len(b) < EtherLen+ipLen || binary.BigEndian.Uint16(b[12:]) != 0x0800 {
 		return IP{}, false
@@ -25,8 +25,8 @@ func ParseIP(b []byte) (IP, bool) {
 	return p, ok
 }
 
-// ParseIPHeader reads a packet without its frame, as ICMP errors quote it: the
-// payload may be cut off.
+// ParseIPHeader reads a packet without its frame, as ICMP errors quote it (RFC 792):
+// the payload may be cut off.
 func ParseIPHeader(b []byte) (IP, bool) {
 	if len(b) < ipLen || b[0]>>4 != 4 {
 		return IP{}, false
@@ -42,7 +42,7 @@ func ParseIPHeader(b []byte) (IP, bool) {
 	}, true
 }
 
-// Frame writes the packet with its header's checksum.
+// Frame returns the packet as a frame, with its header's checksum.
 func (p IP) Frame() []byte {
 	b := make([]byte, EtherLen+ipLen+len(p.Payload))
 	copy(b, p.DstMAC)
@@ -62,8 +62,8 @@ func (p IP) Frame() []byte {
 	return b
 }
 
-// TransportChecksum is that of TCP or UDP over the packet's payload, whose own
-// checksum field must be zero (RFC 9293, section 3.1).
+// TransportChecksum returns the checksum of TCP or UDP over the packet's payload, whose
+// own checksum field must be zero (RFC 9293, section 3.1).
 func (p IP) TransportChecksum() uint16 {
 	src, dst := p.Src.As4(), p.Dst.As4()
 	return checksum(p.Payload, sum(src[:], sum(dst[:], uint32(p.Protocol)+uint32(len(p.Payload)))))

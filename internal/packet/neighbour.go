@@ -19,10 +19,12 @@ const (
 	neighbourAdvertisement = 136
 )
 
+const ipv6Len = 40 // a header without extensions
+
 var allRouters = netip.MustParseAddr("ff02::2")
 
-// ARPRequest asks who has an IPv4 address (RFC 826). A src that is not valid asks
-// as one that has no address yet (RFC 5227).
+// ARPRequest asks for the MAC of an IPv4 address (RFC 826). Without a valid src it is a
+// probe, which changes no neighbour's table (RFC 5227, 2.1.1).
 func ARPRequest(mac net.HardwareAddr, src, target netip.Addr) []byte {
 	if !src.IsValid() {
 		src = netip.IPv4Unspecified()
@@ -34,8 +36,8 @@ func ARPRequest(mac net.HardwareAddr, src, target netip.Addr) []byte {
 	return b
 }
 
-// NeighbourSolicitation asks who has an IPv6 address; src is one of the asking
-// link. The unspecified one asks as one that has none yet (RFC 4862, 5.4.2).
+// NeighbourSolicitation asks for the MAC of an IPv6 address. src is an address of the
+// asking link; the unspecified address makes it a probe (RFC 4862, 5.4.2).
 func NeighbourSolicitation(mac net.HardwareAddr, src, target netip.Addr) []byte {
 	// The solicited-node multicast address (RFC 4291, 2.7.1).
 	t := target.As16()
@@ -47,12 +49,13 @@ func NeighbourSolicitation(mac net.HardwareAddr, src, target netip.Addr) []byte 
 	return icmpv6(mac, src, group, neighbourSolicitation, body)
 }
 
-// GratuitousARP tells everybody where an IPv4 address is (RFC 5227, 3).
+// GratuitousARP tells all hosts of the link that the MAC has the IPv4 address (RFC 5227, 3).
 func GratuitousARP(mac net.HardwareAddr, addr netip.Addr) []byte { return ARPRequest(mac, addr, addr) }
 
-// UnsolicitedAdvertisement tells everybody where an IPv6 address is (RFC 4861, 7.2.6).
+// UnsolicitedAdvertisement tells all hosts of the link that the MAC has the IPv6
+// address (RFC 4861, 7.2.6).
 func UnsolicitedAdvertisement(mac net.HardwareAddr, addr netip.Addr) []byte {
-	body := append([]byte{0x20, 0, 0, 0}, addr.AsSlice()...) // it overrides what is known
+	body := append([]byte{0x20, 0, 0, 0}, addr.AsSlice()...) // override flag: replaces a known MAC
 	body = append(append(body, 2, 1), mac...)
 	return icmpv6(mac, addr, netip.IPv6LinkLocalAllNodes(), neighbourAdvertisement, body)
 }
@@ -63,7 +66,8 @@ func RouterSolicitation(mac net.HardwareAddr, src netip.Addr) []byte {
 	return icmpv6(mac, src, allRouters, routerSolicitation, append(make([]byte, 4), linkLayer(mac)...))
 }
 
-// Neighbour reads who answers ARPRequest or NeighbourSolicitation.
+// Neighbour reads the address and the MAC of an answer to ARPRequest or
+// NeighbourSolicitation; the MAC shares memory with the frame.
 func Neighbour(frame []byte) (netip.Addr, net.HardwareAddr, bool) {
 	if len(frame) < EtherLen+28 {
 		return netip.Addr{}, nil, false
@@ -78,7 +82,7 @@ func Neighbour(frame []byte) (netip.Addr, net.HardwareAddr, bool) {
 			return netip.Addr{}, nil, false
 		}
 		a, _ := netip.AddrFromSlice(body[48:64])
-		// The option may be left out in an answer to one alone: then the frame tells.
+		// A unicast answer may lack the option (RFC 4861, 4.4): then the frame's source has it.
 		if option := body[64:]; len(option) >= 8 && option[0] == 2 {
 			return a, net.HardwareAddr(option[2:8]), true
 		}
@@ -93,10 +97,10 @@ func ether(dst, src net.HardwareAddr, protocol uint16) []byte {
 	return binary.BigEndian.AppendUint16(b, protocol)
 }
 
-// linkLayer is the option that tells the sender's MAC.
+// linkLayer is the option with the sender's MAC (RFC 4861, 4.6.1).
 func linkLayer(mac net.HardwareAddr) []byte { return append([]byte{1, 1}, mac...) }
 
-// icmpv6 is a message to a multicast group (RFC 2464, 7).
+// icmpv6 returns the frame of a message to a multicast group (RFC 2464, 7).
 func icmpv6(mac net.HardwareAddr, src, dst netip.Addr, kind byte, body []byte) []byte {
 	group := dst.As16()
 	b := ether(net.HardwareAddr{0x33, 0x33, group[12], group[13], group[14], group[15]}, mac, IPv6)

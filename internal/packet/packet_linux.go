@@ -1,12 +1,19 @@
-// Package packet reads and writes whole Ethernet frames on a link, by packet(7)
-// sockets: before any firewall rule sees them, and after the last one.
+// Package packet makes and parses Ethernet frames, and reads and writes them on a link
+// by packet(7) sockets: before the first firewall rule for a frame that comes in, and
+// after the last one for a frame that goes out.
+//
+// Parsing and making frames is pure. Listen needs CAP_NET_RAW. The formats are those of
+// RFC 791 (IPv4), 768 (UDP), 826 (ARP) and 4861 (neighbour discovery). All functions,
+// and the methods of a Conn, may be called concurrently.
 package packet
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -14,9 +21,9 @@ import (
 
 // Protocols to listen for (linux/if_ether.h).
 const (
-	All  = unix.ETH_P_ALL // sees what the host sends, too
+	All  = unix.ETH_P_ALL // with the frames that the host sends
 	IPv4 = unix.ETH_P_IP
-	None = 0 // only sends
+	None = 0 // for sockets that only send
 )
 
 // Conn is a socket on one link. Its methods may be called concurrently.
@@ -31,7 +38,7 @@ type Conn struct {
 // Listen opens a socket on the link with that index, for the frames of a
 // protocol that pass the filter; nil passes all. It needs CAP_NET_RAW.
 func Listen(link int, protocol uint16, filter []bpf.Instruction) (*Conn, error) {
-	// Without a protocol the socket hears nothing yet, so that no frame slips in
+	// Without a protocol the socket receives nothing yet, so that no frame slips in
 	// before the filter.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -73,8 +80,8 @@ func (c *Conn) SetFilter(filter []bpf.Instruction) error {
 	})
 }
 
-// SetReadBuffer bounds the frames that wait for Read, in bytes of kernel memory.
-// It takes CAP_NET_ADMIN to exceed net.core.rmem_max.
+// SetReadBuffer bounds the frames that wait for Read, in bytes of kernel memory. It
+// needs CAP_NET_ADMIN and may exceed net.core.rmem_max.
 func (c *Conn) SetReadBuffer(bytes int) error {
 	err := c.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) })
 	if err != nil {
@@ -91,9 +98,9 @@ func (c *Conn) control(f func(fd int) error) error {
 	return result
 }
 
-// Read reads one frame, cut off at the length of b. Out tells that the host
-// sends it by this link. It returns os.ErrClosed after Close, and ENETDOWN once
-// when the link goes down.
+// Read reads one frame, cut off at the length of b. out says that the host sends the
+// frame by this link. Read returns os.ErrClosed after Close, os.ErrDeadlineExceeded
+// after the deadline of SetReadDeadline, and ENETDOWN once when the link goes down.
 func (c *Conn) Read(b []byte) (n int, out bool, err error) {
 	waitErr := c.raw.Read(func(fd uintptr) bool {
 		var from unix.Sockaddr
@@ -103,13 +110,20 @@ func (c *Conn) Read(b []byte) (n int, out bool, err error) {
 		}
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
-	if waitErr != nil { // the poller's own error for a closed file is not exported
+	switch {
+	case errors.Is(waitErr, os.ErrDeadlineExceeded):
+		return 0, false, os.ErrDeadlineExceeded
+	case waitErr != nil: // the poller's own error for a closed file is not exported
 		return 0, false, os.ErrClosed
 	}
 	return n, out, err
 }
 
-// Write sends a frame by the link.
+// SetReadDeadline ends Read at that time, also one that waits already; the zero time
+// is never.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.file.SetReadDeadline(t) }
+
+// Write sends a frame by the link. It wraps ENETDOWN while the link is down.
 func (c *Conn) Write(frame []byte) error {
 	var err error
 	waitErr := c.raw.Write(func(fd uintptr) bool {
@@ -125,9 +139,9 @@ func (c *Conn) Write(frame []byte) error {
 	return nil
 }
 
-// Close ends Read and closes the socket, which it does not wait for: the kernel
-// lets go of a packet socket only after a grace period of RCU, some 15 ms
-// (packet_release in net/packet/af_packet.c).
+// Close ends Read and closes the socket, but does not wait for the latter: the kernel
+// takes a grace period of RCU, some 15 ms, to release a packet socket (packet_release
+// in net/packet/af_packet.c).
 func (c *Conn) Close() error {
 	c.closing.Do(func() { go c.file.Close() })
 	return nil

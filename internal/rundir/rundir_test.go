@@ -43,8 +43,8 @@ func TestMakeListRemove(t *testing.T) {
 		t.Errorf("no run directory: networks %v, %v", networks, err)
 	}
 	vm, other, network := VM{run, "a"}, VM{run, "b"}, Network{run, "dev"}
-	for _, make := range []func() error{vm.Make, vm.Make, other.Make, network.Make} { // a second time is no error
-		if err := make(); err != nil {
+	for _, create := range []func() error{vm.Make, vm.Make, other.Make, network.Make} { // a second time is no error
+		if err := create(); err != nil {
 			t.Fatal(err)
 		}
 	}

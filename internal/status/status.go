@@ -1,5 +1,6 @@
-// Package status shows on a terminal what a command waits for, in one line that
-// is gone when the wait is over.
+// Package status shows on a terminal what a command waits for, in one line that it
+// erases when the wait is over. It writes escape sequences (console_codes(4)) to the
+// terminal and touches nothing else.
 package status
 
 import (
@@ -13,26 +14,26 @@ import (
 	"golang.org/x/term"
 )
 
-// patience is how long is waited without a word.
+// patience is how long a wait lasts before the line appears.
 const patience = 500 * time.Millisecond
 
-// erase goes to the line's begin and clears it (console_codes(4), EL).
+// erase moves to the begin of the line and clears it (console_codes(4), EL).
 const erase = "\r\x1b[K"
 
-// Line is the line. Its methods may be called from several goroutines; those of a
-// nil Line, and of one that is not on a terminal, do nothing.
+// Line is the line. Its methods may be called concurrently. Those of a nil Line do
+// nothing.
 type Line struct {
 	out *os.File
 
 	mu     sync.Mutex // guards what follows
-	text   string     // "" while nothing is waited for
-	since  time.Time  // when this text was set
+	text   string     // "" without a wait
+	since  time.Time  // of this text
 	shown  bool
-	ticker *time.Timer // draws the line, at first when patience is over
+	ticker *time.Timer // draws the line, first after patience
 }
 
-// New returns a line on the writer, which shows nothing if that is no terminal, or
-// one that erases nothing: kind is TERM's value, see term(7).
+// New returns a line on a terminal. It returns nil if the writer is no terminal, or a
+// terminal that cannot erase. kind is the value of TERM, see term(7).
 func New(w io.Writer, kind string) *Line {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) || kind == "dumb" {
@@ -41,11 +42,11 @@ func New(w io.Writer, kind string) *Line {
 	return &Line{out: f}
 }
 
-// OnTerminal reports whether it shows anything.
+// OnTerminal reports whether the line is on a terminal.
 func (l *Line) OnTerminal() bool { return l != nil }
 
-// Set tells what is waited for. It is shown once something has been waited for
-// for half a second; "" ends the wait and erases the line.
+// Set says what the command waits for. The line appears when the wait has lasted for half
+// a second. "" ends the wait and erases the line.
 func (l *Line) Set(text string) {
 	if l == nil {
 		return
@@ -68,8 +69,8 @@ func (l *Line) Set(text string) {
 	}
 }
 
-// Erase makes way for other output; the line is back within a second, if what it
-// tells of still is waited for.
+// Erase makes way for other output. The line is back within a second, unless the wait
+// has ended.
 func (l *Line) Erase() {
 	if l == nil {
 		return
@@ -79,6 +80,7 @@ func (l *Line) Erase() {
 	l.hide()
 }
 
+// hide erases the line. l.mu is held, as for draw.
 func (l *Line) hide() {
 	if l.shown {
 		io.WriteString(l.out, erase) //nolint:errcheck // a terminal that is gone needs no line
@@ -86,6 +88,8 @@ func (l *Line) hide() {
 	l.shown = false
 }
 
+// tick draws the line anew, next when the wait is a second longer: in even steps of a
+// second it would skip one now and then.
 func (l *Line) tick() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,15 +97,15 @@ func (l *Line) tick() {
 		return
 	}
 	l.draw()
-	l.ticker.Reset(time.Second)
+	l.ticker.Reset(time.Second - time.Since(l.since)%time.Second)
 }
 
-// echoed is the room for what a terminal shows of Ctrl-C, in columns.
+// echoed is the room for "^C", which a terminal shows for Ctrl-C, in columns.
 const echoed = 2
 
-// draw writes the text and for how long it has been so, cut to the terminal's
-// width: a second line could not be erased. A command in the background, whose
-// terminal another one has, draws nothing.
+// draw writes the text and how long the wait has lasted, cut to the terminal's width,
+// because a second line could not be erased. A command in the background draws nothing:
+// another one has the terminal.
 func (l *Line) draw() {
 	if group, err := unix.IoctlGetInt(int(l.out.Fd()), unix.TIOCGPGRP); err == nil && group != unix.Getpgrp() {
 		return

@@ -1,15 +1,15 @@
 // Package supervisor runs one VM from its profile to its end.
 //
-// Run, in order: takes the VM's lock; makes its directory and control socket;
-// opens the profile's files with the caller's rights and checks them; joins the
-// networks; starts QEMU and lets the guest go; carries its console; stops it when
-// asked; and when QEMU is gone, for whatever reason, leaves the networks and
-// removes what it made, last first. Each step that fails undoes those before it.
+// Run takes the VM's lock, makes its directory and control socket, opens the profile's
+// files with the user's rights and checks them, starts QEMU, joins the networks, gives
+// up root's rights, and lets the guest run. It then carries the guest's console, and
+// stops the VM when it is asked to. When QEMU has ended, for whatever reason, Run leaves
+// the networks and removes what it made, the last thing first. A step that fails undoes
+// those before it.
 //
-// Below <run dir>: locks/vm-<name>, held for the VM's life, and
-// vms/<name>/control.sock. Below <state dir>, kept after the end:
-// logs/<name>/console.log, qemu.log and qnet.log (what the user should know).
+// Below the run directory it has the VM's lock and control socket (see rundir). Below
+// the state directory it keeps, also after the VM's end, logs/<name>/console.log,
+// qemu.log and qnet.log: notes to the user, and an undo that failed.
 //
-// The other functions talk to a running supervisor over its control socket: one
-// request as a JSON line, answers as JSON lines, or the raw console.
+// QEMUConfig is the only maker of a qemu.Config, for a run and for `qnet plan`.
 package supervisor

@@ -94,7 +94,7 @@ func (s *session) launchQEMU() error {
 	s.config = s.machine()
 	var launched *qemu.Launched
 	err = asuser.AsRoot(func() (err error) {
-		launched, err = qemu.Launch(s.config, qemu.StartOptions{Credential: Credential(s.User), Stderr: log, Warn: s.Warn})
+		launched, err = qemu.Launch(s.config, qemu.StartOptions{Credential: Credential(s.User), Stderr: log, Warn: s.warn})
 		return err
 	})
 	if err != nil {

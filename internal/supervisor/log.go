@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
 // maxLog is the size, in bytes, at which a log is put aside: a guest must not fill the
@@ -16,14 +18,14 @@ func LogPath(stateDir, name string) string {
 	return filepath.Join(stateDir, "logs", name, "console.log")
 }
 
-// logPath returns a file of the VM's logs.
+// logPath returns a file of the VM's logs, and for "" their directory.
 func (s *session) logPath(file string) string {
 	return filepath.Join(s.StateDir, "logs", s.profile.Name, file)
 }
 
 // makeLogDir makes the directory of the VM's logs, which the user behind sudo owns.
 func (s *session) makeLogDir() error {
-	dir := filepath.Dir(s.logPath(""))
+	dir := s.logPath("")
 	err := os.MkdirAll(dir, 0o755)
 	if err == nil {
 		err = s.User.Chown(dir)
@@ -47,12 +49,18 @@ func (s *session) openNotes() error {
 	return nil
 }
 
-// note tells the user something, now and in qnet.log: nobody may read what a VM in the
-// background says.
-func (s *session) note(text string) {
-	s.Warn(text)
-	s.record(text)
+// note tells the user something, and writes it to qnet.log: of a VM in the background,
+// the user reads only the log.
+func (s *session) note(n keeper.Note) {
+	s.Note(n)
+	s.record(n.String())
 }
+
+// warn tells the user something that matters only while the VM starts.
+func (s *session) warn(text string) { s.Note(keeper.Note{Subject: s.subject(), Text: text}) }
+
+// subject returns the subject of notes about the VM.
+func (s *session) subject() string { return "VM " + s.profile.Name }
 
 // record writes a line to qnet.log, which is there from the time the VM starts to run.
 func (s *session) record(text string) {

@@ -69,10 +69,10 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 			requests = append(requests, keeper.PortRequest{NIC: i, MAC: MAC(s.profile, i, s.salt), Address: nic.Address, Files: s.backends[i].Taps})
 		}
 	}
-	s.Waits(fmt.Sprintf("network %q", n.Name))
+	s.Progress(fmt.Sprintf("network %q", n.Name))
 	life := context.WithoutCancel(ctx) // of the VM, which may outlive the start by far
 	reg, err := keeper.Join(ctx, keeper.Options{
-		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: func(n keeper.Note) { s.note(n.String()) }, Waits: s.startWaits,
+		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note, Waits: s.startProgress,
 		Changed: s.portsChanged, Replug: func(nics []int) { s.replug(life, nics) }, GiveUp: s.giveUp, AsRoot: asuser.AsRoot,
 		AssumeYes: s.AssumeYes, Peer: RemotePeer(),
 	}, NetworkOf(n), s.profile.Name, requests)
@@ -83,17 +83,17 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	s.onClose(func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 		defer cancel()
-		s.Waits(fmt.Sprintf("network %q to be undone", n.Name))
+		s.Progress(fmt.Sprintf("network %q to be undone", n.Name))
 		return reg.Leave(ctx)
 	})
 	return nil
 }
 
-// startWaits tells what a network's start waits for. A keeper that starts while the VM
+// startProgress tells what a network's start waits for. A keeper that starts while the VM
 // runs, in place of one that died, waits silently: the terminal is the guest's.
-func (s *session) startWaits(what string) {
+func (s *session) startProgress(what string) {
 	if s.State().State == control.Starting {
-		s.Waits(what)
+		s.Progress(what)
 	}
 }
 
@@ -105,13 +105,13 @@ func (s *session) awaitForwarding(ctx context.Context) error {
 			continue
 		}
 		for _, p := range r.Ports() {
-			s.Waits(fmt.Sprintf("bridge %s to let frames of the VM pass (STP)", r.Info().Bridge))
+			s.Progress(fmt.Sprintf("bridge %s to let frames of the VM pass (STP)", r.Info().Bridge))
 			err := host.AwaitForwarding(ctx, p.Tap, r.Info().Bridge)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
 			if err != nil {
-				s.note(err.Error())
+				s.note(keeper.Note{Subject: s.subject(), Text: err.Error()})
 			}
 		}
 	}

@@ -8,12 +8,12 @@ import (
 
 // A keeper that starts in place of one that died waits silently: the status line would
 // stay on the guest's console.
-func TestStartWaits(t *testing.T) {
+func TestStartProgress(t *testing.T) {
 	told := ""
-	s := &session{Options: Options{Waits: func(what string) { told += what }}}
+	s := &session{Options: Options{Progress: func(what string) { told += what }}}
 	for _, state := range []control.Phase{control.Starting, control.Running, control.Stopping} {
 		s.state.State = state
-		s.startWaits(string(state))
+		s.startProgress(string(state))
 	}
 	if told != string(control.Starting) {
 		t.Errorf("told %q", told)

@@ -11,9 +11,9 @@ import (
 // server port".
 const sshVariable = "SSH_CONNECTION"
 
-// RemotePeer is the other end of the SSH session this process runs in, zero if it
-// runs in none. sudo(8) takes the variable away, so processes above are asked too,
-// until one has it.
+// RemotePeer returns the other end of the SSH session that this process runs in, the
+// zero address if it runs in none. sudo(8) removes the variable, so RemotePeer also
+// looks at the environments of the processes above, up to one that has it.
 func RemotePeer() netip.Addr {
 	value, found := os.LookupEnv(sshVariable)
 	for pid := os.Getppid(); !found && pid > 1; pid = parent(pid) {
@@ -24,11 +24,11 @@ func RemotePeer() netip.Addr {
 		value, found = lookup(string(environ), sshVariable)
 	}
 	client, _, _ := strings.Cut(value, " ")
-	addr, _ := netip.ParseAddr(client) // what is none counts as no session
+	addr, _ := netip.ParseAddr(client) // the zero address if it is none
 	return addr.Unmap()
 }
 
-// lookup finds a variable in what /proc/<pid>/environ holds.
+// lookup finds a variable in the content of /proc/<pid>/environ.
 func lookup(environ, name string) (string, bool) {
 	for entry := range strings.SplitSeq(environ, "\x00") {
 		if value, ok := strings.CutPrefix(entry, name+"="); ok {
@@ -38,13 +38,13 @@ func lookup(environ, name string) (string, bool) {
 	return "", false
 }
 
-// parent is a process's, 0 if that is not to be known (proc(5), stat).
+// parent returns the parent of a process, 0 if it is unknown (proc(5), stat).
 func parent(pid int) int {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
-	// The name, in brackets, may hold anything; behind it come the state and the parent.
+	// The name, in brackets, may hold any character. Behind it are the state and the parent.
 	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
 	var state string
 	var ppid int

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -13,7 +14,7 @@ const (
 	// pulledTime is how long a guest's cable stays pulled: a guest under load still
 	// notices, and asks for its lease again.
 	pulledTime = time.Second
-	// replugTimeout bounds all of it, if QEMU does not answer.
+	// replugTimeout bounds the whole, if QEMU does not answer.
 	replugTimeout = 30 * time.Second
 )
 
@@ -28,7 +29,10 @@ func (s *session) replug(ctx context.Context, nics []int) {
 	case <-time.After(pulledTime):
 	}
 	if err := errors.Join(err, s.setLinks(ctx, nics, true)); err != nil {
-		s.note(fmt.Sprintf("the guest did not see that its network may have changed: %v", err))
+		s.note(keeper.Note{
+			Subject: s.subject(), Text: fmt.Sprintf("the guest did not see that its network may have changed: %v", err),
+			Remedy: "have it ask for its address again",
+		})
 	}
 }
 

@@ -35,19 +35,19 @@ var (
 // Options say where and how a VM runs. Functions may be nil.
 type Options struct {
 	RunDir, StateDir string
-	Exe              []string     // argv that runs server.Main
-	QEMU             string       // the binary; "" finds it in the PATH
-	Path             string       // the PATH
-	Extra            []string     // further QEMU arguments
-	AssumeYes        bool         // see keeper.Options
-	Verbose          func(string) // gets each step that was done on the host
-	Warn             func(string) // gets what the user should know
-	Waits            func(string) // gets what takes long; "" when it is over
-	Rung             func(string) // gets each rung of the shutdown ladder, and "" at QEMU's end
-	User             *asuser.User // the user behind sudo; nil without one
-	Stdout           io.Writer    // gets the console; nil discards it
-	Terminal         *Terminal    // gets the console in place of Stdout, and has its keys; nil without one
-	Started          func()       // called when the vCPUs run
+	Exe              []string          // argv that runs server.Main
+	QEMU             string            // the binary; "" finds it in the PATH
+	Path             string            // the PATH
+	Extra            []string          // further QEMU arguments
+	AssumeYes        bool              // see keeper.Options
+	Verbose          func(string)      // gets each step that was done on the host
+	Note             func(keeper.Note) // gets what the user should know
+	Progress         func(string)      // gets what takes long; "" when it is over
+	Rung             func(string)      // gets each rung of the shutdown ladder, and "" at QEMU's end
+	User             *asuser.User      // the user behind sudo; nil without one
+	Stdout           io.Writer         // gets the console; nil discards it
+	Terminal         *Terminal         // gets the console in place of Stdout, and has its keys; nil without one
+	Started          func()            // called when the vCPUs run
 	Signals          <-chan os.Signal
 }
 
@@ -108,10 +108,13 @@ func newSession(p *profiles.Profile, o Options) *session {
 }
 
 func (s *session) defaults() {
-	for _, f := range []*func(string){&s.Verbose, &s.Warn, &s.Waits, &s.Rung} {
+	for _, f := range []*func(string){&s.Verbose, &s.Progress, &s.Rung} {
 		if *f == nil {
 			*f = func(string) {}
 		}
+	}
+	if s.Note == nil {
+		s.Note = func(keeper.Note) {}
 	}
 	s.stops.tell = s.Rung
 	if s.Started == nil {
@@ -151,13 +154,13 @@ func (s *session) begin(ctx context.Context) error {
 	return nil
 }
 
-// end undoes the run. A failed undo is returned, written to qnet.log, and told to the
-// clients that wait for the VM's end.
-func (s *session) end(ctx context.Context) error {
+// end undoes the run. It returns a failed undo, writes it to qnet.log, and tells it to
+// the clients that wait for the VM's end.
+func (s *session) end(ctx context.Context) (err error) {
 	s.stops.end()
-	err := s.close(ctx)
-	if err != nil {
-		err = &control.UndoError{VM: s.profile.Name, Err: err}
+	cause := s.close(ctx)
+	if cause != nil {
+		err = &control.UndoError{VM: s.profile.Name, Err: cause}
 		s.record(err.Error())
 	}
 	err = errors.Join(err, s.closeNotes())
@@ -165,9 +168,9 @@ func (s *session) end(ctx context.Context) error {
 	server := s.server
 	s.mu.Unlock()
 	if server != nil {
-		server.End(err)
+		server.End(cause)
 	}
-	s.Waits("")
+	s.Progress("")
 	return err
 }
 

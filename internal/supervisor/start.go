@@ -28,7 +28,7 @@ func (s *session) check(context.Context) (err error) {
 		return err
 	}
 	for _, w := range warnings {
-		s.Warn(w)
+		s.warn(w)
 	}
 	s.salt, err = journal.LoadSalt(s.StateDir)
 	return err
@@ -45,7 +45,7 @@ func (s *session) drop(context.Context) error {
 
 // start lets QEMU take the network, and the guest run.
 func (s *session) start(ctx context.Context) error {
-	s.Waits("QEMU to start")
+	s.Progress("QEMU to start")
 	s.describeNICs()
 	s.connect()
 	launch := s.launchQEMU
@@ -87,7 +87,7 @@ func (s *session) started() error {
 	s.console = c
 	s.state.State, s.state.Accel, s.state.QEMU = control.Running, s.vm.Accel(), s.vm.PID()
 	s.mu.Unlock()
-	s.Waits("")
+	s.Progress("")
 	if s.Terminal != nil {
 		if err := s.giveTerminal(c); err != nil {
 			return err

@@ -12,24 +12,24 @@ import (
 // escape is Ctrl-], as in telnet and `virsh console`.
 const escape = 0x1d
 
-// sane undoes what firmware does to a terminal: SeaBIOS turns line wrap off, others
-// leave colours or hide the cursor (console_codes(4)).
+// sane undoes what firmware does to a terminal: SeaBIOS turns line wrap off, other
+// firmware leaves colours or hides the cursor (console_codes(4)).
 const sane = "\x1b[?7h\x1b[0m\x1b[?25h"
 
-// Terminal is a terminal that a guest's console has from Begin to Restore. Its
-// methods may be called from several goroutines, and Restore more than once.
+// Terminal is the user's terminal, which a guest's console has from Begin to Restore.
+// Its methods may be called from several goroutines, and Restore more than once.
 type Terminal struct {
-	in  *os.File // the keyboard; nil if keys come from elsewhere
+	in  *os.File // the keyboard; nil if stdin is no terminal
 	out *os.File
 
 	mu      sync.Mutex  // guards what follows, and the order on the screen
-	old     *term.State // of in; nil unless it is raw
+	old     *term.State // of in before it was raw; else nil
 	guest   bool        // the guest's console has it
 	midLine bool        // the cursor is behind something that the guest wrote
 }
 
-// NewTerminal returns the terminal that out is, with in as its keyboard if that is
-// one, too; nil if out is none.
+// NewTerminal returns the terminal that out is, nil if out is no terminal. If in is a
+// terminal, too, it is the keyboard.
 func NewTerminal(in *os.File, out io.Writer) *Terminal {
 	f, ok := out.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -41,13 +41,14 @@ func NewTerminal(in *os.File, out io.Writer) *Terminal {
 	return &Terminal{in: in, out: f}
 }
 
-// HasKeys reports whether its keys are the guest's.
+// HasKeys reports whether the terminal has a keyboard.
 func (t *Terminal) HasKeys() bool { return t.in != nil }
 
-// Keys reads its keys, see NewKeyReader.
+// Keys returns a reader of the keyboard, see NewKeyReader.
 func (t *Terminal) Keys(leave func() (end bool)) io.Reader { return NewKeyReader(t.in, leave) }
 
-// Begin gives the terminal to a guest: in raw mode, so that every key is the guest's.
+// Begin gives the terminal to a guest. It makes the terminal raw, so that the guest gets
+// every key.
 func (t *Terminal) Begin() (err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -60,7 +61,7 @@ func (t *Terminal) Begin() (err error) {
 	return nil
 }
 
-// Write writes what the guest says.
+// Write writes the guest's output.
 func (t *Terminal) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -70,8 +71,8 @@ func (t *Terminal) Write(b []byte) (int, error) {
 	return t.out.Write(b)
 }
 
-// Say writes text of qnet's, in lines of its own. While the guest has the terminal,
-// which may be raw and without line wrap then, they are cut to its width.
+// Say writes qnet's own text, in lines of its own. While the guest has the terminal,
+// Say breaks the lines to its width: it may be raw and without line wrap.
 func (t *Terminal) Say(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -87,7 +88,7 @@ func (t *Terminal) Say(text string) {
 	t.midLine = false
 }
 
-// newLine is what brings the cursor to the begin of a line.
+// newLine returns what moves the cursor to the begin of a line.
 func (t *Terminal) newLine() string {
 	if t.midLine {
 		return "\r\n"
@@ -95,8 +96,8 @@ func (t *Terminal) newLine() string {
 	return "\r"
 }
 
-// wrap breaks lines at a space before the width, in columns, or else there, and ends
-// them for a raw terminal.
+// wrap breaks lines that are longer than the width, in columns: at a space, or if there
+// is none in their second half, at the width. It ends lines as a raw terminal needs.
 func wrap(text string, width int) string {
 	var b strings.Builder
 	for line := range strings.SplitSeq(text, "\n") {
@@ -117,7 +118,7 @@ func wrap(text string, width int) string {
 	return b.String()
 }
 
-// Restore takes the terminal from the guest, and makes it what it was.
+// Restore takes the terminal from the guest, and restores its mode.
 func (t *Terminal) Restore() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -132,22 +133,22 @@ func (t *Terminal) Restore() error {
 	return term.Restore(int(t.in.Fd()), t.old)
 }
 
-// KeyReader passes keys on and takes Ctrl-] q out: it calls leave for it.
-// Ctrl-] twice sends one.
+// KeyReader passes keys on to the guest, but calls leave for Ctrl-] q. Ctrl-] twice
+// passes one on.
 type KeyReader struct {
 	r       io.Reader
 	leave   func() (end bool)
 	escaped bool
 }
 
-// NewKeyReader reads keys from r. When leave returns true, the reader ends.
+// NewKeyReader reads keys from r. It ends when leave returns true.
 func NewKeyReader(r io.Reader, leave func() (end bool)) *KeyReader {
 	return &KeyReader{r: r, leave: leave}
 }
 
-// Read reads what is for the guest.
+// Read reads the keys for the guest.
 func (k *KeyReader) Read(p []byte) (int, error) {
-	in := make([]byte, max(len(p)/2, 1)) // a key after Ctrl-] may come out as two
+	in := make([]byte, max(len(p)/2, 1)) // Ctrl-] and another key come out as two
 	for {
 		n, err := k.r.Read(in)
 		out := p[:0]

@@ -22,18 +22,10 @@ func Watch(ctx context.Context, name string, changed func(runs bool), paths ...d
 	defer bus.Close() //nolint:errcheck // nothing is asked any more
 	signals := make(chan *dbus.Signal, queued)
 	bus.Signal(signals)
-	matches := [][]dbus.MatchOption{{
-		dbus.WithMatchSender(busInterface), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, name),
-	}}
-	for _, path := range paths {
-		matches = append(matches, []dbus.MatchOption{dbus.WithMatchSender(name), dbus.WithMatchObjectPath(path)})
+	if err := subscribe(ctx, bus, name, paths); err != nil {
+		return err
 	}
-	for _, m := range matches {
-		if err := bus.AddMatchSignalContext(ctx, m...); err != nil {
-			return err
-		}
-	}
-	runs, err := hasOwner(ctx, bus, name) // signals before the match are lost
+	runs, err := hasOwner(ctx, bus, name) // what happened before the subscription sends no signal
 	if err != nil {
 		return err
 	}
@@ -56,4 +48,13 @@ func Watch(ctx context.Context, name string, changed func(runs bool), paths ...d
 			changed(runs)
 		}
 	}
+}
+
+// subscribe asks for the signals of the name's owner, and of the owner's objects.
+func subscribe(ctx context.Context, bus *dbus.Conn, name string, paths []dbus.ObjectPath) error {
+	err := bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(busInterface), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, name))
+	for _, path := range paths {
+		err = errors.Join(err, bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(name), dbus.WithMatchObjectPath(path)))
+	}
+	return err
 }

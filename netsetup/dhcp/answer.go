@@ -11,17 +11,17 @@ import (
 	"github.com/insomniacslk/dhcp/rfc1035label"
 )
 
-// answer decides about a client's message by RFC 2131, section 4.3. It returns
-// nil where there is nothing to say.
+// answer returns the answer to a client's message by RFC 2131, section 4.3; nil for a
+// message that gets none.
 func (s *Server) answer(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	if m.OpCode != dhcpv4.OpcodeBootRequest || m.HWType != iana.HWTypeEthernet || len(m.ClientHWAddr) != 6 {
 		return nil
 	}
 	if m.GatewayIPAddr != nil && !m.GatewayIPAddr.IsUnspecified() {
-		return nil // by a relay: no network of ours has one
+		return nil // a relay sent it: qnet's networks have none
 	}
 	if m.ClientHWAddr[0]&1 != 0 {
-		return nil // a multicast address is nobody's
+		return nil // a multicast address
 	}
 	client := toMAC(m.ClientHWAddr)
 	switch m.MessageType() {
@@ -50,20 +50,20 @@ func (s *Server) discover(client mac, m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	return s.reply(m, dhcpv4.MessageTypeOffer, l)
 }
 
-// request answers a client that takes an offer (it names the server), that comes
-// back (it names its address), or that renews (it uses its address).
+// request answers a client that takes an offer (it names the server), that starts again
+// (it names its address), or that renews its lease (it uses its address).
 func (s *Server) request(client mac, m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	wish := toAddr(m.RequestedIPAddress())
 	if server := toAddr(m.ServerIdentifier()); server.IsValid() && server != s.c.Address {
 		if l := s.pool.find(client); l != nil && !l.reserved && !l.bound {
-			s.pool.free(client) // it took another server's offer
+			s.pool.free(client) // the client takes another server's offer
 		}
 		return nil
 	}
 	if ciaddr := toAddr(m.ClientIPAddr); ciaddr.IsValid() && !ciaddr.IsUnspecified() {
 		wish = ciaddr
 	}
-	// A client we forgot gets its address again if it is free.
+	// A client that the pool has forgotten gets its address again if that is free.
 	l := s.pool.offer(client, wish)
 	if l == nil || l.address != wish {
 		return s.refuse(m, "the address is not yours on this network")
@@ -87,7 +87,7 @@ func (s *Server) bootp(client mac, m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	return s.reply(m, dhcpv4.MessageTypeNone, l)
 }
 
-// decline shuns an address that the client found in use.
+// decline handles an address that the client found in use by another host.
 func (s *Server) decline(client mac, m *dhcpv4.DHCPv4) {
 	l := s.pool.find(client)
 	if l == nil || l.address != toAddr(m.RequestedIPAddress()) {
@@ -118,7 +118,7 @@ func (s *Server) refuse(m *dhcpv4.DHCPv4, why string) *dhcpv4.DHCPv4 {
 	return r
 }
 
-// reply builds an answer with what the network has to offer; l may be nil.
+// reply returns an answer with the network's options. l may be nil.
 func (s *Server) reply(m *dhcpv4.DHCPv4, t dhcpv4.MessageType, l *lease) *dhcpv4.DHCPv4 {
 	r := &dhcpv4.DHCPv4{
 		OpCode: dhcpv4.OpcodeBootReply, HWType: m.HWType, TransactionID: m.TransactionID, Flags: m.Flags,
@@ -172,8 +172,8 @@ func (s *Server) offerOptions(r *dhcpv4.DHCPv4) {
 	}
 }
 
-// netboot tells BOOTP and PXE clients where to load from. Others are not told:
-// some take a server's address for more than it is.
+// netboot gives BOOTP and PXE clients the boot file and its server. Other clients get
+// neither, because some misread a boot server's address.
 func (s *Server) netboot(m, r *dhcpv4.DHCPv4) {
 	if s.c.PXE.File == "" || m.MessageType() != dhcpv4.MessageTypeNone && !strings.HasPrefix(m.ClassIdentifier(), "PXEClient") {
 		return

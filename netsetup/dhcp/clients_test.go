@@ -79,7 +79,9 @@ func TestRealClients(t *testing.T) {
 			return "busybox udhcpc -i eth0 -n -q -t 5 -T 1 -s " + dir + "/udhcpc"
 		}},
 		"dhclient": {"dhclient", func(dir string) string {
-			return "dhclient -1 -4 -sf " + dir + "/dhclient -lf " + dir + "/leases -pf " + dir + "/pid -cf /dev/null eth0; kill $(cat " + dir + "/pid)"
+			// It goes into the background before it writes its process id.
+			return "dhclient -1 -4 -sf " + dir + "/dhclient -lf " + dir + "/leases -pf " + dir + "/pid -cf /dev/null eth0 && " +
+				"until test -s " + dir + "/pid; do sleep 0.01; done; kill $(cat " + dir + "/pid); rm -f " + dir + "/pid"
 		}},
 		"dhcpcd": {"dhcpcd", func(dir string) string {
 			return "dhcpcd -4 -1 -B -t 10 --noarp -L -f /dev/null -c /bin/true eth0"
@@ -152,7 +154,7 @@ func script(t *testing.T, dir, name, text string) {
 	}
 }
 
-// A client that stays renews by unicast, which the server hears although
+// A client that stays renews by unicast, and the server receives that although
 // nothing listens on port 67.
 func TestUnicastRenewal(t *testing.T) {
 	onBridge(t, func(t *testing.T, s *Server) {

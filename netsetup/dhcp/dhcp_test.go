@@ -15,6 +15,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/packet"
 )
 
@@ -62,7 +63,7 @@ func ask(t testing.TB, s *Server, m *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, packet.Data
 	if !ok {
 		t.Fatalf("answer is no datagram: %x", frame)
 	}
-	if !packet.Valid(frame) {
+	if !lab.Checksums(frame) {
 		t.Errorf("wrong checksums: %x", frame)
 	}
 	r, err := dhcpv4.FromBytes(answer.Payload)
@@ -303,7 +304,7 @@ func TestFlood(t *testing.T) {
 	}
 	clock := time.Now().Add(2 * offerTime)
 	s.pool.now = func() time.Time { return clock }
-	takeLease(t, s, hw(300_000)) // what nobody took is free again
+	takeLease(t, s, hw(300_000)) // offers that no client took are free again
 }
 
 func TestPinnedAddressWins(t *testing.T) {
@@ -403,7 +404,7 @@ func TestNotForUs(t *testing.T) {
 	}
 }
 
-// FuzzHandle feeds frames; answers must be whole and for who asked.
+// FuzzHandle feeds frames; answers must be whole and go to the client.
 func FuzzHandle(f *testing.F) {
 	seed := func(m *dhcpv4.DHCPv4) {
 		f.Add(fromClient(m).Frame())

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// load reads the lease file: "MAC ADDRESS" lines, the last of a MAC holds. What
-// cannot be read counts as forgotten: addresses derive from MACs anyway.
+// load reads the lease file: "MAC ADDRESS" lines, of which the last one of a MAC counts.
+// It skips malformed lines: the address then derives from the MAC again.
 func (s *Server) load() error {
 	if s.c.LeaseFile == "" {
 		return nil
@@ -36,7 +36,7 @@ func (s *Server) load() error {
 	return s.compact()
 }
 
-// compact writes the file anew with what is remembered.
+// compact writes the file anew, with one line per MAC.
 func (s *Server) compact() error {
 	var b strings.Builder
 	macs := make([]mac, 0, len(s.pool.last))
@@ -66,7 +66,8 @@ func (s *Server) compact() error {
 	return nil
 }
 
-// keep appends a lease to the file; a full disk costs only the memory of it.
+// keep appends a lease to the file. If the disk is full, the server only forgets the
+// address after its end.
 func (s *Server) keep(m mac, l *lease) {
 	if s.file == nil {
 		return

@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// ErrFull tells that a network has no address left.
+// ErrFull is wrapped by the error of a network that has no address left.
 var ErrFull = errors.New("every address is taken")
 
-// ErrTaken tells that another VM has the address.
+// ErrTaken is wrapped by the error of an address that another VM has.
 var ErrTaken = errors.New("another VM has it")
 
 const (
-	leaseTime     = time.Hour       // of the guests' leases; they renew at half of it
-	offerTime     = time.Minute     // an offer nobody took is kept that long
-	badTime       = 5 * time.Minute // an address somebody else uses is shunned that long
-	maxLeases     = 4096            // of clients that are no VM's NICs, whatever they ask
-	maxRemembered = 8192            // MACs whose address is remembered after their lease
+	leaseTime     = time.Hour       // of the guests' leases; they renew after half of it
+	offerTime     = time.Minute     // the client may take an offer that long
+	badTime       = 5 * time.Minute // the pool does not offer an address that another host uses, that long
+	maxLeases     = 4096            // of all clients; guests can make up MACs
+	maxRemembered = 8192            // MACs whose address the pool knows after their lease
 )
 
 // mac is a MAC address that can be a map's key.
@@ -31,24 +31,24 @@ func toMAC(a net.HardwareAddr) mac { return mac(a[:6]) }
 
 func (m mac) String() string { return net.HardwareAddr(m[:]).String() }
 
-// lease is one client's address.
+// lease is one client's address and what belongs to it.
 type lease struct {
 	address  netip.Addr
-	reserved bool      // a VM's NIC: never ends, whatever the clock does
+	reserved bool      // for a VM's NIC: it never ends, whatever the clock says
 	bound    bool      // acknowledged, not only offered
-	ends     time.Time // monotonic; of others than reserved ones
-	host     string    // name, "" where it has none
+	ends     time.Time // monotonic; unless reserved
+	host     string    // the client's name, "" if it has none
 }
 
-// pool hands out the addresses of one prefix. VMs' NICs get theirs from the lower
-// three quarters, other clients (a second MAC in a guest, a container on the
-// bridge) from the last quarter, so that a flood of those takes none of the VMs'.
+// pool hands out the addresses of one prefix. VMs' NICs get theirs from the lower three
+// quarters, other clients (a second MAC in a guest, a container on the bridge) from the
+// last quarter: so a flood of clients takes no VM's address.
 type pool struct {
 	prefix  netip.Prefix
 	gateway netip.Addr
 	leases  map[mac]*lease
 	holders map[netip.Addr]mac
-	last    map[mac]netip.Addr // what a MAC had before
+	last    map[mac]netip.Addr // the last address of a MAC
 	bad     map[netip.Addr]time.Time
 	now     func() time.Time
 }
@@ -63,8 +63,8 @@ func newPool(prefix netip.Prefix, gateway netip.Addr) *pool {
 // span is a range of addresses: the first's number, and how many.
 type span struct{ first, count uint32 }
 
-// spans are those of VMs' NICs and of other clients; network, gateway and
-// broadcast addresses are in neither.
+// spans returns the ranges of VMs' NICs and of other clients. The network's address, the
+// gateway's and the broadcast address are in neither.
 func (p *pool) spans() (vms, others span) {
 	hosts := uint32(1)<<(32-p.prefix.Bits()) - 3
 	first := number(p.prefix.Addr()) + 2
@@ -94,8 +94,8 @@ func (p *pool) usable(a netip.Addr) bool {
 	return a != p.gateway && (vms.has(a) || others.has(a))
 }
 
-// reserve gives a VM's NIC its address: the one wished for, else the one it had,
-// else one derived from its MAC. A client that is no VM's gives way.
+// reserve gives a VM's NIC its address: wish, else the NIC's last one, else one derived
+// from its MAC. It takes the address from another client, unless that is a VM's NIC.
 func (p *pool) reserve(m mac, wish netip.Addr, host string) (netip.Addr, error) {
 	a := wish
 	if wish.IsValid() {
@@ -114,8 +114,8 @@ func (p *pool) reserve(m mac, wish netip.Addr, host string) (netip.Addr, error) 
 	return a, nil
 }
 
-// derive finds a VM's address: the one it had or the first free one from where
-// its MAC's hash points to, and only then one of the others' part.
+// derive finds a VM's address: its last one, else the first free one from the place that
+// its MAC's hash gives, and only then one of the other clients' range.
 func (p *pool) derive(m mac) netip.Addr {
 	vms, others := p.spans()
 	free := func(a netip.Addr) bool {
@@ -145,12 +145,12 @@ func search(s span, m mac, free func(netip.Addr) bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// find returns a client's lease, nil where it has none.
+// find returns a client's lease, nil if it has none.
 func (p *pool) find(m mac) *lease { return p.leases[m] }
 
-// offer is the client's lease, made for it where it has none: with the address
-// wished for if it may have that, else the one it had, else a derived one. It
-// returns nil when no address is left.
+// offer returns the client's lease. It makes one if there is none: with the address wish
+// if the client may have that, else with its last one, else with a derived one. It returns
+// nil when no address is left.
 func (p *pool) offer(m mac, wish netip.Addr) *lease {
 	if l := p.leases[m]; l != nil {
 		return l
@@ -179,7 +179,7 @@ func (p *pool) offer(m mac, wish netip.Addr) *lease {
 	return l
 }
 
-// bind makes an offer a lease, or a lease longer.
+// bind turns an offer into a lease, or makes a lease longer.
 func (p *pool) bind(m mac, l *lease) (isNew bool) {
 	isNew = !l.bound
 	l.bound = true
@@ -192,7 +192,7 @@ func (p *pool) bind(m mac, l *lease) (isNew bool) {
 
 func (p *pool) remember(m mac, a netip.Addr) {
 	if len(p.last) >= maxRemembered {
-		for old := range p.last { // any: a flood's are the most
+		for old := range p.last { // any one: most are a flood's
 			delete(p.last, old)
 			break
 		}
@@ -200,7 +200,7 @@ func (p *pool) remember(m mac, a netip.Addr) {
 	p.last[m] = a
 }
 
-// shun keeps an address from being given out for a while.
+// shun takes an address out of use for a while.
 func (p *pool) shun(a netip.Addr) { p.bad[a] = p.now().Add(badTime) }
 
 func (p *pool) free(m mac) {
@@ -210,7 +210,7 @@ func (p *pool) free(m mac) {
 	}
 }
 
-// expire frees what is over.
+// expire frees the leases that have ended.
 func (p *pool) expire() {
 	now := p.now()
 	for m, l := range p.leases {

@@ -1,12 +1,16 @@
-// Package dhcp serves DHCPv4 (RFC 2131, options of RFC 2132) and BOOTP on a
-// network's bridge from a packet socket: a firewall that drops the host's input
-// does not stop it, and nothing has to be listening on port 67. The checksums of
-// its answers are its own.
+// Package dhcp serves DHCPv4 (RFC 2131, options of RFC 2132) and BOOTP (RFC 951) on a
+// network's bridge from a packet socket. So a firewall that drops the host's input does
+// not stop it, and it does not compete for port 67. It computes the checksums of its
+// answers itself.
 //
-// Each MAC has its address, derived from it: a VM's NIC the one reserved for it
-// whatever it asks and whatever the clock does, other clients one of the
-// prefix's last quarter. Client identifiers do not count, because cloned
-// machines send the same.
+// It decides the address of each client from the client's MAC. A VM's NIC always gets
+// the address reserved for it, whatever it asks for and whatever the clock says. Other
+// clients get one of the prefix's last quarter. Client identifiers do not count, because
+// cloned machines send the same.
+//
+// It touches its socket, which needs CAP_NET_RAW, and the lease file. A [Server]'s
+// methods may be called concurrently. How a message becomes an answer is pure but for
+// the pool and the clock.
 package dhcp
 
 import (
@@ -34,24 +38,24 @@ type Config struct {
 	Link      int              // the bridge's index
 	MAC       net.HardwareAddr // the bridge's
 	Prefix    netip.Prefix
-	Address   netip.Addr // the host's in Prefix: server, DNS and, if Router, router
+	Address   netip.Addr // the host's in Prefix, as DHCP server, name server and, if Router, router
 	Router    bool
 	Domain    string // "" offers no DNS
 	MTU       int
 	PXE       profiles.PXE
-	LeaseFile string       // remembers addresses; "" is none
-	Warn      func(string) // gets what the user should know, each once a minute at most
+	LeaseFile string       // keeps addresses between runs; "" is none
+	Warn      func(string) // gets what the user should know, the same text once a minute at most
 	Log       *slog.Logger
 }
 
-// Lease describes one client.
+// Lease is one client with its address.
 type Lease struct {
 	MAC     string        `json:"mac"`
 	Address netip.Addr    `json:"address"`
 	Host    string        `json:"host,omitempty"`
-	VM      bool          `json:"vm"`             // a VM's NIC, reserved
+	VM      bool          `json:"vm"`             // the client is a VM's NIC; its address is reserved
 	Bound   bool          `json:"bound"`          // the client has taken it
-	Left    time.Duration `json:"left,omitempty"` // nanoseconds, of others than VMs'
+	Left    time.Duration `json:"left,omitempty"` // until the lease ends, in nanoseconds; 0 for VMs' NICs
 }
 
 // Server serves one network. Its methods may be called concurrently.
@@ -66,8 +70,8 @@ type Server struct {
 	warned map[string]time.Time // by text
 }
 
-// New makes a server that remembers the addresses of the lease file; Listen
-// opens its socket.
+// New returns a server that knows the addresses of the lease file. Listen opens its
+// socket.
 func New(c Config) (*Server, error) {
 	s := &Server{c: c, pool: newPool(c.Prefix, c.Address), warned: map[string]time.Time{}}
 	if c.Log == nil {
@@ -84,7 +88,8 @@ const (
 	clientPort = 68
 )
 
-// readBuffer holds some 2,000 messages, at about 2 KiB of kernel memory each.
+// readBuffer holds some 2,000 messages, at about 2 KiB of kernel memory each: a thousand
+// clients that start together lose none.
 const readBuffer = 4 << 20
 
 // Listen opens the packet socket. It needs CAP_NET_RAW.
@@ -94,14 +99,13 @@ func (s *Server) Listen() error {
 		return fmt.Errorf("serve DHCP: %w", err)
 	}
 	s.conn = conn
-	// Clients that start together, a thousand of them, lose no message.
 	if err := conn.SetReadBuffer(readBuffer); err != nil {
 		s.c.Log.Warn("serve DHCP", "error", err)
 	}
 	return nil
 }
 
-// Serve answers until Close, or until the link is gone.
+// Serve answers until Close, and returns nil then; or until the link is gone.
 func (s *Server) Serve() error {
 	b := make([]byte, 2048)
 	for {
@@ -110,7 +114,7 @@ func (s *Server) Serve() error {
 		case errors.Is(err, os.ErrClosed):
 			return nil
 		case errors.Is(err, unix.ENETDOWN):
-			continue // it may go up again
+			continue // the link may come up again
 		case err != nil:
 			return fmt.Errorf("serve DHCP: %w", err)
 		}
@@ -139,7 +143,7 @@ func (s *Server) Close() error {
 	return err
 }
 
-// handle answers one frame with one, or nil.
+// handle returns the frame that answers a frame, or nil.
 func (s *Server) handle(frame []byte) []byte {
 	d, ok := packet.ParseDatagram(frame)
 	if !ok || d.DstPort != serverPort {
@@ -158,7 +162,7 @@ func (s *Server) handle(frame []byte) []byte {
 	return s.envelope(m, r).Frame()
 }
 
-// envelope says where an answer goes (RFC 2131, section 4.1).
+// envelope addresses an answer (RFC 2131, section 4.1).
 func (s *Server) envelope(m, r *dhcpv4.DHCPv4) packet.Datagram {
 	d := packet.Datagram{
 		SrcMAC: s.c.MAC, Src: s.c.Address, SrcPort: serverPort, DstPort: clientPort, Payload: r.ToBytes(),
@@ -178,8 +182,8 @@ func (s *Server) envelope(m, r *dhcpv4.DHCPv4) packet.Datagram {
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// Reserve gives a VM's NIC its address, the one wished for if that is valid. It
-// returns ErrTaken or ErrFull. Host is the VM's name.
+// Reserve gives a VM's NIC its address: wish, if that is valid. host is the VM's name.
+// The error wraps ErrTaken or ErrFull.
 func (s *Server) Reserve(a net.HardwareAddr, wish netip.Addr, host string) (netip.Addr, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,7 +194,7 @@ func (s *Server) Reserve(a net.HardwareAddr, wish netip.Addr, host string) (neti
 	}
 	for other, l := range s.pool.leases {
 		if other != m && l.host == host && !l.reserved {
-			l.host = "" // a VM's name is the VM's
+			l.host = "" // VMs' names come first
 		}
 	}
 	if s.pool.last[m] != got && !wish.IsValid() {
@@ -200,14 +204,14 @@ func (s *Server) Reserve(a net.HardwareAddr, wish netip.Addr, host string) (neti
 	return got, nil
 }
 
-// Release ends a VM's NIC's reservation. The MAC gets the address again next time.
+// Release ends the reservation of a VM's NIC. The MAC gets the same address next time.
 func (s *Server) Release(a net.HardwareAddr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pool.free(toMAC(a))
 }
 
-// Leases lists all clients by address.
+// Leases returns all clients, sorted by address.
 func (s *Server) Leases() []Lease {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -224,7 +228,7 @@ func (s *Server) Leases() []Lease {
 	return list
 }
 
-// Lookup returns the addresses of a name, nil where nobody has it.
+// Lookup returns the addresses of the clients with that name, nil if there is none.
 func (s *Server) Lookup(name string) []netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -238,7 +242,7 @@ func (s *Server) Lookup(name string) []netip.Addr {
 	return found
 }
 
-// Reverse returns the name of an address, "" where it has none.
+// Reverse returns the name of the client with that address, "" if it has none.
 func (s *Server) Reverse(a netip.Addr) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,8 +252,8 @@ func (s *Server) Reverse(a netip.Addr) string {
 	return ""
 }
 
-// name gives a client that is no VM's NIC the name it asks for, if it is a
-// proper one and nobody else's.
+// name gives a client that is no VM's NIC the name that it asks for, if the name is a
+// valid one and no other client has it.
 func (s *Server) name(client mac, l *lease, m *dhcpv4.DHCPv4) {
 	asked := strings.ToLower(strings.TrimSuffix(m.HostName(), "."+s.c.Domain))
 	if l.reserved || asked == "" {
@@ -268,7 +272,7 @@ func (s *Server) name(client mac, l *lease, m *dhcpv4.DHCPv4) {
 	l.host = asked
 }
 
-// validName follows RFC 1123, section 2.1.
+// validName reports whether a host may have the name (RFC 1123, section 2.1).
 func validName(name string) bool {
 	if name == "" || len(name) > 63 || name[0] == '-' || name[len(name)-1] == '-' {
 		return false
@@ -278,10 +282,10 @@ func validName(name string) bool {
 	})
 }
 
-// maxWarnings bounds what is said in a minute, whatever guests do.
+// maxWarnings bounds the warnings of one minute, whatever guests do.
 const maxWarnings = 16
 
-// warn says something to the user, the same no more than once a minute.
+// warn tells the user something, the same text once a minute at most.
 func (s *Server) warn(format string, args ...any) {
 	text, now := fmt.Sprintf(format, args...), s.pool.now()
 	maps.DeleteFunc(s.warned, func(_ string, said time.Time) bool { return now.Sub(said) > time.Minute })

@@ -16,24 +16,24 @@ const (
 	maxAge    = time.Minute // of an answer, whatever its records allow
 )
 
-// cache keeps answers of name servers for as long as their records may live. It
-// knows them by the whole query but its id, so that one with another flag, case or
-// EDNS option is another. The zero value is empty.
+// cache keeps answers of name servers for as long as their records may live. Its key is
+// the whole query but the id: a query with another flag, case or EDNS option has another
+// answer. The zero value is empty.
 type cache struct {
 	mu      sync.Mutex
-	servers []netip.Addr           // guarded by mu; whose answers these are
+	servers []netip.Addr           // guarded by mu; the answers are theirs
 	answers map[string]cachedReply // guarded by mu
 }
 
 type cachedReply struct {
 	raw    []byte
-	ttls   []int // where in raw
+	ttls   []int // places of the TTLs in raw
 	stored time.Time
 	until  time.Time
 }
 
-// get returns a copy of the answer to a query, under its id and with what is left of
-// the records' lives, or nil.
+// get returns a copy of the answer to a query, with the query's id and with TTLs that
+// are less by the answer's age; nil where there is none.
 func (c *cache) get(query []byte, over transport, servers []netip.Addr) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -51,8 +51,8 @@ func (c *cache) get(query []byte, over transport, servers []netip.Addr) []byte {
 	return raw
 }
 
-// put keeps an answer that others may get, too: one with records, and whole. Answers
-// of other servers than these are forgotten.
+// put keeps an answer that has records and is whole. It forgets the answers of other
+// servers.
 func (c *cache) put(query, answer []byte, over transport, servers []netip.Addr) {
 	ttls, least, ok := ttlsOf(answer)
 	if !ok || least == 0 || len(answer) > offeredUDP {
@@ -70,7 +70,7 @@ func (c *cache) put(query, answer []byte, over transport, servers []netip.Addr) 
 	}
 }
 
-// makeRoom forgets what is too old or, failing that, any answer.
+// makeRoom forgets the answers that are too old, or else any one.
 func (c *cache) makeRoom(now time.Time) {
 	if len(c.answers) < maxCached {
 		return
@@ -88,8 +88,8 @@ func (c *cache) makeRoom(now time.Time) {
 
 func cacheKey(query []byte, over transport) string { return string(over) + string(query[2:]) }
 
-// ttlsOf finds where the records' lives stand in an answer, and the least of them.
-// ok reports whether the answer may be kept: it succeeded, is not cut off, has
+// ttlsOf finds the places of the records' TTLs in an answer, and the least TTL. ok
+// reports whether the answer may be kept: it is a success, is not truncated, has
 // records, and is whole.
 func ttlsOf(raw []byte) (at []int, least uint32, ok bool) {
 	const truncated, rcode = 2, 0xf

@@ -15,8 +15,8 @@ import (
 
 var errMismatch = errors.New("the answer is to another question")
 
-// ask sends the query to one server, under an id and from a port that nobody can
-// guess, and returns the answer, still under that id.
+// ask sends the query to one server, under a random id and from a random port, and
+// returns the answer, still under that id.
 func (f *forwarder) ask(ctx context.Context, server netip.AddrPort, raw []byte, q query, over transport) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.limits.perServer)
 	defer cancel()
@@ -40,18 +40,19 @@ func (f *forwarder) ask(ctx context.Context, server netip.AddrPort, raw []byte, 
 	return askUDP(conn, raw, q)
 }
 
-// expire ends all that waits on the connection, now and later.
+// expire ends all reading and writing on the connection, now and later.
 func expire(conn net.Conn) {
 	// It fails only for a connection that is closed already.
 	_ = conn.SetDeadline(time.Unix(1, 0))
 }
 
-// askUDP waits until the right answer comes: the wrong ones may be forged.
+// askUDP waits for an answer with the query's id and question, and skips the others:
+// they may be forged.
 func askUDP(conn net.Conn, raw []byte, q query) ([]byte, error) {
 	if _, err := conn.Write(raw); err != nil {
 		return nil, fmt.Errorf("ask name server: %w", err)
 	}
-	// What is longer than any client takes need not be whole: query.fit cuts it.
+	// An answer longer than any client takes may be cut: query.fit truncates it anyway.
 	buf := make([]byte, maxUDP+1)
 	for {
 		n, err := conn.Read(buf)
@@ -78,7 +79,7 @@ func askTCP(conn net.Conn, raw []byte, q query) ([]byte, error) {
 	return got, nil
 }
 
-// readMessage reads a message behind its length (RFC 1035, 4.2.2).
+// readMessage reads a length and a message (RFC 1035, 4.2.2).
 func readMessage(r io.Reader) ([]byte, error) {
 	var length [2]byte
 	if _, err := io.ReadFull(r, length[:]); err != nil {

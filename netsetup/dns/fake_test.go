@@ -123,7 +123,7 @@ func (u *upstream) queries() [][]byte {
 
 func (u *upstream) count() int { return len(u.queries()) }
 
-// answerWith answers every query with the code and, as its text, who it is from.
+// answerWith answers every query with the code and, as its text, the name of the server.
 func answerWith(rcode dnsmessage.RCode, text string) handler {
 	return func(raw []byte, _ transport) [][]byte { return [][]byte{upstreamAnswer(raw, rcode, text)} }
 }

@@ -15,7 +15,7 @@ import (
 // forwarder passes queries on to the host's name servers. It is safe for
 // concurrent use.
 type forwarder struct {
-	self   netip.Addr // ours, never to be asked
+	self   netip.Addr // this server, which is never asked
 	conf   *resolvConf
 	limits limits
 	asked  crowd
@@ -26,7 +26,7 @@ type forwarder struct {
 	noUpstream occasion
 }
 
-// cached returns the reply to a query that was answered before, or nil.
+// cached returns the reply to a query from the cache, or nil.
 func (f *forwarder) cached(raw []byte, q query, over transport) []byte {
 	kept := f.cache.get(raw, over, f.conf.current())
 	if kept == nil {
@@ -35,8 +35,8 @@ func (f *forwarder) cached(raw []byte, q query, over transport) []byte {
 	return q.fit(kept, over)
 }
 
-// answer returns the reply to a query: a server's, or SERVFAIL. It takes no
-// longer than limits.total.
+// answer returns the reply to a query: a server's, or SERVFAIL. It takes limits.total
+// at most.
 func (f *forwarder) answer(ctx context.Context, raw []byte, q query, over transport) []byte {
 	failure := response{rcode: dnsmessage.RCodeServerFailure}
 	k := key{lower(q.question().Name.String()), q.question().Type}
@@ -61,9 +61,9 @@ func (f *forwarder) answer(ctx context.Context, raw []byte, q query, over transp
 	return q.fit(got, over)
 }
 
-// relay asks the servers in turn, and those that kept silent again until the time
-// is up: a packet may be lost, and a server may need longer for its first answer.
-// It returns nil if there is no answer.
+// relay asks the servers in turn, and asks the silent ones again until ctx ends: a
+// packet may be lost, and a server may need longer for its first answer. It returns nil
+// if no server answers.
 func (f *forwarder) relay(ctx context.Context, raw []byte, q query, over transport) []byte {
 	servers := f.servers()
 	var refusal []byte
@@ -85,8 +85,8 @@ func (f *forwarder) relay(ctx context.Context, raw []byte, q query, over transpo
 	return refusal
 }
 
-// servers returns those of resolv.conf without ourselves, lest a query comes back
-// to us for ever.
+// servers returns the servers of resolv.conf without this one, so that no query comes
+// back for ever.
 func (f *forwarder) servers() []netip.AddrPort {
 	var servers []netip.AddrPort
 	for _, addr := range f.conf.current() {
@@ -100,7 +100,7 @@ func (f *forwarder) servers() []netip.AddrPort {
 	return servers
 }
 
-// refuses reports whether another server may have a better answer.
+// refuses reports whether the server refuses, so that another one may have an answer.
 func refuses(raw []byte) bool {
 	rcode := dnsmessage.RCode(raw[3] & 0xf)
 	return rcode == dnsmessage.RCodeServerFailure || rcode == dnsmessage.RCodeRefused
@@ -111,7 +111,7 @@ func timedOut(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// key is a question as far as it must not be asked too often at once.
+// key is a question as crowd counts it.
 type key struct {
 	name string // lower case
 	kind dnsmessage.Type
@@ -123,7 +123,7 @@ type crowd struct {
 	count map[key]int // guarded by mu; has no zeros
 }
 
-// enter counts one more unless there are most already.
+// enter counts one more query, unless most are in flight already.
 func (c *crowd) enter(k key, most int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,13 +145,13 @@ func (c *crowd) leave(k key) {
 	}
 }
 
-// occasion keeps a warning from filling the log. The zero value is due.
+// occasion limits how often a warning is logged. The zero value is due.
 type occasion struct {
 	mu   sync.Mutex
 	last time.Time // guarded by mu
 }
 
-// due reports whether the last time it was due is so long ago.
+// due reports whether every has passed since it last reported true.
 func (o *occasion) due(every time.Duration) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

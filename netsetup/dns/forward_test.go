@@ -60,7 +60,7 @@ func TestForwardServersInTurn(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		limits limits
-		first  handler // nil: nobody listens
+		first  handler // nil: no server listens
 		second handler
 		want   string
 	}{
@@ -154,7 +154,7 @@ func TestForwardIgnoresWrongAnswers(t *testing.T) {
 	if got := b.ask(t, "eXample.org."); got != "right" {
 		t.Errorf("got %q, want the right one", got)
 	}
-	// Over TCP nobody but the server can be wrong: it is given up.
+	// Over TCP only the server itself can be wrong, and is asked no more.
 	if got := text(b.exchange(t, overTCP, message("example.org.", dnsmessage.TypeTXT))); got != "ServerFailure" {
 		t.Errorf("got %q, want ServerFailure", got)
 	}

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// holder is a socket that keeps us from a port.
+// holder is a socket that holds a port.
 type holder struct {
 	local netip.AddrPort
 	inode string
@@ -19,16 +19,16 @@ type holder struct {
 
 const listening = "0A" // TCP_LISTEN in /proc/net/tcp
 
-// Holders says who has port 53 on all addresses of the caller's network
-// namespace: " by dnsmasq (pid 812) at 0.0.0.0:53", "" where nobody has. To name
-// others' processes takes CAP_SYS_PTRACE, which a keeper lacks.
+// Holders names the processes that hold port 53 on all addresses of the caller's network
+// namespace: " by dnsmasq (pid 812) at 0.0.0.0:53"; "" where the port is free. To name
+// other users' processes takes CAP_SYS_PTRACE, which a keeper lacks.
 func Holders() string {
 	return describeHolders("/proc", overTCP, netip.AddrPortFrom(netip.IPv4Unspecified(), defaultPort))
 }
 
-// describeHolders says who holds the port, as far as proc (/proc) tells:
-// " by dnsmasq (pid 812) at 0.0.0.0:53". Whose a socket is only its owner and
-// root can see; then it says " at 0.0.0.0:53".
+// describeHolders names the processes that hold the port, as far as proc (/proc) shows
+// them: " by dnsmasq (pid 812) at 0.0.0.0:53". Only its owner and root see the process
+// of a socket; others get " at 0.0.0.0:53".
 func describeHolders(proc string, over transport, at netip.AddrPort) string {
 	holders := findHolders(proc, over, at)
 	owners := socketOwners(proc, holders)
@@ -46,7 +46,7 @@ func describeHolders(proc string, over transport, at netip.AddrPort) string {
 func findHolders(proc string, over transport, at netip.AddrPort) []holder {
 	var holders []holder
 	for _, table := range []string{string(over), string(over) + "6"} {
-		// The thread's own: its network namespace may differ from the process's.
+		// thread-self: the thread's network namespace may differ from the process's.
 		text, err := os.ReadFile(filepath.Join(proc, "thread-self", "net", table))
 		if err == nil {
 			holders = append(holders, parseHolders(string(text), over, at)...)
@@ -55,14 +55,14 @@ func findHolders(proc string, over transport, at netip.AddrPort) []holder {
 	return holders
 }
 
-// wildcardOnly reports whether the port is taken, but not on our own address.
+// wildcardOnly reports whether the port is held on all addresses only.
 func wildcardOnly(holders []holder) bool {
 	return len(holders) > 0 && !slices.ContainsFunc(holders, func(h holder) bool { return !h.local.Addr().IsUnspecified() })
 }
 
-// parseHolders finds the sockets in a table of /proc/net that stand in the way of
-// one at that address. Its columns: slot, local address, remote address, state,
-// queues, timer, retransmits, uid, timeout, inode.
+// parseHolders finds the sockets in a table of /proc/net that prevent another one at
+// that address. Its columns are slot, local address, remote address, state, queues,
+// timer, retransmits, uid, timeout, inode.
 func parseHolders(table string, over transport, at netip.AddrPort) []holder {
 	var holders []holder
 	for line := range strings.Lines(table) {
@@ -81,8 +81,8 @@ func parseHolders(table string, over transport, at netip.AddrPort) []holder {
 	return holders
 }
 
-// parseEndpoint reads "0100007F:0035". The address is in network order, but
-// printed as 32-bit numbers of the machine.
+// parseEndpoint reads "0100007F:0035". The kernel prints the address, in network order,
+// as 32-bit numbers of the machine.
 func parseEndpoint(s string) (netip.AddrPort, bool) {
 	host, port, ok := strings.Cut(s, ":")
 	raw, err := hex.DecodeString(host)
@@ -97,8 +97,8 @@ func parseEndpoint(s string) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(addr.Unmap(), uint16(number)), ok && err == nil
 }
 
-// socketOwners finds the processes that have the sockets open: "dnsmasq (pid 812)"
-// by inode.
+// socketOwners finds the processes that have the sockets open, such as
+// "dnsmasq (pid 812)", by inode.
 func socketOwners(proc string, holders []holder) map[string]string {
 	wanted := map[string]string{} // link of an open socket: its inode
 	for _, h := range holders {
@@ -113,7 +113,7 @@ func socketOwners(proc string, holders []holder) map[string]string {
 		return owners
 	}
 	for _, file := range files {
-		link, err := os.Readlink(file) // fails for what was closed since
+		link, err := os.Readlink(file) // fails for a file closed meanwhile
 		inode, ok := wanted[link]
 		if err != nil || !ok || owners[inode] != "" {
 			continue

@@ -16,8 +16,9 @@ var ErrPortTaken = errors.New("port taken")
 
 const defaultPort = 53
 
-// Listen opens the sockets in the calling thread's network namespace. Queries
-// wait in them until Serve is called.
+// Listen opens the sockets in the calling thread's network namespace. Queries wait in
+// them until Serve is called. To bind to port 53 needs CAP_NET_BIND_SERVICE, to bind to a
+// link CAP_NET_RAW.
 func Listen(c Config) (*Server, error) { return listen(c, defaultLimits()) }
 
 func listen(c Config, l limits) (*Server, error) {
@@ -31,17 +32,18 @@ func listen(c Config, l limits) (*Server, error) {
 	config := net.ListenConfig{Control: c.control}
 	// With several paths there would be a second kind of socket to bind to the link.
 	config.SetMultipathTCP(false)
-	// TCP is first because it is strict: a second server on our address is not
-	// overlooked, although UDP would share the port with it. One on all addresses
-	// is no reason to give up: the kernel prefers our UDP socket, bound to address
-	// and link, to its; only TCP, for answers too long for UDP, is lost.
-	tcp, tcpErr := config.Listen(context.Background(), "tcp4", at.String())
+	// TCP comes first because it is strict: a second server on our address is an error,
+	// although UDP would share the port with it. A server on all addresses is no reason
+	// to give up: the kernel prefers our UDP socket, bound to address and link, to that
+	// server's. Only TCP, for answers too long for UDP, is lost.
+	ctx := context.Background() // an address in numbers needs no look-up, so nothing waits
+	tcp, tcpErr := config.Listen(ctx, "tcp4", at.String())
 	tcpErr = listenError(overTCP, at, tcpErr)
 	shared := errors.Is(tcpErr, ErrPortTaken) && wildcardOnly(findHolders("/proc", overTCP, at))
 	if tcpErr != nil && !shared {
 		return nil, tcpErr
 	}
-	udp, err := config.ListenPacket(context.Background(), "udp4", at.String())
+	udp, err := config.ListenPacket(ctx, "udp4", at.String())
 	if err != nil {
 		if tcp != nil {
 			tcp.Close() //nolint:errcheck // nothing was served on it
@@ -54,8 +56,8 @@ func listen(c Config, l limits) (*Server, error) {
 	return s, nil
 }
 
-// control sets the options of a socket before it is bound. Package net has set
-// SO_REUSEADDR on that of TCP.
+// control sets the options of a socket before it is bound. Package net sets
+// SO_REUSEADDR for TCP.
 func (c Config) control(network, _ string, raw syscall.RawConn) error {
 	var err error
 	controlErr := raw.Control(func(fd uintptr) { err = c.setOptions(network, int(fd)) })
@@ -64,7 +66,7 @@ func (c Config) control(network, _ string, raw syscall.RawConn) error {
 
 func (c Config) setOptions(network string, fd int) error {
 	if network == "udp4" {
-		// dnsmasq holds the port on all addresses, and shares it this way.
+		// dnsmasq holds the port on all addresses, and shares it with this option.
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 			return fmt.Errorf("share port: %w", err)
 		}

@@ -139,7 +139,7 @@ func TestParseHolders(t *testing.T) {
 	}
 }
 
-// Without rights to look into /proc/*/fd the address is still told.
+// Without the right to read /proc/*/fd, the address is named all the same.
 func TestDescribeHoldersWithoutRights(t *testing.T) {
 	proc := t.TempDir()
 	dir := filepath.Join(proc, "thread-self", "net")

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// transport is what a message came by, as package net names it.
+// transport is how a message came, as package net names it.
 type transport string
 
 const (
@@ -18,13 +18,13 @@ const (
 
 const (
 	headerLen = 12
-	minUDP    = 512  // what every client takes (RFC 1035, 4.2.1)
-	maxUDP    = 4096 // more than this a client may announce, but does not get
-	// The size we announce passes every link unfragmented (DNS flag day 2020).
+	minUDP    = 512  // every client takes so much (RFC 1035, 4.2.1)
+	maxUDP    = 4096 // no client gets more, whatever it announces
+	// offeredUDP passes every link unfragmented (DNS flag day 2020).
 	offeredUDP = 1232
 )
 
-// What dnsmessage has no names for.
+// Numbers that dnsmessage has no names for.
 const (
 	rcodeBadVers dnsmessage.RCode = 16 // RFC 6891, 9
 	typeDS       dnsmessage.Type  = 43
@@ -32,14 +32,14 @@ const (
 	typeIXFR     dnsmessage.Type  = 251
 )
 
-// query is what the answer to a message depends on.
+// query is the part of a message that its answer depends on.
 type query struct {
 	header    dnsmessage.Header
-	questions []dnsmessage.Question      // one; none if it could not be read
+	questions []dnsmessage.Question      // one; none if it is malformed
 	opt       *dnsmessage.ResourceHeader // of EDNS; nil without
 }
 
-// response is what is answered from here.
+// response is an answer that this server makes itself.
 type response struct {
 	rcode         dnsmessage.RCode
 	authoritative bool
@@ -47,13 +47,13 @@ type response struct {
 	authorities   []dnsmessage.Resource
 }
 
-// parse reads a message. ok reports whether it is a query at all; rcode, if it
-// is not RCodeSuccess, is what to refuse it with.
+// parse reads a message. ok reports whether it is a query. An rcode other than
+// RCodeSuccess is to refuse it with.
 func parse(raw []byte) (q query, rcode dnsmessage.RCode, ok bool) {
 	var p dnsmessage.Parser
 	header, err := p.Start(raw)
 	if err != nil || header.Response {
-		// To answer an answer would let two servers keep each other busy for ever.
+		// If servers answered answers, two of them could keep each other busy for ever.
 		return query{}, 0, false
 	}
 	q.header = header
@@ -74,9 +74,9 @@ func parse(raw []byte) (q query, rcode dnsmessage.RCode, ok bool) {
 	return q, q.refusal(), true
 }
 
-// compressed reports whether the first name of a message ends in a pointer. There
-// is only the header to point to, so that the name would become another one with
-// the id under which the query is forwarded.
+// compressed reports whether the first name of a message ends in a pointer. It could
+// point to the header only, and the name would change with the id under which the query
+// is forwarded.
 func compressed(raw []byte) bool {
 	for at := headerLen; at < len(raw) && raw[at] != 0; at += 1 + int(raw[at]) {
 		if raw[at]&0xc0 != 0 {
@@ -88,7 +88,8 @@ func compressed(raw []byte) bool {
 
 var errTwoOPT = errors.New("more than one OPT record")
 
-// findOPT reads on to the end of the message, which so proves to be whole.
+// findOPT finds the OPT record. It reads to the end of the message, and returns an error
+// if that is not whole.
 func findOPT(p *dnsmessage.Parser) (*dnsmessage.ResourceHeader, error) {
 	for _, skip := range []func() error{p.SkipAllQuestions, p.SkipAllAnswers, p.SkipAllAuthorities} {
 		if err := skip(); err != nil {
@@ -116,7 +117,7 @@ func findOPT(p *dnsmessage.Parser) (*dnsmessage.ResourceHeader, error) {
 	}
 }
 
-// refusal is what a well-formed query is refused with, or RCodeSuccess.
+// refusal returns the code to refuse a well-formed query with, or RCodeSuccess.
 func (q query) refusal() dnsmessage.RCode {
 	if q.opt != nil && q.opt.TTL>>16&0xff != 0 {
 		return rcodeBadVers
@@ -124,7 +125,7 @@ func (q query) refusal() dnsmessage.RCode {
 	if c := q.question().Class; c != dnsmessage.ClassINET && c != dnsmessage.ClassANY {
 		return dnsmessage.RCodeRefused
 	}
-	// The answer to a zone transfer is many messages; we pass on one.
+	// The answer to a zone transfer is many messages; the forwarder passes on one.
 	if t := q.question().Type; t == dnsmessage.TypeAXFR || t == typeIXFR {
 		return dnsmessage.RCodeRefused
 	}
@@ -133,7 +134,7 @@ func (q query) refusal() dnsmessage.RCode {
 
 func (q query) question() dnsmessage.Question { return q.questions[0] }
 
-// limit is how long an answer may be.
+// limit returns how long an answer may be, in bytes.
 func (q query) limit(over transport) int {
 	switch {
 	case over == overTCP:
@@ -145,20 +146,20 @@ func (q query) limit(over transport) int {
 	}
 }
 
-// pack makes the message that answers the query.
+// pack returns the message that answers the query.
 func (q query) pack(r response, over transport) []byte {
 	m := dnsmessage.Message{
 		Header: dnsmessage.Header{
 			ID: q.header.ID, Response: true, OpCode: q.header.OpCode, Authoritative: r.authoritative,
 			RecursionDesired: q.header.RecursionDesired, RecursionAvailable: true,
 			CheckingDisabled: q.header.CheckingDisabled,
-			RCode:            r.rcode & 0xf, // the rest stands in OPT
+			RCode:            r.rcode & 0xf, // the OPT record has the rest
 		},
 		Questions: q.questions, Answers: r.answers, Authorities: r.authorities, Additionals: q.additionals(r.rcode),
 	}
 	raw, err := m.Pack()
 	if err != nil {
-		// Only a name from Reverse can be one that no message holds.
+		// Only a name from Reverse can be too long for a message.
 		m.RCode, m.Answers, m.Authorities = dnsmessage.RCodeServerFailure, nil, nil
 		if raw, err = m.Pack(); err != nil {
 			return nil
@@ -167,7 +168,7 @@ func (q query) pack(r response, over transport) []byte {
 	return q.fit(raw, over)
 }
 
-// additionals is the OPT record that a query with one is owed (RFC 6891, 7).
+// additionals returns an OPT record if the query has one (RFC 6891, 7).
 func (q query) additionals(rcode dnsmessage.RCode) []dnsmessage.Resource {
 	if q.opt == nil {
 		return nil
@@ -179,8 +180,8 @@ func (q query) additionals(rcode dnsmessage.RCode) []dnsmessage.Resource {
 	return []dnsmessage.Resource{{Header: h, Body: &dnsmessage.OPTResource{}}}
 }
 
-// fit returns the reply itself if the client takes one so long, and otherwise
-// one that sends it to TCP. A reply may have been cut behind its limit.
+// fit returns the reply itself if the client takes one so long, and otherwise a
+// truncated one, after which the client uses TCP. A reply may be cut behind its limit.
 func (q query) fit(reply []byte, over transport) []byte {
 	if len(reply) <= q.limit(over) {
 		return reply
@@ -199,9 +200,9 @@ func (q query) fit(reply []byte, over transport) []byte {
 	return raw
 }
 
-// answeredBy reports whether the message answers the query under this id. Names
-// are compared without regard to case: some servers answer in lower case, and a
-// client that cares compares again.
+// answeredBy reports whether the message answers the query under this id. It ignores
+// the case of names: some servers answer in lower case, and a client that uses the case
+// against forgery compares again.
 func (q query) answeredBy(raw []byte, id uint16) bool {
 	var p dnsmessage.Parser
 	header, err := p.Start(raw)

@@ -10,30 +10,6 @@ import (
 	"time"
 )
 
-func TestNameservers(t *testing.T) {
-	text := `# comment
-nameserver 192.0.2.1
-; nameserver 192.0.2.99
-	nameserver	2001:db8::1   # trailing
-nameserver fe80::1%eth0
-nameserver ::ffff:192.0.2.2
-nameserver example.org
-nameserver 192.0.2.1.5
-nameserver
-nameservers 192.0.2.98
-search example.org
-options edns0
-nameserver 192.0.2.1
-nameserver 192.0.2.3`
-	var want []netip.Addr
-	for _, s := range []string{"192.0.2.1", "2001:db8::1", "fe80::1%eth0", "192.0.2.2", "192.0.2.3"} {
-		want = append(want, netip.MustParseAddr(s))
-	}
-	if got := nameservers(text); !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-}
-
 func TestResolvConfChanges(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "resolv.conf")

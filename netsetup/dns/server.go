@@ -11,14 +11,13 @@ import (
 	"time"
 )
 
-// Config is what a Server needs to know. The functions are called from several
-// goroutines at once and must not block: names are looked up where queries are
-// received.
+// Config is what a Server needs to know. The server calls the functions from several
+// goroutines at once, also from those that receive queries, so they must not block.
 type Config struct {
 	Link       string                                 // bridge to bind to with SO_BINDTODEVICE; "" binds to none
-	Address    netip.Addr                             // the host's address in Prefix: where it listens, port 53
+	Address    netip.Addr                             // the host's address in Prefix, where the server listens
 	Port       uint16                                 // 0 is 53; tests use others
-	Prefix     netip.Prefix                           // whose clients are served, and whose reverse names are ours
+	Prefix     netip.Prefix                           // of the clients, and of the reverse names that this server answers
 	ResolvConf string                                 // "" is /etc/resolv.conf
 	Lookup     func(name string) []netip.Addr         // name lower case, without domain ("web", "host"); nil result = no such name
 	Reverse    func(netip.Addr) string                // name without domain, "" = none
@@ -35,7 +34,7 @@ type limits struct {
 	recheck   time.Duration // age at which resolv.conf is read again
 	tcpIdle   time.Duration // wait for a client to send a query, or to take an answer
 	warnEvery time.Duration // between two warnings of a kind
-	pause     time.Duration // after a socket failed to receive
+	pause     time.Duration // after a failure to receive
 
 	inFlight     int // queries being forwarded
 	connections  int // of clients, over TCP
@@ -67,10 +66,10 @@ type Server struct {
 	udp       *net.UDPConn
 	tcp       *net.TCPListener // nil where the port is taken
 
-	withoutTCP error // who has taken it
+	withoutTCP error // names the holder of the TCP port
 
 	forwards chan struct{} // holds one for each query being forwarded
-	failed   occasion      // to receive
+	failed   occasion      // of warnings about failures to receive
 
 	ctx    context.Context // done when Close is called
 	cancel context.CancelFunc
@@ -101,7 +100,7 @@ func newServer(c Config, l limits, udp *net.UDPConn) *Server {
 		forwards: make(chan struct{}, l.inFlight),
 		conns:    map[net.Conn]struct{}{},
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.ctx, s.cancel = context.WithCancel(context.Background()) // until Close
 	return s
 }
 
@@ -135,13 +134,13 @@ func (s *Server) Close() error {
 	return errors.Join(s.udp.Close(), s.tcp.Close())
 }
 
-// WithoutTCP says who has port 53 on all addresses and so keeps this server from
-// TCP, which answers longer than 1232 bytes need; nil where nobody does. The
-// error wraps ErrPortTaken.
+// WithoutTCP returns nil if the server serves TCP, and otherwise an error that wraps
+// ErrPortTaken and names the process that holds port 53 on all addresses. Answers longer
+// than 1232 bytes need TCP.
 func (s *Server) WithoutTCP() error { return s.withoutTCP }
 
-// start runs f in a goroutine that Close waits for. It reports whether there is
-// one: none begins once Close was called.
+// start runs f in a goroutine that Close waits for. It reports false, and runs nothing,
+// once Close has been called.
 func (s *Server) start(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +151,7 @@ func (s *Server) start(f func()) bool {
 }
 
 func (s *Server) serveUDP() {
-	buf := make([]byte, maxUDP) // a longer query is cut, which the client learns
+	buf := make([]byte, maxUDP) // a longer query is cut, and so gets FORMERR
 	for {
 		n, client, err := s.udp.ReadFromUDPAddrPort(buf)
 		if err != nil {
@@ -167,8 +166,8 @@ func (s *Server) serveUDP() {
 	}
 }
 
-// serveDatagram answers at once what is ours: nothing there waits, so the names
-// of VMs keep working however slow the name servers are.
+// serveDatagram answers questions about VMs at once, in this goroutine, so that their
+// names keep working however slow the host's name servers are.
 func (s *Server) serveDatagram(raw []byte, client netip.AddrPort) {
 	what, q, answer := s.zone.answer(raw, overUDP)
 	if what == drop {
@@ -186,7 +185,7 @@ func (s *Server) serveDatagram(raw []byte, client netip.AddrPort) {
 	select {
 	case s.forwards <- struct{}{}:
 	default:
-		return // the client will ask again
+		return // the client asks again
 	}
 	raw = bytes.Clone(raw)
 	started := s.start(func() {
@@ -209,8 +208,8 @@ func (s *Server) send(answer []byte, client netip.AddrPort) {
 
 func (s *Server) serves(client netip.Addr) bool { return s.config.Prefix.Contains(client) }
 
-// endures waits a moment after a socket failed to receive, and reports whether to
-// go on: not once it is closed.
+// endures waits a moment after a failure to receive, and reports whether to go on. It
+// reports false after Close.
 func (s *Server) endures(err error) bool {
 	if errors.Is(err, net.ErrClosed) {
 		return false

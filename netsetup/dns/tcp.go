@@ -26,8 +26,8 @@ func (s *Server) serveTCP() {
 	}
 }
 
-// adopt enters a connection among those that Close closes; it reports false if
-// there are too many.
+// adopt makes Close close the connection, too. It reports false if there are too many
+// connections.
 func (s *Server) adopt(conn net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,8 +45,8 @@ func (s *Server) disown(conn net.Conn) {
 	conn.Close()
 }
 
-// serveConn answers the queries of a connection one after the other, until the
-// client is done, idle for too long, or sends what is no query.
+// serveConn answers the queries of a connection one after the other, until the client
+// hangs up, is idle for too long, or sends another message than a query.
 func (s *Server) serveConn(conn net.Conn, client netip.Addr) {
 	defer s.disown(conn)
 	for s.extend(conn) {
@@ -62,7 +62,7 @@ func (s *Server) serveConn(conn net.Conn, client netip.Addr) {
 		if what == forward {
 			answer = s.forwardTCP(raw, q)
 		}
-		// The forwarding may have taken most of the time.
+		// Forwarding may have taken most of the time that the client has.
 		if answer == nil || !s.extend(conn) || writeMessage(conn, answer) != nil {
 			return
 		}
@@ -70,13 +70,13 @@ func (s *Server) serveConn(conn net.Conn, client netip.Addr) {
 	}
 }
 
-// extend gives the client tcpIdle from now; it reports false for a closed connection.
+// extend gives the client tcpIdle from now. It reports false for a closed connection.
 func (s *Server) extend(conn net.Conn) bool {
 	return conn.SetDeadline(time.Now().Add(s.limits.tcpIdle)) == nil
 }
 
-// forwardTCP waits for its turn: a connection brings one query at a time, so that
-// few can wait. It returns nil if Close is called meanwhile.
+// forwardTCP waits for its turn to forward. Few queries wait, because a connection has
+// one at a time. It returns nil after Close.
 func (s *Server) forwardTCP(raw []byte, q query) []byte {
 	if kept := s.forwarder.cached(raw, q, overTCP); kept != nil {
 		return kept

@@ -12,9 +12,9 @@ import (
 // Domain is the domain of VM names, without dots around it.
 const Domain = "qnet"
 
-// ttl is how long an answer may be remembered, in seconds, also one that there is
-// no such name. A VM that starts has its name at once, and one that is made anew
-// may have another address: a client shall not keep the old one for long.
+// ttl is how long a client may keep an answer, in seconds, also one that a name does
+// not exist. A VM that starts has its name at once, and a VM that is made anew may have
+// another address.
 const ttl = 5
 
 const (
@@ -22,23 +22,23 @@ const (
 	reverseApex = "in-addr.arpa."
 )
 
-// action is what becomes of a message.
+// action is what the server does with a message.
 type action int
 
 const (
 	drop    action = iota
-	reply          // with the message that comes along
+	reply          // send the reply that comes with it
 	forward        // to the host's name servers
 )
 
-// zone is what is answered from here. It is pure as long as its functions are.
+// zone has the names that this server answers itself. It is pure if its functions are.
 type zone struct {
 	prefix  netip.Prefix
 	lookup  func(name string) []netip.Addr
 	reverse func(netip.Addr) string
 }
 
-// answer decides what becomes of a message, and makes the reply if there is one.
+// answer decides what to do with a message, and makes the reply if the server has one.
 func (z zone) answer(raw []byte, over transport) (action, query, []byte) {
 	q, rcode, ok := parse(raw)
 	if !ok {
@@ -55,7 +55,7 @@ func (z zone) answer(raw []byte, over transport) (action, query, []byte) {
 	return reply, q, q.pack(r, over)
 }
 
-// respond answers what is ours to answer.
+// respond answers a question about the zone; ours is false for other questions.
 func (z zone) respond(q query) (r response, ours bool) {
 	name := lower(q.question().Name.String())
 	host := strings.TrimSuffix(name, ".")
@@ -81,9 +81,9 @@ func (z zone) host(q query, host string) response {
 	return addresses(q, addrs, apex)
 }
 
-// bare answers for a name without a dot: a VM's, or nobody's. What a resolver
-// asks about a top-level domain is let through, as dnsmasq's domain-needed does:
-// to deny that com has a DS record would deny all that is below com.
+// bare answers for a name without a dot: a VM has it, or it does not exist. Questions of
+// resolvers about a top-level domain are forwarded, as dnsmasq's domain-needed does: to
+// deny that com has a DS record would deny all names below com.
 func (z zone) bare(q query, host string) (r response, ours bool) {
 	if addrs := z.lookup(host); addrs != nil {
 		return addresses(q, addrs, host+"."), true
@@ -96,7 +96,7 @@ func (z zone) bare(q query, host string) (r response, ours bool) {
 	}
 }
 
-// addresses answers with the addresses of the family asked for.
+// addresses answers with the addresses of the family that the query asks for.
 func addresses(q query, addrs []netip.Addr, zone string) response {
 	var r response
 	asked := q.question().Type
@@ -115,7 +115,7 @@ func addresses(q query, addrs []netip.Addr, zone string) response {
 	return r
 }
 
-// pointer answers for a name below in-addr.arpa if all it stands for is in the prefix.
+// pointer answers for a name below in-addr.arpa if its addresses are all in the prefix.
 func (z zone) pointer(q query, below string) (r response, ours bool) {
 	block, exact := reversed(below)
 	if block.Bits() < z.prefix.Bits() || !z.prefix.Contains(block.Addr()) {
@@ -123,7 +123,7 @@ func (z zone) pointer(q query, below string) (r response, ours bool) {
 	}
 	zone := reverseZone(z.prefix, block.Addr())
 	if !exact {
-		return noName(zone), true // service discovery asks for such: b._dns-sd._udp.0.2.0.10
+		return noName(zone), true // as service discovery's b._dns-sd._udp.0.2.0.10
 	}
 	if !block.IsSingleIP() {
 		return noData(q, zone), true
@@ -140,9 +140,9 @@ func (z zone) pointer(q query, below string) (r response, ours bool) {
 	return response{answers: []dnsmessage.Resource{q.record(&dnsmessage.PTRResource{PTR: target})}}, true
 }
 
-// reversed reads "4.2.0.10" as 10.0.2.4/32 and "2.0.10" as 10.0.2.0/24. It stops
-// at the first label from the right that is no octet; exact reports whether there
-// was none.
+// reversed reads "4.2.0.10" as 10.0.2.4/32 and "2.0.10" as 10.0.2.0/24. It stops at the
+// first label from the right that is no octet; exact reports whether all labels are
+// octets.
 func reversed(below string) (block netip.Prefix, exact bool) {
 	labels := strings.Split(below, ".")
 	slices.Reverse(labels)
@@ -159,7 +159,7 @@ func reversed(below string) (block netip.Prefix, exact bool) {
 	return netip.PrefixFrom(netip.AddrFrom4(octets), 8*n), n == len(labels)
 }
 
-// reverseZone is the largest zone around the address that the prefix holds whole.
+// reverseZone returns the largest zone with the address that is within the prefix.
 func reverseZone(prefix netip.Prefix, addr netip.Addr) string {
 	octets := addr.As4()
 	zone := reverseApex
@@ -174,7 +174,7 @@ func noName(zone string) response {
 	return response{rcode: dnsmessage.RCodeNameError, authorities: []dnsmessage.Resource{soa(zone)}}
 }
 
-// noData answers that the name exists but has nothing of the type asked for.
+// noData answers that the name exists but has no record of the type.
 func noData(q query, zone string) response {
 	if asked := q.question(); asked.Type == dnsmessage.TypeSOA && lower(asked.Name.String()) == zone {
 		return response{answers: []dnsmessage.Resource{soa(zone)}}
@@ -182,7 +182,7 @@ func noData(q query, zone string) response {
 	return response{authorities: []dnsmessage.Resource{soa(zone)}}
 }
 
-// soa is the record that lets a client remember a denial, for its TTL (RFC 2308, 5).
+// soa returns the record whose TTL lets a client keep a denial (RFC 2308, 5).
 func soa(zone string) dnsmessage.Resource {
 	return dnsmessage.Resource{
 		Header: dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(zone), Class: dnsmessage.ClassINET, TTL: ttl},
@@ -193,8 +193,8 @@ func soa(zone string) dnsmessage.Resource {
 	}
 }
 
-// record is one of the name asked for, in the case it was asked in: a client may
-// use the case to tell our answer from a forged one.
+// record returns a record of the query's name, in the query's case: a client may use the
+// case to tell an answer from a forged one.
 func (q query) record(body dnsmessage.ResourceBody) dnsmessage.Resource {
 	return dnsmessage.Resource{
 		Header: dnsmessage.ResourceHeader{Name: q.question().Name, Class: dnsmessage.ClassINET, TTL: ttl},

@@ -61,10 +61,8 @@ func (p *Packet) value(f Field) ([]byte, bool) {
 	switch f.Name {
 	case "":
 		return p.header(f)
-	case InLink:
-		return LinkName(p.In), p.In != "" || !p.ports
-	case OutLink:
-		return LinkName(p.Out), p.Out != "" || !p.ports
+	case InLink, OutLink, PortIn, PortOut:
+		return p.link(f.Name)
 	case L4Proto:
 		return []byte{p.Proto}, true
 	case NFProto:
@@ -85,14 +83,23 @@ func (p *Packet) value(f Field) ([]byte, bool) {
 		return native(pick[uint32](p.DstLocal, rtnLocal, rtnUnicast)), true
 	case SrcRoute:
 		return native(1 << 30), true // the index of some link
-	case PortIn:
-		return LinkName(p.PortIn), p.PortIn != ""
-	case PortOut:
-		return LinkName(p.PortOut), p.PortOut != ""
 	case Bridged:
 		return []byte{pick(p.bridgedFrame(), byte(1), 0)}, true
 	}
 	return nil, false
+}
+
+// link is the value of a field that names a link.
+func (p *Packet) link(name string) ([]byte, bool) {
+	switch name {
+	case InLink:
+		return LinkName(p.In), p.In != "" || !p.ports
+	case OutLink:
+		return LinkName(p.Out), p.Out != "" || !p.ports
+	case PortIn:
+		return LinkName(p.PortIn), p.PortIn != ""
+	}
+	return LinkName(p.PortOut), p.PortOut != ""
 }
 
 // status is the status of the connection: IPS_SEEN_REPLY, ASSURED and CONFIRMED.

@@ -97,16 +97,18 @@ func (f Field) IsDestination() bool {
 	return f.Header == NetworkHeader && (f.Offset == 16 && f.Len <= 4 || f.Offset == 24)
 }
 
+func (f Field) isLink() bool {
+	return f.Name == InLink || f.Name == OutLink || f.Name == PortIn || f.Name == PortOut
+}
+
 func (f Field) isAddress() bool { return f.IsSource() || f.IsDestination() }
 
 // text is a value of the field in words.
 func (f Field) text(v, mask []byte) string {
 	switch {
-	case f.Name == InLink || f.Name == OutLink || f.Name == PortIn || f.Name == PortOut:
-		if name, exact := LinkText(v); exact {
-			return strconv.Quote(name)
-		}
-		return strconv.Quote(string(v) + "*")
+	case f.isLink():
+		name, exact := LinkText(v)
+		return strconv.Quote(name + pick(exact, "", "*"))
 	case f.isAddress():
 		return f.AddressText(v, mask)
 	case f.Name == L4Proto || f.Header == NetworkHeader && f.Offset == 9 && len(v) == 1:
@@ -115,6 +117,13 @@ func (f Field) text(v, mask []byte) string {
 		return pick(v[0] == 2, "ipv4", "ipv6")
 	case f.Name == SrcType || f.Name == DstType:
 		return AddressTypeText(nativeValue(v))
+	}
+	return numberText(f, v)
+}
+
+// numberText is a value that has no name: of a header in network byte order.
+func numberText(f Field, v []byte) string {
+	switch {
 	case f.Name != "" && len(v) == 4:
 		return fmt.Sprintf("0x%08x", nativeValue(v))
 	case len(v) == 1:

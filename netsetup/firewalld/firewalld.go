@@ -78,7 +78,8 @@ func Observe(ctx context.Context) (State, error) {
 // Add gives the zone the rules, and then the link, so that the link is never in the
 // zone without them. It leaves a link that is in another zone already.
 //
-//	firewall-cmd --zone=ZONE --add-rich-rule=RULE; firewall-cmd --zone=ZONE --add-interface=LINK
+//	firewall-cmd --zone=ZONE --add-rich-rule=RULE
+//	firewall-cmd --zone=ZONE --add-interface=LINK
 func Add(ctx context.Context, z Zone) error {
 	err := with(ctx, func(call caller) error {
 		zone := ""
@@ -104,7 +105,8 @@ func Add(ctx context.Context, z Zone) error {
 // Remove takes the link and the rules out of the zone, as far as they are in it. A Zone
 // without Link has rules only.
 //
-//	firewall-cmd --zone=ZONE --remove-interface=LINK; firewall-cmd --zone=ZONE --remove-rich-rule=RULE
+//	firewall-cmd --zone=ZONE --remove-interface=LINK
+//	firewall-cmd --zone=ZONE --remove-rich-rule=RULE
 func Remove(ctx context.Context, z Zone) error {
 	err := with(ctx, func(call caller) error {
 		var errs []error

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,8 +17,25 @@ import (
 
 // fake is a firewalld of the zones, with the links and rules in each.
 type fake struct {
+	mu    sync.Mutex          // guards what follows
 	links map[string]string   // zone by link
 	rules map[string][]string // by zone
+}
+
+// zoneOf returns the zone of a link, and how many rules the zone libvirt has.
+func (f *fake) zoneOf(link string) (zone string, rules int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.links[link], len(f.rules["libvirt"])
+}
+
+// lock makes a method of the bus use the fake alone.
+func (f *fake) lock(m fakebus.Method) fakebus.Method {
+	return func(args []any) ([]any, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return m(args)
+	}
 }
 
 const failed = "org.fedoraproject.FirewallD1.Exception"
@@ -26,9 +44,9 @@ const failed = "org.fedoraproject.FirewallD1.Exception"
 func start(t *testing.T) (*fakebus.Bus, *fake) {
 	t.Helper()
 	bus := fakebus.Start(t)
-	f := &fake{map[string]string{"eth0": "public"}, map[string][]string{}}
+	f := &fake{links: map[string]string{"eth0": "public"}, rules: map[string][]string{}}
 	bus.Handle(busPath, busName+".getDefaultZone", fakebus.Return("public"))
-	bus.Handle(busPath, zoneCall+"getActiveZones", func([]any) ([]any, error) {
+	bus.Handle(busPath, zoneCall+"getActiveZones", f.lock(func([]any) ([]any, error) {
 		active := map[string]map[string][]string{}
 		for _, link := range slices.Sorted(maps.Keys(f.links)) {
 			zone := f.links[link]
@@ -38,29 +56,29 @@ func start(t *testing.T) (*fakebus.Bus, *fake) {
 			active[zone]["interfaces"] = append(active[zone]["interfaces"], link)
 		}
 		return []any{active}, nil
-	})
-	bus.Handle(busPath, zoneCall+"getZoneOfInterface", func(args []any) ([]any, error) { return []any{f.links[args[0].(string)]}, nil })
-	bus.Handle(busPath, zoneCall+"addInterface", func(args []any) ([]any, error) {
+	}))
+	bus.Handle(busPath, zoneCall+"getZoneOfInterface", f.lock(func(args []any) ([]any, error) { return []any{f.links[args[0].(string)]}, nil }))
+	bus.Handle(busPath, zoneCall+"addInterface", f.lock(func(args []any) ([]any, error) {
 		zone, link := args[0].(string), args[1].(string)
 		if f.links[link] != "" {
 			return nil, fakebus.Refuse(failed, "ZONE_ALREADY_SET: "+link)
 		}
 		f.links[link] = zone
 		return []any{zone}, nil
-	})
-	bus.Handle(busPath, zoneCall+"removeInterface", func(args []any) ([]any, error) {
+	}))
+	bus.Handle(busPath, zoneCall+"removeInterface", f.lock(func(args []any) ([]any, error) {
 		delete(f.links, args[1].(string))
 		return []any{args[0]}, nil
-	})
-	bus.Handle(busPath, zoneCall+"addRichRule", func(args []any) ([]any, error) {
+	}))
+	bus.Handle(busPath, zoneCall+"addRichRule", f.lock(func(args []any) ([]any, error) {
 		zone, rule := args[0].(string), args[1].(string)
 		if slices.Contains(f.rules[zone], rule) {
 			return nil, fakebus.Refuse(failed, "ALREADY_ENABLED: '"+rule+"' already in '"+zone+"'")
 		}
 		f.rules[zone] = append(f.rules[zone], rule)
 		return []any{zone}, nil
-	})
-	bus.Handle(busPath, zoneCall+"removeRichRule", func(args []any) ([]any, error) {
+	}))
+	bus.Handle(busPath, zoneCall+"removeRichRule", f.lock(func(args []any) ([]any, error) {
 		zone, rule := args[0].(string), args[1].(string)
 		i := slices.Index(f.rules[zone], rule)
 		if i < 0 {
@@ -68,10 +86,10 @@ func start(t *testing.T) (*fakebus.Bus, *fake) {
 		}
 		f.rules[zone] = slices.Delete(f.rules[zone], i, i+1)
 		return []any{zone}, nil
-	})
-	bus.Handle(busPath, zoneCall+"queryRichRule", func(args []any) ([]any, error) {
+	}))
+	bus.Handle(busPath, zoneCall+"queryRichRule", f.lock(func(args []any) ([]any, error) {
 		return []any{slices.Contains(f.rules[args[0].(string)], args[1].(string))}, nil
-	})
+	}))
 	bus.Own(busName, true)
 	return bus, f
 }
@@ -95,8 +113,8 @@ func TestZone(t *testing.T) {
 		if err := Add(t.Context(), zone); err != nil {
 			t.Fatal(err)
 		}
-		if !has() || f.links["qn-dev"] != "libvirt" || len(f.rules["libvirt"]) != 2 {
-			t.Errorf("added: %+v", f)
+		if in, rules := f.zoneOf("qn-dev"); !has() || in != "libvirt" || rules != 2 {
+			t.Errorf("added: in %q, %d rules", in, rules)
 		}
 	}
 	calls := strings.Join(bus.Calls(), "\n")
@@ -108,7 +126,9 @@ func TestZone(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v, %v", s, err)
 	}
+	f.mu.Lock()
 	f.rules["libvirt"] = f.rules["libvirt"][1:]
+	f.mu.Unlock()
 	if has() {
 		t.Error("the zone has lost a rule")
 	}
@@ -116,8 +136,8 @@ func TestZone(t *testing.T) {
 		if err := Remove(t.Context(), zone); err != nil {
 			t.Fatal(err)
 		}
-		if has() || f.links["qn-dev"] != "" || len(f.rules["libvirt"]) != 0 {
-			t.Errorf("removed: %+v", f)
+		if in, rules := f.zoneOf("qn-dev"); has() || in != "" || rules != 0 {
+			t.Errorf("removed: in %q, %d rules", in, rules)
 		}
 	}
 }
@@ -125,15 +145,17 @@ func TestZone(t *testing.T) {
 // A link that the user put into another zone stays there.
 func TestAnotherZone(t *testing.T) {
 	_, f := start(t)
-	f.links["qn-dev"] = "trusted"
-	if err := Add(t.Context(), zone); err != nil || f.links["qn-dev"] != "trusted" || len(f.rules["libvirt"]) != 0 {
-		t.Errorf("add: %+v, %v", f, err)
+	f.links["qn-dev"] = "trusted" // before the first call
+	err := Add(t.Context(), zone)
+	if in, rules := f.zoneOf("qn-dev"); err != nil || in != "trusted" || rules != 0 {
+		t.Errorf("add: in %q, %d rules, %v", in, rules, err)
 	}
 	if ok, err := Has(t.Context(), zone); err != nil || !ok {
 		t.Errorf("has: %v, %v", ok, err)
 	}
-	if err := Remove(t.Context(), zone); err != nil || f.links["qn-dev"] != "trusted" {
-		t.Errorf("remove: %+v, %v", f, err)
+	err = Remove(t.Context(), zone)
+	if in, _ := f.zoneOf("qn-dev"); err != nil || in != "trusted" {
+		t.Errorf("remove: in %q, %v", in, err)
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 // snap is how much of a frame is read: all of a DHCP message.
 const snap = 1514
 
-// telling passes what parse understands: ARP, ICMPv6, and UDP of DHCP and DNS. A
-// busy guest's other frames stay in the kernel.
+// telling is a filter that passes what parse understands: ARP, ICMPv6, and UDP of DHCP
+// and DNS. The other frames of a busy guest stay in the kernel.
 var telling = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: 12, Size: 2},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherARP, SkipTrue: 13},
@@ -37,15 +37,23 @@ var telling = []bpf.Instruction{
 	bpf.RetConstant{Val: 0},
 }
 
-// Port is a tap being watched.
+// conn is what a Port needs of a packet.Conn.
+type conn interface {
+	packet.Reader
+	SetFilter(filter []bpf.Instruction) error
+	Close() error
+}
+
+// Port is a tap whose frames Run reads.
 type Port struct {
-	conn    *packet.Conn
+	conn    conn
 	mac     net.HardwareAddr
 	macvtap bool
 }
 
-// Open watches the link with that index, the tap of a guest's NIC with that MAC.
-// What a guest sends, a tap receives and a macvtap link sends on. It needs CAP_NET_RAW.
+// Open opens the link with that index, the tap of a guest's NIC with that MAC. A frame
+// that the guest sends comes in by a tap, and goes out by a macvtap link. It needs
+// CAP_NET_RAW.
 func Open(link int, mac net.HardwareAddr, macvtap bool) (*Port, error) {
 	conn, err := packet.Listen(link, packet.All, nil)
 	if err != nil {
@@ -54,15 +62,15 @@ func Open(link int, mac net.HardwareAddr, macvtap bool) (*Port, error) {
 	return &Port{conn: conn, mac: mac, macvtap: macvtap}, nil
 }
 
-// Run calls changed with each new state, starting from the one given, until
-// Close or until the tap is gone.
+// Run calls changed with each new state, starting from the one given, until Close or
+// the end of the tap.
 func (p *Port) Run(state State, changed func(State)) {
 	b := make([]byte, snap)
 	narrow := false
 	for {
 		n, out, err := p.conn.Read(b)
 		if errors.Is(err, unix.ENETDOWN) {
-			continue // set down; its end comes as another error
+			continue // the link went down; its removal comes as another error
 		}
 		if err != nil {
 			return
@@ -72,7 +80,7 @@ func (p *Port) Run(state State, changed func(State)) {
 		if !ok {
 			continue
 		}
-		// After the first frame only telling ones are worth a wake-up.
+		// After the first frame, only the frames that parse understands are worth a wake-up.
 		if !narrow && !out {
 			narrow = p.conn.SetFilter(telling) == nil
 		}

@@ -1,6 +1,11 @@
-// Package guestwatch tells from the frames on a VM's tap how far its guest has got on
-// the network, and which addresses it uses. It works in every mode, because it
+// Package guestwatch finds out from the frames on a VM's tap how far its guest has got
+// on the network, and which addresses it uses: ARP (RFC 826), neighbour discovery
+// (RFC 4861), DHCP (RFC 2131) and DNS (RFC 1035). It works in every mode, because it
 // asks neither the guest nor the DHCP server.
+//
+// A [State] is a value; reading a frame is pure. A [Port] reads a tap by a packet socket,
+// which needs CAP_NET_RAW, and changes nothing. Its Run belongs to one goroutine; Close
+// may be called from another.
 package guestwatch
 
 import (
@@ -18,37 +23,38 @@ type Stage int
 // The stages in the order a guest usually takes them. A guest with a static
 // address skips those of DHCP.
 const (
-	Silent   Stage = iota // nothing yet
-	Frame                 // any frame from the guest
-	Discover              // it asks for an address
-	Offer                 // a server offers one
-	Request               // it takes one
-	ACK                   // the server agrees
-	ARP                   // it uses an address
-	Query                 // it asks a name server
-	Answer                // which answers
+	Silent    Stage = iota // nothing yet
+	Frame                  // any frame from the guest
+	Discover               // the guest asks for an address
+	Offer                  // a server offers one
+	Request                // the guest takes it
+	ACK                    // the server agrees
+	ARP                    // the guest uses an address
+	DNSQuery               // the guest asks a name server
+	DNSAnswer              // the name server answers
 )
 
 var stageNames = []string{"no frame", "first frame", "DISCOVER", "OFFER", "REQUEST", "ACK", "ARP", "DNS query", "DNS answer"}
 
+// String names the stage as `qnet wait` does.
 func (s Stage) String() string { return stageNames[s] }
 
-// maxAddresses bounds what is remembered of a guest that tries many.
+// maxAddresses bounds the addresses that are kept of a guest that uses many.
 const maxAddresses = 8
 
-// State is what is known of a guest's NIC.
+// State is what the frames so far say about a guest's NIC.
 type State struct {
 	Stages    uint16       `json:"stages,omitempty"`    // bit 1<<Stage for each reached
-	Addresses []netip.Addr `json:"addresses,omitempty"` // the last seen first, IPv4 before IPv6, link-local last
+	Addresses []netip.Addr `json:"addresses,omitempty"` // the last seen first; IPv4 before IPv6, link-local last
 	NAKs      int          `json:"naks,omitempty"`      // refusals of a DHCP server
 }
 
-// Has reports whether a stage was reached.
+// Has reports whether the guest has reached the stage.
 func (s State) Has(stage Stage) bool { return s.Stages&(1<<stage) != 0 }
 
-// Last is the furthest stage reached.
+// Last returns the furthest stage that the guest has reached.
 func (s State) Last() Stage {
-	for stage := Answer; stage > Silent; stage-- {
+	for stage := DNSAnswer; stage > Silent; stage-- {
 		if s.Has(stage) {
 			return stage
 		}
@@ -56,14 +62,14 @@ func (s State) Last() Stage {
 	return Silent
 }
 
-// sighting is what one frame tells.
+// sighting is what one frame says.
 type sighting struct {
 	stage   Stage
 	address netip.Addr
 	nak     bool
 }
 
-// add takes a sighting in and reports whether it tells anything new.
+// add notes a sighting and reports whether it says anything new.
 func (s *State) add(x sighting) bool {
 	before := s.Stages
 	s.Stages |= 1<<x.stage&^1 | 1<<Frame
@@ -85,6 +91,7 @@ func (s *State) add(x sighting) bool {
 	return true
 }
 
+// rank orders addresses by how useful they are to the user.
 func rank(a netip.Addr) int {
 	switch {
 	case a.IsLinkLocalUnicast():
@@ -101,7 +108,7 @@ const (
 	etherIPv6 = 0x86dd
 )
 
-// parse reads one frame; out tells that it goes to the guest.
+// parse reads one frame; out says that it goes to the guest.
 func parse(b []byte, mac net.HardwareAddr, out bool) (sighting, bool) {
 	if len(b) < packet.EtherLen {
 		return sighting{}, false
@@ -119,13 +126,13 @@ func parse(b []byte, mac net.HardwareAddr, out bool) (sighting, bool) {
 		return sighting{stage: Frame}, true
 	}
 	if x.address.IsUnspecified() {
-		x.address = netip.Addr{} // an ACK to INFORM, for one
+		x.address = netip.Addr{} // as of an ACK in answer to INFORM
 	}
 	return x, ok
 }
 
-// parseARP reads RFC 826's packet: a sender that gives its address uses it; a
-// probe (RFC 5227) does not.
+// parseARP takes the sender's address of an ARP packet for an address in use. A probe
+// (RFC 5227) has none.
 func parseARP(b []byte) (sighting, bool) {
 	if len(b) < 28 || binary.BigEndian.Uint16(b[2:]) != etherIPv4 || b[4] != 6 || b[5] != 4 {
 		return sighting{}, false
@@ -137,8 +144,8 @@ func parseARP(b []byte) (sighting, bool) {
 	return sighting{stage: ARP, address: sender}, true
 }
 
-// parseND takes the source of a neighbour solicitation or advertisement (RFC
-// 4861) for an address in use.
+// parseND takes the source of a neighbour solicitation or advertisement for an address
+// in use.
 func parseND(b []byte) (sighting, bool) {
 	if len(b) < 41 || b[6] != 58 || b[40] != 135 && b[40] != 136 {
 		return sighting{}, false
@@ -162,9 +169,9 @@ func parseIPv4(b []byte, mac net.HardwareAddr, out bool) (sighting, bool) {
 	from, to := binary.BigEndian.Uint16(udp), binary.BigEndian.Uint16(udp[2:])
 	switch {
 	case !out && to == 53:
-		return sighting{stage: Query, address: netip.AddrFrom4([4]byte(b[12:16]))}, true
+		return sighting{stage: DNSQuery, address: netip.AddrFrom4([4]byte(b[12:16]))}, true
 	case out && from == 53:
-		return sighting{stage: Answer}, true
+		return sighting{stage: DNSAnswer}, true
 	case !out && to == 67, out && from == 67:
 		return parseDHCP(udp[8:], mac, out)
 	}

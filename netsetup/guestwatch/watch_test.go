@@ -56,7 +56,7 @@ func nd(source string) []byte {
 	return b
 }
 
-// frames are what each stage looks like; out tells that the guest receives it.
+// frames has a frame for each stage; out says that the guest receives it.
 var frames = []struct {
 	name    string
 	frame   []byte
@@ -76,8 +76,8 @@ var frames = []struct {
 	{"ARP probe", arp(netip.IPv4Unspecified()), false, Frame, netip.Addr{}, true},
 	{"ND", nd("fe80::9"), false, Frame, netip.MustParseAddr("fe80::9"), true},
 	{"ND of an address being tried", nd("::"), false, Frame, netip.Addr{}, true},
-	{"DNS query", udp(mine, host, 5000, 53, []byte("x")), false, Query, mine, true},
-	{"DNS answer", udp(host, mine, 53, 5000, []byte("x")), true, Answer, netip.Addr{}, true},
+	{"DNS query", udp(mine, host, 5000, 53, []byte("x")), false, DNSQuery, mine, true},
+	{"DNS answer", udp(host, mine, 53, 5000, []byte("x")), true, DNSAnswer, netip.Addr{}, true},
 }
 
 func TestStages(t *testing.T) {
@@ -96,8 +96,7 @@ func TestStages(t *testing.T) {
 	}
 }
 
-// What is not the guest's does not count: others' answers, and what the host
-// sends to all.
+// Frames of other guests and of the host do not count.
 func TestOthersFrames(t *testing.T) {
 	for name, frame := range map[string][]byte{
 		"OFFER to another":   dhcp(dhcpv4.MessageTypeOffer, other, true),

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// BootID identifies this boot of the kernel (random(4)).
+// BootID returns the identifier of this boot of the kernel, a UUID (random(4)).
 func BootID() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -15,7 +15,8 @@ func BootID() (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// NetNS identifies the process's network namespace, "net:[4026531840]".
+// NetNS returns the identifier of the calling process's network namespace, such as
+// "net:[4026531840]" (namespaces(7)). Another boot may use it again.
 func NetNS() (string, error) {
 	s, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {

@@ -7,35 +7,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Errors a caller may test for with errors.Is.
+// The kinds of errors that callers test for with errors.Is. The cli turns each into an exit
+// code or a hint.
 var (
-	// ErrNoTun: /dev/net/tun is missing.
+	// ErrNoTun says that /dev/net/tun is missing.
 	ErrNoTun = errors.New("there is no /dev/net/tun")
-	// ErrNoPermission: the process lacks CAP_NET_ADMIN.
+	// ErrNoPermission says that the process lacks CAP_NET_ADMIN.
 	ErrNoPermission = errors.New("it needs CAP_NET_ADMIN")
-	// ErrNotOurs: a link or table of the name exists and does not bear qnet's mark.
+	// ErrNotOurs says that a link or table of the name exists without qnet's mark.
 	ErrNotOurs = errors.New("it exists and does not bear qnet's mark")
-	// ErrRefused: the host's state forbids what the profile asks. Refuse makes such errors.
+	// ErrRefused says that the host's state forbids what the profile asks for. Refuse makes
+	// such errors.
 	ErrRefused = errors.New("refused")
-	// ErrLeft: something could not be undone and is left; the journal tells of it.
+	// ErrLeft says that something could not be undone and is left. The journal holds it.
 	ErrLeft = errors.New("something is left")
-	// ErrUnsupported: the kernel cannot do it.
+	// ErrUnsupported says that the kernel cannot do it.
 	ErrUnsupported = errors.New("this kernel cannot do it")
 )
 
-// Refuse returns an error that is ErrRefused, whose text is fmt.Errorf's alone: it says
-// what forbids it, and ends with the way out.
+// Refuse returns an error that is ErrRefused. Its text, that of fmt.Errorf, says what
+// forbids the change and ends with what to do about that.
 func Refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
 
 type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
-// Is makes it ErrRefused.
+// Is reports whether the target is ErrRefused.
 func (r refusal) Is(target error) bool { return target == ErrRefused }
 
-// Explain marks the errors of a process without rights and of a kernel without
-// the feature.
+// Explain wraps an error of the kernel: EPERM in ErrNoPermission and EOPNOTSUPP in
+// ErrUnsupported. It returns any other error, and nil, unchanged.
 func Explain(err error) error {
 	switch {
 	case err == nil:

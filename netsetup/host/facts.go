@@ -12,73 +12,72 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 )
 
-// Facts is a snapshot of what a plan depends on. It holds no handles and can be
-// encoded as JSON.
+// Facts is a snapshot of what a plan depends on. It holds no handles and encodes as JSON.
 type Facts struct {
 	Links     []Link            `json:"links"`
 	Routes    []Route           `json:"routes"` // IPv4, every table
 	Rules     []FIBRule         `json:"rules,omitempty"`
 	Defined   []Defined         `json:"defined,omitempty"`
-	Resolvers []netip.Addr      `json:"resolvers"` // nameserver lines of resolv.conf, and of systemd-resolved's
+	Resolvers []netip.Addr      `json:"resolvers"` // of /etc/resolv.conf, and of systemd-resolved's own
 	Sysctls   map[string]string `json:"sysctls"`   // net.ipv4.ip_forward, and net.ipv4.conf.<link>.forwarding of every link
 	HasIPv6   bool              `json:"has_ipv6"`  // /proc/sys/net/ipv6 exists
 	NIC       NIC               `json:"nic,omitzero"`
-	Firewalld firewalld.State   `json:"firewalld"` // of firewalld.Observe
+	Firewalld firewalld.State   `json:"firewalld"`
 
-	// Configurators are the programs of this namespace that configure links.
-	Configurators []managers.Program `json:"configurators,omitempty"`
-	Filters       filters.Ruleset    `json:"filters"` // of other programs
+	Managers []managers.Program `json:"configurators,omitempty"` // those that run in this namespace
+	Filters  filters.Ruleset    `json:"filters"`                 // of other programs
 
-	Unknown []string `json:"unknown,omitempty"` // what could not be read, for the user
+	Unknown []string `json:"unknown,omitempty"` // what could not be read, and why, for the user
 }
 
-// NIC is what more a plan must know of the link that a network in mode bridge joins.
+// NIC is what a plan must know besides of the link that a network in mode bridge joins.
 type NIC struct {
-	Held     Holdings `json:"held"`
-	Conf     []Conf   `json:"conf,omitempty"`     // the link's sysctls that differ from a new link's
-	RPFilter string   `json:"rp_filter"`          // of IPv4
-	GenMode  string   `json:"gen_mode,omitempty"` // addr_gen_mode; "" where IPv6 is off
-	Programs []string `json:"programs,omitempty"` // "an XDP program": what handles its frames
+	Held     Holdings     `json:"held"`
+	Sysctls  []LinkSysctl `json:"conf,omitempty"`     // those that differ from a new link's
+	RPFilter string       `json:"rp_filter"`          // of IPv4
+	GenMode  string       `json:"gen_mode,omitempty"` // addr_gen_mode; "" where IPv6 is off
+	Hooks    []string     `json:"programs,omitempty"` // what handles its frames before a bridge would: "an XDP program"
 
-	Client managers.Client   `json:"client,omitzero"` // what configures it
+	Client managers.Client   `json:"client,omitzero"` // the program that configures it
 	DNS    resolved.Settings `json:"dns,omitzero"`    // of systemd-resolved
 
-	Asked   bool       `json:"asked,omitempty"`   // AskNeighbours filled in what follows
+	Asked   bool       `json:"asked,omitempty"`   // Observe asked for what follows
 	Answers []Neighbor `json:"answers,omitempty"` // of the gateways, and of Peer
 	Peer    netip.Addr `json:"peer,omitzero"`     // the other end of the session qnet runs in, if that comes in by this NIC
 }
 
-// Conf is a sysctl of a link.
-type Conf struct {
+// LinkSysctl is a sysctl of a link.
+type LinkSysctl struct {
 	Dir   string `json:"dir"`  // "net/ipv4/conf"
 	Name  string `json:"name"` // "accept_local"
 	Value string `json:"value"`
 }
 
-func (c Conf) Key(link string) string { return c.Dir + "/" + link + "/" + c.Name }
+// Key returns the sysctl's key for a link, a path below /proc/sys.
+func (s LinkSysctl) Key(link string) string { return s.Dir + "/" + link + "/" + s.Name }
 
-// Values of addr_gen_mode (linux/if_link.h).
+// Values of the sysctl addr_gen_mode (IN6_ADDR_GEN_MODE_ of linux/if_link.h).
 const (
 	GenModeStable = "2"
 	GenModeRandom = "3"
 )
 
-// Link is a network interface.
+// Link is a network interface, as ip-link(8) shows it.
 type Link struct {
 	Index     int              `json:"index"`
 	Name      string           `json:"name"`
-	Kind      string           `json:"kind"` // IFLA_INFO_KIND; "device" for a NIC
+	Kind      string           `json:"kind"` // IFLA_INFO_KIND, such as "bridge"; "device" for a NIC
 	Alias     string           `json:"alias,omitempty"`
 	MAC       net.HardwareAddr `json:"mac,omitempty"`
-	MTU       int              `json:"mtu"`
+	MTU       int              `json:"mtu"`               // bytes
 	Up        bool             `json:"up"`                // administratively
-	Carrier   bool             `json:"carrier,omitempty"` // of a tap: a file is open on it
+	Carrier   bool             `json:"carrier,omitempty"` // a tap has one while a file is open on it
 	Loopback  bool             `json:"loopback,omitempty"`
 	Ethernet  bool             `json:"ethernet"`
 	Wireless  bool             `json:"wireless,omitempty"`
-	Master    int              `json:"master,omitempty"` // index, 0 = none
-	Parent    int              `json:"parent,omitempty"` // index of the lower link of a macvlan, VLAN, ...
-	STP       bool             `json:"stp,omitempty"`    // a bridge with STP on
+	Master    int              `json:"master,omitempty"` // index of the bridge it is a port of, 0: none
+	Parent    int              `json:"parent,omitempty"` // index of the lower link of a macvlan, VLAN and so on, 0: none
+	STP       bool             `json:"stp,omitempty"`    // it is a bridge with STP on
 	Addresses []netip.Prefix   `json:"addresses,omitempty"`
 }
 
@@ -86,11 +85,11 @@ type Link struct {
 type Route struct {
 	Dst   netip.Prefix `json:"dst"` // 0.0.0.0/0 for a default route
 	Link  string       `json:"link,omitempty"`
-	Via   netip.Addr   `json:"via,omitzero"` // the gateway, zero if there is none
+	Via   netip.Addr   `json:"via,omitzero"` // the gateway; not valid if there is none
 	Table int          `json:"table"`
 }
 
-// Link finds a link by name.
+// Link returns the link of that name.
 func (f Facts) Link(name string) (Link, bool) {
 	for _, l := range f.Links {
 		if l.Name == name {
@@ -100,6 +99,7 @@ func (f Facts) Link(name string) (Link, bool) {
 	return Link{}, false
 }
 
+// LinkByIndex returns the link with that index.
 func (f Facts) LinkByIndex(index int) (Link, bool) {
 	for _, l := range f.Links {
 		if l.Index == index {
@@ -109,11 +109,11 @@ func (f Facts) LinkByIndex(index int) (Link, bool) {
 	return Link{}, false
 }
 
-// Ours reports whether a link was made by qnet, whichever network it is of.
-func (l Link) Ours() bool { return strings.HasPrefix(l.Alias, "qnet:") }
+// Ours reports whether the link bears the mark of a network of qnet.
+func (l Link) Ours() bool { return strings.HasPrefix(l.Alias, NetworkMark("")) }
 
-// onLAN reports whether a link is a bridge of qnet's that has the host's own NIC as a
-// port, and with it what the host has on its LAN.
+// onLAN reports whether the link is a bridge of qnet with the host's own NIC as a port.
+// Such a bridge has what the host has on its LAN.
 func (f Facts) onLAN(l Link) bool {
 	return l.Ours() && l.Kind == "bridge" && slices.ContainsFunc(f.Links, func(port Link) bool {
 		return port.Master == l.Index && !port.Ours()
@@ -130,11 +130,12 @@ func (l Link) GlobalAddress() (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// DefaultLink returns the link of the default route, the lowest table first
-// being the main one as the kernel lists it.
+// DefaultLink returns the link of the first default route, in the kernel's order: the main
+// table comes before others, and the lowest metric first. Links of qnet do not count, but
+// for a bridge that has the host's own NIC as a port.
 func (f Facts) DefaultLink() (Link, bool) {
 	for _, r := range f.Routes {
-		if r.Dst.Bits() == 0 && r.Link != "" {
+		if r.Dst.Bits() == 0 {
 			if l, ok := f.Link(r.Link); ok && (!l.Ours() || f.onLAN(l)) {
 				return l, true
 			}
@@ -143,8 +144,8 @@ func (f Facts) DefaultLink() (Link, bool) {
 	return Link{}, false
 }
 
-// LANLink returns the link that a network in mode bridge joins: the one of that
-// name, or for "" the one of the default route.
+// LANLink returns the link that a network in mode bridge joins: the link of that name, or
+// for "" that of the default route.
 func (f Facts) LANLink(uplink string) (Link, bool) {
 	if uplink == "" {
 		return f.DefaultLink()
@@ -152,11 +153,10 @@ func (f Facts) LANLink(uplink string) (Link, bool) {
 	return f.Link(uplink)
 }
 
-// Uplinks returns the links by which guests of a nat network leave: those with
-// a default route (or the two halves VPNs use) in any table, and every other
-// link with an address of its own, but not qnet's links, loopbacks and other
-// programs' bridges. A bridge of qnet's that the host's own NIC is a port of is as
-// that NIC was.
+// Uplinks returns the names of the links by which guests of a nat network leave: those
+// with a default route in any table (or half of one, which VPNs use), and all others with
+// an address that is not link-local. Loopbacks, links of qnet and other programs' bridges
+// are no uplinks. A bridge of qnet that has the host's own NIC as a port counts as that NIC.
 func (f Facts) Uplinks() []string {
 	wide := map[string]bool{}
 	for _, r := range f.Routes {
@@ -178,5 +178,5 @@ func (f Facts) Uplinks() []string {
 	return names
 }
 
-// DefaultMTU is Ethernet's, in bytes, which guests take for granted.
+// DefaultMTU is Ethernet's, in bytes. Guests use it unless DHCP names another.
 const DefaultMTU = 1500

@@ -2,8 +2,8 @@ package host
 
 import "net/netip"
 
-// FIB is what the host routes IPv4 by: its policy rules in their order, and the
-// routes of all tables (ip-rule(8), ip-route(8)).
+// FIB is the forwarding information base of IPv4: the policy rules in the order in which
+// the kernel applies them, and the routes of all tables (ip-rule(8), ip-route(8)).
 type FIB struct {
 	Rules  []FIBRule
 	Routes []FIBRoute
@@ -12,29 +12,29 @@ type FIB struct {
 // FIBRule is a policy rule.
 type FIBRule struct {
 	Priority int          `json:"priority"`
-	From     netip.Prefix `json:"from,omitzero"` // zero: all
-	To       netip.Prefix `json:"to,omitzero"`
-	Mark     uint32       `json:"mark,omitempty"`   // what of a packet's mark must be set
-	Narrow   bool         `json:"narrow,omitempty"` // selects by link, user, port or the like, too
+	From     netip.Prefix `json:"from,omitzero"`    // not valid: all
+	To       netip.Prefix `json:"to,omitzero"`      // not valid: all
+	Mark     uint32       `json:"mark,omitempty"`   // bits that the packet's mark must have
+	Narrow   bool         `json:"narrow,omitempty"` // selects also by link, user, port or the like
 	Not      bool         `json:"not,omitempty"`
-	Table    int          `json:"table,omitempty"` // 0: none is looked up
-	Goto     int          `json:"goto,omitempty"`  // priority to go on at, 0: the next
-	Suppress int          `json:"suppress"`        // suppress_prefixlength, -1: none
-	Protocol int          `json:"protocol,omitempty"`
+	Table    int          `json:"table,omitempty"`    // to look up; 0: none
+	Goto     int          `json:"goto,omitempty"`     // priority of the rule to go on at; 0: the next
+	Suppress int          `json:"suppress"`           // suppress_prefixlength; -1: none
+	Protocol int          `json:"protocol,omitempty"` // RTPROT_ number of the origin
 }
 
-// FIBRoute is a route as a lookup needs it.
+// FIBRoute is an IPv4 route as a lookup needs it.
 type FIBRoute struct {
 	Dst      netip.Prefix
 	Table    int
 	Metric   int
 	Link     int  // index; 0 for a blackhole and the like
-	Throw    bool // ends the lookup in this table
-	Protocol int
+	Throw    bool // the lookup goes on with the next rule
+	Protocol int  // RTPROT_ number of the origin
 }
 
-// matches reports whether the rule is for unmarked packets from one address to
-// another, whoever sends them.
+// matches reports whether the rule selects an unmarked packet between two addresses by
+// them alone.
 func (r FIBRule) matches(from, to netip.Addr) bool {
 	if r.Narrow {
 		return false
@@ -43,8 +43,8 @@ func (r FIBRule) matches(from, to netip.Addr) bool {
 	return all != r.Not
 }
 
-// Lookup finds the route of an unmarked packet and the rule that led to it, as the
-// kernel does (fib_rules_lookup and fib_table_lookup); ok is false where there is none.
+// Lookup returns the route of an unmarked packet and the rule that leads to it, as the
+// kernel does (fib_rules_lookup and fib_table_lookup); ok is false if there is none.
 //
 //	ip route get TO from FROM
 func (f FIB) Lookup(from, to netip.Addr) (rule FIBRule, route FIBRoute, ok bool) {
@@ -63,8 +63,8 @@ func (f FIB) Lookup(from, to netip.Addr) (rule FIBRule, route FIBRoute, ok bool)
 	return FIBRule{}, FIBRoute{}, false
 }
 
-// About is the part of it that decides on the prefix's addresses. A host may have
-// very many other routes.
+// About returns the part that decides on the addresses of a prefix. The host may have very
+// many other routes.
 func (f FIB) About(p netip.Prefix) FIB {
 	part := FIB{Rules: f.Rules}
 	for _, r := range f.Routes {
@@ -75,7 +75,8 @@ func (f FIB) About(p netip.Prefix) FIB {
 	return part
 }
 
-// best is the table's longest prefix, of the lowest metric, the first of equal ones.
+// best returns the route of a table for an address: the longest prefix, of these the lowest
+// metric, of these the first.
 func (f FIB) best(table int, to netip.Addr) (best FIBRoute, ok bool) {
 	for _, r := range f.Routes {
 		if r.Table != table || !r.Dst.Contains(to) {
@@ -89,17 +90,19 @@ func (f FIB) best(table int, to netip.Addr) (best FIBRoute, ok bool) {
 	return best, ok
 }
 
-// PinProtocol marks our routes and rules (RTA_PROTOCOL, FRA_PROTOCOL). Nobody has
-// the number in iproute2's rt_protos.
+// PinProtocol is the mark of qnet's routes and rules (RTA_PROTOCOL, FRA_PROTOCOL). No
+// program has this number in iproute2's rt_protos.
 const PinProtocol = 113
 
+// MainTable is the number of the table "main" (RT_TABLE_MAIN in linux/rtnetlink.h).
 const MainTable = 254
 
+// Ours reports whether the rule is a pin of qnet for a network's prefix.
 func (r FIBRule) Ours(prefix netip.Prefix) bool {
 	return r.Protocol == PinProtocol && r.To == prefix.Masked()
 }
 
-// Unpinned is the FIB without qnet's pins.
+// Unpinned returns the FIB without qnet's pins.
 func (f FIB) Unpinned() FIB {
 	var other FIB
 	for _, r := range f.Rules {

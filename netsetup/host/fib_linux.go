@@ -11,33 +11,29 @@ import (
 	"github.com/qnet-vm/qnet/internal/dump"
 )
 
-// ReadFIB is Host.FIB for who has no rights.
+// ReadFIB reads the policy rules and the IPv4 routes of all tables. It needs no rights. A
+// route by a dead link, or for one type of service alone, is left out.
+//
+//	ip -4 rule; ip -4 route show table all
 func ReadFIB() (FIB, error) {
-	rules, err := ReadRules()
+	rules, err := readRules()
 	if err != nil {
 		return FIB{}, err
 	}
-	every := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
-	routes, err := dump.Whole(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_V4, every, netlink.RT_FILTER_TABLE)
-	})
+	routes, err := listRoutes()
 	if err != nil {
-		return FIB{}, fmt.Errorf("list routes: %w", err)
+		return FIB{}, err
 	}
-	f := FIB{Rules: rules}
+	fib := FIB{Rules: rules}
 	for _, r := range routes {
 		if r.Flags&unix.RTNH_F_DEAD == 0 && r.Tos == 0 {
-			f.Routes = append(f.Routes, fibRoute(r))
+			fib.Routes = append(fib.Routes, fibRoute(r))
 		}
 	}
-	return f, nil
+	return fib, nil
 }
 
 func fibRoute(r netlink.Route) FIBRoute {
-	dst, ok := PrefixOf(r.Dst)
-	if !ok {
-		dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	}
 	link := r.LinkIndex
 	if len(r.MultiPath) > 0 {
 		link = r.MultiPath[0].LinkIndex
@@ -46,13 +42,34 @@ func fibRoute(r netlink.Route) FIBRoute {
 		link = 0
 	}
 	return FIBRoute{
-		Dst: dst, Table: r.Table, Metric: r.Priority, Link: link, Throw: r.Type == unix.RTN_THROW, Protocol: int(r.Protocol),
+		Dst: destination(r), Table: r.Table, Metric: r.Priority, Link: link, Throw: r.Type == unix.RTN_THROW, Protocol: int(r.Protocol),
 	}
 }
 
-// ReadRules reads the policy rules. A kernel without them looks up the tables
-// local, main and default.
-func ReadRules() ([]FIBRule, error) {
+// listRoutes lists the IPv4 routes of all tables.
+func listRoutes() ([]netlink.Route, error) {
+	every := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
+	routes, err := dump.Whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, every, netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	return routes, nil
+}
+
+// destination returns an IPv4 route's destination; package netlink has none for a default
+// route.
+func destination(r netlink.Route) netip.Prefix {
+	if dst, ok := prefixOf(r.Dst); ok {
+		return dst
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
+// readRules reads the IPv4 policy rules. A kernel without them (CONFIG_IP_MULTIPLE_TABLES)
+// looks up the tables local, main and default.
+func readRules() ([]FIBRule, error) {
 	list, err := dump.Whole(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_V4) })
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return []FIBRule{{Table: 255, Suppress: -1}, {Priority: 32766, Table: MainTable, Suppress: -1}, {Priority: 32767, Table: 253, Suppress: -1}}, nil
@@ -69,15 +86,15 @@ func ReadRules() ([]FIBRule, error) {
 
 func ruleFact(r netlink.Rule) FIBRule {
 	fact := FIBRule{Priority: r.Priority, Mark: r.Mark, Not: r.Invert, Table: r.Table, Suppress: r.SuppressPrefixlen, Protocol: int(r.Protocol)}
-	fact.From, _ = PrefixOf(r.Src)
-	fact.To, _ = PrefixOf(r.Dst)
+	fact.From, _ = prefixOf(r.Src)
+	fact.To, _ = prefixOf(r.Dst)
 	if r.Mask != nil {
 		fact.Mark &= *r.Mask
 	}
 	if r.Goto > 0 {
 		fact.Goto = r.Goto
 	}
-	// What the host sends itself comes in by lo.
+	// The packets that the host itself sends match "iif lo".
 	fact.Narrow = r.IifName != "" && r.IifName != "lo" || r.OifName != "" || r.Tos != 0 || r.TunID != 0 || r.IPProto > 0 ||
 		r.Dport != nil || r.Sport != nil || r.UIDRange != nil || r.SuppressIfgroup >= 0
 	return fact

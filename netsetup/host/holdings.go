@@ -1,7 +1,6 @@
 package host
 
 import (
-	"bytes"
 	"net/netip"
 	"slices"
 
@@ -10,76 +9,63 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-// Holdings are what the host has by a link, and what goes along when the link
-// becomes a port: addresses, routes of all tables, neighbours that were set or
-// are known, and policy rules that name the link. In the kernel's order.
+// Holdings are what the host has by a link, and what moves along when the link becomes a
+// port: addresses, routes of all tables, static and known neighbors, and policy rules that
+// name the link. Each list is in the kernel's order. A journal holds them as JSON.
 type Holdings struct {
-	Index  int        `json:"index"` // of the link
-	Since  int64      `json:"since"` // when they were read, in seconds of CLOCK_BOOTTIME
-	Addrs  []rtnl.Raw `json:"addrs,omitempty"`
-	Routes []rtnl.Raw `json:"routes,omitempty"` // but those the kernel keeps in the table "local"
-	First  []bool     `json:"first,omitempty"`  // of each route: it goes before a like one by another link
-	Neighs []rtnl.Raw `json:"neighs,omitempty"`
-	Rules  []rtnl.Raw `json:"rules,omitempty"`
+	Index  int             `json:"index"` // of the link; 0: there is none
+	Since  int64           `json:"since"` // when they were read, in seconds of CLOCK_BOOTTIME
+	Addrs  []rtnl.Address  `json:"addrs,omitempty"`
+	Routes []rtnl.Route    `json:"routes,omitempty"` // but those that the kernel keeps in the table "local"
+	First  []bool          `json:"first,omitempty"`  // of each route: it goes before a like one by another link
+	Neighs []rtnl.Neighbor `json:"neighs,omitempty"`
+	Rules  []rtnl.Rule     `json:"rules,omitempty"`
 
-	Names map[int]string `json:"names,omitempty"` // of other links that multipath routes lead to
+	Names map[int]string `json:"names,omitempty"` // of the other links, by index, that multipath routes lead to
 }
 
-func (h Holdings) AddressList() []rtnl.Address {
-	list := make([]rtnl.Address, len(h.Addrs))
-	for i, r := range h.Addrs {
-		list[i] = rtnl.Address{Raw: r}
-	}
-	return list
-}
-
-func (h Holdings) RouteList() []rtnl.Route {
-	list := make([]rtnl.Route, len(h.Routes))
-	for i, r := range h.Routes {
-		list[i] = rtnl.Route{Raw: r}
-	}
-	return list
-}
-
-// moving is a route of holdings; first tells that it goes before like ones.
-type moving struct {
+// HeldRoute is a route of holdings.
+type HeldRoute struct {
 	rtnl.Route
-	First bool
+	First bool // it goes before a like one by another link
 }
 
-// InOrder lists the routes so that each gateway is reached by one before it.
-func (h Holdings) InOrder() []moving {
-	list := make([]moving, len(h.Routes))
-	for i, r := range h.RouteList() {
-		list[i] = moving{r, h.First[i]}
+// RoutesInOrder returns the routes so that each gateway is reached by a route before its
+// own: the kernel refuses a route by a gateway that it has no route to.
+func (h Holdings) RoutesInOrder() []HeldRoute {
+	list := make([]HeldRoute, len(h.Routes))
+	for i, r := range h.Routes {
+		list[i] = HeldRoute{r, h.First[i]}
 	}
-	depth := func(m moving) int {
-		if m.Family() == unix.AF_INET6 && m.Replaces() {
+	depth := func(r HeldRoute) int {
+		if r.Family() == unix.AF_INET6 && r.NeedsReplace() {
 			return 1
 		}
-		return -int(m.Scope()) // a gateway must be nearer than what is behind it
+		return -int(r.Scope()) // a gateway's scope is narrower than the scope behind it
 	}
-	slices.SortStableFunc(list, func(a, b moving) int { return depth(a) - depth(b) })
+	slices.SortStableFunc(list, func(a, b HeldRoute) int { return depth(a) - depth(b) })
 	return list
 }
 
-// Empty reports whether nothing but what any link has is there.
-func (h Holdings) Empty() bool {
-	return !slices.ContainsFunc(h.AddressList(), func(a rtnl.Address) bool { return !a.Local().IsLinkLocalUnicast() })
-}
+// Empty reports whether there is no address but link-local ones, which every link has.
+func (h Holdings) Empty() bool { return !slices.ContainsFunc(h.Addrs, isRoutable) }
 
-// Lasts reports whether one of the addresses has no end.
+// Lasts reports whether an address that is not link-local has no end.
 func (h Holdings) Lasts() bool {
-	return slices.ContainsFunc(h.AddressList(), func(a rtnl.Address) bool { return !a.Dynamic() && !a.Local().IsLinkLocalUnicast() })
+	return slices.ContainsFunc(h.Addrs, func(a rtnl.Address) bool { return !a.Dynamic() && isRoutable(a) })
 }
 
-// Carries reports whether the host has something by the link that a port cannot
-// carry: an address or a route that not every link has.
+func isRoutable(a rtnl.Address) bool { return !a.Local().IsLinkLocalUnicast() }
+
+// Carries reports whether the host has something by the link that a port cannot carry: an
+// address or a route that not every link has.
 func (h Holdings) Carries() bool {
-	return !h.Empty() || slices.ContainsFunc(h.RouteList(), func(r rtnl.Route) bool { return !r.Dst().Addr().IsLinkLocalUnicast() })
+	return !h.Empty() || slices.ContainsFunc(h.Routes, func(r rtnl.Route) bool { return !r.Dst().Addr().IsLinkLocalUnicast() })
 }
 
-// Gateways are those of the default routes, each once.
+// Gateways returns the gateways of the default routes by the link, each once. The two
+// halves of all addresses that VPNs route, 0.0.0.0/1 and 128.0.0.0/1, count as default
+// routes.
 func (h Holdings) Gateways() []netip.Addr {
 	var list []netip.Addr
 	add := func(a netip.Addr) {
@@ -87,51 +73,49 @@ func (h Holdings) Gateways() []netip.Addr {
 			list = append(list, a)
 		}
 	}
-	for _, r := range h.RouteList() {
-		if r.Dst().Bits() > 1 { // a VPN's halves of everything count too
+	for _, r := range h.Routes {
+		if r.Dst().Bits() > 1 {
 			continue
 		}
 		add(r.Gateway())
 		for _, hop := range r.Hops() {
-			if hop.Index != h.Index {
-				continue
-			}
-			for _, a := range rtnl.Attrs(hop.Attrs) {
-				if a.Kind == unix.RTA_GATEWAY {
-					gw, _ := netip.AddrFromSlice(a.Value)
-					add(gw)
-				}
+			if hop.Link == h.Index {
+				add(hop.Gateway)
 			}
 		}
 	}
 	return list
 }
 
-// Same reports whether nothing has changed but lifetimes and neighbours.
+// Same reports whether nothing differs but lifetimes and neighbors.
 func (h Holdings) Same(o Holdings) bool {
-	equalAddr := func(a, b rtnl.Raw) bool {
-		return bytes.Equal(rtnl.Address{Raw: a}.Plain(), rtnl.Address{Raw: b}.Plain())
-	}
-	equalRoute := func(a, b rtnl.Raw) bool { return rtnl.Route{Raw: a}.Same(rtnl.Route{Raw: b}) }
-	return slices.EqualFunc(h.Addrs, o.Addrs, equalAddr) && slices.EqualFunc(h.Routes, o.Routes, equalRoute) &&
-		slices.EqualFunc(h.Rules, o.Rules, func(a, b rtnl.Raw) bool { return bytes.Equal(a, b) })
+	return slices.EqualFunc(h.Addrs, o.Addrs, rtnl.Address.Same) && slices.EqualFunc(h.Routes, o.Routes, rtnl.Route.Same) &&
+		slices.EqualFunc(h.Rules, o.Rules, func(a, b rtnl.Rule) bool { return slices.Equal(a.Message, b.Message) })
 }
 
-// Has reports whether the address is there, whatever its flags and lifetimes.
+// Has reports whether the address is there, with any flags and lifetimes.
 func (h Holdings) Has(a rtnl.Address) bool {
-	return slices.ContainsFunc(h.AddressList(), func(o rtnl.Address) bool {
+	return slices.ContainsFunc(h.Addrs, func(o rtnl.Address) bool {
 		peer, _ := o.Peer()
 		other, _ := a.Peer()
 		return o.Prefix() == a.Prefix() && peer == other
 	})
 }
 
-// Temporary reports whether the address was a temporary one here.
-func (h Holdings) Temporary(a rtnl.Address) bool {
-	return slices.ContainsFunc(h.AddressList(), func(o rtnl.Address) bool { return o.Temporary() && o.Local() == a.Local() })
+// HasAll reports whether the addresses of the others are there.
+func (h Holdings) HasAll(others Holdings) bool {
+	return !slices.ContainsFunc(others.Addrs, func(o rtnl.Address) bool {
+		return !slices.ContainsFunc(h.Addrs, func(a rtnl.Address) bool { return a.Prefix() == o.Prefix() })
+	})
 }
 
-// Aged is what is left of the holdings so much later, in seconds.
+// HasTemporary reports whether the address is there as a temporary one (RFC 8981).
+func (h Holdings) HasTemporary(a rtnl.Address) bool {
+	return slices.ContainsFunc(h.Addrs, func(o rtnl.Address) bool { return o.Temporary() && o.Local() == a.Local() })
+}
+
+// Aged returns what is left of the holdings after so many seconds: addresses whose
+// lifetime has ended are gone.
 func (h Holdings) Aged(seconds int64) Holdings {
 	later := func(v uint32) uint32 {
 		if v == rtnl.Forever {
@@ -141,24 +125,24 @@ func (h Holdings) Aged(seconds int64) Holdings {
 	}
 	out := h
 	out.Addrs = nil
-	for _, a := range h.AddressList() {
+	for _, a := range h.Addrs {
 		l := a.Lifetimes()
 		l = rtnl.Lifetimes{Preferred: later(l.Preferred), Valid: later(l.Valid)}
 		if l.Valid != 0 {
-			out.Addrs = append(out.Addrs, a.Lasting(l).Raw)
+			out.Addrs = append(out.Addrs, a.WithLifetimes(l))
 		}
 	}
 	return out
 }
 
-// nearest is the address to ask a neighbour from: one of its prefix, else any of
-// its family.
-func (h Holdings) nearest(target netip.Addr) netip.Addr {
+// nearest returns the address from which to ask for a neighbor: one in whose prefix it
+// is, else any one of its family, not valid without one.
+func nearest(addrs []rtnl.Address, neighbor netip.Addr) netip.Addr {
 	var best netip.Addr
-	for _, a := range h.AddressList() {
+	for _, a := range addrs {
 		switch {
-		case a.Local().Is4() != target.Is4():
-		case a.Prefix().Masked().Contains(target):
+		case a.Local().Is4() != neighbor.Is4():
+		case a.Prefix().Masked().Contains(neighbor):
 			return a.Local()
 		case !best.IsValid():
 			best = a.Local()
@@ -167,27 +151,26 @@ func (h Holdings) nearest(target netip.Addr) netip.Addr {
 	return best
 }
 
-// HasAll reports whether the addresses of the others are among these.
-func (h Holdings) HasAll(others Holdings) bool {
-	return !slices.ContainsFunc(others.AddressList(), func(o rtnl.Address) bool {
-		return !slices.ContainsFunc(h.AddressList(), func(a rtnl.Address) bool { return a.Prefix() == o.Prefix() })
-	})
-}
-
-// RaisedBy is what is added to the metric of a route that is to go after all others.
+// RaisedBy is what step.RaiseMetrics adds to the metric of a route, so that it goes after
+// all other routes.
 const RaisedBy = 1 << 30
 
-// Raisable leaves out of the holdings what is not to be raised.
+// Raisable returns the routes whose metrics may be raised, and nothing else.
 func (h Holdings) Raisable() Holdings {
 	out := Holdings{Index: h.Index, Since: h.Since}
-	for i, r := range h.RouteList() {
-		advertised := r.Family() == unix.AF_INET6 && r.Gateway().IsValid() && r.Expires() != 0
-		elsewhere := slices.ContainsFunc(r.Hops(), func(p rtnl.Hop) bool { return p.Index != h.Index })
-		local := r.Dst().Addr().IsLinkLocalUnicast() || r.Dst().Addr().IsMulticast()
-		if r.Class() != unix.RTN_UNICAST || r.Metric() >= RaisedBy || advertised || elsewhere || local || r.Strange() {
-			continue
+	for i, r := range h.Routes {
+		if h.raisable(r) {
+			out.Routes, out.First = append(out.Routes, r), append(out.First, h.First[i])
 		}
-		out.Routes, out.First = append(out.Routes, r.Raw), append(out.First, h.First[i])
 	}
 	return out
+}
+
+// raisable reports whether the route's metric may be raised. Of routes by router
+// advertisements, the kernel itself prefers one whose gateway answers (RFC 4861, 6.3.6).
+func (h Holdings) raisable(r rtnl.Route) bool {
+	advertised := r.Family() == unix.AF_INET6 && r.Gateway().IsValid() && r.Expires() != 0
+	elsewhere := slices.ContainsFunc(r.Hops(), func(p rtnl.Hop) bool { return p.Link != h.Index })
+	local := r.Dst().Addr().IsLinkLocalUnicast() || r.Dst().Addr().IsMulticast()
+	return r.Type() == unix.RTN_UNICAST && r.Metric() < RaisedBy && !advertised && !elsewhere && !local && !r.Unmovable()
 }

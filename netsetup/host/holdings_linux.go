@@ -9,80 +9,77 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-// ReadHoldings reads what the host has by a link.
-func ReadHoldings(c rtnl.Conn, l Link) (Holdings, error) {
+// ReadHoldings reads what the host has by a link; nothing where the link's index is 0.
+//
+//	ip addr show dev LINK; ip route show table all dev LINK; ip neigh show dev LINK; ip rule
+func ReadHoldings(c *rtnl.Conn, l Link) (Holdings, error) {
 	h := Holdings{Index: l.Index, Since: BootSeconds()}
 	if l.Index == 0 {
-		return h, nil // there is no such link
+		return h, nil
 	}
-	addrs, err := c.Addrs(l.Index)
-	if err != nil {
+	var err error
+	if h.Addrs, err = c.Addresses(l.Index); err != nil {
 		return h, err
 	}
-	h.Addrs = addrs
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		if err := addRoutes(c, &h, family); err != nil {
-			return h, err
-		}
-		for _, flags := range []byte{0, unix.NTF_PROXY} {
-			ask := rtnl.MsgHeader(family)
-			ask[10] = flags
-			list, err := c.Dump(unix.RTM_GETNEIGH, ask)
-			if err != nil {
-				return h, err
-			}
-			for _, r := range list {
-				if n := (rtnl.Neighbor{Raw: r}); n.Index() == l.Index && n.Family() == family && n.Proxy() == (flags != 0) && n.Worth() {
-					h.Neighs = append(h.Neighs, r)
-				}
-			}
-		}
-		list, err := c.Dump(unix.RTM_GETRULE, rtnl.MsgHeader(family))
+		routes, err := c.Routes(family)
 		if err != nil {
 			return h, err
 		}
-		for _, r := range list {
-			if (rtnl.Rule{Raw: r}).Names(l.Name) {
+		h.addRoutes(routes)
+		neighbors, err := c.Neighbors(family)
+		if err != nil {
+			return h, err
+		}
+		for _, n := range neighbors {
+			if n.Link() == l.Index && n.Known() {
+				h.Neighs = append(h.Neighs, n)
+			}
+		}
+		rules, err := c.Rules(family)
+		if err != nil {
+			return h, err
+		}
+		for _, r := range rules {
+			if r.Names(l.Name) {
 				h.Rules = append(h.Rules, r)
 			}
 		}
 	}
+	h.nameHops()
 	return h, nil
 }
 
-// addRoutes reads the routes by the link, and those that are alike but lead
-// elsewhere: they decide where a new one belongs.
-func addRoutes(c rtnl.Conn, h *Holdings, family int) error {
-	list, err := c.Dump(unix.RTM_GETROUTE, rtnl.MsgHeader(family))
-	if err != nil {
-		return err
-	}
-	for i, r := range list {
-		r := rtnl.Route{Raw: r}
+// addRoutes adds, of all routes of a family, those by the link. Routes that tie with one
+// of them but lead elsewhere decide whether it goes first.
+func (h *Holdings) addRoutes(all []rtnl.Route) {
+	for i, r := range all {
 		if !r.Uses(h.Index) || r.Automatic() {
 			continue
 		}
-		h.Routes = append(h.Routes, r.Raw)
-		h.name(r)
-		ahead := slices.ContainsFunc(list[:i], func(o rtnl.Raw) bool { return (rtnl.Route{Raw: o}).Tied(r) })
-		behind := slices.ContainsFunc(list[i+1:], func(o rtnl.Raw) bool { return (rtnl.Route{Raw: o}).Tied(r) && !(rtnl.Route{Raw: o}).Uses(h.Index) })
-		h.First = append(h.First, !ahead && behind)
+		ahead := slices.ContainsFunc(all[:i], r.TiedWith)
+		behind := slices.ContainsFunc(all[i+1:], func(o rtnl.Route) bool { return r.TiedWith(o) && !o.Uses(h.Index) })
+		h.Routes, h.First = append(h.Routes, r), append(h.First, !ahead && behind)
 	}
-	return nil
 }
 
-// name remembers the names of the other links of a multipath route.
-func (h *Holdings) name(r rtnl.Route) {
-	for _, hop := range r.Hops() {
-		if l, err := net.InterfaceByIndex(hop.Index); err == nil && hop.Index != h.Index {
+// nameHops notes the names of the other links that multipath routes lead to.
+func (h *Holdings) nameHops() {
+	for _, r := range h.Routes {
+		for _, hop := range r.Hops() {
+			l, err := net.InterfaceByIndex(hop.Link)
+			if err != nil || hop.Link == h.Index {
+				continue
+			}
 			if h.Names == nil {
 				h.Names = map[int]string{}
 			}
-			h.Names[hop.Index] = l.Name
+			h.Names[hop.Link] = l.Name
 		}
 	}
 }
 
+// BootSeconds returns the time since boot, with suspension, in seconds (CLOCK_BOOTTIME).
 func BootSeconds() int64 {
 	var now unix.Timespec
 	unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) //nolint:errcheck // it has no way to fail

@@ -9,20 +9,20 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
-// maxIfname is IFNAMSIZ without the zero byte.
+// maxIfname is the longest name of a link, in bytes: IFNAMSIZ without the zero byte.
 const maxIfname = 15
 
-// BridgeName is the bridge of a network: qn-<network>, with a hash tail where
-// that exceeds 15 bytes.
+// BridgeName returns the name of a network's bridge: qn-<network>, of at most 15 bytes.
+// A longer one ends in a hash.
 func BridgeName(network string) string { return shorten("qn-"+network, maxIfname) }
 
-// TapName is the tap of a VM's NIC: qn<vm><nic>, the NIC's index (0 to 15) as
-// one base-36 digit, so that no two pairs give the same name.
+// TapName returns the name of the tap of a VM's NIC: qn<vm><nic>, of at most 15 bytes. The
+// NIC's index, 0 to 15, is one base-36 digit, so that no two NICs share a name.
 func TapName(vm string, nic int) string {
 	return shorten("qn"+vm, maxIfname-1) + strconv.FormatInt(int64(nic), 36)
 }
 
-// shorten keeps the readable beginning and puts a hash of the whole behind it.
+// shorten keeps the readable beginning and ends it in a hash of the whole name.
 func shorten(name string, limit int) string {
 	if len(name) <= limit {
 		return name
@@ -32,22 +32,36 @@ func shorten(name string, limit int) string {
 	return name[:limit-len(tail)] + tail
 }
 
-// NetworkMark is the ifalias of a network's bridge and the comment of its tables.
+// NetworkMark returns the ifalias of a network's bridge, which is the comment of its
+// tables, too: "qnet:<network>".
 func NetworkMark(network string) string { return filters.Mark(network) }
 
+// PortMark returns the ifalias of the port of a VM's NIC: "qnet:<network>/<vm>/<nic>".
 func PortMark(network, vm string, nic int) string {
-	return "qnet:" + network + "/" + vm + "/" + strconv.Itoa(nic)
+	return NetworkMark(network) + "/" + vm + "/" + strconv.Itoa(nic)
 }
 
-// TableName is the name of a network's nftables tables. It never is an nft keyword, thanks to the prefix.
+// ParsePortMark reads an ifalias of PortMark.
+func ParsePortMark(alias string) (network, vm string, ok bool) {
+	words, ours := strings.CutPrefix(alias, NetworkMark(""))
+	parts := strings.Split(words, "/")
+	if !ours || len(parts) != 3 {
+		return "", "", false
+	}
+	return parts[0], parts[1], true
+}
+
+// TableName returns the name of a network's nftables tables. With its prefix it is never
+// a keyword of nft(8).
 func TableName(network string) string { return "qnet_" + network }
 
-// IPForward is the key that sets forwarding of all links.
+// IPForward is the sysctl key that sets forwarding of all links, as a path below /proc/sys.
 const IPForward = "net/ipv4/ip_forward"
 
+// ForwardingKey returns the sysctl key of a link's IPv4 forwarding.
 func ForwardingKey(link string) string { return "net/ipv4/conf/" + link + "/forwarding" }
 
-// ForwardingLink is the link of such a key.
+// ForwardingLink returns the link of a key of ForwardingKey.
 func ForwardingLink(key string) (string, bool) {
 	link, ok := strings.CutPrefix(key, "net/ipv4/conf/")
 	if !ok {
@@ -56,17 +70,12 @@ func ForwardingLink(key string) (string, bool) {
 	return strings.CutSuffix(link, "/forwarding")
 }
 
+// DisableIPv6Key returns the sysctl key that switches IPv6 off on a link.
 func DisableIPv6Key(link string) string { return "net/ipv6/conf/" + link + "/disable_ipv6" }
 
+// RPFilterKey returns the sysctl key of a link's IPv4 source validation (RFC 3704).
 func RPFilterKey(link string) string { return "net/ipv4/conf/" + link + "/rp_filter" }
 
+// GenModeKey returns the sysctl key of how the kernel makes a link's IPv6 addresses:
+// IN6_ADDR_GEN_MODE_ of linux/if_link.h.
 func GenModeKey(link string) string { return "net/ipv6/conf/" + link + "/addr_gen_mode" }
-
-// PortOf reads the mark of a VM's port.
-func PortOf(l Link) (network, vm string, ok bool) {
-	parts := strings.Split(strings.TrimPrefix(l.Alias, "qnet:"), "/")
-	if !l.Ours() || len(parts) != 3 {
-		return "", "", false
-	}
-	return parts[0], parts[1], true
-}

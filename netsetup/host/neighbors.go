@@ -4,53 +4,52 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
-// Neighbor is a neighbour that answers on the NIC before the host moves to the
-// bridge, and must do so after it.
+// Neighbor is a machine on the LAN that answers ARP or a neighbor solicitation. One that
+// answers on the NIC before the host moves to a bridge must answer on the bridge after it.
 type Neighbor struct {
 	Addr netip.Addr       `json:"addr"`
-	MAC  net.HardwareAddr `json:"mac,omitempty"` // nil where nobody asked before: then any will do
+	MAC  net.HardwareAddr `json:"mac,omitempty"` // nil: any
 }
 
-// String is "192.0.2.1 (02:00:00:00:00:01)".
-func (a Neighbor) String() string {
-	if a.MAC == nil {
-		return a.Addr.String()
+// String returns "192.0.2.1 (02:00:00:00:00:01)".
+func (n Neighbor) String() string {
+	if n.MAC == nil {
+		return n.Addr.String()
 	}
-	return fmt.Sprintf("%s (%s)", a.Addr, a.MAC)
+	return fmt.Sprintf("%s (%s)", n.Addr, n.MAC)
 }
 
-// same reports whether the two are one neighbour.
-func (a Neighbor) same(o Neighbor) bool {
-	return a.Addr == o.Addr && (a.MAC == nil || a.MAC.String() == o.MAC.String())
+// same reports whether an answer is that of the neighbor.
+func (n Neighbor) same(o Neighbor) bool {
+	return n.Addr == o.Addr && (n.MAC == nil || n.MAC.String() == o.MAC.String())
 }
 
-func Join(list []Neighbor) string {
+// JoinNeighbors returns the neighbors as a list in words.
+func JoinNeighbors(list []Neighbor) string {
 	var words []string
-	for _, a := range list {
-		words = append(words, a.String())
+	for _, n := range list {
+		words = append(words, n.String())
 	}
 	return strings.Join(words, ", ")
 }
 
-// Unanswered lists those wanted that are not among the answers.
+// Unanswered returns the wanted neighbors that are not among those that answered.
 func Unanswered(want, got []Neighbor) []Neighbor {
 	var missing []Neighbor
 	for _, w := range want {
-		found := false
-		for _, g := range got {
-			found = found || w.same(g)
-		}
-		if !found {
+		if !slices.ContainsFunc(got, w.same) {
 			missing = append(missing, w)
 		}
 	}
 	return missing
 }
 
-// Askable are the neighbours whose answer tells whether the host is on its LAN.
+// Askable returns the neighbors whose answers show that the host is on its LAN: those that
+// answered Observe, or without Query.Ask the gateways.
 func (n NIC) Askable() []Neighbor {
 	if n.Asked {
 		return n.Answers

@@ -17,6 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
+// observeNIC reads what a plan must know besides of the link that a bridge joins.
 func observeNIC(ctx context.Context, up Link) (NIC, error) {
 	var nic NIC
 	c, err := rtnl.Dial()
@@ -27,22 +28,22 @@ func observeNIC(ctx context.Context, up Link) (NIC, error) {
 	if nic.Held, err = ReadHoldings(c, up); err != nil {
 		return nic, fmt.Errorf("read what the host has by %q: %w", up.Name, err)
 	}
-	nic.Conf = confOf(up)
+	nic.Sysctls = changedSysctls(up)
 	nic.RPFilter, _ = ReadSysctl(RPFilterKey(up.Name))
 	if off, err := ReadSysctl("net/ipv6/conf/" + up.Name + "/disable_ipv6"); err == nil && off == "0" {
 		nic.GenMode, _ = ReadSysctl(GenModeKey(up.Name))
 	}
-	nic.DNS = ObserveDNS(ctx, up)
-	if nic.Programs, err = programs(up); err != nil {
+	nic.DNS = ReadDNS(ctx, up)
+	if nic.Hooks, err = hooks(up); err != nil {
 		return nic, err
 	}
 	nic.Client, err = managers.Observe(ctx, up.Name)
 	return nic, err
 }
 
-// confOf lists the link's sysctls that differ from those of a new link.
-func confOf(up Link) []Conf {
-	var list []Conf
+// changedSysctls lists the link's sysctls that differ from those of a new link.
+func changedSysctls(up Link) []LinkSysctl {
+	var list []LinkSysctl
 	for _, dir := range []string{"net/ipv4/conf", "net/ipv6/conf", "net/ipv4/neigh", "net/ipv6/neigh"} {
 		entries, _ := os.ReadDir(filepath.Join("/proc/sys", dir, up.Name))
 		for _, e := range entries {
@@ -50,24 +51,27 @@ func confOf(up Link) []Conf {
 			if err != nil || info.Mode().Perm()&0o200 == 0 || slices.Contains(derived, e.Name()) {
 				continue
 			}
-			c := Conf{Dir: dir, Name: e.Name()}
-			plain, plainErr := ReadSysctl(c.Key("default"))
-			c.Value, err = ReadSysctl(c.Key(up.Name))
-			same := c.Value == plain || c.Name == "mtu" && c.Value == strconv.Itoa(up.MTU)
-			if err == nil && plainErr == nil && !same {
-				list = append(list, c)
+			s := LinkSysctl{Dir: dir, Name: e.Name()}
+			unset, unsetErr := ReadSysctl(s.Key("default"))
+			s.Value, err = ReadSysctl(s.Key(up.Name))
+			same := s.Value == unset || s.Name == "mtu" && s.Value == strconv.Itoa(up.MTU)
+			if err == nil && unsetErr == nil && !same {
+				list = append(list, s)
 			}
 		}
 	}
 	return list
 }
 
-// derived are sysctls that others tell already, in another unit; stable_secret goes
-// with an addr_gen_mode that is refused.
+// derived are sysctls that another one shows in another unit, and stable_secret, which
+// belongs to an addr_gen_mode that plans refuse.
 var derived = []string{"base_reachable_time", "retrans_time", "stable_secret"}
 
-// programs lists what handles the link's frames before a bridge would.
-func programs(up Link) ([]string, error) {
+// hooks lists what handles the link's frames before a bridge would: an XDP program, and the
+// qdiscs that tc filters hang on.
+//
+//	ip link show dev LINK; tc qdisc show dev LINK
+func hooks(up Link) ([]string, error) {
 	l, err := netlink.LinkByIndex(up.Index)
 	if err != nil {
 		return nil, fmt.Errorf("read link %q: %w", up.Name, err)
@@ -88,13 +92,15 @@ func programs(up Link) ([]string, error) {
 	return list, nil
 }
 
-// lookTimeout is how long systemd-resolved may take to answer.
-const lookTimeout = 3 * time.Second
+// resolvedTimeout bounds how long systemd-resolved may take to answer.
+const resolvedTimeout = 3 * time.Second
 
-// ObserveDNS reads what systemd-resolved was told of a link; one that does not
-// answer was told nothing.
-func ObserveDNS(ctx context.Context, l Link) resolved.Settings {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+// ReadDNS reads the settings that systemd-resolved has for a link: none where it does not
+// run or does not answer within 3 s.
+//
+//	resolvectl status LINK
+func ReadDNS(ctx context.Context, l Link) resolved.Settings {
+	ctx, cancel := context.WithTimeout(ctx, resolvedTimeout)
 	defer cancel()
 	s, err := resolved.Observe(ctx, l.Index)
 	if err != nil {

@@ -1,20 +1,14 @@
 package host
 
 import (
-	"bufio"
 	"context"
-	"fmt"
-	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/dump"
+	"github.com/qnet-vm/qnet/internal/resolvconf"
 	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/managers"
@@ -23,22 +17,21 @@ import (
 
 // Query says what Observe reads for one network.
 type Query struct {
-	// LAN: also what the host has by the link that a bridge would join, named Uplink, or
-	// for "" the link of the default route.
+	// LAN adds what the host has by the link that a bridge would join: the link of the name
+	// Uplink, or for "" the link of the default route.
 	LAN    bool
 	Uplink string
-	// Original puts back, among the sysctls, the values from before networks that run
-	// changed them (journal.OriginalSysctls). Nil changes none.
+	// Original puts into the sysctls the values from before running networks changed them
+	// (journal.OriginalSysctls). Nil leaves them as they are.
 	Original func(sysctls map[string]string)
-	// Ask: also which gateways answer on that link, and Peer if it is a neighbor there.
-	// Asking takes a second where one does not answer, and needs CAP_NET_RAW.
+	// Ask, with LAN, adds which gateways answer on that link, and whether Peer does if it is
+	// a neighbor there. It needs CAP_NET_RAW, and takes 1 s where a gateway does not answer.
 	Ask  bool
-	Peer netip.Addr // the other end of the session that qnet runs in, if any
+	Peer netip.Addr // the other end of the session that qnet runs in; not valid if there is none
 }
 
-// Observe reads everything that a plan depends on, as the calling thread's network
-// namespace shows it. It changes nothing, and needs no rights but for Query.Ask. What a
-// plan can do without is named in Facts.Unknown where it cannot be read.
+// Observe reads all that a plan depends on. It changes nothing, and needs no rights but for
+// Query.Ask. Facts.Unknown names what cannot be read, if a plan can do without.
 func Observe(ctx context.Context, q Query) (Facts, error) {
 	f, err := ObserveNetwork()
 	if err != nil {
@@ -47,13 +40,13 @@ func Observe(ctx context.Context, q Query) (Facts, error) {
 	if q.Original != nil {
 		q.Original(f.Sysctls)
 	}
-	f.Configurators = managers.Running(ctx)
+	f.Managers = managers.Running(ctx)
 	if f.Firewalld, err = firewalld.Observe(ctx); err != nil {
 		f.Unknown = append(f.Unknown, err.Error())
 	}
 	up, ok := f.LANLink(q.Uplink)
 	if !q.LAN || !ok || up.Kind == "bridge" {
-		return f, nil // a plan refuses a link that is not there
+		return f, nil // a plan refuses a link that does not exist
 	}
 	if f.NIC, err = observeNIC(ctx, up); err != nil || !q.Ask {
 		return f, err
@@ -61,38 +54,32 @@ func Observe(ctx context.Context, q Query) (Facts, error) {
 	return f, f.askNeighbors(ctx, up, q.Peer)
 }
 
-// ObserveNetwork reads the network alone: links, addresses, routes, rules, resolvers,
-// forwarding and packet filters.
+// ObserveNetwork reads the network alone: links, addresses, routes, policy rules,
+// resolvers, forwarding and packet filters. It needs no rights.
 func ObserveNetwork() (Facts, error) {
 	f := Facts{Sysctls: map[string]string{}}
-	links, err := dump.Whole(netlink.LinkList)
-	if err != nil {
-		return f, fmt.Errorf("list links: %w", err)
-	}
-	for _, l := range links {
-		f.Links = append(f.Links, LinkFact(l))
-	}
-	if err := observeAddresses(&f); err != nil {
+	var err error
+	if f.Links, err = ReadLinks(); err != nil {
 		return f, err
 	}
-	if err := observeRoutes(&f); err != nil {
-		return f, err
+	for _, add := range []func(*Facts) error{addAddresses, addRoutes, addForwarding} {
+		if err := add(&f); err != nil {
+			return f, err
+		}
 	}
-	if err := observeForwarding(&f); err != nil {
-		return f, err
-	}
-	_, err = os.Stat("/proc/sys/net/ipv6")
-	f.HasIPv6 = err == nil
+	_, statErr := os.Stat("/proc/sys/net/ipv6")
+	f.HasIPv6 = statErr == nil
 	f.Resolvers = append(resolvers("/etc/resolv.conf"), resolvers("/run/systemd/resolve/resolv.conf")...)
 	f.Defined = definedNetworks("/")
-	if f.Rules, err = ReadRules(); err != nil {
+	if f.Rules, err = readRules(); err != nil {
 		return f, err
 	}
 	f.Filters = read.Ruleset()
 	return f, nil
 }
 
-func observeForwarding(f *Facts) error {
+// addForwarding adds the sysctls of IPv4 forwarding.
+func addForwarding(f *Facts) error {
 	if v, err := ReadSysctl(IPForward); err == nil {
 		f.Sysctls[IPForward] = v
 	}
@@ -113,34 +100,8 @@ func observeForwarding(f *Facts) error {
 	return nil
 }
 
-// hardware is the kind of links without IFLA_INFO_KIND, in package netlink's words.
-const hardware = "device"
-
-func LinkFact(l netlink.Link) Link {
-	a := l.Attrs()
-	fact := Link{
-		Index: a.Index, Name: a.Name, Kind: l.Type(), Alias: a.Alias, MAC: a.HardwareAddr, MTU: a.MTU,
-		Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0, Loopback: a.Flags&net.FlagLoopback != 0,
-		Ethernet: a.EncapType == "ether", Master: a.MasterIndex, Parent: a.ParentIndex,
-	}
-	sys := filepath.Join("/sys/class/net", a.Name)
-	for _, mark := range []string{"phy80211", "wireless"} {
-		if fact.Kind != hardware {
-			break // made by software
-		}
-		if _, err := os.Stat(filepath.Join(sys, mark)); err == nil {
-			fact.Wireless = true
-		}
-	}
-	if fact.Kind == "bridge" {
-		state, err := os.ReadFile(filepath.Join(sys, "bridge/stp_state"))
-		fact.STP = err == nil && strings.TrimSpace(string(state)) != "0"
-	}
-	return fact
-}
-
-// places finds links by their index: a host may have thousands of routes by
-// thousands of links.
+// places returns each link's place in f.Links by the link's index: a host may have thousands
+// of routes by thousands of links.
 func (f Facts) places() map[int]int {
 	places := make(map[int]int, len(f.Links))
 	for i, l := range f.Links {
@@ -149,36 +110,31 @@ func (f Facts) places() map[int]int {
 	return places
 }
 
-func observeAddresses(f *Facts) error {
-	addrs, err := dump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+// addAddresses adds the addresses of all links.
+func addAddresses(f *Facts) error {
+	addrs, err := listAddrs()
 	if err != nil {
-		return fmt.Errorf("list addresses: %w", err)
+		return err
 	}
 	places := f.places()
 	for _, a := range addrs {
 		i, known := places[a.LinkIndex]
-		if p, ok := PrefixOf(a.IPNet); ok && known {
+		if p, ok := prefixOf(a.IPNet); ok && known {
 			f.Links[i].Addresses = append(f.Links[i].Addresses, p)
 		}
 	}
 	return nil
 }
 
-func observeRoutes(f *Facts) error {
-	every := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
-	routes, err := dump.Whole(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_V4, every, netlink.RT_FILTER_TABLE)
-	})
+// addRoutes adds the IPv4 routes of all tables, one for each nexthop by a known link.
+func addRoutes(f *Facts) error {
+	routes, err := listRoutes()
 	if err != nil {
-		return fmt.Errorf("list routes: %w", err)
+		return err
 	}
 	places := f.places()
 	f.Routes = slices.Grow(f.Routes, len(routes))
 	for _, r := range routes {
-		dst, ok := PrefixOf(r.Dst)
-		if !ok {
-			dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		}
 		hops := append([]*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}, r.MultiPath...)
 		for _, hop := range hops {
 			name := ""
@@ -188,38 +144,18 @@ func observeRoutes(f *Facts) error {
 			}
 			if known || len(r.MultiPath) == 0 {
 				via, _ := netip.AddrFromSlice(hop.Gw)
-				f.Routes = append(f.Routes, Route{Dst: dst, Link: name, Via: via.Unmap(), Table: r.Table})
+				f.Routes = append(f.Routes, Route{Dst: destination(r), Link: name, Via: via.Unmap(), Table: r.Table})
 			}
 		}
 	}
 	return nil
 }
 
-func PrefixOf(n *net.IPNet) (netip.Prefix, bool) {
-	if n == nil {
-		return netip.Prefix{}, false
-	}
-	addr, ok := netip.AddrFromSlice(n.IP)
-	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(addr.Unmap(), bits), ok
-}
-
-// resolvers reads the nameserver lines of resolv.conf(5).
+// resolvers reads the name servers of a resolv.conf(5), without zones.
 func resolvers(path string) []netip.Addr {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil
+	servers := resolvconf.Nameservers(path)
+	for i, a := range servers {
+		servers[i] = a.WithZone("")
 	}
-	defer file.Close()
-	var addrs []netip.Addr
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		words := strings.Fields(lines.Text())
-		if len(words) < 2 || words[0] != "nameserver" {
-			continue
-		}
-		if a, err := netip.ParseAddr(words[1]); err == nil {
-			addrs = append(addrs, a.WithZone(""))
-		}
-	}
-	return addrs
+	return servers
 }

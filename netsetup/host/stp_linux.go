@@ -13,9 +13,9 @@ import (
 // forwarding is BR_STATE_FORWARDING (linux/if_bridge.h).
 const forwarding = "3"
 
-// AwaitForwarding waits until the port of a bridge forwards, which takes twice the
-// bridge's forward delay after it joined where the bridge runs STP (F24). It
-// returns an error when the context ends, or when that time is well over.
+// AwaitForwarding waits until the port of a bridge forwards frames. Where the bridge runs
+// STP, that takes twice its forward delay, 30 s by default, after the port joined (F24). It
+// returns an error when ctx ends, and 5 s after the port should forward.
 func AwaitForwarding(ctx context.Context, port, bridge string) error {
 	limit := 2*forwardDelay(bridge) + 5*time.Second
 	for begin := time.Now(); ; {
@@ -27,7 +27,7 @@ func AwaitForwarding(ctx context.Context, port, bridge string) error {
 			return nil
 		}
 		if time.Since(begin) > limit {
-			return fmt.Errorf("port %q of bridge %s forwards nothing after %s: look with: bridge link show dev %s", port, bridge, limit, port)
+			return fmt.Errorf("port %q of bridge %s does not forward frames %s after it joined; look with: bridge link show dev %s", port, bridge, limit, port)
 		}
 		select {
 		case <-ctx.Done():
@@ -37,7 +37,7 @@ func AwaitForwarding(ctx context.Context, port, bridge string) error {
 	}
 }
 
-// forwardDelay is the bridge's, 15 s where it cannot be read. The file has 1/100 s.
+// forwardDelay returns the bridge's, 15 s where it cannot be read. The file has 1/100 s.
 func forwardDelay(bridge string) time.Duration {
 	b, err := os.ReadFile(filepath.Join("/sys/class/net", bridge, "bridge/forward_delay"))
 	n, numErr := strconv.Atoi(strings.TrimSpace(string(b)))

@@ -6,6 +6,10 @@ import (
 	"strings"
 )
 
+// ReadSysctl returns the value of a key, a path below /proc/sys, without the newline. It is
+// fs.ErrNotExist where the kernel has no such key.
+//
+//	sysctl -n KEY
 func ReadSysctl(key string) (string, error) {
 	b, err := os.ReadFile(filepath.Join("/proc/sys", key))
 	return strings.TrimSpace(string(b)), err

@@ -1,6 +1,7 @@
 package hostlease
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -22,13 +23,8 @@ func indexOf(name string) (int, error) {
 	return l.Attrs().Index, nil
 }
 
-// forever is a lifetime that does not end (if_addr.h, INFINITY_LIFE_TIME).
-const forever = 1<<32 - 1
-
-func endless(seconds int) bool { return seconds == 0 || uint32(seconds) == forever }
-
-// setLifetime gives an address of the link so much time from now on. One without an
-// end keeps that: its client does not tell the kernel, and would not renew it.
+// setLifetime makes an address of the link end in that time. An address without an end
+// stays so: its client does not use the kernel's lifetimes.
 //
 //	ip addr change ADDRESS dev LINK valid_lft SECONDS preferred_lft SECONDS
 func setLifetime(link string, address netip.Addr, lasts time.Duration) error {
@@ -40,7 +36,7 @@ func setLifetime(link string, address netip.Addr, lasts time.Duration) error {
 	if i < 0 {
 		return fmt.Errorf("give %s of %q more time: it is gone", address, link)
 	}
-	if endless(list[i].ValidLft) {
+	if !managers.Finite(list[i]) {
 		return nil
 	}
 	return replace(l, list[i], int(lasts.Seconds()), int(lasts.Seconds()))
@@ -53,32 +49,46 @@ func replace(l netlink.Link, a netlink.Addr, valid, preferred int) error {
 	return kernel.SetLifetime(link, netip.PrefixFrom(ip.Unmap(), ones), uint32(valid), uint32(preferred))
 }
 
-// Follow looks at the port for what its client put there, who hears after all, and
-// moves it to the bridge, with the time that it was given. dhcpcd keeps its address
-// on the port, where it does no harm: without, it would ask for another lease at
-// once, and again.
-func (r *Renewer) Follow() error {
+// Follow handles DHCP clients that still receive on the port: it moves an address that
+// they renewed from the port to the bridge, with its lifetime. dhcpcd's address stays on
+// the port, where it does no harm, and only its lifetime goes to the bridge: without an
+// address on the port, dhcpcd would ask for another lease again and again.
+func (r *Renewer) Follow(ctx context.Context) error {
 	_, given, err := managers.Addresses(r.Port)
 	if err != nil || len(given) == 0 {
 		return err
 	}
 	if r.Client.Program != managers.Dhcpcd {
-		return r.Move()
+		return r.Move(ctx)
 	}
-	bridge, list, err := managers.Addresses(r.Bridge)
+	bridge, has, err := managers.Addresses(r.Bridge)
 	if err != nil {
 		return err
 	}
-	for _, a := range given {
-		i := slices.IndexFunc(list, func(b netlink.Addr) bool { return a.IPNet.String() == b.IPNet.String() })
-		if i < 0 {
-			return r.Move()
-		}
-		if b := list[i]; !endless(b.ValidLft) && a.ValidLft > b.ValidLft {
-			if err := replace(bridge, b, a.ValidLft, a.PreferedLft); err != nil {
-				return err
-			}
+	renewed, all := lifetimes(given, has)
+	if !all {
+		return r.Move(ctx)
+	}
+	for _, a := range renewed {
+		if err := replace(bridge, a, a.ValidLft, a.PreferedLft); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// lifetimes returns the bridge's addresses that have got more time on the port, with
+// that time; all is false where the bridge lacks one of the port's addresses.
+func lifetimes(port, bridge []netlink.Addr) (renewed []netlink.Addr, all bool) {
+	for _, given := range port {
+		i := slices.IndexFunc(bridge, func(b netlink.Addr) bool { return given.IPNet.String() == b.IPNet.String() })
+		if i < 0 {
+			return nil, false
+		}
+		if b := bridge[i]; managers.Finite(b) && given.ValidLft > b.ValidLft {
+			b.ValidLft, b.PreferedLft = given.ValidLft, given.PreferedLft
+			renewed = append(renewed, b)
+		}
+	}
+	return renewed, true
 }

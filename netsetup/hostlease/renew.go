@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -20,10 +19,12 @@ const (
 	clientPort = 68
 )
 
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
 var (
-	// ErrRefused tells that the server does not renew the lease (DHCPNAK).
+	// ErrRefused is wrapped by the error of a server that does not renew the lease (DHCPNAK).
 	ErrRefused = errors.New("the DHCP server refuses")
-	// ErrSilent tells that no server has answered in time.
+	// ErrSilent is wrapped by the error of a lease for which no server answers in time.
 	ErrSilent = errors.New("no DHCP server answers")
 )
 
@@ -31,38 +32,72 @@ var (
 type Terms struct {
 	Server netip.Addr
 	Lasts  time.Duration // from the request on
-	Renew  time.Duration // T1
-	Rebind time.Duration // T2, when any server may be asked
+	Renew  time.Duration // T1, from the request on
+	Rebind time.Duration // T2, when the client may ask any server
 }
 
-// Renew asks once for more time, by the link with that index: the server that
-// gave the lease, or any where broadcast is set or the server is not known. It
-// waits for the answer until the context ends and returns ErrRefused or
-// ErrSilent. It needs CAP_NET_RAW.
-func Renew(ctx context.Context, link int, l managers.HostLease, broadcast bool) (Terms, error) {
-	conn, err := packet.Listen(link, packet.IPv4, packet.UDPTo(clientPort))
-	if err != nil {
-		return Terms{}, fmt.Errorf("renew lease of %s: %w", l.Address, err)
-	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // it ends hear
-	defer conn.Close()                                      //nolint:errcheck // nothing follows from it
-	defer stop()
-	ask, err := request(l)
-	if err == nil {
-		err = send(conn, l, ask, broadcast || !l.Server.IsValid())
-	}
-	if err != nil {
-		return Terms{}, fmt.Errorf("renew lease of %s: %w", l.Address, err)
-	}
-	terms, err := hear(conn, ask)
+// Renew asks once for more time, by the link with that index. It asks the server that
+// gave the lease; or all servers, if toAll is set or the server is not known. It waits
+// for the answer until ctx ends, and returns errors that wrap ErrRefused or ErrSilent.
+// It needs CAP_NET_RAW.
+func Renew(ctx context.Context, link int, l managers.HostLease, toAll bool) (Terms, error) {
+	terms, err := renew(ctx, link, l, toAll || !l.Server.IsValid())
 	if err != nil {
 		return Terms{}, fmt.Errorf("renew lease of %s: %w", l.Address, err)
 	}
 	return terms, nil
 }
 
-// request is the message of the states RENEWING and REBINDING (RFC 2131, table 5):
-// the address is the client's, so neither asked for nor is a server chosen.
+func renew(ctx context.Context, link int, l managers.HostLease, toAll bool) (Terms, error) {
+	conn, err := packet.Listen(link, packet.IPv4, packet.UDPTo(clientPort))
+	if err != nil {
+		return Terms{}, err
+	}
+	defer conn.Close() //nolint:errcheck // nothing follows from it
+	m, err := request(l)
+	if err != nil {
+		return Terms{}, err
+	}
+	send := func(d packet.Datagram) error { return conn.Write(d.Frame()) }
+	if !toAll {
+		send = func(d packet.Datagram) error {
+			d.Dst = l.Server
+			return sendTo(d)
+		}
+	}
+	return converse(ctx, conn, send, l, m)
+}
+
+// converse sends the request and waits for an agreement. A refusal counts only if no
+// server agrees: a server that knows nothing of the lease may refuse.
+func converse(ctx context.Context, in packet.Reader, send func(packet.Datagram) error, l managers.HostLease, m *dhcpv4.DHCPv4) (Terms, error) {
+	d := packet.Datagram{
+		SrcMAC: l.MAC, DstMAC: packet.Broadcast, Src: l.Address, Dst: broadcast, SrcPort: clientPort, DstPort: serverPort, Payload: m.ToBytes(),
+	}
+	end := ErrSilent
+	var ack *dhcpv4.DHCPv4
+	err := packet.Exchange(ctx, in, 0, func() error { return send(d) }, func(frame []byte, out bool) bool {
+		r, ok := answer(frame, m)
+		switch {
+		case !ok || out:
+		case r.MessageType() == dhcpv4.MessageTypeAck:
+			ack = r
+		default:
+			end = fmt.Errorf("%w: %s", ErrRefused, r.Message())
+		}
+		return ack != nil
+	})
+	switch {
+	case err == nil:
+		return terms(ack)
+	case ctx.Err() != nil:
+		return Terms{}, end
+	}
+	return Terms{}, err
+}
+
+// request returns the message of the states RENEWING and REBINDING (RFC 2131, table 5).
+// The client has the address, so the message neither asks for one nor chooses a server.
 func request(l managers.HostLease) (*dhcpv4.DHCPv4, error) {
 	m, err := dhcpv4.New(
 		dhcpv4.WithMessageType(dhcpv4.MessageTypeRequest), dhcpv4.WithHwAddr(l.MAC), dhcpv4.WithClientIP(l.Address.AsSlice()),
@@ -79,57 +114,22 @@ func request(l managers.HostLease) (*dhcpv4.DHCPv4, error) {
 	return m, nil
 }
 
-// send sends it: to all on the link, or where the host's routes lead to the server.
-// A socket of the port would be refused where a deaf client has it.
-func send(conn *packet.Conn, l managers.HostLease, m *dhcpv4.DHCPv4, broadcast bool) error {
-	d := packet.Datagram{
-		SrcMAC: l.MAC, DstMAC: packet.Broadcast, Src: l.Address, Dst: netip.AddrFrom4([4]byte{255, 255, 255, 255}),
-		SrcPort: clientPort, DstPort: serverPort, Payload: m.ToBytes(),
-	}
-	if broadcast {
-		return conn.Write(d.Frame())
-	}
-	d.Dst = l.Server
-	// IPPROTO_RAW: the header is ours (raw(7)).
+// sendTo sends the datagram where the host's routes lead to its destination. A UDP
+// socket could not: the client on the port has its number.
+func sendTo(d packet.Datagram) error {
+	// IPPROTO_RAW: the IP header is ours (raw(7)).
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return fmt.Errorf("open raw socket: %w", err)
 	}
 	defer unix.Close(fd) //nolint:errcheck // nothing follows from it
-	if err := unix.Sendto(fd, d.Frame()[packet.EtherLen:], 0, &unix.SockaddrInet4{Addr: l.Server.As4()}); err != nil {
-		return fmt.Errorf("send to %s: %w", l.Server, err)
+	if err := unix.Sendto(fd, d.Frame()[packet.EtherLen:], 0, &unix.SockaddrInet4{Addr: d.Dst.As4()}); err != nil {
+		return fmt.Errorf("send to %s: %w", d.Dst, err)
 	}
 	return nil
 }
 
-// hear waits for an agreement. A refusal counts only if nobody agrees: where all
-// are asked, a server that knows nothing of the lease may refuse.
-func hear(conn *packet.Conn, ask *dhcpv4.DHCPv4) (Terms, error) {
-	end := ErrSilent
-	b := make([]byte, 4096)
-	for {
-		n, out, err := conn.Read(b)
-		if errors.Is(err, os.ErrClosed) {
-			return Terms{}, end
-		}
-		if errors.Is(err, unix.ENETDOWN) || out {
-			continue
-		}
-		if err != nil {
-			return Terms{}, err
-		}
-		m, ok := answer(b[:n], ask)
-		if !ok {
-			continue
-		}
-		if m.MessageType() == dhcpv4.MessageTypeAck {
-			return terms(m)
-		}
-		end = fmt.Errorf("%w: %s", ErrRefused, m.Message())
-	}
-}
-
-// answer reads an ACK or NAK to what was asked.
+// answer reads an ACK or NAK of the request.
 func answer(frame []byte, ask *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, bool) {
 	d, ok := packet.ParseDatagram(frame)
 	if !ok || d.DstPort != clientPort {
@@ -148,8 +148,8 @@ func answer(frame []byte, ask *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, bool) {
 	return nil, false
 }
 
-// terms reads what the server grants; where it names no T1 and T2, they are a
-// half and 7/8 of the time (RFC 2131, 4.4.5).
+// terms reads what the server grants. T1 and T2 are a half and 7/8 of the time, unless
+// the server names them (RFC 2131, 4.4.5).
 func terms(m *dhcpv4.DHCPv4) (Terms, error) {
 	t := Terms{Lasts: m.IPAddressLeaseTime(0)}
 	if t.Lasts <= 0 {

@@ -38,8 +38,8 @@ func renewWithin(t *testing.T, d time.Duration, index int, l managers.HostLease,
 	return Renew(ctx, index, l, broadcast)
 }
 
-// A real server renews the lease of a real client to whoever names himself like
-// that, and to nobody else.
+// A real server renews the lease of a real client if the request has that client's
+// identifier, and refuses it with another one.
 func TestRenew(t *testing.T) {
 	lab.Require(t, programs.DHCPClientNeeds("udhcpc")...)
 	lab.Run(t, func(t *testing.T) {
@@ -140,17 +140,20 @@ func TestRenewer(t *testing.T) {
 		var mu sync.Mutex
 		var told []string
 		before := strings.Count(lan.DHCPLog(), "DHCPACK(eth0) "+l.Address.String())
-		r := Start(Config{
+		r := New(Config{
 			Client: managers.Client{Program: managers.Udhcpc, Link: "eth0", Lease: l}, Port: "eth0", Bridge: "qn-lan",
-			Change: func(f func() error) error {
+			Change: func(_ context.Context, f func() error) error {
 				mu.Lock()
 				defer mu.Unlock()
 				return f()
 			},
 			Warn: func(s string) { told = append(told, s) }, Log: slog.New(slog.DiscardHandler),
 		})
-		time.Sleep(14 * time.Second)
-		r.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 14*time.Second)
+		defer cancel()
+		if err := r.Run(ctx); err != nil {
+			t.Error(err)
+		}
 		out := lab.Sh(t, "ip -4 addr show dev qn-lan; ip route show default dev qn-lan")
 		if !strings.Contains(out, "inet "+l.Address.String()) || !regexp.MustCompile(`valid_lft 1[012]\dsec`).MatchString(out) || !strings.Contains(out, "default via") {
 			t.Errorf("after the end of the lease:\n%s", out)
@@ -164,8 +167,8 @@ func TestRenewer(t *testing.T) {
 	})
 }
 
-// With its cable plugged again, a host asks at once, and all servers: one of
-// another network refuses, which is told.
+// After Soon, the host asks all servers at once. A server of another network refuses,
+// and the user is warned.
 func TestSoon(t *testing.T) {
 	lab.Require(t, programs.DHCPClientNeeds("udhcpc")...)
 	lab.Run(t, func(t *testing.T) {
@@ -173,12 +176,20 @@ func TestSoon(t *testing.T) {
 		l, _ := observed(t)
 		lab.Sh(t, strings.Replace(handMove, "%LIFE", "", 1))
 		told := make(chan string, 10)
-		r := Start(Config{
+		r := New(Config{
 			Client: managers.Client{Program: managers.Udhcpc, Link: "eth0", Lease: l}, Port: "eth0", Bridge: "qn-lan",
-			Change: func(f func() error) error { return f() },
+			Change: func(_ context.Context, f func() error) error { return f() },
 			Warn:   func(s string) { told <- s }, Log: slog.New(slog.DiscardHandler),
 		})
-		defer r.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() {
+			if err := r.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		defer running.Wait()
+		defer cancel()
 		acks := func() int { return strings.Count(lan.DHCPLog(), "DHCPACK(eth0) "+l.Address.String()) }
 		lab.Eventually(t, 5*time.Second, "the first renewal", func() bool { return acks() == 2 })
 		r.Soon()
@@ -199,22 +210,22 @@ func TestSoon(t *testing.T) {
 	})
 }
 
-// What cannot be renewed is told once, when it gets serious.
-func TestTell(t *testing.T) {
+// The user is warned once of a lease that the host is about to lose.
+func TestReport(t *testing.T) {
 	var told []string
 	r := &Renewer{
 		Config: Config{Bridge: "qn-lan", Client: managers.Client{Program: managers.Networkd}, Warn: func(s string) { told = append(told, s) }, Log: slog.New(slog.DiscardHandler)},
 		terms:  Terms{Lasts: 80 * time.Second, Renew: 40 * time.Second, Rebind: 70 * time.Second}, began: time.Second,
 	}
-	r.tell(50*time.Second, ErrSilent)
+	r.report(50*time.Second, ErrSilent)
 	if len(told) != 0 {
 		t.Errorf("before T2: told %q", told)
 	}
 	for range 3 {
-		r.tell(72*time.Second, ErrSilent)
+		r.report(72*time.Second, ErrSilent)
 	}
 	r.warned = false
-	r.tell(50*time.Second, ErrRefused)
+	r.report(50*time.Second, ErrRefused)
 	if len(told) != 2 || !strings.Contains(told[1], "refuses") || !strings.Contains(told[0], "systemd-networkd") {
 		t.Errorf("told %q", told)
 	}

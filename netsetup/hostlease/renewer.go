@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// answerTime is how long an answer is waited for; servers take milliseconds.
-	answerTime = 4 * time.Second
-	// patrol bounds a sleep: a timer stands still while the host is suspended, a
+	// answerTimeout bounds the wait for an answer; servers take milliseconds.
+	answerTimeout = 4 * time.Second
+	// checkInterval bounds a sleep: a timer stands still while the host is suspended, a
 	// lease does not.
-	patrol = 5 * time.Second
-	// leastPause is between two questions, RFC 2131 wants 60 s; short leases
-	// leave no time for that.
-	leastPause, mostPause = 2 * time.Second, time.Minute
+	checkInterval = 5 * time.Second
+	// minPause and maxPause bound the time between two requests. RFC 2131 wants 60 s at
+	// least, and short leases leave no time for that.
+	minPause, maxPause = 2 * time.Second, time.Minute
 )
 
 // Config is what a Renewer works on.
@@ -29,44 +29,72 @@ type Config struct {
 	Port   string // the NIC
 	Bridge string
 
-	// Change runs what changes the host, at a time of the caller's choice, or not
+	// Change runs a function that changes the host, when the caller permits it, or not
 	// at all.
-	Change func(func() error) error
-	// Move moves to the bridge what is on the port, addresses and routes. It runs
-	// within Change.
-	Move func() error
+	Change func(context.Context, func() error) error
+	// Move moves addresses and routes from the port to the bridge. It runs within Change.
+	Move func(context.Context) error
 	Warn func(string) // gets what the user should know
 	Log  *slog.Logger
 }
 
-// Renewer keeps the host's lease. Follow may be called at any time, within
-// Config.Change, and Soon by anybody; Close ends it.
+// Renewer keeps the host's lease. Run may be called once, Soon at any time, and Follow
+// from within Config.Change only.
 type Renewer struct {
 	Config
-	cancel context.CancelFunc
-	soon   chan struct{}
+	soon chan struct{}
+
+	// What tests replace.
+	clock  func() time.Duration                                 // see uptime
+	ask    func(ctx context.Context, toAll bool) (Terms, error) // see askServer
+	extend func(lasts time.Duration) error                      // see setLifetime
 
 	terms  Terms
-	began  time.Duration // when the terms were asked for, by the clock of uptime; 0 is never
+	began  time.Duration // when the terms were asked for, by the clock; 0 is never
 	warned bool
 }
 
-// Start starts to renew, at once: nobody tells how long the lease lasts by now.
-func Start(c Config) *Renewer {
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &Renewer{Config: c, cancel: cancel, soon: make(chan struct{}, 1)}
-	if c.Client.GoesDeaf() {
-		go r.run(ctx)
-	}
+// New returns a renewer, which does nothing yet.
+func New(c Config) *Renewer {
+	r := &Renewer{Config: c, soon: make(chan struct{}, 1), clock: uptime}
+	r.ask = r.askServer
+	r.extend = func(lasts time.Duration) error { return setLifetime(r.Bridge, r.Client.Lease.Address, lasts) }
 	return r
 }
 
-// Close stops renewing. A change that waits for its time in Config.Change may still
-// come.
-func (r *Renewer) Close() { r.cancel() }
+// String names the renewer's task.
+func (r *Renewer) String() string { return "lease" }
 
-// Soon has the lease renewed at once, by whichever server is there: the cable was
-// plugged, maybe into another network, whose server refuses.
+// Run renews the lease until ctx ends, and returns nil then. It begins at once, because
+// no client tells how long its lease still lasts. It only waits if the client renews the
+// lease by itself.
+func (r *Renewer) Run(ctx context.Context) error {
+	if !r.Client.GoesDeaf() {
+		<-ctx.Done()
+		return nil
+	}
+	for due := r.clock(); ; {
+		toAll := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.soon:
+			toAll, due = true, 0
+		case <-time.After(min(max(due-r.clock(), 0), checkInterval)):
+		}
+		if now := r.clock(); now >= due {
+			err := r.renew(ctx, toAll || r.began != 0 && now-r.began >= r.terms.Rebind)
+			if ctx.Err() != nil {
+				return nil //nolint:nilerr // the end of ctx is no failure
+			}
+			due = r.next(r.clock(), err)
+			r.report(r.clock(), err)
+		}
+	}
+}
+
+// Soon makes Run ask all servers at once: a cable was plugged in, maybe of another
+// network, whose server refuses.
 func (r *Renewer) Soon() {
 	select {
 	case r.soon <- struct{}{}:
@@ -74,7 +102,7 @@ func (r *Renewer) Soon() {
 	}
 }
 
-// uptime is the time since the boot, suspended or not: CLOCK_BOOTTIME.
+// uptime returns the time since the boot, suspended or not (CLOCK_BOOTTIME).
 func uptime() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
@@ -83,64 +111,47 @@ func uptime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-func (r *Renewer) run(ctx context.Context) {
-	for at := uptime(); ; {
-		wait, broadcast := min(max(at-uptime(), 0), patrol), false
-		select {
-		case <-ctx.Done():
-			return
-		case <-r.soon:
-			broadcast, at = true, 0
-		case <-time.After(wait):
-		}
-		if now := uptime(); now >= at {
-			err := r.renew(ctx, broadcast || r.began != 0 && now-r.began >= r.terms.Rebind)
-			if ctx.Err() != nil {
-				return
-			}
-			at = r.next(uptime(), err)
-			r.tell(uptime(), err)
-		}
-	}
-}
-
-// renew asks, any server or the lease's own, and gives the bridge's address the time
-// that is granted.
-func (r *Renewer) renew(ctx context.Context, broadcast bool) error {
-	index, err := indexOf(r.Bridge)
-	if err != nil {
-		return err
-	}
-	asked := uptime()
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+// renew asks for new terms and gives the bridge's address the time that they grant.
+func (r *Renewer) renew(ctx context.Context, toAll bool) error {
+	asked := r.clock()
+	limited, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	terms, err := Renew(ctx, index, r.Client.Lease, broadcast)
+	terms, err := r.ask(limited, toAll)
 	if err != nil {
 		return err
 	}
 	r.terms, r.began, r.warned = terms, asked, false
 	r.Client.Lease.Server = terms.Server
-	return r.Change(func() error { return setLifetime(r.Bridge, r.Client.Lease.Address, terms.Lasts-(uptime()-asked)) })
+	return r.Change(ctx, func() error { return r.extend(terms.Lasts - (r.clock() - asked)) })
 }
 
-// next is when to ask again: at T1 after an answer, else after half of the time
-// left until T2, or until the end (RFC 2131, 4.4.5).
+// askServer asks by the bridge.
+func (r *Renewer) askServer(ctx context.Context, toAll bool) (Terms, error) {
+	index, err := indexOf(r.Bridge)
+	if err != nil {
+		return Terms{}, err
+	}
+	return Renew(ctx, index, r.Client.Lease, toAll)
+}
+
+// next returns when to ask again: at T1 after an answer; else after half of the time
+// left until T2, or from T2 on until the lease's end (RFC 2131, 4.4.5).
 func (r *Renewer) next(now time.Duration, err error) time.Duration {
 	if err == nil {
 		return r.began + r.terms.Renew
 	}
 	if r.began == 0 {
-		return now + leastPause
+		return now + minPause
 	}
 	left := r.began + r.terms.Rebind - now
 	if left <= 0 {
 		left = r.began + r.terms.Lasts - now
 	}
-	return now + min(max(left/2, leastPause), mostPause)
+	return now + min(max(left/2, minPause), maxPause)
 }
 
-// tell warns once of a lease that is about to be lost.
-func (r *Renewer) tell(now time.Duration, err error) {
+// report logs an error, and warns once of a lease that the host is about to lose.
+func (r *Renewer) report(now time.Duration, err error) {
 	if err == nil {
 		return
 	}

@@ -26,7 +26,7 @@ var subnet = netip.MustParsePrefix("192.168.223.0/24")
 func natHost(t *testing.T, lab bool) (m *steptest.Memory, start map[string]string, f host.Facts) {
 	t.Helper()
 	f = hosttest.Laptop()
-	f.Configurators = managers.Programs
+	f.Managers = managers.Programs
 	f.Firewalld = firewalld.State{Running: true, Default: "public"}
 	m = steptest.Of(f)
 	f.Filters, _ = m.Kernel().ReadFilters(t.Context())

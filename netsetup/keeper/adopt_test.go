@@ -11,9 +11,9 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// A killed keeper is followed by another within a second, which adopts the
-// network: connections through NAT live on, nobody's address changes, and the
-// last VM still takes everything away.
+// Within a second of a keeper's death another keeper adopts the network. Connections
+// through NAT live on, no address changes, and the last VM's end still removes the
+// network.
 func TestKeeperKilled(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
@@ -80,7 +80,7 @@ func TestKeeperAndOneVMKilled(t *testing.T) {
 	})
 }
 
-// Collect leaves a network alone whose VMs live: their supervisors are about to
+// Collect leaves a network alone while its VMs live: their supervisors are about to
 // start the next keeper.
 func TestCollectSparesLivingVMs(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
@@ -100,7 +100,7 @@ func TestCollectSparesLivingVMs(t *testing.T) {
 	})
 }
 
-// Leaving works even when the keeper dies just then.
+// A VM can leave although the keeper dies just then.
 func TestLeaveWithoutKeeper(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		web := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT}, "web", port(1))

@@ -21,8 +21,9 @@ func coexist(t *testing.T) {
 	}
 }
 
-// Neither takes the other's subnet: qnet refuses, naming libvirt's bridge, and
-// chooses another where it may; libvirt, started later, refuses in its own words.
+// qnet and libvirt do not take each other's subnet. qnet refuses a profile that asks
+// for libvirt's, and names libvirt's bridge; without a wish it chooses another. libvirt
+// refuses to start on qnet's subnet.
 func TestSubnetsBesideLibvirt(t *testing.T) {
 	coexist(t)
 	nb := programs.Libvirt()

@@ -43,6 +43,7 @@ func tapOn(t *testing.T, bridge string) *water.Interface {
 
 // A thousand clients on one tap: all get an address, all different, none lost.
 func TestThousandClients(t *testing.T) {
+	lab.Require(t, lab.Root) // a large receive buffer (SO_RCVBUFFORCE, socket(7))
 	inLab(t, func(t *testing.T, o Options) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("10.77.0.0/20")}, "web", port(1))
 		idle := lab.PSS(t, r.Info().KeeperPID)
@@ -91,7 +92,7 @@ func answerOffers(t *testing.T, tap *water.Interface, clients int) map[string]ne
 			continue
 		}
 		m, err := dhcpv4.FromBytes(d.Payload)
-		if err != nil || !packet.Valid(b[:n]) {
+		if err != nil || !lab.Checksums(b[:n]) {
 			t.Fatalf("bad answer: %v", err)
 		}
 		switch m.MessageType() {
@@ -117,8 +118,7 @@ func guestSends(t *testing.T, r *Registration, frame []byte) {
 	}
 }
 
-// A guest that stops at a stage is seen to have stopped there: the supervisor is
-// told without asking.
+// When a guest stops at a stage, the keeper sends that stage to its supervisor.
 func TestStages(t *testing.T) {
 	client := port(1)[0].MAC
 	discover := dhcpFrame(client, dhcpv4.MessageTypeDiscover)
@@ -147,7 +147,7 @@ func TestStages(t *testing.T) {
 				SrcMAC: client, DstMAC: packet.Broadcast, Src: netip.MustParseAddr("10.1.2.3"), Dst: netip.MustParseAddr("10.1.2.1"),
 				SrcPort: 5353, DstPort: 53, Payload: []byte("?"),
 			}.Frame()}
-		}, guestwatch.Query},
+		}, guestwatch.DNSQuery},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inLab(t, func(t *testing.T, o Options) {
@@ -183,7 +183,8 @@ func arpRequest(from net.HardwareAddr, sender, target string) []byte {
 	return append(append(b, 0, 0, 0, 0, 0, 0), netip.MustParseAddr(target).AsSlice()...)
 }
 
-// A DNS server on all addresses of the host does not keep guests from theirs.
+// Guests get their DNS server although another program serves DNS on all addresses of
+// the host.
 func TestNamesBesideAWildcardServer(t *testing.T) {
 	lab.Require(t, lab.Program("dnsmasq"))
 	inLab(t, func(t *testing.T, o Options) {

@@ -44,8 +44,8 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// A network and another of another run directory share the file; the last one
-// removes it, even where its keeper was killed.
+// Networks of two run directories share the file. The last one removes it, even if its
+// keeper was killed.
 func sharesFile(t *testing.T, o Options, p managers.Program, managed func() string) {
 	t.Helper()
 	f, _ := managers.LeaveAlone(p)
@@ -126,7 +126,7 @@ func TestNetworkManagerLeavesLinksAlone(t *testing.T) {
 	}
 }
 
-// A file that somebody else put in the place of ours is not ours to replace.
+// The keeper does not replace a file that another program put in the place of ours.
 func TestForeignConfigFile(t *testing.T) {
 	f, _ := managers.LeaveAlone(managers.Networkd)
 	lab.Require(t, programs.NetworkdNeeds...)
@@ -144,8 +144,8 @@ func TestForeignConfigFile(t *testing.T) {
 	})
 }
 
-// What cannot be told is told to the user; and the bus of another network
-// namespace counts for nothing, whatever runs there.
+// The keeper tells the user which program it cannot tell to leave links alone. It
+// ignores programs on the bus of another network namespace.
 func TestConnManAdvice(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		lab.Bus(t)

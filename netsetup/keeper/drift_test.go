@@ -17,7 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// What an administrator changed while nobody mended it is respected, and told.
+// The undo respects what an administrator changed while no keeper lived, and tells it.
 func TestUndoRespectsOthers(t *testing.T) {
 	for name, c := range map[string]struct{ change, after, back, want string }{
 		"sysctl": {
@@ -34,7 +34,7 @@ func TestUndoRespectsOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inLab(t, func(t *testing.T, o Options) {
 				r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
-				killBoth(t, r) // nobody mends
+				killBoth(t, r) // no keeper mends
 				lab.Sh(t, c.change)
 				removed, err := Collect(t.Context(), o)
 				if err != nil || len(removed) != 1 || !strings.Contains(removed[0], c.want) {
@@ -47,7 +47,7 @@ func TestUndoRespectsOthers(t *testing.T) {
 	}
 }
 
-// A tap that something made persistent is deleted all the same.
+// The undo deletes a tap that another program made persistent.
 func TestPersistentTap(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.Private}, "web", port(1))
@@ -58,8 +58,8 @@ func TestPersistentTap(t *testing.T) {
 	})
 }
 
-// Without a whole journal a network is undone by its marks; with that of another
-// boot nothing is.
+// With a damaged journal, Collect undoes the network by its marks. With the journal of
+// another boot it undoes nothing.
 func TestDamagedJournals(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
@@ -97,8 +97,8 @@ func TestDamagedJournals(t *testing.T) {
 	})
 }
 
-// otherNamespace gives the journal the id of a network namespace that lives: what
-// was made there is not touched from here.
+// otherNamespace gives the journal the id of a network namespace that lives: Collect
+// does not touch what was made there.
 func otherNamespace(t *testing.T, path string, whole []byte, o Options) {
 	t.Helper()
 	var j journal.Journal
@@ -116,7 +116,7 @@ func otherNamespace(t *testing.T, path string, whole []byte, o Options) {
 	lab.Sh(t, "ip link show qn-dev")
 }
 
-// otherBoot gives the journal another boot's id: nothing of it can be left.
+// otherBoot gives the journal another boot's id: nothing of that network can be left.
 func otherBoot(t *testing.T, path string, whole []byte, o Options) {
 	t.Helper()
 	var j journal.Journal
@@ -133,8 +133,8 @@ func otherBoot(t *testing.T, path string, whole []byte, o Options) {
 	lab.Sh(t, "ip link show qn-dev") // of this boot, so not of that journal
 }
 
-// A run directory that is full or read-only is an error and changes nothing; one
-// that is deleted under us keeps nothing from being undone.
+// A run directory that is full or read-only is an error and changes nothing. The
+// keeper undoes everything even if another program deletes the run directory.
 func TestRunDirectoryTrouble(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}

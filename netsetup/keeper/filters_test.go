@@ -10,7 +10,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// reloadTime is how soon accepts are back after another firewall is (F05).
+// reloadTime is how soon accepts are back after another firewall reloaded (F05).
 const reloadTime = 2 * time.Second
 
 // needIPTables are the programs of both engines.
@@ -19,7 +19,7 @@ func needIPTables(t *testing.T) {
 	lab.Require(t, lab.Program("iptables-nft"), lab.Legacy)
 }
 
-// natGuest is a guest of network dev that plays the VM whose tap the test holds.
+// natGuest starts a guest of network dev in place of the VM whose tap the test holds.
 func natGuest(t *testing.T) {
 	t.Helper()
 	lab.Guest(t, "guest", "qn-dev", "10.77.0.9/24", "10.77.0.1")
@@ -29,9 +29,9 @@ func reaches() bool {
 	return lab.Pings("guest", "203.0.113.1") && lab.Pings("guest", "10.77.0.1")
 }
 
-// The filters of another program, set before and after qnet's start, and again and
-// again while it runs: guests reach what they may within 2 s, each rule is there
-// once, and nothing of qnet's stays.
+// Another program sets its filters before qnet's start, after it, and again and again
+// while VMs run. Guests reach what they may within 2 s, each rule of qnet's is there
+// once, and none stays at the end.
 func TestReloadsOfOtherFilters(t *testing.T) {
 	for name, c := range map[string]struct{ set, clear string }{
 		"iptables-nft": {
@@ -96,7 +96,7 @@ func count(text string) map[string]int {
 	return n
 }
 
-// A killed keeper's accepts are taken over by the next, and removed by gc.
+// The next keeper takes over a killed keeper's accepts, and gc removes them.
 func TestAcceptsOfAKilledKeeper(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		needIPTables(t)
@@ -105,7 +105,7 @@ func TestAcceptsOfAKilledKeeper(t *testing.T) {
 		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
 		killBoth(t, mustJoin(t, o, n, "web", port(1)))
 		lab.Sh(t, "iptables-nft -S FORWARD | grep -c qnet:dev | grep -qx 2")
-		// As a firewall that was saved with ours would bring back.
+		// As a firewall does that saved its rules with ours among them.
 		lab.Sh(t, "iptables-nft-save | iptables-nft-restore -n; iptables-nft -I FORWARD -i qn-old -m comment --comment qnet:dev -j ACCEPT")
 		r := mustJoin(t, o, n, "web", port(1))
 		lab.Sh(t, "iptables-nft -S FORWARD | grep -c qnet:dev | grep -qx 2")
@@ -118,7 +118,8 @@ func TestAcceptsOfAKilledKeeper(t *testing.T) {
 	})
 }
 
-// What cannot be answered is told once, with the line to add; the network stands.
+// The keeper tells once what drops packets and cannot be answered, with the line to
+// add. The network stands.
 func TestForeignDropIsTold(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		lab.Sh(t, "nft 'table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }'")
@@ -153,7 +154,8 @@ func TestForeignDropIsTold(t *testing.T) {
 	})
 }
 
-// A program that cannot insert costs the promise, not the network.
+// If the keeper cannot insert an accept, the guests lose what it lets pass, and the
+// network stands.
 func TestAcceptFails(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		needIPTables(t)
@@ -169,9 +171,9 @@ func TestAcceptFails(t *testing.T) {
 	})
 }
 
-// Another program that turns forwarding on for all links, as Docker does when it is
-// started later, gets it: our guard does not stand in its way, and it stays on. One
-// that turns it off again has the guard back.
+// If another program turns forwarding on for all links, as Docker does when it starts
+// later, the network's rules let those links forward, and forwarding stays on. If it
+// is turned off again, the network's rules drop such packets again.
 func TestForwardingWantedByAnother(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		lab.Sh(t, `ip netns add box; ip link add box0 type veth peer name eth0 netns box; ip addr add 10.9.0.1/24 dev box0; ip link set box0 up
@@ -192,7 +194,7 @@ ip -n inet route add 10.9.0.0/24 via 192.0.2.10; ip -n inet route add 10.77.0.0/
 		lab.Sh(t, "ip netns del guest")
 		mustLeave(t, r)
 		if on := lab.Sh(t, "sysctl -n net.ipv4.conf.eth0.forwarding"); on != "1\n" {
-			t.Errorf("forwarding of eth0 is %q, which another wants since", on)
+			t.Errorf("forwarding of eth0 is %q, which another program wants by now", on)
 		}
 		// With it on from the beginning there is nothing to undo.
 		mustLeave(t, mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1)))
@@ -202,7 +204,7 @@ ip -n inet route add 10.9.0.0/24 via 192.0.2.10; ip -n inet route add 10.77.0.0/
 		lab.Sh(t, "sysctl -qw net.ipv4.ip_forward=0")
 		r = mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
 		lab.Sh(t, "sysctl -qw net.ipv4.ip_forward=1; sleep 1; sysctl -qw net.ipv4.ip_forward=0")
-		lab.Eventually(t, reloadTime, "the uplink is guarded again", func() bool {
+		lab.Eventually(t, reloadTime, "the rules drop what only our forwarding lets pass", func() bool {
 			return strings.Contains(lab.Sh(t, "nft list set inet qnet_dev newly_forwarded"), "eth0")
 		})
 		mustLeave(t, r)
@@ -210,8 +212,9 @@ ip -n inet route add 10.9.0.0/24 via 192.0.2.10; ip -n inet route add 10.77.0.0/
 	})
 }
 
-// Another program that holds the lock of iptables-legacy is waited for, and one that
-// changes rules all the time disturbs nothing: no accept is lost, twice there, or left (F09).
+// The keeper waits for another program that holds the lock of iptables-legacy. While
+// another program changes rules all the time, no accept is lost, there twice, or left
+// behind (F09).
 func TestAcceptsWhileOthersChangeRules(t *testing.T) {
 	beside(t, func(t *testing.T) {
 		needIPTables(t)

@@ -19,8 +19,8 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// besideFirewalld runs the test on a host on which a firewalld runs, and checks afterwards
-// that firewalld and the host are as they were.
+// besideFirewalld runs the test on a host with a running firewalld, and checks
+// afterwards that firewalld and the host are as they were.
 func besideFirewalld(t *testing.T, f func(t *testing.T, o Options, fw *programs.FirewalldProgram)) {
 	fw := programs.Firewalld()
 	lab.Require(t, append(fw.Needs, lab.Tun)...)
@@ -48,7 +48,7 @@ func sameState(t *testing.T, when, was, is string) {
 	t.Errorf("%s: the state of the other program has changed:\n%s", when, out)
 }
 
-// lacks names what of that a mode promises does not pass.
+// lacks lists what the mode promises and does not pass.
 func lacks(n Network) []string {
 	var list []string
 	check := func(what string, ok bool) {
@@ -75,7 +75,7 @@ func lacks(n Network) []string {
 	return list
 }
 
-// leaks names what passes and should not.
+// leaks lists what passes and should not.
 func leaks(n Network) []string {
 	var list []string
 	check := func(what string, passes bool) {
@@ -119,9 +119,9 @@ func mustPass(t *testing.T, n Network, when string) {
 	}
 }
 
-// Beside a firewalld with its defaults, all of what a mode promises passes, and
-// nothing else; it does again after firewalld reloaded and restarted, and
-// afterwards firewalld knows nothing of the network.
+// Beside a firewalld with its defaults, what a mode promises passes, and nothing else,
+// also after firewalld reloaded and restarted. At the end firewalld knows nothing of the
+// network.
 func TestFirewalld(t *testing.T) {
 	besideFirewalld(t, func(t *testing.T, o Options, fw *programs.FirewalldProgram) {
 		told := &notes{}
@@ -164,8 +164,8 @@ func TestFirewalld(t *testing.T) {
 	})
 }
 
-// What a dead keeper told firewalld, the next one or gc takes back, without a
-// journal too.
+// The next keeper or gc takes back what a dead keeper told firewalld, even without a
+// journal.
 func TestFirewalldAfterCrash(t *testing.T) {
 	besideFirewalld(t, func(t *testing.T, o Options, fw *programs.FirewalldProgram) {
 		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
@@ -206,7 +206,8 @@ func TestFirewalldAfterCrash(t *testing.T) {
 	})
 }
 
-// firewalld may start while the network runs, and be locked down; and a bridge that the administrator put into a zone stays there.
+// firewalld may start while the network runs, and may be locked down. A bridge that the
+// administrator put into a zone stays there.
 func TestFirewalldChanges(t *testing.T) {
 	besideFirewalld(t, func(t *testing.T, o Options, fw *programs.FirewalldProgram) {
 		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}
@@ -238,7 +239,7 @@ func TestFirewalldChanges(t *testing.T) {
 	})
 }
 
-// The firewalld of another network namespace counts for nothing: its links are others.
+// The keeper ignores a firewalld of another network namespace: its links are others.
 func TestFirewalldOfAnotherNamespace(t *testing.T) {
 	besideFirewalld(t, func(t *testing.T, _ Options, fw *programs.FirewalldProgram) {
 		was := fw.State(t)

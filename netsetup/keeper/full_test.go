@@ -11,9 +11,9 @@ import (
 )
 
 // A bridge takes 1,023 ports (BR_MAX_PORTS in the kernel's net/bridge/br_private.h);
-// the next VM is told so, and leaves nothing.
+// Join refuses the next VM with that reason, and leaves nothing.
 func TestFullBridge(t *testing.T) {
-	if os.Getenv("QNET_STRESS") == "" {
+	if !lab.Stress() {
 		t.Skip("takes a thousand taps; make stress runs it")
 	}
 	inLab(t, func(t *testing.T, o Options) {

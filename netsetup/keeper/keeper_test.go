@@ -45,7 +45,7 @@ func inLab(t *testing.T, f func(t *testing.T, o Options)) {
 	beside(t, func(*testing.T) {}, f)
 }
 
-// beside is inLab with another program there, that start starts.
+// beside is inLab with another program there. The function start starts it.
 func beside(t *testing.T, start func(t *testing.T), f func(t *testing.T, o Options)) {
 	lab.Require(t, lab.Tun, lab.Program("nft"))
 	lab.Run(t, func(t *testing.T) {
@@ -155,7 +155,7 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// What bears our name but not our mark is neither used nor removed.
+// qnet neither uses nor removes what bears its name but not its mark.
 func TestForeignObjectsOfOurName(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		n := Network{Name: "dev", Mode: profiles.NAT}
@@ -224,7 +224,7 @@ func TestNetworksShareASysctl(t *testing.T) {
 	})
 }
 
-// The end of the connection is the end of the registration, said or not.
+// The end of the connection is the end of the registration, with OpLeave or without.
 func TestClientDies(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		n := Network{Name: "dev", Mode: profiles.NAT}
@@ -258,7 +258,7 @@ func killBoth(t *testing.T, r *Registration) {
 	killWith(t, r, r.Info().KeeperPID)
 }
 
-// killWith is killBoth where the keeper is not the registration's first.
+// killWith is killBoth with a keeper that is not the registration's first.
 func killWith(t *testing.T, r *Registration, keeper int) {
 	t.Helper()
 	r.Forsake()
@@ -273,8 +273,8 @@ func killWith(t *testing.T, r *Registration, keeper int) {
 	}
 }
 
-// kill returns when nothing of the process is left: the kernel closes the files of a
-// dead one, and with them its locks, one after the other.
+// kill returns when nothing of the process is left: the kernel closes a dead process's
+// files, and with them its locks, one after the other.
 func kill(t *testing.T, pid int) {
 	t.Helper()
 	fd, err := unix.PidfdOpen(pid, 0)
@@ -311,7 +311,7 @@ func TestCollectAfterKeeperWasKilled(t *testing.T) {
 	}
 }
 
-// The next run of the network finds what a killed keeper left, and undoes it first.
+// The next keeper of the network finds what a killed one left, and undoes it first.
 func TestJoinAfterKeeperWasKilled(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		n := Network{Name: "dev", Mode: profiles.NAT}

@@ -10,7 +10,8 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// What a VPN blocks on purpose stays blocked: qnet names it, and inserts nothing (F10).
+// What a VPN blocks on purpose stays blocked: qnet names the VPN, and inserts no accept
+// (F10).
 func TestKillSwitchIsRespected(t *testing.T) {
 	for i, ks := range programs.KillSwitches {
 		t.Run(ks.Program, func(t *testing.T) {
@@ -33,7 +34,7 @@ func TestKillSwitchIsRespected(t *testing.T) {
 					t.Errorf("notes %q", told.texts)
 				}
 				sameState(t, "while VMs run", rules, lab.Sh(t, others))
-				// It may come later, too.
+				// The kill-switch may come later, too.
 				lab.Sh(t, "ip link del vvm1; ip netns del vm1")
 				mustLeave(t, r)
 				sameState(t, "afterwards", rules, lab.Sh(t, others))
@@ -46,10 +47,10 @@ func TestKillSwitchIsRespected(t *testing.T) {
 	}
 }
 
-// others lists the rules of all but qnet.
+// others lists the rules of all programs but qnet.
 const others = `for t in $(nft list tables | awk '$3 !~ /^qnet_/ { print $2 "/" $3 }'); do nft -s list table $(echo $t | tr / ' ') 2> /dev/null; done`
 
-// A kill-switch that is switched on while VMs run is told of, once.
+// The keeper tells once of a kill-switch that is turned on while VMs run.
 func TestKillSwitchComesLater(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		lab.Require(t, programs.KillSwitchNeeds...)

@@ -36,7 +36,7 @@ func inLAN(t *testing.T, o lab.LANOptions, f func(t *testing.T, lan *lab.LAN, o 
 	})
 }
 
-// heard gathers what a keeper tells.
+// heard gathers what a keeper sends to a supervisor.
 type heard struct {
 	mu      sync.Mutex
 	notes   []string
@@ -69,7 +69,7 @@ func (h *heard) replugged() int {
 	return len(h.replugs)
 }
 
-// speaks has the VM's guest send a frame, an ARP probe.
+// speaks sends a frame as the VM's guest, an ARP probe.
 func speaks(t *testing.T, r *Registration) {
 	t.Helper()
 	frame := packet.ARPRequest(r.Ports()[0].MAC, netip.Addr{}, netip.MustParseAddr("192.0.2.250"))
@@ -100,9 +100,9 @@ func unjoin(t *testing.T) {
 	lab.Sh(t, "ip link del br0; ip addr add "+lab.LANHost+"/24 dev eth0; ip route add default via "+lab.LANGateway)
 }
 
-// While VMs are on the LAN: their links follow the uplink's MTU, a guest is told of
-// each time that the cable was pulled for a while, and of a switch that takes the
-// host's MAC only, but not of a healthy one.
+// While VMs are on the LAN, their links follow the uplink's MTU. Each time the cable
+// was pulled for a while, the guests see theirs pulled. The keeper tells of a switch that
+// takes the host's MAC only, and nothing of a healthy one.
 func TestWhileOnTheLAN(t *testing.T) {
 	for name, n := range lanNetworks {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestWhileOnTheLAN(t *testing.T) {
 				spoken := time.Now()
 				speaks(t, web)
 				followsMTU(t, o, n, &h)
-				if n.Uplink != "br0" { // whose cable is its administrator's
+				if n.Uplink != "br0" { // the administrator's bridge has the cable
 					for round := range rounds(1, 20) {
 						lan.Cable("host", false)
 						time.Sleep(1500 * time.Millisecond)
@@ -159,7 +159,7 @@ func followsMTU(t *testing.T, o Options, n Network, h *heard) {
 			return !slices.ContainsFunc(all, func(m string) bool { return m != mtu }) && h.says("and is "+mtu)
 		})
 	}
-	db := mustJoin(t, o, n, "db", port(2)) // one that comes later
+	db := mustJoin(t, o, n, "db", port(2)) // it joins later
 	lab.Sh(t, "ip link show qndb0 | grep -q 'mtu 1300'")
 	mustLeave(t, db)
 	lab.Sh(t, "ip link set eth0 mtu 1500")
@@ -179,9 +179,9 @@ ip addr add 198.51.100.10/24 dev wifi0
 ip route add default via 198.51.100.1 metric 600`)
 }
 
-// While the cable is pulled the host goes out by its other link, though the bridge
-// stays up; when it is back all is as before, again and again, and also if the
-// keeper dies meanwhile or the VM ends.
+// While the cable is pulled the host goes out by its other link, although the bridge
+// stays up. When the cable is back all is as before, time after time, also if the keeper
+// dies or the VM ends meanwhile.
 func TestPulledCableGivesWay(t *testing.T) {
 	t.Parallel()
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, lan *lab.LAN, o Options) {
@@ -209,7 +209,7 @@ func TestPulledCableGivesWay(t *testing.T) {
 		if !h.says("the cable of eth0 is pulled: the host's routes by it give way") || !h.says("the cable of eth0 is back, and") {
 			t.Errorf("notes: %q", h.notes)
 		}
-		lan.Cable("host", false) // for a moment: nothing is to be done
+		lan.Cable("host", false) // for a moment: the keeper does nothing
 		time.Sleep(500 * time.Millisecond)
 		lan.Cable("host", true)
 		lab.Eventually(t, 10*time.Second, "an answer by the cable", func() bool { return lab.Pings("", lab.LANInternet) && again() })
@@ -232,7 +232,7 @@ func TestPulledCableGivesWay(t *testing.T) {
 	})
 }
 
-// A lease that qnet renews for a deaf client is confirmed when the cable is back.
+// qnet asks the server again for the lease of a deaf client when the cable is back.
 func TestLeaseIsConfirmedAfterReplug(t *testing.T) {
 	t.Parallel()
 	lab.Require(t, programs.DHCPClientNeeds("udhcpc")...)
@@ -252,7 +252,7 @@ func TestLeaseIsConfirmedAfterReplug(t *testing.T) {
 	})
 }
 
-// slept is the clocks of a host that slept as many seconds as a file tells.
+// slept returns the clocks of a host that slept as many seconds as the file says.
 func slept(file string) func() upkeep.Clock {
 	return func() upkeep.Clock {
 		c := upkeep.KernelClocks()
@@ -265,7 +265,7 @@ func slept(file string) func() upkeep.Clock {
 	}
 }
 
-// lost makes the outside host look for the host in a wrong place.
+// lost gives the outside host a wrong MAC for the host.
 func lost(t *testing.T) {
 	t.Helper()
 	lab.Sh(t, "ip -n outside neigh replace "+lab.LANHost+" lladdr 02:00:00:00:00:66 dev eth0 nud stale")
@@ -276,7 +276,8 @@ func found() bool {
 	return err == nil && !strings.Contains(out, "02:00:00:00:00:66")
 }
 
-// After the host slept, its LAN is told where it is, and guests ask again.
+// After the host slept, the keeper tells the LAN where the host is, and guests ask for
+// their lease again.
 func TestAfterSleep(t *testing.T) {
 	t.Parallel()
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
@@ -297,9 +298,9 @@ func TestAfterSleep(t *testing.T) {
 	})
 }
 
-// When the cable is back and the gateway does not answer, that is said, with the
-// reason where a switch's STP is heard; and that it does, when it does. Then the
-// LAN is told where the host is.
+// When the cable is back and the gateway does not answer, the keeper says that, and
+// names STP if it receives a switch's. When the gateway answers, the keeper says that
+// too, and tells the LAN where the host is.
 func TestGatewayAfterReplug(t *testing.T) {
 	t.Parallel()
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, lan *lab.LAN, o Options) {
@@ -329,8 +330,8 @@ func TestGatewayAfterReplug(t *testing.T) {
 	})
 }
 
-// has is what the host has by a link: addresses and routes, but for lifetimes and
-// the link's name.
+// has lists the host's addresses and routes by a link, without lifetimes and the link's
+// name.
 func has(t *testing.T, link string) string {
 	t.Helper()
 	out := lab.Sh(t, "ip -o addr show dev "+link+" | sed 's/^[0-9]*: //'; ip route show table all dev "+link+"; ip -6 route show table all dev "+link+" | grep -v -e fe80 -e ff00")
@@ -343,7 +344,7 @@ func has(t *testing.T, link string) string {
 	return strings.Join(lines, "\n")
 }
 
-// advertises has the outside host be a router of another prefix.
+// advertises makes the outside host a router of another prefix.
 func advertises(t *testing.T, lan *lab.LAN, lifetimes string) (stop func()) {
 	t.Helper()
 	return advertisesBy(t, lan, "outside", "eth0", lifetimes)
@@ -359,8 +360,8 @@ func advertisesBy(t *testing.T, lan *lab.LAN, ns, link, lifetimes string) (stop 
 	return lan.Daemon(ns, "radvd", "--nodaemon", "--config", config, "--pidfile", config+".pid", "--logmethod", "stderr")
 }
 
-// What routers advertise and what a lease brings while the host is on the bridge is
-// as it would be on the NIC, and is on the NIC afterwards.
+// What routers advertise and what a lease brings while the host is on the bridge has the
+// same effect as on the NIC, and is on the NIC afterwards.
 func TestAdvertisementsAndLeasesChange(t *testing.T) {
 	t.Parallel()
 	lab.Require(t, lab.Program("radvd"))
@@ -380,7 +381,7 @@ func TestAdvertisementsAndLeasesChange(t *testing.T) {
 			return !strings.Contains(has(t, "qn-lan"), "via "+gateway) && strings.Contains(old, "2001:db8:3:")
 		})
 		stop()
-		// What a DHCP client does that got another address.
+		// A DHCP client that got another address does this.
 		lab.Sh(t, "ip addr del 192.0.2.10/24 dev qn-lan; ip addr add 192.0.2.11/24 dev qn-lan; ip route replace default via 192.0.2.1 dev qn-lan")
 		during := has(t, "qn-lan")
 		mustLeave(t, r)
@@ -390,8 +391,8 @@ func TestAdvertisementsAndLeasesChange(t *testing.T) {
 	})
 }
 
-// Of two routers by advertisements the kernel takes the other when the cable is
-// pulled, and goes on with either when it is back.
+// With two routers by advertisements, the kernel takes the other router when the cable
+// is pulled, and goes on with either when it is back.
 func TestAdvertisedRouterGivesWay(t *testing.T) {
 	t.Parallel()
 	lab.Require(t, lab.Program("radvd"))
@@ -418,8 +419,9 @@ func TestAdvertisedRouterGivesWay(t *testing.T) {
 	})
 }
 
-// A NIC that carries no address of the host's has no gateway to ask for: a DHCP
-// server is asked, in both names, and not over and over where there is none.
+// A NIC without an address of the host's has no gateway to ask for. The keeper asks for
+// a DHCP server, in the host's name and the guest's, and not over and over where there is
+// none.
 func TestPortSecurityWithoutGateway(t *testing.T) {
 	t.Parallel()
 	inLAN(t, lab.LANOptions{DHCP: true}, func(t *testing.T, lan *lab.LAN, o Options) {

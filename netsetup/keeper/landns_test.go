@@ -10,8 +10,9 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// The host resolves names while it is on the bridge and afterwards, whoever told
-// systemd-resolved of the LAN's name server, and hears at once that there is no such name.
+// The host resolves names while it is on the bridge and afterwards, with each program
+// that can tell systemd-resolved of the LAN's name server. It gets the answer that a name
+// does not exist at once.
 func TestNamesWhileAPort(t *testing.T) {
 	byHand := clientCase{start: func(t *testing.T) string {
 		t.Helper()
@@ -62,7 +63,7 @@ func namesWhileAPort(t *testing.T, lan *lab.LAN, o Options, c clientCase) {
 	right("before")
 	r := mustJoin(t, o, Network{Name: "lan", Mode: profiles.Bridge}, "web", port(1))
 	right("on the bridge")
-	time.Sleep(2 * time.Second) // for whoever has second thoughts
+	time.Sleep(2 * time.Second) // a client may change its mind
 	right("on the bridge, later")
 	mustLeave(t, r)
 	right("afterwards")

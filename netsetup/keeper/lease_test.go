@@ -16,11 +16,11 @@ import (
 // dhcpNetwork has networkd ask for a lease on eth0.
 const dhcpNetwork = "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n"
 
-// clientCase is a program that has eth0's lease.
+// clientCase is a DHCP client that has eth0's lease.
 type clientCase struct {
 	needs []lab.Need
 	start func(t *testing.T) (address string)
-	renew string // has the client renew, where it would take a minute
+	renew string // makes the client renew, which takes it a minute otherwise
 	acks  int    // up to and with the first that came when it was due: what was tried before, and at once
 	anew  bool   // it asks for its lease as soon as it has the NIC back
 	kept  bool   // its address stays on the port, too
@@ -65,15 +65,15 @@ func onLAN(t *testing.T, lan lab.LANOptions, f func(t *testing.T, lan *lab.LAN, 
 	})
 }
 
-// held is what the host has by a link, without times and notes of the kernel's.
+// held lists what the host has by a link, without times and the kernel's own notes.
 func held(t *testing.T, link string) string {
 	t.Helper()
 	return lab.Sh(t, `ip -4 -o addr show dev `+link+` | sed 's/^[0-9]*: //; s/valid_lft.*//; s/noprefixroute//; s/  */ /g'; ip -4 route show dev `+link)
 }
 
-// The host keeps its lease, and its address, while a real client's NIC is a port:
-// the server hears the same client identifier, the client finds its lease again
-// afterwards and renews it.
+// The host keeps its lease, and its address, while a real client's NIC is a port. The
+// server gets the same client identifier. Afterwards the client finds its lease again and
+// renews it.
 func TestLeaseWhileAPort(t *testing.T) {
 	for name, c := range clientCases() {
 		t.Run(name, func(t *testing.T) {
@@ -133,8 +133,8 @@ func leaseWhileAPort(t *testing.T, lan *lab.LAN, o Options, c clientCase) {
 // staticNetwork is a configuration without DHCP.
 const staticNetwork = "[Match]\nName=eth0\n[Network]\nAddress=192.0.2.10/24\nGateway=192.0.2.1\n"
 
-// What configures the NIC, by DHCP or not, leaves it in the bridge when it is
-// restarted while VMs run, and has it as before afterwards.
+// A program that configures the NIC, by DHCP or not, leaves it in the bridge when that
+// program restarts while VMs run, and has it as before afterwards.
 func TestConfiguratorRestarted(t *testing.T) {
 	networkd := func(text string) func(*testing.T) func() {
 		return func(t *testing.T) func() {
@@ -200,7 +200,8 @@ func TestConfiguratorRestarted(t *testing.T) {
 	}
 }
 
-// The keeper's death, and that of all, cost neither the address nor the client.
+// The death of the keeper, or of all of qnet's processes, costs the host neither its
+// address nor its client.
 func TestLeaseSurvivesKeepers(t *testing.T) {
 	c := clientCases()["systemd-networkd"]
 	lab.Require(t, c.needs...)
@@ -242,14 +243,14 @@ func networkdHas(t *testing.T, link, state string) bool {
 	return strings.HasSuffix(strings.TrimSpace(out), " "+state)
 }
 
-// identity is what the server knows of its clients, without times.
+// identity lists what the server knows of its clients, without times.
 func identity(t *testing.T, lan *lab.LAN) string {
 	t.Helper()
 	return lab.Sh(t, "cut -d' ' -f2- "+lan.LeaseFile())
 }
 
-// A lease that cannot be renewed in a deaf client's place is a refusal, before
-// anything has changed.
+// Join refuses, before anything has changed, if qnet cannot renew the lease in a deaf
+// client's place.
 func TestLeaseOfADeadServer(t *testing.T) {
 	lab.Require(t, programs.DHCPClientNeeds("udhcpc")...)
 	onLAN(t, lab.LANOptions{DHCP: true}, func(t *testing.T, lan *lab.LAN, o Options) {

@@ -21,7 +21,7 @@ import (
 
 var macvtap = Network{Name: "lan", Mode: profiles.Bridge, Macvtap: true}
 
-// supervised holds what a supervisor holds for its life, and gives it up at its death.
+// supervised takes the lock that a supervisor holds for its life; dies releases it.
 func supervised(t *testing.T, o Options, vm string) (dies func()) {
 	t.Helper()
 	lock, err := lockfile.Wait(t.Context(), rundir.VM{RunDir: o.RunDir, Name: vm}.Lock())
@@ -56,8 +56,8 @@ func passes(t *testing.T, from, to *Registration) bool {
 	return false
 }
 
-// Two VMs on one uplink reach each other; the uplink stays as it was, but for
-// what hangs on it; a killed keeper's successor goes on; the rest is as for taps.
+// Two VMs on one uplink reach each other. The uplink stays as it was, but for the links
+// on it. The next keeper goes on after a killed one. The rest is as for taps.
 func TestMacvtap(t *testing.T) {
 	lab.Require(t, lab.Root)
 	inLab(t, func(t *testing.T, o Options) {
@@ -99,8 +99,9 @@ func TestMacvtap(t *testing.T) {
 	})
 }
 
-// What dies is cleaned up after, though the link outlives QEMU: a supervisor, by
-// its keeper; all at once, by gc; a keeper just when the VM leaves, by the VM.
+// A macvtap link outlives QEMU, so others remove it: the keeper after a supervisor's
+// death, gc after the death of all, the supervisor after a keeper's death just when the
+// VM leaves.
 func TestMacvtapAfterDeaths(t *testing.T) {
 	lab.Require(t, lab.Root)
 	inLab(t, func(t *testing.T, o Options) {

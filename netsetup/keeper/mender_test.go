@@ -10,7 +10,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// notes gathers what a registration is told.
+// notes gathers what a keeper tells a registration.
 type notes struct {
 	mu    sync.Mutex
 	texts []string
@@ -34,14 +34,14 @@ func (n *notes) count(words string) int {
 	return found
 }
 
-// links are the network's links, addresses, ports and sysctls as the kernel tells.
+// links prints the network's links, addresses, ports and sysctls.
 const links = `for l in qn-dev qnweb0; do ip -o link show $l | sed 's/^[0-9]*: //; s/qdisc.*master/master/; s/ state .*//; s/ qdisc.*//'; done
 ip -4 -o addr show dev qn-dev | cut -d' ' -f2-7; nft list tables | sort
 cat /proc/sys/net/ipv4/conf/qn-dev/forwarding /proc/sys/net/ipv4/conf/eth0/forwarding /proc/sys/net/ipv4/conf/qn-dev/rp_filter
 cat /proc/sys/net/ipv6/conf/qn-dev/disable_ipv6 /proc/sys/net/ipv6/conf/qnweb0/disable_ipv6`
 
-// What another program does to a network while VMs run is put right within 2 s,
-// told in one line, and the network works as before.
+// The keeper puts right within 2 s what another program changes of a network while VMs
+// run, and tells it in one line. The network works as before.
 func TestHostileManager(t *testing.T) {
 	for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT} {
 		t.Run(string(mode), func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestHostileManager(t *testing.T) {
 						t.Errorf("%s: after %s it is\n%s\nand was\n%s", what, took, now, whole)
 					}
 					if !broken {
-						continue // it did us no harm
+						continue // the script changed nothing
 					}
 					lab.Eventually(t, 10*time.Second, what+": the note", func() bool { return told.count("done again") > before })
 				}
@@ -96,7 +96,8 @@ func TestHostileManager(t *testing.T) {
 	}
 }
 
-// After five rounds of the same fight the other program has its way, loudly.
+// After five rounds of the same fight the keeper lets the other program have its way,
+// and says so.
 func TestFightIsGivenUp(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		told := &notes{}
@@ -115,7 +116,8 @@ func TestFightIsGivenUp(t *testing.T) {
 	})
 }
 
-// A VM's ordinary end is no other program's doing, and a deleted tap is told once.
+// The keeper does not take a VM's ordinary end for another program's doing, and tells
+// once of a deleted tap.
 func TestLostTaps(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		told := &notes{}

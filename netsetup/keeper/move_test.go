@@ -25,7 +25,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-var stress = os.Getenv("QNET_STRESS") != ""
+var stress = lab.Stress()
 
 // rounds is how often a test tries: few times in `make test`.
 func rounds(few, many int) int {
@@ -61,14 +61,28 @@ func hold(t *testing.T, o Options, point string) (came <-chan struct{}, release 
 	}
 }
 
-// obeyHook is hold's other end, in the keeper.
+// failAt makes a keeper fail at the failpoint until the returned function is called.
+func failAt(t *testing.T, o Options, point string) (mend func()) {
+	t.Helper()
+	hook := filepath.Join(filepath.Dir(o.RunDir), "hook")
+	if err := os.WriteFile(hook, []byte("fail "+point), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return func() { os.Remove(hook) }
+}
+
+// obeyHook is the other end of hold and failAt, in the keeper.
 func obeyHook(runDir string) {
 	hook := filepath.Join(filepath.Dir(runDir), "hook")
 	point, err := os.ReadFile(hook)
 	if err != nil {
 		return
 	}
+	failing, fails := strings.CutPrefix(string(point), "fail ")
 	failpoint.Set(func(name string) error {
+		if fails && name == failing && exists(hook) {
+			return errors.New("failpoint")
+		}
 		if name != string(point) {
 			return nil
 		}
@@ -80,7 +94,7 @@ func obeyHook(runDir string) {
 	})
 }
 
-// superviseMain is a supervisor without a VM: it joins, says so, and holds on.
+// superviseMain is a supervisor without a VM: it joins, says so, and stays.
 func superviseMain(args []string) int {
 	o := Options{RunDir: args[0], StateDir: args[1], Exe: []string{"/proc/self/exe", "keeper"}}
 	mac, _ := strconv.Atoi(args[3])
@@ -122,7 +136,7 @@ func keeperPID(o Options) int {
 	return 0
 }
 
-// witness looks all the time whether the host has its address, on whatever link.
+// witness looks all the time whether the host has its address, on any link.
 type witness struct {
 	quit    chan struct{}
 	done    chan struct{}
@@ -171,7 +185,8 @@ func offBridge() bool {
 	return !exists("/sys/class/net/qn-lan")
 }
 
-// Two VMs share the uplink: the last one out puts the NIC back, however each ends.
+// Two VMs share the uplink. The end of the last one puts the NIC back, however each
+// ends.
 func TestLastVMPutsTheNICBack(t *testing.T) {
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 		pings := lab.PingFrom(t, "outside", lab.LANHost)
@@ -207,7 +222,7 @@ func TestLastVMPutsTheNICBack(t *testing.T) {
 	})
 }
 
-// joining joins lanNetwork in the background, and tells what came of it.
+// joining joins lanNetwork in the background, and returns a channel of the result.
 func joining(o Options) <-chan error {
 	result := make(chan error, 1)
 	go func() {
@@ -217,8 +232,8 @@ func joining(o Options) <-chan error {
 	return result
 }
 
-// A gateway that answers before the move and not after it: all goes back in time,
-// and the error says who did not answer.
+// If a gateway answers before the move and not after it, the keeper moves all back in
+// time, and the error names the gateway.
 func TestDeadGatewayRollsBack(t *testing.T) {
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		n, failed, worst := rounds(1, 100), 0, time.Duration(0)
@@ -244,7 +259,7 @@ func TestDeadGatewayRollsBack(t *testing.T) {
 	})
 }
 
-// A gateway whose MAC changes with the move is not who answered before.
+// A gateway whose MAC changes with the move counts as another one.
 func TestOtherGatewayRollsBack(t *testing.T) {
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 		came, release := hold(t, o, "move: NIC is a port")
@@ -260,8 +275,8 @@ func TestOtherGatewayRollsBack(t *testing.T) {
 	})
 }
 
-// What nobody could tell the success of, or could cut its user off, is refused
-// unless that is assumed to be wanted.
+// Join refuses a move that cannot be verified, or that may cut the user's own session,
+// unless AssumeYes is set.
 func TestMoveNeedsAssumeYes(t *testing.T) {
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		n := lanNetwork
@@ -302,8 +317,9 @@ const (
 	killKinds
 )
 
-// SIGKILL of the keeper, the supervisor or both, at any instant of the move or of
-// the way back: the host always has its address, and is back on its NIC within 2 s of the last kill.
+// The keeper, the supervisor or both get SIGKILL at any instant of the move or of the
+// way back. The host always has its address, and is back on its NIC within 2 s of the last
+// kill.
 func TestKilledInTheMiddle(t *testing.T) {
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 		before := lab.Snapshot(t, o.RunDir)
@@ -332,9 +348,9 @@ func TestKilledInTheMiddle(t *testing.T) {
 	})
 }
 
-// killOnce kills at a random instant, then what is left, and says how long the host
-// took to be back then, and whether the NIC was a port at the kill. The instant is
-// within the move itself, which begins with the bridge, or anywhere in a start.
+// killOnce kills at a random instant, then what is left. It returns how long the host
+// took to be back, and whether the NIC was a port at the kill. The instant is within the
+// move itself, or, unless within is set, anywhere in a start.
 func killOnce(t *testing.T, o Options, what int, within bool) (took time.Duration, midway bool) {
 	t.Helper()
 	s := supervise(t, o, "web", 1)
@@ -371,10 +387,10 @@ func killOnce(t *testing.T, o Options, what int, within bool) (took time.Duratio
 	return took, midway
 }
 
-// moveTime is about what a keeper takes for a move, without the race detector.
+// moveTime is about how long a keeper takes for a move, without the race detector.
 const moveTime = 10 * time.Millisecond
 
-// await waits without a pause worth mention: what follows is to come at once.
+// await polls without a pause: what follows must come at once.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(100 * time.Microsecond) {
@@ -422,8 +438,8 @@ func TestHundredMoves(t *testing.T) {
 	})
 }
 
-// Another program takes the NIC out of the bridge, the addresses off it, or the
-// bridge away: it is done again, and the way back is as ever.
+// Another program takes the NIC out of the bridge, the addresses off it, or the bridge
+// away. The keeper does the move again, and the way back is as ever.
 func TestMoveIsMended(t *testing.T) {
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 		lab.Sh(t, "ip addr add 192.0.2.11/24 dev eth0 label eth0:1; ip addr add 2001:db8:2::10/64 dev eth0 nodad; ip -6 route add default via "+lab.LANGateway6+"; ip route add 198.51.100.0/24 via 192.0.2.1 table 7")
@@ -446,7 +462,8 @@ func TestMoveIsMended(t *testing.T) {
 	})
 }
 
-// What the host gets while its NIC is a port comes along on the way back.
+// Addresses and routes that the host gets while its NIC is a port come along on the way
+// back.
 func TestWhatIsAddedMeanwhileComesBack(t *testing.T) {
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 		r := mustJoin(t, o, lanNetwork, "web", port(1))
@@ -464,7 +481,7 @@ func TestWhatIsAddedMeanwhileComesBack(t *testing.T) {
 	})
 }
 
-// Without its journal the network is known by its marks, and the host put back.
+// Without the journal, Collect finds the network by its marks, and puts the host back.
 func TestMoveBackWithoutJournal(t *testing.T) {
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 		lab.Sh(t, `ip link set eth0 down; ip link set eth0 addrgenmode eui64 up; ip route add default via 192.0.2.1
@@ -478,7 +495,7 @@ ip addr add 192.0.2.11/24 dev eth0 label eth0:1; ip addr add 2001:db8:2::10/64 d
 			t.Fatal(err)
 		}
 		killBoth(t, r)
-		lab.Eventually(t, 5*time.Second, "the guard puts the host back", offBridge)
+		lab.Eventually(t, 5*time.Second, "the watchdog puts the host back", offBridge)
 		if _, err := Collect(t.Context(), o); err != nil {
 			t.Error(err)
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// A network has the MTU that its first VM chose, its guests are told, and nothing
-// that happens to the uplink changes it.
+// A network has the MTU that its first VM chose. DHCP tells it to the guests, and no
+// change of the uplink changes it.
 func TestChosenMTU(t *testing.T) {
 	for _, mode := range []profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT} {
 		for _, mtu := range []string{"576", "1280", "9000"} {
@@ -26,11 +26,11 @@ func TestChosenMTU(t *testing.T) {
 func chosenMTU(t *testing.T, o Options, mode profiles.Mode, mtu string) {
 	n := Network{Name: "dev", Mode: mode, MTU: map[string]int{"576": 576, "1280": 1280, "9000": 9000}[mtu]}
 	web := mustJoin(t, o, n, "web", port(1))
-	db := mustJoin(t, o, Network{Name: "dev", Mode: mode}, "db", port(2)) // which does not mind
+	db := mustJoin(t, o, Network{Name: "dev", Mode: mode}, "db", port(2)) // without a wish for an MTU
 	all := func() []string { return strings.Fields(lab.Sh(t, "cat /sys/class/net/qn*/mtu")) }
 	for _, uplink := range []string{"1400", "9500", "1500"} {
 		lab.Sh(t, "ip link set eth0 mtu "+uplink)
-		time.Sleep(50 * time.Millisecond) // nothing comes that could be waited for
+		time.Sleep(50 * time.Millisecond) // no event follows
 		if got := strings.Join(all(), " "); got != strings.Join([]string{mtu, mtu, mtu}, " ") {
 			t.Errorf("uplink %s: the links' MTU are %s, want %s", uplink, got, mtu)
 		}
@@ -60,9 +60,9 @@ func toldByDHCP(t *testing.T, o Options) string {
 	return strings.TrimSpace(lab.Sh(t, "cat "+script+".bound"))
 }
 
-// In nat, an MTU larger than the uplink's is for guests and host among themselves;
-// what leaves is told of the smaller one, clamped or fragmented. A smaller one holds
-// for what comes in, too, though a guest does not know of it.
+// In nat, an MTU larger than the uplink's holds between guests and host. For what
+// leaves, the host clamps, fragments, or answers "fragmentation needed". A smaller MTU
+// holds for what comes in, too, although a guest does not know it.
 func TestMTUBesideTheUplinks(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		n := Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet, MTU: 9000}
@@ -94,7 +94,8 @@ func TestMTUBesideTheUplinks(t *testing.T) {
 	})
 }
 
-// download: TCP gets through though the server never hears of the smaller MTU.
+// download checks that TCP gets through although no message tells the server the
+// smaller MTU.
 func download(t *testing.T) {
 	t.Helper()
 	const deaf = "ip netns exec inet nft "
@@ -108,8 +109,8 @@ sleep 1 | ip netns exec vm1 timeout 5 busybox nc 203.0.113.1 9000 | wc -c; wait`
 }
 
 // A bridge that another program gives an MTU too small for IPv6 loses IPv6 and its
-// sysctls, which is nothing to mend or to tell; with the MTU they come back, and IPv6
-// is turned off again.
+// sysctls. The keeper neither mends nor tells that. With the MTU they come back, and the
+// keeper turns IPv6 off again.
 func TestIPv6StaysOffWhenTheMTUChanges(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		told := &notes{}
@@ -117,7 +118,7 @@ func TestIPv6StaysOffWhenTheMTUChanges(t *testing.T) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.HostOnly}, "web", port(1))
 		const key = "/proc/sys/net/ipv6/conf/qn-dev/disable_ipv6"
 		lab.Sh(t, "ip link set qn-dev mtu 1200; ! test -e "+key)
-		time.Sleep(patience * 500 * time.Millisecond) // the guard looks within moments of a change
+		time.Sleep(patience * 500 * time.Millisecond) // the mender looks within moments of a change
 		if told.count("") > 0 {
 			t.Errorf("there was nothing to tell: %q", told.texts)
 		}

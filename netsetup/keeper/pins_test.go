@@ -14,8 +14,8 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// vpn is a link that swallows what it gets, as a VPN's does for addresses that
-// nobody has at its other end.
+// vpn is a link that swallows what it gets, as a VPN's does for addresses that no host
+// has at the other end.
 const vpn = "ip link add vpn0 type veth peer name vpn1; ip link set vpn0 addrgenmode none up; ip link set vpn1 addrgenmode none up; ip addr add 10.200.0.1/32 dev vpn0\n"
 
 // pinned lists what qnet added for guests whose addresses were taken.
@@ -24,12 +24,12 @@ func pinned(t *testing.T) string {
 	return lab.Sh(t, "ip route show table all proto 113; ip rule show | grep -w 'proto 113' || true")
 }
 
-// A VM is reachable, from the host and for replies from outside, when another
-// program's routes or rules take its address, and is not pinned any longer than that.
+// A VM stays reachable, from the host and for replies from outside, while another
+// program's routes or rules take its address. Its pin goes when they do.
 func TestAddressesTaken(t *testing.T) {
 	for name, c := range map[string]struct {
 		take, giveBack string
-		by             string // what is told
+		by             string // what the keeper says
 		rule           string // of ours
 	}{
 		"prefix": {"ip route prepend 10.77.0.0/24 dev vpn0", "ip route del 10.77.0.0/24 dev vpn0", "route 10.77.0.0/24 dev vpn0", ""},
@@ -92,7 +92,7 @@ func TestAddressesTaken(t *testing.T) {
 				if !reached() {
 					t.Error("the guest is lost after it was unpinned")
 				}
-				// What is taken at the end is nobody's business but the other program's.
+				// What the other program takes at the end is its own affair.
 				lab.Sh(t, fill.Replace(c.take))
 				lab.Eventually(t, 5*time.Second, "the guest, taken again", reached)
 				lab.Sh(t, "ip netns del vm1")
@@ -106,8 +106,8 @@ func TestAddressesTaken(t *testing.T) {
 	}
 }
 
-// What wg-quick(8) sets up lets routes of the main table but the default one pass,
-// and needs no pins.
+// The rules of wg-quick(8) prefer routes of the main table but the default one: no pins
+// are needed.
 func TestNothingTaken(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
@@ -123,8 +123,8 @@ ip route add 10.78.0.0/24 dev vpn0`)
 	})
 }
 
-// Only VMs whose addresses are taken are pinned; a new one is when it comes, and
-// one that leaves is no longer.
+// The keeper pins only VMs whose addresses are taken: a new VM when it joins, and no VM
+// that has left.
 func TestTakenOneByOne(t *testing.T) {
 	inLab(t, func(t *testing.T, o Options) {
 		n := Network{Name: "dev", Mode: profiles.HostOnly, Subnet: subnet}

@@ -106,28 +106,7 @@ type VMInfo struct {
 }
 
 // Note is what the keeper tells the users of a network's VMs.
-type Note struct {
-	Subject string `json:"subject,omitempty"` // what it is about: "network dev", "VM web", "uplink eth0"
-	Text    string `json:"text"`              // what has happened, as a sentence that names the subject
-	Remedy  string `json:"remedy,omitempty"`  // what the user can do about it; "" if nothing
-}
-
-// String is the sentence with its remedy.
-func (n Note) String() string {
-	if n.Remedy == "" {
-		return n.Text
-	}
-	return n.Text + "; " + n.Remedy
-}
-
-// Sentences are the notes as text.
-func Sentences(notes []Note) []string {
-	var list []string
-	for _, n := range notes {
-		list = append(list, n.String())
-	}
-	return list
-}
+type Note = plan.Note
 
 // What a Request can ask for.
 const (
@@ -189,7 +168,7 @@ type Reply struct {
 func (r Reply) For(other Versions) Reply {
 	r.Versions = Speaks
 	if other.Version == 0 {
-		r.Notes, r.Told = Sentences(r.Told), nil
+		r.Notes, r.Told = plan.Sentences(r.Told), nil
 	}
 	return r
 }

@@ -33,7 +33,8 @@ func TestHostResolvesNames(t *testing.T) {
 			return err == nil && strings.Contains(out, want)
 		}
 		lab.Eventually(t, 30*time.Second, "web.qnet on the host", resolves)
-		// One that starts anew is told again, also if it has lost what it knew.
+		// The keeper tells a systemd-resolved that starts anew again, also if it has lost what
+		// it knew.
 		stop()
 		lab.Sh(t, "rm -r /run/systemd/resolve/netif")
 		start()

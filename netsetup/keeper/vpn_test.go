@@ -77,7 +77,8 @@ func TestFollowVPN(t *testing.T) {
 	}
 }
 
-// fullSize: a packet that may not be fragmented and does not fit is told of.
+// fullSize checks that a packet that may not be fragmented and does not fit gets an ICMP
+// error.
 func fullSize(t *testing.T) {
 	t.Helper()
 	out, err := lab.Try("ip netns exec vm1 ping -n -c 1 -W 1 -M do -s 1472 203.0.113.1")
@@ -87,7 +88,8 @@ func fullSize(t *testing.T) {
 	lab.Sh(t, "ip netns exec vm1 ping -n -c 1 -W 1 -M do -s 1392 203.0.113.1")
 }
 
-// upload: TCP gets through though the guest never hears of the smaller MTU.
+// upload checks that TCP gets through although no message tells the guest the smaller
+// MTU.
 func upload(t *testing.T) {
 	t.Helper()
 	lab.Sh(t, `ip -n vm1 route flush cache

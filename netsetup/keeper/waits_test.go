@@ -8,7 +8,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// Who starts a keeper hears what that waits for while the host moves.
+// A starting keeper tells what it waits for while the host moves.
 func TestStartTellsWhatItWaitsFor(t *testing.T) {
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 		var heard []string

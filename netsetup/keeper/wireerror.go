@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 

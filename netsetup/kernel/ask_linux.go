@@ -8,8 +8,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
-// Ask asks on a link, by its name, and returns who answered in time: at once when
-// all those wanted have.
+// Ask asks on a link, by its name, for the wanted neighbors, and returns those that answered
+// in time (host.Ask). It needs CAP_NET_RAW.
 func (h *Host) Ask(ctx context.Context, link string, want []host.Neighbor, within time.Duration) ([]host.Neighbor, error) {
 	l, ok, err := h.Link(ctx, link)
 	if err == nil && !ok {

@@ -2,25 +2,26 @@ package kernel
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 
 	"github.com/mdlayher/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-// DelLinks deletes links and returns when no name of theirs is left.
+// DelLinks deletes links and returns when their names are free. Links that are gone are no
+// error.
 //
-// The kernel lets a bridge go after two grace periods of RCU, one after the other,
-// some 20 ms each, and a tap after one (rcu_barrier in br_multicast_dev_del and
-// netdev_run_todo). Links of one group share them; nobody else's are in ours,
-// which has a random number. And the last one is not waited for: before it, the
-// kernel tells everybody that the links are gone, and they are, with their names,
-// but for their memory.
+// The kernel deletes a bridge after two grace periods of RCU, one after the other, of some
+// 20 ms each, and a tap after one (rcu_barrier in br_multicast_dev_del and netdev_run_todo).
+// Links of one group share them; the group has a random number, so that no other link is in
+// it. DelLinks does not wait for the last grace period either. Before it, the kernel tells
+// its listeners that the links are gone, and only their memory is left.
 //
 //	ip link set NAME group N
 //	ip link del group N
@@ -30,7 +31,7 @@ func (h *Host) DelLinks(ctx context.Context, names []string) error {
 			h.letGo(name)
 		}
 	}()
-	var indexes []int32
+	var indexes []int
 	for _, name := range names {
 		if f := h.TakeTap(name); f != nil {
 			f.Close()
@@ -40,7 +41,7 @@ func (h *Host) DelLinks(ctx context.Context, names []string) error {
 			return err
 		}
 		if ok {
-			indexes = append(indexes, int32(l.Index))
+			indexes = append(indexes, l.Index)
 		}
 	}
 	if len(indexes) == 0 {
@@ -52,66 +53,63 @@ func (h *Host) DelLinks(ctx context.Context, names []string) error {
 	return nil
 }
 
-func delLinks(indexes []int32) error {
-	told, err := listenForEnd(indexes)
+// delLinks deletes links by their indexes.
+func delLinks(indexes []int) error {
+	gone, err := listenForEnd(indexes)
 	if err != nil {
 		return err
 	}
-	defer told.conn.Close() //nolint:errcheck // nothing follows from it
+	defer gone.conn.Close() //nolint:errcheck // nothing follows from it
 	deleted := make(chan error, 1)
 	go func() { deleted <- requestEnd(indexes) }()
 	select {
 	case err := <-deleted:
 		return err
-	case <-told.all:
+	case <-gone.all:
 	}
-	// It was told under the lock that this waits for: then the names are free, in
-	// sysfs too.
-	err = linkRequest(unix.RTM_GETLINK, indexes[0], 0)
-	if errors.Is(err, unix.ENODEV) {
+	// The kernel announces the end under a lock that HasLink waits for: after it the names are
+	// free, in sysfs, too.
+	if there, err := hasLink(indexes[0]); err == nil && !there {
 		return nil
 	}
 	return <-deleted
 }
 
-// requestEnd deletes a link by its index, several as a group.
-func requestEnd(indexes []int32) error {
-	index, group := indexes[0], uint32(0)
+func hasLink(index int) (bool, error) {
+	c, err := rtnl.Dial()
+	if err != nil {
+		return false, err
+	}
+	defer c.Close() //nolint:errcheck // nothing follows from it
+	return c.HasLink(index)
+}
+
+// requestEnd deletes one link by its index, several as a group. A link that another program
+// has deleted is no error.
+func requestEnd(indexes []int) error {
+	end := rtnl.DelLink(indexes[0])
 	if len(indexes) > 1 {
-		index, group = 0, 1+rand.Uint32N(1<<31-1)
+		group := 1 + rand.Uint32N(1<<31-1)
 		for _, i := range indexes {
-			if err := linkRequest(unix.RTM_SETLINK, i, group); err != nil && !errors.Is(err, unix.ENODEV) {
+			if err := rtnl.Send(rtnl.SetGroup(i, group)); err != nil && !errors.Is(err, unix.ENODEV) {
 				return err
 			}
 		}
+		end = rtnl.DelGroup(group)
 	}
-	err := linkRequest(unix.RTM_DELLINK, index, group)
-	if errors.Is(err, unix.ENODEV) {
-		return nil // somebody was faster
+	if err := rtnl.Send(end); err != nil && !errors.Is(err, unix.ENODEV) {
+		return err
 	}
-	return err
+	return nil
 }
 
-// linkRequest is about a link, a link and its group, or a group.
-func linkRequest(kind int, index int32, group uint32) error {
-	req := nl.NewNetlinkRequest(kind, unix.NLM_F_ACK)
-	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	header.Index = index
-	req.AddData(header)
-	if group != 0 {
-		req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
-	}
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
-}
-
-// ends tells of the end of links.
+// ends listens for the end of links.
 type ends struct {
 	conn *netlink.Conn
-	all  chan struct{} // closed when all are gone
+	all  chan struct{} // closed when all links are gone
 }
 
-func listenForEnd(indexes []int32) (*ends, error) {
+func listenForEnd(indexes []int) (*ends, error) {
 	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
 		return nil, fmt.Errorf("listen to netlink: %w", err)
@@ -120,24 +118,26 @@ func listenForEnd(indexes []int32) (*ends, error) {
 		return nil, errors.Join(fmt.Errorf("listen to netlink: %w", err), conn.Close())
 	}
 	e := &ends{conn, make(chan struct{})}
-	go e.hear(indexes)
+	go e.listen(indexes)
 	return e, nil
 }
 
-func (e *ends) hear(indexes []int32) {
-	left := map[int32]bool{}
+// listen closes e.all when the kernel has announced the end of all links. It returns when the
+// socket is closed, or has lost messages: then the request itself shows the end.
+func (e *ends) listen(indexes []int) {
+	left := map[int]bool{}
 	for _, i := range indexes {
 		left[i] = true
 	}
 	for len(left) > 0 {
 		messages, err := e.conn.Receive()
 		if err != nil {
-			return // closed, or there was too much: the request's own end tells
+			return
 		}
 		for _, m := range messages {
-			// A port that leaves its bridge is told in the same words, of family AF_BRIDGE.
+			// The end of a port of a bridge is a message of the same type, but of family AF_BRIDGE.
 			if m.Header.Type == unix.RTM_DELLINK && len(m.Data) >= unix.SizeofIfInfomsg && m.Data[0] == unix.AF_UNSPEC {
-				delete(left, nl.DeserializeIfInfomsg(m.Data).Index)
+				delete(left, int(binary.NativeEndian.Uint32(m.Data[4:])))
 			}
 		}
 	}

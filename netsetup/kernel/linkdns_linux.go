@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -18,17 +17,19 @@ import (
 )
 
 const (
-	// resolvedTimeout bounds a conversation with systemd-resolved. It hears of a new
-	// link within moments.
+	// resolvedTimeout bounds an exchange with systemd-resolved, which may still have to learn
+	// of a new link from the kernel.
 	resolvedTimeout = 3 * time.Second
-	// resolvedSettles is how long it takes to work off what the kernel told it.
-	resolvedSettles = 50 * time.Millisecond
+	// resolvedInterval is how long systemd-resolved takes to handle the kernel's messages.
+	resolvedInterval = 50 * time.Millisecond
 )
 
+// withResolved calls f with the link's index. It is no error where systemd-networkd manages
+// the link's DNS settings: networkd sends them to systemd-resolved itself.
 func (h *Host) withResolved(ctx context.Context, link string, f func(ctx context.Context, index int) error) error {
 	l, ok, err := h.Link(ctx, link)
 	if err == nil && !ok {
-		err = fmt.Errorf("tell systemd-resolved of %q: there is no such link", link)
+		err = fmt.Errorf("set DNS of %q in systemd-resolved: there is no such link", link)
 	}
 	if err != nil {
 		return err
@@ -38,10 +39,10 @@ func (h *Host) withResolved(ctx context.Context, link string, f func(ctx context
 	if err := f(ctx, l.Index); !errors.Is(err, resolved.ErrManaged) {
 		return err
 	}
-	return nil // systemd-networkd's, which tells it
+	return nil
 }
 
-// TellResolved tells systemd-resolved of a link, where it runs.
+// TellResolved gives systemd-resolved, where it runs, the DNS settings of a link.
 //
 //	resolvectl dns LINK SERVER...; resolvectl domain LINK DOMAIN...; ...
 func (h *Host) TellResolved(ctx context.Context, link string, s resolved.Settings) error {
@@ -51,18 +52,19 @@ func (h *Host) TellResolved(ctx context.Context, link string, s resolved.Setting
 	})
 }
 
-// RevertResolved has it forget what it was told of a link.
+// RevertResolved makes systemd-resolved forget the DNS settings of a link.
 //
 //	resolvectl revert LINK
 func (h *Host) RevertResolved(ctx context.Context, link string) error {
 	return h.withResolved(ctx, link, resolved.Revert)
 }
 
-// TellResolvedBack tells it of the NIC what it knows of the bridge, or what it knew
-// of the NIC where the bridge is gone. Version 252, at least, takes the kernel's
-// word that a port left a bridge (RTM_DELLINK, family AF_BRIDGE) for the end of the
-// link, and forgets what it was told of it, and its addresses: so it is told until
-// that has passed, and the kernel tells the addresses once more.
+// TellResolvedBack gives systemd-resolved for the NIC the settings that the bridge has, or
+// that the NIC had where the bridge is gone. When a port leaves a bridge, the kernel sends
+// RTM_DELLINK of family AF_BRIDGE. systemd-resolved, version 252 at least, then forgets the
+// link's settings and addresses. So TellResolvedBack repeats the settings until
+// systemd-resolved keeps them, and makes the kernel announce the addresses again. Its errors
+// are warnings: a later try would not help.
 func (h *Host) TellResolvedBack(ctx context.Context, s step.LinkDNS) error {
 	nic, ok, err := h.Link(ctx, s.NIC)
 	if err != nil || !ok {
@@ -70,61 +72,67 @@ func (h *Host) TellResolvedBack(ctx context.Context, s step.LinkDNS) error {
 	}
 	settings := s.Settings
 	if bridge, ok, err := h.Link(ctx, s.Link); err == nil && ok {
-		if now := host.ObserveDNS(ctx, bridge); !now.Empty() {
+		if now := host.ReadDNS(ctx, bridge); !now.Empty() {
 			settings = now
 		}
 	}
 	err = h.withResolved(ctx, s.NIC, func(ctx context.Context, index int) error {
-		for {
-			runs, err := resolved.Tell(ctx, index, settings)
-			if errors.Is(err, resolved.ErrManaged) {
-				return announce(nic)
-			}
-			if err != nil || !runs {
-				return err
-			}
-			select {
-			case <-ctx.Done():
-				return errors.New("it forgets what it is told")
-			case <-time.After(resolvedSettles):
-			}
-			got, err := resolved.Observe(ctx, index)
-			if err != nil {
-				return err
-			}
-			if slices.Equal(got.Servers, settings.Servers) && slices.Equal(got.Domains, settings.Domains) {
-				return announce(nic)
-			}
+		runs, err := tellUntilKept(ctx, index, settings)
+		if err != nil || !runs {
+			return err
 		}
+		return announce(nic)
 	})
-	if err != nil { // nothing that could be tried again later
+	if err != nil {
 		h.warn(fmt.Sprintf("systemd-resolved does not know the name servers of %s (%v): %s", s.NIC, err, strings.Join(settings.Commands(s.NIC), "; ")))
 	}
 	return nil
 }
 
-// announce has the kernel tell everybody of the link's addresses, by replacing each
-// by itself. Those of a router advertisement are told with the next one.
+// tellUntilKept gives systemd-resolved the settings of the link with that index until it
+// keeps them, or systemd-networkd does. runs is false where systemd-resolved does not run.
+func tellUntilKept(ctx context.Context, link int, settings resolved.Settings) (runs bool, err error) {
+	for {
+		runs, err := resolved.Tell(ctx, link, settings)
+		if errors.Is(err, resolved.ErrManaged) {
+			return true, nil
+		}
+		if err != nil || !runs {
+			return runs, err
+		}
+		select {
+		case <-ctx.Done():
+			return true, errors.New("it forgets them at once")
+		case <-time.After(resolvedInterval):
+		}
+		got, err := resolved.Observe(ctx, link)
+		if err != nil {
+			return true, err
+		}
+		if slices.Equal(got.Servers, settings.Servers) && slices.Equal(got.Domains, settings.Domains) {
+			return true, nil
+		}
+	}
+}
+
+// announce makes the kernel announce the link's addresses to its listeners, by replacing
+// each one by itself. Addresses of a router advertisement are announced with the next one.
 //
-//	ip addr replace PREFIX dev LINK ...
+//	ip addr change PREFIX dev LINK ...
 func announce(l host.Link) error {
 	c, err := rtnl.Dial()
 	if err != nil {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	raws, err := c.Addrs(l.Index)
+	addrs, err := c.Addresses(l.Index)
 	if err != nil {
 		return err
 	}
 	var batch []rtnl.Request
-	for _, raw := range raws {
-		a := rtnl.Address{Raw: raw}
+	for _, a := range addrs {
 		if a.Family() == unix.AF_INET || !a.Dynamic() {
-			same := a.On(l.Index, a.Text(rtnl.AddrKind, unix.IFA_LABEL), a.Flags()&rtnl.Settable)
-			batch = append(batch, rtnl.Request{
-				Type: unix.RTM_NEWADDR, Flags: netlink.Replace, Data: same.Raw, Words: fmt.Sprintf("announce address %s", a.Prefix()),
-			})
+			batch = append(batch, rtnl.ChangeAddress(l.Name, a.On(l.Index, a.Label(), a.SettableFlags())))
 		}
 	}
 	return host.Explain(c.Send(batch))

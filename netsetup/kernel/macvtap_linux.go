@@ -15,16 +15,16 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// maxMacvtapTries bounds how often another index is tried for a device.
+// maxMacvtapTries bounds the links that AddMacvtap makes until one has a device.
 const maxMacvtapTries = 32
 
-// AddMacvtap makes a macvtap link on the uplink and keeps the file of its device,
-// /dev/tapN, N being the link's index. devtmpfs knows no network namespaces: where
-// another one has a macvtap link of that index, /dev/tapN is the other's device and
-// ours has none. The next link gets another index.
+// AddMacvtap makes a macvtap link on the uplink and keeps the file of its device for TakeTap:
+// /dev/tapN, N being the link's index. devtmpfs has no network namespaces: where another one
+// has a macvtap link of the same index, /dev/tapN is that link's, and this link has no
+// device. AddMacvtap then deletes the link and makes another, which gets another index.
 //
-// All multicast passes: which groups the guest listens to, the link is not told,
-// and IPv6 needs some.
+// The link passes all multicast: IPv6 needs some, and the guest cannot tell the link which
+// groups it has joined.
 //
 //	ip link add link UPLINK name NAME address MAC type macvtap mode bridge
 //	ip link set NAME alias ALIAS
@@ -56,7 +56,7 @@ func (h *Host) addMacvtap(ctx context.Context, m step.AddMacvtap) (index int, er
 		return 0, err
 	}
 	if !ok {
-		return 0, host.Refuse("add macvtap %q: there is no link %q", m.Name, m.Uplink)
+		return 0, host.Refuse("add macvtap %q: there is no link %q: set uplink to one that exists", m.Name, m.Uplink)
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.ParentIndex, attrs.HardwareAddr = m.Name, up.Index, m.MAC
@@ -74,8 +74,9 @@ func (h *Host) addMacvtap(ctx context.Context, m step.AddMacvtap) (index int, er
 	return index, err
 }
 
-// openMacvtap opens the device of the link, if it is that link's, with
-// IFF_VNET_HDR as for taps. It takes no capability: the device is root's.
+// openMacvtap opens the device of the link with that name and index, with IFF_VNET_HDR as
+// for taps. It needs root's rights on files, but no capability. It is ErrNoTapDevice where the
+// device is another link's.
 func openMacvtap(name string, index int) (*os.File, error) {
 	device, err := os.ReadFile(fmt.Sprintf("/sys/class/net/%s/tap%d/dev", name, index))
 	if err != nil {
@@ -100,7 +101,7 @@ func openMacvtap(name string, index int) (*os.File, error) {
 	return file, nil
 }
 
-// isDevice checks that the file is the character device MAJOR:MINOR.
+// isDevice returns ErrNoTapDevice unless the file is the character device MAJOR:MINOR.
 func isDevice(fd int, device string) error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {

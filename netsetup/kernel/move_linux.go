@@ -17,7 +17,9 @@ func (h *Host) MoveToBridge(ctx context.Context, s step.MoveToBridge) error {
 // MoveBack moves the host back to its NIC (package move).
 func (h *Host) MoveBack(ctx context.Context, s step.MoveToBridge) error { return move.Back(ctx, h, s) }
 
-// CarriesHost reports whether the bridge has an address of the host's.
+// CarriesHost reports whether the bridge has an address of the host's that is not link-local.
+//
+//	ip addr show dev BRIDGE
 func (h *Host) CarriesHost(ctx context.Context, bridge string) (bool, error) {
 	l, ok, err := h.Link(ctx, bridge)
 	if err != nil || !ok {
@@ -28,6 +30,6 @@ func (h *Host) CarriesHost(ctx context.Context, bridge string) (bool, error) {
 		return false, err
 	}
 	defer c.Close() //nolint:errcheck // nothing follows from it
-	addrs, err := c.Addrs(l.Index)
+	addrs, err := c.Addresses(l.Index)
 	return !host.Holdings{Addrs: addrs}.Empty(), err
 }

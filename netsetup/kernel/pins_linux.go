@@ -14,11 +14,10 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// FIB reads the host's rules and routes.
-//
-//	ip rule; ip route show table all
+// FIB reads the host's policy rules and IPv4 routes (host.ReadFIB).
 func (h *Host) FIB(ctx context.Context) (host.FIB, error) { return host.ReadFIB() }
 
+// pin returns the route of a pin, nil if there is no such link.
 func (h *Host) pin(ctx context.Context, link string, guest netip.Addr) (*netlink.Route, error) {
 	l, ok, err := h.Link(ctx, link)
 	if err != nil || !ok {
@@ -30,8 +29,8 @@ func (h *Host) pin(ctx context.Context, link string, guest netip.Addr) (*netlink
 	}, nil
 }
 
-// AddPin adds a host route before others to the address (neither NLM_F_EXCL nor
-// NLM_F_APPEND).
+// AddPin adds a route to a guest's address before other routes to it: with neither
+// NLM_F_EXCL nor NLM_F_APPEND, the kernel puts it first.
 //
 //	ip route prepend GUEST/32 dev LINK scope link proto 113
 func (h *Host) AddPin(ctx context.Context, link string, guest netip.Addr) error {
@@ -48,13 +47,13 @@ func (h *Host) AddPin(ctx context.Context, link string, guest netip.Addr) error 
 	return nil
 }
 
-// DelPin deletes it.
+// DelPin deletes the route of AddPin. It is no error if the route or its link is gone.
 //
 //	ip route del GUEST/32 dev LINK scope link proto 113
 func (h *Host) DelPin(ctx context.Context, link string, guest netip.Addr) error {
 	r, err := h.pin(ctx, link, guest)
 	if err != nil || r == nil {
-		return err // it went with the link
+		return err // the route went with the link
 	}
 	if err := netlink.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("delete host route to %s: %w", guest, host.Explain(err))
@@ -62,6 +61,8 @@ func (h *Host) DelPin(ctx context.Context, link string, guest netip.Addr) error 
 	return nil
 }
 
+// pinRule returns the rule by which no shorter prefix than a host route of the table main
+// counts.
 func pinRule(s step.PinRule) *netlink.Rule {
 	r := netlink.NewRule()
 	r.Family, r.Priority, r.Table, r.SuppressPrefixlen, r.Protocol = netlink.FAMILY_V4, s.Priority, host.MainTable, 31, host.PinProtocol
@@ -69,7 +70,8 @@ func pinRule(s step.PinRule) *netlink.Rule {
 	return r
 }
 
-// AddPinRule adds the rule.
+// AddPinRule adds a policy rule before which a guest's pin counts. It is no error if the rule
+// is there.
 //
 //	ip rule add priority N to PREFIX lookup main suppress_prefixlength 31 protocol 113
 func (h *Host) AddPinRule(ctx context.Context, s step.PinRule) error {
@@ -79,7 +81,7 @@ func (h *Host) AddPinRule(ctx context.Context, s step.PinRule) error {
 	return nil
 }
 
-// DelPinRule deletes it.
+// DelPinRule deletes the rule of AddPinRule. It is no error if the rule is gone.
 //
 //	ip rule del priority N to PREFIX lookup main suppress_prefixlength 31 protocol 113
 func (h *Host) DelPinRule(ctx context.Context, s step.PinRule) error {

@@ -2,18 +2,16 @@ package kernel
 
 import (
 	"context"
-	"fmt"
 	"slices"
-
-	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// Raisable is the step that raises the metrics of the routes by a link as they are.
+// Raisable returns the step that raises the metrics of the routes that a link has now.
+//
+//	ip route show table all dev LINK
 func (h *Host) Raisable(l host.Link) (step.RaiseMetrics, error) {
 	c, err := rtnl.Dial()
 	if err != nil {
@@ -24,15 +22,15 @@ func (h *Host) Raisable(l host.Link) (step.RaiseMetrics, error) {
 	return step.RaiseMetrics{Link: l.Name, Held: held.Raisable()}, err
 }
 
-// ReplaceRoutes puts new routes by the link in the place of those old ones that
-// are there: first all new ones, so that there is no moment without.
+// ReplaceRoutes puts new routes by the link in place of the old ones, as far as these are
+// there. It adds all new ones before it deletes the old ones, so that there always is one.
 //
-//	ip route append NEW
+//	ip route append|prepend NEW
 //	ip route del OLD
 func (h *Host) ReplaceRoutes(ctx context.Context, link string, swaps []step.RouteSwap) error {
 	l, ok, err := h.Link(ctx, link)
 	if err == nil && !ok {
-		err = host.Refuse("there is no link %q", link)
+		err = host.Refuse("there is no link %q: run the network's VMs again", link)
 	}
 	if err != nil {
 		return err
@@ -48,18 +46,15 @@ func (h *Host) ReplaceRoutes(ctx context.Context, link string, swaps []step.Rout
 	}
 	var add, del []rtnl.Request
 	for _, s := range swaps {
-		old := rtnl.Route{Raw: s.Old}
-		if !slices.ContainsFunc(now.RouteList(), func(r rtnl.Route) bool { return r.Alike(old) }) {
+		if !slices.ContainsFunc(now.Routes, s.Old.Same) {
 			continue
 		}
-		flags := netlink.Create | netlink.Append
+		request := rtnl.AppendRoute
 		if s.First {
-			flags = netlink.Create
+			request = rtnl.PrependRoute
 		}
-		add = append(add, rtnl.Request{
-			Type: unix.RTM_NEWROUTE, Flags: flags, Data: s.New, Except: []error{unix.EEXIST}, Words: fmt.Sprintf("add route %s", old.Dst()),
-		})
-		del = append(del, rtnl.DelRoute(l.Name, old))
+		add = append(add, request(l.Name, s.New))
+		del = append(del, rtnl.DelRoute(l.Name, s.Old))
 	}
 	slices.Reverse(del)
 	return host.Explain(c.Send(append(add, del...)))

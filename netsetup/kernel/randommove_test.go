@@ -133,7 +133,7 @@ func inKernelOrder(t *testing.T, link string) string {
 // `ip` lists of it.
 func TestMoveOfRandomSets(t *testing.T) {
 	n := 6
-	if os.Getenv("QNET_STRESS") != "" {
+	if lab.Stress() {
 		n = 200
 	}
 	seed := uint64(time.Now().UnixNano())

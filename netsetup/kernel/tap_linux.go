@@ -7,17 +7,17 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 const tunDevice = "/dev/net/tun"
 
-// OpenTun opens a file that AddTap makes a tap of. It takes no rights; the tap is
-// of the network namespace it was opened in. It returns ErrNoTun where there is no
-// such device.
+// OpenTun opens a file of which AddTap makes a tap, in the network namespace of the process
+// that opens it. It needs no rights but those of the device's mode, 0666 on most hosts. It
+// returns ErrNoTun where there is no such device.
 func OpenTun() (*os.File, error) {
 	f, err := os.OpenFile(tunDevice, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -26,9 +26,9 @@ func OpenTun() (*os.File, error) {
 	return f, err
 }
 
-// GiveTap gives the files, one for each queue, that AddTap shall make the tap of
-// that name of, in place of one of its own; none takes that back. A tap that a dead
-// Host made of them is deleted. The caller may close the files after AddTap.
+// GiveTap makes the next AddTap of that name use these files, one per queue, instead of
+// opening its own. An empty list cancels that. It deletes a tap that a dead process made of
+// the files. The caller may close the files after AddTap.
 func (h *Host) GiveTap(ctx context.Context, name string, files []*os.File) error {
 	delete(h.given, name)
 	if len(files) == 0 {
@@ -49,24 +49,25 @@ func (h *Host) GiveTap(ctx context.Context, name string, files []*os.File) error
 	return nil
 }
 
-// isTun refuses what is not a file of the tun device (10, 200 in
-// Documentation/admin-guide/devices.txt).
+// isTun refuses a file that is not one of the tun device: character device 10:200 in the
+// kernel's Documentation/admin-guide/devices.txt.
 func isTun(f *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(10, 200) {
-		return host.Refuse("it is none of %s", tunDevice)
+		return host.Refuse("it is no file of %s: report this as a fault of qnet", tunDevice)
 	}
 	return nil
 }
 
-// AddTap makes a non-persistent tap with IFF_VNET_HDR, which gives QEMU
-// segmentation offload, and marks it. Its file is the one of GiveTap, or one that is
-// kept for TakeTap. TUN_EXCL refuses a name in use.
+// AddTap makes a tap that ends with its last file, and marks it. IFF_VNET_HDR gives QEMU
+// segmentation offload. The tap uses the files of GiveTap, or a new one that TakeTap returns.
+// It is EBUSY if a tap of that name exists (IFF_TUN_EXCL).
 //
 //	ip tuntap add NAME mode tap user root group root vnet_hdr
+//	ip link set NAME alias ALIAS mtu MTU
 func (h *Host) AddTap(ctx context.Context, name, alias string, mtu int) error {
 	files := h.given[name]
 	delete(h.given, name)
@@ -80,17 +81,25 @@ func (h *Host) AddTap(ctx context.Context, name, alias string, mtu int) error {
 	if err := attachTap(name, files); err != nil {
 		return fmt.Errorf("add tap %q: %w", name, host.Explain(err))
 	}
-	err := setLink(name, nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias)), nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))
+	err := rtnl.Send(rtnl.SetLink(name, rtnl.Attr{Type: unix.IFLA_IFALIAS, Value: []byte(alias)}, rtnl.Uint32(unix.IFLA_MTU, uint32(mtu))))
 	if err != nil {
-		return fmt.Errorf("set alias and mtu of %q: %w", name, host.Explain(err))
+		return host.Explain(err)
 	}
 	return h.hold(name, files[0])
 }
 
-// hold keeps a given tap until DelLinks or Close, whoever else closes its file. Else
-// the kernel would end it alone, while QEMU ends, and a bridge's grace periods would
-// come after the tap's: rcu_barrier (kernel/rcu/tree.c) serves one caller after
-// the other.
+// TakeTap returns the file of a tap or macvtap that this Host made of no given file, nil if
+// there is none. The caller closes the file. The tap lives as long as one of its files is
+// open.
+func (h *Host) TakeTap(name string) *os.File {
+	f := h.taps[name]
+	delete(h.taps, name)
+	return f
+}
+
+// hold keeps a given tap until DelLinks or Close, also after QEMU closed its file. Without
+// that, the kernel would delete the tap when QEMU ends, and the bridge later: rcu_barrier
+// (kernel/rcu/tree.c) serves one caller after the other, so their grace periods would add up.
 func (h *Host) hold(name string, f *os.File) error {
 	if h.taps[name] == f {
 		return nil
@@ -104,7 +113,7 @@ func (h *Host) hold(name string, f *os.File) error {
 	return nil
 }
 
-// letGo closes the file of hold; it may be closed before or after the tap's end.
+// letGo closes the file of hold, which may be before or after the tap's end.
 func (h *Host) letGo(name string) {
 	if f := h.held[name]; f != nil {
 		f.Close()
@@ -112,6 +121,7 @@ func (h *Host) letGo(name string) {
 	}
 }
 
+// attachTap makes a tap with one queue per file.
 func attachTap(name string, files []*os.File) error {
 	flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
 	if len(files) > 1 {
@@ -129,7 +139,7 @@ func attachTap(name string, files []*os.File) error {
 			return err
 		}
 	}
-	// Nobody but root may attach to it.
+	// Only root may attach to the tap.
 	for _, owner := range []uint{unix.TUNSETOWNER, unix.TUNSETGROUP} {
 		if err := unix.IoctlSetInt(int(files[0].Fd()), owner, 0); err != nil {
 			return err
@@ -140,18 +150,4 @@ func attachTap(name string, files []*os.File) error {
 
 func tunIoctl(f *os.File, what uint, req *unix.Ifreq) error {
 	return unix.IoctlIfreq(int(f.Fd()), what, req)
-}
-
-// setLink changes several attributes of a link in one request.
-//
-//	ip link set NAME ...
-func setLink(name string, attrs ...*nl.RtAttr) error {
-	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
-	for _, a := range attrs {
-		req.AddData(a)
-	}
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
 }

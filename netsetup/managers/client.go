@@ -137,9 +137,9 @@ func hostName() string {
 	return name
 }
 
-// finite reports whether an address has an end. A lifetime of all ones is "forever"
+// Finite reports whether the address has an end. A lifetime of all ones is "forever"
 // (if_addr.h, INFINITY_LIFE_TIME).
-func finite(a netlink.Addr) bool { return a.ValidLft != 0 && uint32(a.ValidLft) != 1<<32-1 }
+func Finite(a netlink.Addr) bool { return a.ValidLft != 0 && uint32(a.ValidLft) != 1<<32-1 }
 
 // leased returns the address that most likely is a lease: the first with an end, or
 // else the first.
@@ -147,9 +147,9 @@ func (l link) leased() netip.Addr {
 	list := slices.Clone(l.addresses)
 	slices.SortStableFunc(list, func(a, b netlink.Addr) int {
 		switch {
-		case finite(a) == finite(b):
+		case Finite(a) == Finite(b):
 			return 0
-		case finite(a):
+		case Finite(a):
 			return -1
 		}
 		return 1
@@ -166,7 +166,7 @@ func (l link) leased() netip.Addr {
 func (l link) unknown() Client {
 	c := Client{Link: l.name}
 	for _, a := range l.addresses {
-		if finite(a) {
+		if Finite(a) {
 			c.Refusal = fmt.Sprintf("has the address %s by a lease that ends in %d s, and whose client qnet does not know, so cannot "+
 				`renew it for: give the NIC a static address, or use mode = "nat"`, a.IPNet, a.ValidLft)
 		}

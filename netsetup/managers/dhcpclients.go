@@ -66,7 +66,7 @@ func serves(p Program, argv []string, l link) bool {
 		}
 		return slices.Contains(argv[1:], l.name) || !named
 	}
-	return slices.ContainsFunc(l.addresses, finite) // dhcpcd's title does not always name its links
+	return slices.ContainsFunc(l.addresses, Finite) // dhcpcd's title does not always name its links
 }
 
 // option returns the value of -s VALUE, -sVALUE, --long VALUE or --long=VALUE.

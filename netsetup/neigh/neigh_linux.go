@@ -1,5 +1,9 @@
-// Package neigh asks neighbours of a link, and tells them where addresses are, by
-// frames of its own: in the name of any MAC, whatever the host's own tables hold.
+// Package neigh asks neighbours of a link for their MACs, and tells them the MACs of
+// addresses, by frames of its own: ARP (RFC 826, 5227) and neighbour discovery
+// (RFC 4861). It can ask in the name of any MAC, and neither uses nor changes the host's
+// own neighbour table.
+//
+// All functions need CAP_NET_RAW and may be called concurrently.
 package neigh
 
 import (
@@ -8,7 +12,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,112 +19,88 @@ import (
 	"github.com/qnet-vm/qnet/internal/packet"
 )
 
-// Place is where an address is.
+// Place is the MAC that has an address.
 type Place struct {
 	MAC  net.HardwareAddr
-	Addr netip.Addr // zero: of one that has none yet
+	Addr netip.Addr // zero: the host at MAC has no address yet
 }
 
-// Link is where to send and to listen; they differ where a bridge hands what
-// comes back to a port.
+// String is "192.0.2.1 (02:00:00:00:00:01)".
+func (p Place) String() string { return fmt.Sprintf("%s (%s)", p.Addr, p.MAC) }
+
+// Link is the link to send by and the link to listen on, by their indexes. They differ
+// where a bridge hands the answers to one of its ports.
 type Link struct{ Send, Listen int }
 
 // On is a link that sends and listens.
 func On(index int) Link { return Link{index, index} }
 
-// interval is between two questions.
-const interval = time.Second
-
-// Ask asks for the MAC of an address until it is answered or the context ends,
-// once a second, in the name of from. It returns nil where nobody answers. A
-// question without a sender's address changes nobody's tables. It needs CAP_NET_RAW.
-func Ask(ctx context.Context, l Link, from Place, target netip.Addr) (net.HardwareAddr, error) {
-	return ask(ctx, l, question(from, target), func(b []byte) net.HardwareAddr {
-		addr, mac, ok := packet.Neighbour(b)
-		if !ok || addr != target || slices.Equal(mac, from.MAC) {
-			return nil
-		}
-		if toUs := slices.Equal(b[:6], []byte(from.MAC)) || target.Is6() && b[0]&1 != 0; !toUs {
-			return nil
-		}
-		return slices.Clone(mac)
-	})
+// Query is one question: which MAC has the target address?
+type Query struct {
+	From   Place // the sender; one without an address changes no neighbour's table
+	Target netip.Addr
+	Want   net.HardwareAddr // the MAC that has to answer; nil: any
 }
 
-// ask sends a frame once a second until one that answers it is heard. It returns
-// nil where none is in time.
-func ask(ctx context.Context, l Link, frame []byte, answer func([]byte) net.HardwareAddr) (net.HardwareAddr, error) {
-	in, err := packet.Listen(l.Listen, packet.All, nil)
-	if err != nil {
-		return nil, err
+// Ask sends the queries that have no answer yet, at once and again each time that every
+// has passed, until all are answered or within has passed. It returns all places that
+// answered, in their order; another MAC than the one wanted is among them. An error
+// comes with the places so far: ctx's where that ends first.
+func Ask(ctx context.Context, l Link, queries []Query, every, within time.Duration) ([]Place, error) {
+	limited, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	a := &asking{link: l, queries: queries}
+	err := a.run(limited, every)
+	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		err = nil
 	}
-	defer in.Close() //nolint:errcheck // ends hear
+	return a.heard, err
+}
+
+// resolveInterval is the time between two questions of Resolve.
+const resolveInterval = time.Second
+
+// Resolve asks for the MAC of an address, once a second, until a neighbour answers or
+// ctx ends, in the name of from. It returns nil where no neighbour answers.
+func Resolve(ctx context.Context, l Link, from Place, target netip.Addr) (net.HardwareAddr, error) {
+	a := &asking{link: l, queries: []Query{{From: from, Target: target}}}
+	err := a.run(ctx, resolveInterval)
+	switch {
+	case len(a.heard) > 0:
+		return a.heard[0].MAC, nil
+	case ctx.Err() != nil:
+		return nil, nil //nolint:nilerr // no neighbour has answered in time
+	}
+	return nil, err
+}
+
+// run opens the sockets and asks until all queries are answered.
+func (a *asking) run(ctx context.Context, every time.Duration) error {
+	in, err := packet.Listen(a.link.Listen, packet.All, packet.Neighbours)
+	if err != nil {
+		return fmt.Errorf("ask neighbours: %w", err)
+	}
+	defer in.Close() //nolint:errcheck // nothing follows from it
 	out := in
-	if l.Send != l.Listen {
-		if out, err = packet.Listen(l.Send, packet.None, nil); err != nil {
-			return nil, err
+	if a.link.Send != a.link.Listen {
+		if out, err = packet.Listen(a.link.Send, packet.None, nil); err != nil {
+			return fmt.Errorf("ask neighbours: %w", err)
 		}
 		defer out.Close() //nolint:errcheck // nothing follows from it
 	}
-	answers := make(chan net.HardwareAddr, 1)
-	go hear(in, answer, answers)
-	for {
-		// A link that is down sends nothing; it may come up.
-		if err := out.Write(frame); err != nil && !errors.Is(err, unix.ENETDOWN) {
-			return nil, fmt.Errorf("ask: %w", err)
-		}
-		select {
-		case mac := <-answers:
-			return mac, nil
-		case <-ctx.Done():
-			return nil, nil
-		case <-time.After(interval):
-		}
+	if err := a.exchange(ctx, in, out.Write, every); err != nil {
+		return fmt.Errorf("ask neighbours: %w", err)
 	}
+	return nil
 }
 
-// hear passes the first answer on.
-func hear(c *packet.Conn, answer func([]byte) net.HardwareAddr, answers chan<- net.HardwareAddr) {
-	b := make([]byte, 1514)
-	for {
-		n, _, err := c.Read(b)
-		if errors.Is(err, unix.ENETDOWN) {
-			continue
-		}
-		if err != nil {
-			return
-		}
-		if mac := answer(b[:n]); mac != nil {
-			answers <- mac
-			return
-		}
-	}
-}
-
-func question(from Place, target netip.Addr) []byte {
-	if target.Is4() {
-		return packet.ARPRequest(from.MAC, from.Addr, target)
-	}
-	if !from.Addr.IsValid() {
-		from.Addr = netip.IPv6Unspecified()
-	}
-	return packet.NeighbourSolicitation(from.MAC, from.Addr, target)
-}
-
-// Announce tells the link where addresses are. It needs CAP_NET_RAW.
+// Announce tells the link's hosts the MACs of addresses.
 func Announce(link int, list []Place) error {
-	var frames [][]byte
-	for _, p := range list {
-		frame := packet.UnsolicitedAdvertisement
-		if p.Addr.Is4() {
-			frame = packet.GratuitousARP
-		}
-		frames = append(frames, frame(p.MAC, p.Addr))
-	}
-	return write(link, frames)
+	return write(link, announcements(list))
 }
 
-// Solicit asks the link's routers to speak, in the name of a link-local address.
+// Solicit asks the link's routers to advertise themselves (RFC 4861, 6.3.7), in the name
+// of a link-local address.
 func Solicit(link int, from Place) error {
 	return write(link, [][]byte{packet.RouterSolicitation(from.MAC, from.Addr)})
 }
@@ -137,4 +116,12 @@ func write(link int, frames [][]byte) error {
 		errs = append(errs, c.Write(f))
 	}
 	return errors.Join(errs...)
+}
+
+// unlessDown drops the error of a link that is down: it may come up.
+func unlessDown(err error) error {
+	if errors.Is(err, unix.ENETDOWN) {
+		return nil
+	}
+	return err
 }

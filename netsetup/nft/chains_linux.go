@@ -6,14 +6,14 @@ import (
 	"github.com/google/nftables"
 )
 
-// ChainName is where a chain is.
+// ChainName identifies a chain.
 type ChainName struct {
 	Family Family
 	Table  string
 	Chain  string
 }
 
-// BaseChains tells the hook of every base chain of every program. It needs
+// BaseChains returns the hook of every base chain of every program. It needs
 // CAP_NET_ADMIN.
 //
 //	nft list chains
@@ -22,6 +22,10 @@ func BaseChains() (map[ChainName]Hook, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list chains: %w", err)
 	}
+	return listBaseChains(c)
+}
+
+func listBaseChains(c *nftables.Conn) (map[ChainName]Hook, error) {
 	list, err := c.ListChains()
 	if err != nil {
 		return nil, fmt.Errorf("list chains: %w", err)

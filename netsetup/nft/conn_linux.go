@@ -12,32 +12,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotOurs is wrapped by errors about a table of that name whose comment is not ours.
+// ErrNotOurs is wrapped by errors about a table that has another comment than qnet's.
 var ErrNotOurs = errors.New("it does not bear qnet's mark")
 
 // Flags of a table (linux/netfilter/nf_tables.h); x/sys has no names for them.
 const (
-	flagOwner    = 2 // NFT_TABLE_F_OWNER: no other socket may change it
-	flagPersist  = 4 // NFT_TABLE_F_PERSIST: it outlives the owner's socket
+	flagOwner    = 2 // NFT_TABLE_F_OWNER: no other socket may change the table
+	flagPersist  = 4 // NFT_TABLE_F_PERSIST: the table outlives the owner's socket
 	attrUserdata = 6 // NFTA_TABLE_USERDATA
 	udataTable   = 0 // NFTNL_UDATA_TABLE_COMMENT
 )
 
-// Conn is a netlink socket that owns the tables added through it: while it is
-// open, where the kernel knows the owner flag, no other process can change or
-// flush them. They stay when it is closed, without an owner.
+// Conn is a netlink socket that owns the tables added through it: while it is open, no
+// other process can change or flush them, if the kernel knows the owner flag (6.10). When
+// it is closed, the tables stay, without an owner.
 type Conn struct {
 	lib *nftables.Conn
 	raw *netlink.Conn
 }
 
-// Dial opens the socket in the calling thread's network namespace.
-func Dial() (*Conn, error) {
+// Dial opens the socket in the calling thread's network namespace. To change tables needs
+// CAP_NET_ADMIN.
+func Dial() (*Conn, error) { return dial() }
+
+func dial(more ...nftables.ConnOption) (*Conn, error) {
 	c := &Conn{}
-	lib, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(raw *netlink.Conn) error {
+	lib, err := nftables.New(append(more, nftables.AsLasting(), nftables.WithSockOptions(func(raw *netlink.Conn) error {
 		c.raw = raw
 		return nil
-	}))
+	}))...)
 	if err != nil {
 		return nil, fmt.Errorf("open nftables socket: %w", err)
 	}
@@ -48,8 +51,8 @@ func Dial() (*Conn, error) {
 // Close gives up the ownership of the tables; they stay.
 func (c *Conn) Close() error { return c.lib.CloseLasting() }
 
-// Add creates the table with everything in it, and replaces one that bears the
-// same comment. It returns ErrNotOurs for one that does not.
+// Add creates the table with everything in it, and replaces a table of that name with
+// the same comment. For a table with another comment the error wraps ErrNotOurs.
 //
 //	nft -f - <<< "table inet qnet_dev { ... }"
 func (c *Conn) Add(t Table) error {
@@ -66,8 +69,8 @@ func (c *Conn) Add(t Table) error {
 	return nil
 }
 
-// Adopt takes over a table that lost its owner, without a moment in which its
-// rules do not hold, and adds one that is not there.
+// Adopt becomes the owner of a table that has lost its owner. The table's rules hold all
+// the time. Adopt adds a table that is missing.
 func (c *Conn) Adopt(t Table) error {
 	there, err := c.Has(t.Family, t.Name, t.Comment)
 	if err != nil {
@@ -82,7 +85,7 @@ func (c *Conn) Adopt(t Table) error {
 	return nil
 }
 
-// Has reports whether there is a table of that name that bears the comment.
+// Has reports whether there is a table of that name with the comment.
 func (c *Conn) Has(family Family, name, comment string) (bool, error) {
 	got, ok, err := c.comment(family, name)
 	return ok && got == comment, err
@@ -91,7 +94,7 @@ func (c *Conn) Has(family Family, name, comment string) (bool, error) {
 func (c *Conn) fill(table *nftables.Table, t Table) error {
 	sets := map[string]*nftables.Set{}
 	for _, s := range t.Sets {
-		// The byte order is only a hint to nft, which lists names reversed without it.
+		// The byte order is only a hint to nft(8), which lists names reversed without it.
 		set := &nftables.Set{Table: table, Name: s.Name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
 		if err := c.lib.AddSet(set, elements(s.Links)); err != nil {
 			return fmt.Errorf("set %s: %w", s.Name, err)
@@ -111,10 +114,11 @@ func (c *Conn) fill(table *nftables.Table, t Table) error {
 	return c.lib.Flush()
 }
 
-// SetLinks makes a set of a table added through this Conn hold those link names,
-// in one transaction.
+// SetLinks makes a set of a table added through this Conn hold those link names and no
+// others, in one transaction.
 //
-//	nft flush set inet qnet_dev guarded; nft add element inet qnet_dev guarded { "eth1" }
+//	nft flush set inet qnet_dev newly_forwarded
+//	nft add element inet qnet_dev newly_forwarded { "eth1" }
 func (c *Conn) SetLinks(family Family, table, set string, links []string) error {
 	s := &nftables.Set{
 		Table: &nftables.Table{Name: table, Family: nftables.TableFamily(numbers[family])}, Name: set, KeyType: nftables.TypeIFName,
@@ -130,8 +134,8 @@ func (c *Conn) SetLinks(family Family, table, set string, links []string) error 
 	return nil
 }
 
-// Delete removes the table if it bears the comment. One that is gone already is
-// no error; one that bears another comment is left alone: ErrNotOurs.
+// Delete removes the table if it has the comment. It does nothing if there is no such
+// table. For a table with another comment the error wraps ErrNotOurs.
 //
 //	nft delete table inet qnet_dev
 func (c *Conn) Delete(family Family, name, comment string) error {
@@ -149,9 +153,9 @@ func (c *Conn) Delete(family Family, name, comment string) error {
 	return nil
 }
 
-// newTable sends NEWTABLE itself, because the library sends neither flags nor
-// comment. A kernel without owner and persist (before 6.10) gets a plain table:
-// owner alone would take the rules away in the moment the keeper dies.
+// newTable sends NEWTABLE itself, because the library sends neither flags nor comment. A
+// kernel without owner and persist (before 6.10) gets a plain table: with owner alone, the
+// rules would go when the keeper dies.
 func (c *Conn) newTable(t Table, exclusive netlink.HeaderFlags) error {
 	err := c.sendTable(t, flagOwner|flagPersist, exclusive)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
@@ -187,7 +191,7 @@ func (c *Conn) sendTable(t Table, flags uint32, exclusive netlink.HeaderFlags) e
 	return err
 }
 
-// comment reads the comment of a table; ok tells whether it exists.
+// comment reads the comment of a table; ok reports whether the table exists.
 func (c *Conn) comment(family Family, name string) (comment string, ok bool, err error) {
 	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: unix.NFTA_TABLE_NAME, Data: []byte(name + "\x00")},

@@ -30,14 +30,15 @@ func elements(links []string) []nftables.SetElement {
 	return es
 }
 
-// ifname is a link name as the kernel compares it: 16 bytes, zero-padded.
+// ifname returns a link name as the kernel compares it: 16 bytes, zero-padded.
 func ifname(name string) []byte {
 	b := make([]byte, unix.IFNAMSIZ)
 	copy(b, name)
 	return b
 }
 
-// ruleExprs turns a rule into the expressions `nft --debug=netlink` shows for its text.
+// ruleExprs turns a rule into the expressions that `nft --debug=netlink` shows for its
+// text.
 func (c *Conn) ruleExprs(table *nftables.Table, r Rule, sets map[string]*nftables.Set) ([]expr.Any, error) {
 	var es []expr.Any
 	if r.InLink.Name != "" {
@@ -82,7 +83,7 @@ func linkExprs(key expr.MetaKey, m LinkMatch, sets map[string]*nftables.Set) []e
 	}
 	data := ifname(m.Name)
 	if prefix, wild := strings.CutSuffix(m.Name, "*"); wild {
-		data = []byte(prefix) // a shorter comparison matches the beginning
+		data = []byte(prefix) // a shorter value matches the beginning
 	}
 	return []expr.Any{load, &expr.Cmp{Op: op, Register: 1, Data: data}}
 }
@@ -101,7 +102,7 @@ func addressExprs(offset uint32, p netip.Prefix) []expr.Any {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
 		load,
 	}
-	if p.Bits()%8 == 0 && p.Bits() > 0 { // whole bytes are compared alone, as nft does
+	if p.Bits()%8 == 0 && p.Bits() > 0 { // nft, too, compares whole bytes without a mask
 		load.Len = uint32(p.Bits() / 8)
 		return append(es, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr[:load.Len]})
 	}

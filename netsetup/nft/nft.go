@@ -1,10 +1,12 @@
-// Package nft describes the few nftables rules qnet needs as plain data and
-// renders them two ways: as the text nft(8) reads (Table.String) and as netlink
-// messages (Conn.Add). A test loads both into fresh namespaces and compares the
-// kernel's own listings, so what `qnet plan` shows is what is programmed.
+// Package nft describes the few nftables rules that qnet needs as plain data, and
+// renders them in two ways: as text for nft(8) (Table.String) and as netlink messages
+// (Conn.Add, linux/netfilter/nf_tables.h). A test loads both into fresh namespaces and
+// compares the kernel's own listings, so `qnet plan` shows what `qnet run` programs.
+// Trace follows packets through the rules of all programs.
 //
-// The package knows nothing of bridges or plans. Values are safe for concurrent
-// use; a Conn is not.
+// The package knows nothing of bridges or plans. A Conn changes the tables of the
+// network namespace in which it was opened, and never one without qnet's comment. Values
+// and a Tracer may be used concurrently; a Conn may not.
 package nft
 
 import (
@@ -40,7 +42,7 @@ const (
 	Egress      Hook = "egress"
 )
 
-// Action is what a rule does with a packet that matched.
+// Action is what a rule does with a packet that it matches, as nft(8) spells it.
 type Action string
 
 // The actions qnet uses.
@@ -53,7 +55,8 @@ const (
 	TracePacket     Action = "meta nftrace set 1" // the kernel reports the packet's way from here on, see Trace
 )
 
-// Table is one nftables table of qnet's: Comment is the mark it is believed by.
+// Table is one nftables table of qnet's. Comment is qnet's mark: only a table with that
+// comment is qnet's.
 type Table struct {
 	Family  Family  `json:"family"`
 	Name    string  `json:"name"`
@@ -79,7 +82,8 @@ type Chain struct {
 	Rules    []Rule `json:"rules,omitempty"`
 }
 
-// Rule matches on whatever is set, in the order of the fields, and does Do.
+// Rule applies Do to packets that all fields but the zero ones match. They are checked
+// in their order.
 type Rule struct {
 	InLink      LinkMatch    `json:"iif,omitzero"`
 	OutLink     LinkMatch    `json:"oif,omitzero"`
@@ -92,8 +96,8 @@ type Rule struct {
 	Do          Action       `json:"do"`
 }
 
-// LinkMatch matches a link's name. A name that ends in "*" matches all that
-// begin so; one that begins with "@" names a Set.
+// LinkMatch matches a link's name. "qn*" matches all names that begin with qn, and
+// "@uplinks" the names of the Set uplinks.
 type LinkMatch struct {
 	Name string `json:"name,omitempty"`
 	Not  bool   `json:"not,omitempty"`
@@ -135,7 +139,7 @@ func (r Rule) String() string {
 	return strings.Join(append(words, string(r.Do)), " ")
 }
 
-// prefixText leaves out the length of a single address, as nft lists it.
+// prefixText leaves out the length of a single address, as nft does.
 func prefixText(p netip.Prefix) string {
 	if p.IsSingleIP() {
 		return p.Addr().String()

@@ -17,14 +17,14 @@ import (
 func everything() []Table {
 	p := netip.MustParsePrefix
 	return []Table{
-		{Family: INet, Name: "qnet_t", Comment: "qnet:t", Sets: []Set{{Name: "guarded", Links: []string{"eth0"}}, {Name: "empty"}}, Chains: []Chain{
+		{Family: INet, Name: "qnet_t", Comment: "qnet:t", Sets: []Set{{Name: "uplinks", Links: []string{"eth0"}}, {Name: "empty"}}, Chains: []Chain{
 			{Name: "through_host", Type: "filter", Hook: Forward, Policy: Accept, Rules: []Rule{
 				{InLink: Link("qn-t"), OutLink: Link("qn-t"), Do: Accept},
 				{InLink: Link("qn-t"), Source: p("10.1.2.0/24"), Do: Accept},
 				{InLink: Link("qn-t"), UDPPort: 67, Do: Drop},
 				{InLink: Link("qn-t"), Source: p("10.1.2.128/25"), Do: Accept},
 				{OutLink: Link("qn-t"), Established: true, Do: Accept},
-				{InLink: Link("@guarded"), OutLink: NotLink("qn*"), Do: Drop},
+				{InLink: Link("@uplinks"), OutLink: NotLink("qn*"), Do: Drop},
 				{InLink: NotLink("eth0"), Do: Drop},
 				{Dest: p("10.1.2.3/32"), Do: TracePacket},
 			}},

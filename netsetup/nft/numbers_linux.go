@@ -6,13 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// numbers are the families' in the kernel: NFPROTO_* of linux/netfilter.h.
+// numbers has the kernel's numbers of the families: NFPROTO_* of linux/netfilter.h.
 var numbers = map[Family]byte{
 	IP: unix.NFPROTO_IPV4, IP6: unix.NFPROTO_IPV6, INet: unix.NFPROTO_INET,
 	ARP: unix.NFPROTO_ARP, Bridge: unix.NFPROTO_BRIDGE, NetDev: unix.NFPROTO_NETDEV,
 }
 
-// FamilyOf is the family with that number, "" if there is none.
+// FamilyOf returns the family with that number, "" if there is none.
 func FamilyOf(number byte) Family {
 	for f, n := range numbers {
 		if n == number {
@@ -22,8 +22,8 @@ func FamilyOf(number byte) Family {
 	return ""
 }
 
-// hooks are a family's by their numbers: NF_INET_*, which the bridge family
-// shares, NF_ARP_* and NF_NETDEV_* (linux/netfilter.h, netfilter_arp.h).
+// hooks returns a family's hooks by their numbers: NF_INET_*, also for the bridge family,
+// NF_ARP_* and NF_NETDEV_* (linux/netfilter.h, netfilter_arp.h).
 func hooks(f Family) []Hook {
 	switch f {
 	case ARP:
@@ -34,7 +34,7 @@ func hooks(f Family) []Hook {
 	return []Hook{Prerouting, Input, Forward, Output, Postrouting, Ingress}
 }
 
-// HookOf is the hook with that number in a family, "" if there is none.
+// HookOf returns the hook with that number in a family, "" if there is none.
 func HookOf(f Family, number uint32) Hook {
 	if of := hooks(f); number < uint32(len(of)) {
 		return of[number]
@@ -42,5 +42,5 @@ func HookOf(f Family, number uint32) Hook {
 	return ""
 }
 
-// number is that of the hook in a family.
+// number returns the hook's number in a family.
 func (h Hook) number(f Family) uint32 { return uint32(slices.Index(hooks(f), h)) }

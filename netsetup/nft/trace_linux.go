@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Verdict is what came of a rule or a policy, as nft(8) spells it.
+// Verdict is what a rule or a policy did with a traced packet, as nft(8) spells it.
 type Verdict string
 
-// The verdicts of a trace. Stolen is a packet that was answered or taken in by
-// the rule itself.
+// The verdicts of a trace. Stolen means that the rule itself answered or took in the
+// packet.
 const (
 	Accepted  Verdict = "accept"
 	Dropped   Verdict = "drop"
@@ -26,13 +26,13 @@ const (
 	Returned  Verdict = "return"
 )
 
-// verdicts are by the kernel's codes (linux/netfilter.h, nf_tables.h).
+// verdicts has the verdicts by the kernel's codes (linux/netfilter.h, nf_tables.h).
 var verdicts = map[int32]Verdict{
 	0: Dropped, 1: Accepted, 2: Stolen, 3: Queued, -1: Continued, -2: Continued, -3: Jumped, -4: Gone, -5: Returned,
 }
 
-// TraceEvent tells of one rule that a traced packet matched, or of the policy that
-// it met. The headers are those of the packet when it came to the base chain.
+// TraceEvent is one rule that a traced packet matched, or the policy that decided on it.
+// The headers are those that the packet had when it came to the base chain.
 type TraceEvent struct {
 	ID        uint32 // of the packet in one hook; another hook may have another
 	Family    Family
@@ -41,12 +41,13 @@ type TraceEvent struct {
 	Handle    uint64 // of the rule; 0 for a policy
 	Policy    bool
 	Verdict   Verdict
-	In, Out   int    // link indexes, 0 where there is none
+	In, Out   int    // link indexes, 0 for none
 	Network   []byte // at most 20 bytes of an IPv4 header
 	Transport []byte // at most 20 bytes behind it
 }
 
-// Tracer collects what the kernel tells of packets that a TracePacket rule marked.
+// Tracer collects the kernel's events about packets that a TracePacket rule marks. Its
+// methods may be called concurrently.
 //
 //	nft monitor trace
 type Tracer struct {
@@ -54,14 +55,14 @@ type Tracer struct {
 
 	mu     sync.Mutex // guards what follows
 	events []TraceEvent
-	heads  map[uint32]TraceEvent // the first event of an ID, which has the headers
+	heads  map[uint32]TraceEvent // the first event of an ID, the one with the headers
 	lost   bool
 }
 
 // maxTrace bounds the events kept; a probe's packets make some hundreds.
 const maxTrace = 1 << 15
 
-// Trace begins to listen. It needs CAP_NET_ADMIN.
+// Trace begins to collect events, until Close. It needs CAP_NET_ADMIN.
 func Trace() (*Tracer, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
@@ -71,16 +72,21 @@ func Trace() (*Tracer, error) {
 		return nil, errors.Join(fmt.Errorf("listen to nftables trace: %w", err), conn.Close())
 	}
 	conn.SetReadBuffer(4 << 20) //nolint:errcheck // the default loses events only when there are many
-	t := &Tracer{conn: conn, heads: map[uint32]TraceEvent{}}
-	go t.listen()
-	return t, nil
+	return newTracer(conn), nil
 }
 
-// Close ends it.
+// newTracer collects events from the socket until Close.
+func newTracer(conn *netlink.Conn) *Tracer {
+	t := &Tracer{conn: conn, heads: map[uint32]TraceEvent{}}
+	go t.listen() // ends with Close
+	return t
+}
+
+// Close closes the socket, which ends the collecting.
 func (t *Tracer) Close() error { return t.conn.Close() }
 
-// Events are those told so far, in their order. Lost tells that there were more
-// than fit: others' traces, most likely.
+// Events returns the events so far, in their order. lost reports whether there were more
+// than fit, most likely of another program's traces.
 func (t *Tracer) Events() (events []TraceEvent, lost bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -171,7 +177,7 @@ func decodeVerdict(data []byte) Verdict {
 	return ""
 }
 
-// number is a 32-bit number in network byte order, 0 for anything shorter.
+// number reads a 32-bit number in network byte order; 0 if b is shorter.
 func number(b []byte) uint32 {
 	if len(b) < 4 {
 		return 0

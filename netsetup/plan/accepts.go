@@ -1,8 +1,6 @@
 package plan
 
 import (
-	"fmt"
-
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -21,7 +19,7 @@ func (p *Plan) Answers(rules filters.Ruleset, zoned bool) []filters.Answer {
 }
 
 // AcceptSteps turns Answers into steps that let the packets pass, and notes for the user.
-func (p *Plan) AcceptSteps(rules filters.Ruleset, zoned bool) (accepts step.List, notes []string) {
+func (p *Plan) AcceptSteps(rules filters.Ruleset, zoned bool) (accepts step.List, notes []Note) {
 	if p.Network.Macvtap {
 		return nil, nil
 	}
@@ -29,12 +27,12 @@ func (p *Plan) AcceptSteps(rules filters.Ruleset, zoned bool) (accepts step.List
 		for _, rule := range a.Accepts {
 			accepts = append(accepts, step.AddAccept{Rule: rule})
 		}
-		if text := a.String(); text != "" {
-			notes = append(notes, fmt.Sprintf("network %s: %s", p.Network.Name, text))
+		if a.Evidence != "" {
+			notes = append(notes, p.note(a.Evidence, a.Remedy.Sentence()))
 		}
 	}
 	for _, why := range rules.Unread {
-		notes = append(notes, unreadNote(p.Network.Name, why))
+		notes = append(notes, p.note("whether other programs drop its packets is not known: "+why, ""))
 	}
 	return accepts, notes
 }

@@ -28,7 +28,7 @@ func steps(t *testing.T, golden string) []step.Step {
 	n := goldenNetworks[golden]
 	n.Name = "dev"
 	facts := hosttest.Facts(golden)
-	facts.Configurators = managers.Programs
+	facts.Managers = managers.Programs
 	facts.Filters, _ = (&steptest.Memory{}).Kernel().ReadFilters(t.Context()) // as Docker and ufw leave them
 	p, err := New(n, facts, Options{Salt: hosttest.Salt})
 	if err != nil {

@@ -91,7 +91,7 @@ func TestManagersLetGo(t *testing.T) {
 // The bridge has the NIC's sysctls, but for those that the move or a nat network sets.
 func TestMoveCopiesSysctls(t *testing.T) {
 	f := hosttest.Settled()
-	f.NIC.Conf = []host.Conf{
+	f.NIC.Sysctls = []host.LinkSysctl{
 		{Dir: "net/ipv4/conf", Name: "arp_notify", Value: "1"},
 		{Dir: "net/ipv4/conf", Name: "rp_filter", Value: "1"},
 		{Dir: "net/ipv4/conf", Name: "forwarding", Value: "1"}, // while the host's own value is 0
@@ -157,7 +157,7 @@ func TestNotes(t *testing.T) {
 	defined := hosttest.Laptop()
 	defined.Defined = []host.Defined{{Prefix: netip.MustParsePrefix("192.168.223.0/24"), By: `the network "default" of libvirt`}}
 	connman := hosttest.Laptop()
-	connman.Configurators = []managers.Program{managers.ConnMan}
+	connman.Managers = []managers.Program{managers.ConnMan}
 	private := Network{Name: "dev", Mode: profiles.Private}
 	for _, c := range []struct {
 		n    Network

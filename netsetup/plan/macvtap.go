@@ -56,7 +56,7 @@ func bridgedBy(f host.Facts, up host.Link) (network string, vms []string, ok boo
 		return "", nil, false
 	}
 	for _, l := range f.Links {
-		if _, vm, isPort := host.PortOf(l); isPort && l.Master == bridge.Index {
+		if _, vm, isPort := host.ParsePortMark(l.Alias); isPort && l.Master == bridge.Index {
 			vms = append(vms, vm)
 		}
 	}
@@ -67,7 +67,7 @@ func bridgedBy(f host.Facts, up host.Link) (network string, vms []string, ok boo
 // VMs.
 func tappedBy(f host.Facts, up host.Link) (network string, vms []string, ok bool) {
 	for _, l := range f.Links {
-		n, vm, isPort := host.PortOf(l)
+		n, vm, isPort := host.ParsePortMark(l.Alias)
 		if !isPort || l.Kind != "macvtap" || l.Parent != up.Index || ok && n != network {
 			continue
 		}

@@ -44,7 +44,7 @@ func planMove(p Plan, f host.Facts, up host.Link, before, after step.List) Plan 
 // network has turned on: that network turns it on for the bridge, too, with a rule.
 func (p *Plan) sameSysctls(f host.Facts, up host.Link) step.List {
 	var steps step.List
-	for _, c := range f.NIC.Conf {
+	for _, c := range f.NIC.Sysctls {
 		key := c.Key(up.Name)
 		if c.Name == "rp_filter" || key == host.ForwardingKey(up.Name) && f.Sysctls[key] != c.Value {
 			continue
@@ -62,13 +62,13 @@ func movable(n Network, up host.Link, nic host.NIC) error {
 	switch {
 	case !up.Up:
 		return refuse("is down: set it up")
-	case len(nic.Programs) > 0:
-		return refuse(fmt.Sprintf("has %s attached, which would see other frames on a port: detach it", nic.Programs[0]))
+	case len(nic.Hooks) > 0:
+		return refuse(fmt.Sprintf("has %s attached, which would see other frames on a port: detach it", nic.Hooks[0]))
 	case nic.GenMode == host.GenModeStable || nic.GenMode == host.GenModeRandom:
 		return refuse("gets stable-privacy IPv6 addresses from the kernel (addr_gen_mode), which would give the bridge others: name a bridge or another NIC")
 	}
-	for _, r := range nic.Held.RouteList() {
-		if r.Strange() {
+	for _, r := range nic.Held.Routes {
+		if r.Unmovable() {
 			return refuse(fmt.Sprintf("has the route %s with a nexthop object or an encapsulation: delete that", r.Dst()))
 		}
 	}

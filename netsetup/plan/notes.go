@@ -9,7 +9,35 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
-// The notes of a plan: what the user should know, and what to do about it.
+// Note is what the users of a network's VMs should know.
+type Note struct {
+	Subject string `json:"subject,omitempty"` // what it is about: "network dev", "VM web", "uplink eth0"
+	Text    string `json:"text"`              // what has happened, as a sentence that names the subject
+	Remedy  string `json:"remedy,omitempty"`  // what the user can do about it; "" if nothing
+}
+
+// String is the sentence with its remedy.
+func (n Note) String() string {
+	if n.Remedy == "" {
+		return n.Text
+	}
+	return n.Text + "; " + n.Remedy
+}
+
+// Sentences are the notes as text.
+func Sentences(notes []Note) []string {
+	var list []string
+	for _, n := range notes {
+		list = append(list, n.String())
+	}
+	return list
+}
+
+// note says something about the network.
+func (p *Plan) note(text, remedy string) Note {
+	subject := "network " + p.Network.Name
+	return Note{Subject: subject, Text: subject + ": " + text, Remedy: remedy}
+}
 
 func userZoneNote(bridge, zone string) string {
 	return fmt.Sprintf("your settings of firewalld put bridge %s into zone %q: guests reach what that zone lets them reach", bridge, zone)
@@ -30,10 +58,6 @@ func macvtapNote(network, uplink string) string {
 
 func mtuNote(p *Plan, uplink host.Link) string {
 	return fmt.Sprintf("network %s has mtu %d and its uplink %s %d: the host cuts what guests send outside to that", p.Network.Name, p.MTU, uplink.Name, uplink.MTU)
-}
-
-func unreadNote(network, why string) string {
-	return fmt.Sprintf("network %s: whether other programs drop its packets is not known: %s", network, why)
 }
 
 // moveNotes tell of other programs' rules that name the NIC: after a move, packets come in

@@ -65,14 +65,14 @@ func New(n Network, f host.Facts, o Options) (Plan, error) {
 		p.Notes = append(p.Notes, userZoneNote(p.Bridge, in))
 	}
 	accepts, notes := p.AcceptSteps(f.Filters, f.Firewalld.Running)
-	p.Steps, p.Notes = append(p.Steps, accepts...), append(p.Notes, notes...)
+	p.Steps, p.Notes = append(p.Steps, accepts...), append(p.Notes, Sentences(notes)...)
 	return p, nil
 }
 
 // planMode decides what the mode needs, and nothing about other programs' filters.
 func planMode(n Network, f host.Facts, o Options) (Plan, error) {
-	p := Plan{Network: n, Bridge: host.BridgeName(n.Name), MTU: host.DefaultMTU, HasIPv6: f.HasIPv6, Steps: LeaveAloneSteps(f.Configurators)}
-	p.Notes = managerNotes(f.Configurators)
+	p := Plan{Network: n, Bridge: host.BridgeName(n.Name), MTU: host.DefaultMTU, HasIPv6: f.HasIPv6, Steps: LeaveAloneSteps(f.Managers)}
+	p.Notes = managerNotes(f.Managers)
 	if err := n.checkMTU(); err != nil {
 		return Plan{}, err
 	}

@@ -115,10 +115,10 @@ func TestMoveRefuses(t *testing.T) {
 		want   string
 	}{
 		"down":           {func(f *host.Facts) { f.Links[1].Up = false }, "is down"},
-		"xdp":            {func(f *host.Facts) { f.NIC.Programs = []string{"an XDP program"} }, "an XDP program attached"},
+		"xdp":            {func(f *host.Facts) { f.NIC.Hooks = []string{"an XDP program"} }, "an XDP program attached"},
 		"stable-privacy": {func(f *host.Facts) { f.NIC.GenMode = host.GenModeStable }, "stable-privacy"},
 		"nexthop-object": {func(f *host.Facts) {
-			f.NIC.Held.Routes[0] = rtnl.AppendAttr(f.NIC.Held.Routes[0], rtnl.Attr{Kind: rtnl.RTANHID, Value: rtnl.U32(7)})
+			f.NIC.Held.Routes[0].Message = rtnl.Append(f.NIC.Held.Routes[0].Message, rtnl.Uint32(30, 7))
 		}, "nexthop object"},
 		"bond": {func(f *host.Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "bond" }, `is a link of the bond br0: use uplink = "br0"`},
 		"vrf":  {func(f *host.Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "vrf" }, "is in the VRF br0"},

@@ -41,7 +41,7 @@ func drawFacts(t *rapid.T) host.Facts {
 		l.Up = rapid.Bool().Draw(t, "up")
 		l.MTU = rapid.SampledFrom([]int{1280, 1500, 9000}).Draw(t, "mtu")
 	}
-	f.Configurators = rapid.SliceOfDistinct(rapid.SampledFrom(managers.Programs), rapid.ID).Draw(t, "managers")
+	f.Managers = rapid.SliceOfDistinct(rapid.SampledFrom(managers.Programs), rapid.ID).Draw(t, "managers")
 	if rapid.Bool().Draw(t, "firewalld") {
 		f.Firewalld = firewalld.State{Running: true, Default: "public", Zones: map[string]string{
 			rapid.SampledFrom([]string{"eth0", "eth1", "qn-dev"}).Draw(t, "link"): "home",

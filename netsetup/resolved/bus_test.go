@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,17 +134,17 @@ func TestTellRefused(t *testing.T) {
 	if runs, err := Tell(t.Context(), 2, Settings{LLMNR: "no"}); !runs || !errors.Is(err, ErrManaged) {
 		t.Errorf("managed: runs %v, %v", runs, err)
 	}
-	tries := 0
+	var tries atomic.Int32
 	bus.Handle(busPath, manager+"SetLinkDNSSEC", func([]any) ([]any, error) {
-		if tries++; tries < 3 {
+		if tries.Add(1) < 3 {
 			return nil, fakebus.Refuse("org.freedesktop.resolve1.NoSuchLink", "Link not known")
 		}
 		return nil, nil
 	})
-	if runs, err := Tell(t.Context(), 2, Settings{DNSSEC: "no"}); !runs || err != nil || tries != 3 {
-		t.Errorf("known at the third try: runs %v, %v, %d tries", runs, err, tries)
+	if runs, err := Tell(t.Context(), 2, Settings{DNSSEC: "no"}); !runs || err != nil || tries.Load() != 3 {
+		t.Errorf("known at the third try: runs %v, %v, %d tries", runs, err, tries.Load())
 	}
-	tries = -1000
+	tries.Store(-1000)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*retryTime)
 	defer cancel()
 	if runs, err := Tell(ctx, 2, Settings{DNSSEC: "no"}); !runs || err == nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
-// What is told of a link is read again, by the calls and by the commands, and
-// nothing is left of it.
+// Observe reads the settings that Tell or the commands gave a link, and Revert takes them
+// all back.
 func TestTellAndObserve(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)
@@ -87,7 +87,7 @@ func TestBusOfAnotherNamespace(t *testing.T) {
 			if Runs(t.Context()) {
 				t.Error("it runs in another namespace, too")
 			}
-			// The bus's end of a connection is of the namespace of who connects.
+			// The daemon's end of a connection is of the namespace of the program that connects.
 			bus, err := dbus.ConnectSystemBus()
 			if err != nil {
 				return err

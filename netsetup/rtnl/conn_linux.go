@@ -1,144 +1,135 @@
 package rtnl
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/dump"
 )
 
-// Conn is an rtnetlink(7) socket for messages as they are.
-type Conn struct{ *netlink.Conn }
+// Conn is an rtnetlink(7) socket. Its methods may not be called concurrently.
+type Conn struct{ socket *netlink.Conn }
 
 // socketBuffer holds the kernel's answers to a whole batch, in bytes.
 const socketBuffer = 4 << 20
 
-func Dial() (Conn, error) {
+// Dial opens a socket in the calling thread's network namespace. It needs no rights.
+func Dial() (*Conn, error) {
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
-		return Conn{}, fmt.Errorf("open rtnetlink: %w", err)
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
-	// Without the right to, a smaller one does: only the keeper sends batches.
+	// Without CAP_NET_ADMIN the buffers stay smaller, which is enough for lists.
 	c.SetReadBuffer(socketBuffer)                  //nolint:errcheck // as said
 	c.SetWriteBuffer(socketBuffer)                 //nolint:errcheck // as said
-	c.SetOption(netlink.ExtendedAcknowledge, true) //nolint:errcheck // it words the kernel's errors
-	return Conn{c}, nil
+	c.SetOption(netlink.ExtendedAcknowledge, true) //nolint:errcheck // errors have no explanation then
+	return &Conn{c}, nil
 }
 
-// Dump lists what the kernel has, again where something changed meanwhile.
-func (c Conn) Dump(what uint16, request []byte) ([]Raw, error) {
-	for range 20 {
-		list, err := c.Execute(netlink.Message{
-			Header: netlink.Header{Type: netlink.HeaderType(what), Flags: netlink.Request | netlink.Dump}, Data: request,
+// Close closes the socket. Its error says nothing about requests that Send answered.
+func (c *Conn) Close() error { return c.socket.Close() }
+
+// list returns what a dump of the kernel lists, without messages shorter than the fixed
+// header. It starts again where something changed during the dump.
+func (c *Conn) list(kind uint16, request []byte, header int) ([]Message, error) {
+	list, err := dump.Whole(func() ([]netlink.Message, error) {
+		list, err := c.socket.Execute(netlink.Message{
+			Header: netlink.Header{Type: netlink.HeaderType(kind), Flags: netlink.Request | netlink.Dump}, Data: request,
 		})
-		if err != nil {
-			return nil, fmt.Errorf("list by rtnetlink: %w", err)
+		if slices.ContainsFunc(list, func(m netlink.Message) bool { return m.Header.Flags&unix.NLM_F_DUMP_INTR != 0 }) {
+			return nil, dump.ErrInterrupted
 		}
-		cut := slices.ContainsFunc(list, func(m netlink.Message) bool { return m.Header.Flags&unix.NLM_F_DUMP_INTR != 0 })
-		if cut {
-			continue
-		}
-		raws := make([]Raw, 0, len(list))
-		for _, m := range list {
-			raws = append(raws, Raw(m.Data))
-		}
-		return raws, nil
+		return list, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list by rtnetlink: %w", explained(err))
 	}
-	return nil, errors.New("list by rtnetlink: it changes all the time")
+	messages := make([]Message, 0, len(list))
+	for _, m := range list {
+		if len(m.Data) >= header {
+			messages = append(messages, m.Data)
+		}
+	}
+	return messages, nil
 }
 
-// Request is one change of a batch. The errors in but are no failure: what was to
-// be made is there, what was to be deleted is gone.
-type Request struct {
-	Type   uint16
-	Flags  netlink.HeaderFlags
-	Data   []byte
-	Except []error
-	Words  string // of an error
+// get returns the kernel's answer to a request for one object.
+func (c *Conn) get(kind uint16, request []byte) ([]Message, error) {
+	list, err := c.socket.Execute(netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(kind), Flags: netlink.Request}, Data: request,
+	})
+	messages := make([]Message, len(list))
+	for i, m := range list {
+		messages[i] = m.Data
+	}
+	return messages, err
 }
 
-// maxBatch bounds what is sent at once, in bytes.
+// maxBatch bounds the requests of one system call, in bytes.
 const maxBatch = 1 << 20
 
-// Send makes all changes, in as few system calls as they fit in: the kernel does
-// one call's changes before anything can kill this process. It goes on after a
-// failure and returns them all.
-func (c Conn) Send(batch []Request) error {
+// Send makes all changes, in as few system calls as they fit in: the kernel works off the
+// requests of one call before a signal can end this process. It needs CAP_NET_ADMIN. It
+// goes on after a request that fails, and returns all errors.
+func (c *Conn) Send(requests []Request) error {
 	var errs []error
-	for len(batch) > 0 {
-		n, size := 0, 0
-		var msgs []netlink.Message
-		for n < len(batch) && size < maxBatch {
-			r := batch[n]
-			msgs = append(msgs, netlink.Message{
-				Header: netlink.Header{Type: netlink.HeaderType(r.Type), Flags: netlink.Request | netlink.Acknowledge | r.Flags}, Data: r.Data,
-			})
-			size += len(r.Data) + unix.NLMSG_HDRLEN
-			n++
+	for len(requests) > 0 {
+		n := batchLen(requests)
+		if _, err := c.socket.SendMessages(packed(requests[:n])); err != nil {
+			return errors.Join(append(errs, fmt.Errorf("send to rtnetlink: %w", explained(err)))...)
 		}
-		if _, err := c.SendMessages(msgs); err != nil {
-			return errors.Join(append(errs, fmt.Errorf("send to rtnetlink: %w", err))...)
-		}
-		for _, r := range batch[:n] { // the answers come in the order of the requests
-			_, err := c.Receive()
-			if err == nil || slices.ContainsFunc(r.Except, func(e error) bool { return errors.Is(e, ErrAny) || errors.Is(err, e) }) {
-				continue
+		for _, r := range requests[:n] { // the answers come in the order of the requests
+			if _, err := c.socket.Receive(); err != nil && !r.ignores(err) {
+				errs = append(errs, fmt.Errorf("%s: %w", r.op, explained(err)))
 			}
-			errs = append(errs, fmt.Errorf("%s: %w", r.Words, err))
 		}
-		batch = batch[n:]
+		requests = requests[n:]
 	}
 	return errors.Join(errs...)
 }
 
-// ErrAny stands for whatever the kernel may object to.
-var ErrAny = errors.New("any")
-
-func MsgHeader(family int) []byte {
-	return append([]byte{byte(family)}, make([]byte, int(BodyKind)-1)...)
-}
-
-// Addrs lists the addresses of a link, by its index.
-//
-//	ip addr show dev LINK
-func (c Conn) Addrs(link int) ([]Raw, error) {
-	list, err := c.Dump(unix.RTM_GETADDR, make([]byte, AddrKind))
-	return slices.DeleteFunc(list, func(r Raw) bool { return (Address{r}).index() != link }), err
-}
-
-// ifReady is IF_READY (include/net/if_inet6.h): IPv6 uses the link. A temporary
-// address that the kernel makes before, it drops, and after some tries makes no more.
-const ifReady = 0x80000000
-
-// Ready reports whether IPv6 uses a link.
-func (c Conn) Ready(index int) bool {
-	list, err := c.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.RTM_GETLINK, Flags: netlink.Request}, Data: IfInfo(index),
-	})
-	if err != nil || len(list) == 0 || len(list[0].Data) < unix.SizeofIfInfomsg {
-		return false
+// Send makes changes over a socket of their own, like [Conn.Send].
+func Send(requests ...Request) error {
+	c, err := Dial()
+	if err != nil {
+		return err
 	}
-	spec := nested(Attrs(list[0].Data[unix.SizeofIfInfomsg:]), unix.IFLA_AF_SPEC)
-	flags := nested(Attrs(spec), unix.AF_INET6)
-	value := nested(Attrs(flags), unix.IFLA_INET6_FLAGS)
-	return len(value) == 4 && binary.NativeEndian.Uint32(value)&ifReady != 0
+	defer c.Close() //nolint:errcheck // the kernel has answered by then
+	return c.Send(requests)
 }
 
-func nested(list []Attr, kind uint16) []byte {
-	for _, a := range list {
-		if a.Kind == kind {
-			return a.Value
-		}
+// batchLen returns how many requests go into one system call.
+func batchLen(requests []Request) int {
+	n, size := 0, 0
+	for n < len(requests) && size < maxBatch {
+		size += len(requests[n].data) + unix.NLMSG_HDRLEN
+		n++
 	}
-	return nil
+	return n
 }
 
-// IfInfo is struct ifinfomsg.
-func IfInfo(index int) []byte {
-	b := make([]byte, unix.SizeofIfInfomsg)
-	binary.NativeEndian.PutUint32(b[4:], uint32(index))
-	return b
+func packed(requests []Request) []netlink.Message {
+	list := make([]netlink.Message, len(requests))
+	for i, r := range requests {
+		flags := netlink.Request | netlink.Acknowledge | r.flags
+		list[i] = netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(r.kind), Flags: flags}, Data: r.data}
+	}
+	return list
+}
+
+// explained returns the kernel's error without the netlink package's words, and with the
+// kernel's explanation where it gave one (NLMSGERR_ATTR_MSG).
+func explained(err error) error {
+	var op *netlink.OpError
+	switch {
+	case !errors.As(err, &op):
+		return err
+	case op.Message != "":
+		return fmt.Errorf("%w (%s)", op.Err, op.Message)
+	}
+	return op.Err
 }

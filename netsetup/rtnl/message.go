@@ -1,101 +1,64 @@
 package rtnl
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"net/netip"
 	"slices"
-	"strings"
 )
 
-// Raw is an rtnetlink(7) message, without its nlmsghdr, as the kernel listed it. An
-// address or a route is kept so because it can be sent back with all that it
-// holds, known to us or not.
-type Raw []byte
+// Message is an rtnetlink(7) message without its nlmsghdr, as the kernel listed it: a
+// fixed header and attributes.
+type Message []byte
 
-// kind tells what a Raw is; its value is the length of the fixed header.
-type kind int
-
-// The headers: struct ifaddrmsg, rtmsg, ndmsg, fib_rule_hdr.
+// Lengths of the fixed headers, in bytes.
 const (
-	AddrKind kind = 8
-	BodyKind kind = 12 // routes, neighbours and rules
+	addressHeader = 8  // struct ifaddrmsg
+	routeHeader   = 12 // struct rtmsg, and of the same length ndmsg and fib_rule_hdr
+	linkHeader    = 16 // struct ifinfomsg
 )
 
-// Attr is an attribute, struct rtattr.
-type Attr struct {
-	Kind  uint16
-	Value []byte
+// MarshalText encodes the message in base64, as encoding/json does a []byte. Types that
+// embed a Message inherit it.
+func (m Message) MarshalText() ([]byte, error) {
+	return base64.StdEncoding.AppendEncode(nil, m), nil
 }
 
-const attrHeader = 4
-
-func align4(n int) int { return (n + 3) &^ 3 }
-
-// Attrs reads attributes; what is cut off ends the list.
-func Attrs(b []byte) []Attr {
-	var list []Attr
-	for len(b) >= attrHeader {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < attrHeader || n > len(b) {
-			break
-		}
-		// The upper bits tell of nesting and byte order.
-		list = append(list, Attr{binary.NativeEndian.Uint16(b[2:]) & 0x3fff, b[attrHeader:n]})
-		b = b[min(align4(n), len(b)):]
-	}
-	return list
+// UnmarshalText decodes what MarshalText encoded.
+func (m *Message) UnmarshalText(text []byte) error {
+	b, err := base64.StdEncoding.AppendDecode(nil, text)
+	*m = b
+	return err
 }
 
-func AppendAttr(b []byte, a Attr) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(attrHeader+len(a.Value)))
-	b = binary.NativeEndian.AppendUint16(b, a.Kind)
-	b = append(b, a.Value...)
-	return append(b, make([]byte, align4(len(a.Value))-len(a.Value))...)
+// attr returns the value of the first attribute of that type behind a fixed header of
+// that length, nil if there is none.
+func (m Message) attr(header int, kind uint16) []byte {
+	return find(Attrs(m[min(header, len(m)):]), kind)
 }
 
-func U32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
-
-func (r Raw) attrs(k kind) []Attr { return Attrs(r[min(int(k), len(r)):]) }
-
-// attr finds an attribute's value, nil if there is none.
-func (r Raw) attr(k kind, which uint16) []byte {
-	for _, a := range r.attrs(k) {
-		if a.Kind == which {
-			return a.Value
-		}
-	}
-	return nil
-}
-
-func (r Raw) u32(k kind, which uint16) uint32 {
-	v := r.attr(k, which)
+func (m Message) uint32(header int, kind uint16) uint32 {
+	v := m.attr(header, kind)
 	if len(v) < 4 {
 		return 0
 	}
 	return binary.NativeEndian.Uint32(v)
 }
 
-func (r Raw) Addr(k kind, which uint16) netip.Addr {
-	a, _ := netip.AddrFromSlice(r.attr(k, which))
+// addr returns an address attribute, not valid if there is none.
+func (m Message) addr(header int, kind uint16) netip.Addr {
+	a, _ := netip.AddrFromSlice(m.attr(header, kind))
 	return a
 }
 
-// Text is a string attribute's, without its zero byte.
-func (r Raw) Text(k kind, which uint16) string {
-	return strings.TrimRight(string(r.attr(k, which)), "\x00")
-}
-
-// edited is a copy in which edit has had each attribute: it returns what to
-// put in its place, and false to leave it out.
-func (r Raw) edited(k kind, edit func(Attr) (Attr, bool), more ...Attr) Raw {
-	out := slices.Clone(r[:k])
-	for _, a := range r.attrs(k) {
+// edited returns a copy with the attributes that edit returns in place of each one, and
+// false to leave it out, followed by more.
+func (m Message) edited(header int, edit func(Attr) (Attr, bool), more ...Attr) Message {
+	out := slices.Clone(m[:header])
+	for _, a := range Attrs(m[header:]) {
 		if a, ok := edit(a); ok {
-			out = AppendAttr(out, a)
+			out = Append(out, a)
 		}
 	}
-	for _, a := range more {
-		out = AppendAttr(out, a)
-	}
-	return out
+	return Append(out, more...)
 }

@@ -3,57 +3,71 @@ package rtnl
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// Route is a Raw of RTM_NEWROUTE.
-type Route struct{ Raw }
+// Route is a message of RTM_NEWROUTE.
+type Route struct{ Message }
 
-func (r Route) Family() int { return int(r.Raw[0]) }
+// Family returns AF_INET or AF_INET6.
+func (r Route) Family() int { return int(r.Message[0]) }
 
-func (r Route) tos() byte { return r.Raw[3] }
+func (r Route) tos() byte { return r.Message[3] }
 
-func (r Route) Protocol() int { return int(r.Raw[5]) }
+// Protocol returns the RTPROT_ number of the route's origin (linux/rtnetlink.h).
+func (r Route) Protocol() int { return int(r.Message[5]) }
 
-func (r Route) Scope() byte { return r.Raw[6] }
+// Scope returns the RT_SCOPE_ number, the distance to the destination. IPv6 has none.
+func (r Route) Scope() byte { return r.Message[6] }
 
-func (r Route) Class() byte { return r.Raw[7] } // rtm_type
+// Type returns the RTN_ number: unicast, blackhole and so on.
+func (r Route) Type() byte { return r.Message[7] }
 
+func (r Route) flags() uint32 { return binary.NativeEndian.Uint32(r.Message[8:]) }
+
+// Table returns the number of the routing table.
 func (r Route) Table() int {
-	if t := r.u32(BodyKind, unix.RTA_TABLE); t != 0 {
+	if t := r.uint32(routeHeader, unix.RTA_TABLE); t != 0 {
 		return int(t)
 	}
-	return int(r.Raw[4])
+	return int(r.Message[4])
 }
 
+// Dst returns the destination, a prefix of length 0 for a default route.
 func (r Route) Dst() netip.Prefix {
-	a := r.Addr(BodyKind, unix.RTA_DST)
+	a := r.addr(routeHeader, unix.RTA_DST)
 	if !a.IsValid() && r.Family() == unix.AF_INET {
 		a = netip.IPv4Unspecified()
 	} else if !a.IsValid() {
 		a = netip.IPv6Unspecified()
 	}
-	return netip.PrefixFrom(a, int(r.Raw[1]))
+	return netip.PrefixFrom(a, int(r.Message[1]))
 }
 
-func (r Route) Gateway() netip.Addr {
-	if v := r.attr(BodyKind, unix.RTA_VIA); len(v) > 2 { // struct rtvia: a gateway of the other family
+// Gateway returns the gateway of a route with one nexthop, not valid if there is none.
+func (r Route) Gateway() netip.Addr { return gateway(Attrs(r.Message[routeHeader:])) }
+
+// gateway returns the gateway of a nexthop, which may be of the other family (RFC 5549,
+// struct rtvia).
+func gateway(nexthop []Attr) netip.Addr {
+	if v := find(nexthop, unix.RTA_VIA); len(v) > 2 {
 		a, _ := netip.AddrFromSlice(v[2:])
 		return a
 	}
-	return r.Addr(BodyKind, unix.RTA_GATEWAY)
+	a, _ := netip.AddrFromSlice(find(nexthop, unix.RTA_GATEWAY))
+	return a
 }
 
-func (r Route) Metric() uint32 { return r.u32(BodyKind, unix.RTA_PRIORITY) }
+// Metric returns the route's priority among those to the same destination: the lowest wins.
+func (r Route) Metric() uint32 { return r.uint32(routeHeader, unix.RTA_PRIORITY) }
 
-// Expires is after how many seconds the kernel drops the route, 0 for never.
+// Expires returns after how many seconds the kernel drops the route, 0 for never.
 // struct rta_cacheinfo counts in 1/100 s.
 func (r Route) Expires() uint32 {
-	v := r.attr(BodyKind, unix.RTA_CACHEINFO)
+	v := r.attr(routeHeader, unix.RTA_CACHEINFO)
 	if len(v) < 12 {
 		return 0
 	}
@@ -63,23 +77,28 @@ func (r Route) Expires() uint32 {
 
 // Hop is one nexthop of a multipath route, struct rtnexthop.
 type Hop struct {
-	flags  byte
-	weight byte // less one
-	Index  int
-	Attrs  []byte
+	Link    int        // index
+	Gateway netip.Addr // not valid if there is none
+
+	flags, weight byte
+	attrs         []byte
 }
 
-const hopHeader = 8
+const hopHeader = 8 // sizeof(struct rtnexthop)
 
+// Hops returns the nexthops of a multipath route; none of any other route.
 func (r Route) Hops() []Hop {
-	b := r.attr(BodyKind, unix.RTA_MULTIPATH)
+	b := r.attr(routeHeader, unix.RTA_MULTIPATH)
 	var list []Hop
 	for len(b) >= hopHeader {
 		n := int(binary.NativeEndian.Uint16(b))
 		if n < hopHeader || n > len(b) {
 			break
 		}
-		list = append(list, Hop{b[2], b[3], int(binary.NativeEndian.Uint32(b[4:])), b[hopHeader:n]})
+		attrs := b[hopHeader:n]
+		list = append(list, Hop{
+			Link: int(binary.NativeEndian.Uint32(b[4:])), Gateway: gateway(Attrs(attrs)), flags: b[2], weight: b[3], attrs: attrs,
+		})
 		b = b[min(align4(n), len(b)):]
 	}
 	return list
@@ -88,127 +107,120 @@ func (r Route) Hops() []Hop {
 func multipath(hops []Hop) Attr {
 	var b []byte
 	for _, h := range hops {
-		b = binary.NativeEndian.AppendUint16(b, uint16(hopHeader+len(h.Attrs)))
+		b = binary.NativeEndian.AppendUint16(b, uint16(hopHeader+len(h.attrs)))
 		b = append(b, h.flags, h.weight)
-		b = append(b, U32(uint32(h.Index))...)
-		b = append(b, h.Attrs...)
-		b = append(b, make([]byte, align4(len(h.Attrs))-len(h.Attrs))...)
+		b = binary.NativeEndian.AppendUint32(b, uint32(h.Link))
+		b = append(b, h.attrs...)
+		b = append(b, make([]byte, align4(len(h.attrs))-len(h.attrs))...)
 	}
 	return Attr{unix.RTA_MULTIPATH, b}
 }
 
-// Uses reports whether the route leaves by the link with that index.
-func (r Route) Uses(index int) bool {
-	if int(r.u32(BodyKind, unix.RTA_OIF)) == index {
+// Uses reports whether the route leads by the link with that index.
+func (r Route) Uses(link int) bool {
+	if int(r.uint32(routeHeader, unix.RTA_OIF)) == link {
 		return true
 	}
-	return slices.ContainsFunc(r.Hops(), func(h Hop) bool { return h.Index == index })
+	return slices.ContainsFunc(r.Hops(), func(h Hop) bool { return h.Link == link })
 }
 
-// Automatic reports whether the kernel makes the route with an address or a link.
+// Automatic reports whether the kernel makes the route with an address or a link, in the
+// table "local".
 func (r Route) Automatic() bool {
 	return r.Protocol() == unix.RTPROT_KERNEL && r.Table() == unix.RT_TABLE_LOCAL
 }
 
-// Tied reports whether two routes are alike but for where they lead to, so that
-// the order in which they were added decides.
-func (r Route) Tied(o Route) bool {
+// TiedWith reports whether nothing but the order in which they were added decides between
+// two routes: they are of one table, destination, TOS and metric.
+func (r Route) TiedWith(o Route) bool {
 	return r.Table() == o.Table() && r.Dst() == o.Dst() && r.tos() == o.tos() && r.Metric() == o.Metric()
 }
 
-// Over is the route by another link, as the kernel takes it.
+// Over returns the route with another link in place of the first one, both by index, as
+// the kernel takes it.
 func (r Route) Over(from, to int) Route {
-	out := Route{r.edited(BodyKind, func(a Attr) (Attr, bool) {
-		switch a.Kind {
+	out := r.edited(routeHeader, func(a Attr) (Attr, bool) {
+		switch a.Type {
 		case unix.RTA_CACHEINFO:
 			return a, false
 		case unix.RTA_OIF:
 			if int(binary.NativeEndian.Uint32(a.Value)) == from {
-				a.Value = U32(uint32(to))
+				a = Uint32(a.Type, uint32(to))
 			}
 		case unix.RTA_MULTIPATH:
 			hops := r.Hops()
 			for i := range hops {
 				hops[i].flags &= unix.RTNH_F_ONLINK
-				if hops[i].Index == from {
-					hops[i].Index = to
+				if hops[i].Link == from {
+					hops[i].Link = to
 				}
 			}
 			return multipath(hops), true
 		}
 		return a, true
-	})}
+	})
 	if s := r.Expires(); s != 0 {
-		out.Raw = AppendAttr(out.Raw, Attr{unix.RTA_EXPIRES, U32(s)})
+		out = Append(out, Uint32(unix.RTA_EXPIRES, s))
 	}
-	// Whether the link is down or dead is the kernel's to find out.
-	binary.NativeEndian.PutUint32(out.Raw[8:], binary.NativeEndian.Uint32(r.Raw[8:])&unix.RTNH_F_ONLINK)
-	return out
+	// The kernel finds out whether the link is down or dead.
+	binary.NativeEndian.PutUint32(out[8:], r.flags()&unix.RTNH_F_ONLINK)
+	return Route{out}
 }
 
-// Plain is the route without what passes: lifetimes and the kernel's own notes.
-func (r Route) Plain() Raw {
-	out := r.Over(0, 0)
-	return out.edited(BodyKind, func(a Attr) (Attr, bool) { return a, a.Kind != unix.RTA_EXPIRES })
+// Fresh returns the route as the kernel takes it, with the lifetime it has left.
+func (r Route) Fresh() Route { return r.Over(0, 0) }
+
+// Plain returns the route without its lifetime and the kernel's own notes.
+func (r Route) Plain() Route {
+	return Route{r.Fresh().edited(routeHeader, func(a Attr) (Attr, bool) { return a, a.Type != unix.RTA_EXPIRES })}
 }
 
-func (r Route) Same(o Route) bool { return bytes.Equal(r.Plain(), o.Plain()) }
+// Same reports whether two routes differ in nothing but lifetimes, the kernel's own notes,
+// and the order of their attributes.
+func (r Route) Same(o Route) bool { return bytes.Equal(r.sorted(), o.sorted()) }
 
-// Replaces reports whether the kernel takes the route in the place of the like
-// one: an IPv6 route by a gateway would else become one more path of it.
-func (r Route) Replaces() bool {
+// sorted returns the plain route with its attributes by their type.
+func (r Route) sorted() Message {
+	plain := r.Plain()
+	list := Attrs(plain.Message[routeHeader:])
+	slices.SortStableFunc(list, func(a, b Attr) int { return int(a.Type) - int(b.Type) })
+	return Append(slices.Clone(plain.Message[:routeHeader]), list...)
+}
+
+// NeedsReplace reports whether the route must be added in place of a like one
+// (NLM_F_REPLACE): the kernel would make an IPv6 route by a gateway one more path of it.
+func (r Route) NeedsReplace() bool {
 	return r.Family() == unix.AF_INET6 && (r.Gateway().IsValid() || len(r.Hops()) > 0)
 }
 
-// RTANHID is RTA_NH_ID (linux/rtnetlink.h): a nexthop object.
-const RTANHID = 30
+// RTA_NH_ID of linux/rtnetlink.h: a nexthop object, ip-nexthop(8).
+const nexthopID = 30
 
-// Strange reports whether the route cannot be told in words or moved alone.
-func (r Route) Strange() bool {
-	nested := slices.ContainsFunc(r.Hops(), func(h Hop) bool {
-		return slices.ContainsFunc(Attrs(h.Attrs), func(a Attr) bool { return a.Kind == unix.RTA_ENCAP })
-	})
-	return nested || r.attr(BodyKind, unix.RTA_ENCAP) != nil || r.attr(BodyKind, RTANHID) != nil
+// Unmovable reports whether the route cannot be shown as a command or given to another
+// link: it has a nexthop object or an encapsulation.
+func (r Route) Unmovable() bool {
+	wrapped := func(nexthop []Attr) bool { return find(nexthop, unix.RTA_ENCAP) != nil }
+	hops := slices.ContainsFunc(r.Hops(), func(h Hop) bool { return wrapped(Attrs(h.attrs)) })
+	return hops || wrapped(Attrs(r.Message[routeHeader:])) || r.attr(routeHeader, nexthopID) != nil
 }
 
-// WithMetric is the route with another metric, as the kernel takes it.
+// WithMetric returns the route with another metric, as the kernel takes it.
 func (r Route) WithMetric(metric uint32) Route {
-	out := r.Over(0, 0)
-	return Route{out.edited(BodyKind, func(a Attr) (Attr, bool) { return a, a.Kind != unix.RTA_PRIORITY }, Attr{unix.RTA_PRIORITY, U32(metric)})}
+	return Route{r.Fresh().edited(routeHeader, func(a Attr) (Attr, bool) {
+		return a, a.Type != unix.RTA_PRIORITY
+	}, Uint32(unix.RTA_PRIORITY, metric))}
 }
 
-// Alike reports whether two routes are the same, in whatever order they are told.
-func (r Route) Alike(o Route) bool { return bytes.Equal(r.ordered(), o.ordered()) }
+// preferenceShift is where the flags of an IPv6 route hold its preference (RTF_PREF in
+// linux/ipv6_route.h).
+const preferenceShift = 27
 
-func (r Route) ordered() Raw {
-	plain := r.Plain()
-	list := plain.attrs(BodyKind)
-	slices.SortStableFunc(list, func(a, b Attr) int { return int(a.Kind) - int(b.Kind) })
-	out := slices.Clone(plain[:BodyKind])
-	for _, a := range list {
-		out = AppendAttr(out, a)
-	}
-	return out
-}
-
-// prefShift is where the flags of an IPv6 route hold its preference
-// (RTF_PREF in linux/ipv6_route.h).
-const prefShift = 27
-
-// Preference is the route's, RFC 4191, as a flag.
-func (r Route) Preference() uint32 {
-	v := r.attr(BodyKind, unix.RTA_PREF)
+// PreferenceFlag returns the preference of a route by a router advertisement (RFC 4191,
+// 2.1) as the RTF_PREF flags of linux/ipv6_route.h.
+func (r Route) PreferenceFlag() uint32 {
+	v := r.attr(routeHeader, unix.RTA_PREF)
 	if len(v) == 0 {
 		return 0
 	}
-	return uint32(v[0]&3) << prefShift
-}
-
-// DelRoute deletes a route by the link of that name. One that is gone is no error.
-//
-//	ip route del ROUTE
-func DelRoute(link string, r Route) Request {
-	return Request{
-		Type: unix.RTM_DELROUTE, Data: r.Plain(), Except: []error{unix.ESRCH}, Words: fmt.Sprintf("delete route %s of %q", r.Dst(), link),
-	}
+	return uint32(v[0]&3) << preferenceShift
 }

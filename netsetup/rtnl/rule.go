@@ -2,28 +2,31 @@ package rtnl
 
 import (
 	"encoding/binary"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// Rule is a Raw of RTM_NEWRULE.
-type Rule struct{ Raw }
+// Rule is a message of RTM_NEWRULE: a policy rule, ip-rule(8).
+type Rule struct{ Message }
 
-func (r Rule) family() int { return int(r.Raw[0]) }
+func (r Rule) family() int { return int(r.Message[0]) }
 
+// Names reports whether the rule selects packets by the link of that name.
 func (r Rule) Names(link string) bool {
-	return r.Text(BodyKind, unix.FRA_IIFNAME) == link || r.Text(BodyKind, unix.FRA_OIFNAME) == link
+	return text(r.attr(routeHeader, unix.FRA_IIFNAME)) == link || text(r.attr(routeHeader, unix.FRA_OIFNAME)) == link
 }
 
-// Naming is the rule with another link's name.
-func (r Rule) Naming(from, to string) Rule {
-	out := Rule{r.edited(BodyKind, func(a Attr) (Attr, bool) {
-		if (a.Kind == unix.FRA_IIFNAME || a.Kind == unix.FRA_OIFNAME) && strings.TrimRight(string(a.Value), "\x00") == from {
-			a.Value = append([]byte(to), 0)
+// Renamed returns the rule with another link's name in place of the first one's, as the
+// kernel takes it.
+func (r Rule) Renamed(from, to string) Rule {
+	out := r.edited(routeHeader, func(a Attr) (Attr, bool) {
+		if (a.Type == unix.FRA_IIFNAME || a.Type == unix.FRA_OIFNAME) && text(a.Value) == from {
+			a = String(a.Type, to)
 		}
 		return a, true
-	})}
-	binary.NativeEndian.PutUint32(out.Raw[8:], binary.NativeEndian.Uint32(r.Raw[8:])&unix.FIB_RULE_INVERT)
-	return out
+	})
+	binary.NativeEndian.PutUint32(out[8:], r.flags()&unix.FIB_RULE_INVERT) // the kernel sets the others
+	return Rule{out}
 }
+
+func (r Rule) flags() uint32 { return binary.NativeEndian.Uint32(r.Message[8:]) }

@@ -41,11 +41,11 @@ func (s AwaitAnswers) Do(ctx context.Context, k Kernel) error {
 	}
 	heard := "nobody"
 	if len(got) > 0 {
-		heard = host.Join(got)
+		heard = host.JoinNeighbors(got)
 	}
 	return host.Refuse("await answers on %q: %s answered before the move, and after it not within %s (asked by ARP and neighbour solicitation; heard: %s), so the host is back on its NIC. "+
 		`Does the switch or another program on the host forbid it? Use mode = "nat"`,
-		s.Link, host.Join(missing), answerTimeout, heard)
+		s.Link, host.JoinNeighbors(missing), answerTimeout, heard)
 }
 
 // Undo does nothing: Do changes nothing.
@@ -55,7 +55,7 @@ func (s AwaitAnswers) Undo(context.Context, Kernel) error { return nil }
 func (s AwaitAnswers) Holds(context.Context, Kernel) (bool, error) { return true, nil }
 
 func (s AwaitAnswers) String() string {
-	return fmt.Sprintf("# %s must answer on %s within %s; else all this is undone", host.Join(s.Want), s.Link, answerTimeout)
+	return fmt.Sprintf("# %s must answer on %s within %s; else all this is undone", host.JoinNeighbors(s.Want), s.Link, answerTimeout)
 }
 
 // UndoString is "": there is nothing to undo.
@@ -63,5 +63,5 @@ func (s AwaitAnswers) UndoString() string { return "" }
 
 // WaitsFor names the neighbours.
 func (s AwaitAnswers) WaitsFor() string {
-	return fmt.Sprintf("the answer of %s on %s", host.Join(s.Want), s.Link)
+	return fmt.Sprintf("the answer of %s on %s", host.JoinNeighbors(s.Want), s.Link)
 }

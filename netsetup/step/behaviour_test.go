@@ -308,7 +308,7 @@ func TestOpenPorts(t *testing.T) {
 // Without an address of the host's for ever, a bridge may have none: a lease can end.
 func TestMoveToBridgeHolds(t *testing.T) {
 	held := hosttest.Settled().NIC.Held
-	lease := host.Holdings{Addrs: []rtnl.Raw{rtnl.Address{Raw: held.Addrs[0]}.Lasting(rtnl.Lifetimes{Preferred: 60, Valid: 60}).Raw}}
+	lease := host.Holdings{Addrs: []rtnl.Address{held.Addrs[0].WithLifetimes(rtnl.Lifetimes{Preferred: 60, Valid: 60})}}
 	for name, c := range map[string]struct {
 		held  host.Holdings
 		state map[string]string
@@ -334,27 +334,27 @@ func TestNICLabel(t *testing.T) {
 	held := hosttest.Settled().NIC.Held
 	s := step.MoveToBridge{Held: held}
 	for i, want := range []string{"eth0", "eth0:1", ""} {
-		if got := s.NICLabel(rtnl.Address{Raw: held.Addrs[i]}); got != want {
+		if got := s.NICLabel(held.Addrs[i]); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }
 
 // neighbor is a neighbour of the NIC as the kernel lists it.
-func neighbor(state uint16, flags byte) rtnl.Raw {
-	r := rtnl.Raw{unix.AF_INET, 0, 0, 0, 2, 0, 0, 0, byte(state), 0, flags, 0}
-	r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.NDA_DST, Value: []byte{192, 0, 2, 7}})
-	return rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.NDA_LLADDR, Value: mac})
+func neighbor(state uint16, flags byte) rtnl.Neighbor {
+	header := rtnl.Message{unix.AF_INET, 0, 0, 0, 2, 0, 0, 0, byte(state), 0, flags, 0}
+	return rtnl.Neighbor{Message: rtnl.Append(header,
+		rtnl.Attr{Type: unix.NDA_DST, Value: []byte{192, 0, 2, 7}}, rtnl.Attr{Type: unix.NDA_LLADDR, Value: mac})}
 }
 
 // Neighbours that an administrator set are words of the move; what the kernel learned is not.
 func TestMoveWordsNeighbors(t *testing.T) {
-	for want, raw := range map[string]rtnl.Raw{
+	for want, n := range map[string]rtnl.Neighbor{
 		"ip neigh replace 192.0.2.7 lladdr 02:00:00:00:00:01 nud permanent dev qn-dev": neighbor(unix.NUD_PERMANENT, 0),
 		"ip neigh replace proxy 192.0.2.7 dev qn-dev":                                  neighbor(0, unix.NTF_PROXY),
 		"": neighbor(unix.NUD_REACHABLE, 0),
 	} {
-		words := step.MoveToBridge{Link: "eth0", Bridge: "qn-dev", RPFilter: "1", Held: host.Holdings{Neighs: []rtnl.Raw{raw}}}.String()
+		words := step.MoveToBridge{Link: "eth0", Bridge: "qn-dev", RPFilter: "1", Held: host.Holdings{Neighs: []rtnl.Neighbor{n}}}.String()
 		if want != "" && !strings.Contains(words, want+"\n") || want == "" && strings.Contains(words, "neigh") {
 			t.Errorf("want %q in\n%s", want, words)
 		}

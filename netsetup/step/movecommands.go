@@ -16,12 +16,12 @@ import (
 func (s MoveToBridge) String() string {
 	h := s.Held
 	lines := []string{sysctlCommand(host.RPFilterKey(s.Bridge), "2")}
-	for _, a := range h.AddressList() {
-		lines = append(lines, rtnl.AddCommand(a, s.Link, s.Bridge))
+	for _, a := range h.Addrs {
+		lines = append(lines, a.AddCommand(s.Link, s.Bridge))
 	}
 	lines = append(lines, neighborCommands(h, s.Bridge)...)
-	for _, raw := range h.Rules {
-		lines = append(lines, rtnl.Rule{Raw: raw}.Naming(s.Link, s.Bridge).Command("add"))
+	for _, r := range h.Rules {
+		lines = append(lines, r.Renamed(s.Link, s.Bridge).Command("add"))
 	}
 	if s.GenMode != "" {
 		lines = append(lines, "ip link set "+s.Link+" addrgenmode none")
@@ -29,8 +29,8 @@ func (s MoveToBridge) String() string {
 	lines = append(lines, "ip link set "+s.Link+" master "+s.Bridge)
 	lines = append(lines, flagCommands(h, s.Link, s.Bridge)...)
 	lines = append(lines, routeCommands(h, s.Link, s.Bridge)...)
-	for _, a := range slices.Backward(h.AddressList()) {
-		lines = append(lines, rtnl.DelCommand(a, s.Link))
+	for _, a := range slices.Backward(h.Addrs) {
+		lines = append(lines, a.DelCommand(s.Link))
 	}
 	if s.RPFilter != "2" {
 		lines = append(lines, sysctlCommand(host.RPFilterKey(s.Bridge), s.RPFilter))
@@ -42,21 +42,21 @@ func (s MoveToBridge) String() string {
 func (s MoveToBridge) UndoString() string {
 	h := s.Held
 	lines := []string{sysctlCommand(host.RPFilterKey(s.Bridge), "2")}
-	for _, a := range h.AddressList() {
-		lines = append(lines, rtnl.AddCommand(a, s.Link, s.Link))
+	for _, a := range h.Addrs {
+		lines = append(lines, a.AddCommand(s.Link, s.Link))
 	}
 	lines = append(lines, neighborCommands(h, s.Link)...)
 	lines = append(lines, flagCommands(h, s.Link, s.Link)...)
 	lines = append(lines, routeCommands(h, s.Bridge, s.Link)...)
 	lines = append(lines, "ip link set "+s.Link+" nomaster")
-	for _, a := range slices.Backward(h.AddressList()) {
-		lines = append(lines, rtnl.DelCommand(a, s.Bridge))
+	for _, a := range slices.Backward(h.Addrs) {
+		lines = append(lines, a.DelCommand(s.Bridge))
 	}
-	for _, raw := range h.Rules {
-		lines = append(lines, rtnl.Rule{Raw: raw}.Naming(s.Link, s.Bridge).Command("del"))
+	for _, r := range h.Rules {
+		lines = append(lines, r.Renamed(s.Link, s.Bridge).Command("del"))
 	}
 	if s.GenMode != "" {
-		lines = append(lines, "ip link set "+s.Link+" addrgenmode "+rtnl.GenModeWords[s.GenMode])
+		lines = append(lines, "ip link set "+s.Link+" addrgenmode "+rtnl.GenModeWord(s.GenMode))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -65,9 +65,9 @@ func (s MoveToBridge) UndoString() string {
 // duplicate address detection.
 func flagCommands(h host.Holdings, link, to string) []string {
 	var lines []string
-	for _, a := range h.AddressList() {
-		if a.Checked() {
-			lines = append(lines, "ip addr change "+a.AsOn(link, to, a.Flags()))
+	for _, a := range h.Addrs {
+		if a.PassedDAD() {
+			lines = append(lines, a.ChangeCommand(link, to))
 		}
 	}
 	return lines
@@ -77,14 +77,12 @@ func flagCommands(h host.Holdings, link, to string) []string {
 // those along, too, that the kernel learned.
 func neighborCommands(h host.Holdings, to string) []string {
 	var lines []string
-	for _, raw := range h.Neighs {
-		n := rtnl.Neighbor{Raw: raw}
-		dst := n.Addr(rtnl.BodyKind, unix.NDA_DST)
+	for _, n := range h.Neighs {
 		switch {
 		case n.Proxy():
-			lines = append(lines, fmt.Sprintf("ip neigh replace proxy %s dev %s", dst, to))
-		case n.Set():
-			lines = append(lines, fmt.Sprintf("ip neigh replace %s lladdr %s nud permanent dev %s", dst, n.HardwareAddr(), to))
+			lines = append(lines, fmt.Sprintf("ip neigh replace proxy %s dev %s", n.Dst(), to))
+		case n.Static():
+			lines = append(lines, fmt.Sprintf("ip neigh replace %s lladdr %s nud permanent dev %s", n.Dst(), n.HardwareAddr(), to))
 		}
 	}
 	return lines
@@ -93,35 +91,34 @@ func neighborCommands(h host.Holdings, to string) []string {
 // routeCommands add each route by one link, and then delete it by the other.
 func routeCommands(h host.Holdings, from, to string) []string {
 	var add, del []string
-	for _, m := range h.InOrder() {
-		words := func(link string) string {
-			return m.Words(func(index int) string {
+	for _, m := range h.RoutesInOrder() {
+		command := func(verb, link string) string {
+			return m.Command(verb, func(index int) string {
 				if index == h.Index {
 					return link
 				}
 				return h.Names[index]
 			})
 		}
-		ip := "ip " + rtnl.FamilyFlag(m.Family()) + "route "
 		switch {
-		case m.Replaces():
-			add = append(add, ip+"replace "+words(to))
+		case m.NeedsReplace():
+			add = append(add, command("replace", to))
 			continue
 		case withAddress(m.Route, h):
 			// The kernel added this route with the address, and deletes it with that.
 			if m.First {
-				add = append(add, ip+"del "+words(to), ip+"prepend "+words(to))
+				add = append(add, command("del", to), command("prepend", to))
 			}
 			if m.Family() == unix.AF_INET6 {
-				del = append(del, ip+"del "+words(from))
+				del = append(del, command("del", from))
 			}
 			continue
 		case m.First:
-			add = append(add, ip+"prepend "+words(to))
+			add = append(add, command("prepend", to))
 		default:
-			add = append(add, ip+"append "+words(to))
+			add = append(add, command("append", to))
 		}
-		del = append(del, ip+"del "+words(from))
+		del = append(del, command("del", from))
 	}
 	return append(add, del...)
 }
@@ -131,7 +128,7 @@ func withAddress(r rtnl.Route, h host.Holdings) bool {
 	if r.Protocol() != unix.RTPROT_KERNEL || r.Table() != unix.RT_TABLE_MAIN || r.Gateway().IsValid() {
 		return false
 	}
-	return slices.ContainsFunc(h.AddressList(), func(a rtnl.Address) bool {
+	return slices.ContainsFunc(h.Addrs, func(a rtnl.Address) bool {
 		p := a.Prefix()
 		if peer, ok := a.Peer(); ok {
 			p = netip.PrefixFrom(peer, a.Bits())

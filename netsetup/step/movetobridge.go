@@ -111,9 +111,9 @@ func (s MoveToBridge) Holds(ctx context.Context, k Kernel) (bool, error) {
 // bridge's address has lost the end of that label ("eth0:1") where the bridge's name is too
 // long for both.
 func (s MoveToBridge) NICLabel(a rtnl.Address) string {
-	for _, was := range s.Held.AddressList() {
+	for _, was := range s.Held.Addrs {
 		if was.Family() == unix.AF_INET && was.Prefix() == a.Prefix() {
-			return was.Text(rtnl.AddrKind, unix.IFA_LABEL)
+			return was.Label()
 		}
 	}
 	return ""

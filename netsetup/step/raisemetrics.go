@@ -20,7 +20,7 @@ type Routes interface {
 
 // RouteSwap puts a route in the place of another.
 type RouteSwap struct {
-	Old, New rtnl.Raw
+	Old, New rtnl.Route
 	First    bool // New goes before routes by other links that are like it
 }
 
@@ -68,12 +68,12 @@ func (s RaiseMetrics) UndoString() string { return s.commands(s.swaps(false)) }
 // that one.
 func (s RaiseMetrics) swaps(raise bool) []RouteSwap {
 	var list []RouteSwap
-	for _, m := range s.Held.InOrder() {
-		was, raised := m.Plain(), m.WithMetric(m.Metric()+host.RaisedBy).Raw
+	for _, m := range s.Held.RoutesInOrder() {
+		was, raised := m.Plain(), m.WithMetric(m.Metric()+host.RaisedBy)
 		if raise {
 			list = append(list, RouteSwap{Old: was, New: raised})
 		} else {
-			list = append(list, RouteSwap{Old: rtnl.Route{Raw: raised}.Plain(), New: m.Over(0, 0).Raw, First: m.First})
+			list = append(list, RouteSwap{Old: raised.Plain(), New: m.Fresh(), First: m.First})
 		}
 	}
 	return list
@@ -88,10 +88,8 @@ func (s RaiseMetrics) commands(swaps []RouteSwap) string {
 		if w.First {
 			verb = "prepend"
 		}
-		r := rtnl.Route{Raw: w.New}
-		ip := "ip " + rtnl.FamilyFlag(r.Family()) + "route "
-		add = append(add, ip+verb+" "+r.Words(name))
-		del = append(del, ip+"del "+rtnl.Route{Raw: w.Old}.Words(name))
+		add = append(add, w.New.Command(verb, name))
+		del = append(del, w.Old.Command("del", name))
 	}
 	slices.Reverse(del)
 	return strings.Join(append(add, del...), "\n")

@@ -221,10 +221,13 @@ func TestLateReplyIsDiscarded(t *testing.T) {
 
 func TestPeerThatStopsReading(t *testing.T) {
 	release := make(chan struct{})
-	m := connected(t, func(*fakeQEMU) { <-release })
+	ctx, cancel := context.WithCancelCause(t.Context())
+	m := connected(t, func(f *fakeQEMU) {
+		f.in.ReadByte() //nolint:errcheck // the command has begun
+		cancel(context.DeadlineExceeded)
+		<-release
+	})
 	defer close(release)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
 	big := fmt.Sprintf(`{"execute":"x","arguments":{"a":%q}}`, strings.Repeat("y", 4<<20))
 	within(t, "write", func() {
 		if _, err := m.RunContext(ctx, []byte(big)); !errors.Is(err, context.DeadlineExceeded) {

@@ -1,5 +1,5 @@
-// Package lease is a DHCP client that measures: it takes leases for many MACs by
-// one link, as many at a time as asked.
+// Package lease is a DHCP client that measures. It takes leases for many MACs by
+// one link, several at a time.
 package lease
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/qnet-vm/qnet/internal/packet"
 )
 
-// patience is how long no answer may come.
-const patience = 5 * time.Second
+// answerTimeout is the longest time without an answer.
+const answerTimeout = 5 * time.Second
 
 // Take takes a lease for each MAC, at most window of them at a time, and returns
 // how long all took. It needs CAP_NET_RAW.
@@ -60,7 +60,7 @@ func Take(link int, macs []net.HardwareAddr, window int) (time.Duration, error) 
 			if err != nil {
 				return 0, err
 			}
-		case <-time.After(patience):
+		case <-time.After(answerTimeout):
 			return 0, errors.New("take leases: no answer")
 		}
 	}

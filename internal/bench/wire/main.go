@@ -1,4 +1,4 @@
-// Command wire sends and receives for the bench, in guests and on the host.
+// Command wire sends and receives what the bench measures, in guests and on the host.
 //
 //	wire serve ADDRESS          serve what follows, on one TCP and UDP port
 //	wire up ADDRESS             MB/s from here to there, TCP
@@ -7,7 +7,7 @@
 //	wire packets-up ADDRESS     datagrams of 64 bytes per second that arrive there
 //	wire packets-down ADDRESS   the same, here
 //	wire lease LINK             milliseconds from DISCOVER to ACK
-//	wire shell ADDRESS          a shell for whoever listens there
+//	wire shell ADDRESS          a shell that talks to ADDRESS
 package main
 
 import (
@@ -48,7 +48,7 @@ func main() {
 	fmt.Fprintf(os.Stdout, "%f\n", figure)
 }
 
-// ask opens a connection whose first line says what is wanted.
+// ask opens a connection. Its first line tells the server what to do.
 func ask(address, what string) (*net.TCPConn, error) {
 	c, err := net.DialTimeout("tcp", address, 5*time.Second)
 	if err != nil {
@@ -74,7 +74,7 @@ func up(address string) (float64, error) {
 		return 0, err
 	}
 	var rate float64
-	_, err = fmt.Fscan(c, &rate) // as the other end saw it
+	_, err = fmt.Fscan(c, &rate) // as the server measured it
 	return rate, err
 }
 
@@ -133,7 +133,7 @@ func packetsUp(address string) (float64, error) {
 		return 0, err
 	}
 	blast(c)
-	time.Sleep(50 * time.Millisecond) // what is still under way
+	time.Sleep(50 * time.Millisecond) // for datagrams on their way
 	if control, err = ask(address, "count"); err != nil {
 		return 0, err
 	}
@@ -143,12 +143,12 @@ func packetsUp(address string) (float64, error) {
 	return (after - before) / length.Seconds(), nil
 }
 
-// blast sends tiny datagrams for a while; those that do not fit are lost.
+// blast sends tiny datagrams for a while. The kernel drops those that do not fit.
 func blast(c net.Conn) {
 	b := make([]byte, tiny)
 	for begin := time.Now(); time.Since(begin) < length; {
 		for range 16 {
-			c.Write(b) // see above
+			c.Write(b) // an error is a loss
 		}
 	}
 }
@@ -166,7 +166,7 @@ func packetsDown(address string) (float64, error) {
 	for {
 		c.SetReadDeadline(time.Now().Add(length / 2))
 		if _, err := c.Read(b); err != nil {
-			return float64(n) / length.Seconds(), nil //nolint:nilerr // nothing comes any more
+			return float64(n) / length.Seconds(), nil //nolint:nilerr // the sender has stopped
 		}
 		n++
 	}
@@ -209,7 +209,7 @@ func serve(address string) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		go answer(c.(*net.TCPConn))
+		go serveConnection(c.(*net.TCPConn))
 	}
 }
 
@@ -226,7 +226,7 @@ func serveDatagrams(c *net.UDPConn, _ string) {
 				out := make([]byte, tiny)
 				for begin := time.Now(); time.Since(begin) < length; {
 					for range 16 {
-						c.WriteToUDPAddrPort(out, from) // what does not fit is lost
+						c.WriteToUDPAddrPort(out, from) // an error is a loss
 					}
 				}
 			}()
@@ -236,7 +236,7 @@ func serveDatagrams(c *net.UDPConn, _ string) {
 	}
 }
 
-func answer(c *net.TCPConn) {
+func serveConnection(c *net.TCPConn) {
 	defer c.Close()
 	in := bufio.NewReaderSize(c, 16)
 	what, err := in.ReadString('\n')

@@ -77,10 +77,16 @@ func (r *run) explainSilence(ctx context.Context, f guest.Flow, before counts) s
 	if d, ok := r.counted(f, before, after); ok {
 		return r.word(d, "")
 	}
-	filtered := after.rpFiltered > before.rpFiltered
-	switch {
-	case r.tracer == nil:
+	if r.tracer == nil {
 		return r.explainStatically(f)
+	}
+	return r.explainTrail(ctx, t, f, after.rpFiltered > before.rpFiltered)
+}
+
+// explainTrail is about packets that no rule drops. Where their trail ends they vanished.
+// filtered is true if rp_filter has dropped packets meanwhile.
+func (r *run) explainTrail(ctx context.Context, t trail, f guest.Flow, filtered bool) string {
+	switch {
 	case f.Protocol == guest.ARP || f.Dst == guest.LimitedBroadcast:
 		return r.explainOnBridge(t)
 	case r.uplink() != "":
@@ -120,14 +126,19 @@ func (r *run) explainOnBridge(t trail) string {
 	case r.uplink() != "":
 		return r.silentLAN()
 	}
-	return fmt.Sprintf("the frame reaches bridge %s and nobody answers: the network's keeper (process %d) does not, look with: qnet net", bridge, r.info.KeeperPID)
+	return fmt.Sprintf("the frame reaches bridge %s and nothing replies: the network's keeper (process %d) is silent; look with: qnet net", bridge, r.info.KeeperPID)
 }
 
-// explainLAN is about packets that no machine on the LAN replies to.
+// explainLAN is about packets that no machine on the LAN replies to. A host that reaches
+// the address by another link says nothing about the LAN.
 func (r *run) explainLAN(ctx context.Context, f guest.Flow) string {
 	if !r.hostReaches(ctx, f) {
 		r.beyond = true
 		return fmt.Sprintf("the host itself gets no answer from %s either: the fault is beyond this host", f.Dst)
+	}
+	if link := r.linkTo(f.Dst); link != r.uplink() && link != r.info.Bridge {
+		r.beyond = true
+		return fmt.Sprintf("nothing behind %s answers for %s, which the host itself reaches by %s: look at the router of that LAN", r.uplink(), f.Dst, link)
 	}
 	return fmt.Sprintf("%s answers the host itself: what is behind %s drops the guest's packets", f.Dst, r.uplink())
 }
@@ -185,7 +196,7 @@ func (r *run) explainICMP(ctx context.Context, e *guest.ICMPError, before counts
 	if hop := r.nextHopOf(netip.IPv4Unspecified()); hop.IsValid() && host.NeighborFailed(hop) {
 		return fmt.Sprintf("the uplink is dead: %s does not answer ARP: look at the cable, the Wi-Fi and the router behind it", hop)
 	}
-	return "no route: the host has no route there: look with: ip route; a default route is what is missing most often"
+	return "no route: the host has no route there, most often because it has no default route; look with: ip route"
 }
 
 // refused names the rule that sent the guest an ICMP error or a RST.

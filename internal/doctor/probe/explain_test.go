@@ -281,6 +281,11 @@ func TestExplainLAN(t *testing.T) {
 	if got := r.silentLAN(); !strings.HasPrefix(got, "nothing on the LAN behind eth0 answers") {
 		t.Errorf("with a carrier: %s", got)
 	}
+	for address, want := range map[string]string{"192.0.2.99": "eth0", "203.0.113.1": "eth0", "127.0.0.9": "lo"} {
+		if got := r.linkTo(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s by %s, want %s", address, got, want)
+		}
+	}
 	if got := onHost(filters.Ruleset{}).uplink(); got != "" {
 		t.Errorf("the uplink of another mode: %s", got)
 	}
@@ -326,5 +331,35 @@ func TestSilent(t *testing.T) {
 	}
 	if _, err := r.silent(t.Context(), "promise", func(context.Context) []string { return []string{"reached a", "reached b"} }); err == nil || !strings.Contains(err.Error(), "reached a, reached b") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Where a trail ends, there the packets vanished.
+func TestExplainTrail(t *testing.T) {
+	at := func(hooks ...hookAt) (list []sight) {
+		for _, h := range hooks {
+			list = append(list, sight{TraceEvent: nft.TraceEvent{In: 2, Out: 2}, at: h})
+		}
+		return list
+	}
+	ping := guest.Flow{Src: guestAddr, Dst: gateway, Protocol: guest.ICMP, ID: 7}
+	discover := guest.Flow{Dst: guest.LimitedBroadcast, Protocol: guest.UDP, ID: 68, Port: 67}
+	for name, c := range map[string]struct {
+		trail    trail
+		flow     guest.Flow
+		filtered bool
+		want     string
+	}{
+		"at the tap":                  {trail{back: at(through, toGuest)}, web, false, "look for a tc filter or an XDP program on qnweb0"},
+		"between IP and the tap":      {trail{back: at(sent)}, web, false, "look for a filter of ebtables-legacy or tc on qn-dev"},
+		"reply, by rp_filter":         {trail{back: at(atHost)}, web, true, "sysctl -w net.ipv4.conf.eth0.rp_filter=2"},
+		"in the host":                 {trail{out: at(atHost, toHost)}, web, false, "the host takes the packet in and nothing on it answers tcp to 203.0.113.1:80"},
+		"at the router, by rp_filter": {trail{out: at(atHost)}, web, true, "dropped by rp_filter on qn-dev"},
+		"on the bridge":               {trail{}, discover, false, "tap qnweb0 is no port of bridge qn-dev any more"},
+		"a ping to the host":          {trail{out: at(toHost)}, ping, false, "nothing on it answers ping to 192.168.223.1"},
+	} {
+		if got := onHost(filters.Ruleset{}).explainTrail(t.Context(), c.trail, c.flow, c.filtered); !strings.Contains(got, c.want) {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// fault is something wrong with the host, and what a probe must say of it.
+// fault is something wrong with the host, with what a probe must say about it.
 type fault struct {
 	mode   profiles.Mode // "" is nat
 	inject string        // a shell script
@@ -26,7 +26,7 @@ type fault struct {
 
 func nftables(rules string) string { return "nft -f - <<'EOF'\n" + rules + "\nEOF\n" }
 
-// faults are on each of the stages from the tap to the answer.
+// faults has faults at each stage from the tap to the reply.
 var faults = map[string]fault{
 	"input of nftables": {
 		inject: nftables(`table inet f { chain i { type filter hook input priority 0; policy drop; ct state established accept; iif lo accept; }; }`),
@@ -176,10 +176,10 @@ var faults = map[string]fault{
 	},
 }
 
-// Each fault is named, by the step that fails first of those it breaks; what the
-// cause gives for a remedy is one; and the host is left as it was, fault and all.
+// The first step that a fault breaks names it. The remedy in its cause helps. The probe
+// leaves the host as it was, with the fault.
 func TestFaults(t *testing.T) {
-	// They wait most of the time, more of them than there are CPUs.
+	// More of them run at once than there are CPUs, because they wait most of the time.
 	const atOnce = 8
 	slots := make(chan struct{}, atOnce)
 	var tests sync.WaitGroup
@@ -259,7 +259,7 @@ func stepOf(r Report, name string) Step {
 	return Step{Name: name}
 }
 
-// Without a trace the rules are read instead.
+// Without a trace a probe reads the rules.
 func TestUntraced(t *testing.T) {
 	for name, want := range map[string]struct{ step, cause string }{
 		"input of nftables":          {"gateway ping", "drop at input: table inet f chain i policy DROP"},
@@ -267,6 +267,9 @@ func TestUntraced(t *testing.T) {
 		"kill-switch of a VPN":       {"connect", "drop at forward: table inet mullvad chain forward policy DROP"},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			if strings.Contains(name, "-legacy") {
+				lab.Require(t, lab.Legacy)
+			}
 			inLab(t, func(l *testHost) {
 				f := faults[name]
 				f.step, f.cause = want.step, []string{want.cause}

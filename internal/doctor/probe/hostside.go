@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
+	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
@@ -29,34 +30,17 @@ func (r *run) hostReaches(ctx context.Context, f guest.Flow) bool {
 		}
 		return err == nil || !os.IsTimeout(err) && !strings.Contains(err.Error(), "no route")
 	case guest.ICMP:
-		return hostPings(f.Dst)
+		return hostPings(ctx, f.Dst)
 	}
 	return true
 }
 
-// hostPings reports whether the host gets a reply to an echo request.
-func hostPings(a netip.Addr) bool {
-	c, err := net.Dial("ip4:icmp", a.String())
-	if err != nil {
-		return true
-	}
-	defer c.Close()
-	id := uint16(os.Getpid())
-	c.SetDeadline(time.Now().Add(controlTime)) //nolint:errcheck // the read fails then
-	if _, err := c.Write(guest.EchoRequest(id, 1, 56)); err != nil {
-		return false
-	}
-	b := make([]byte, host.DefaultMTU)
-	for {
-		n, err := c.Read(b)
-		if err != nil {
-			return false
-		}
-		// Type 0 is an echo reply.
-		if n >= 8 && b[0] == 0 && uint16(b[4])<<8|uint16(b[5]) == id {
-			return true
-		}
-	}
+// hostPings reports whether an address answers a ping from the host.
+func hostPings(ctx context.Context, a netip.Addr) bool {
+	ctx, cancel := context.WithTimeout(ctx, controlTime)
+	defer cancel()
+	answers, err := packet.Ping(ctx, a)
+	return answers || err != nil
 }
 
 // HostResolves reports whether a resolver answers the host itself, whatever it says.

@@ -28,16 +28,15 @@ func TestMain(m *testing.M) {
 // outside is the lab's stand-in for the Internet.
 var outside = netip.MustParseAddrPort("203.0.113.1:7")
 
-// testHost is a host of a test's own, see lab.Uplink, whose resolver is outside.
+// testHost is the host of a test (lab.Uplink). Its resolver is outside.
 type testHost struct {
 	*testing.T
 	o        keeper.Options
 	untraced bool
-	found    bool // a probe is to find a target itself
+	found    bool // the probe finds a target itself
 }
 
-// inLab runs the test on a host of its own, and checks afterwards that the host
-// is as it was after the faults.
+// inLab runs a test on its own host, with a name server and an echo server outside.
 func inLab(t *testing.T, f func(l *testHost)) {
 	t.Helper()
 	lab.Require(t, lab.Tun, lab.Program("nft"))
@@ -58,8 +57,7 @@ func inLab(t *testing.T, f func(l *testHost)) {
 	})
 }
 
-// nameServer answers every question about a name with 198.51.100.7, until the
-// test's end.
+// nameServer replies 198.51.100.7 to every question, until the test ends.
 func (l *testHost) nameServer() {
 	l.Helper()
 	var c net.PacketConn

@@ -16,8 +16,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// Where everything is right every step passes, in less than 3 s, and the host is
-// as it was.
+// On a host without faults every step passes within 3 s, and the host is as it was.
 func TestAllIsWell(t *testing.T) {
 	want := map[profiles.Mode]string{
 		profiles.Private:  "another guest, the host is hidden",
@@ -56,7 +55,7 @@ func TestMacvtap(t *testing.T) {
 	})
 }
 
-// On a LAN the probe takes a lease of the LAN's server, and gives it back.
+// On a LAN the probe takes a lease from the server of the LAN, and gives it back.
 func TestBridge(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		lab.FreeNIC(l, filepath.Dir(l.o.RunDir))
@@ -74,8 +73,8 @@ func TestBridge(t *testing.T) {
 	})
 }
 
-// Without a target the host's gateway and resolver will do; that they are silent to
-// everybody is no fault of the host's.
+// Without a target the probe tries the gateway and the resolver of the host. That these
+// are silent to every host is no fault of this one.
 func TestTargetFound(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		l.found = true
@@ -90,7 +89,7 @@ func TestTargetFound(t *testing.T) {
 	})
 }
 
-// A LAN's router that answers no ping is no fault.
+// A router on the LAN that replies to no ping is no fault.
 func TestSilentRouter(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		lab.FreeNIC(l, filepath.Dir(l.o.RunDir))
@@ -103,7 +102,7 @@ func TestSilentRouter(t *testing.T) {
 	})
 }
 
-// A smaller MTU that is told by ICMP is no fault: guests take it up.
+// A smaller MTU that an ICMP error tells is no fault: guests take it up.
 func TestPathMTUTold(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		lab.Sh(t, "ip link set eth0 mtu 1400")
@@ -138,7 +137,7 @@ func TestBesideAVM(t *testing.T) {
 	})
 }
 
-// A probe that is killed at whatever moment leaves nothing.
+// A probe that is killed at any moment leaves nothing.
 func TestKilled(t *testing.T) {
 	if os.Getenv("QNET_PROBE_FOR_EVER") != "" {
 		for {
@@ -163,7 +162,7 @@ func TestKilled(t *testing.T) {
 			time.Sleep(time.Duration(after) * time.Millisecond)
 			cmd.Process.Kill()
 			cmd.Wait()
-			// Its keeper needs no help; only the file of a lock waits for qnet gc.
+			// The keeper undoes all but the file of a lock, which qnet gc removes.
 			networks := filepath.Join(l.o.RunDir, "networks")
 			lab.Eventually(t, 20*time.Second, "nothing is left", func() bool {
 				left, _ := os.ReadDir(networks)

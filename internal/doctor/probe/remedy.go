@@ -8,7 +8,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
-// word says what drops a packet, and what accepts it; which tells a reply from a request.
+// word says what drops a packet and what accepts it. which is "the answer: " for a reply.
 func (r *run) word(d filters.Drop, which string) string {
 	what := "policy DROP"
 	if !d.Policy() {

@@ -19,9 +19,9 @@ import (
 func (r *run) explainRouting(f guest.Flow, filtered bool) string {
 	bridge := r.info.Bridge
 	if filtered {
-		return fmt.Sprintf("dropped by rp_filter on %s, which finds no route back to %s by it (IPReversePathFilter rises): sysctl -w net.ipv4.conf.all.rp_filter=2", bridge, f.Src)
+		return fmt.Sprintf("dropped by rp_filter on %s: the route back to %s is by another link (IPReversePathFilter rises): sysctl -w net.ipv4.conf.all.rp_filter=2", bridge, f.Src)
 	}
-	if err := host.RouteFor(f.Dst, f.Src, bridge); err != nil {
+	if err := host.CheckRoute(f.Dst, f.Src, bridge); err != nil {
 		return fmt.Sprintf("no route: the host has none to %s for what comes from %s (%s): look with: ip route get %s from %s iif %s",
 			f.Dst, bridge, routeError(err), f.Dst, f.Src, bridge)
 	}
@@ -145,6 +145,20 @@ func (r *run) linkName(index int) string {
 		}
 	}
 	return fmt.Sprintf("link %d", index)
+}
+
+// linkTo is the link by which the host reaches an address: the one that has the address
+// in its prefix, or that of the default route.
+func (r *run) linkTo(a netip.Addr) string {
+	for _, l := range r.facts.Links {
+		for _, p := range l.Addresses {
+			if p.Contains(a) {
+				return l.Name
+			}
+		}
+	}
+	l, _ := r.facts.DefaultLink()
+	return l.Name
 }
 
 // nextHopOf is the gateway of the default route, or the address itself if it is in the

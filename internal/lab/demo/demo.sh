@@ -25,7 +25,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# The world around the host: eth0, a gateway, and 203.0.113.1 as the Internet.
+# The network around the host: eth0, a gateway, and 203.0.113.1 as the Internet.
 mount -t sysfs sysfs /sys
 mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns
 ip link set lo up

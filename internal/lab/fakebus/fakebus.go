@@ -203,7 +203,7 @@ func authenticate(in *bufio.Reader, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		answer := ""
+		var answer string
 		switch words := strings.Fields(strings.TrimPrefix(line, "\x00")); {
 		case len(words) == 1 && words[0] == "AUTH":
 			answer = "REJECTED EXTERNAL\r\n"
@@ -299,5 +299,5 @@ func (b *Bus) send(c net.Conn, m *dbus.Message) {
 	}
 	b.serial++
 	binary.LittleEndian.PutUint32(out.Bytes()[8:], b.serial) // package dbus has no way to set it
-	c.Write(out.Bytes())                                     //nolint:errcheck // as said
+	c.Write(out.Bytes())
 }

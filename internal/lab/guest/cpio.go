@@ -6,7 +6,7 @@ import (
 )
 
 // archive writes the "newc" cpio format (kernel: Documentation/driver-api/early-userspace/buffer-format.rst).
-// The format is these few lines; the library that has it brings a whole distribution along.
+// The libraries that write the format bring much else along.
 type archive struct {
 	w     io.Writer
 	inode int

@@ -17,19 +17,22 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 //go:embed init.sh
 var initScript []byte
 
-// modules are loaded in this order; a kernel may have some built in.
+// modules are the kernel modules, in the order to load them. A kernel may have some
+// built in.
 var modules = []string{
 	"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
 	"failover", "net_failover", "virtio_net", "button", "evdev",
 }
 
-// Script is the kernel argument that makes the guest run a shell script, whose
-// output comes on the console between the lines QNET-BEGIN and QNET-END rc=N.
+// Script is the kernel argument that makes the guest run a shell script. The guest
+// writes the script's output to the console, between QNET-BEGIN and QNET-END rc=N.
 func Script(script string) string {
 	return "qnet.run=" + base64.StdEncoding.EncodeToString([]byte(script))
 }
@@ -118,8 +121,8 @@ func initramfs(tree string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// Archive packs one program. Appended to the guest's initramfs, it is unpacked
-// with it.
+// Archive packs one program as an archive to append to the guest's initramfs. The
+// kernel unpacks both.
 func Archive(name string, program []byte) ([]byte, error) {
 	var b bytes.Buffer
 	zip := gzip.NewWriter(&b)
@@ -154,22 +157,10 @@ func (a *archive) addModules(tree string) error {
 }
 
 // Files returns the guest's kernel and initramfs, made by `make guest`. Without
-// them it skips the test, or fails it when CI=true.
+// them it skips the test, or fails the test when CI=true.
 func Files(t testing.TB) (kernel, initrd string) {
 	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; dir != "/"; dir = filepath.Dir(dir) {
-		kernel, initrd = filepath.Join(dir, ".cache/guest/vmlinuz"), filepath.Join(dir, ".cache/guest/initrd.gz")
-		if _, err := os.Stat(initrd); err == nil {
-			return kernel, initrd
-		}
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("needs the test guest: make guest")
-	}
-	t.Skip("needs the test guest: make guest")
-	return "", ""
+	kernel, initrd = ".cache/guest/vmlinuz", ".cache/guest/initrd.gz"
+	lab.Require(t, lab.File(kernel, "guest"), lab.File(initrd, "guest"))
+	return lab.Module(kernel), lab.Module(initrd)
 }

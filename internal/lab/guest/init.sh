@@ -55,10 +55,10 @@ for arg in $(cat /proc/cmdline); do
 	esac
 done
 
-# The power button, which QMP's system_powerdown presses: any input event is it.
+# QMP's system_powerdown presses the power button. Any input event counts as that.
 for event in /dev/input/event*; do
 	[ -e "$event" ] || continue
-	exec 3< "$event" # open before anyone can press it
+	exec 3< "$event" # open before QMP can press the button
 	(head -c 1 <&3 > /dev/null; poweroff -f) &
 	exec 3<&-
 done

@@ -29,12 +29,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// back is how soon guests must reach everything again when the other program has
-// started or read its settings again (F05).
+// back is how soon guests must reach everything after the other program has read its
+// settings again (F05).
 const back = 2 * time.Second
 
-// started is the like for another program that starts, which does not tell when it
-// is done: firewalld takes requests one by one.
+// started is how soon guests must reach everything after the start of another program.
+// It is longer, because the end of a start does not show: firewalld answers one request
+// after the other.
 const started = 4 * time.Second
 
 var (
@@ -43,7 +44,7 @@ var (
 	lanHost  = netip.MustParseAddr("10.55.0.1")
 )
 
-// host is a host of a test's own with a network of each mode.
+// host is the host of a test, with a network of each mode.
 type host struct {
 	*testing.T
 	o       keeper.Options
@@ -52,8 +53,8 @@ type host struct {
 	notes   []string
 }
 
-// newHost has eth0 towards the stand-in for the Internet, where a web and a name
-// server are, and eth1 without an address, on a LAN with DHCP.
+// newHost has eth0, which leads to a stand-in for the Internet with a web server and a
+// name server, and eth1 without an address, on a LAN with a DHCP server.
 func newHost(t *testing.T) *host {
 	t.Helper()
 	lab.Uplink(t)
@@ -131,7 +132,7 @@ func (h *host) leaveAll() {
 	}
 }
 
-// reaches is the quick look at what a mode promises, error nil if it is kept.
+// reaches is nil if a guest reaches what its mode promises. It tries that in short.
 func (h *host) reaches(m profiles.Mode) error {
 	member := h.members[m]
 	g := member.Guests[0]
@@ -156,7 +157,8 @@ func (h *host) reaches(m profiles.Mode) error {
 	return err
 }
 
-// await waits until a mode's promise is kept, and returns how long that took.
+// await waits until a guest reaches what its mode promises. It returns how long that
+// took.
 func (h *host) await(m profiles.Mode, began time.Time, limit time.Duration) (time.Duration, error) {
 	for {
 		tried := time.Since(began)
@@ -167,7 +169,7 @@ func (h *host) await(m profiles.Mode, began time.Time, limit time.Duration) (tim
 	}
 }
 
-// probe goes through all that a mode promises and forbids.
+// probe tries all that a mode promises and forbids.
 func (h *host) probe(m profiles.Mode) error {
 	options := probe.Options{Target: internet, Name: "example.com"}
 	if m == profiles.Bridge {
@@ -179,8 +181,8 @@ func (h *host) probe(m profiles.Mode) error {
 	}
 	var failed []string
 	for _, s := range r.Steps {
-		// The LAN of the test has no name server, and leads nowhere. A borrowed address
-		// is followed in a trace, which does not show what iptables-legacy drops.
+		// The LAN of the test has no name server and no way out. A trace follows the
+		// borrowed address, and shows nothing that iptables-legacy drops.
 		tried := (m != profiles.Bridge || s.Name == "lease" || s.Name == "gateway ARP") && s.Name != "borrowed address"
 		if s.Outcome == probe.Fail && tried {
 			failed = append(failed, fmt.Sprintf("%s: %s (%s)", s.Name, s.Detail, s.Cause))
@@ -192,7 +194,7 @@ func (h *host) probe(m profiles.Mode) error {
 	return nil
 }
 
-// told are the notes so far.
+// told is the text of all notes so far.
 func (h *host) told() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -206,23 +208,22 @@ type cell struct {
 	took   time.Duration // until guests reached everything
 }
 
-// try runs one neighbour and order in all modes, in namespaces of its own, and
-// records what came of each.
-func try(t *testing.T, n programs.Neighbour, order string) {
-	lab.Require(t, slices.Concat([]lab.Need{lab.Root, lab.Tun, lab.Program("nft"), lab.Program("dnsmasq"), lab.Program("busybox")}, n.Needs)...)
+// try runs a program in one order with networks of all modes, and records the results.
+func try(t *testing.T, p programs.Program, order string) {
+	lab.Require(t, slices.Concat([]lab.Need{lab.Root, lab.Tun, lab.Program("nft"), lab.Program("dnsmasq"), lab.Program("busybox")}, p.Needs)...)
 	lab.Run(t, func(t *testing.T) {
 		h := newHost(t)
 		if order != "qnet first" {
-			n.Start(t)
+			p.Start(t)
 		}
 		if order == "reload" {
-			n.Reload(t)
+			p.Reload(t)
 		}
 		var state string
 		var before lab.Host
 		if order != "qnet first" {
-			h.works(n, "before qnet")
-			state = n.State(t)
+			h.works(p, "before qnet")
+			state = p.State(t)
 			lab.Eventually(t, 5*time.Second, "addresses to settle", func() bool { return !strings.Contains(lab.Sh(t, "ip addr"), "tentative") })
 			before = lab.Snapshot(t, h.o.RunDir)
 		}
@@ -230,38 +231,38 @@ func try(t *testing.T, n programs.Neighbour, order string) {
 		began := time.Now()
 		switch order {
 		case "qnet first":
-			n.Start(t)
+			p.Start(t)
 			began = time.Now()
 		case "reload":
-			n.Reload(t)
+			p.Reload(t)
 			began = time.Now()
 		}
 		limit := back
 		if order == "qnet first" {
 			limit = started
 		}
-		cells := h.look(n, began, limit)
-		h.works(n, "while qnet runs")
+		cells := h.look(p, began, limit)
+		h.works(p, "while qnet runs")
 		h.leaveAll()
-		h.after(n, order, state, before)
-		record(t, n, order, cells)
+		h.after(p, order, state, before)
+		record(t, p, order, cells)
 	})
 }
 
-func (h *host) works(n programs.Neighbour, when string) {
+func (h *host) works(p programs.Program, when string) {
 	h.Helper()
-	if err := n.Works(h); err != nil {
-		h.Errorf("%s, %s: %v", n.Name, when, err)
+	if err := p.Works(h); err != nil {
+		h.Errorf("%s, %s: %v", p.Name, when, err)
 	}
 }
 
-// look tells for each mode what guests reach while both programs run.
-func (h *host) look(n programs.Neighbour, began time.Time, limit time.Duration) []cell {
+// look is the result for each mode while both programs run.
+func (h *host) look(p programs.Program, began time.Time, limit time.Duration) []cell {
 	h.Helper()
 	var cells []cell
 	for _, m := range modes {
 		c := cell{mode: m, result: "untouched"}
-		if text := n.Refuses(m); text != "" {
+		if text := p.Refuses(m); text != "" {
 			c.result = "told"
 			lab.Eventually(h, back, fmt.Sprintf("%s: told %q", m, text), func() bool { return strings.Contains(h.told(), text) })
 			cells = append(cells, c)
@@ -291,26 +292,26 @@ func (h *host) look(n programs.Neighbour, began time.Time, limit time.Duration) 
 	return cells
 }
 
-// after looks that the other program's things are as they were, or as it makes
-// them itself.
-func (h *host) after(n programs.Neighbour, order, state string, before lab.Host) {
+// after checks that everything of the other program is as it was, or as the program makes
+// it itself.
+func (h *host) after(p programs.Program, order, state string, before lab.Host) {
 	h.Helper()
-	h.works(n, "after qnet")
-	now := n.State(h)
+	h.works(p, "after qnet")
+	now := p.State(h)
 	if order == "qnet first" {
-		n.Reload(h) // which gives what it makes itself, in an order of its own
-		state, now = sorted(n.State(h)), sorted(now)
+		p.Reload(h) // which makes what the program makes itself, in any order
+		state, now = sorted(p.State(h)), sorted(now)
 		if strings.Contains(now, "qnet") {
-			h.Errorf("%s has something of qnet's:\n%s", n.Name, now)
+			h.Errorf("%s has something of qnet's:\n%s", p.Name, now)
 		}
 	}
 	if diff := lines(state, now); diff != "" {
-		h.Errorf("%s is not as it was:\n%s", n.Name, diff)
+		h.Errorf("%s is not as it was:\n%s", p.Name, diff)
 	}
 	if order == "reload" {
-		n.Reload(h)
-		if diff := lines(state, n.State(h)); diff != "" {
-			h.Errorf("%s brings something back:\n%s", n.Name, diff)
+		p.Reload(h)
+		if diff := lines(state, p.State(h)); diff != "" {
+			h.Errorf("%s brings something back:\n%s", p.Name, diff)
 		}
 	}
 	if order == "other first" {
@@ -320,7 +321,7 @@ func (h *host) after(n programs.Neighbour, order, state string, before lab.Host)
 	}
 }
 
-// others are the lines of a difference that are not of nftables.
+// others are the lines of a difference that are not about nftables.
 func others(diff string) string {
 	var b strings.Builder
 	for line := range strings.Lines(diff) {
@@ -337,7 +338,7 @@ func sorted(text string) string {
 	return strings.Join(list, "")
 }
 
-// lines is where two texts differ.
+// lines is the difference of two texts.
 func lines(a, b string) string {
 	if a == b {
 		return ""
@@ -359,10 +360,10 @@ func lines(a, b string) string {
 	return d.String()
 }
 
-// resultsEnv names the file that the cells' processes append to.
+// resultsEnv names the file to which the processes of the cells append.
 const resultsEnv = "QNET_COEXIST_RESULTS"
 
-func record(t *testing.T, n programs.Neighbour, order string, cells []cell) {
+func record(t *testing.T, p programs.Program, order string, cells []cell) {
 	t.Helper()
 	path := os.Getenv(resultsEnv)
 	if t.Failed() || path == "" {
@@ -374,7 +375,7 @@ func record(t *testing.T, n programs.Neighbour, order string, cells []cell) {
 	}
 	defer f.Close()
 	for _, c := range cells {
-		fmt.Fprintf(f, "%s|%s|%s|%s|%d|%s\n", n.Name, order, c.mode, c.result, c.took.Milliseconds(), n.Version())
+		fmt.Fprintf(f, "%s|%s|%s|%s|%d|%s\n", p.Name, order, c.mode, c.result, c.took.Milliseconds(), p.Version())
 	}
 }
 

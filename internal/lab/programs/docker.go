@@ -14,20 +14,20 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// works in every mode.
+// never refuses no mode.
 func never(profiles.Mode) string { return "" }
 
-// dockerProgram is a dockerd with files, sockets and control groups of its own, and
-// a container that stays.
+// dockerProgram is a dockerd with its own files, sockets and control groups, and with a
+// container that keeps running.
 type dockerProgram struct {
 	dir  string
 	stop func()
 }
 
 // Docker is the real dockerd and containerd, with one container, a web server.
-func Docker() Neighbour {
+func Docker() Program {
 	d := &dockerProgram{}
-	return Neighbour{
+	return Program{
 		Name: "Docker",
 		Needs: []lab.Need{
 			lab.Root, lab.Program("dockerd"), lab.Program("containerd"), lab.Program("docker"), lab.Program("busybox"),
@@ -43,8 +43,8 @@ func Docker() Neighbour {
 	}
 }
 
-// filters lists every packet filter but firewalld's table, of which firewalld's State
-// tells, without counters, and what br_netfilter and forwarding are set to.
+// filters lists every packet filter without counters, and the switches of br_netfilter
+// and forwarding. It leaves out the table of firewalld, which is in the State of that.
 func filters(t testing.TB) string {
 	t.Helper()
 	return lab.Sh(t, "nft -s list ruleset 2> /dev/null | awk '/^table / { other = !/^table inet firewalld / } other'; sysctl net.bridge net.ipv4.ip_forward net.ipv4.conf.all.forwarding\n"+lab.LegacyRules)
@@ -53,7 +53,7 @@ func filters(t testing.TB) string {
 func (d *dockerProgram) start(t testing.TB) {
 	t.Helper()
 	mountCgroups(t)
-	// As when dockerd loads the module.
+	// As they are when dockerd loads the module.
 	lab.Sh(t, "[ ! -d /proc/sys/net/bridge ] || sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1")
 	var err error
 	if d.dir, err = os.MkdirTemp("", "docker"); err != nil { //nolint:usetesting // a socket's path must be short
@@ -64,7 +64,7 @@ func (d *dockerProgram) start(t testing.TB) {
 		os.RemoveAll(d.dir)
 	})
 	d.run(t)
-	t.Cleanup(func() { // while it still runs: its containers outlive it
+	t.Cleanup(func() { // before it stops, because its containers outlive it
 		lab.Try(d.command("rm -f still"))
 		d.stop()
 	})
@@ -78,7 +78,7 @@ tar -C %s/image -c . | %s`, image, busybox, image, image, d.dir, d.command("impo
 	d.runContainer(t)
 }
 
-// group is the parent of its containers' control groups, below each hierarchy.
+// group is the control group that has those of its containers, in each hierarchy.
 func (d *dockerProgram) group() string { return "qnet-" + filepath.Base(d.dir) }
 
 func (d *dockerProgram) run(t testing.TB) {
@@ -96,7 +96,7 @@ func (d *dockerProgram) runContainer(t testing.TB) {
 	d.docker(t, "run -d --name still --stop-signal KILL busybox /bin/busybox httpd -f -p 80 -h /bin")
 }
 
-// restart is what systemctl restart docker does; the container is started again.
+// restart does what systemctl restart docker does, and starts the container again.
 func (d *dockerProgram) restart(t testing.TB) {
 	t.Helper()
 	d.stop()
@@ -113,7 +113,8 @@ func (d *dockerProgram) docker(t testing.TB, args string) string {
 	return lab.Sh(t, d.command(args))
 }
 
-// works: the container reaches the outside, and the outside not the container.
+// works checks that the container reaches the outside, and the outside not the
+// container.
 func (d *dockerProgram) works(testing.TB) error {
 	if out, err := lab.Try(d.command("exec still /bin/ping -c1 -W1 203.0.113.1")); err != nil {
 		return fmt.Errorf("a container of Docker's does not reach the outside: %w: %s", err, out)
@@ -129,8 +130,8 @@ func (d *dockerProgram) works(testing.TB) error {
 	return nil
 }
 
-// mountCgroups mounts the hierarchies of control groups, which a new /sys does
-// not show: those of version 1 one by one, as the kernel has them, or version 2.
+// mountCgroups mounts the hierarchies of control groups, which a new /sys does not have:
+// each of version 1 that the kernel has, or that of version 2.
 func mountCgroups(t testing.TB) {
 	t.Helper()
 	lab.Sh(t, `cd /sys/fs/cgroup

@@ -19,8 +19,7 @@ func serve(t testing.TB) {
 	}
 }
 
-// guards tells whether a firewall that has port 8080 open, and nothing else, does
-// its job.
+// guards checks that a firewall opens port 8080 and no other.
 func guards(testing.TB) error {
 	if !lab.Fetches("inet", "192.0.2.10:8080") {
 		return errors.New("port 8080 of the host is open, and does not answer")
@@ -31,10 +30,10 @@ func guards(testing.TB) error {
 	return nil
 }
 
-// UFW is the real ufw, enabled with Debian's defaults and port 8080 open. Web
-// servers are on the host's ports 8080 and 8081.
-func UFW() Neighbour {
-	return Neighbour{
+// UFW is the real ufw, enabled with Debian's defaults and port 8080 open. Web servers
+// listen on ports 8080 and 8081 of the host.
+func UFW() Program {
+	return Program{
 		Name:  "ufw",
 		Needs: []lab.Need{lab.Root, lab.Program("ufw"), lab.Program("busybox")},
 		Start: func(t testing.TB) {
@@ -58,7 +57,7 @@ func UFW() Neighbour {
 	}
 }
 
-// privateCopy puts copies in the place of directories, for this mount namespace.
+// privateCopy replaces directories by copies, in this mount namespace.
 func privateCopy(t testing.TB, dirs ...string) {
 	t.Helper()
 	for _, dir := range dirs {
@@ -68,8 +67,8 @@ func privateCopy(t testing.TB, dirs ...string) {
 	}
 }
 
-// policies is the filter of an administrator who writes iptables rules: what comes
-// in is dropped but for port 8080, nothing is forwarded.
+// policies is the filter of an administrator who writes iptables rules. It drops what
+// comes in, except to port 8080, and what is forwarded.
 const policies = `*filter
 :INPUT DROP [0:0]
 :FORWARD DROP [0:0]
@@ -80,9 +79,9 @@ const policies = `*filter
 COMMIT
 `
 
-// IPTables is an administrator's DROP policies, in one of the two engines: "nft"
-// or "legacy". br_netfilter is on.
-func IPTables(engine string) Neighbour {
+// IPTables is an administrator's DROP policies in one of the two engines, "nft" or
+// "legacy". br_netfilter is on.
+func IPTables(engine string) Program {
 	load := func(t testing.TB) {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "rules")
@@ -91,9 +90,13 @@ func IPTables(engine string) Neighbour {
 		}
 		lab.Sh(t, "iptables-"+engine+"-restore "+path+"; ip6tables-"+engine+"-restore "+path)
 	}
-	return Neighbour{
+	needs := []lab.Need{lab.Namespaces, lab.Program("iptables-" + engine + "-restore"), lab.Program("busybox")}
+	if engine == "legacy" {
+		needs = append(needs, lab.Legacy)
+	}
+	return Program{
 		Name:  "iptables-" + engine,
-		Needs: []lab.Need{lab.Root, lab.Program("iptables-" + engine + "-restore"), lab.Program("busybox")},
+		Needs: needs,
 		Start: func(t testing.TB) {
 			t.Helper()
 			lab.Sh(t, "[ ! -d /proc/sys/net/bridge ] || sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1")
@@ -108,8 +111,8 @@ func IPTables(engine string) Neighbour {
 	}
 }
 
-// nftablesConf is Debian's example of a workstation's /etc/nftables.conf, with
-// forwarding dropped.
+// nftablesConf is Debian's example of an /etc/nftables.conf for a workstation, which also
+// drops what is forwarded.
 const nftablesConf = `flush ruleset
 
 table inet filter {
@@ -129,9 +132,9 @@ table inet filter {
 }
 `
 
-// NFTables is a plain /etc/nftables.conf with drop policies, which qnet does not
-// edit: it tells what to add.
-func NFTables() Neighbour {
+// NFTables is a plain /etc/nftables.conf with drop policies. qnet does not edit it and
+// tells the user what to add.
+func NFTables() Program {
 	load := func(t testing.TB) {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "nftables.conf")
@@ -140,9 +143,9 @@ func NFTables() Neighbour {
 		}
 		lab.Sh(t, "nft -f "+path)
 	}
-	return Neighbour{
+	return Program{
 		Name:  "nftables.conf",
-		Needs: []lab.Need{lab.Root, lab.Program("nft"), lab.Program("busybox")},
+		Needs: []lab.Need{lab.Namespaces, lab.Program("nft"), lab.Program("busybox")},
 		Start: func(t testing.TB) {
 			t.Helper()
 			serve(t)
@@ -161,9 +164,9 @@ func NFTables() Neighbour {
 	}
 }
 
-// Together is several at once, started in this order.
-func Together(list ...Neighbour) Neighbour {
-	all := Neighbour{}
+// Together is several programs at once, started in this order.
+func Together(list ...Program) Program {
+	all := Program{}
 	var names []string
 	for _, n := range list {
 		names = append(names, n.Name)

@@ -12,13 +12,13 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// Firewalld is the real firewalld with the zones it ships and "public" the
-// default, on a system bus and with an /etc/firewalld of its own. Web servers are
-// on the host's ports 8080, which is open, and 8081; whatever else comes from outside is rejected, and nothing is
-// forwarded.
+// Firewalld is the real firewalld with its own system bus and /etc/firewalld. It has the
+// zones that it ships, "public" is the default. Web servers listen on ports 8080 and 8081
+// of the host. Port 8080 is open; firewalld rejects everything else from outside, and
+// forwards nothing.
 func Firewalld() *FirewalldProgram {
 	f := &FirewalldProgram{}
-	f.Neighbour = Neighbour{
+	f.Program = Program{
 		Name:    "firewalld",
 		Needs:   []lab.Need{lab.Root, lab.Program("dbus-daemon"), lab.Program("firewalld"), lab.Program("nft")},
 		Start:   f.start,
@@ -31,12 +31,13 @@ func Firewalld() *FirewalldProgram {
 	return f
 }
 
-// FirewalldProgram is a firewalld that can be stopped, too.
+// FirewalldProgram is a firewalld that a test can stop.
 type FirewalldProgram struct {
-	Neighbour
-	Stop func() // what systemctl stop does
+	Program
+	Stop func() // does what systemctl stop does
 }
 
+// version is a name with the version that a command prints.
 func version(name, command string) string {
 	out, _ := lab.Try(command + " 2> /dev/null")
 	return name + " " + strings.TrimSpace(out)
@@ -56,7 +57,7 @@ func (f *FirewalldProgram) start(t testing.TB) {
 	f.Run(t)
 }
 
-// Run is what systemctl start does.
+// Run does what systemctl start does.
 func (f *FirewalldProgram) Run(t testing.TB) {
 	t.Helper()
 	f.Stop = lab.Daemon(t, "firewalld", "--nofork", "--nopid")
@@ -66,7 +67,8 @@ func (f *FirewalldProgram) Run(t testing.TB) {
 	})
 }
 
-// works: the port it has open is, and another is not, and it is content with its files.
+// works checks that port 8080 is open and another is not, and that firewalld accepts its
+// files.
 func (f *FirewalldProgram) works(testing.TB) error {
 	if out, err := lab.Try("firewall-cmd --check-config"); err != nil {
 		return fmt.Errorf("firewalld's files: %w: %s", err, out)
@@ -80,7 +82,7 @@ func (f *FirewalldProgram) works(testing.TB) error {
 	return nil
 }
 
-// state is what it says of its zones, its files, and its rules.
+// state is what firewalld says about its zones, with its files and its rules.
 func (f *FirewalldProgram) state(t testing.TB) string {
 	t.Helper()
 	return lab.Sh(t, `firewall-cmd --list-all-zones; firewall-cmd --list-all-policies
@@ -88,8 +90,8 @@ cd /etc/firewalld; find . -type f ! -name '*.old' | sort | xargs sha256sum`) +
 		reachable(lab.Sh(t, "nft -s list table inet firewalld"))
 }
 
-// reachable leaves out the chains of a listed table that nothing leads to:
-// firewalld keeps those of a zone it once used, empty, until it reloads.
+// reachable is a listed table without the chains to which nothing leads. firewalld keeps
+// the empty chains of a zone that it once used until it reloads.
 func reachable(table string) string {
 	chains := strings.Split(table, "\n\n")
 	for {
@@ -97,7 +99,7 @@ func reachable(table string) string {
 		for _, c := range chains {
 			_, text, _ := strings.Cut(c, "\tchain ")
 			name, _, isChain := strings.Cut(text, " {")
-			c = strings.TrimSuffix(c, "\n}\n") // the table's
+			c = strings.TrimSuffix(c, "\n}\n") // the end of the table
 			if !isChain || strings.Contains(text, " hook ") || leadsTo(chains, name) {
 				led = append(led, c)
 			}

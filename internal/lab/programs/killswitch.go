@@ -2,18 +2,18 @@ package programs
 
 import "github.com/qnet-vm/qnet/internal/lab"
 
-// KillSwitch is a filter as a VPN client loads it to keep all traffic in its tunnel:
-// tables, chains and hooks are named and placed as the client's, the rules are ours.
+// KillSwitch is a filter such as a VPN client loads to keep all traffic in its tunnel.
+// Tables, chains and hooks have the names and places of the client's. The rules are ours.
 type KillSwitch struct {
-	Program string // as a note must name it
+	Program string // the name that a note must have
 	Script  string // loads it
-	Passes  bool   // guests reach the outside all the same: it knows no forwarding
+	Passes  bool   // guests reach the outside, because it does not filter what is forwarded
 }
 
 // KillSwitchNeeds are what the scripts need.
-var KillSwitchNeeds = []lab.Need{lab.Root, lab.Program("nft"), lab.Program("iptables")}
+var KillSwitchNeeds = []lab.Need{lab.Namespaces, lab.Program("nft"), lab.Program("iptables")}
 
-// KillSwitches are those of some clients, with the tunnel wg0 and the server 192.0.2.1.
+// KillSwitches are the kill-switches of some clients, whose server is 192.0.2.1.
 var KillSwitches = []KillSwitch{
 	{Program: "Mullvad VPN", Script: `nft -f - <<'EOF2'
 table inet mullvad {

@@ -12,12 +12,12 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// Libvirt is the real libvirtd with its default network: bridge virbr0,
-// 192.168.122.0/24, a dnsmasq on its ports 53 and 67, and accepts and rejects in
-// iptables' chains. It turns the host's ip_forward on.
-func Libvirt() Neighbour {
+// Libvirt is the real libvirtd with its default network: bridge virbr0, subnet
+// 192.168.122.0/24, a dnsmasq on ports 53 and 67, and rules in the chains of iptables. It
+// turns on ip_forward of the host.
+func Libvirt() Program {
 	l := &libvirt{}
-	return Neighbour{
+	return Program{
 		Name:    "libvirt",
 		Needs:   []lab.Need{lab.Root, lab.Program("libvirtd"), lab.Program("virsh"), lab.Program("dnsmasq"), lab.Program("iptables")},
 		Start:   l.start,
@@ -40,10 +40,10 @@ func (l *libvirt) start(t testing.TB) {
 cp /usr/share/libvirt/networks/default.xml /etc/libvirt/qemu/networks/default.xml`)
 	l.run(t)
 	lab.Sh(t, virsh+"net-start default")
-	t.Cleanup(func() { // its dnsmasq is nobody's child
+	t.Cleanup(func() { // libvirtd's dnsmasq outlives it
 		lab.Try("pid=$(cat /run/libvirt/network/default.pid); kill $pid; while kill -0 $pid 2> /dev/null; do sleep 0.05; done")
 	})
-	// A guest keeps virbr0 up, as a VM does. It runs STP.
+	// A guest keeps virbr0 up, as a VM does. The bridge runs STP.
 	lab.Guest(t, "libvirtvm", "virbr0", "", "")
 	lab.Eventually(t, 30*time.Second, "a port of virbr0", func() bool {
 		out, _ := lab.Try("bridge link show dev vlibvirtvm")
@@ -63,15 +63,15 @@ func (l *libvirt) run(t testing.TB) {
 	})
 }
 
-// reload restarts the daemon, which puts its rules in anew.
+// reload restarts the daemon, which then loads its rules again.
 func (l *libvirt) reload(t testing.TB) {
 	t.Helper()
 	l.stop()
 	l.run(t)
 }
 
-// works: its network is active, and a guest on it gets its lease, a name from the
-// name server, and to the outside.
+// works checks that the network is active, and that a guest on it gets a lease, resolves
+// a name and reaches the outside.
 func (l *libvirt) works(t testing.TB) error {
 	t.Helper()
 	if out, err := lab.Try(virsh + "net-info default"); err != nil || !strings.Contains(out, "Active:         yes") {
@@ -95,7 +95,7 @@ func (l *libvirt) works(t testing.TB) error {
 	return nil
 }
 
-// state is its network, its link, its rules and its files.
+// state is the network, its link, the rules and the files.
 func (l *libvirt) state(t testing.TB) string {
 	t.Helper()
 	return lab.Sh(t, virsh+`net-dumpxml default; ip -o addr show dev virbr0; ip route show dev virbr0; iptables-save | grep -v '^#\|^:'

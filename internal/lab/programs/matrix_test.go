@@ -11,13 +11,13 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab/programs"
 )
 
-// neighbours are all that the matrix tries.
-func neighbours() []programs.Neighbour {
-	return []programs.Neighbour{
+// all are the programs that the matrix tries.
+func all() []programs.Program {
+	return []programs.Program{
 		programs.Docker(),
 		programs.UFW(),
 		programs.Together(programs.UFW(), programs.Docker()),
-		programs.Firewalld().Neighbour,
+		programs.Firewalld().Program,
 		programs.IPTables("nft"),
 		programs.IPTables("legacy"),
 		programs.NFTables(),
@@ -25,30 +25,35 @@ func neighbours() []programs.Neighbour {
 		programs.Together(programs.UFW(), programs.Docker(), programs.Libvirt()),
 		programs.VPN("two /1 routes"),
 		programs.VPN("policy rules"),
-		programs.Together(programs.Firewalld().Neighbour, programs.Docker()),
-		programs.Together(programs.Firewalld().Neighbour, programs.Libvirt()),
+		programs.Together(programs.Firewalld().Program, programs.Docker()),
+		programs.Together(programs.Firewalld().Program, programs.Libvirt()),
 		programs.Together(programs.VPN("policy rules"), programs.Docker()),
 	}
 }
 
-// orders in which qnet and the other meet.
+// orders are the orders in which qnet and the other program start.
 var orders = []string{"other first", "qnet first", "reload"}
 
+// insideEnv is set in the processes of the cells.
+const insideEnv = "QNET_COEXIST_INSIDE"
+
+// page is where TestCoexist writes its table.
 const page = "../../../docs/coexistence.md"
 
-// TestCoexist is `make coexist`: every mode beside every neighbour in every order,
-// written to docs/coexistence.md.
+// TestCoexist is `make coexist`: every mode beside every program in every order. It
+// writes docs/coexistence.md.
 func TestCoexist(t *testing.T) {
 	if os.Getenv("QNET_COEXIST") == "" {
 		t.Skip("make coexist runs it")
 	}
-	inside := os.Getenv("QNET_NSTEST_INSIDE") != ""
-	if os.Getenv(resultsEnv) == "" { // else a file that keeps the results of several runs
+	inside := os.Getenv(insideEnv) != ""
+	t.Setenv(insideEnv, "1")
+	if os.Getenv(resultsEnv) == "" { // it may name a file with the results of several runs
 		t.Setenv(resultsEnv, filepath.Join(t.TempDir(), "results"))
 	}
-	for _, n := range neighbours() {
+	for _, p := range all() {
 		for _, order := range orders {
-			t.Run(strings.NewReplacer(" ", "_", "/", "").Replace(n.Name)+"/"+order, func(t *testing.T) { try(t, n, order) })
+			t.Run(strings.NewReplacer(" ", "_", "/", "").Replace(p.Name)+"/"+order, func(t *testing.T) { try(t, p, order) })
 		}
 	}
 	if inside {
@@ -64,14 +69,14 @@ func TestCoexist(t *testing.T) {
 	}
 }
 
-// table is the page.
+// table is the page docs/coexistence.md.
 func table(t *testing.T) string {
 	t.Helper()
 	b, err := os.ReadFile(os.Getenv(resultsEnv))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cells := map[string]string{} // by neighbour, order and mode
+	cells := map[string]string{} // by program, order and mode
 	counts := map[string]int{}
 	versions := map[string]string{}
 	slowest := 0
@@ -88,13 +93,13 @@ func table(t *testing.T) string {
 	}
 	var out strings.Builder
 	fmt.Fprintf(&out, intro, counts["untouched"]+counts["accepts"]+counts["zone"]+counts["told"], counts["untouched"], counts["accepts"], counts["zone"], counts["told"], float64(slowest)/1000)
-	for _, n := range neighbours() {
+	for _, p := range all() {
 		for _, order := range orders {
-			fmt.Fprintf(&out, "| %s | %s |", n.Name, order)
+			fmt.Fprintf(&out, "| %s | %s |", p.Name, order)
 			for _, m := range modes {
-				text := cells[n.Name+"|"+order+"|"+string(m)]
+				text := cells[p.Name+"|"+order+"|"+string(m)]
 				if text == "" {
-					t.Errorf("%s, %s, %s: nothing came of it", n.Name, order, m)
+					t.Errorf("%s, %s, %s: nothing came of it", p.Name, order, m)
 					text = "**fails**"
 				}
 				fmt.Fprintf(&out, " %s |", text)
@@ -103,8 +108,8 @@ func table(t *testing.T) string {
 		}
 	}
 	fmt.Fprint(&out, "\nTested with:\n\n")
-	for _, n := range neighbours() {
-		if v := versions[n.Name]; v != "" && !strings.Contains(n.Name, " and ") {
+	for _, p := range all() {
+		if v := versions[p.Name]; v != "" && !strings.Contains(p.Name, " and ") {
 			fmt.Fprintf(&out, "- %s\n", v)
 		}
 	}
@@ -113,21 +118,27 @@ func table(t *testing.T) string {
 
 const intro = `# Beside other programs
 
-` + "Written by `make coexist`" + `, which starts the real programs, each in namespaces of its
-own, beside a network of each mode with a synthetic guest (package internal/doctor/probe):
-it takes its lease, resolves, reaches what its mode promises, and tries what its
-mode forbids. Orders: *other first*; *qnet first*; *reload*: the other is reloaded or
-restarted while VMs run, and guests must reach everything again within 2 s of its end
-(4 s of its start, which programs do not tell the end of).
-In each cell the other still does its own job while qnet runs and afterwards, and its
-rules and files are byte for byte as they were when qnet has gone; reloaded then, it
-brings nothing of qnet's back.
+` + "`make coexist`" + ` writes this page. It starts the real programs, each in its own namespaces,
+beside a network of each mode with a synthetic guest (package internal/doctor/probe/guest).
+The guest takes its lease, resolves names, reaches what its mode promises, and tries what
+its mode forbids. There are three orders:
 
-- untouched: works, and qnet put nothing into the other's rules or zones;
-- accepts: works with accepts in the other's iptables chains ([host-changes.md](host-changes.md));
-- zone: works with the network's bridge in a zone of firewalld's while it runs;
-- told: the other's rules drop it, qnet does not edit them, and says who drops what
-  and the command that lets it pass.
+- *other first*: the other program runs when the first VM starts;
+- *qnet first*: the other program starts while VMs run. Guests must reach everything
+  within 4 s of its start, because its end does not show;
+- *reload*: an administrator reloads or restarts the other program while VMs run. Guests
+  must reach everything within 2 s of the end of that.
+
+In each cell the other program does its own job while qnet runs and afterwards. When qnet
+has ended, the rules and files of the other program are as they were, byte for byte, and
+a reload brings nothing of qnet back. The results:
+
+- untouched: it works, and qnet put nothing into the rules or zones of the other program;
+- accepts: it works with accepts in the iptables chains of the other program
+  ([host-changes.md](host-changes.md));
+- zone: it works with the bridge of the network in a zone of firewalld while VMs run;
+- told: the rules of the other program drop packets, and qnet does not edit these rules.
+  It tells the user what drops which packets, and the command that lets them pass.
 
 %d cells: %d untouched, %d with accepts, %d in a zone, %d told, none silent. The longest time
 until guests reached everything again: %.1f s.
@@ -135,3 +146,20 @@ until guests reached everything again: %.1f s.
 | beside | order | private | host-only | nat | bridge |
 |---|---|---|---|---|---|
 `
+
+// The page begins with the words above; the numbers and the table are from a whole run.
+func TestPage(t *testing.T) {
+	b, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, _, _ := strings.Cut(intro, "%d cells")
+	if !strings.HasPrefix(string(b), words) {
+		t.Errorf("%s begins with other words; make coexist writes it", page)
+	}
+	for _, p := range all() {
+		if !strings.Contains(string(b), "| "+p.Name+" | reload |") {
+			t.Errorf("%s lacks %s; make coexist writes it", page, p.Name)
+		}
+	}
+}

@@ -15,9 +15,9 @@ const networkdProgram = "/lib/systemd/systemd-networkd"
 // NetworkdNeeds are what Networkd needs.
 var NetworkdNeeds = []lab.Need{lab.Root, lab.Program("dbus-daemon"), lab.Program(networkdProgram), lab.Program("networkctl")}
 
-// Networkd runs the real systemd-networkd with those files in /run/systemd/network,
-// on a system bus of its own. It returns once that manages eth0 if configured is
-// set, or knows it; restart returns once it knows it again.
+// Networkd runs the real systemd-networkd on its own system bus, with these files in
+// /run/systemd/network. It returns when networkd knows eth0 or, if configured is set, has
+// configured it. restart returns when networkd knows eth0 again.
 func Networkd(t testing.TB, files map[string]string, configured bool) (restart func()) {
 	t.Helper()
 	lab.Bus(t)
@@ -42,7 +42,7 @@ chown -R systemd-network:systemd-network /run/systemd/netif`)
 
 func runNetworkd(t testing.TB, configured bool) (stop func()) {
 	t.Helper()
-	// With a /sys that cannot be written to, it does not wait for udev.
+	// With a read-only /sys it does not wait for udev.
 	stop = lab.Daemon(t, "unshare", "--mount", "--uts", "sh", "-c", "mount -o remount,ro /sys; exec "+networkdProgram)
 	lab.Eventually(t, 20*time.Second, "systemd-networkd", func() bool {
 		state, err := lab.Try("networkctl --no-legend --no-pager list eth0")

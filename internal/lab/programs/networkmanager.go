@@ -10,17 +10,9 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
-// unpacked is where `make networkmanager` unpacks the package: to install it
-// would hand the machine's own links to it.
-func unpacked() string {
-	dir, err := os.Getwd()
-	for ; err == nil && dir != "/"; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-	}
-	return filepath.Join(dir, ".cache/networkmanager")
-}
+// unpacked is where `make networkmanager` unpacks the package. An installed package would
+// take over the machine's own links.
+func unpacked() string { return lab.Module(".cache/networkmanager") }
 
 // NetworkManagerNeeds are what NetworkManager needs.
 func NetworkManagerNeeds() []lab.Need {
@@ -36,9 +28,9 @@ func nmEnv() string {
 	return "LD_LIBRARY_PATH=" + filepath.Join(unpacked(), "usr/lib/x86_64-linux-gnu") + " "
 }
 
-// NetworkManager runs the real one, with config added to its configuration, on a
-// system bus of its own. It returns once eth0 is connected, and restart
-// once it knows eth0 again.
+// NetworkManager runs the real NetworkManager on its own system bus, with config added to
+// its configuration. It returns when eth0 is connected. restart returns when
+// NetworkManager knows eth0 again.
 func NetworkManager(t testing.TB, config string) (restart func()) {
 	t.Helper()
 	lab.Bus(t)
@@ -57,7 +49,7 @@ func NetworkManager(t testing.TB, config string) (restart func()) {
 
 func runNetworkManager(t testing.TB, state string) (stop func()) {
 	t.Helper()
-	// With a /sys that cannot be written to, it does not wait for udev.
+	// With a read-only /sys it does not wait for udev.
 	stop = lab.Daemon(t, "unshare", "--mount", "--uts", "sh", "-c",
 		"mount -o remount,ro /sys; "+nmEnv()+"exec "+filepath.Join(unpacked(), "usr/sbin/NetworkManager")+" --debug")
 	lab.Eventually(t, 30*time.Second, "NetworkManager", func() bool {

@@ -10,15 +10,15 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// vpnScripts are stand-ins for VPN clients: what they do to the host's routes, rules
-// and filters for the tunnel tun0, a veth to the namespace inet with MTU 1420.
+// vpnScripts are stand-ins for VPN clients. They change the routes, rules and filters of
+// the host for the tunnel tun0, which is a veth with MTU 1420 to the namespace inet.
 var vpnScripts = map[string]struct{ up, down string }{
 	// OpenVPN's redirect-gateway def1.
 	"two /1 routes": {
 		`ip route add 192.0.2.1 dev eth0; ip route add 0.0.0.0/1 via 10.200.0.1; ip route add 128.0.0.0/1 via 10.200.0.1`,
 		`ip route del 192.0.2.1 dev eth0`,
 	},
-	// wg-quick's: everything but what the tunnel itself sends, which bears the mark.
+	// wg-quick: all packets take the tunnel but its own, which bear the mark.
 	"policy rules": {
 		`ip route add default dev tun0 via 10.200.0.1 table 51820
 ip rule add not fwmark 51820 table 51820
@@ -34,7 +34,7 @@ EOF2`,
 		`nft delete table ip wg-quick-tun0; sysctl -qw net/ipv4/conf/all/src_valid_mark=0
 ip rule del table main suppress_prefixlength 0; ip rule del not fwmark 51820 table 51820`,
 	},
-	// A strict host, on which a reply must come in by the way back.
+	// The host accepts a packet only by the link by which it would reply.
 	"two /1 routes, strict rp_filter": {
 		`sysctl -qw net/ipv4/conf/all/rp_filter=1
 ip route add 192.0.2.1 dev eth0; ip route add 0.0.0.0/1 via 10.200.0.1; ip route add 128.0.0.0/1 via 10.200.0.1`,
@@ -50,17 +50,17 @@ ip link set tun0 addrgenmode none up; ip addr add 10.200.0.2/24 dev tun0
 	tunnelDown = "\nip link del tun0"
 )
 
-// VPNs are the names of those there are.
+// VPNs are the names that VPN knows.
 func VPNs() []string {
 	return []string{"two /1 routes", "policy rules", "two /1 routes, strict rp_filter"}
 }
 
-// VPN is one of VPNs. Everything the host sends to the outside goes by tun0.
-func VPN(name string) Neighbour {
+// VPN is one of VPNs. Everything that the host sends to the outside takes tun0.
+func VPN(name string) Program {
 	s := vpnScripts[name]
-	return Neighbour{
+	return Program{
 		Name:  "VPN (" + name + ")",
-		Needs: []lab.Need{lab.Root, lab.Program("nft")},
+		Needs: []lab.Need{lab.Namespaces, lab.Program("nft")},
 		Start: func(t testing.TB) {
 			lab.Sh(t, tunnelUp+s.up)
 			t.Cleanup(func() { lab.Try(s.down + tunnelDown) })
@@ -73,21 +73,21 @@ func VPN(name string) Neighbour {
 	}
 }
 
-// vpnState leaves out the priorities of rules, which the kernel gives: a rule of
-// qnet's that stands for a moment moves those that are added then up.
+// vpnState leaves out the priorities of rules. The kernel chooses these, and chooses
+// others for rules that are added while a rule of qnet is there.
 func vpnState(t testing.TB) string {
 	return lab.Sh(t, `ip -o addr show dev tun0 | sed 's/^[0-9]*//'; ip route; ip route show table 51820 2> /dev/null || true; ip rule | cut -d: -f2
 nft list table ip wg-quick-tun0 2> /dev/null || true; sysctl net/ipv4/conf/all/rp_filter net/ipv4/conf/all/src_valid_mark`)
 }
 
-// StopVPN takes the VPN down, as its client does.
+// StopVPN stops the VPN as its client does.
 func StopVPN(t testing.TB, name string) {
 	t.Helper()
 	lab.Sh(t, vpnScripts[name].down+tunnelDown)
 }
 
-// throughTunnel reports an error unless a namespace, "" for the host, reaches the
-// outside, and by the tunnel alone.
+// throughTunnel is an error unless a namespace reaches the outside, and only by the
+// tunnel. The name "" is the host.
 func throughTunnel(t testing.TB, from string) error {
 	t.Helper()
 	before := received(t)
@@ -101,7 +101,7 @@ func throughTunnel(t testing.TB, from string) error {
 	return nil
 }
 
-// received are the counters of inet's links.
+// received are the counters of the links in inet.
 func received(t testing.TB) map[string]string {
 	t.Helper()
 	counts := map[string]string{}
@@ -113,5 +113,5 @@ func received(t testing.TB) map[string]string {
 	return counts
 }
 
-// ThroughTunnel is as throughTunnel, for guests of qnet's.
+// ThroughTunnel is throughTunnel for a guest of qnet.
 func ThroughTunnel(t testing.TB, guest string) error { return throughTunnel(t, guest) }

@@ -31,7 +31,7 @@ const updateEnv = "QNET_CAPTURE_TO"
 // filters use. Those with a script alone are captured again in every run.
 var captured = []struct {
 	name      string
-	program   programs.Neighbour
+	program   programs.Program
 	script    string
 	needs     []lab.Need // of the script
 	rulesOnly bool       // another recording has all that the decoders meet in it
@@ -39,7 +39,7 @@ var captured = []struct {
 	{name: "docker", program: programs.Docker(), rulesOnly: true},
 	{name: "ufw", program: programs.UFW(), rulesOnly: true},
 	{name: "ufw-and-docker", program: programs.Together(programs.UFW(), programs.Docker())},
-	{name: "firewalld", program: programs.Firewalld().Neighbour},
+	{name: "firewalld", program: programs.Firewalld().Program},
 	{name: "libvirt", program: programs.Libvirt()},
 	{name: "iptables-nft", program: programs.IPTables("nft")},
 	{name: "iptables-legacy", program: programs.IPTables("legacy")},

@@ -142,7 +142,7 @@ func TestConsistent(t *testing.T) {
 	}
 }
 
-// What cannot be read is told to the user, but not that the kernel has no such thing.
+// A user reads what could not be read, but not that the kernel lacks an engine.
 func TestUnread(t *testing.T) {
 	for err, want := range map[error]string{
 		nil:                    "",

@@ -12,7 +12,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// natNet is a network whose packets the tests send.
+// natNet is a network of a mode.
 func natNet(mode profiles.Mode) filters.Promise {
 	return filters.Promise{
 		Name: "dev", Mode: mode, Bridge: "qn-dev", Prefix: netip.MustParsePrefix("192.168.223.0/24"),
@@ -66,8 +66,8 @@ table inet filter {
 }
 `
 
-// Which packets a ruleset drops, by whom and why, as the walk says from a ruleset
-// the kernel has taken.
+// The walk says which packets a ruleset drops, with the program and the rule. The kernel
+// has loaded each of these rulesets.
 func TestDrops(t *testing.T) {
 	for name, c := range map[string]struct {
 		load string

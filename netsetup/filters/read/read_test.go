@@ -12,7 +12,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
-// rulesOf are rules that all four iptables programs take; V is replaced by "" or "6".
+// rulesV4 and rulesV6 are rules in the words of iptables-save.
 const rulesV4 = `
 -N mine
 -N DOCKER-USER
@@ -56,8 +56,8 @@ const rulesV6 = `
 -A mine -j RETURN
 `
 
-// The text of a rule, which also names it when it is to be removed, equals what
-// the program of its engine lists: so all of it has been understood.
+// The text of a rule equals what the program of its engine lists. So the decoder has
+// understood all of it, and the text can name the rule in order to remove it.
 func TestTextsEqualSave(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Require(t, lab.Program("iptables-nft"), lab.Legacy)
@@ -101,7 +101,7 @@ func TestTextsEqualSave(t *testing.T) {
 	})
 }
 
-// Reading must not load iptables-legacy, and finds nothing where there is nothing.
+// Reading loads no module. It leaves out the tables that bear qnet's mark.
 func TestReadNothing(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		r := Ruleset()
@@ -118,7 +118,7 @@ func TestReadNothing(t *testing.T) {
 	})
 }
 
-// A snapshot survives the journey through JSON.
+// A snapshot is the same after JSON.
 func TestRulesetJSON(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Sh(t, "iptables-nft -P FORWARD DROP; nft 'table inet f { set s { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 }; }; chain c { type filter hook input priority 5; policy drop; ip saddr @s accept; }; }'")

@@ -1,9 +1,10 @@
+// Package hosttest has the facts of made-up hosts, for tests of what is decided from facts.
+// All functions are pure; what they return belongs to the caller.
 package hosttest
 
 import (
 	"net"
 	"net/netip"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
+// Salt is a host's salt, from which MACs and subnets derive.
 var Salt = []byte("a salt of the tests")
 
 func prefixes(list ...string) []netip.Prefix {
@@ -22,7 +24,7 @@ func prefixes(list ...string) []netip.Prefix {
 	return ps
 }
 
-// Laptop is a host with a NIC, Wi-Fi, Docker's bridge, a free NIC and an
+// Laptop returns the facts of a host with a NIC, Wi-Fi, Docker's bridge, a free NIC and an
 // administrator's bridge.
 func Laptop() host.Facts {
 	nic := net.HardwareAddr{2, 0, 0, 0, 0, 1}
@@ -59,54 +61,53 @@ func Laptop() host.Facts {
 	return f
 }
 
-// rawAddr is an address of the laptop's eth0 as the kernel lists it.
-func rawAddr(prefix, label string, flags uint32, l rtnl.Lifetimes) rtnl.Raw {
+// heldAddress returns an address of the laptop's eth0 as the kernel lists it. A label makes
+// it one of IPv4.
+func heldAddress(prefix, label string, flags uint32) rtnl.Address {
 	p := netip.MustParsePrefix(prefix)
-	family := byte(unix.AF_INET)
-	if p.Addr().Is6() {
-		family = unix.AF_INET6
-	}
-	r := rtnl.Raw{family, byte(p.Bits()), 0, 0, 2, 0, 0, 0}
-	r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.IFA_ADDRESS, Value: p.Addr().AsSlice()})
+	m := rtnl.Message{family(p.Addr()), byte(p.Bits()), 0, 0, 2, 0, 0, 0}
+	m = rtnl.Append(m, rtnl.Attr{Type: unix.IFA_ADDRESS, Value: p.Addr().AsSlice()})
 	if label != "" {
-		r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.IFA_LOCAL, Value: p.Addr().AsSlice()})
-		r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.IFA_LABEL, Value: append([]byte(label), 0)})
+		m = rtnl.Append(m, rtnl.Attr{Type: unix.IFA_LOCAL, Value: p.Addr().AsSlice()}, rtnl.String(unix.IFA_LABEL, label))
 	}
-	r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.IFA_FLAGS, Value: rtnl.U32(flags)})
-	return rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.IFA_CACHEINFO, Value: slices.Concat(rtnl.U32(l.Preferred), rtnl.U32(l.Valid), make([]byte, 8))})
+	a := rtnl.Address{Message: rtnl.Append(m, rtnl.Uint32(unix.IFA_FLAGS, flags))}
+	return a.WithLifetimes(rtnl.Lifetimes{Preferred: rtnl.Forever, Valid: rtnl.Forever})
 }
 
-// rawDefault is a default route by the laptop's eth0.
-func rawDefault(gateway string, protocol byte, metric uint32) rtnl.Raw {
+// heldDefault returns a default route by the laptop's eth0 as the kernel lists it.
+func heldDefault(gateway string, metric uint32) rtnl.Route {
 	gw := netip.MustParseAddr(gateway)
-	family := byte(unix.AF_INET)
-	if gw.Is6() {
-		family = unix.AF_INET6
-	}
-	r := rtnl.Raw{family, 0, 0, 0, unix.RT_TABLE_MAIN, protocol, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
-	r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.RTA_GATEWAY, Value: gw.AsSlice()})
-	r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.RTA_OIF, Value: rtnl.U32(2)})
+	m := rtnl.Message{family(gw), 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
+	m = rtnl.Append(m, rtnl.Attr{Type: unix.RTA_GATEWAY, Value: gw.AsSlice()}, rtnl.Uint32(unix.RTA_OIF, 2))
 	if metric != 0 {
-		r = rtnl.AppendAttr(r, rtnl.Attr{Kind: unix.RTA_PRIORITY, Value: rtnl.U32(metric)})
+		m = rtnl.Append(m, rtnl.Uint32(unix.RTA_PRIORITY, metric))
 	}
-	return r
+	return rtnl.Route{Message: m}
 }
 
-// Settled is the laptop whose eth0 has static addresses of both families.
+func family(a netip.Addr) byte {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// Settled returns the facts of the laptop, whose eth0 has static addresses of both families and is not asked which
+// gateways answer.
 func Settled() host.Facts {
 	f := Laptop()
 	f.NIC = host.NIC{
 		Held: host.Holdings{
 			Index: 2,
-			Addrs: []rtnl.Raw{
-				rawAddr("192.0.2.10/24", "eth0", unix.IFA_F_PERMANENT, rtnl.Lifetimes{Preferred: rtnl.Forever, Valid: rtnl.Forever}),
-				rawAddr("192.0.2.11/24", "eth0:1", unix.IFA_F_PERMANENT|unix.IFA_F_SECONDARY, rtnl.Lifetimes{Preferred: rtnl.Forever, Valid: rtnl.Forever}),
-				rawAddr("2001:db8::10/64", "", unix.IFA_F_PERMANENT, rtnl.Lifetimes{Preferred: rtnl.Forever, Valid: rtnl.Forever}),
+			Addrs: []rtnl.Address{
+				heldAddress("192.0.2.10/24", "eth0", unix.IFA_F_PERMANENT),
+				heldAddress("192.0.2.11/24", "eth0:1", unix.IFA_F_PERMANENT|unix.IFA_F_SECONDARY),
+				heldAddress("2001:db8::10/64", "", unix.IFA_F_PERMANENT),
 			},
-			Routes: []rtnl.Raw{rawDefault("192.0.2.1", unix.RTPROT_BOOT, 0), rawDefault("2001:db8::1", unix.RTPROT_BOOT, 1024)},
+			Routes: []rtnl.Route{heldDefault("192.0.2.1", 0), heldDefault("2001:db8::1", 1024)},
 			First:  []bool{false, false},
 		},
-		Conf:     []host.Conf{{Dir: "net/ipv4/conf", Name: "arp_notify", Value: "1"}},
+		Sysctls:  []host.LinkSysctl{{Dir: "net/ipv4/conf", Name: "arp_notify", Value: "1"}},
 		RPFilter: "0", GenMode: "0",
 		DNS: resolved.Settings{
 			Servers: []resolved.Server{{Address: netip.MustParseAddr("192.0.2.53")}},
@@ -116,8 +117,10 @@ func Settled() host.Facts {
 	return f
 }
 
+// GuestMAC is the MAC of a VM's NIC.
 var GuestMAC = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
 
+// Facts returns the facts of the host of that name: Settled for "move", else Laptop.
 func Facts(name string) host.Facts {
 	if name == "move" {
 		return Settled()

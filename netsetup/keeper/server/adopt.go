@@ -6,9 +6,8 @@ import (
 	"os"
 	"slices"
 
-	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -21,7 +20,7 @@ import (
 func (s *server) adopt(ctx context.Context) (bool, error) {
 	j, err := journal.Read(s.place.Journal())
 	if err != nil {
-		return false, nil //nolint:nilerr // there is none, or keeper.Recover treats it
+		return false, nil // there is none, or keeper.Recover treats it
 	}
 	if ok, err := keeper.InUse(ctx, s.host.Kernel(), j, s.place.RunDir, ""); !ok || err != nil {
 		return false, err

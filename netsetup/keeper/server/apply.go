@@ -7,10 +7,9 @@ import (
 	"net"
 	"os"
 
-	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -66,7 +65,7 @@ func (s *server) apply(ctx context.Context) ([]string, error) {
 	if s.host, err = kernel.New(); err != nil {
 		return nil, err
 	}
-	s.host.OnWarn(func(text string) { s.Note(s.about(text, "")) })
+	s.host.OnWarn(func(text string) { s.Note(s.about(text)) })
 	adopted, err := s.adopt(ctx)
 	if adopted || err != nil {
 		return nil, err
@@ -137,7 +136,7 @@ func (s *server) awaits(next step.Step) {
 func (s *server) letPass(ctx context.Context, accepts step.List, done func(step.Step)) {
 	for _, a := range accepts {
 		if err := apply.Do(ctx, s.host.Kernel(), []step.Step{a}, done); err != nil {
-			s.NoteOnce(s.about(fmt.Sprintf("network %s: %v", s.place.Name, err), ""))
+			s.NoteOnce(s.about(fmt.Sprintf("network %s: %v", s.place.Name, err)))
 		}
 	}
 }
@@ -156,7 +155,7 @@ func (s *server) plan(ctx context.Context) (plan.Plan, error) {
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	facts.Configurators = s.configurators(facts.Configurators)
+	facts.Managers = s.configurators(facts.Managers)
 	salt, err := journal.LoadSalt(s.stateDir)
 	if err != nil {
 		return plan.Plan{}, err
@@ -176,7 +175,7 @@ func (s *server) configurators(running []managers.Program) []managers.Program {
 	if os.Geteuid() == 0 || len(running) == 0 {
 		return running
 	}
-	s.Note(s.about(fmt.Sprintf("%v may meddle with the links of VMs: only root can tell them not to", running), ""))
+	s.Note(s.about(fmt.Sprintf("%v may meddle with the links of VMs: only root can tell them not to", running)))
 	return nil
 }
 

@@ -8,11 +8,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
@@ -57,12 +56,12 @@ func (c *connection) answer(ctx context.Context, req keeper.Request) (over bool,
 		info := c.info(ctx)
 		return false, c.send(req, keeper.Reply{Info: &info})
 	case keeper.OpEnding:
-		c.end(ctx)
+		c.leave(ctx)
 		return false, nil
 	case keeper.OpLeave:
 		// The answer comes after the undo, and the end of the connection after the answer.
 		failpoint.Hit("keeper was asked to leave") //nolint:errcheck // a failure to leave is the undo's
-		c.end(ctx)
+		c.leave(ctx)
 		c.send(req, keeper.Reply{Error: keeper.ToWire(c.left), Left: true, Told: c.drifted(ctx)}) //nolint:errcheck // a supervisor that is gone needs no answer
 		c.awaitEnd()
 		return true, nil
@@ -77,9 +76,9 @@ func (c *connection) answer(ctx context.Context, req keeper.Request) (over bool,
 	}
 }
 
-// end undoes the VM's ports, and keeps the error for the answer to OpLeave. The end
+// leave undoes the VM's ports, and keeps the error for the answer to OpLeave. The end
 // of the network tries again what an undo of ports could not do.
-func (c *connection) end(ctx context.Context) {
+func (c *connection) leave(ctx context.Context) {
 	last, err := c.remove(ctx, c.vm)
 	if last {
 		c.left = c.finish()
@@ -115,7 +114,7 @@ func (s *server) drifted(ctx context.Context) []keeper.Note {
 	defer s.changes.unlock()
 	var notes []keeper.Note
 	for _, text := range s.drift {
-		notes = append(notes, s.about(text, ""))
+		notes = append(notes, s.about(text))
 	}
 	return notes
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/plan"
 )
 
 // info describes the network with all its VMs and leases.
@@ -29,7 +30,7 @@ func (s *server) info(ctx context.Context) keeper.Info {
 func (s *server) brief() keeper.Info {
 	p := s.journal.Plan
 	s.mu.Lock()
-	notes := keeper.Sentences(s.notes)
+	notes := plan.Sentences(s.notes)
 	s.mu.Unlock()
 	return keeper.Info{
 		Name: p.Network.Name, Mode: p.Network.Mode, Macvtap: p.Network.Macvtap, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,

@@ -2,14 +2,12 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"slices"
 
-	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/internal/failpoint"
+	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/plan"
@@ -39,8 +37,10 @@ func (c *connection) register(ctx context.Context, req keeper.Request) (string, 
 		return "", c.refuse(req, err)
 	}
 	defer c.changes.unlock()
+	m := c.vms[req.VM]
+	c.watch(ctx, req.VM, m) // before the answer: then the guest runs
 	err = c.send(req, rep, files...)
-	c.startMember(ctx, req.VM, c.vms[req.VM])
+	c.startWriter(ctx, m)
 	c.upkeep.GuestsChanged()
 	return req.VM, err
 }
@@ -64,7 +64,7 @@ func (c *connection) put(vm string, m *member) keeper.Reply {
 	c.mu.Unlock()
 	info := c.brief()
 	for _, text := range c.planNotes {
-		notes = append(notes, c.about(text, ""))
+		notes = append(notes, c.about(text))
 	}
 	return keeper.Reply{Info: &info, Ports: slices.Clone(m.ports), Told: notes}
 }
@@ -197,7 +197,7 @@ func (s *server) portInfo(vm string, r keeper.PortRequest, sofar []keeper.PortIn
 	}
 	var err error
 	if info.Address, err = s.dhcp.Reserve(r.MAC, r.Address, vm); err != nil {
-		return keeper.PortInfo{}, fmt.Errorf("VM %q: %w: %w", vm, host.ErrRefused, err)
+		return keeper.PortInfo{}, host.Refuse("VM %q: %w", vm, err)
 	}
 	return info, nil
 }

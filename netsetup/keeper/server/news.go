@@ -53,12 +53,9 @@ func (m *member) end() {
 	m.conn.SetWriteDeadline(time.Time{})
 }
 
-// startMember starts the member's writer and watchers. It is called once the answer to the
-// join is sent, because no news may overtake that. server.changes is held.
-func (s *server) startMember(ctx context.Context, vm string, m *member) {
-	ctx, cancel := context.WithCancel(ctx) // until member.end
-	m.cancel = cancel
-	m.owned.Go(func() { s.write(ctx, m) })
+// watch starts the member's watchers, which follow what the guest does on its taps.
+// server.changes is held.
+func (s *server) watch(ctx context.Context, vm string, m *member) {
 	for i := range m.ports {
 		l, ok, err := s.host.Link(ctx, m.ports[i].Tap)
 		if err != nil || !ok {
@@ -73,6 +70,13 @@ func (s *server) startMember(ctx context.Context, vm string, m *member) {
 		seen := m.ports[i].Seen
 		m.owned.Go(func() { w.Run(seen, func(now guestwatch.State) { s.saw(m, i, now) }) })
 	}
+}
+
+// startWriter starts the member's writer. It is called once the answer to the join is
+// sent, because no news may overtake that. server.changes is held.
+func (s *server) startWriter(ctx context.Context, m *member) {
+	ctx, m.cancel = context.WithCancel(ctx) // member.end cancels it
+	m.owned.Go(func() { s.write(ctx, m) })
 }
 
 // saw takes over what a watcher saw of the guest.
@@ -161,8 +165,8 @@ func (s *server) NoteOnce(n keeper.Note) {
 	}
 }
 
-func (s *server) about(text, remedy string) keeper.Note {
-	return keeper.Note{Subject: "network " + s.place.Name, Text: text, Remedy: remedy}
+func (s *server) about(text string) keeper.Note {
+	return keeper.Note{Subject: "network " + s.place.Name, Text: text}
 }
 
 // Replug makes every guest see its cable pulled and plugged, so that it asks for its

@@ -32,7 +32,7 @@ func (s *server) startServices(ctx context.Context) error {
 	names, err := s.listenDNS()
 	domain := dns.Domain
 	if err != nil {
-		s.Note(s.about(fmt.Sprintf("network %s has no name server, so its guests get none: %v%s", s.place.Name, err, s.spec.Port53), ""))
+		s.Note(s.about(fmt.Sprintf("network %s has no name server, so its guests get none: %v%s", s.place.Name, err, s.spec.Port53)))
 		domain = ""
 	}
 	if err := s.startDHCP(bridge, domain); err != nil {
@@ -60,7 +60,7 @@ func (s *server) startDHCP(bridge host.Link, domain string) error {
 		// A default route that leads nowhere would break guests with a second NIC.
 		Router: plan.Network.Mode == profiles.NAT,
 		Domain: domain, PXE: plan.Network.PXE, LeaseFile: leases, Log: s.log,
-		Warn: func(text string) { s.Note(s.about(text, "")) },
+		Warn: func(text string) { s.Note(s.about(text)) },
 	})
 	if err == nil {
 		err = server.Listen()
@@ -86,7 +86,7 @@ func (s *server) listenDNS() (*dns.Server, error) {
 		return nil, err
 	}
 	if err := server.WithoutTCP(); err != nil {
-		s.Note(s.about(fmt.Sprintf("names are served over UDP only: %v%s", err, s.spec.Port53), ""))
+		s.Note(s.about(fmt.Sprintf("names are served over UDP only: %v%s", err, s.spec.Port53)))
 	}
 	return server, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 
 	"github.com/mdlayher/netlink"
@@ -87,28 +86,25 @@ func (e *events) String() string { return "events" }
 // Run wakes the subscribers until the context ends, and closes the sockets.
 func (e *events) Run(ctx context.Context) error {
 	var readers sync.WaitGroup
-	errs := make([]error, len(e.sockets))
+	failed := make([]error, len(e.sockets))
 	for i, s := range e.sockets {
-		readers.Go(func() { errs[i] = e.read(s) })
+		readers.Go(func() { failed[i] = e.read(ctx, s) })
 	}
 	<-ctx.Done()
 	for _, s := range e.sockets {
-		errs = append(errs, s.Close())
+		s.Close() //nolint:errcheck // it ends the reader
 	}
 	readers.Wait()
-	return errors.Join(errs...)
+	return errors.Join(failed...)
 }
 
-// read reads the socket until it is closed.
-func (e *events) read(s *netlink.Conn) error {
-	for {
+// read reads the socket until the context has ended and the socket is closed.
+func (e *events) read(ctx context.Context, s *netlink.Conn) error {
+	for ctx.Err() == nil {
 		messages, err := s.Receive()
-		switch {
-		case errors.Is(err, os.ErrClosed), errors.Is(err, unix.EBADF):
-			return nil
-		case errors.Is(err, unix.ENOBUFS): // more events than the socket's buffer takes
+		if errors.Is(err, unix.ENOBUFS) { // more events than the socket's buffer takes
 			e.wake(every)
-		case err != nil:
+		} else if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("read netlink: %w", err)
 		}
 		var seen kind
@@ -117,6 +113,7 @@ func (e *events) read(s *netlink.Conn) error {
 		}
 		e.wake(seen)
 	}
+	return nil
 }
 
 func (e *events) wake(seen kind) {

@@ -43,8 +43,8 @@ func (m *mender) refreshAccepts(ctx context.Context) (step.List, error) {
 		return nil, err
 	}
 	accepts, notes := m.Journal.Plan.AcceptSteps(filters, m.zones.runs.Load())
-	for _, text := range notes {
-		m.Network.NoteOnce(m.about(text, ""))
+	for _, n := range notes {
+		m.Network.NoteOnce(n)
 	}
 	known := slices.Concat(m.Journal.Plan.Steps, m.Journal.Added)
 	fresh := slices.DeleteFunc(slices.Clone(accepts), func(s step.Step) bool { return slices.Contains(known, s) })

@@ -44,7 +44,7 @@ func (l *lan) check(ctx context.Context, uplink host.Link) error {
 	if err != nil || !ok {
 		return err
 	}
-	gateways, err := l.Host.Gateways(own.Index)
+	gateways, err := host.ReadGateways(own.Index)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func answers(ctx context.Context, uplink host.Link, gateways []netip.Addr, withi
 	results := make(chan bool)
 	for _, g := range gateways {
 		go func() {
-			mac, err := neigh.Ask(ctx, neigh.On(uplink.Index), neigh.Place{MAC: uplink.MAC}, g)
+			mac, err := neigh.Resolve(ctx, neigh.On(uplink.Index), neigh.Place{MAC: uplink.MAC}, g)
 			results <- err == nil && mac != nil
 		}()
 	}
@@ -110,13 +110,13 @@ func answers(ctx context.Context, uplink host.Link, gateways []netip.Addr, withi
 
 // places are where the host's addresses on the link are.
 func (l *lan) places(own host.Link) ([]neigh.Place, error) {
-	addrs, err := l.Host.AddrsOf(own.Index)
+	addrs, err := host.ReadAddrs(own.Index)
 	if err != nil {
 		return nil, err
 	}
 	var list []neigh.Place
 	for _, a := range addrs {
-		list = append(list, neigh.Place{MAC: own.MAC, Addr: a})
+		list = append(list, neigh.Place{MAC: own.MAC, Addr: a.Addr()})
 	}
 	return list, nil
 }

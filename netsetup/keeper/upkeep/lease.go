@@ -3,7 +3,6 @@ package upkeep
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -50,52 +49,32 @@ func TryLease(ctx context.Context, h *kernel.Host, p plan.Plan, waits func(strin
 // lease keeps the DHCP lease of the NIC that became a port.
 type lease struct {
 	base
-	mu      sync.Mutex // guards renewer
 	renewer *hostlease.Renewer
 }
 
-func newLease(b base) *lease { return &lease{base: b} }
+func newLease(b base) *lease {
+	l := &lease{base: b}
+	l.renewer = hostlease.New(hostlease.Config{
+		Client: b.plan.Client, Port: b.plan.Client.Link, Bridge: b.plan.Bridge,
+		Change: b.Network.WhileRunning, Move: l.moveAgain, Log: b.Log,
+		Warn: func(text string) { b.Network.Note(keeper.Note{Subject: "uplink " + b.uplink(), Text: text}) },
+	})
+	return l
+}
 
-func (l *lease) String() string { return "lease" }
+func (l *lease) String() string { return l.renewer.String() }
 
 // Run renews the lease until the context ends.
-func (l *lease) Run(ctx context.Context) error {
-	r := hostlease.Start(hostlease.Config{
-		Client: l.plan.Client, Port: l.plan.Client.Link, Bridge: l.plan.Bridge,
-		Change: func(f func() error) error { return l.Network.WhileRunning(ctx, f) },
-		Move:   func() error { return l.moveAgain(ctx) }, Log: l.Log,
-		Warn: func(text string) { l.Network.Note(keeper.Note{Subject: "uplink " + l.uplink(), Text: text}) },
-	})
-	l.mu.Lock()
-	l.renewer = r
-	l.mu.Unlock()
-	<-ctx.Done()
-	r.Close()
-	return nil
-}
-
-func (l *lease) started() *hostlease.Renewer {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.renewer
-}
+func (l *lease) Run(ctx context.Context) error { return l.renewer.Run(ctx) }
 
 // follow handles DHCP clients that can still receive on the port; see
 // hostlease.Renewer.Follow. It is called within WhileRunning.
-func (l *lease) follow() error {
-	if r := l.started(); r != nil {
-		return r.Follow()
-	}
-	return nil
-}
+func (l *lease) follow(ctx context.Context) error { return l.renewer.Follow(ctx) }
 
 // soon makes the lease be renewed at once. It may be called on nil.
 func (l *lease) soon() {
-	if l == nil {
-		return
-	}
-	if r := l.started(); r != nil {
-		r.Soon()
+	if l != nil {
+		l.renewer.Soon()
 	}
 }
 

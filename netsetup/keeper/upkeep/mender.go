@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
@@ -98,12 +97,12 @@ func (m *mender) mend(ctx context.Context) error {
 		return err
 	}
 	if m.lease != nil {
-		m.tellFailed(m.lease.follow())
+		m.tellFailed(m.lease.follow(ctx))
 	}
 	accepts, err := m.refreshAccepts(ctx)
 	m.tellFailed(err)
 	// Before forwarding is turned on again that another program turned off.
-	m.tellFailed(errors.Join(m.forwarding.guard(ctx), m.forwarding.renew(ctx, seen)))
+	m.tellFailed(errors.Join(m.forwarding.limit(ctx), m.forwarding.renew(ctx, seen)))
 	mended, err := apply.Mend(ctx, seen, slices.Concat(m.liveSteps(ctx, seen), accepts), m.skips)
 	if len(mended) == 0 && err == nil {
 		return nil
@@ -122,7 +121,7 @@ func (m *mender) restore(ctx context.Context, mended []step.Step) error {
 		case step.AddBridge:
 			errs = append(errs, m.Network.RestartServices(ctx))
 		case step.AddTable:
-			errs = append(errs, m.forwarding.guardAnew(ctx))
+			errs = append(errs, m.forwarding.limitAnew(ctx))
 		}
 	}
 	return errors.Join(errs...)

@@ -45,7 +45,7 @@ func (r *Resolver) String() string { return "resolver" }
 // Run tells systemd-resolved of the server when it runs and whenever it has been
 // started, and takes that back at the end.
 func (r *Resolver) Run(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		r.mu.Lock()
 		link, server := r.link, r.server
 		r.mu.Unlock()
@@ -64,10 +64,8 @@ func (r *Resolver) Run(ctx context.Context) error {
 		if told.Load() {
 			r.revert(ctx, link)
 		}
-		if ctx.Err() != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 // follow tells systemd-resolved whenever it starts.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/hostlease"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/neigh"
 )
@@ -120,20 +121,20 @@ func (l *lan) question(ctx context.Context) func(context.Context, neigh.Link, ne
 	own, ok, err := l.Host.Link(ctx, l.hostLink())
 	var gateways []netip.Addr
 	if err == nil && ok {
-		gateways, err = l.Host.Gateways(own.Index)
+		gateways, err = host.ReadGateways(own.Index)
 	}
 	if err != nil || len(gateways) == 0 {
 		return func(ctx context.Context, by neigh.Link, mac net.HardwareAddr) bool {
 			ctx, cancel := context.WithTimeout(ctx, dhcpTimeout)
 			defer cancel()
-			offers, err := neigh.Offers(ctx, by, mac)
+			offers, err := hostlease.Offers(ctx, by, mac)
 			return err == nil && offers
 		}
 	}
 	return func(ctx context.Context, by neigh.Link, mac net.HardwareAddr) bool {
 		ctx, cancel := context.WithTimeout(ctx, arpTimeout)
 		defer cancel()
-		answer, err := neigh.Ask(ctx, by, neigh.Place{MAC: mac}, gateways[0])
+		answer, err := neigh.Resolve(ctx, by, neigh.Place{MAC: mac}, gateways[0])
 		return err == nil && answer != nil
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/apply"
-
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/plan"
@@ -79,7 +78,7 @@ func (u *uplinks) add(ctx context.Context, facts host.Facts, name string) error 
 		return err
 	}
 	// The set first: the link must forward no packet without it.
-	if err := u.forwarding.guard(ctx); err != nil {
+	if err := u.forwarding.limit(ctx); err != nil {
 		return err
 	}
 	return forward.Do(ctx, u.kernel())
@@ -93,10 +92,10 @@ type forwarding struct {
 	indexes map[string]int // of the uplinks whose forwarding we turned on, by name
 }
 
-// guard makes the network's rules drop what its forwarding of uplinks newly lets
+// limit makes the network's rules drop what its forwarding of uplinks newly lets
 // pass between the host's other links, until another program, such as Docker or
 // libvirt, makes all links forward: then that program's rules say what may (F43).
-func (f *forwarding) guard(ctx context.Context) error {
+func (f *forwarding) limit(ctx context.Context) error {
 	if f.plan.Network.Mode != profiles.NAT {
 		return nil
 	}
@@ -112,10 +111,10 @@ func (f *forwarding) guard(ctx context.Context) error {
 	return nil
 }
 
-// guardAnew is guard for a table that was made anew.
-func (f *forwarding) guardAnew(ctx context.Context) error {
+// limitAnew is limit for a table that was made anew.
+func (f *forwarding) limitAnew(ctx context.Context) error {
 	f.newly = nil
-	return f.guard(ctx)
+	return f.limit(ctx)
 }
 
 // renew turns forwarding on for uplinks that went and came back under their names, as

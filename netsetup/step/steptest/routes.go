@@ -13,8 +13,8 @@ import (
 func (c calls) ReplaceRoutes(ctx context.Context, link string, swaps []step.RouteSwap) error {
 	return c.change(ctx, func(state map[string]string) {
 		for _, s := range swaps {
-			delete(state, "route "+string(s.Old)+"@"+link)
-			state["route "+string(s.New)+"@"+link] = "yes"
+			delete(state, "route "+string(s.Old.Message)+"@"+link)
+			state["route "+string(s.New.Message)+"@"+link] = "yes"
 		}
 	})
 }

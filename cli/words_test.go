@@ -1,0 +1,376 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/doctor"
+	"github.com/qnet-vm/qnet/internal/doctor/probe"
+	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu"
+)
+
+// Each kind of error has its exit code and says what to do next.
+func TestErrors(t *testing.T) {
+	file := &supervisor.FileError{What: "disk", Path: "/d", Err: fs.ErrPermission}
+	undo := &control.UndoError{VM: "a", Err: fmt.Errorf("leave: %w", host.ErrNoPermission)}
+	for _, c := range []struct {
+		err  error
+		code int
+		hint string // part of it, "" for none
+	}{
+		{nil, exitOK, ""},
+		{errors.New("any"), exitFailure, ""},
+		{&usage{"bad flag"}, exitUsage, ""},
+		{profiles.Errors{}, exitUsage, ""},
+		{&qemu.ConfigError{Object: "disk"}, exitUsage, ""},
+		{file, exitUsage, "your own rights"},
+		{&supervisor.FileError{What: "disk", Path: "/d", Err: fs.ErrNotExist}, exitUsage, ""},
+		{rundir.ErrPathTooLong, exitUsage, "shorter --run-dir"},
+		{host.ErrNoPermission, exitIncapable, "sudo"},
+		{host.ErrNoTun, exitIncapable, "modprobe tun"},
+		{host.ErrUnsupported, exitIncapable, "reboot"},
+		{host.ErrNotOurs, exitIncapable, "ip -d link"},
+		{host.ErrRefused, exitIncapable, ""},
+		{qemu.ErrNotFound, exitIncapable, "apt install"},
+		{qemu.ErrTooOld, exitIncapable, "7.2"},
+		{&qemu.ExitError{}, exitQEMU, ""},
+		{supervisor.ErrRunning, exitFailure, "--name"},
+		{control.ErrNotRunning, exitFailure, "qnet ps"},
+		{control.ErrDied, exitFailure, "qnet gc"},
+		{undo, exitFailure, "qnet gc"},
+		{errors.Join(supervisor.ErrInterrupted, undo), exitFailure, "qnet gc"},
+		{errors.Join(&qemu.ExitError{}, undo), exitQEMU, "qnet gc"},
+		{supervisor.ErrInterrupted, exitInterrupted, ""},
+		{context.Canceled, exitInterrupted, ""},
+		{errors.Join(errSilent, &exitStatus{7}), 7, ""},
+		{&farError{message{Text: "far", Hint: "go there", Code: exitQEMU}}, exitQEMU, "go there"},
+	} {
+		wrapped := c.err
+		if c.err != nil {
+			wrapped = fmt.Errorf("run VM: %w", c.err)
+		}
+		if got := exitCode(wrapped); got != c.code {
+			t.Errorf("%v: exit code %d, want %d", c.err, got, c.code)
+		}
+		if c.err == nil {
+			continue
+		}
+		m := messageOf(wrapped)
+		if !strings.Contains(m.Hint, c.hint) || c.hint == "" && m.Hint != "" || m.Code != c.code {
+			t.Errorf("%v: %+v, want a hint with %q", c.err, m, c.hint)
+		}
+	}
+}
+
+// What is printed of an error: its text, the command of the step that failed, a hint.
+func TestMessage(t *testing.T) {
+	far := keeper.WireError{Text: "add bridge: no memory", Kinds: []string{"unsupported"}, Command: "ip link add qn-dev type bridge"}
+	for want, m := range map[string]message{
+		"qnet: no":                   {Text: "no"},
+		"qnet: no\nhint: yes":        {Text: "no", Hint: "yes"},
+		"qnet: no\ncommand: ip link": {Text: "no", Command: "ip link"},
+		"qnet: no\ncommand: nft -f - ... (qnet plan shows all of it)\nhint: yes":                                                            {Text: "no", Command: "nft -f -\ntable\n", Hint: "yes"},
+		"qnet: join network \"dev\": add bridge: no memory\ncommand: ip link add qn-dev type bridge\nhint: " + hintFor(host.ErrUnsupported): messageOf(fmt.Errorf("join network %q: %w", "dev", &far)),
+	} {
+		if got := m.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// What the detached process says reaches the user of `qnet run -d`.
+func TestHear(t *testing.T) {
+	words := func(list ...word) io.Reader {
+		var b bytes.Buffer
+		for _, w := range list {
+			json.NewEncoder(&b).Encode(w)
+		}
+		return &b
+	}
+	waits, none := "network", ""
+	started := []word{
+		{Progress: &waits}, {Step: "ip link add"}, {Note: &keeper.Note{Subject: "VM a", Text: "slow", Remedy: "wait"}}, {Progress: &none},
+	}
+	for name, c := range map[string]struct {
+		last []word
+		said string
+		code int
+	}{
+		"runs":    {[]word{{Done: true}}, "", exitOK},
+		"fails":   {[]word{{Err: &farError{message{Text: "no", Hint: "h", Command: "c", Code: exitIncapable}}}}, "qnet: no\ncommand: c\nhint: h\n", exitIncapable},
+		"is-gone": {nil, "qnet: start supervisor: it ended without a word: EOF\n", exitFailure},
+	} {
+		var errout bytes.Buffer
+		var progress []string
+		a := &app{Env: Env{Stderr: &errout}}
+		code := a.report(a.hear(words(append(slices.Clone(started), c.last...)...), func(what string) { progress = append(progress, what) }))
+		if want := "ip link add\nwarning: slow; wait\n" + c.said; errout.String() != want || code != c.code {
+			t.Errorf("%s: exit code %d, %q, want %q", name, code, &errout, want)
+		}
+		if want := []string{"network", "", ""}; !slices.Equal(progress, want) {
+			t.Errorf("%s: progress %q, want %q", name, progress, want)
+		}
+	}
+}
+
+// The help of each command has its usage line and its flags, and fits a terminal.
+func TestHelp(t *testing.T) {
+	u := newCaller(t)
+	all := u.must("--help")
+	for _, c := range (&app{}).command().Commands {
+		if !strings.Contains(all, c.Name) || !strings.Contains(all, c.Usage) {
+			t.Errorf("qnet --help lacks %s", c.Name)
+		}
+		text := u.must(c.Name, "--help")
+		for _, want := range append(flagWords(c.Flags), c.Usage, c.ArgsUsage) {
+			if !strings.Contains(text, want) {
+				t.Errorf("qnet %s --help lacks %q", c.Name, want)
+			}
+		}
+		for line := range strings.Lines(text) {
+			if len(line) > 130 {
+				t.Errorf("qnet %s --help: a line of %d characters: %q", c.Name, len(line), line)
+			}
+		}
+		if strings.Contains(text, "--detached") {
+			t.Errorf("qnet %s --help shows a hidden flag", c.Name)
+		}
+	}
+	if out := u.must(); out != all {
+		t.Errorf("qnet alone prints %q", out)
+	}
+}
+
+func TestArguments(t *testing.T) {
+	u := newCaller(t)
+	for _, c := range []struct {
+		args  []string
+		words string
+	}{
+		{[]string{"dance"}, `unknown command "dance"; qnet --help lists them`},
+		{[]string{"help", "dance"}, `unknown command "dance"`},
+		{[]string{"--dance"}, "flag provided but not defined: -dance"},
+		{[]string{"ps", "--dance"}, "ps: "},
+		{[]string{"run"}, "run needs a PROFILE; see qnet run --help"},
+		{[]string{"run", "a.toml", "-m"}, "QEMU arguments go behind --"},
+		{[]string{"run", "a.toml", "b.toml"}, `QEMU arguments such as "b.toml" go behind --`},
+		{[]string{"run", "a.toml", "--name"}, "flag --name needs a value"},
+		{[]string{"run", "a.toml", "--name", "UPPER"}, `--name: got "UPPER", allowed: `},
+		{[]string{"run", "none.toml"}, "no such file"},
+		{[]string{"ssh"}, "ssh needs NAME"},
+		{[]string{"ssh", "web", "ls"}, `a command such as "ls" goes behind --`},
+		{[]string{"logs", "a", "b"}, `logs takes no argument "b"`},
+		{[]string{"completion", "csh"}, `completion: got "csh", allowed: bash, zsh, fish`},
+		{[]string{"doctor", "--target", "a:1"}, "--target is for --probe"},
+		{[]string{"doctor", "--probe", "--target", "a"}, "allowed: HOST:PORT"},
+		{[]string{"doctor", "--probe", "--target", "192.0.2.1:0"}, "allowed: HOST:PORT"},
+		{[]string{"doctor", "--probe", u.write("u.toml", "[[nic]]\nmode = \"user\"\n")}, "no NIC on one of qnet's networks"},
+	} {
+		u.fails(exitUsage, c.args, c.words)
+	}
+}
+
+func TestFlagsFirst(t *testing.T) {
+	c := (&app{}).command()
+	for in, want := range map[string]string{
+		"run a.toml -d":                "run -d a.toml",
+		"run a.toml --name b -v":       "run --name b -v a.toml",
+		"run a.toml --name=b":          "run --name=b a.toml",
+		"run a.toml -d -- -m 3 --name": "run -d a.toml -- -m 3 --name",
+		"--run-dir d stop a --force":   "--run-dir d stop --force a",
+		"logs -":                       "logs -",
+		"unknown a -d":                 "unknown a -d",
+		"--version":                    "--version",
+		"":                             "",
+	} {
+		got, err := flagsFirst(c, strings.Fields(in))
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%q: got %q, %v, want %q", in, got, err, want)
+		}
+	}
+}
+
+func TestTables(t *testing.T) {
+	var out, errout bytes.Buffer
+	a := &app{Env: Env{Stdout: &out, Stderr: &errout}}
+	infos := []keeper.Info{
+		{
+			Name: "dev", Mode: profiles.NAT, Bridge: "qn-dev", Prefix: netip.MustParsePrefix("10.0.0.0/24"), Uplinks: []string{"eth0", "wlan0"}, KeeperPID: 7,
+			VMs: []keeper.VMInfo{{Name: "a"}, {Name: "b"}}, Notes: []string{"no DNS"}, Leases: []dhcp.Lease{
+				{MAC: "02:00:00:00:00:01", Address: netip.MustParseAddr("10.0.0.9"), Host: "a", VM: true, Bound: true},
+				{MAC: "02:00:00:00:00:02", Address: netip.MustParseAddr("10.0.0.8"), VM: true},
+				{MAC: "02:00:00:00:00:03", Address: netip.MustParseAddr("10.0.0.7"), Bound: true, Left: time.Minute},
+				{MAC: "02:00:00:00:00:04", Address: netip.MustParseAddr("10.0.0.6")},
+			},
+		},
+		{Name: "lan", Mode: profiles.Bridge, Macvtap: true, KeeperPID: 8},
+	}
+	if err := a.table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) { networkRows(w, infos) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.leases(infos); err != nil {
+		t.Fatal(err)
+	}
+	const networks = `
+NAME  MODE    BRIDGE     PREFIX       UPLINKS     KEEPER  VMS
+dev   nat     qn-dev     10.0.0.0/24  eth0,wlan0  7       a,b
+lan   bridge  (macvtap)  -            -           8       -
+
+NETWORK  ADDRESS   MAC                NAME  LEASE
+dev      10.0.0.9  02:00:00:00:00:01  a     taken
+dev      10.0.0.8  02:00:00:00:00:02  -     reserved
+dev      10.0.0.7  02:00:00:00:00:03  -     1m0s
+dev      10.0.0.6  02:00:00:00:00:04  -     offered
+`
+	if got := "\n" + out.String(); got != networks {
+		t.Errorf("got %s", got)
+	}
+	if got := errout.String(); got != "warning: network dev: no DNS\n" {
+		t.Errorf("says %q", got)
+	}
+}
+
+func TestDoctorTables(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{Env: Env{Stdout: &out}}
+	modes := []profiles.Mode{profiles.NAT, profiles.Bridge}
+	err := a.checkTable(doctor.Report{
+		Findings: []doctor.Finding{
+			{Check: "kernel", Status: doctor.Pass, Modes: modes, Evidence: "all\n  there", Remedy: "none"},
+			{Check: "docker", Status: doctor.Fail, Modes: modes[:1], Evidence: "drops", Remedy: "iptables -I"},
+			{Check: "left", Status: doctor.Warn, Evidence: "VM a"},
+		},
+		Modes: map[profiles.Mode]doctor.Status{profiles.NAT: doctor.Fail, profiles.Bridge: doctor.Pass},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"kernel  ", "all  ", "all there\n", "-> iptables -I\n", "nat  ", "nat: cannot work, bridge: works\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %s", want, &out)
+		}
+	}
+	if strings.Contains(out.String(), "none") {
+		t.Errorf("a remedy of what passes:\n%s", &out)
+	}
+	out.Reset()
+	err = a.stepTable(probe.Report{Network: "dev", Mode: profiles.NAT, Bridge: "qn-dev", Took: 1234 * time.Millisecond, Steps: []probe.Step{
+		{Name: "lease", Outcome: probe.Fail, Took: time.Millisecond, Detail: "no\nOFFER", Cause: "a firewall"},
+	}})
+	if err != nil || !strings.Contains(out.String(), "network dev: nat, bridge qn-dev, in 1.234s\n") || !strings.Contains(out.String(), "no OFFER\n") || !strings.Contains(out.String(), "-> a firewall\n") {
+		t.Errorf("got %s, %v", &out, err)
+	}
+}
+
+func TestLookupTarget(t *testing.T) {
+	if got, err := lookupTarget(t.Context(), "192.0.2.7:443"); err != nil || got != netip.MustParseAddrPort("192.0.2.7:443") {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+func TestSSHArguments(t *testing.T) {
+	a := netip.MustParseAddr("10.0.0.9")
+	got := strings.Join(sshArguments("web", a, "root", "/k", []string{"uname", "-r"}), " ")
+	want := "-o UserKnownHostsFile=/k -o StrictHostKeyChecking=accept-new -o HostKeyAlias=web.qnet -l root -- 10.0.0.9 uname -r"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := strings.Join(sshArguments("web", a, "", "/k", nil), " "); !strings.HasSuffix(got, "HostKeyAlias=web.qnet -- 10.0.0.9") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Port 22 counts as reached only when an SSH server answers; others when a server
+// accepts.
+func TestDials(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().(*net.TCPAddr).AddrPort()
+	if !dials(t.Context(), address.Addr(), int(address.Port())) {
+		t.Error("a server that accepts is not reached")
+	}
+	if !(goal{}).reached(t.Context(), address.Addr()) || !(goal{port: int(address.Port())}).reached(t.Context(), address.Addr()) {
+		t.Error("a goal is not reached")
+	}
+	l.Close()
+	if dials(t.Context(), address.Addr(), int(address.Port())) {
+		t.Error("a closed port is reached")
+	}
+}
+
+func TestProgressOf(t *testing.T) {
+	for want, c := range map[string]struct {
+		state   control.Phase
+		address netip.Addr
+	}{
+		"VM starting":      {control.Starting, netip.Addr{}},
+		"QEMU running":     {control.Running, netip.Addr{}},
+		"address 10.0.0.9": {control.Running, netip.MustParseAddr("10.0.0.9")},
+	} {
+		if got := progressOf(control.State{State: c.state}, control.NIC{}, c.address); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// Each rung of the shutdown ladder says what it waits for.
+func TestRungWait(t *testing.T) {
+	for rung, want := range map[string]string{
+		qemu.RungPowerdown: "after 2s QEMU is told to quit", qemu.RungQuit: "then it gets SIGTERM",
+		qemu.RungTerm: "then it gets SIGKILL", qemu.RungKill: "the end of QEMU",
+	} {
+		if got := rungWait(rung, 2*time.Second); !strings.Contains(got, want) {
+			t.Errorf("%s: got %q, want %q", rung, got, want)
+		}
+	}
+}
+
+// The directories that root and other users have by default.
+func TestDirectories(t *testing.T) {
+	dirs := func(vars map[string]string) *app {
+		a := &app{Env: Env{Stdout: io.Discard, Stderr: io.Discard, Getenv: func(name string) string { return vars[name] }}}
+		if err := a.command().Run([]string{"qnet", "version"}); err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	a := dirs(map[string]string{"QNET_RUN_DIR": "/r", "QNET_STATE_DIR": "/s", "XDG_RUNTIME_DIR": "/x", "XDG_STATE_HOME": "/y", "HOME": "/h"})
+	if a.runDir != "/r" || a.stateDir != "/s" || a.rootRunDir != "" || a.rootStateDir != "" {
+		t.Errorf("named: %q, %q, root's %q, %q", a.runDir, a.stateDir, a.rootRunDir, a.rootStateDir)
+	}
+	a = dirs(map[string]string{"XDG_RUNTIME_DIR": "/x", "XDG_STATE_HOME": "/y", "HOME": "/h"})
+	b := dirs(map[string]string{"HOME": "/h"})
+	if os.Geteuid() == 0 {
+		if a.runDir != rootRunDir || a.stateDir != rootStateDir || b.runDir != rootRunDir || a.rootRunDir != "" {
+			t.Errorf("root's: %q, %q", a.runDir, a.stateDir)
+		}
+		return
+	}
+	if a.runDir != "/x/qnet" || a.stateDir != "/y/qnet" || b.runDir != "/h/.local/state/qnet/run" || b.stateDir != "/h/.local/state/qnet" {
+		t.Errorf("a user's: %q, %q; %q, %q", a.runDir, a.stateDir, b.runDir, b.stateDir)
+	}
+	if a.rootRunDir != rootRunDir || a.rootStateDir != rootStateDir {
+		t.Errorf("root's, for a user: %q, %q", a.rootRunDir, a.rootStateDir)
+	}
+}

@@ -1,0 +1,112 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/filters/iptables"
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/nft"
+)
+
+// Sysctl reads a key, a path below /proc/sys (host.ReadSysctl).
+func (h *Host) Sysctl(ctx context.Context, key string) (string, error) { return host.ReadSysctl(key) }
+
+// SetSysctl writes a key, a path below /proc/sys.
+//
+//	sysctl -w KEY=VALUE
+func (h *Host) SetSysctl(ctx context.Context, key, value string) error {
+	if err := os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0); err != nil {
+		return fmt.Errorf("set sysctl %s to %s: %w", key, value, errors.Unwrap(err))
+	}
+	return nil
+}
+
+// AddTable creates the table, owned by this Host. It is ErrNotOurs where another program
+// has a table of the name.
+//
+//	nft -f - <<< TABLE
+func (h *Host) AddTable(ctx context.Context, t nft.Table) error { return tableError(h.nft.Add(t)) }
+
+// AdoptTable makes this Host the owner of a table that lost its owner. The table keeps its
+// rules.
+func (h *Host) AdoptTable(ctx context.Context, t nft.Table) error { return tableError(h.nft.Adopt(t)) }
+
+// HasTable reports whether the table exists with qnet's comment.
+//
+//	nft list table FAMILY NAME
+func (h *Host) HasTable(ctx context.Context, t nft.Table) (bool, error) {
+	return h.nft.Has(t.Family, t.Name, t.Comment)
+}
+
+// DelTable deletes the table if it has qnet's comment, and does nothing otherwise.
+//
+//	nft delete table FAMILY NAME
+func (h *Host) DelTable(ctx context.Context, t nft.Table) error {
+	err := h.nft.Delete(t.Family, t.Name, t.Comment)
+	if errors.Is(err, nft.ErrNotOurs) {
+		return nil
+	}
+	return err
+}
+
+// SetLinks makes a set of an inet table of qnet hold those links.
+//
+//	nft flush set inet TABLE SET; nft add element inet TABLE SET { LINKS }
+func (h *Host) SetLinks(table, set string, links []string) error {
+	return h.nft.SetLinks(nft.INet, table, set, links)
+}
+
+func tableError(err error) error {
+	if errors.Is(err, nft.ErrNotOurs) {
+		return fmt.Errorf("%w: %w", host.ErrNotOurs, err)
+	}
+	return host.Explain(err)
+}
+
+// ReadFilters reads other programs' packet filters, from a cache where none has changed. An
+// error names what could not be read.
+//
+//	nft list ruleset; iptables-legacy-save
+func (h *Host) ReadFilters(ctx context.Context) (filters.Ruleset, error) {
+	r := h.filters.Ruleset()
+	if len(r.Unread) > 0 {
+		return r, fmt.Errorf("read packet filters: %s", strings.Join(r.Unread, "; "))
+	}
+	return r, nil
+}
+
+// InsertAccept puts an accept at the head of a chain of iptables (iptables.Insert).
+func (h *Host) InsertAccept(ctx context.Context, a filters.AcceptRule) error {
+	return host.Explain(iptables.Insert(ctx, a))
+}
+
+// DeleteAccept removes one copy of an accept (iptables.Delete).
+func (h *Host) DeleteAccept(ctx context.Context, a filters.AcceptRule) error {
+	return host.Explain(iptables.Delete(ctx, a))
+}
+
+// SetZone puts a link into a zone of firewalld.
+//
+//	firewall-cmd --zone=ZONE --add-interface=LINK
+func (h *Host) SetZone(ctx context.Context, z firewalld.Zone) error { return firewalld.Add(ctx, z) }
+
+// UnsetZone takes a link out of a zone of firewalld.
+//
+//	firewall-cmd --zone=ZONE --remove-interface=LINK
+func (h *Host) UnsetZone(ctx context.Context, z firewalld.Zone) error {
+	return firewalld.Remove(ctx, z)
+}
+
+// InZone reports whether a link is in a zone of firewalld.
+//
+//	firewall-cmd --zone=ZONE --query-interface=LINK
+func (h *Host) InZone(ctx context.Context, z firewalld.Zone) (bool, error) {
+	return firewalld.Has(ctx, z)
+}
