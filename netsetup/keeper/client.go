@@ -59,7 +59,7 @@ var (
 
 // Join connects a VM's NICs to the network, and starts its keeper where none runs.
 // It returns when the ports stand, when ctx ends, or after startTimeout. Errors wrap
-// netsetup's; nothing is left behind when one is returned. The registration outlives
+// those of package host; nothing is left behind when one is returned. The registration outlives
 // ctx.
 func Join(ctx context.Context, o Options, n Network, vm string, ports []PortRequest) (*Registration, error) {
 	if _, err := os.Stat("/dev/net/tun"); err != nil {

@@ -30,7 +30,7 @@
 // the oldest version that they understand. A message of another version is read as
 // far as it is known; unknown fields are ignored.
 //
-// An error crosses with its text, all its kinds (netsetup's sentinels, in a fixed
+// An error crosses with its text, all its kinds (package host's sentinels, in a fixed
 // order) and the command of the step that failed.
 //
 // # Locks
