@@ -90,7 +90,7 @@ func TestIncapableHosts(t *testing.T) {
 			"br-lo":             {bridge("lo"), []string{"loopback", "nat"}},
 			"br-tun":            {bridge("tun7"), []string{"tun7", "not an Ethernet NIC", "nat"}},
 			"br-no-gateway":     {bridge("eth7"), []string{"eth7", "gateway", "--assume-yes"}},
-			"bridge-of-another": {idle + "[[nic]]\nmode = \"private\"\nnetwork = \"mine\"\n", []string{"qn-mine", "does not bear qnet's mark", "ip -d link"}},
+			"bridge-of-another": {idle + "[[nic]]\nmode = \"private\"\nnetwork = \"mine\"\n", []string{"qn-mine", "does not bear qnet's mark", "ip -d link", "command: ip link add qn-mine "}},
 			"tap":               {idle + nat, []string{"qntap0", "does not bear qnet's mark"}},
 		} {
 			l.refused(exitIncapable, c.words, "run", l.profile(name, c.text))
