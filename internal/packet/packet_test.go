@@ -104,12 +104,12 @@ func TestExchangeOnALink(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close() //nolint:errcheck // nothing follows from it
+		defer c.Close()
 		sender, err := Listen(l.Index, None, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer sender.Close() //nolint:errcheck // nothing follows from it
+		defer sender.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
 		defer cancel()
 		asked, seen := 0, 0
