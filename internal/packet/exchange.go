@@ -19,10 +19,10 @@ type Reader interface {
 }
 
 // Exchange calls ask, and again each time that every has passed, 0 being never, until
-// heard reports true for a frame that in reads. It returns nil then, an error of ask or
-// in, and the cause of ctx's end. All calls come from the caller's goroutine. A frame is
-// valid until heard returns; out says that the host sent it by in's link.
-func Exchange(ctx context.Context, in Reader, every time.Duration, ask func() error, heard func(frame []byte, out bool) bool) error {
+// received reports true for a frame that in reads. It returns nil then; otherwise an error
+// of ask or in, or the cause of ctx's end. All calls come from the caller's goroutine. A
+// frame is valid until received returns; out says that the host sent it by in's link.
+func Exchange(ctx context.Context, in Reader, every time.Duration, ask func() error, received func(frame []byte, out bool) bool) error {
 	stop := context.AfterFunc(ctx, func() { in.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // fails only when closed, which ends Read too
 	defer stop()
 	b := make([]byte, maxFrame)
@@ -37,16 +37,16 @@ func Exchange(ctx context.Context, in Reader, every time.Duration, ask func() er
 		if err := in.SetReadDeadline(due); err != nil {
 			return err
 		}
-		done, err := hear(ctx, in, b, heard)
+		done, err := receive(ctx, in, b, received)
 		if done || err != nil {
 			return err
 		}
 	}
 }
 
-// hear reads frames until the deadline. The deadline may have replaced the one that
-// ctx's end has set, so ctx is looked at first.
-func hear(ctx context.Context, in Reader, b []byte, heard func([]byte, bool) bool) (done bool, err error) {
+// receive reads frames until the deadline. It checks ctx first: the deadline may have
+// replaced the one that ctx's end has set.
+func receive(ctx context.Context, in Reader, b []byte, received func([]byte, bool) bool) (done bool, err error) {
 	for ctx.Err() == nil {
 		n, out, err := in.Read(b)
 		switch {
@@ -55,7 +55,7 @@ func hear(ctx context.Context, in Reader, b []byte, heard func([]byte, bool) boo
 			return false, context.Cause(ctx)
 		case err != nil:
 			return false, err
-		case heard(b[:n], out):
+		case received(b[:n], out):
 			return true, nil
 		}
 	}

@@ -260,7 +260,7 @@ func (s *Server) name(client mac, l *lease, m *dhcpv4.DHCPv4) {
 		return
 	}
 	if !validName(asked) || asked == "host" || asked == "localhost" {
-		s.warn("client %s asks for the name %.80q, which is none a host may have", client, asked)
+		s.warn("client %s asks for the name %.80q, which is not a valid host name", client, asked)
 		return
 	}
 	for other, l := range s.pool.leases {

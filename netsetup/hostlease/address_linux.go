@@ -34,7 +34,7 @@ func setLifetime(link string, address netip.Addr, lasts time.Duration) error {
 	}
 	i := slices.IndexFunc(list, func(a netlink.Addr) bool { return a.IP.Equal(net.IP(address.AsSlice())) })
 	if i < 0 {
-		return fmt.Errorf("give %s of %q more time: it is gone", address, link)
+		return fmt.Errorf("extend address %s of %q: it is gone", address, link)
 	}
 	if !managers.Finite(list[i]) {
 		return nil

@@ -205,8 +205,10 @@ func TestRun(t *testing.T) {
 			0, 850 * time.Second,
 			[]asked{
 				{0, false},
-				{400 * time.Second, false}, {464 * time.Second, false},
-				{528 * time.Second, false}, {592 * time.Second, false},
+				{400 * time.Second, false},
+				{464 * time.Second, false},
+				{528 * time.Second, false},
+				{592 * time.Second, false},
 				{648 * time.Second, false},
 				{676 * time.Second, false},
 				{690 * time.Second, false},

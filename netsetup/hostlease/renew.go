@@ -77,7 +77,7 @@ func converse(ctx context.Context, in packet.Reader, send func(packet.Datagram) 
 	end := ErrSilent
 	var ack *dhcpv4.DHCPv4
 	err := packet.Exchange(ctx, in, 0, func() error { return send(d) }, func(frame []byte, out bool) bool {
-		r, ok := answer(frame, m)
+		r, ok := parseReply(frame, m)
 		switch {
 		case !ok || out:
 		case r.MessageType() == dhcpv4.MessageTypeAck:
@@ -129,19 +129,19 @@ func sendTo(d packet.Datagram) error {
 	return nil
 }
 
-// answer reads an ACK or NAK of the request.
-func answer(frame []byte, ask *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, bool) {
+// parseReply reads an ACK or NAK of the request.
+func parseReply(frame []byte, request *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, bool) {
 	d, ok := packet.ParseDatagram(frame)
 	if !ok || d.DstPort != clientPort {
 		return nil, false
 	}
 	m, err := dhcpv4.FromBytes(d.Payload)
-	if err != nil || m.TransactionID != ask.TransactionID || m.ClientHWAddr.String() != ask.ClientHWAddr.String() {
+	if err != nil || m.TransactionID != request.TransactionID || m.ClientHWAddr.String() != request.ClientHWAddr.String() {
 		return nil, false
 	}
 	switch m.MessageType() {
 	case dhcpv4.MessageTypeAck:
-		return m, m.YourIPAddr.Equal(ask.ClientIPAddr)
+		return m, m.YourIPAddr.Equal(request.ClientIPAddr)
 	case dhcpv4.MessageTypeNak:
 		return m, true
 	}

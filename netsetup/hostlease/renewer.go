@@ -93,8 +93,8 @@ func (r *Renewer) Run(ctx context.Context) error {
 	}
 }
 
-// Soon makes Run ask all servers at once: a cable was plugged in, maybe of another
-// network, whose server refuses.
+// Soon makes Run ask all servers at once. It is for a cable that was plugged in: it may
+// lead to another network, and that network's server refuses.
 func (r *Renewer) Soon() {
 	select {
 	case r.soon <- struct{}{}:

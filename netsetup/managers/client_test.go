@@ -41,8 +41,8 @@ func client(t *testing.T, name string) string {
 	return address
 }
 
-// Observe tells which program has eth0's lease, and how it names itself to the
-// server, which that has in its log.
+// Observe finds the program that has eth0's lease, and the name that the program gives
+// itself: the server has the same one among its leases.
 func TestObserve(t *testing.T) {
 	for program, s := range starters {
 		t.Run(string(program), func(t *testing.T) {
@@ -82,8 +82,8 @@ func colons(b []byte) string {
 	return strings.Join(words, ":")
 }
 
-// A lease whose client is not found is a refusal; an address without an end is the
-// administrator's.
+// An address with an end and no known client is a refusal. An address without an end is
+// the administrator's.
 func TestObserveUnknown(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)
@@ -97,8 +97,8 @@ func TestObserveUnknown(t *testing.T) {
 	})
 }
 
-// A client of another network namespace, a container's, has nothing to do with
-// ours, even on a link of the same name.
+// A client in another network namespace, such as a container's, does not configure this
+// host's link of the same name.
 func TestForeignProcesses(t *testing.T) {
 	lab.Require(t, programs.DHCPClientNeeds("udhcpc")...)
 	lab.Run(t, func(t *testing.T) {

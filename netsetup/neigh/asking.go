@@ -13,10 +13,10 @@ import (
 type asking struct {
 	link    Link
 	queries []Query
-	heard   []Place // each once
+	replies []Place // each once
 }
 
-// exchange asks and listens until all queries are answered.
+// exchange asks and listens until all queries have replies.
 func (a *asking) exchange(ctx context.Context, in packet.Reader, send func(frame []byte) error, every time.Duration) error {
 	if len(a.open()) == 0 {
 		return nil
@@ -29,38 +29,38 @@ func (a *asking) exchange(ctx context.Context, in packet.Reader, send func(frame
 		}
 		return nil
 	}
-	return packet.Exchange(ctx, in, every, ask, a.hear)
+	return packet.Exchange(ctx, in, every, ask, a.receive)
 }
 
-// open returns the queries without an answer.
+// open returns the queries without a reply.
 func (a *asking) open() []Query {
 	return slices.DeleteFunc(slices.Clone(a.queries), func(q Query) bool {
-		return slices.ContainsFunc(a.heard, q.answers)
+		return slices.ContainsFunc(a.replies, q.met)
 	})
 }
 
-// answers reports whether the place is the one that the query asks for.
-func (q Query) answers(p Place) bool {
+// met reports whether the place is the one that the query asks for.
+func (q Query) met(p Place) bool {
 	return p.Addr == q.Target && (q.Want == nil || slices.Equal(p.MAC, q.Want))
 }
 
-// hear notes the answer in a frame and reports whether it was the last one wanted.
-func (a *asking) hear(frame []byte, out bool) bool {
+// receive notes the reply in a frame and reports whether it is the last one wanted.
+func (a *asking) receive(frame []byte, out bool) bool {
 	addr, mac, ok := packet.Neighbour(frame)
-	if !ok || out && a.link.Send == a.link.Listen { // a bridge sends answers by the port that listens
+	if !ok || out && a.link.Send == a.link.Listen { // a bridge sends replies by the port that listens
 		return false
 	}
 	p := Place{slices.Clone(mac), addr}
-	known := slices.ContainsFunc(a.heard, func(h Place) bool { return h.Addr == p.Addr && slices.Equal(h.MAC, p.MAC) })
+	known := slices.ContainsFunc(a.replies, func(r Place) bool { return r.Addr == p.Addr && slices.Equal(r.MAC, p.MAC) })
 	if known || !slices.ContainsFunc(a.queries, func(q Query) bool { return q.addressed(frame, p) }) {
 		return false
 	}
-	a.heard = append(a.heard, p)
+	a.replies = append(a.replies, p)
 	return len(a.open()) == 0
 }
 
-// addressed reports whether a frame that names the place is another host's answer to
-// the query. An IPv6 query without a sender's address gets its answer by multicast
+// addressed reports whether a frame that names the place is another host's reply to
+// the query. An IPv6 query without a sender's address gets its reply by multicast
 // (RFC 4861, 7.2.4).
 func (q Query) addressed(frame []byte, p Place) bool {
 	toSender := slices.Equal(frame[:6], []byte(q.From.MAC)) || q.Target.Is6() && frame[0]&1 != 0

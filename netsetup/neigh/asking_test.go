@@ -48,7 +48,7 @@ func anyone() []Query {
 	return []Query{{From: Place{MAC: guest}, Target: gw4}, {From: Place{MAC: guest}, Target: gw6}}
 }
 
-func TestHear(t *testing.T) {
+func TestReceive(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		frame []byte
@@ -69,11 +69,11 @@ func TestHear(t *testing.T) {
 		{"no frame", nil, false, On(2), nil},
 	} {
 		a := &asking{link: c.link, queries: anyone()}
-		if done := a.hear(c.frame, c.out); done || !reflect.DeepEqual(a.heard, c.want) {
-			t.Errorf("%s: heard %v, done %v", c.name, a.heard, done)
+		if done := a.receive(c.frame, c.out); done || !reflect.DeepEqual(a.replies, c.want) {
+			t.Errorf("%s: replies %v, done %v", c.name, a.replies, done)
 		}
-		if a.hear(c.frame, c.out); len(a.heard) != len(c.want) {
-			t.Errorf("%s: heard twice: %v", c.name, a.heard)
+		if a.receive(c.frame, c.out); len(a.replies) != len(c.want) {
+			t.Errorf("%s: noted twice: %v", c.name, a.replies)
 		}
 	}
 }
@@ -124,8 +124,8 @@ func TestExchange(t *testing.T) {
 		if err := a.exchange(t.Context(), wire, send, time.Second); err != nil {
 			t.Fatal(err)
 		}
-		if want := []Place{{gateway, gw6}, {other, gw4}, {gateway, gw4}}; !reflect.DeepEqual(a.heard, want) {
-			t.Errorf("heard %v", a.heard)
+		if want := []Place{{gateway, gw6}, {other, gw4}, {gateway, gw4}}; !reflect.DeepEqual(a.replies, want) {
+			t.Errorf("replies %v", a.replies)
 		}
 		if want := []time.Duration{0, 0, time.Second, time.Second, 2 * time.Second}; !slices.Equal(sent, want) {
 			t.Errorf("asked at %v, want %v", sent, want)
@@ -145,8 +145,8 @@ func TestExchangeEnds(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		err := a.exchange(ctx, fakewire.New(), func([]byte) error { return nil }, time.Second)
-		if !errors.Is(err, context.DeadlineExceeded) || a.heard != nil {
-			t.Errorf("no answer: %v, %v", a.heard, err)
+		if !errors.Is(err, context.DeadlineExceeded) || a.replies != nil {
+			t.Errorf("no answer: %v, %v", a.replies, err)
 		}
 	})
 }

@@ -54,7 +54,7 @@ func Ask(ctx context.Context, l Link, queries []Query, every, within time.Durati
 	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		err = nil
 	}
-	return a.heard, err
+	return a.replies, err
 }
 
 // resolveInterval is the time between two questions of Resolve.
@@ -66,8 +66,8 @@ func Resolve(ctx context.Context, l Link, from Place, target netip.Addr) (net.Ha
 	a := &asking{link: l, queries: []Query{{From: from, Target: target}}}
 	err := a.run(ctx, resolveInterval)
 	switch {
-	case len(a.heard) > 0:
-		return a.heard[0].MAC, nil
+	case len(a.replies) > 0:
+		return a.replies[0].MAC, nil
 	case ctx.Err() != nil:
 		return nil, nil //nolint:nilerr // no neighbour has answered in time
 	}

@@ -51,7 +51,8 @@ type TraceEvent struct {
 //
 //	nft monitor trace
 type Tracer struct {
-	conn *netlink.Conn
+	conn      *netlink.Conn
+	listening sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
 	events []TraceEvent
@@ -78,12 +79,15 @@ func Trace() (*Tracer, error) {
 // newTracer collects events from the socket until Close.
 func newTracer(conn *netlink.Conn) *Tracer {
 	t := &Tracer{conn: conn, heads: map[uint32]TraceEvent{}}
-	go t.listen() // ends with Close
+	t.listening.Go(t.listen)
 	return t
 }
 
-// Close closes the socket, which ends the collecting.
-func (t *Tracer) Close() error { return t.conn.Close() }
+// Close closes the socket and waits for the end of the collecting.
+func (t *Tracer) Close() error {
+	defer t.listening.Wait()
+	return t.conn.Close()
+}
 
 // Events returns the events so far, in their order. lost reports whether there were more
 // than fit, most likely of another program's traces.

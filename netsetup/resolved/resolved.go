@@ -33,7 +33,7 @@ const (
 
 // ErrManaged is wrapped by the errors of links that systemd-networkd manages:
 // systemd-resolved takes their settings from systemd-networkd alone.
-var ErrManaged = errors.New("systemd-networkd tells it of this link")
+var ErrManaged = errors.New("systemd-networkd manages the link")
 
 // retryTime is the pause between two tries: systemd-resolved learns late of a new link.
 const retryTime = 100 * time.Millisecond

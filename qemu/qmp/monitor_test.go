@@ -223,7 +223,7 @@ func TestPeerThatStopsReading(t *testing.T) {
 	release := make(chan struct{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	m := connected(t, func(f *fakeQEMU) {
-		f.in.ReadByte() //nolint:errcheck // the command has begun
+		f.in.ReadByte() // the command has begun
 		cancel(context.DeadlineExceeded)
 		<-release
 	})
