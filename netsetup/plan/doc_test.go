@@ -20,11 +20,12 @@ const hostChanges = "../../docs/host-changes.md"
 
 // chapters introduce the plans of docs/host-changes.md.
 var chapters = []struct{ plan, title, intro string }{
-	{"private", "private", `A bridge without an address. The netdev table drops every frame that would go
-up from the bridge to the host, ARP and IPv6 included; the inet table does the
-same for what a firewall's bridge hooks show to the host.`},
-	{"host-only", "host-only", `A bridge with the host's address. Nothing is forwarded: the bridge's own
-forwarding is off, and the rules drop it even where another program turns it on.`},
+	{"private", "private", `A bridge without an address. The netdev table drops every frame that would go up
+from the bridge to the host, ARP and IPv6 included. The inet table does the same for
+frames that br_netfilter passes to the host's chains.`},
+	{"host-only", "host-only", `A bridge with the host's address. The host forwards nothing for it: forwarding of
+the bridge is off, and the rules drop forwarded packets even where another program
+turns forwarding on.`},
 	{"nat", "nat", `As host-only, and forwarded and masqueraded. Only links whose forwarding was off
 get it turned on (here eth0); the set "newly_forwarded" names them, and the last rule of
 through_host drops what that would newly let pass between the host's other links. qnet does
@@ -32,7 +33,7 @@ not write the global ip_forward. Where another program turns that on meanwhile, 
 the set, and the links keep forwarding. Uplinks that appear while VMs run are added the same
 way.`},
 	{"bridge", "bridge, with a NIC to spare", `A NIC without an address becomes a port of a new bridge, which takes over the
-NIC's MAC and MTU. Where uplink names a bridge that exists, only the tap is added.`},
+NIC's MAC and MTU. Where uplink names an existing bridge, qnet adds only the tap.`},
 	{"move", "bridge, with the NIC the host itself uses", `The host's addresses, routes of every table, neighbours and policy rules that name
 the NIC move to the bridge, which has the NIC's MAC, MTU and sysctls. At the end,
 what the bridge has by then moves back. Each address and route is on both links
