@@ -214,7 +214,7 @@ func (v *VM) settle(ctx context.Context) error {
 	}
 	err := v.monitor.Execute(ctx, "query-status", nil, &status)
 	if err == nil && status.Status == "internal-error" {
-		return fmt.Errorf("QEMU stopped the guest: internal error%s", v.proc.stderr.suffix())
+		return fmt.Errorf("QEMU stopped the guest: internal error%s", v.proc.stderr.Suffix())
 	}
 	return nil // an error here is not what KVM failing looks like
 }

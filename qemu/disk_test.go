@@ -9,6 +9,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/qcow2"
 )
 
 // qemuIO runs one command of qemu-io on the first disk, through its device,
@@ -66,7 +67,7 @@ func TestSnapshotOfRaw(t *testing.T) {
 func TestQcow2KeepsAndSnapshotDoesNot(t *testing.T) {
 	lab.Require(t, lab.Root)
 	binary := requireQEMU(t)
-	disk, err := qemu.NewOverlay(t.TempDir(), 1<<30) // any qcow2 image
+	disk, err := qcow2.NewOverlay(t.TempDir(), 1<<30) // any qcow2 image
 	if err != nil {
 		t.Fatal(err)
 	}

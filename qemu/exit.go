@@ -3,6 +3,8 @@ package qemu
 import (
 	"fmt"
 	"syscall"
+
+	"github.com/qnet-vm/qnet/qemu/tail"
 )
 
 // ExitStatus is how a QEMU process ended.
@@ -31,5 +33,5 @@ func (e *ExitError) Error() string {
 	if s.Signal != 0 {
 		how = fmt.Sprintf("QEMU was killed by signal %d (%s)", int(s.Signal), s.Signal)
 	}
-	return how + suffix(s.Stderr)
+	return how + tail.Suffix(s.Stderr)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/qnet-vm/qnet/qemu/qmp"
 )
@@ -14,9 +13,6 @@ func (o StartOptions) WithKVM(path string) StartOptions {
 	o.kvm = path
 	return o
 }
-
-// NewOverlay makes an empty qcow2 image.
-func NewOverlay(dir string, size int64) (*os.File, error) { return newOverlay(dir, size) }
 
 // Start starts QEMU and leaves the guest paused, for tests that look at the machine
 // before Cont. Accel is "kvm" or "tcg".

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/qemu/qmp"
+	"github.com/qnet-vm/qnet/qemu/tail"
 )
 
 const (
@@ -109,15 +110,15 @@ func Probe(ctx context.Context, binary string) (Version, error) {
 	cmd.Env = environment()
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second
-	lines := &tail{}
+	lines := &tail.Writer{}
 	cmd.Stdout, cmd.Stderr = lines, lines
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return Version{}, fmt.Errorf("probe %q: %w%s", binary, err, lines.suffix())
+		return Version{}, fmt.Errorf("probe %q: %w%s", binary, err, lines.Suffix())
 	}
-	v, err := parseVersion(lines.bytes())
+	v, err := parseVersion([]byte(lines.String()))
 	if err != nil {
 		return v, fmt.Errorf("probe %q: %w", binary, err)
 	}

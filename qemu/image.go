@@ -1,43 +1,15 @@
 package qemu
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
-)
 
-const (
-	qcow2Magic        = "QFI\xfb"
-	qcow2ExternalData = 1 << 2 // bit of the incompatible features
+	"github.com/qnet-vm/qnet/qemu/qcow2"
 )
-
-// qcow2Header is what matters here of the header of a qcow2 image (QEMU's
-// docs/interop/qcow2.txt), in its own layout.
-type qcow2Header struct {
-	Magic            [4]byte
-	Version          uint32
-	BackingOffset    uint64
-	BackingLength    uint32
-	ClusterBits      uint32
-	Size             uint64
-	Crypt            uint32
-	L1Size           uint32
-	L1Offset         uint64
-	RefcountOffset   uint64
-	RefcountClusters uint32
-	Snapshots        uint32
-	SnapshotsOffset  uint64
-	Incompatible     uint64 // from here on only in version 3
-	Compatible       uint64
-	Autoclear        uint64
-	RefcountOrder    uint32
-	HeaderLength     uint32
-}
 
 // Check validates c and looks at its disk images, changing nothing. Warnings
 // are about what works but is probably a mistake. Launch does the same; call
@@ -69,14 +41,17 @@ func (d Disk) check(i int) (warning string, err error) {
 	if err := d.checkFile(object); err != nil {
 		return "", err
 	}
-	h, found, err := readQcow2(d.File)
+	h, found, err := qcow2.Read(d.File)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("%s: %w", object, err)
 	case d.Format == "qcow2" && !found:
 		return "", badConfig(object, "named qcow2, but it has no qcow2 header")
 	case d.Format == "qcow2":
-		return "", h.check(object)
+		if why := h.Unusable(); why != "" {
+			return "", badConfig(object, "%s", why)
+		}
+		return "", nil
 	case found:
 		return object + ": named raw, but it has a qcow2 header; the guest will see the container, not its content", nil
 	}
@@ -119,38 +94,10 @@ func accessMode(f *os.File) (int, error) {
 	return flags & unix.O_ACCMODE, errno
 }
 
-// check refuses what QEMU would have to open another file for, and what it
-// cannot open without a secret.
-func (h qcow2Header) check(object string) error {
-	switch {
-	case h.Version != 2 && h.Version != 3:
-		return badConfig(object, "qcow2 version %d, want 2 or 3", h.Version)
-	case h.Version == 3 && h.Incompatible&qcow2ExternalData != 0:
-		return badConfig(object, "keeps its data in another file, which could be any file of the host; convert it with: qemu-img convert -O qcow2")
-	case h.BackingOffset != 0:
-		return badConfig(object, "needs a backing file, which could be any file of the host; flatten it with: qemu-img convert -O qcow2")
-	case h.Crypt != 0:
-		return badConfig(object, "is encrypted, which is not supported")
-	}
-	return nil
-}
-
-// readQcow2 returns the header if f has one.
-func readQcow2(f *os.File) (h qcow2Header, found bool, err error) {
-	start := make([]byte, binary.Size(h))
-	if _, err := f.ReadAt(start, 0); err != nil && !errors.Is(err, io.EOF) {
-		return h, false, err
-	}
-	if _, err := binary.Decode(start, binary.BigEndian, &h); err != nil {
-		return h, false, err
-	}
-	return h, string(h.Magic[:]) == qcow2Magic, nil
-}
-
 // virtualSize returns the size of the disk that the guest sees, in bytes.
 func (d Disk) virtualSize() (int64, error) {
 	if d.Format == "qcow2" {
-		h, _, err := readQcow2(d.File)
+		h, _, err := qcow2.Read(d.File)
 		return int64(h.Size), err
 	}
 	// Seeking tells the size of block devices too. QEMU uses offsets of its

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/qemu/qcow2"
 )
 
 // overlayDir is where temporary overlays grow: /tmp is often in memory.
@@ -71,7 +73,7 @@ func (p *prepared) prepareDisk(d *Disk) error {
 		if err != nil {
 			return err
 		}
-		overlay, err := newOverlay(overlayDir, bytes)
+		overlay, err := qcow2.NewOverlay(overlayDir, bytes)
 		if err != nil {
 			return err
 		}

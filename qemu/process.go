@@ -10,6 +10,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/qnet-vm/qnet/qemu/tail"
 )
 
 // Credential is the user that QEMU runs as.
@@ -38,7 +40,7 @@ func environment() []string { return []string{"PATH=/usr/bin:/bin", "LANG=C", "L
 // process is a child that runs, or has ended once done is closed.
 type process struct {
 	cmd    *exec.Cmd
-	stderr *tail
+	stderr *tail.Writer
 	ending chan struct{} // see VM.Ending
 	done   chan struct{}
 }
@@ -46,7 +48,7 @@ type process struct {
 // launch starts binary with no rights beyond its files. Setting user and
 // groups takes root; a nil cred keeps the caller's.
 func launch(binary string, spec Spec, cred *Credential, stderr io.Writer) (*process, error) {
-	p := &process{stderr: &tail{tee: stderr}, ending: make(chan struct{}), done: make(chan struct{})}
+	p := &process{stderr: &tail.Writer{Tee: stderr}, ending: make(chan struct{}), done: make(chan struct{})}
 	life, theirs, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make pipe: %w", err)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/qemu/qmp"
+	"github.com/qnet-vm/qnet/qemu/tail"
 )
 
 const (
@@ -160,7 +161,7 @@ func (v *VM) abandon(ctx context.Context, binary string, err error) error {
 	_ = v.console.Close() // the caller gets no VM to read it from
 	var died *ExitError
 	if !errors.As(err, &died) {
-		return fmt.Errorf("%w%s", err, suffix(status.Stderr))
+		return fmt.Errorf("%w%s", err, tail.Suffix(status.Stderr))
 	}
 	if !greeted {
 		// An old QEMU trips over our options first; ask it for its version.

@@ -17,7 +17,6 @@ var larger = map[string]struct {
 	why   string
 }{
 	"cli":  {1800, "a file for each command, and no command uses another's"},
-	"qemu": {1500, "one process from its arguments to its end; qmp is a package of its own"},
 }
 
 // keeper and filters are divided into packages, and have larger ones.

@@ -1,4 +1,6 @@
-package qemu
+// Package tail keeps the last lines that a program wrote, for the errors that tell of its
+// end.
+package tail
 
 import (
 	"bytes"
@@ -14,10 +16,10 @@ const (
 	lineBytes = 512 // what is kept of one line
 )
 
-// tail keeps the last lines written to it, however much is written, and passes
-// everything on to tee.
-type tail struct {
-	tee io.Writer // may be nil
+// Writer keeps the last lines written to it, however much is written, and passes
+// everything on to Tee. It may be used concurrently.
+type Writer struct {
+	Tee io.Writer // may be nil
 
 	mu    sync.Mutex
 	lines []string // guarded by mu; whole lines, printable
@@ -25,9 +27,9 @@ type tail struct {
 }
 
 // Write takes everything: an error would make QEMU see a closed pipe.
-func (t *tail) Write(p []byte) (int, error) {
-	if t.tee != nil {
-		_, _ = t.tee.Write(p) // a full disk under the log must not end the machine
+func (t *Writer) Write(p []byte) (int, error) {
+	if t.Tee != nil {
+		_, _ = t.Tee.Write(p) // a full disk under the log must not end the machine
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -42,7 +44,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tail) endLine() {
+func (t *Writer) endLine() {
 	if text := strings.TrimSpace(string(t.last)); text != "" {
 		if len(t.lines) == tailLines {
 			t.lines = append(t.lines[:0], t.lines[1:]...)
@@ -53,20 +55,18 @@ func (t *tail) endLine() {
 }
 
 // String returns the last lines without a final newline.
-func (t *tail) String() string {
+func (t *Writer) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.endLine()
 	return strings.Join(t.lines, "\n")
 }
 
-func (t *tail) bytes() []byte { return []byte(t.String()) }
+// Suffix returns the lines as they are added to an error, or "".
+func (t *Writer) Suffix() string { return Suffix(t.String()) }
 
-// suffix returns the lines as they are added to an error, or "".
-func (t *tail) suffix() string { return suffix(t.String()) }
-
-// suffix puts one line behind a colon, and several below it.
-func suffix(text string) string {
+// Suffix puts one line behind a colon, and several below it.
+func Suffix(text string) string {
 	switch {
 	case text == "":
 		return ""
