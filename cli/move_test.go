@@ -70,7 +70,7 @@ func TestMoveIsRefused(t *testing.T) {
 		l.refused(exitIncapable, []string{"192.0.2.1 does not answer now", "--assume-yes"}, "run", path)
 		lan.Cable("gateway", true)
 		l.env = append(l.env, "SSH_CONNECTION=192.0.2.20 51234 192.0.2.10 22")
-		l.refused(exitIncapable, []string{"your own session from 192.0.2.20", "guard", "--assume-yes"}, "run", path)
+		l.refused(exitIncapable, []string{"your own session from 192.0.2.20", "watchdog", "--assume-yes"}, "run", path)
 		l.must("run", "-d", "--assume-yes", path)
 		l.must("stop", "--force", "r")
 		l.before.Check(t)

@@ -12,7 +12,15 @@ import (
 )
 
 // Conn is an rtnetlink(7) socket. Its methods may not be called concurrently.
-type Conn struct{ socket *netlink.Conn }
+type Conn struct{ socket socket }
+
+// socket is what a Conn needs of a netlink.Conn.
+type socket interface {
+	Execute(netlink.Message) ([]netlink.Message, error)
+	SendMessages([]netlink.Message) ([]netlink.Message, error)
+	Receive() ([]netlink.Message, error)
+	Close() error
+}
 
 // socketBuffer holds the kernel's answers to a whole batch, in bytes.
 const socketBuffer = 4 << 20

@@ -144,7 +144,7 @@ func (r Route) Over(from, to int) Route {
 		case unix.RTA_CACHEINFO:
 			return a, false
 		case unix.RTA_OIF:
-			if int(binary.NativeEndian.Uint32(a.Value)) == from {
+			if int(r.uint32(routeHeader, unix.RTA_OIF)) == from {
 				a = Uint32(a.Type, uint32(to))
 			}
 		case unix.RTA_MULTIPATH:

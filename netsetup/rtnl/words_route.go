@@ -108,7 +108,7 @@ func (r Route) metricWords() string {
 			continue
 		}
 		lock := ""
-		if locked&(1<<a.Type) != 0 {
+		if locked&(1<<a.Type) != 0 && a.Type != unix.RTAX_RTO_MIN { // ip locks that one by itself
 			lock = "lock "
 		}
 		words += " " + name + " " + lock + metricValue(a.Type, binary.NativeEndian.Uint32(a.Value))
