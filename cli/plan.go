@@ -128,11 +128,11 @@ func (a *app) printPlan(p networkPlan) {
 
 // qemuCommand returns the command line that a run would start QEMU with.
 func qemuCommand(p *profiles.Profile, plans []networkPlan, salt []byte) (string, error) {
-	backends := supervisor.PlanBackends(p, func(network string) int {
+	nics := supervisor.PlanNICs(p, func(network string) int {
 		i := slices.IndexFunc(plans, func(np networkPlan) bool { return np.Network.Name == network })
 		return plans[i].MTU
 	})
-	config := qemu.FirstTry(supervisor.QEMUConfig(p, salt, supervisor.Files{}, backends))
+	config := qemu.FirstTry(supervisor.QEMUConfig(p, salt, supervisor.Files{}, nics))
 	spec, err := qemu.Command(config, nil, nil)
 	if err != nil {
 		return "", err

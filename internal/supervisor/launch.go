@@ -39,9 +39,9 @@ func (s *session) launch(context.Context) error {
 
 // openTap opens the files of a NIC's queues.
 func (s *session) openTap(i int, n profiles.NIC) error {
-	b := Backend{MTU: s.profile.Networks[n.Network].MTU}
+	b := qemu.NIC{MTU: s.profile.Networks[n.Network].MTU}
 	b.VHost = openVHost(vhostDevice, vhostQueues(s.profile, n))
-	defer func() { s.backends[i] = b }()
+	defer func() { s.nics[i] = b }()
 	for range max(len(b.VHost), 1) {
 		f, err := kernel.OpenTun()
 		if errors.Is(err, os.ErrPermission) {
@@ -58,11 +58,11 @@ func (s *session) openTap(i int, n profiles.NIC) error {
 // closeTaps closes the supervisor's own files of the taps: QEMU and the keepers have
 // theirs.
 func (s *session) closeTaps() {
-	for i, b := range s.backends {
+	for i, b := range s.nics {
 		for _, f := range slices.Concat(b.Taps, b.VHost) {
 			f.Close()
 		}
-		delete(s.backends, i)
+		delete(s.nics, i)
 	}
 }
 
@@ -76,7 +76,7 @@ func (s *session) giveUp() {
 
 // machine returns what QEMU is started with.
 func (s *session) machine() qemu.Config {
-	c := QEMUConfig(s.profile, s.salt, s.files, s.backends)
+	c := QEMUConfig(s.profile, s.salt, s.files, s.nics)
 	c.Binary, c.Extra = s.binary, s.Extra
 	return c
 }
@@ -110,12 +110,12 @@ func (s *session) launchQEMU() error {
 func (s *session) connect() {
 	for _, r := range s.regs {
 		for _, p := range r.Ports() {
-			b := s.backends[p.NIC]
+			b := s.nics[p.NIC]
 			b.MTU = r.Info().MTU
 			if p.File != nil {
 				b.Taps = []*os.File{p.File}
 			}
-			s.backends[p.NIC] = b
+			s.nics[p.NIC] = b
 		}
 	}
 }

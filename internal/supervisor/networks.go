@@ -50,7 +50,7 @@ func NetworkOf(n profiles.Network) keeper.Network {
 }
 
 // portsChanged takes over what a keeper has seen of the guest on its NICs.
-func (s *session) portsChanged(ports []keeper.PortInfo) {
+func (s *session) portsChanged(ports []keeper.Port) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range ports {
@@ -66,7 +66,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	var requests []keeper.PortRequest
 	for i, nic := range s.profile.NICs {
 		if nic.Network == n.Name {
-			requests = append(requests, keeper.PortRequest{NIC: i, MAC: MAC(s.profile, i, s.salt), Address: nic.Address, Files: s.backends[i].Taps})
+			requests = append(requests, keeper.PortRequest{NIC: i, MAC: MAC(s.profile, i, s.salt), Address: nic.Address, Files: s.nics[i].Taps})
 		}
 	}
 	s.Progress(fmt.Sprintf("network %q", n.Name))

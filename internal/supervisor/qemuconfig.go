@@ -18,20 +18,15 @@ type Files struct {
 	Disks          []*os.File // in the profile's order
 }
 
-// Backend is what connects a NIC of the guest to the host.
-type Backend struct {
-	Taps  []*os.File // one for each queue; none with QEMU's user network
-	VHost []*os.File // of vhostDevice, one for each queue; none leaves the packets to QEMU
-	MTU   int        // of the network, in bytes; 0 is not known yet
-}
-
 // planned stands in a qemu.Config for a file that only a run opens: the command line
 // numbers its files and does not look at them.
 var planned = os.Stdin
 
-// QEMUConfig returns the machine of a profile, for a run and for a plan. The backends
-// are by a NIC's index in the profile. Binary and Extra are the caller's to set.
-func QEMUConfig(p *profiles.Profile, salt []byte, files Files, backends map[int]Backend) qemu.Config {
+// QEMUConfig returns the machine of a profile, for a run and for a plan. nics
+// holds what connects each NIC to the host, by its index in the profile: Taps, VHost and
+// the network's MTU, 0 where that is not known yet. Binary and Extra are the caller's to
+// set.
+func QEMUConfig(p *profiles.Profile, salt []byte, files Files, nics map[int]qemu.NIC) qemu.Config {
 	c := qemu.Config{
 		Name: p.Name, Memory: p.Memory, CPUs: p.CPUs, Accel: string(p.Accel), CPU: p.CPU, Machine: p.Machine,
 		Kernel: fileOf(p.Boot.Kernel, files.Kernel), Initrd: fileOf(p.Boot.Initrd, files.Initrd), Cmdline: p.Boot.Cmdline,
@@ -47,10 +42,9 @@ func QEMUConfig(p *profiles.Profile, salt []byte, files Files, backends map[int]
 		if n.Mode == profiles.None {
 			continue
 		}
-		b := backends[i]
-		c.NICs = append(c.NICs, qemu.NIC{
-			Model: n.Model, MAC: MAC(p, i, salt), User: n.Mode == profiles.User, Taps: b.Taps, VHost: b.VHost, MTU: guestMTU(n, b.MTU),
-		})
+		nic := nics[i]
+		nic.Model, nic.MAC, nic.User, nic.MTU = n.Model, MAC(p, i, salt), n.Mode == profiles.User, guestMTU(n, nic.MTU)
+		c.NICs = append(c.NICs, nic)
 	}
 	return c
 }
@@ -63,22 +57,22 @@ func fileOf(path string, f *os.File) *os.File {
 	return f
 }
 
-// PlanBackends returns the backends that a run would give QEMU, without any files. mtu
-// returns a network's MTU.
-func PlanBackends(p *profiles.Profile, mtu func(network string) int) map[int]Backend {
-	backends := map[int]Backend{}
+// PlanNICs returns what a run would give QEMUConfig, without any files. mtu returns a
+// network's MTU.
+func PlanNICs(p *profiles.Profile, mtu func(network string) int) map[int]qemu.NIC {
+	nics := map[int]qemu.NIC{}
 	vhost := planVHost(vhostDevice)
 	for i, n := range p.NICs {
 		if !n.Mode.NeedsNetwork() {
 			continue
 		}
-		b := Backend{Taps: make([]*os.File, 1), MTU: mtu(n.Network)}
+		nic := qemu.NIC{Taps: make([]*os.File, 1), MTU: mtu(n.Network)}
 		if queues := vhostQueues(p, n); queues > 0 && vhost {
-			b.Taps, b.VHost = make([]*os.File, queues), make([]*os.File, queues)
+			nic.Taps, nic.VHost = make([]*os.File, queues), make([]*os.File, queues)
 		}
-		backends[i] = b
+		nics[i] = nic
 	}
-	return backends
+	return nics
 }
 
 // vhostQueues is how many queues a NIC gets if the host has vhost: one for each vCPU.

@@ -42,13 +42,13 @@ func TestQEMUConfig(t *testing.T) {
 	file := os.Stderr
 	taps := []*os.File{file, file}
 	for name, c := range map[string]struct {
-		files    Files
-		backends map[int]Backend
+		files Files
+		nics  map[int]qemu.NIC
 	}{
-		"run":  {Files{Kernel: file, Disks: []*os.File{file, file}}, map[int]Backend{0: {taps, taps, 9000}, 3: {Taps: taps[:1], MTU: 9000}, 4: {Taps: taps[:1]}}},
-		"plan": {Files{}, map[int]Backend{0: {make([]*os.File, 2), make([]*os.File, 2), 9000}, 3: {Taps: make([]*os.File, 1), MTU: 9000}, 4: {Taps: make([]*os.File, 1)}}},
+		"run":  {Files{Kernel: file, Disks: []*os.File{file, file}}, map[int]qemu.NIC{0: {Taps: taps, VHost: taps, MTU: 9000}, 3: {Taps: taps[:1], MTU: 9000}, 4: {Taps: taps[:1]}}},
+		"plan": {Files{}, map[int]qemu.NIC{0: {Taps: make([]*os.File, 2), VHost: make([]*os.File, 2), MTU: 9000}, 3: {Taps: make([]*os.File, 1), MTU: 9000}, 4: {Taps: make([]*os.File, 1)}}},
 	} {
-		got := QEMUConfig(p, salt, c.files, c.backends)
+		got := QEMUConfig(p, salt, c.files, c.nics)
 		if got.Kernel == nil || got.Initrd != nil || got.Cmdline != "console=ttyS0" || got.Accel != "kvm" || got.CPU != "host" || got.Memory != 64<<20 {
 			t.Errorf("%s: %+v", name, got)
 		}
@@ -90,10 +90,10 @@ func TestVHostQueues(t *testing.T) {
 	}
 }
 
-func TestPlanBackends(t *testing.T) {
+func TestPlanNICs(t *testing.T) {
 	p := mixed()
 	p.Accel = profiles.AccelTCG
-	got := PlanBackends(p, func(network string) int { return len(network) })
+	got := PlanNICs(p, func(network string) int { return len(network) })
 	if len(got) != 3 || got[0].MTU != 3 || got[3].MTU != 1 || len(got[4].Taps) != 1 || got[0].VHost != nil {
 		t.Errorf("got %+v", got)
 	}
@@ -127,7 +127,7 @@ func TestPlaces(t *testing.T) {
 func TestStateOfNICs(t *testing.T) {
 	s := newSession(mixed(), Options{})
 	s.describeNICs()
-	s.portsChanged([]keeper.PortInfo{{NIC: 3, Seen: guestwatch.State{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}}}, {NIC: 9}})
+	s.portsChanged([]keeper.Port{{NIC: 3, Seen: guestwatch.State{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}}}, {NIC: 9}})
 	state := s.State()
 	if len(state.NICs) != 5 || state.State != control.Starting {
 		t.Fatalf("got %+v", state)

@@ -54,20 +54,20 @@ type Options struct {
 // session is one VM's run; closers undo its steps.
 type session struct {
 	Options
-	place    rundir.VM
-	profile  *profiles.Profile
-	opener   opener
-	files    Files
-	binary   string // of QEMU
-	config   qemu.Config
-	salt     []byte
-	regs     []*keeper.Registration
-	backends map[int]Backend // by a NIC's index in the profile
-	qemu     *qemu.Launched
-	vm       *qemu.VM
-	console  *console
-	stops    stopper
-	closers  []func(context.Context) error
+	place   rundir.VM
+	profile *profiles.Profile
+	opener  opener
+	files   Files
+	binary  string // of QEMU
+	config  qemu.Config
+	salt    []byte
+	regs    []*keeper.Registration
+	nics    map[int]qemu.NIC // by a NIC's index in the profile
+	qemu    *qemu.Launched
+	vm      *qemu.VM
+	console *console
+	stops   stopper
+	closers []func(context.Context) error
 
 	mu     sync.Mutex // guards what follows; console once it is served; vm for the keepers' calls
 	state  control.State
@@ -100,8 +100,8 @@ func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
 func newSession(p *profiles.Profile, o Options) *session {
 	s := &session{
 		Options: o, place: rundir.VM{RunDir: o.RunDir, Name: p.Name}, profile: p, opener: opener{user: o.User},
-		backends: map[int]Backend{},
-		state:    control.State{Name: p.Name, State: control.Starting, Profile: p.Path, PID: os.Getpid(), Started: time.Now()},
+		nics:  map[int]qemu.NIC{},
+		state: control.State{Name: p.Name, State: control.Starting, Profile: p.Path, PID: os.Getpid(), Started: time.Now()},
 	}
 	s.defaults()
 	return s

@@ -21,12 +21,12 @@ import (
 // called from other goroutines than the caller's, one at a time each.
 type Options struct {
 	RunDir, StateDir string
-	Exe              []string         // argv that runs server.Main, {"/proc/self/exe", "keeper"}
-	Log              func(string)     // gets each step as it was done; may be nil
-	Note             func(Note)       // gets what the user should know; may be nil
-	Waits            func(string)     // gets what the start waits for that may take long; may be nil
-	Changed          func([]PortInfo) // gets a registration's ports when they change; may be nil
-	Replug           func([]int)      // pulls and plugs the guest's cables of these NICs; may be nil
+	Exe              []string     // argv that runs server.Main, {"/proc/self/exe", "keeper"}
+	Log              func(string) // gets each step as it was done; may be nil
+	Note             func(Note)   // gets what the user should know; may be nil
+	Waits            func(string) // gets what the start waits for that may take long; may be nil
+	Changed          func([]Port) // gets a registration's ports when they change; may be nil
+	Replug           func([]int)  // pulls and plugs the guest's cables of these NICs; may be nil
 
 	AssumeYes bool       // move the host to a bridge though no gateway answers that could verify the move
 	Peer      netip.Addr // the other end of the remote session that qnet runs in, zero if none
@@ -137,11 +137,10 @@ func (o Options) join(ctx context.Context, n Network, req Request) (*Registratio
 	o.report(rep)
 	r := newRegistration(o, n, req.VM, conn, *rep.Info)
 	for i, p := range rep.Ports {
-		port := Port{PortInfo: p}
 		if req.Ports[i].Queues == 0 {
-			port.File, files = files[0], files[1:]
+			p.File, files = files[0], files[1:]
 		}
-		r.ports = append(r.ports, port)
+		r.ports = append(r.ports, p)
 	}
 	return r, nil
 }

@@ -152,7 +152,7 @@ func TestStages(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			inLab(t, func(t *testing.T, o Options) {
 				told := make(chan guestwatch.State, 16)
-				o.Changed = func(ports []PortInfo) { told <- ports[0].Seen }
+				o.Changed = func(ports []Port) { told <- ports[0].Seen }
 				r := mustJoin(t, o, Network{Name: "dev", Mode: c.mode}, "web", port(1))
 				for _, f := range c.frames(r) {
 					guestSends(t, r, f)

@@ -14,7 +14,7 @@ type (
 	Network      = keeper.Network
 	Registration = keeper.Registration
 	PortRequest  = keeper.PortRequest
-	PortInfo     = keeper.PortInfo
+	Port         = keeper.Port
 	Info         = keeper.Info
 	Note         = keeper.Note
 )

@@ -66,20 +66,17 @@ type PortRequest struct {
 	Queues int        `json:"queues,omitempty"` // the number of Files, set by Join
 }
 
-// Port is a connected NIC. File is nil if the request gave the tap's files; else the
-// caller closes it. The tap lives as long as any file on it is open.
+// Port is a connected NIC.
 type Port struct {
-	PortInfo
-	File *os.File `json:"-"`
-}
-
-// PortInfo describes a port of a network.
-type PortInfo struct {
 	NIC     int              `json:"nic"`
 	Tap     string           `json:"tap"`
 	MAC     net.HardwareAddr `json:"mac"`
 	Address netip.Addr       `json:"address,omitzero"` // host-only and nat: the address reserved for the guest
 	Seen    guestwatch.State `json:"seen,omitzero"`    // how far the guest has got, and what it uses
+
+	// File is the tap's, for the supervisor that joined without files of its own, which
+	// closes it; else nil. The tap lives as long as any file on it is open.
+	File *os.File `json:"-"`
 }
 
 // Info describes a running network.
@@ -101,8 +98,8 @@ type Info struct {
 
 // VMInfo is a VM registered with a network.
 type VMInfo struct {
-	Name  string     `json:"name"`
-	Ports []PortInfo `json:"ports"`
+	Name  string `json:"name"`
+	Ports []Port `json:"ports"`
 }
 
 // Note is what the keeper tells the users of a network's VMs.
@@ -125,7 +122,7 @@ type Request struct {
 	Network plan.Network  `json:"network,omitzero"`
 	VM      string        `json:"vm,omitempty"`
 	Ports   []PortRequest `json:"ports,omitempty"`
-	Held    []PortInfo    `json:"held,omitempty"` // OpRejoin: the ports that the VM got from a keeper before
+	Held    []Port        `json:"held,omitempty"` // OpRejoin: the ports that the VM got from a keeper before
 }
 
 // Distribute gives the ports the files that came with the request.
@@ -146,7 +143,7 @@ type Reply struct {
 	Versions
 	Error *WireError `json:"error,omitempty"`
 	Info  *Info      `json:"info,omitempty"`
-	Ports []PortInfo `json:"ports,omitempty"`
+	Ports []Port     `json:"ports,omitempty"`
 	Steps []string   `json:"steps,omitempty"` // what the keeper has done, as commands
 	Notes []string   `json:"notes,omitempty"` // Told as sentences, for a supervisor of version 0
 	Told  []Note     `json:"told,omitempty"`  // what the user should know
@@ -158,7 +155,7 @@ type Reply struct {
 	Left bool `json:"left,omitempty"`
 
 	// Update is news: the ports as they are now.
-	Update []PortInfo `json:"update,omitempty"`
+	Update []Port `json:"update,omitempty"`
 
 	// Replug is news: the NICs whose guest should see its cable pulled and plugged.
 	Replug []int `json:"replug,omitempty"`

@@ -31,7 +31,7 @@ type Registration struct {
 
 	mu      sync.Mutex // guards what follows
 	conn    *net.UnixConn
-	held    []PortInfo // as the keeper said last
+	held    []Port // as the keeper said last
 	leaving bool
 }
 
@@ -106,7 +106,7 @@ func (r *Registration) read(conn *net.UnixConn) {
 	}
 }
 
-func (r *Registration) update(ports []PortInfo) {
+func (r *Registration) update(ports []Port) {
 	r.mu.Lock()
 	r.held = ports
 	r.mu.Unlock()
@@ -146,7 +146,7 @@ func (r *Registration) connectAgain(ctx context.Context) (*net.UnixConn, error) 
 	held := r.held
 	if held == nil {
 		for _, p := range r.ports {
-			held = append(held, p.PortInfo)
+			held = append(held, p)
 		}
 	}
 	req := Request{Versions: Speaks, Op: OpRejoin, NetNS: ns, Network: r.network, VM: r.vm, Held: held}

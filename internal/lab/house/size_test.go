@@ -16,7 +16,7 @@ var larger = map[string]struct {
 	lines int
 	why   string
 }{
-	"cli":  {1800, "a file for each command, and no command uses another's"},
+	"cli": {1800, "a file for each command, and no command uses another's"},
 }
 
 // keeper and filters are divided into packages, and have larger ones.

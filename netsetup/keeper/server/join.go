@@ -178,9 +178,9 @@ func (s *server) names() []string {
 }
 
 // portInfo decides a port's name and address and refuses a MAC or an address in use.
-func (s *server) portInfo(vm string, r keeper.PortRequest, sofar []keeper.PortInfo) (keeper.PortInfo, error) {
-	info := keeper.PortInfo{NIC: r.NIC, Tap: host.TapName(vm, r.NIC), MAC: r.MAC}
-	if other := s.holder(vm, sofar, func(p keeper.PortInfo) bool { return p.MAC.String() == r.MAC.String() }); other != "" {
+func (s *server) portInfo(vm string, r keeper.PortRequest, sofar []keeper.Port) (keeper.Port, error) {
+	info := keeper.Port{NIC: r.NIC, Tap: host.TapName(vm, r.NIC), MAC: r.MAC}
+	if other := s.holder(vm, sofar, func(p keeper.Port) bool { return p.MAC.String() == r.MAC.String() }); other != "" {
 		return info, host.Refuse("VM %q wants MAC %s, which VM %q has", vm, r.MAC, other)
 	}
 	planned := s.journal.Plan
@@ -191,20 +191,20 @@ func (s *server) portInfo(vm string, r keeper.PortRequest, sofar []keeper.PortIn
 		return info, host.Refuse("VM %q wants address %s, which is no guest address of %s (gateway %s)",
 			vm, r.Address, planned.Prefix, planned.Gateway)
 	}
-	same := func(p keeper.PortInfo) bool { return r.Address.IsValid() && p.Address == r.Address }
+	same := func(p keeper.Port) bool { return r.Address.IsValid() && p.Address == r.Address }
 	if other := s.holder(vm, sofar, same); other != "" {
 		return info, host.Refuse("VM %q wants address %s, which VM %q has", vm, r.Address, other)
 	}
 	var err error
 	if info.Address, err = s.dhcp.Reserve(r.MAC, r.Address, vm); err != nil {
-		return keeper.PortInfo{}, host.Refuse("VM %q: %w", vm, err)
+		return keeper.Port{}, host.Refuse("VM %q: %w", vm, err)
 	}
 	return info, nil
 }
 
 // holder is the VM that has a port of which same is true, "" if none has. vm is the
 // one that joins, sofar its ports.
-func (s *server) holder(vm string, sofar []keeper.PortInfo, same func(keeper.PortInfo) bool) string {
+func (s *server) holder(vm string, sofar []keeper.Port, same func(keeper.Port) bool) string {
 	if slices.ContainsFunc(sofar, same) {
 		return vm
 	}

@@ -17,7 +17,7 @@ import (
 type member struct {
 	conn     *net.UnixConn
 	versions keeper.Versions // of its supervisor
-	ports    []keeper.PortInfo
+	ports    []keeper.Port
 	steps    step.List
 	away     bool // of an adopted network, and not back yet
 

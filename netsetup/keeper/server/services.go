@@ -106,7 +106,7 @@ func (s *server) RestartServices(ctx context.Context) error {
 }
 
 // reserveAgain tells a new DHCP server the addresses that a VM's ports have.
-func (s *server) reserveAgain(vm string, ports []keeper.PortInfo) error {
+func (s *server) reserveAgain(vm string, ports []keeper.Port) error {
 	var errs []error
 	for i := range ports {
 		if p := &ports[i]; p.Address.IsValid() { // no copy: a watcher changes Seen

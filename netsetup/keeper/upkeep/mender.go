@@ -153,7 +153,7 @@ func (m *mender) liveSteps(ctx context.Context, seen apply.Snapshot) step.List {
 }
 
 func (m Member) has(taps []string) bool {
-	return slices.ContainsFunc(m.Ports, func(p keeper.PortInfo) bool { return slices.Contains(taps, p.Tap) })
+	return slices.ContainsFunc(m.Ports, func(p keeper.Port) bool { return slices.Contains(taps, p.Tap) })
 }
 
 func (m *mender) tellLost(vm string, l *loss) {

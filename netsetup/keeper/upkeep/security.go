@@ -55,7 +55,7 @@ func (l *lan) askForGuests(ctx context.Context, uplink host.Link) (again time.Du
 
 // askForGuest asks the LAN in the background if that is due, and returns the time
 // until it is.
-func (l *lan) askForGuest(ctx context.Context, vm string, port keeper.PortInfo, uplink host.Link) time.Duration {
+func (l *lan) askForGuest(ctx context.Context, vm string, port keeper.Port, uplink host.Link) time.Duration {
 	a := l.asked[port.Tap]
 	if a == nil {
 		a = &asking{due: time.Now().Add(offerTimeout), pause: offerTimeout, anew: l.checked}
@@ -84,7 +84,7 @@ func (l *lan) askForGuest(ctx context.Context, vm string, port keeper.PortInfo, 
 
 // askFor asks in the guest's name and in the host's. Where the LAN answers the host
 // and not the guest, it drops the guest's frames (F26).
-func (l *lan) askFor(ctx context.Context, vm string, port keeper.PortInfo, uplink host.Link, a *asking) {
+func (l *lan) askFor(ctx context.Context, vm string, port keeper.Port, uplink host.Link, a *asking) {
 	tap, there, err := l.Host.Link(ctx, port.Tap)
 	if !there || err != nil {
 		return

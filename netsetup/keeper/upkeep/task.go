@@ -43,7 +43,7 @@ type Network interface {
 // Member is a VM registered with the network.
 type Member struct {
 	VM    string
-	Ports []keeper.PortInfo
+	Ports []keeper.Port
 	Steps step.List // that made its ports
 	Away  bool      // it has not yet come back to a keeper that adopted the network
 }
