@@ -68,7 +68,8 @@ func (l *Launched) Start(ctx context.Context) (*VM, error) {
 		return nil, err // KVM was not the problem, or not the only one
 	}
 	if l.noKVM != nil {
-		l.options.warn("KVM does not work here, using TCG, which is slower: %s", reason(l.noKVM))
+		vm.noKVM = reason(l.noKVM)
+		l.options.warn("KVM does not work here, using TCG, which is slower: %s", vm.noKVM)
 	}
 	return vm, nil
 }

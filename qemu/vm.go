@@ -23,6 +23,7 @@ type VM struct {
 	monitor *qmp.Monitor
 	console net.Conn
 	accel   string
+	noKVM   string   // set by Launched.Start
 	gate    *os.File // closed when QEMU may go on
 
 	running       atomic.Bool   // Cont was called
@@ -73,6 +74,10 @@ func (v *VM) PID() int { return v.proc.cmd.Process.Pid }
 
 // Accel returns the accelerator in use, "kvm" or "tcg".
 func (v *VM) Accel() string { return v.accel }
+
+// NoKVM says why the VM runs under TCG although Accel "auto" prefers KVM, "" if it does
+// not or the config asked for TCG.
+func (v *VM) NoKVM() string { return v.noKVM }
 
 // Ending is closed when the process begins to end: QEMU holds a pipe open that it
 // knows nothing of, and the kernel closes that before the taps, each of which takes

@@ -61,17 +61,15 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 		return one(Unseen, "", "%s", err)
 	}
 	defer disk.Close()
-	var warnings []string
 	vm, err := qemu.StartAuto(ctx, qemu.Config{
 		Binary: binary, Name: "doctor", Memory: 64 << 20, CPUs: 1, Accel: cmp.Or(string(h.Accel), qemu.AccelAuto),
 		Disks: []qemu.Disk{{File: disk, Format: "raw", ReadOnly: true}},
-	}, qemu.StartOptions{Credential: supervisor.Credential(h.User), Warn: func(w string) { warnings = append(warnings, w) }})
+	}, qemu.StartOptions{Credential: supervisor.Credential(h.User)})
 	if err != nil {
 		return one(Fail, kvmRemedy(err.Error()), "QEMU, in the sandbox of a run, starts no machine: %s", err)
 	}
 	defer vm.Stop(context.WithoutCancel(ctx), qemu.StopOptions{Force: true}) //nolint:errcheck // the machine holds nothing to keep
 	took, stage := follow(vm.Console())
-	why := strings.TrimPrefix(strings.Join(warnings, "; "), "KVM does not work here, using TCG, which is slower: ")
 	switch {
 	case stage != "":
 		return one(Fail, tcgRemedy(vm.Accel()), "a machine under %s starts and %s within %s", vm.Accel(), stage, bootTime)
@@ -82,7 +80,7 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 	case h.Accel == profiles.AccelTCG:
 		return one(Pass, "", "under TCG, as the profile says, in QEMU's sandbox")
 	}
-	return one(Warn, kvmRemedy(why), "only under TCG, which is slower: %s", why)
+	return one(Warn, kvmRemedy(vm.NoKVM()), "only under TCG, which is slower: %s", vm.NoKVM())
 }
 
 // tcgRemedy is what to do about a KVM that is slower than TCG.
