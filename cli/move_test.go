@@ -74,8 +74,12 @@ func TestMoveIsRefused(t *testing.T) {
 		l.must("run", "-d", "--assume-yes", path)
 		l.must("stop", "--force", "r")
 		l.before.Check(t)
-		if plan := l.must("plan", path); !strings.Contains(plan, "ip link set eth0 master qn-bridge") || !strings.Contains(plan, "ip link set eth0 nomaster") ||
-			!strings.Contains(plan, "# "+lab.LANGateway+" must answer on qn-bridge") {
+		plan := l.must("plan", path)
+		if !strings.Contains(plan, "# note: a run is refused: ") || !strings.Contains(plan, "your own session from 192.0.2.20") {
+			t.Errorf("the plan does not say that a run is refused:\n%s", plan)
+		}
+		if !strings.Contains(plan, "ip link set eth0 master qn-bridge") || !strings.Contains(plan, "ip link set eth0 nomaster") ||
+			!strings.Contains(plan, "\n# "+lab.LANGateway+" (") || !strings.Contains(plan, " must answer on qn-bridge") { // with MACs, as a run asks for them
 			t.Errorf("the plan does not show the move and its undo:\n%s", plan)
 		}
 		lab.Sh(t, "tc qdisc add dev eth0 clsact")

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -89,9 +90,7 @@ func (a *app) planNetwork(ctx context.Context, p *profiles.Profile, n profiles.N
 	if err != nil {
 		return networkPlan{}, err
 	}
-	planned, err := plan.New(
-		network, facts,
-		plan.Options{Salt: salt, Remembered: journal.LoadSubnet(a.stateDirOf(p), n.Name)})
+	planned, err := planOrRefusal(network, facts, plan.Options{Salt: salt, Remembered: journal.LoadSubnet(a.stateDirOf(p), n.Name)})
 	if err != nil {
 		return networkPlan{}, err
 	}
@@ -105,6 +104,22 @@ func (a *app) planNetwork(ctx context.Context, p *profiles.Profile, n profiles.N
 		np.Do = append(np.Do, s.String())
 	}
 	return np, nil
+}
+
+// planOrRefusal is plan.New, but it also plans what a run does with --assume-yes only. A
+// note of the plan then has the words by which a run without it is refused.
+func planOrRefusal(n plan.Network, facts host.Facts, o plan.Options) (plan.Plan, error) {
+	planned, refusal := plan.New(n, facts, o)
+	if refusal == nil || !errors.Is(refusal, host.ErrRefused) {
+		return planned, refusal
+	}
+	o.AssumeYes = true
+	planned, err := plan.New(n, facts, o)
+	if err != nil {
+		return planned, refusal
+	}
+	planned.Notes = append(planned.Notes, "a run is refused: "+refusal.Error())
+	return planned, nil
 }
 
 func (a *app) printPlan(p networkPlan) {
