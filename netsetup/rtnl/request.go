@@ -20,6 +20,9 @@ type Request struct {
 	optional bool    // no error of the kernel counts
 }
 
+// String returns what the request does, such as `add route 0.0.0.0/0 to "qn-lan"`.
+func (r Request) String() string { return r.op }
+
 // Optional returns the request such that it may fail without an error.
 func (r Request) Optional() Request {
 	r.optional = true

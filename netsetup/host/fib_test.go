@@ -1,0 +1,131 @@
+package host
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// fib is a host with a VPN: its own table first, then main without its default route.
+func fib() FIB {
+	return FIB{
+		Rules: []FIBRule{
+			{Priority: 0, Table: 255, Suppress: -1},
+			{Priority: 10, Narrow: true, Table: 99, Suppress: -1},
+			{Priority: 20, Mark: 1, Table: 99, Suppress: -1},
+			{Priority: 30, Not: true, From: prefix("192.0.2.0/24"), To: prefix("198.51.100.0/24"), Goto: 60},
+			{Priority: 40, Table: MainTable, Suppress: 0},
+			{Priority: 50, Table: 77, Suppress: -1},
+			{Priority: 60, Table: 100, Suppress: -1},
+			{Priority: 32766, Table: MainTable, Suppress: -1},
+		},
+		Routes: []FIBRoute{
+			{Dst: prefix("0.0.0.0/0"), Table: MainTable, Link: 2, Metric: 100},
+			{Dst: prefix("0.0.0.0/0"), Table: MainTable, Link: 3, Metric: 50},
+			{Dst: prefix("0.0.0.0/0"), Table: MainTable, Link: 4, Metric: 50},
+			{Dst: prefix("198.51.100.0/25"), Table: MainTable, Link: 5},
+			{Dst: prefix("198.51.100.0/24"), Table: 77, Link: 6},
+			{Dst: prefix("0.0.0.0/0"), Table: 99, Link: 7},
+			{Dst: prefix("203.0.113.0/24"), Table: 100, Throw: true},
+			{Dst: prefix("203.0.113.7/32"), Table: 100},
+			{Dst: prefix("10.0.0.0/8"), Table: MainTable, Link: 8, Protocol: PinProtocol},
+		},
+	}
+}
+
+func TestLookup(t *testing.T) {
+	for _, c := range []struct {
+		name, from, to string
+		link, priority int
+	}{
+		{"the rule that suppresses default routes", "192.0.2.10", "198.51.100.7", 5, 40},
+		{"the next table", "192.0.2.10", "198.51.100.200", 6, 50},
+		{"over a rule by goto", "192.0.2.99", "8.8.8.8", 3, 32766},
+		{"a throw route ends its table", "192.0.2.99", "203.0.113.1", 3, 32766},
+		{"a blackhole is a route", "192.0.2.99", "203.0.113.7", 0, 60},
+		{"the longest prefix", "192.0.2.99", "10.1.2.3", 8, 32766},
+	} {
+		rule, route, ok := fib().Lookup(addr(c.from), addr(c.to))
+		if !ok || route.Link != c.link || rule.Priority != c.priority {
+			t.Errorf("%s: link %d by rule %d, %t; want %d by %d", c.name, route.Link, rule.Priority, ok, c.link, c.priority)
+		}
+	}
+	if _, _, ok := (FIB{Rules: fib().Rules}).Lookup(addr("192.0.2.1"), addr("8.8.8.8")); ok {
+		t.Error("a host without routes has a route")
+	}
+}
+
+func TestPartsOfAFIB(t *testing.T) {
+	f := fib()
+	f.Rules = append(f.Rules, FIBRule{Priority: 70, To: prefix("10.0.0.0/8"), Protocol: PinProtocol})
+	if got := f.About(prefix("198.51.100.0/24")); len(got.Routes) != 6 || len(got.Rules) != len(f.Rules) {
+		t.Errorf("%d routes and %d rules about the prefix", len(got.Routes), len(got.Rules))
+	}
+	if got := f.Unpinned(); len(got.Routes) != len(f.Routes)-1 || len(got.Rules) != len(f.Rules)-1 {
+		t.Errorf("%d routes and %d rules without pins", len(got.Routes), len(got.Rules))
+	}
+	if pin := f.Rules[len(f.Rules)-1]; !pin.Ours(prefix("10.9.9.9/8")) || pin.Ours(prefix("10.0.0.0/9")) || f.Rules[0].Ours(netip.Prefix{}) {
+		t.Error("a pin is not known by its protocol and prefix")
+	}
+}
+
+func ipNet(s string) *net.IPNet {
+	_, n, err := net.ParseCIDR(s)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func TestRuleFact(t *testing.T) {
+	rule := func(change func(*netlink.Rule)) FIBRule {
+		r := netlink.NewRule()
+		r.Priority, r.Table = 5, 100
+		change(r)
+		return ruleFact(*r)
+	}
+	mask := uint32(0xff00)
+	for _, c := range []struct {
+		name string
+		rule func(*netlink.Rule)
+		want FIBRule
+	}{
+		{"all packets", func(*netlink.Rule) {}, FIBRule{Priority: 5, Table: 100, Suppress: -1}},
+		{"two prefixes", func(r *netlink.Rule) { r.Src, r.Dst, r.Invert = ipNet("192.0.2.0/24"), ipNet("10.0.0.0/8"), true },
+			FIBRule{Priority: 5, Table: 100, Suppress: -1, From: prefix("192.0.2.0/24"), To: prefix("10.0.0.0/8"), Not: true}},
+		{"a mark", func(r *netlink.Rule) { r.Mark, r.Mask = 0x1234, &mask }, FIBRule{Priority: 5, Table: 100, Suppress: -1, Mark: 0x1200}},
+		{"goto", func(r *netlink.Rule) { r.Goto = 9 }, FIBRule{Priority: 5, Table: 100, Suppress: -1, Goto: 9}},
+		{"the host's own packets", func(r *netlink.Rule) { r.IifName = "lo" }, FIBRule{Priority: 5, Table: 100, Suppress: -1}},
+		{"a link's packets", func(r *netlink.Rule) { r.IifName = "eth0" }, FIBRule{Priority: 5, Table: 100, Suppress: -1, Narrow: true}},
+		{"a port", func(r *netlink.Rule) { r.Dport = netlink.NewRulePortRange(1, 2) }, FIBRule{Priority: 5, Table: 100, Suppress: -1, Narrow: true}},
+		{"no default routes", func(r *netlink.Rule) { r.SuppressPrefixlen, r.Protocol = 0, 113 }, FIBRule{Priority: 5, Table: 100, Protocol: 113}},
+	} {
+		if got := rule(c.rule); got != c.want {
+			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestFIBRoute(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		route netlink.Route
+		want  FIBRoute
+	}{
+		{"a default route", netlink.Route{LinkIndex: 2, Table: 254, Priority: 7, Protocol: 3}, FIBRoute{Dst: prefix("0.0.0.0/0"), Link: 2, Table: 254, Metric: 7, Protocol: 3}},
+		{"several ways", netlink.Route{Dst: ipNet("10.0.0.0/8"), Table: 9, MultiPath: []*netlink.NexthopInfo{{LinkIndex: 3}, {LinkIndex: 4}}}, FIBRoute{Dst: prefix("10.0.0.0/8"), Link: 3, Table: 9}},
+		{"a blackhole", netlink.Route{LinkIndex: 1, Type: unix.RTN_BLACKHOLE, Table: 9}, FIBRoute{Dst: prefix("0.0.0.0/0"), Table: 9}},
+		{"throw", netlink.Route{Type: unix.RTN_THROW, Table: 9}, FIBRoute{Dst: prefix("0.0.0.0/0"), Table: 9, Throw: true}},
+	} {
+		if got := fibRoute(c.route); got != c.want {
+			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
