@@ -98,8 +98,10 @@ func TestRuleFact(t *testing.T) {
 		want FIBRule
 	}{
 		{"all packets", func(*netlink.Rule) {}, FIBRule{Priority: 5, Table: 100, Suppress: -1}},
-		{"two prefixes", func(r *netlink.Rule) { r.Src, r.Dst, r.Invert = ipNet("192.0.2.0/24"), ipNet("10.0.0.0/8"), true },
-			FIBRule{Priority: 5, Table: 100, Suppress: -1, From: prefix("192.0.2.0/24"), To: prefix("10.0.0.0/8"), Not: true}},
+		{
+			"two prefixes", func(r *netlink.Rule) { r.Src, r.Dst, r.Invert = ipNet("192.0.2.0/24"), ipNet("10.0.0.0/8"), true },
+			FIBRule{Priority: 5, Table: 100, Suppress: -1, From: prefix("192.0.2.0/24"), To: prefix("10.0.0.0/8"), Not: true},
+		},
 		{"a mark", func(r *netlink.Rule) { r.Mark, r.Mask = 0x1234, &mask }, FIBRule{Priority: 5, Table: 100, Suppress: -1, Mark: 0x1200}},
 		{"goto", func(r *netlink.Rule) { r.Goto = 9 }, FIBRule{Priority: 5, Table: 100, Suppress: -1, Goto: 9}},
 		{"the host's own packets", func(r *netlink.Rule) { r.IifName = "lo" }, FIBRule{Priority: 5, Table: 100, Suppress: -1}},

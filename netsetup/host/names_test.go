@@ -58,7 +58,7 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%v: got %v", c.err, got)
 		}
 	}
-	if Explain(nil) != nil || Explain(unix.EBUSY) != unix.EBUSY {
+	if busy := Explain(unix.EBUSY); Explain(nil) != nil || busy.Error() != unix.EBUSY.Error() {
 		t.Error("other errors are changed")
 	}
 }
@@ -74,8 +74,11 @@ func TestLinksAndUplinks(t *testing.T) {
 			{Index: 6, Name: "tun0", Kind: "tun"},
 		},
 		Routes: []Route{
-			{Dst: prefix("0.0.0.0/0"), Link: ""}, {Dst: prefix("0.0.0.0/0"), Link: "gone"}, {Dst: prefix("0.0.0.0/0"), Link: "br0"},
-			{Dst: prefix("0.0.0.0/0"), Link: "eth0"}, {Dst: prefix("128.0.0.0/1"), Link: "tun0", Table: 77},
+			{Dst: prefix("0.0.0.0/0"), Link: ""},
+			{Dst: prefix("0.0.0.0/0"), Link: "gone"},
+			{Dst: prefix("0.0.0.0/0"), Link: "br0"},
+			{Dst: prefix("0.0.0.0/0"), Link: "eth0"},
+			{Dst: prefix("128.0.0.0/1"), Link: "tun0", Table: 77},
 		},
 	}
 	if got := f.Uplinks(); !slices.Equal(got, []string{"eth0", "br0", "tun0"}) {

@@ -179,6 +179,22 @@ type asked struct {
 	toAll bool
 }
 
+// silentUntilT2 are the questions of a renewer that no server answers before T2.
+var silentUntilT2 = []asked{
+	{0, false},
+	{400 * time.Second, false},
+	{464 * time.Second, false},
+	{528 * time.Second, false},
+	{592 * time.Second, false},
+	{648 * time.Second, false},
+	{676 * time.Second, false},
+	{690 * time.Second, false},
+	{697 * time.Second, false},
+	{750500 * time.Millisecond, true},
+	{777250 * time.Millisecond, true},
+	{790625 * time.Millisecond, true},
+}
+
 // The renewer asks at once and at T1; without an answer again and again, from T2 on all
 // servers; and it gives the address what the server grants.
 func TestRun(t *testing.T) {
@@ -203,20 +219,7 @@ func TestRun(t *testing.T) {
 			"no answer until T2",
 			[2]time.Duration{1, 790 * time.Second},
 			0, 850 * time.Second,
-			[]asked{
-				{0, false},
-				{400 * time.Second, false},
-				{464 * time.Second, false},
-				{528 * time.Second, false},
-				{592 * time.Second, false},
-				{648 * time.Second, false},
-				{676 * time.Second, false},
-				{690 * time.Second, false},
-				{697 * time.Second, false},
-				{750500 * time.Millisecond, true},
-				{777250 * time.Millisecond, true},
-				{790625 * time.Millisecond, true},
-			},
+			silentUntilT2,
 			true,
 		},
 		{"a cable is plugged in", [2]time.Duration{}, 100 * time.Second, 600 * time.Second, []asked{{0, false}, {100 * time.Second, true}, {500 * time.Second, false}}, false},

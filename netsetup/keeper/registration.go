@@ -145,9 +145,7 @@ func (r *Registration) connectAgain(ctx context.Context) (*net.UnixConn, error) 
 	}
 	held := r.held
 	if held == nil {
-		for _, p := range r.ports {
-			held = append(held, p)
-		}
+		held = r.ports
 	}
 	req := Request{Versions: Speaks, Op: OpRejoin, NetNS: ns, Network: r.network, VM: r.vm, Held: held}
 	for {
