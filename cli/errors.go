@@ -51,9 +51,9 @@ func hintFor(err error) string {
 			return h.hint
 		}
 	}
-	var own interface{ hint() string }
+	var own interface{ Hint() string }
 	if errors.As(err, &own) {
-		return own.hint()
+		return own.Hint()
 	}
 	var file *supervisor.FileError
 	if errors.As(err, &file) && errors.Is(err, fs.ErrPermission) {

@@ -30,9 +30,6 @@ type nicAddresses struct {
 	Stage     string        `json:"stage"`
 }
 
-// unseen says why qnet will never know a VM's address.
-const unseen = "it has no NIC on one of qnet's networks, so qnet sees no address of it"
-
 // noAddress tells that a VM has shown no address yet, or that qnet never sees one.
 type noAddress struct {
 	name, stage string
@@ -57,8 +54,8 @@ func addressesOf(s control.State) []nicAddresses {
 	return list
 }
 
-// hint names the command that waits for an address.
-func (e *noAddress) hint() string {
+// Hint names the command that waits for an address.
+func (e *noAddress) Hint() string {
 	if e.never {
 		return ""
 	}
@@ -83,19 +80,4 @@ func (a *app) ip(c *cli.Context) error {
 	}
 	fmt.Fprintln(a.Stdout, address)
 	return nil
-}
-
-// firstAddress returns the first NIC with an address that is not link-local, and that
-// address. Without one it returns the NIC whose guest has come furthest.
-func firstAddress(s control.State) (control.NIC, netip.Addr) {
-	var furthest control.NIC
-	for _, n := range s.NICs {
-		if list := n.Addresses(); len(list) > 0 && !list[0].IsLinkLocalUnicast() {
-			return n, list[0]
-		}
-		if n.Seen.Last() > furthest.Seen.Last() || furthest.Mode == "" {
-			furthest = n
-		}
-	}
-	return furthest, netip.Addr{}
 }

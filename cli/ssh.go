@@ -1,18 +1,14 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -122,23 +118,3 @@ func (a *app) runAsUser(cmd *exec.Cmd) error {
 
 // sshPort is the TCP port of SSH.
 const sshPort = 22
-
-// dials reports whether a server listens on the port.
-func dials(ctx context.Context, address netip.Addr, port int) bool {
-	d := net.Dialer{Timeout: time.Second}
-	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address.String(), strconv.Itoa(port)))
-	if err != nil {
-		return false
-	}
-	if port == sshPort {
-		// QEMU's user network and some load balancers accept though no server listens.
-		// An SSH server speaks first (RFC 4253, section 4.2).
-		c.SetReadDeadline(time.Now().Add(time.Second)) //nolint:errcheck // the read fails then
-		b := make([]byte, 4)
-		_, err = io.ReadFull(c, b)
-		if err == nil && !strings.HasPrefix(string(b), "SSH-") {
-			err = errors.New("not SSH")
-		}
-	}
-	return errors.Join(err, c.Close()) == nil
-}

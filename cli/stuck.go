@@ -32,8 +32,8 @@ func (e *stuck) Error() string {
 	return fmt.Sprintf("wait for %s of VM %q: not within %s; last stage: %s\nlikely: %s", e.goal, e.vm.Name, e.after, stage, e.cause())
 }
 
-// hint names the probe, which knows more of a VM that runs.
-func (e *stuck) hint() string {
+// Hint names the probe, which knows more of a VM that runs.
+func (e *stuck) Hint() string {
 	if e.vm.State != control.Running {
 		return ""
 	}

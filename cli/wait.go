@@ -5,17 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
-
-	"github.com/qnet-vm/qnet/internal/control"
-	"github.com/qnet-vm/qnet/internal/packet"
-	"github.com/qnet-vm/qnet/netsetup/guestwatch"
-	"github.com/qnet-vm/qnet/profiles"
 )
 
 func (a *app) waitCommand() *cli.Command {
@@ -47,12 +41,6 @@ func (a *app) wait(c *cli.Context) error {
 	return nil
 }
 
-// goal is what `qnet wait` waits for, beyond an address.
-type goal struct {
-	ping bool
-	port int // 0 = none
-}
-
 // parseGoal reads the value of --for.
 func parseGoal(s string) (goal, error) {
 	switch s {
@@ -67,28 +55,6 @@ func parseGoal(s string) (goal, error) {
 		}
 	}
 	return goal{}, &usage{fmt.Sprintf("--for: got %.80q, allowed: address, ping, port:N", s)}
-}
-
-// String returns the goal as part of a sentence.
-func (g goal) String() string {
-	switch {
-	case g.ping:
-		return "an answer to ping"
-	case g.port != 0:
-		return fmt.Sprintf("port %d", g.port)
-	}
-	return "an address"
-}
-
-// reached asks the address.
-func (g goal) reached(ctx context.Context, a netip.Addr) bool {
-	switch {
-	case g.ping:
-		return pings(ctx, a)
-	case g.port != 0:
-		return dials(ctx, a, g.port)
-	}
-	return true
 }
 
 // pollInterval is the time between two questions for a VM's state.
@@ -108,8 +74,8 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 			return netip.Addr{}, err
 		}
 		nic, address := firstAddress(s)
-		if err := g.possible(s, nic); err != nil {
-			return netip.Addr{}, err
+		if why := g.impossible(s, nic); why != "" {
+			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: %s", g, name, why)}
 		}
 		if address.IsValid() && g.reached(ctx, address) {
 			return address, nil
@@ -129,43 +95,4 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 		case <-time.After(pollInterval):
 		}
 	}
-}
-
-// possible returns an error if the VM cannot reach the goal, however long the user
-// waits.
-func (g goal) possible(s control.State, nic control.NIC) error {
-	if s.State == control.Running && !hasNetwork(s) {
-		return &usage{fmt.Sprintf("wait for %s of VM %q: %s", g, s.Name, unseen)}
-	}
-	if g != (goal{}) && nic.Mode == profiles.Private {
-		return &usage{fmt.Sprintf("wait for %s of VM %q: it is on a private network, which the host cannot reach", g, s.Name)}
-	}
-	return nil
-}
-
-// hasNetwork reports whether qnet sees the frames of at least one of the VM's NICs.
-func hasNetwork(s control.State) bool {
-	return slices.ContainsFunc(s.NICs, func(n control.NIC) bool { return n.Mode.NeedsNetwork() })
-}
-
-// progressOf says how far the VM and its guest have come.
-func progressOf(s control.State, n control.NIC, address netip.Addr) string {
-	switch {
-	case s.State != control.Running:
-		return "VM " + string(s.State)
-	case address.IsValid():
-		return "address " + address.String()
-	case n.Seen.Last() == guestwatch.Silent:
-		return "QEMU running"
-	}
-	return n.Seen.Last().String()
-}
-
-// pings reports whether an address answers a ping within a second. Where the host cannot
-// ask, it does not.
-func pings(ctx context.Context, a netip.Addr) bool {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	answers, err := packet.Ping(ctx, a)
-	return answers && err == nil
 }

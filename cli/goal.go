@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/netsetup/guestwatch"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// goal is what `qnet wait` waits for, beyond an address.
+type goal struct {
+	ping bool
+	port int // 0 = none
+}
+
+// String returns the goal as part of a sentence.
+func (g goal) String() string {
+	switch {
+	case g.ping:
+		return "an answer to ping"
+	case g.port != 0:
+		return fmt.Sprintf("port %d", g.port)
+	}
+	return "an address"
+}
+
+// reached asks the address.
+func (g goal) reached(ctx context.Context, a netip.Addr) bool {
+	switch {
+	case g.ping:
+		return pings(ctx, a)
+	case g.port != 0:
+		return dials(ctx, a, g.port)
+	}
+	return true
+}
+
+// impossible says why the VM cannot reach the goal, however long the user waits; "" if it
+// may.
+func (g goal) impossible(s control.State, nic control.NIC) string {
+	if s.State == control.Running && !hasNetwork(s) {
+		return unseen
+	}
+	if g != (goal{}) && nic.Mode == profiles.Private {
+		return "it is on a private network, which the host cannot reach"
+	}
+	return ""
+}
+
+// hasNetwork reports whether qnet sees the frames of at least one of the VM's NICs.
+func hasNetwork(s control.State) bool {
+	return slices.ContainsFunc(s.NICs, func(n control.NIC) bool { return n.Mode.NeedsNetwork() })
+}
+
+// progressOf says how far the VM and its guest have come.
+func progressOf(s control.State, n control.NIC, address netip.Addr) string {
+	switch {
+	case s.State != control.Running:
+		return "VM " + string(s.State)
+	case address.IsValid():
+		return "address " + address.String()
+	case n.Seen.Last() == guestwatch.Silent:
+		return "QEMU running"
+	}
+	return n.Seen.Last().String()
+}
+
+// pings reports whether an address answers a ping within a second. Where the host cannot
+// ask, it does not.
+func pings(ctx context.Context, a netip.Addr) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	answers, err := packet.Ping(ctx, a)
+	return answers && err == nil
+}
+
+// dials reports whether a server listens on the port.
+func dials(ctx context.Context, address netip.Addr, port int) bool {
+	d := net.Dialer{Timeout: time.Second}
+	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address.String(), strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	if port == sshPort {
+		// QEMU's user network and some load balancers accept though no server listens.
+		// An SSH server speaks first (RFC 4253, section 4.2).
+		c.SetReadDeadline(time.Now().Add(time.Second)) //nolint:errcheck // the read fails then
+		b := make([]byte, 4)
+		_, err = io.ReadFull(c, b)
+		if err == nil && !strings.HasPrefix(string(b), "SSH-") {
+			err = errors.New("not SSH")
+		}
+	}
+	return errors.Join(err, c.Close()) == nil
+}
+
+// unseen says why qnet will never know a VM's address.
+const unseen = "it has no NIC on one of qnet's networks, so qnet sees no address of it"
+
+// firstAddress returns the first NIC with an address that is not link-local, and that
+// address. Without one it returns the NIC whose guest has come furthest.
+func firstAddress(s control.State) (control.NIC, netip.Addr) {
+	var furthest control.NIC
+	for _, n := range s.NICs {
+		if list := n.Addresses(); len(list) > 0 && !list[0].IsLinkLocalUnicast() {
+			return n, list[0]
+		}
+		if n.Seen.Last() > furthest.Seen.Last() || furthest.Mode == "" {
+			furthest = n
+		}
+	}
+	return furthest, netip.Addr{}
+}
