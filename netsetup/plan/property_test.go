@@ -25,15 +25,19 @@ import (
 
 // drawFacts is a host that is the laptop of the other tests, changed at random.
 func drawFacts(t *rapid.T) host.Facts {
-	f := hosttest.Laptop()
-	if rapid.Bool().Draw(t, "settled") {
+	f, settled := hosttest.Laptop(), rapid.Bool().Draw(t, "settled")
+	if settled {
 		f = hosttest.Settled()
+	}
+	f.HasIPv6 = rapid.Bool().Draw(t, "ipv6")
+	if settled {
 		f.NIC.Client = managers.Client{Link: "eth0", Program: rapid.SampledFrom([]managers.Program{
 			"", managers.NetworkManager, managers.Networkd, managers.Dhcpcd, managers.Dhclient,
 		}).Draw(t, "client")}
-		f.NIC.GenMode = rapid.SampledFrom([]string{"", "0"}).Draw(t, "genmode")
+		if f.NIC.GenMode = ""; f.HasIPv6 { // without IPv6 there is no mode
+			f.NIC.GenMode = rapid.SampledFrom([]string{"", "0"}).Draw(t, "genmode")
+		}
 	}
-	f.HasIPv6 = rapid.Bool().Draw(t, "ipv6")
 	f.Sysctls[host.IPForward] = rapid.SampledFrom([]string{"0", "1"}).Draw(t, "ip_forward")
 	for i := range f.Links {
 		l := &f.Links[i]
