@@ -85,6 +85,9 @@ func pings(ctx context.Context, a netip.Addr) bool {
 	return answers && err == nil
 }
 
+// ssh is the TCP port of SSH.
+const ssh = 22
+
 // dials reports whether a server listens on the port.
 func dials(ctx context.Context, address netip.Addr, port int) bool {
 	d := net.Dialer{Timeout: time.Second}
@@ -92,7 +95,7 @@ func dials(ctx context.Context, address netip.Addr, port int) bool {
 	if err != nil {
 		return false
 	}
-	if port == sshPort {
+	if port == ssh {
 		// QEMU's user network and some load balancers accept though no server listens.
 		// An SSH server speaks first (RFC 4253, section 4.2).
 		c.SetReadDeadline(time.Now().Add(time.Second)) //nolint:errcheck // the read fails then

@@ -44,7 +44,7 @@ func (a *app) ssh(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("run ssh: %w", err)
 	}
-	address, err := a.await(c.Context, args[0], goal{port: sshPort}, c.Duration("timeout"))
+	address, err := a.await(c.Context, args[0], goal{port: 22}, c.Duration("timeout"))
 	if err != nil {
 		return err
 	}
@@ -115,6 +115,3 @@ func (a *app) runAsUser(cmd *exec.Cmd) error {
 	}
 	return err
 }
-
-// sshPort is the TCP port of SSH.
-const sshPort = 22
