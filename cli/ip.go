@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/reach"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -39,7 +40,7 @@ type noAddress struct {
 // Error tells how far the guest has come.
 func (e *noAddress) Error() string {
 	if e.never {
-		return fmt.Sprintf("find address of VM %q: %s", e.name, unseen)
+		return fmt.Sprintf("find address of VM %q: %s", e.name, reach.Unseen)
 	}
 	return fmt.Sprintf("find address of VM %q: it has none yet; its guest's last sign: %s", e.name, e.stage)
 }
@@ -74,9 +75,9 @@ func (a *app) ip(c *cli.Context) error {
 	if c.Bool("json") {
 		return a.json(addressesOf(s))
 	}
-	n, address := firstAddress(s)
+	n, address := reach.AddressOf(s)
 	if !address.IsValid() {
-		return &noAddress{args[0], n.Seen.Last().String(), s.State == control.Running && !hasNetwork(s)}
+		return &noAddress{args[0], n.Seen.Last().String(), s.State == control.Running && !reach.HasNetwork(s)}
 	}
 	fmt.Fprintln(a.Stdout, address)
 	return nil

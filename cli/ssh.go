@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/internal/reach"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 )
 
@@ -44,7 +45,7 @@ func (a *app) ssh(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("run ssh: %w", err)
 	}
-	address, err := a.await(c.Context, args[0], goal{port: 22}, c.Duration("timeout"))
+	address, err := a.await(c.Context, args[0], reach.Goal{Port: 22}, c.Duration("timeout"))
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/internal/reach"
 )
 
 func (a *app) waitCommand() *cli.Command {
@@ -42,19 +44,19 @@ func (a *app) wait(c *cli.Context) error {
 }
 
 // parseGoal reads the value of --for.
-func parseGoal(s string) (goal, error) {
+func parseGoal(s string) (reach.Goal, error) {
 	switch s {
 	case "address":
-		return goal{}, nil
+		return reach.Goal{}, nil
 	case "ping":
-		return goal{ping: true}, nil
+		return reach.Goal{Ping: true}, nil
 	}
 	if number, ok := strings.CutPrefix(s, "port:"); ok {
 		if n, err := strconv.Atoi(number); err == nil && n > 0 && n < 65536 {
-			return goal{port: n}, nil
+			return reach.Goal{Port: n}, nil
 		}
 	}
-	return goal{}, &usage{fmt.Sprintf("--for: got %.80q, allowed: address, ping, port:N", s)}
+	return reach.Goal{}, &usage{fmt.Sprintf("--for: got %.80q, allowed: address, ping, port:N", s)}
 }
 
 // pollInterval is the time between two questions for a VM's state.
@@ -62,7 +64,7 @@ const pollInterval = 100 * time.Millisecond
 
 // await returns the VM's address once the goal is reached. It shows its progress on the
 // status line, or without a terminal as a line on stderr for each stage.
-func (a *app) await(ctx context.Context, name string, g goal, timeout time.Duration) (netip.Addr, error) {
+func (a *app) await(ctx context.Context, name string, g reach.Goal, timeout time.Duration) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	told := ""
@@ -73,14 +75,14 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 		if err != nil {
 			return netip.Addr{}, err
 		}
-		nic, address := firstAddress(s)
-		if why := g.impossible(s, nic); why != "" {
+		nic, address := reach.AddressOf(s)
+		if why := g.Impossible(s, nic); why != "" {
 			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: %s", g, name, why)}
 		}
-		if address.IsValid() && g.reached(ctx, address) {
+		if address.IsValid() && g.Reached(ctx, address) {
 			return address, nil
 		}
-		line := fmt.Sprintf("%s: waiting for %s; %s", name, g, progressOf(s, nic, address))
+		line := fmt.Sprintf("%s: waiting for %s; %s", name, g, reach.ProgressOf(s, nic, address))
 		a.line.Set(line)
 		if line != told && !a.line.OnTerminal() {
 			a.talk("%s", line)
@@ -91,7 +93,7 @@ func (a *app) await(ctx context.Context, name string, g goal, timeout time.Durat
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return netip.Addr{}, ctx.Err()
 			}
-			return netip.Addr{}, &stuck{s, g, timeout, nic, address}
+			return netip.Addr{}, &reach.Stuck{VM: s, Goal: g, After: timeout, NIC: nic, Address: address}
 		case <-time.After(pollInterval):
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/reach"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -18,26 +19,26 @@ func TestStuckNamesStageAndCause(t *testing.T) {
 		mode    profiles.Mode
 		stage   guestwatch.Stage
 		naks    int
-		goal    goal
+		goal    reach.Goal
 		address netip.Addr
 		want    []string
 	}{
-		{"nat", guestwatch.Silent, 0, goal{}, netip.Addr{}, []string{"QEMU running, no frame", "still booting", "driver"}},
-		{"nat", guestwatch.Frame, 0, goal{}, netip.Addr{}, []string{"last stage: first frame", "no DHCP client"}},
-		{"nat", guestwatch.Frame, 1, goal{}, netip.Addr{}, []string{"refuses"}},
-		{"private", guestwatch.Discover, 0, goal{}, netip.Addr{}, []string{"last stage: DISCOVER", "private network has no DHCP server"}},
-		{"bridge", guestwatch.Discover, 0, goal{}, netip.Addr{}, []string{"LAN", "port security"}},
-		{"nat", guestwatch.Discover, 0, goal{}, netip.Addr{}, []string{"every address is taken", "qnet net"}},
-		{"bridge", guestwatch.Offer, 0, goal{}, netip.Addr{}, []string{"last stage: OFFER", "does not take"}},
-		{"bridge", guestwatch.Request, 0, goal{}, netip.Addr{}, []string{"last stage: REQUEST", "no server acknowledges"}},
-		{"bridge", guestwatch.Request, 2, goal{}, netip.Addr{}, []string{"refuses"}},
-		{"bridge", guestwatch.ACK, 0, goal{}, netip.Addr{}, []string{"last stage: ACK", "does not use it"}},
-		{"nat", guestwatch.ARP, 0, goal{ping: true}, a, []string{"last stage: ARP", "firewall drops ping to 10.0.0.9"}},
-		{"nat", guestwatch.DNSAnswer, 0, goal{port: 22}, a, []string{"last stage: DNS answer", "nothing listens on port 22"}},
+		{"nat", guestwatch.Silent, 0, reach.Goal{}, netip.Addr{}, []string{"QEMU running, no frame", "still booting", "driver"}},
+		{"nat", guestwatch.Frame, 0, reach.Goal{}, netip.Addr{}, []string{"last stage: first frame", "no DHCP client"}},
+		{"nat", guestwatch.Frame, 1, reach.Goal{}, netip.Addr{}, []string{"refuses"}},
+		{"private", guestwatch.Discover, 0, reach.Goal{}, netip.Addr{}, []string{"last stage: DISCOVER", "private network has no DHCP server"}},
+		{"bridge", guestwatch.Discover, 0, reach.Goal{}, netip.Addr{}, []string{"LAN", "port security"}},
+		{"nat", guestwatch.Discover, 0, reach.Goal{}, netip.Addr{}, []string{"every address is taken", "qnet net"}},
+		{"bridge", guestwatch.Offer, 0, reach.Goal{}, netip.Addr{}, []string{"last stage: OFFER", "does not take"}},
+		{"bridge", guestwatch.Request, 0, reach.Goal{}, netip.Addr{}, []string{"last stage: REQUEST", "no server acknowledges"}},
+		{"bridge", guestwatch.Request, 2, reach.Goal{}, netip.Addr{}, []string{"refuses"}},
+		{"bridge", guestwatch.ACK, 0, reach.Goal{}, netip.Addr{}, []string{"last stage: ACK", "does not use it"}},
+		{"nat", guestwatch.ARP, 0, reach.Goal{Ping: true}, a, []string{"last stage: ARP", "firewall drops ping to 10.0.0.9"}},
+		{"nat", guestwatch.DNSAnswer, 0, reach.Goal{Port: 22}, a, []string{"last stage: DNS answer", "nothing listens on port 22"}},
 	} {
-		e := &stuck{control.State{Name: "web", Profile: "/web.toml", State: control.Running}, c.goal, 5 * time.Second, control.NIC{
+		e := &reach.Stuck{VM: control.State{Name: "web", Profile: "/web.toml", State: control.Running}, Goal: c.goal, After: 5 * time.Second, NIC: control.NIC{
 			Mode: c.mode, Seen: guestwatch.State{Stages: 1 << c.stage &^ 1, NAKs: c.naks},
-		}, c.address}
+		}, Address: c.address}
 		for _, w := range append(c.want, `"web"`, "5s") {
 			if !strings.Contains(e.Error(), w) {
 				t.Errorf("%s, %s: no %q in %q", c.mode, c.stage, w, e)
@@ -49,7 +50,7 @@ func TestStuckNamesStageAndCause(t *testing.T) {
 // The cause is not the guest of a VM that does not run yet, or no longer.
 func TestStuckBeforeItRuns(t *testing.T) {
 	for state, want := range map[control.Phase]string{control.Starting: "network is not ready yet", control.Stopping: "asked to stop"} {
-		e := &stuck{control.State{Name: "web", State: state}, goal{}, time.Second, control.NIC{}, netip.Addr{}}
+		e := &reach.Stuck{VM: control.State{Name: "web", State: state}, Goal: reach.Goal{}, After: time.Second, NIC: control.NIC{}, Address: netip.Addr{}}
 		for _, w := range []string{"last stage: VM " + string(state), want} {
 			if !strings.Contains(e.Error(), w) {
 				t.Errorf("no %q in %q", w, e)
@@ -72,7 +73,7 @@ func TestNoAddress(t *testing.T) {
 }
 
 func TestParseGoal(t *testing.T) {
-	for in, want := range map[string]goal{"address": {}, "ping": {ping: true}, "port:22": {port: 22}} {
+	for in, want := range map[string]reach.Goal{"address": {}, "ping": {Ping: true}, "port:22": {Port: 22}} {
 		if got, err := parseGoal(in); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", in, got, err)
 		}

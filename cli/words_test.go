@@ -16,9 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qnet-vm/qnet/cli/completion"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/doctor"
 	"github.com/qnet-vm/qnet/internal/doctor/probe"
+	"github.com/qnet-vm/qnet/internal/reach"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
@@ -141,7 +143,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("qnet --help lacks %s", c.Name)
 		}
 		text := u.must(c.Name, "--help")
-		for _, want := range append(flagWords(c.Flags), c.Usage, c.ArgsUsage) {
+		for _, want := range append(completion.FlagWords(c.Flags), c.Usage, c.ArgsUsage) {
 			if !strings.Contains(text, want) {
 				t.Errorf("qnet %s --help lacks %q", c.Name, want)
 			}
@@ -307,14 +309,14 @@ func TestDials(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := l.Addr().(*net.TCPAddr).AddrPort()
-	if !dials(t.Context(), address.Addr(), int(address.Port())) {
+	if !reach.Dials(t.Context(), address.Addr(), int(address.Port())) {
 		t.Error("a server that accepts is not reached")
 	}
-	if !(goal{}).reached(t.Context(), address.Addr()) || !(goal{port: int(address.Port())}).reached(t.Context(), address.Addr()) {
+	if !(reach.Goal{}).Reached(t.Context(), address.Addr()) || !(reach.Goal{Port: int(address.Port())}).Reached(t.Context(), address.Addr()) {
 		t.Error("a goal is not reached")
 	}
 	l.Close()
-	if dials(t.Context(), address.Addr(), int(address.Port())) {
+	if reach.Dials(t.Context(), address.Addr(), int(address.Port())) {
 		t.Error("a closed port is reached")
 	}
 }
@@ -328,7 +330,7 @@ func TestProgressOf(t *testing.T) {
 		"QEMU running":     {control.Running, netip.Addr{}},
 		"address 10.0.0.9": {control.Running, netip.MustParseAddr("10.0.0.9")},
 	} {
-		if got := progressOf(control.State{State: c.state}, control.NIC{}, c.address); got != want {
+		if got := reach.ProgressOf(control.State{State: c.state}, control.NIC{}, c.address); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

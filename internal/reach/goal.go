@@ -1,4 +1,7 @@
-package cli
+// Package reach says whether a running VM can be reached, and if not, how far its guest has
+// got and why, from what qnet sees of the guest (control.State). It asks the guest by ping
+// or by a TCP connection, and changes nothing.
+package reach
 
 import (
 	"context"
@@ -18,53 +21,53 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// goal is what `qnet wait` waits for, beyond an address.
-type goal struct {
-	ping bool
-	port int // 0 = none
+// Goal is what `qnet wait` waits for, beyond an address.
+type Goal struct {
+	Ping bool
+	Port int // 0 = none
 }
 
 // String returns the goal as part of a sentence.
-func (g goal) String() string {
+func (g Goal) String() string {
 	switch {
-	case g.ping:
+	case g.Ping:
 		return "an answer to ping"
-	case g.port != 0:
-		return fmt.Sprintf("port %d", g.port)
+	case g.Port != 0:
+		return fmt.Sprintf("port %d", g.Port)
 	}
 	return "an address"
 }
 
-// reached asks the address.
-func (g goal) reached(ctx context.Context, a netip.Addr) bool {
+// Reached asks the address.
+func (g Goal) Reached(ctx context.Context, a netip.Addr) bool {
 	switch {
-	case g.ping:
+	case g.Ping:
 		return pings(ctx, a)
-	case g.port != 0:
-		return dials(ctx, a, g.port)
+	case g.Port != 0:
+		return Dials(ctx, a, g.Port)
 	}
 	return true
 }
 
-// impossible says why the VM cannot reach the goal, however long the user waits; "" if it
+// Impossible says why the VM cannot reach the goal, however long the user waits; "" if it
 // may.
-func (g goal) impossible(s control.State, nic control.NIC) string {
-	if s.State == control.Running && !hasNetwork(s) {
-		return unseen
+func (g Goal) Impossible(s control.State, nic control.NIC) string {
+	if s.State == control.Running && !HasNetwork(s) {
+		return Unseen
 	}
-	if g != (goal{}) && nic.Mode == profiles.Private {
+	if g != (Goal{}) && nic.Mode == profiles.Private {
 		return "it is on a private network, which the host cannot reach"
 	}
 	return ""
 }
 
-// hasNetwork reports whether qnet sees the frames of at least one of the VM's NICs.
-func hasNetwork(s control.State) bool {
+// HasNetwork reports whether qnet sees the frames of at least one of the VM's NICs.
+func HasNetwork(s control.State) bool {
 	return slices.ContainsFunc(s.NICs, func(n control.NIC) bool { return n.Mode.NeedsNetwork() })
 }
 
-// progressOf says how far the VM and its guest have come.
-func progressOf(s control.State, n control.NIC, address netip.Addr) string {
+// ProgressOf says how far the VM and its guest have come.
+func ProgressOf(s control.State, n control.NIC, address netip.Addr) string {
 	switch {
 	case s.State != control.Running:
 		return "VM " + string(s.State)
@@ -88,8 +91,8 @@ func pings(ctx context.Context, a netip.Addr) bool {
 // ssh is the TCP port of SSH.
 const ssh = 22
 
-// dials reports whether a server listens on the port.
-func dials(ctx context.Context, address netip.Addr, port int) bool {
+// Dials reports whether a server listens on the port.
+func Dials(ctx context.Context, address netip.Addr, port int) bool {
 	d := net.Dialer{Timeout: time.Second}
 	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address.String(), strconv.Itoa(port)))
 	if err != nil {
@@ -108,12 +111,12 @@ func dials(ctx context.Context, address netip.Addr, port int) bool {
 	return errors.Join(err, c.Close()) == nil
 }
 
-// unseen says why qnet will never know a VM's address.
-const unseen = "it has no NIC on one of qnet's networks, so qnet sees no address of it"
+// Unseen says why qnet will never know a VM's address.
+const Unseen = "it has no NIC on one of qnet's networks, so qnet sees no address of it"
 
-// firstAddress returns the first NIC with an address that is not link-local, and that
+// AddressOf returns the first NIC with an address that is not link-local, and that
 // address. Without one it returns the NIC whose guest has come furthest.
-func firstAddress(s control.State) (control.NIC, netip.Addr) {
+func AddressOf(s control.State) (control.NIC, netip.Addr) {
 	var furthest control.NIC
 	for _, n := range s.NICs {
 		if list := n.Addresses(); len(list) > 0 && !list[0].IsLinkLocalUnicast() {

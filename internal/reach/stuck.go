@@ -1,4 +1,4 @@
-package cli
+package reach
 
 import (
 	"fmt"
@@ -10,52 +10,52 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// stuck tells how far a VM and its guest have come when the time of a wait is over, and
+// Stuck tells how far a VM and its guest have come when the time of a wait is over, and
 // what the likely cause is.
-type stuck struct {
-	vm      control.State
-	goal    goal
-	after   time.Duration
-	nic     control.NIC
-	address netip.Addr
+type Stuck struct {
+	VM      control.State
+	Goal    Goal
+	After   time.Duration
+	NIC     control.NIC
+	Address netip.Addr
 }
 
 // Error names the last stage and the likely cause.
-func (e *stuck) Error() string {
-	stage := e.nic.Seen.Last().String()
+func (e *Stuck) Error() string {
+	stage := e.NIC.Seen.Last().String()
 	switch {
-	case e.vm.State != control.Running:
-		stage = "VM " + string(e.vm.State)
-	case e.nic.Seen.Last() == guestwatch.Silent:
+	case e.VM.State != control.Running:
+		stage = "VM " + string(e.VM.State)
+	case e.NIC.Seen.Last() == guestwatch.Silent:
 		stage = "QEMU running, no frame from the guest"
 	}
-	return fmt.Sprintf("wait for %s of VM %q: not within %s; last stage: %s\nlikely: %s", e.goal, e.vm.Name, e.after, stage, e.cause())
+	return fmt.Sprintf("wait for %s of VM %q: not within %s; last stage: %s\nlikely: %s", e.Goal, e.VM.Name, e.After, stage, e.cause())
 }
 
 // Hint names the probe, which knows more of a VM that runs.
-func (e *stuck) Hint() string {
-	if e.vm.State != control.Running {
+func (e *Stuck) Hint() string {
+	if e.VM.State != control.Running {
 		return ""
 	}
-	return "sudo qnet doctor --probe " + e.vm.Profile + " tries its networks with a synthetic guest, and says where packets vanish"
+	return "sudo qnet doctor --probe " + e.VM.Profile + " tries its networks with a synthetic guest, and says where packets vanish"
 }
 
 // cause returns the likely cause, and what to do next.
-func (e *stuck) cause() string {
-	switch e.vm.State {
+func (e *Stuck) cause() string {
+	switch e.VM.State {
 	case control.Starting:
 		return "its network is not ready yet; the terminal of qnet run shows what it waits for"
 	case control.Stopping:
 		return "it was asked to stop"
 	}
-	mode := e.nic.Mode
-	if e.address.IsValid() {
+	mode := e.NIC.Mode
+	if e.Address.IsValid() {
 		return e.unreachable()
 	}
-	seen := e.nic.Seen
+	seen := e.NIC.Seen
 	switch seen.Last() {
 	case guestwatch.Silent:
-		return "the guest is still booting, has no driver for its NIC (model), or does not bring it up; look with: qnet console " + e.vm.Name
+		return "the guest is still booting, has no driver for its NIC (model), or does not bring it up; look with: qnet console " + e.VM.Name
 	case guestwatch.Frame:
 		if seen.NAKs > 0 {
 			return "the DHCP server refuses the address that the guest asks for"
@@ -85,9 +85,9 @@ func noOffer(mode profiles.Mode) string {
 	}
 }
 
-func (e *stuck) unreachable() string {
-	if e.goal.port != 0 {
-		return fmt.Sprintf("nothing listens on port %d of %s, or the guest's firewall drops it", e.goal.port, e.address)
+func (e *Stuck) unreachable() string {
+	if e.Goal.Port != 0 {
+		return fmt.Sprintf("nothing listens on port %d of %s, or the guest's firewall drops it", e.Goal.Port, e.Address)
 	}
-	return fmt.Sprintf("the guest's firewall drops ping to %s, or the host has no route there", e.address)
+	return fmt.Sprintf("the guest's firewall drops ping to %s, or the host has no route there", e.Address)
 }

@@ -1,0 +1,114 @@
+// Package preview tells what a run of a profile would do, by the code that does it: the
+// steps of its networks and the QEMU command. It changes nothing on the host.
+package preview
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/netsetup/apply"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu"
+)
+
+// Run is what a run would do.
+type Run struct {
+	Networks []Network `json:"networks"`
+	QEMU     string    `json:"qemu"` // the command line
+	Salted   bool      `json:"-"`    // the host has its salt: MACs and subnets will be those
+}
+
+// Network is what it would do for one of the profile's networks, the VM's ports included.
+type Network struct {
+	plan.Plan
+	Do   []string `json:"do"`
+	Undo string   `json:"undo"`
+}
+
+// preview is one call of New.
+type preview struct {
+	profile          *profiles.Profile
+	runDir, stateDir string
+	salt             []byte
+}
+
+// New plans a run that has these run and state directories. It does not make the salt
+// where there is none. The error is host.Observe's or plan.New's.
+func New(ctx context.Context, p *profiles.Profile, runDir, stateDir string) (run Run, err error) {
+	salt, noSalt := os.ReadFile(filepath.Join(stateDir, "salt"))
+	run.Salted = noSalt == nil
+	v := preview{p, runDir, stateDir, salt}
+	for _, n := range supervisor.NetworksOf(p) {
+		network, err := v.network(ctx, n)
+		if err != nil {
+			return run, err
+		}
+		run.Networks = append(run.Networks, network)
+	}
+	run.QEMU, err = v.qemuCommand(run.Networks)
+	return run, err
+}
+
+// network plans a network, and the ports of the profile's NICs on it.
+func (v preview) network(ctx context.Context, n profiles.Network) (Network, error) {
+	network := supervisor.NetworkOf(n)
+	q := network.Query()
+	q.Original = journal.OriginalSysctls(rundir.Network{RunDir: v.runDir, Name: n.Name})
+	q.Ask, q.Peer = q.LAN && os.Geteuid() == 0, supervisor.RemotePeer()
+	facts, err := host.Observe(ctx, q)
+	if err != nil {
+		return Network{}, err
+	}
+	planned, err := planOrRefusal(network, facts, plan.Options{Salt: v.salt, Remembered: journal.LoadSubnet(v.stateDir, n.Name)})
+	if err != nil {
+		return Network{}, err
+	}
+	for i, nic := range v.profile.NICs {
+		if nic.Network == n.Name {
+			planned.Steps = append(planned.Steps, planned.PortSteps(plan.NIC{VM: v.profile.Name, Index: i, MAC: supervisor.MAC(v.profile, i, v.salt)})...)
+		}
+	}
+	np := Network{Plan: planned, Undo: apply.UndoScript(planned.Steps)}
+	for _, s := range planned.Steps {
+		np.Do = append(np.Do, s.String())
+	}
+	return np, nil
+}
+
+// planOrRefusal is plan.New, but it also plans what a run does with --assume-yes only. A
+// note of the plan then has the words by which a run without it is refused.
+func planOrRefusal(n plan.Network, facts host.Facts, o plan.Options) (plan.Plan, error) {
+	planned, refusal := plan.New(n, facts, o)
+	if refusal == nil || !errors.Is(refusal, host.ErrRefused) {
+		return planned, refusal
+	}
+	o.AssumeYes = true
+	planned, err := plan.New(n, facts, o)
+	if err != nil {
+		return planned, refusal
+	}
+	planned.Notes = append(planned.Notes, "a run is refused: "+refusal.Error())
+	return planned, nil
+}
+
+// qemuCommand returns the command line that a run would start QEMU with.
+func (v preview) qemuCommand(networks []Network) (string, error) {
+	nics := supervisor.PlanNICs(v.profile, func(network string) int {
+		i := slices.IndexFunc(networks, func(np Network) bool { return np.Network.Name == network })
+		return networks[i].MTU
+	})
+	config := qemu.FirstTry(supervisor.QEMUConfig(v.profile, v.salt, supervisor.Files{}, nics))
+	spec, err := qemu.Command(config, nil, nil)
+	if err != nil {
+		return "", err
+	}
+	return "qemu-system-x86_64 " + spec.String(), nil
+}
