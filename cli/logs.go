@@ -1,18 +1,16 @@
 package cli
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/internal/scroll"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 )
 
@@ -44,7 +42,7 @@ func (a *app) logs(c *cli.Context) error {
 	}
 	defer f.Close()
 	if terminal := supervisor.NewTerminal(nil, a.Stdout); terminal != nil {
-		return showGuest(terminal, func() error { return a.copyLog(c, args[0], f, &scroll{to: terminal}) })
+		return showGuest(terminal, func() error { return a.copyLog(c, args[0], f, &scroll.Writer{To: terminal}) })
 	}
 	return a.copyLog(c, args[0], f, a.Stdout)
 }
@@ -65,31 +63,4 @@ func (a *app) copyLog(c *cli.Context, name string, log io.Reader, to io.Writer) 
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
-}
-
-// scroll removes from a log what clears the screen: firmware does so at each boot, and
-// would hide what the guest wrote before.
-type scroll struct {
-	to   io.Writer
-	held []byte // the begin of an escape sequence
-}
-
-// clears removes RIS, ED 2 and 3, and the end of line wrap (console_codes(4)).
-var clears = strings.NewReplacer("\x1bc", "", "\x1b[2J", "", "\x1b[3J", "", "\x1b[?7l", "")
-
-// longestClear is the length of the longest of these sequences, in bytes.
-const longestClear = len("\x1b[?7l")
-
-// Write holds back an escape sequence that may go on, until the next Write.
-func (s *scroll) Write(b []byte) (int, error) {
-	all := slices.Concat(s.held, b)
-	end := len(all)
-	if i := bytes.LastIndexByte(all, '\x1b'); i >= 0 && len(all)-i < longestClear {
-		end = i
-	}
-	s.held = bytes.Clone(all[end:])
-	if _, err := io.WriteString(s.to, clears.Replace(string(all[:end]))); err != nil {
-		return 0, err
-	}
-	return len(b), nil
 }

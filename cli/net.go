@@ -9,7 +9,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
@@ -77,7 +76,7 @@ func (a *app) leases(infos []keeper.Info) error {
 		err := a.table("NETWORK ADDRESS MAC NAME LEASE", func(w io.Writer) {
 			for _, n := range infos {
 				for _, l := range n.Leases {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.Name, l.Address, l.MAC, orDash(l.Host), leaseState(l))
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.Name, l.Address, l.MAC, orDash(l.Host), l.State())
 				}
 			}
 		})
@@ -91,16 +90,4 @@ func (a *app) leases(infos []keeper.Info) error {
 		}
 	}
 	return nil
-}
-
-func leaseState(l dhcp.Lease) string {
-	switch {
-	case l.VM && l.Bound:
-		return "taken"
-	case l.VM:
-		return "reserved"
-	case l.Bound:
-		return l.Left.String()
-	}
-	return "offered"
 }

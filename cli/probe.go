@@ -1,13 +1,8 @@
 package cli
 
 import (
-	"context"
+	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/netip"
-	"strconv"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,7 +18,10 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 	options := probe.Options{Name: c.String("name")}
 	if target := c.String("target"); target != "" {
 		var err error
-		if options.Target, err = lookupTarget(c.Context, target); err != nil {
+		if options.Target, err = probe.LookupTarget(c.Context, target); err != nil {
+			if errors.Is(err, probe.ErrTarget) {
+				return &usage{fmt.Sprintf("--target: got %.80q, allowed: HOST:PORT", target)}
+			}
 			return err
 		}
 	}
@@ -33,72 +31,30 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 	if len(networks) == 0 {
 		return &usage{"doctor --probe: the profile has no NIC on one of qnet's networks"}
 	}
+	o := keeper.Options{
+		RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: a.note, Peer: supervisor.RemotePeer(),
+	}
 	reports, failed := []probe.Report{}, false
 	for _, n := range networks {
-		r, err := a.probeNetwork(c.Context, n, options)
+		var r probe.Report
+		var err error
+		a.during(fmt.Sprintf("a synthetic guest on network %q", n.Name), func() { r, err = probe.Run(c.Context, o, n, options) })
 		if err != nil {
 			return err
 		}
 		reports, failed = append(reports, r), failed || r.Failed()
 		if !c.Bool("json") {
-			if err := a.stepTable(r); err != nil {
+			if err := r.WriteText(a.Stdout); err != nil {
 				return err
 			}
 		}
 	}
+	var err error
 	if c.Bool("json") {
-		if err := a.json(reports); err != nil {
-			return err
-		}
+		err = a.json(reports)
 	}
-	if failed {
+	if err == nil && failed {
 		return errCannotWork
 	}
-	return nil
-}
-
-func (a *app) probeNetwork(ctx context.Context, n keeper.Network, o probe.Options) (r probe.Report, err error) {
-	a.during(fmt.Sprintf("a synthetic guest on network %q", n.Name), func() {
-		r, err = probe.Run(ctx, keeper.Options{
-			RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: a.note,
-			Peer: supervisor.RemotePeer(),
-		}, n, o)
-	})
-	return r, err
-}
-
-// targetTimeout bounds the look-up of a target's name.
-const targetTimeout = 5 * time.Second
-
-// lookupTarget returns the address and port of HOST:PORT.
-func lookupTarget(ctx context.Context, target string) (netip.AddrPort, error) {
-	bad := &usage{fmt.Sprintf("--target: got %.80q, allowed: HOST:PORT", target)}
-	host, port, err := net.SplitHostPort(target)
-	if err != nil {
-		return netip.AddrPort{}, bad
-	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || number == 0 {
-		return netip.AddrPort{}, bad
-	}
-	ctx, cancel := context.WithTimeout(ctx, targetTimeout)
-	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("look up --target: %w", err)
-	}
-	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(number)), nil
-}
-
-// stepTable prints a line for each step, with the cause of a failure below.
-func (a *app) stepTable(r probe.Report) error {
-	fmt.Fprintf(a.Stdout, "network %s: %s, bridge %s, in %s\n", r.Network, r.Mode, r.Bridge, r.Took.Round(time.Millisecond))
-	return a.table("STEP OUTCOME TIME DETAIL", func(w io.Writer) {
-		for _, s := range r.Steps {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Name, s.Outcome, s.Took.Round(10*time.Microsecond), oneLine(s.Detail))
-			if s.Cause != "" {
-				fmt.Fprintf(w, "\t\t\t-> %s\n", oneLine(s.Cause))
-			}
-		}
-	})
+	return err
 }

@@ -3,19 +3,13 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"net/netip"
-	"os"
 	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/reach"
-	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/internal/sshclient"
 )
 
 func (a *app) sshCommand() *cli.Command {
@@ -49,48 +43,13 @@ func (a *app) ssh(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	known, err := a.knownHosts()
+	cmd, err := sshclient.Command(program, a.user, a.stateDir, sshclient.Session{
+		VM: args[0], Address: address, Login: c.String("login"), Command: command,
+	})
 	if err != nil {
 		return err
 	}
-	return a.runAsUser(exec.Command(program, sshArguments(args[0], address, c.String("login"), known, command)...))
-}
-
-// sshArguments returns the arguments of ssh(1). The name of the VM, not its address,
-// identifies the host key: another VM may have the address later.
-func sshArguments(vm string, address netip.Addr, login, knownHosts string, command []string) []string {
-	args := []string{
-		"-o", "UserKnownHostsFile=" + knownHosts, "-o", "StrictHostKeyChecking=accept-new", "-o", "HostKeyAlias=" + vm + "." + dns.Domain,
-	}
-	if login != "" {
-		args = append(args, "-l", login)
-	}
-	return append(append(args, "--", address.String()), command...)
-}
-
-// knownHosts returns the file of host keys: the user's own, also under sudo.
-func (a *app) knownHosts() (string, error) {
-	dir := a.stateDir
-	if home := a.home(); home != "" {
-		dir = filepath.Join(home, ".local/state/qnet")
-	}
-	err := a.user.Do(func() error { return os.MkdirAll(dir, 0o700) })
-	if err != nil {
-		return "", fmt.Errorf("keep host keys: %w", err)
-	}
-	return filepath.Join(dir, "known_hosts"), nil
-}
-
-// home returns the home directory of the user behind sudo, "" without one.
-func (a *app) home() string {
-	if a.user == nil {
-		return ""
-	}
-	u, err := user.LookupId(strconv.FormatUint(uint64(a.user.UID), 10))
-	if err != nil {
-		return ""
-	}
-	return u.HomeDir
+	return a.runProgram(cmd)
 }
 
 // exitStatus makes an exit code that of qnet: another program's, or one that a table
@@ -100,15 +59,9 @@ type exitStatus struct{ code int }
 // Error returns a text that is not printed: the user has seen the cause.
 func (e *exitStatus) Error() string { return fmt.Sprintf("exit status %d", e.code) }
 
-// runAsUser runs a program on qnet's terminal, as the user behind sudo.
-func (a *app) runAsUser(cmd *exec.Cmd) error {
+// runProgram runs a program on qnet's terminal. Its exit code becomes qnet's.
+func (a *app) runProgram(cmd *exec.Cmd) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.Stdin, a.Stdout, a.Stderr
-	if a.user != nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: a.user.UID, Gid: a.user.GID, Groups: a.user.Groups}}
-		if home := a.home(); home != "" {
-			cmd.Env = append(os.Environ(), "HOME="+home)
-		}
-	}
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

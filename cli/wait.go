@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -31,9 +29,9 @@ func (a *app) wait(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	g, err := parseGoal(c.String("for"))
-	if err != nil {
-		return err
+	g, ok := reach.ParseGoal(c.String("for"))
+	if !ok {
+		return &usage{fmt.Sprintf("--for: got %.80q, allowed: address, ping, port:N", c.String("for"))}
 	}
 	address, err := a.await(c.Context, args[0], g, c.Duration("timeout"))
 	if err != nil {
@@ -41,22 +39,6 @@ func (a *app) wait(c *cli.Context) error {
 	}
 	fmt.Fprintln(a.Stdout, address)
 	return nil
-}
-
-// parseGoal reads the value of --for.
-func parseGoal(s string) (reach.Goal, error) {
-	switch s {
-	case "address":
-		return reach.Goal{}, nil
-	case "ping":
-		return reach.Goal{Ping: true}, nil
-	}
-	if number, ok := strings.CutPrefix(s, "port:"); ok {
-		if n, err := strconv.Atoi(number); err == nil && n > 0 && n < 65536 {
-			return reach.Goal{Port: n}, nil
-		}
-	}
-	return reach.Goal{}, &usage{fmt.Sprintf("--for: got %.80q, allowed: address, ping, port:N", s)}
 }
 
 // pollInterval is the time between two questions for a VM's state.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -20,7 +19,6 @@ import (
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/doctor"
 	"github.com/qnet-vm/qnet/internal/doctor/probe"
-	"github.com/qnet-vm/qnet/internal/reach"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
@@ -253,16 +251,15 @@ dev      10.0.0.6  02:00:00:00:00:04  -     offered
 
 func TestDoctorTables(t *testing.T) {
 	var out bytes.Buffer
-	a := &app{Env: Env{Stdout: &out}}
 	modes := []profiles.Mode{profiles.NAT, profiles.Bridge}
-	err := a.checkTable(doctor.Report{
+	err := (doctor.Report{
 		Findings: []doctor.Finding{
 			{Check: "kernel", Status: doctor.Pass, Modes: modes, Evidence: "all\n  there", Remedy: "none"},
 			{Check: "docker", Status: doctor.Fail, Modes: modes[:1], Evidence: "drops", Remedy: "iptables -I"},
 			{Check: "left", Status: doctor.Warn, Evidence: "VM a"},
 		},
 		Modes: map[profiles.Mode]doctor.Status{profiles.NAT: doctor.Fail, profiles.Bridge: doctor.Pass},
-	})
+	}).WriteText(&out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,64 +272,17 @@ func TestDoctorTables(t *testing.T) {
 		t.Errorf("a remedy of what passes:\n%s", &out)
 	}
 	out.Reset()
-	err = a.stepTable(probe.Report{Network: "dev", Mode: profiles.NAT, Bridge: "qn-dev", Took: 1234 * time.Millisecond, Steps: []probe.Step{
+	err = (probe.Report{Network: "dev", Mode: profiles.NAT, Bridge: "qn-dev", Took: 1234 * time.Millisecond, Steps: []probe.Step{
 		{Name: "lease", Outcome: probe.Fail, Took: time.Millisecond, Detail: "no\nOFFER", Cause: "a firewall"},
-	}})
+	}}).WriteText(&out)
 	if err != nil || !strings.Contains(out.String(), "network dev: nat, bridge qn-dev, in 1.234s\n") || !strings.Contains(out.String(), "no OFFER\n") || !strings.Contains(out.String(), "-> a firewall\n") {
 		t.Errorf("got %s, %v", &out, err)
 	}
 }
 
 func TestLookupTarget(t *testing.T) {
-	if got, err := lookupTarget(t.Context(), "192.0.2.7:443"); err != nil || got != netip.MustParseAddrPort("192.0.2.7:443") {
+	if got, err := probe.LookupTarget(t.Context(), "192.0.2.7:443"); err != nil || got != netip.MustParseAddrPort("192.0.2.7:443") {
 		t.Errorf("got %v, %v", got, err)
-	}
-}
-
-func TestSSHArguments(t *testing.T) {
-	a := netip.MustParseAddr("10.0.0.9")
-	got := strings.Join(sshArguments("web", a, "root", "/k", []string{"uname", "-r"}), " ")
-	want := "-o UserKnownHostsFile=/k -o StrictHostKeyChecking=accept-new -o HostKeyAlias=web.qnet -l root -- 10.0.0.9 uname -r"
-	if got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	if got := strings.Join(sshArguments("web", a, "", "/k", nil), " "); !strings.HasSuffix(got, "HostKeyAlias=web.qnet -- 10.0.0.9") {
-		t.Errorf("got %q", got)
-	}
-}
-
-// Port 22 counts as reached only when an SSH server answers; others when a server
-// accepts.
-func TestDials(t *testing.T) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().(*net.TCPAddr).AddrPort()
-	if !reach.Dials(t.Context(), address.Addr(), int(address.Port())) {
-		t.Error("a server that accepts is not reached")
-	}
-	if !(reach.Goal{}).Reached(t.Context(), address.Addr()) || !(reach.Goal{Port: int(address.Port())}).Reached(t.Context(), address.Addr()) {
-		t.Error("a goal is not reached")
-	}
-	l.Close()
-	if reach.Dials(t.Context(), address.Addr(), int(address.Port())) {
-		t.Error("a closed port is reached")
-	}
-}
-
-func TestProgressOf(t *testing.T) {
-	for want, c := range map[string]struct {
-		state   control.Phase
-		address netip.Addr
-	}{
-		"VM starting":      {control.Starting, netip.Addr{}},
-		"QEMU running":     {control.Running, netip.Addr{}},
-		"address 10.0.0.9": {control.Running, netip.MustParseAddr("10.0.0.9")},
-	} {
-		if got := reach.ProgressOf(control.State{State: c.state}, control.NIC{}, c.address); got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
 	}
 }
 
@@ -374,5 +324,15 @@ func TestDirectories(t *testing.T) {
 	}
 	if a.rootRunDir != rootRunDir || a.rootStateDir != rootStateDir {
 		t.Errorf("root's, for a user: %q, %q", a.rootRunDir, a.rootStateDir)
+	}
+}
+
+// There is no hint to wait for an address that qnet will never see.
+func TestNoAddress(t *testing.T) {
+	for _, never := range []bool{false, true} {
+		e := &noAddress{"web", "no frame", never}
+		if waits := strings.Contains(hintFor(e), "qnet wait"); waits == never || never != strings.Contains(e.Error(), "no NIC") {
+			t.Errorf("never %t: %q, hint %q", never, e, hintFor(e))
+		}
 	}
 }

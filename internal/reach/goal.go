@@ -27,6 +27,23 @@ type Goal struct {
 	Port int // 0 = none
 }
 
+// ParseGoal reads "address", "ping" or "port:N", N from 1 to 65535; ok is false for other
+// texts.
+func ParseGoal(s string) (g Goal, ok bool) {
+	switch s {
+	case "address":
+		return Goal{}, true
+	case "ping":
+		return Goal{Ping: true}, true
+	}
+	if number, ok := strings.CutPrefix(s, "port:"); ok {
+		if n, err := strconv.Atoi(number); err == nil && n > 0 && n < 65536 {
+			return Goal{Port: n}, true
+		}
+	}
+	return Goal{}, false
+}
+
 // String returns the goal as part of a sentence.
 func (g Goal) String() string {
 	switch {
@@ -44,7 +61,7 @@ func (g Goal) Reached(ctx context.Context, a netip.Addr) bool {
 	case g.Ping:
 		return pings(ctx, a)
 	case g.Port != 0:
-		return Dials(ctx, a, g.Port)
+		return dials(ctx, a, g.Port)
 	}
 	return true
 }
@@ -91,8 +108,8 @@ func pings(ctx context.Context, a netip.Addr) bool {
 // ssh is the TCP port of SSH.
 const ssh = 22
 
-// Dials reports whether a server listens on the port.
-func Dials(ctx context.Context, address netip.Addr, port int) bool {
+// dials reports whether a server listens on the port.
+func dials(ctx context.Context, address netip.Addr, port int) bool {
 	d := net.Dialer{Timeout: time.Second}
 	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address.String(), strconv.Itoa(port)))
 	if err != nil {

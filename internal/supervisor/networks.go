@@ -131,3 +131,16 @@ func (s *session) describeNICs() {
 		s.state.NICs = append(s.state.NICs, nic)
 	}
 }
+
+// KeeperNetworks returns the networks of a profile as keepers know them: nil without a profile, and an empty list
+// for a profile without networks.
+func KeeperNetworks(p *profiles.Profile) []keeper.Network {
+	if p == nil {
+		return nil
+	}
+	networks := []keeper.Network{}
+	for _, n := range NetworksOf(p) {
+		networks = append(networks, NetworkOf(n))
+	}
+	return networks
+}

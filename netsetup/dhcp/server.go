@@ -58,6 +58,20 @@ type Lease struct {
 	Left    time.Duration `json:"left,omitempty"` // until the lease ends, in nanoseconds; 0 for VMs' NICs
 }
 
+// State is a word for how far the client has got, or the time left of a lease that is no
+// VM's.
+func (l Lease) State() string {
+	switch {
+	case l.VM && l.Bound:
+		return "taken"
+	case l.VM:
+		return "reserved"
+	case l.Bound:
+		return l.Left.String()
+	}
+	return "offered"
+}
+
 // Server serves one network. Its methods may be called concurrently.
 type Server struct {
 	c    Config

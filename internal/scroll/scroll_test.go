@@ -1,4 +1,4 @@
-package cli
+package scroll
 
 import (
 	"strings"
@@ -12,7 +12,7 @@ func TestScroll(t *testing.T) {
 	const want = "panic\r\n\x1b[0mSeaBIOS \x1b[1;31mred\x1b[0m text\x1b[2K\r\n# "
 	for size := 1; size <= len(log); size++ {
 		var out strings.Builder
-		s := &scroll{to: &out}
+		s := &Writer{To: &out}
 		for rest := log; rest != ""; {
 			n := min(size, len(rest))
 			if got, err := s.Write([]byte(rest[:n])); got != n || err != nil {
