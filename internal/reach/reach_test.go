@@ -77,7 +77,7 @@ func TestParseGoal(t *testing.T) {
 
 // Port 22 counts as reached only when an SSH server answers; others when a server
 // accepts.
-func Testdials(t *testing.T) {
+func TestDials(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
