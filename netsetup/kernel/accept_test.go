@@ -37,7 +37,8 @@ func acceptsOf(t *testing.T, mode profiles.Mode) (accepts step.List, notes []str
 	return accepts, p.Notes
 }
 
-// What is put where, for the owners of iptables' chains, and what is told.
+// qnet puts its accepts where the owners of iptables' chains expect them, and names a remedy
+// where no owner does.
 func TestAcceptsWhereOwnersExpectThem(t *testing.T) {
 	bridgeOff := "sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0\n"
 	inbound := `-s 192.168.223.0/24 -d 192.168.223.1/32 -i qn-dev -m comment --comment "qnet:dev" -j ACCEPT`
@@ -115,7 +116,7 @@ func TestAcceptsWhereOwnersExpectThem(t *testing.T) {
 	}
 }
 
-// tryAccepts does the steps twice and undoes them, with copies that others made.
+// tryAccepts does the steps twice and undoes them, beside copies of other programs.
 func tryAccepts(t *testing.T, accepts step.List) {
 	t.Helper()
 	host := newHost(t)

@@ -10,8 +10,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// A bridge and its taps go together, their names are free at once, and nobody
-// else's links go with them.
+// A bridge and its taps end together, their names are free at once, and other programs'
+// links stay.
 func TestDelLinks(t *testing.T) {
 	lab.Require(t, lab.Tun)
 	lab.Run(t, func(t *testing.T) {

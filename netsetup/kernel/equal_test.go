@@ -21,9 +21,9 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// noise is what differs though the state is the same: indexes, a tap's random MAC
-// and its operational state, which follows no carrier; and what the commands
-// cannot say: taps that do not persist, tables with an owner.
+// noise is what differs though the state is the same: indexes, a tap's random MAC and its
+// operational state, which follows no carrier; and what commands cannot make: taps that end
+// with their last file, tables with an owner.
 var noise = strings.NewReplacer(" persist on", "", " persist off", "")
 
 var (
@@ -33,7 +33,7 @@ var (
 	nftMarks = regexp.MustCompile(`^nft: table (\S+ \S+) \{.*`)
 )
 
-// kernelState is the kernel's own listing of everything, without noise.
+// kernelState returns what the kernel lists of everything, without noise.
 func kernelState(t *testing.T) []string {
 	t.Helper()
 	var lines []string
@@ -61,7 +61,7 @@ func difference(a, b []string) string {
 	return d.String()
 }
 
-// becomes waits until the state is the one given, and tells how it differs if not.
+// becomes waits until the kernel's state is the wanted one, and returns how it differs.
 func becomes(t *testing.T, want []string, words string) {
 	t.Helper()
 	var diff string
@@ -91,8 +91,8 @@ func hold(t *testing.T, tap string) *os.File {
 	return f
 }
 
-// Executing the commands that a plan prints gives the same kernel state as
-// applying it, and so do the undo commands.
+// The commands that a plan prints make the same kernel state as applying it, and so do the
+// undo commands.
 func TestCommandsEqualNetlink(t *testing.T) {
 	for _, n := range []plan.Network{
 		{Name: "private", Mode: profiles.Private},
@@ -126,7 +126,7 @@ func TestCommandsEqualNetlink(t *testing.T) {
 	}
 }
 
-// rich gives eth0 what a NIC of a host can have. lan0 is a second way out.
+// rich gives eth0 what a host can have by a NIC. lan0 is a second way out.
 const rich = `
 ip link set lan0 up; ip link set lan1 up; ip addr add 198.51.100.10/24 dev lan0
 sysctl -qw net/ipv4/conf/eth0/arp_notify=1 net/ipv6/conf/eth0/accept_ra=0 net/ipv6/conf/eth0/hop_limit=70 net/ipv4/neigh/eth0/gc_stale_time=70

@@ -14,7 +14,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// journalled are the steps as the journal has them.
+// journalled returns the steps as the journal has them.
 func journalled(t *testing.T, steps step.List) step.List {
 	t.Helper()
 	raw, err := json.Marshal(steps)
@@ -28,9 +28,8 @@ func journalled(t *testing.T, steps step.List) step.List {
 	return read
 }
 
-// What systemd-resolved knows of the NIC, it knows of the bridge while that has the
-// host's addresses, the host resolves names all the time, and afterwards
-// systemd-resolved is as it was.
+// While the bridge has the host's addresses, systemd-resolved has the NIC's settings for the
+// bridge. The host resolves names all the time, and in the end systemd-resolved is as before.
 func TestMoveTakesDNSAlong(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Require(t, lab.Program("dnsmasq"))
@@ -114,7 +113,7 @@ resolvectl nta eth0 test.example`)
 	})
 }
 
-// A NIC that systemd-resolved was told nothing of needs no step, nor does a host
+// A NIC without settings in systemd-resolved needs no step, nor does a host
 // without systemd-resolved.
 func TestMoveWithoutDNS(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {

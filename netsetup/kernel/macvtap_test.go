@@ -72,9 +72,8 @@ func TestMacvtapCarriesFrames(t *testing.T) {
 	})
 }
 
-// foreignDevices makes macvtap links in another namespace with the indexes that
-// ours would get, whose /dev/tapN are in the way: devtmpfs knows no namespaces. It
-// returns the last of these indexes.
+// foreignDevices makes macvtap links in another namespace with the indexes that ours would
+// get. Their /dev/tapN are in the way: devtmpfs has no namespaces. It returns the last index.
 func foreignDevices(t *testing.T) (last int) {
 	t.Helper()
 	lab.Sh(t, "ip netns add other; ip -n other link add e0 index 1000 type veth peer name e1 index 1001; ip link add probe0 type bridge")
@@ -100,7 +99,7 @@ func tapFlags(f *os.File) (uint16, error) {
 	return req.Uint16(), err
 }
 
-// hears sends a frame to a MAC from the LAN and reports whether it arrives.
+// hears sends a frame from the LAN to a MAC and reports whether it arrives.
 func hears(t *testing.T, guest *os.File, to string) bool {
 	t.Helper()
 	mac, err := net.ParseMAC(to)

@@ -45,8 +45,8 @@ func newHost(t testing.TB) *Host {
 	return host
 }
 
-// onLink is what the kernel lists of the host's network, the name of the link it
-// is by left out, and with it what only says that the link is a bridge or a port.
+// onLink returns what the kernel lists of the host's network, without the name of the link
+// and without what says only that the link is a bridge or a port.
 func onLink(t testing.TB, link string) []string {
 	t.Helper()
 	var lines []string
@@ -62,8 +62,8 @@ func onLink(t testing.TB, link string) []string {
 	return lines
 }
 
-// same waits until two lists are one, but for their order: a router advertises
-// itself every 3 to 4 s here, and only then the kernel has its own route by it.
+// same waits until two lists differ in nothing but their order. A router advertises itself
+// every 3 to 4 s here, and only then the kernel has its own route by that router.
 func same(t testing.TB, words string, want []string, now func() []string) {
 	t.Helper()
 	var diff string
@@ -113,8 +113,8 @@ func TestMoveAndBack(t *testing.T) {
 	})
 }
 
-// Temporary addresses: the one in use goes along, the others are made anew, and
-// none piles up.
+// The temporary address in use moves along. The kernel makes the others anew, and no
+// temporary address is left over.
 func TestMoveOfTemporaryAddresses(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Require(t, lab.Program("radvd"))

@@ -13,7 +13,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 )
 
-// The lookup of the FIB as read is the kernel's, and pins are what their commands say.
+// FIB.Lookup finds the route that the kernel finds, and pins are what their commands make.
 func TestPinsEqualCommands(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)

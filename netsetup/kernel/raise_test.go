@@ -12,8 +12,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// Raised routes go after every other, and are restored exactly, by netlink as by
-// the commands that are shown, and from a journal.
+// Raised routes go after all others, and Undo restores them exactly: by netlink, by the
+// commands that the step shows, and from a journal.
 func TestRaiseMetrics(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)

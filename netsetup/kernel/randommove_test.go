@@ -19,7 +19,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// a set is what eth0 has, as commands; what the kernel refuses of it is left out.
+// A set is what eth0 has, as commands. The kernel may refuse some of them.
 type set struct {
 	*rand.Rand
 	lines []string
@@ -121,16 +121,16 @@ ip -force -batch `+batch+` >/dev/null 2>&1 || true`)
 	lab.Eventually(t, 5*time.Second, "IPv6 addresses are checked", func() bool { return lab.Sh(t, "ip -6 addr show tentative") == "" })
 }
 
-// inKernelOrder is what the kernel lists of the link, in its order, which says which
-// address is a primary one and which of like routes is taken.
+// inKernelOrder returns what the kernel lists of the link. The order decides which address
+// is a primary one and which of like routes counts.
 func inKernelOrder(t *testing.T, link string) string {
 	t.Helper()
 	out := lab.Sh(t, "ip -4 -o addr show dev "+link+" | sed 's/^[0-9]*: //'; ip -4 route show table all type unicast")
 	return strings.ReplaceAll(volatileTimes.ReplaceAllString(out, ""), link, "LINK")
 }
 
-// Whatever a NIC has, the bridge has it during and the NIC afterwards, with all that
-// `ip` lists of it.
+// The bridge gets everything that the NIC has, and the NIC gets it back, with all that ip(8)
+// lists.
 func TestMoveOfRandomSets(t *testing.T) {
 	n := 6
 	if lab.Stress() {
@@ -165,7 +165,7 @@ func moveSet(t *testing.T, machine *Host) (addrs, routes int) {
 	network := plan.Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
 	facts, err := host.Observe(t.Context(), network.Query())
 	if err == nil {
-		facts.NIC.Asked = true               // nobody answers for most
+		facts.NIC.Asked = true               // no machine answers for most
 		facts.NIC.Client = managers.Client{} // who gave an address with an end, is not the question here
 	}
 	p, planErr := plan.New(network, facts, plan.Options{Salt: hosttest.Salt, AssumeYes: true})

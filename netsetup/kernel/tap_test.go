@@ -59,8 +59,8 @@ func TestGivenTap(t *testing.T) {
 	})
 }
 
-// A given tap ends by its Host, not by the end of who has its files: by DelLinks, and
-// when the Host dies, too.
+// A given tap outlives the process that has its files. It ends by DelLinks, and with the
+// Host.
 func TestGivenTapOutlivesItsFiles(t *testing.T) {
 	lab.Require(t, lab.Tun)
 	lab.Run(t, func(t *testing.T) {
