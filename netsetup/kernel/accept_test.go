@@ -37,7 +37,7 @@ func acceptsOf(t *testing.T, mode profiles.Mode) (accepts step.List, notes []str
 	return accepts, p.Notes
 }
 
-// What is put where, for the owners of iptables' chains, and what is told.
+// The accepts go into the chains of the program that owns them, and the notes say the rest.
 func TestAcceptsWhereOwnersExpectThem(t *testing.T) {
 	bridgeOff := "sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0\n"
 	inbound := `-s 192.168.223.0/24 -d 192.168.223.1/32 -i qn-dev -m comment --comment "qnet:dev" -j ACCEPT`
