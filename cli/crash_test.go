@@ -36,7 +36,8 @@ func TestCrashMatrix(t *testing.T) {
 	for _, mode := range []string{"private", "host-only", "nat", "bridge", "move"} {
 		t.Run(mode, func(t *testing.T) {
 			inLab(t, func(l *testHost) {
-				lab.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; ip link set lan0 down")
+				lab.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; ip link set lan0 down; "+
+					"until ip link show lan1 | grep -q LOWERLAYERDOWN; do sleep 0.05; done") // the kernel reports a carrier late
 				l.prepared()
 				more := ""
 				if mode == "bridge" {

@@ -85,10 +85,16 @@ func TestDoctorFindsFaults(t *testing.T) {
 			3,
 		},
 		"drop policy of iptables": {"iptables-nft -P FORWARD DROP", "filters", doctor.Pass, []string{"puts in their chains", "-I FORWARD -i qn-nat"}, 0},
-		"no tun":                  {"mount -t tmpfs tmpfs /dev/net", "tun", doctor.Fail, []string{"no /dev/net/tun", "modprobe tun"}, 3},
-		"read-only sysctls":       {"mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys", "sysctls", doctor.Fail, []string{"read-only"}, 3},
-		"no default route":        {"ip route del default", "uplinks", doctor.Warn, []string{"no default route"}, 0},
-		"small MTU":               {"ip link set eth0 mtu 1400", "MTU", doctor.Warn, []string{"eth0 has MTU 1400", "mtu = 1400 in"}, 0},
+		"no tun": {
+			// In a chroot, the running kernel may have no modules, and the remedy is another.
+			"mkdir -p /lib/modules; mount -t tmpfs tmpfs /lib/modules; mkdir /lib/modules/$(uname -r); mount -t tmpfs tmpfs /dev/net",
+			"tun", doctor.Fail,
+			[]string{"no /dev/net/tun", "modprobe tun"},
+			3,
+		},
+		"read-only sysctls": {"mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys", "sysctls", doctor.Fail, []string{"read-only"}, 3},
+		"no default route":  {"ip route del default", "uplinks", doctor.Warn, []string{"no default route"}, 0},
+		"small MTU":         {"ip link set eth0 mtu 1400", "MTU", doctor.Warn, []string{"eth0 has MTU 1400", "mtu = 1400 in"}, 0},
 		"strict rp_filter": {
 			"ip link add eth1 type veth peer name lan1; ip addr add 192.0.3.10/24 dev eth1; ip link set eth1 up; sysctl -qw net.ipv4.conf.eth0.rp_filter=1",
 			"rp_filter", doctor.Warn,

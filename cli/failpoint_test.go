@@ -62,7 +62,7 @@ func armFailpoints(args []string) {
 			return f.Close()
 		}
 		at, action, _ := strings.Cut(string(order), " ")
-		// Whoever removes the file acts: a keeper that follows a killed one does not.
+		// The process that removes the file acts. A keeper that replaces a killed keeper does not.
 		if at == point && removed(filepath.Join(dir, "failpoint")) {
 			return act(action, run)
 		}

@@ -79,7 +79,7 @@ func newLab(t *testing.T) *testHost {
 	}
 	l := &testHost{T: t, dir: dir, run: filepath.Join(dir, "run")}
 	t.Cleanup(l.stopAll)
-	l.env = append(os.Environ(), "QNET_RUN_DIR="+l.run, "QNET_STATE_DIR="+filepath.Join(dir, "state"), "LC_ALL=C",
+	l.env = append(os.Environ(), "QNET_RUN_DIR="+l.run, "QNET_STATE_DIR="+filepath.Join(dir, "state"), "LC_ALL=C", "TERM=xterm",
 		"SUDO_UID=", "XDG_RUNTIME_DIR=", "SSH_CONNECTION=")
 	return l
 }

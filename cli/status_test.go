@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,10 +35,8 @@ func (p *process) gone() {
 
 // script is a command of sh's, to which qnet is "$0".
 func (l *testHost) script(text string) *process {
-	self, err := os.Executable()
-	if err != nil {
-		l.Fatal(err)
-	}
+	// In a chroot, os.Executable is a path from outside.
+	self := fmt.Sprintf("/proc/%d/exe", os.Getpid())
 	p := l.command()
 	p.Path, p.Args = "/bin/sh", []string{"sh", "-c", text, self}
 	return p

@@ -109,7 +109,7 @@ func TestDoLeavesTheObjectInTheWay(t *testing.T) {
 	}
 }
 
-// An undo that fails after a step failed is told beside the cause.
+// The error of a failed step also says which undo failed.
 func TestDoTellsWhatIsLeft(t *testing.T) {
 	_, calls := done(t)
 	m := &steptest.Memory{State: start(), Fail: calls, Times: 1000}

@@ -9,7 +9,7 @@
 //
 // What a plan does, in order (step.Step.String shows each as commands):
 //
-//  0. NetworkManager and systemd-networkd are told to leave links named qn* alone.
+//  0. NetworkManager and systemd-networkd get the order to leave links named qn* alone.
 //  1. The bridge is created down, with its MAC and MTU, without STP and forward delay, and
 //     marked by the ifalias "qnet:<network>".
 //  2. The bridge's sysctls: no IPv6, no redirects, forwarding as the mode wants it.

@@ -156,11 +156,30 @@ func (a *archive) addModules(tree string) error {
 	return nil
 }
 
-// Files returns the guest's kernel and initramfs, made by `make guest`. Without
-// them it skips the test, or fails the test when CI=true.
+// Files returns the guest's kernel and initramfs, made by `make guest`, where all users
+// can read them. Without them it skips the test, or fails the test when CI=true.
 func Files(t testing.TB) (kernel, initrd string) {
 	t.Helper()
 	kernel, initrd = ".cache/guest/vmlinuz", ".cache/guest/initrd.gz"
 	lab.Require(t, lab.File(kernel, "guest"), lab.File(initrd, "guest"))
-	return lab.Module(kernel), lab.Module(initrd)
+	return readable(t, lab.Module(kernel)), readable(t, lab.Module(initrd))
+}
+
+// readable returns a copy of a file whose directory is closed to other users, such as
+// a home directory: some tests start VMs as another user, as under sudo.
+func readable(t testing.TB, path string) string {
+	t.Helper()
+	for dir := filepath.Dir(path); dir != "/"; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err != nil || info.Mode()&0o001 != 0 {
+			continue
+		}
+		open := lab.Dir(t)
+		data, err := os.ReadFile(path)
+		path = filepath.Join(open, filepath.Base(path))
+		if err := errors.Join(err, os.Chmod(open, 0o755), os.WriteFile(path, data, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	return path
 }

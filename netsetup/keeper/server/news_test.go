@@ -110,7 +110,7 @@ func TestMemberEndsBesideADeafSupervisor(t *testing.T) {
 	}
 }
 
-// A text is told once, and not at all if the plan's notes tell it to each VM.
+// NoteOnce sends a text to the VMs once, and never a text of the plan's notes, which each VM gets.
 func TestNoteOnce(t *testing.T) {
 	s := testServer()
 	s.planNotes = []string{"known"}

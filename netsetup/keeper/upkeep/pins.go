@@ -21,7 +21,7 @@ const (
 	// long, because there are many, the pause is pinShare times as long as the look.
 	pinInterval = 100 * time.Millisecond
 	pinShare    = 20
-	// takenTimeout is how long addresses must be taken before that is told: a VPN that
+	// takenTimeout is how long addresses must be taken before the keeper notes it: a VPN that
 	// starts makes several changes.
 	takenTimeout = time.Second
 	// pinRoundLimit is how often within fightTimeout pins are changed.
