@@ -5,8 +5,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/qnet-vm/qnet/netsetup/rtnl"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 func heldAddress(p string) rtnl.Address {

@@ -13,9 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
-	"golang.org/x/sys/unix"
 )
 
 func TestResolvers(t *testing.T) {
