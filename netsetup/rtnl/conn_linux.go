@@ -92,7 +92,7 @@ func (c *Conn) Send(requests []Request) error {
 		}
 		for _, r := range requests[:n] { // the answers come in the order of the requests
 			if _, err := c.socket.Receive(); err != nil && !r.ignores(err) {
-				errs = append(errs, fmt.Errorf("%s: %w", r.op, explained(err)))
+				errs = append(errs, fmt.Errorf("%s: %w", r, explained(err)))
 			}
 		}
 		requests = requests[n:]
