@@ -88,7 +88,7 @@ func (s *server) apply(ctx context.Context) ([]string, error) {
 	}
 }
 
-// carryOut writes the journal, and then does what the plan says.
+// carryOut starts the watchdog, writes the journal, and then does what the plan says.
 func (s *server) carryOut(ctx context.Context, planned plan.Plan) (done []string, err error) {
 	if s.journal, err = journal.New(planned); err != nil {
 		return nil, err
@@ -97,12 +97,14 @@ func (s *server) carryOut(ctx context.Context, planned plan.Plan) (done []string
 	if err := s.place.Make(); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
 	}
-	err = s.journal.Write(s.place.Journal())
+	// The watchdog first: a keeper that is killed in between leaves no journal behind that
+	// only `qnet gc` would remove.
+	err = s.startWatchdog(planned)
 	if err == nil {
-		err = failpoint.Hit("keeper wrote the journal")
+		err = s.journal.Write(s.place.Journal())
 	}
 	if err == nil {
-		err = s.startWatchdog(planned)
+		err = failpoint.Hit("keeper wrote the journal")
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.place.Remove())
