@@ -32,7 +32,9 @@ type Conn struct {
 	raw  syscall.RawConn
 	to   unix.SockaddrLinklayer
 
-	closing sync.Once
+	mu     sync.Mutex // guards closed, and that no deadline is set after Close
+	closed bool
+	users  sync.WaitGroup // reads and writes that run; Close lets go of the file after them
 }
 
 // Listen opens a socket on the link with that index, for the frames of a
@@ -102,6 +104,10 @@ func (c *Conn) control(f func(fd int) error) error {
 // frame by this link. Read returns os.ErrClosed after Close, os.ErrDeadlineExceeded
 // after the deadline of SetReadDeadline, and ENETDOWN once when the link goes down.
 func (c *Conn) Read(b []byte) (n int, out bool, err error) {
+	if !c.use() {
+		return 0, false, os.ErrClosed
+	}
+	defer c.users.Done()
 	waitErr := c.raw.Read(func(fd uintptr) bool {
 		var from unix.Sockaddr
 		n, from, err = unix.Recvfrom(int(fd), b, 0)
@@ -111,20 +117,47 @@ func (c *Conn) Read(b []byte) (n int, out bool, err error) {
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
 	switch {
-	case errors.Is(waitErr, os.ErrDeadlineExceeded):
+	case waitErr == nil:
+		return n, out, err
+	case errors.Is(waitErr, os.ErrDeadlineExceeded) && !c.isClosed():
 		return 0, false, os.ErrDeadlineExceeded
-	case waitErr != nil: // the poller's own error for a closed file is not exported
-		return 0, false, os.ErrClosed
 	}
-	return n, out, err
+	return 0, false, os.ErrClosed
+}
+
+// use counts a user of the file, unless the connection is closed.
+func (c *Conn) use() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.users.Add(1)
+	}
+	return !c.closed
+}
+
+func (c *Conn) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
 }
 
 // SetReadDeadline ends Read at that time, also one that waits already; the zero time
-// is never.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.file.SetReadDeadline(t) }
+// is never. It returns os.ErrClosed after Close.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return os.ErrClosed
+	}
+	return c.file.SetReadDeadline(t)
+}
 
 // Write sends a frame by the link. It wraps ENETDOWN while the link is down.
 func (c *Conn) Write(frame []byte) error {
+	if !c.use() {
+		return os.ErrClosed
+	}
+	defer c.users.Done()
 	var err error
 	waitErr := c.raw.Write(func(fd uintptr) bool {
 		err = unix.Sendto(int(fd), frame, 0, &c.to)
@@ -139,10 +172,21 @@ func (c *Conn) Write(frame []byte) error {
 	return nil
 }
 
-// Close ends Read and closes the socket, but does not wait for the latter: the kernel
-// takes a grace period of RCU, some 15 ms, to release a packet socket (packet_release
-// in net/packet/af_packet.c).
+// Close ends Read and Write, and closes the socket afterwards in the background: the
+// kernel takes a grace period of RCU, some 15 ms, to release a packet socket
+// (packet_release in net/packet/af_packet.c). Neither Close nor a Read that it ends waits
+// for that: a Read that was the last user of a closed file would.
 func (c *Conn) Close() error {
-	c.closing.Do(func() { go c.file.Close() })
-	return nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	err := c.file.SetDeadline(time.Unix(1, 0))
+	go func() {
+		c.users.Wait()
+		c.file.Close()
+	}()
+	return err
 }

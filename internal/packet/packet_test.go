@@ -15,8 +15,10 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
-// cable makes the links left and right.
-const cable = "ip link add left type veth peer name right; ip link set left addrgenmode none up; ip link set right addrgenmode none up"
+// cable makes the links left and right, which carry frames: a link whose carrier the kernel has not seen
+// yet drops them.
+const cable = `ip link add left type veth peer name right; ip link set left addrgenmode none up; ip link set right addrgenmode none up
+until [ "$(cat /sys/class/net/left/operstate /sys/class/net/right/operstate | tr '\n' ' ')" = "up up " ]; do sleep 0.01; done`
 
 // A frame that one end of a cable sends comes in at the other end, and the sending host's
 // other sockets see it, too.
