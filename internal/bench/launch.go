@@ -56,23 +56,25 @@ func (b *bench) cycle(mode string, first bool) error {
 		{What: "teardown from QEMU's exit, " + which, Against: "recipe", Unit: "ms", Most: 0.5},
 		{What: "the same from the signal that ends QEMU", Against: "recipe", Unit: "ms"},
 	}
-	around := func(start func(rig.Spec) (*rig.VM, error), s rig.Spec) contest.Side {
-		return func() ([]float64, error) {
-			before := links()
-			v, err := start(s)
-			if err != nil {
-				return nil, err
-			}
-			fromSignal, fromExit, err := v.Kill()
-			if after := links(); err == nil && after != before {
-				err = fmt.Errorf("links were %s and are %s", before, after)
-			}
-			return []float64{ms(v.Running), ms(fromExit), ms(fromSignal)}, err
-		}
-	}
 	return b.Contest(rows,
 		around(b.QnetVM, rig.Spec{Name: "va", Mode: mode, First: first}),
 		around(b.RecipeVM, rig.Spec{Name: "vb", Mode: mode, First: first}))
+}
+
+// around starts a VM and ends it. It measures both, and that no link is left.
+func around(start func(rig.Spec) (*rig.VM, error), s rig.Spec) contest.Side {
+	return func() ([]float64, error) {
+		before := links()
+		v, err := start(s)
+		if err != nil {
+			return nil, err
+		}
+		fromSignal, fromExit, err := v.Kill()
+		if after := links(); err == nil && after != before {
+			err = fmt.Errorf("links were %s and are %s", before, after)
+		}
+		return []float64{ms(v.Running), ms(fromExit), ms(fromSignal)}, err
+	}
 }
 
 // links are the host's, by name.

@@ -4,7 +4,7 @@
 // minute, in namespaces of their own. The table compares the ratio of each pair with
 // its bar. See docs/performance.md.
 //
-//	bench [-cache DIR] [-qnet FILE] [GROUP ...]
+//	bench [-cache DIR] [-qnet FILE] [-before FILE] [GROUP ...]
 //
 // QNET_BENCH_PAIRS is how many pairs are measured, 10 if unset.
 package main
@@ -15,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,7 @@ import (
 type bench struct {
 	*rig.Rig
 	contest.Table
+	earlier string // the build that group before measures against, "" for none
 }
 
 // pairsEnv is the variable that says how many pairs are measured.
@@ -48,6 +50,7 @@ var groups = []struct {
 	{"scale", (*bench).scale},
 	{"start", (*bench).start},
 	{"plan", (*bench).plan},
+	{"before", (*bench).before},
 	{"libvirt", (*bench).libvirt}, // last: it changes /dev
 }
 
@@ -61,32 +64,38 @@ func main() {
 	}
 	cache := flag.String("cache", ".cache", "`DIR` of the test guest")
 	qnet := flag.String("qnet", "bin/qnet", "`FILE` to measure")
+	earlier := flag.String("before", "", "`FILE` of an earlier build, for the group before")
 	flag.Parse()
 	inside, code := rig.Enter()
 	if !inside {
 		os.Exit(code)
 	}
-	if err := run(*cache, *qnet, flag.Args()); err != nil {
+	if err := run(*cache, *qnet, *earlier, flag.Args()); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
 	}
 }
 
 // run measures some groups, or all of them, and prints the table.
-func run(cache, qnet string, only []string) error {
+func run(cache, qnet, earlier string, only []string) error {
 	pairs, err := strconv.Atoi(cmp.Or(os.Getenv(pairsEnv), "10"))
 	if err != nil || pairs < 1 {
 		return fmt.Errorf("%s=%s is not a number of pairs", pairsEnv, os.Getenv(pairsEnv))
+	}
+	if earlier != "" {
+		if earlier, err = filepath.Abs(earlier); err != nil {
+			return err
+		}
 	}
 	r, err := rig.New(cache, qnet)
 	if err != nil {
 		return err
 	}
-	b := &bench{r, contest.Table{Pairs: pairs, Talk: os.Stderr}}
+	b := &bench{r, contest.Table{Pairs: pairs, Talk: os.Stderr}, earlier}
 	var errs []error
 	begin := time.Now()
 	for _, g := range groups {
-		if len(only) > 0 && !slices.Contains(only, g.name) {
+		if len(only) > 0 && !slices.Contains(only, g.name) || g.name == "before" && earlier == "" {
 			continue
 		}
 		fmt.Fprintf(b.Talk, "%5.0f s  %s\n", time.Since(begin).Seconds(), g.name)
