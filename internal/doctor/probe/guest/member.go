@@ -46,7 +46,11 @@ func Join(ctx context.Context, p Place) (*Member, error) {
 	}
 	m := &Member{reg: reg}
 	for _, port := range reg.Ports() {
-		m.Guests = append(m.Guests, newGuest(port.MAC, port.Tap, port.File))
+		tap, err := nonBlocking(port.File)
+		if err != nil {
+			return nil, errors.Join(err, m.Close(ctx))
+		}
+		m.Guests = append(m.Guests, newGuest(port.MAC, port.Tap, tap))
 	}
 	return m, nil
 }
