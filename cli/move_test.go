@@ -56,7 +56,7 @@ func TestGuestByTheHostsNIC(t *testing.T) {
 		// A router advertises itself every 3 to 4 s, and only then the kernel has its own route.
 		lab.Eventually(t, 6*time.Second, "the host as it was", func() bool { return lab.Diff(l.before, lab.Snapshot(t, l.run)) == "" })
 		l.before.Check(t)
-		if c, d := pings(), talk(); c.Lost > 1 || d.Lost > 0 {
+		if c, d := pings(), talk(); c.Lost > lab.MoveLoss || d.Lost > 0 {
 			t.Errorf("outside to host: %s; TCP %s", c, d)
 		}
 	})

@@ -20,6 +20,13 @@ const pingInterval = 10 * time.Millisecond
 // answerTimeout is how long stop waits for the answers to the last pings.
 const answerTimeout = time.Second
 
+// MoveLoss is how many pings may be lost while a NIC becomes a bridge's port and is let go
+// again. The kernel drops the frames that arrive from when the NIC is the bridge's until
+// the port is enabled, and from when the port is disabled until the NIC is free (br_add_if
+// and del_nbp in net/bridge/br_if.c). That takes it microseconds, or longer where another
+// process gets the processor meanwhile.
+const MoveLoss = 1
+
 // Continuity counts how many of the pings, or lines of TCP, that a test sent every
 // 10 ms came back.
 type Continuity struct {

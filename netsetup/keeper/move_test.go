@@ -216,7 +216,7 @@ func TestLastVMPutsTheNICBack(t *testing.T) {
 			}
 		}
 		lab.Eventually(t, 2*time.Second, "the run directory is gone", func() bool { _, err := os.Stat(o.RunDir); return err != nil })
-		if c := pings(); c.Lost > 1 {
+		if c := pings(); c.Lost > lab.MoveLoss {
 			t.Errorf("pings of 8 moves and 8 ways back: %s", c)
 		}
 	})
