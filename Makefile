@@ -84,7 +84,7 @@ fuzz: ## each fuzz target for FUZZTIME
 lint: $(LINT) $(STATICCHECK) $(DEADCODE) ## golangci-lint, staticcheck, deadcode
 	$(LINT) run ./...
 	$(STATICCHECK) -checks all ./...
-	@! $(DEADCODE) -test ./... | grep .
+	@dead=$$($(DEADCODE) -test ./...) && { [ -z "$$dead" ] || { echo "$$dead"; false; }; }
 
 help: ## the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
