@@ -3,20 +3,42 @@
 package atomicfile
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/qnet-vm/qnet/internal/perm"
 )
 
-// Write replaces the file at path, which everyone may read, by way of path.new
-// (rename(2)). Two processes must not write the same path at a time.
+// Write replaces the file at path by way of path.new (rename(2)). It has the permissions
+// perm.File: in root's directories everyone may read it. Two processes must not write the
+// same path at a time.
 func Write(path string, b []byte) error {
 	tmp := path + ".new"
-	if err := os.WriteFile(tmp, b, 0o644); err != nil {
-		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	err := Create(tmp, b)
+	if err == nil {
+		err = os.Rename(tmp, path)
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
 	return nil
+}
+
+// Create writes a new file with the permissions perm.File, and removes an older one before:
+// a writer that was killed may have left it. A reader may see a part.
+func Create(path string, b []byte) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm.File())
+	if err != nil {
+		return err
+	}
+	if err = perm.Set(f, perm.File()); err == nil {
+		_, err = f.Write(b)
+	}
+	return errors.Join(err, f.Close())
 }

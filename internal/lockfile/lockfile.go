@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/perm"
 )
 
 // ErrHeld is returned by Try when a living process holds the lock.
@@ -72,13 +74,22 @@ func Try(path string) (*Lock, error) {
 
 func open(path string) (*os.File, error) {
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return f, err
-		}
-		// The last holder may remove the directory between these two calls.
-		err = os.MkdirAll(filepath.Dir(path), 0o755)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, perm.Private)
+		switch {
+		case err == nil:
+			return f, perm.Set(f, perm.Private)
+		case errors.Is(err, fs.ErrPermission):
+			// A process with a umask such as 0777 has just made it.
+			if mended, mendErr := perm.Mend(path, perm.Private); !mended {
+				return nil, errors.Join(err, mendErr)
+			}
+		case errors.Is(err, fs.ErrNotExist):
+			// The last holder may remove the directory between these two calls.
+			err = perm.MkdirAll(filepath.Dir(path), perm.Dir())
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+		default:
 			return nil, err
 		}
 	}

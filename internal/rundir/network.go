@@ -38,7 +38,7 @@ func (n Network) KeeperLock() string { return filepath.Join(Locks(n.RunDir), "ne
 func (n Network) PlanLock() string { return PlanLock(n.RunDir) }
 
 // Make makes the network's directory.
-func (n Network) Make() error { return mkdir(n.Dir()) }
+func (n Network) Make() error { return mkdir(n.Dir(), n.RunDir) }
 
 // Remove removes the network's directory, and those above it that are empty then.
 func (n Network) Remove() error { return remove(n.Dir(), n.RunDir) }

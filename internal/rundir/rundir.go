@@ -17,6 +17,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/qnet-vm/qnet/internal/perm"
 )
 
 // MaxSocketPath is the longest path that a socket can have, in bytes (unix(7)).
@@ -33,19 +35,16 @@ func Locks(runDir string) string { return filepath.Join(runDir, "locks") }
 // and changes it.
 func PlanLock(runDir string) string { return filepath.Join(Locks(runDir), "plan") }
 
-// mkdir makes a directory below a parent that another process may remove at any
-// time, because it is empty.
-func mkdir(dir string) error {
+// mkdir makes a directory of a VM or network below a parent that another process may
+// remove at any time, because it is empty. It puts right what an older qnet left there.
+func mkdir(dir, runDir string) error {
 	for {
-		err := os.MkdirAll(filepath.Dir(dir), 0o755)
+		err := perm.MkdirAll(dir, perm.Dir())
 		if err == nil {
-			err = os.Mkdir(dir, 0o755)
+			err = mendRun(runDir)
 		}
-		if errors.Is(err, fs.ErrExist) {
-			if _, statErr := os.Stat(dir); statErr == nil {
-				return nil
-			}
-			continue
+		if err == nil {
+			_, err = perm.Mend(dir, perm.Dir())
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/internal/perm"
 )
 
 func exists(path string) bool {
@@ -139,5 +140,57 @@ func TestCollect(t *testing.T) {
 	}
 	if err := errors.Join(other.Remove(), lock.Release()); err != nil || exists(vm.RunDir) {
 		t.Errorf("the run directory stays: %v", err)
+	}
+}
+
+// An older qnet under umask 077 left directories that users cannot enter. The next run puts
+// them right, also those of VMs that still run.
+func TestMakeMends(t *testing.T) {
+	run := filepath.Join(t.TempDir(), "run")
+	left, vm := VM{run, "left"}, VM{run, "a"}
+	network := Network{run, "dev"}
+	if err := errors.Join(os.MkdirAll(Locks(run), 0o755), left.Make(), network.Make(), os.WriteFile(network.Journal(), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	dirs := []string{run, Locks(run), vmsDir(run), left.Dir(), networksDir(run), network.Dir()}
+	for _, dir := range dirs {
+		if err := os.Chmod(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := vm.Make(); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range append(dirs, vm.Dir()) {
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != perm.Dir() {
+			t.Errorf("%s: %v, %v, want %v", dir, info.Mode(), err, perm.Dir())
+		}
+	}
+	if info, err := os.Stat(network.Journal()); err != nil || info.Mode().Perm() != perm.File() {
+		t.Errorf("journal: %v, %v, want %v", info.Mode(), err, perm.File())
+	}
+}
+
+// A directory that a user named and that holds other files keeps its permissions: it could
+// be /root.
+func TestMakeStateLeavesOthersAlone(t *testing.T) {
+	dir := t.TempDir()
+	bits := func() os.FileMode {
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Mode().Perm()
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, ".profile"), nil, 0o600), os.Chmod(dir, 0o710), MakeState(dir, "logs")); err != nil || bits() != 0o710 {
+		t.Errorf("with another file: %v, %04o", err, bits())
+	}
+	if err := os.Remove(filepath.Join(dir, ".profile")); err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range []string{"", "logs", "leases"} {
+		if err := errors.Join(os.Chmod(dir, 0o700), MakeState(dir, sub)); err != nil || bits() != perm.Dir() {
+			t.Errorf("make %q: %v, %04o, want %v", sub, err, bits(), perm.Dir())
+		}
 	}
 }

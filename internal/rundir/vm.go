@@ -40,7 +40,7 @@ func (v VM) Make() error {
 	if n := len(v.Socket()); n > MaxSocketPath {
 		return fmt.Errorf("%w: %d bytes, %d fit: %s", ErrPathTooLong, n, MaxSocketPath, v.Socket())
 	}
-	return mkdir(v.Dir())
+	return mkdir(v.Dir(), v.RunDir)
 }
 
 // Remove removes the VM's directory, and those above it that are empty then.

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/perm"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 )
 
@@ -33,7 +34,7 @@ func Command(program string, as *asuser.User, stateDir string, s Session) (*exec
 	if home != "" {
 		dir = filepath.Join(home, ".local/state/qnet")
 	}
-	if err := as.Do(func() error { return os.MkdirAll(dir, 0o700) }); err != nil {
+	if err := as.Do(func() error { return perm.MkdirAll(dir, 0o700) }); err != nil {
 		return nil, fmt.Errorf("keep host keys: %w", err)
 	}
 	cmd := exec.Command(program, s.arguments(filepath.Join(dir, "known_hosts"))...)

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/perm"
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
@@ -26,7 +28,10 @@ func (s *session) logPath(file string) string {
 // makeLogDir makes the directory of the VM's logs, which the user behind sudo owns.
 func (s *session) makeLogDir() error {
 	dir := s.logPath("")
-	err := os.MkdirAll(dir, 0o755)
+	err := rundir.MakeState(s.StateDir, "logs")
+	if err == nil {
+		err = perm.MkdirAll(dir, perm.Dir())
+	}
 	if err == nil {
 		err = s.User.Chown(dir)
 	}
@@ -101,7 +106,10 @@ func (l *logFile) create() error {
 	if err := os.Remove(l.path); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm.Private)
+	if err == nil {
+		err = perm.Set(f, perm.Private)
+	}
 	if err != nil {
 		return err
 	}

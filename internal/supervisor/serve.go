@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"slices"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/internal/perm"
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
@@ -61,13 +61,13 @@ func (s *session) tryLock(ctx context.Context) (*lockfile.Lock, error) {
 
 // listen makes the VM's directory and control socket. The socket is the user's behind
 // sudo.
-func (s *session) listen(context.Context) error {
+func (s *session) listen(ctx context.Context) error {
 	if err := s.place.Make(); err != nil {
 		return fmt.Errorf("make run directory: %w", err)
 	}
 	s.onClose(func(context.Context) error { return asuser.AsRoot(s.place.Remove) })
 	os.Remove(s.place.Socket()) // a dead supervisor's; we hold the lock
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.place.Socket(), Net: "unix"})
+	l, err := perm.Listen(ctx, "unix", s.place.Socket())
 	if err != nil {
 		return fmt.Errorf("listen for qnet stop: %w", err)
 	}
@@ -75,9 +75,6 @@ func (s *session) listen(context.Context) error {
 	// The directory stays root's: a keeper, which is root without its powers over
 	// files, may have to remove it.
 	if err := s.User.Chown(s.place.Socket()); err != nil {
-		return fmt.Errorf("listen for qnet stop: %w", err)
-	}
-	if err := os.Chmod(s.place.Socket(), 0o600); err != nil {
 		return fmt.Errorf("listen for qnet stop: %w", err)
 	}
 	s.mu.Lock()

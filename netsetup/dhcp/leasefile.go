@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/qnet-vm/qnet/internal/atomicfile"
 )
 
 // load reads the lease file: "MAC ADDRESS" lines, of which the last one of a MAC counts.
@@ -50,11 +52,7 @@ func (s *Server) compact() error {
 	if s.file != nil {
 		s.file.Close()
 	}
-	tmp := s.c.LeaseFile + ".new"
-	if err := os.WriteFile(tmp, []byte(b.String()), 0o644); err != nil {
-		return fmt.Errorf("write leases: %w", err)
-	}
-	if err := os.Rename(tmp, s.c.LeaseFile); err != nil {
+	if err := atomicfile.Write(s.c.LeaseFile, []byte(b.String())); err != nil {
 		return fmt.Errorf("write leases: %w", err)
 	}
 	var err error

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/atomicfile"
+	"github.com/qnet-vm/qnet/internal/rundir"
 )
 
 func subnetPath(stateDir, network string) string { return filepath.Join(stateDir, "subnets", network) }
@@ -26,7 +27,7 @@ func LoadSubnet(stateDir, network string) netip.Prefix {
 // SaveSubnet keeps the network's subnet for the next time.
 func SaveSubnet(stateDir, network string, p netip.Prefix) error {
 	path := subnetPath(stateDir, network)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := rundir.MakeState(stateDir, "subnets"); err != nil {
 		return fmt.Errorf("save subnet: %w", err)
 	}
 	return atomicfile.Write(path, []byte(p.String()+"\n"))

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/atomicfile"
+	"github.com/qnet-vm/qnet/internal/perm"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
@@ -32,7 +33,7 @@ func (h *Host) WriteConfig(ctx context.Context, path, text string) error {
 	if errors.Is(err, fs.ErrNotExist) || strings.HasSuffix(string(before), madeDirectory) {
 		text += madeDirectory
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := perm.MkdirAll(dir, perm.Dir()); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
 	return atomicfile.Write(path, []byte(text))

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/internal/perm"
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
@@ -41,7 +41,7 @@ func (s *server) open(ctx context.Context) ([]string, error) {
 		err = failpoint.Hit("keeper serves")
 	}
 	if err == nil {
-		err = s.listen()
+		err = s.listen(ctx)
 	}
 	if err == nil {
 		err = failpoint.Hit("keeper listens")
@@ -181,12 +181,12 @@ func (s *server) configurators(running []managers.Program) []managers.Program {
 	return nil
 }
 
-func (s *server) listen() error {
+func (s *server) listen(ctx context.Context) error {
 	os.Remove(s.place.Socket()) // a killed keeper's; we hold its lock
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: s.place.Socket(), Net: "unixpacket"})
+	l, err := perm.Listen(ctx, "unixpacket", s.place.Socket())
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	s.listener = l
-	return os.Chmod(s.place.Socket(), 0o600)
+	return nil
 }

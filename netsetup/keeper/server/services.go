@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -51,7 +51,7 @@ func (s *server) startServices(ctx context.Context) error {
 
 func (s *server) startDHCP(bridge host.Link, domain string) error {
 	leases := filepath.Join(s.stateDir, "leases", s.place.Name)
-	if err := os.MkdirAll(filepath.Dir(leases), 0o755); err != nil {
+	if err := rundir.MakeState(s.stateDir, "leases"); err != nil {
 		return fmt.Errorf("keep leases: %w", err)
 	}
 	plan := s.journal.Plan

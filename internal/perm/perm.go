@@ -1,0 +1,141 @@
+// Package perm makes qnet's files, directories and sockets with the permissions that they
+// need, and puts old ones right. What open(2), mkdir(2) and bind(2) are given is not
+// enough: the umask of the caller (umask(2)) takes bits away, and sudo takes over the
+// caller's; the default ACL of a directory (acl(5)) takes the place of both. A chmod(2)
+// afterwards depends on neither. The umask itself stays: QEMU and other programs that
+// qnet starts make their files by it.
+//
+// docs/files.md lists what needs which permissions. All functions may be called
+// concurrently, also from several processes.
+package perm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Private are the permissions of what only its owner may read: sockets, logs, locks.
+const Private fs.FileMode = 0o600
+
+// Dir returns the permissions of qnet's directories. Users look for their VMs in root's.
+// A user's own concern nobody else.
+func Dir() fs.FileMode {
+	if os.Geteuid() == 0 {
+		return 0o755
+	}
+	return 0o700
+}
+
+// File returns the permissions of files that qnet plan and qnet net read: in root's
+// directories for every user, in a user's own for that user.
+func File() fs.FileMode { return Dir() &^ 0o111 }
+
+// MkdirAll makes a directory and those above it that are missing, each with these
+// permissions. It leaves alone those that exist. The error is fs.ErrNotExist if another
+// process removed one of them meanwhile.
+func MkdirAll(dir string, bits fs.FileMode) error {
+	err := os.Mkdir(dir, bits)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
+		if err = MkdirAll(filepath.Dir(dir), bits); err == nil {
+			err = os.Mkdir(dir, bits)
+		}
+	}
+	switch {
+	case err == nil:
+		return add(dir, bits)
+	case !errors.Is(err, fs.ErrExist):
+		return err
+	}
+	info, statErr := os.Stat(dir)
+	if statErr == nil && info.IsDir() {
+		return nil
+	}
+	if link, err := os.Readlink(dir); err == nil && statErr != nil {
+		return fmt.Errorf("make directory %s: it is a link to %s, which cannot be used: %w", dir, link, errors.Unwrap(statErr))
+	}
+	if errors.Is(statErr, fs.ErrNotExist) {
+		return statErr // another process removed it
+	}
+	return fmt.Errorf("make directory %s: %w", dir, unix.ENOTDIR)
+}
+
+// add gives a directory bits that it lacks. It keeps the others: those beyond rwx, such as
+// setgid, come from the directory above.
+func add(path string, bits fs.FileMode) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if now := st.Mode & 0o7777; now|uint32(bits) != now {
+		if err := unix.Chmod(path, now|uint32(bits)); err != nil {
+			return &fs.PathError{Op: "chmod", Path: path, Err: err}
+		}
+	}
+	return nil
+}
+
+// Mend adds the bits that a file or directory of the process's user lacks: an older qnet
+// made it by the caller's umask. It reports whether there were any. It leaves alone what
+// is missing, is a symbolic link, or belongs to another user.
+func Mend(path string, bits fs.FileMode) (mended bool, err error) {
+	var st unix.Stat_t
+	switch err := unix.Lstat(path, &st); {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EACCES):
+		return false, nil
+	case err != nil:
+		return false, &fs.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK || int(st.Uid) != os.Geteuid() || fs.FileMode(st.Mode)&bits == bits {
+		return false, nil
+	}
+	if err := add(path, bits); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// Set gives an open file exactly these permissions.
+func Set(f *os.File, bits fs.FileMode) error {
+	info, err := f.Stat()
+	if err == nil && info.Mode().Perm() != bits {
+		err = f.Chmod(bits)
+	}
+	return err
+}
+
+// private closes a socket to other users before it has a name: its file begins with the
+// permissions of the socket without the bits of the umask (unix_bind_bsd in
+// net/unix/af_unix.c). A chmod afterwards comes late for who connects at once.
+func private(_, _ string, c syscall.RawConn) error {
+	var err error
+	controlErr := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), uint32(Private)) })
+	return errors.Join(controlErr, err)
+}
+
+// Listen listens on a UNIX socket of the network "unix" or "unixpacket" that only its
+// owner may ever connect to.
+func Listen(ctx context.Context, network, path string) (*net.UnixListener, error) {
+	config := net.ListenConfig{Control: private}
+	l, err := config.Listen(ctx, network, path)
+	if err != nil {
+		return nil, err
+	}
+	listener, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("listen on %s: %s is no network of UNIX sockets", path, network), l.Close())
+	}
+	if err := os.Chmod(path, Private); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return listener, nil
+}
