@@ -87,6 +87,8 @@ type Route struct {
 	Link  string       `json:"link,omitempty"`
 	Via   netip.Addr   `json:"via,omitzero"` // the gateway; not valid if there is none
 	Table int          `json:"table"`
+	// Nowhere is true of a blackhole, unreachable, prohibit or throw route.
+	Nowhere bool `json:"nowhere,omitempty"`
 }
 
 // Link returns the link of that name.

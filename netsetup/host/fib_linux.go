@@ -38,12 +38,17 @@ func fibRoute(r netlink.Route) FIBRoute {
 	if len(r.MultiPath) > 0 {
 		link = r.MultiPath[0].LinkIndex
 	}
-	if r.Type == unix.RTN_BLACKHOLE || r.Type == unix.RTN_UNREACHABLE || r.Type == unix.RTN_PROHIBIT {
+	if leadsNowhere(r) {
 		link = 0
 	}
 	return FIBRoute{
 		Dst: destination(r), Table: r.Table, Metric: r.Priority, Link: link, Throw: r.Type == unix.RTN_THROW, Protocol: int(r.Protocol),
 	}
+}
+
+// leadsNowhere reports whether packets that the route matches leave by no link of it.
+func leadsNowhere(r netlink.Route) bool {
+	return r.Type == unix.RTN_BLACKHOLE || r.Type == unix.RTN_UNREACHABLE || r.Type == unix.RTN_PROHIBIT || r.Type == unix.RTN_THROW
 }
 
 // listRoutes lists the IPv4 routes of all tables.

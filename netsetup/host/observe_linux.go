@@ -144,7 +144,7 @@ func addRoutes(f *Facts) error {
 			}
 			if known || len(r.MultiPath) == 0 {
 				via, _ := netip.AddrFromSlice(hop.Gw)
-				f.Routes = append(f.Routes, Route{Dst: destination(r), Link: name, Via: via.Unmap(), Table: r.Table})
+				f.Routes = append(f.Routes, Route{Dst: destination(r), Link: name, Via: via.Unmap(), Table: r.Table, Nowhere: leadsNowhere(r)})
 			}
 		}
 	}

@@ -174,3 +174,27 @@ ip link set v0 master br0; ip link set v1 up; ip link set v0 up; ip link set br0
 		}
 	})
 }
+
+// Routes that lead nowhere are told from routes by links, in every table.
+func TestRoutesToNowhere(t *testing.T) {
+	lab.Require(t, lab.Program("ip"))
+	lab.Run(t, func(t *testing.T) {
+		lab.Sh(t, `ip link add d0 type bridge; ip link set d0 up; ip route add 10.1.0.0/16 dev d0
+			ip route add unreachable 10.2.0.0/16; ip route add blackhole 10.3.0.0/16 table 7
+			ip route add prohibit 10.4.0.0/16 metric 9; ip route add throw 10.5.0.0/16 table 7`)
+		f, err := ObserveNetwork()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]bool{}
+		for _, r := range f.Routes {
+			if strings.HasPrefix(r.Dst.String(), "10.") {
+				got[r.Dst.String()] = r.Nowhere
+			}
+		}
+		want := map[string]bool{"10.1.0.0/16": false, "10.2.0.0/16": true, "10.3.0.0/16": true, "10.4.0.0/16": true, "10.5.0.0/16": true}
+		if !maps.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}

@@ -120,9 +120,8 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	empty.Links = append(empty.Links, host.Link{Index: 20, Name: "qn-lan", Kind: "bridge", Ethernet: true, Alias: "qnet:lan"},
 		host.Link{Index: 21, Name: "eth8", Kind: "device", Ethernet: true, Master: 20})
 	full := hosttest.Laptop()
-	for i := range 256 {
-		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16)
-		full.Routes = append(full.Routes, host.Route{Dst: p, Link: "tun0", Table: 254})
+	for _, p := range []string{"10.0.0.0/9", "10.128.0.0/9", "172.16.0.0/12", "192.168.0.0/16"} {
+		full.Routes = append(full.Routes, host.Route{Dst: netip.MustParsePrefix(p), Link: "tun0", Table: 254})
 	}
 	for _, c := range []struct {
 		n    Network
@@ -138,7 +137,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		{Network{Mode: profiles.Bridge, Macvtap: true, Uplink: "eth8"}, empty, `uplink "eth8" is a port of network "lan" (no VM yet), which is in mode bridge`},
 		{Network{Mode: profiles.User}, lost, `plan network "a": mode "user" makes no network: use private, host-only, nat or bridge`},
 		{Network{Mode: profiles.Bridge, MTU: 9000}, lost, `plan network "a": mtu 9000: mode bridge has the MTU of the NIC it joins: leave mtu out, or set the NIC's`},
-		{Network{Mode: profiles.NAT}, full, `plan network "a": 4096 prefixes of 10.0.0.0/8 are all in use: pin a subnet outside of it with [network.a] subnet`},
+		{Network{Mode: profiles.NAT}, full, `plan network "a": every /24 of 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 is in use, by the host's route 10.0.0.0/9 dev tun0, route 10.128.0.0/9 dev tun0, route 172.16.0.0/12 dev tun0, route 192.168.0.0/16 dev tun0: free one, pin a smaller subnet between them with [network.a] subnet, or use mode = "user"`},
 	} {
 		c.n.Name = "a"
 		if _, err := New(c.n, c.f, salted); !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), c.want) {

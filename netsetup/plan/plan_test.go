@@ -79,7 +79,7 @@ func TestPlanRefuses(t *testing.T) {
 		network Network
 		want    string
 	}{
-		"subnet-of-an-address":      {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("192.0.2.0/25")}, "192.0.2.10/24 of eth0"},
+		"subnet-of-an-address":      {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("192.0.2.0/25")}, "address 192.0.2.10/24 on eth0: choose another, such as 10."},
 		"subnet-around-an-address":  {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("172.17.0.0/20")}, "docker0"},
 		"subnet-of-another-table":   {Network{Name: "a", Mode: profiles.HostOnly, Subnet: pin("192.168.100.0/24")}, "table 51820"},
 		"subnet-of-a-resolver":      {Network{Name: "a", Mode: profiles.NAT, Subnet: pin("192.168.200.0/24")}, "nameserver 192.168.200.53"},

@@ -3,90 +3,47 @@ package plan
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
-// avoided are prefixes that a plan never chooses, because many hosts get them later: the
-// defaults of home routers, OpenVPN and Kubernetes.
+// private are the ranges of RFC 1918. The addresses that carriers share (100.64.0.0/10, RFC
+// 6598) are no candidates: Tailscale and providers use them.
+var private = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"),
+	netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"),
+}
+
+// avoided are prefixes that a plan chooses last, because many hosts get them later.
 var avoided = []netip.Prefix{
-	netip.MustParsePrefix("10.0.0.0/16"),
-	netip.MustParsePrefix("10.8.0.0/24"),
-	netip.MustParsePrefix("10.10.10.0/24"),
-	netip.MustParsePrefix("10.96.0.0/12"),
+	netip.MustParsePrefix("10.0.0.0/16"),   // home routers, containers' bridges
+	netip.MustParsePrefix("10.8.0.0/24"),   // OpenVPN
+	netip.MustParsePrefix("10.10.10.0/24"), // home routers
+	netip.MustParsePrefix("10.96.0.0/12"),  // Kubernetes
 	netip.MustParsePrefix("10.244.0.0/16"),
-}
-
-// aggregate is the longest prefix, in bits, of a summary route: VPNs push 10.0.0.0/8 or two
-// /1 routes, and use few of the addresses in them.
-const aggregate = 8
-
-// conflict says what on the host already uses a part of the prefix, "" if nothing does. The
-// network's own bridge, which a crash may have left, does not count.
-func conflict(p netip.Prefix, f host.Facts, bridge string) string {
-	for _, used := range []string{
-		usedByAddress(p, f.Links, bridge), usedByRoute(p, f.Routes, bridge), usedByRule(p, f.Rules), usedByResolver(p, f.Resolvers),
-	} {
-		if used != "" {
-			return used
-		}
-	}
-	return ""
-}
-
-func usedByAddress(p netip.Prefix, links []host.Link, bridge string) string {
-	for _, l := range links {
-		for _, a := range l.Addresses {
-			if l.Name != bridge && p.Overlaps(a.Masked()) {
-				return fmt.Sprintf("address %s of %s", a, l.Name)
-			}
-		}
-	}
-	return ""
-}
-
-func usedByRoute(p netip.Prefix, routes []host.Route, bridge string) string {
-	for _, r := range routes {
-		if (r.Link == "" || r.Link != bridge) && r.Dst.Bits() > aggregate && p.Overlaps(r.Dst) {
-			return fmt.Sprintf("route %s dev %s table %d", r.Dst, r.Link, r.Table)
-		}
-	}
-	return ""
-}
-
-// usedByRule looks for policy rules: their tables may get routes later.
-func usedByRule(p netip.Prefix, rules []host.FIBRule) string {
-	for _, r := range rules {
-		for _, selected := range []netip.Prefix{r.From, r.To} {
-			if selected.Bits() > aggregate && p.Overlaps(selected) && r.Protocol != host.PinProtocol {
-				return fmt.Sprintf("policy rule %d for %s", r.Priority, selected)
-			}
-		}
-	}
-	return ""
-}
-
-func usedByResolver(p netip.Prefix, resolvers []netip.Addr) string {
-	for _, a := range resolvers {
-		if p.Contains(a) {
-			return fmt.Sprintf("nameserver %s of resolv.conf", a)
-		}
-	}
-	return ""
-}
-
-// defined says which network that another program defined, and that may be down, has a part
-// of the prefix, "" if none.
-func defined(p netip.Prefix, f host.Facts) string {
-	for _, d := range f.Defined {
-		if p.Overlaps(d.Prefix) {
-			return d.By
-		}
-	}
-	return ""
+	// Docker takes 172.17.0.0/16 to 172.31.0.0/16, one after the other, then parts of
+	// 192.168.0.0/16.
+	netip.MustParsePrefix("172.17.0.0/16"),
+	netip.MustParsePrefix("172.18.0.0/15"),
+	netip.MustParsePrefix("172.20.0.0/14"),
+	netip.MustParsePrefix("172.24.0.0/13"),
+	// Home routers and their guests' networks have 0 to 2, 178, 188 and many others of
+	// the low ones; libvirt has 121 and 122, VirtualBox 56, Android 42, 43 and 49,
+	// Windows 137.
+	netip.MustParsePrefix("192.168.0.0/18"),
+	netip.MustParsePrefix("192.168.64.0/19"),
+	netip.MustParsePrefix("192.168.96.0/21"),
+	netip.MustParsePrefix("192.168.121.0/24"),
+	netip.MustParsePrefix("192.168.122.0/24"),
+	netip.MustParsePrefix("192.168.123.0/24"),
+	netip.MustParsePrefix("192.168.124.0/24"),
+	netip.MustParsePrefix("192.168.137.0/24"),
+	netip.MustParsePrefix("192.168.178.0/23"),
+	netip.MustParsePrefix("192.168.188.0/24"),
+	netip.MustParsePrefix("192.168.254.0/23"),
 }
 
 // subnet returns the subnet that the profile pins, if it is free, or chooses one.
@@ -95,7 +52,11 @@ func subnet(n Network, bridge string, f host.Facts, o Options) (netip.Prefix, er
 		return chooseSubnet(n, bridge, f, o)
 	}
 	if c := conflict(n.Subnet, f, bridge); c != "" {
-		return netip.Prefix{}, n.refuse("subnet %s overlaps the host's %s: choose another, or leave subnet out", n.Subnet, c)
+		another := "choose another"
+		if p, ok := freeSubnet(n, bridge, f, o); ok {
+			another += ", such as " + p.String()
+		}
+		return netip.Prefix{}, n.refuse("subnet %s overlaps the host's %s: %s, or leave subnet out", n.Subnet, c, another)
 	}
 	return n.Subnet, nil
 }
@@ -106,24 +67,58 @@ func chooseSubnet(n Network, bridge string, f host.Facts, o Options) (netip.Pref
 	if o.Remembered.IsValid() && conflict(o.Remembered, f, bridge) == "" {
 		return o.Remembered, nil
 	}
-	for i := range uint32(4096) {
-		p := candidate(o.Salt, n.Name, i)
-		if isAvoided(p) || defined(p, f) != "" || conflict(p, f, bridge) != "" {
-			continue
-		}
-		return p, nil
+	p, ok := freeSubnet(n, bridge, f, o)
+	if !ok {
+		return p, n.refuse("every /24 of 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 is in use, by the host's %s: free one, pin a smaller subnet between them with [network.%s] subnet, or use mode = \"user\"",
+			inTheWay(private, f, bridge), n.Name)
 	}
-	return netip.Prefix{}, n.refuse("4096 prefixes of 10.0.0.0/8 are all in use: pin a subnet outside of it with [network.%s] subnet", n.Name)
+	return p, nil
 }
+
+// freeSubnet returns the first free subnet of the network's sequence, false if there is none.
+func freeSubnet(n Network, bridge string, f host.Facts, o Options) (netip.Prefix, bool) {
+	used := takenIn(private, f, bridge)
+	for i := range uint32(samples) {
+		if p := candidate(o.Salt, n.Name, i); !isAvoided(p) && !used.overlaps(p) {
+			return p, true
+		}
+	}
+	for _, last := range []bool{false, true} { // avoided ones last
+		for _, in := range private {
+			// An odd stride visits every subnet of the range, whose number is a power of two.
+			start, stride := hash(o.Salt, n.Name, samples), hash(o.Salt, n.Name, samples+1)|1
+			for i := range uint32(1) << (24 - in.Bits()) {
+				if p := nth(in, start+i*stride); isAvoided(p) == last && !used.overlaps(p) {
+					return p, true
+				}
+			}
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// samples is how many subnets of 10.0.0.0/8 a network tries before all others.
+const samples = 4096
 
 // candidate is the i-th prefix of the network's sequence, a /24 of 10.0.0.0/8.
 func candidate(salt []byte, network string, i uint32) netip.Prefix {
+	return nth(private[0], hash(salt, network, i)>>16)
+}
+
+// nth returns a /24 of a range, by its number modulo how many there are.
+func nth(in netip.Prefix, i uint32) netip.Prefix {
+	base := in.Addr().As4()
+	n := binary.BigEndian.Uint32(base[:]) | i<<8&^(^uint32(0)<<(32-in.Bits()))
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n))), 24)
+}
+
+// hash is the i-th number that derives from the salt and the network's name.
+func hash(salt []byte, network string, i uint32) uint32 {
 	h := sha256.New()
 	h.Write(salt)
 	h.Write([]byte("\x00subnet\x00" + network + "\x00"))
 	h.Write(binary.BigEndian.AppendUint32(nil, i))
-	sum := h.Sum(nil)
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, sum[0], sum[1], 0}), 24)
+	return binary.BigEndian.Uint32(h.Sum(nil))
 }
 
 func isAvoided(p netip.Prefix) bool {
