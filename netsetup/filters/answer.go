@@ -24,7 +24,7 @@ func (a Answer) String() string {
 }
 
 // Answers decides about everything that would drop a network's packets, in the order
-// of Ruleset.Packets. It ignores the accepts of this network in the snapshot, so that
+// of Ruleset.Packets, and then about what keeps them from being masqueraded. It ignores the accepts of this network in the snapshot, so that
 // it asks for the same accepts again.
 func (r Ruleset) Answers(n Promise) []Answer {
 	r = r.without(Mark(n.Name))
@@ -45,7 +45,7 @@ func (r Ruleset) Answers(n Promise) []Answer {
 			list[i].Evidence, list[i].Remedy = evidence(list[i].Drops), n.remedy(r, list[i].Drops)
 		}
 	}
-	return list
+	return append(list, r.untrackedAnswers(n)...)
 }
 
 // answer adds what happens about a drop to the list, and its accepts to the ruleset.

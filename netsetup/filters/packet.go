@@ -25,10 +25,11 @@ type Packet struct {
 	Out   string // the link it leaves by, "" if the host takes it
 	// PortIn and PortOut are the ports of the bridge, "" if unknown.
 	PortIn, PortOut string
-	Src, Dst        netip.Addr
+	Src, Dst        netip.Addr // Dst is not valid if it is unknown
 	Proto           byte
 	Sport, Dport    uint16
 	Established     bool // by a connection that is tracked; otherwise its first packet
+	Untracked       bool // a rule keeps it from being tracked: it belongs to no connection
 	SrcLocal        bool // the source is an address of the host
 	DstLocal        bool
 
@@ -72,7 +73,7 @@ func (p *Packet) value(f Field) ([]byte, bool) {
 	case MetaMark, CTMark:
 		return make([]byte, 4), true
 	case CTState:
-		return native(pick[uint32](p.Established, StateEstablished, StateNew)), true
+		return native(p.state()), true
 	case CTStatus:
 		return native(p.status()), true
 	case PktType:
@@ -102,8 +103,16 @@ func (p *Packet) link(name string) ([]byte, bool) {
 	return LinkName(p.PortOut), p.PortOut != ""
 }
 
+// state is the state of the packet's connection.
+func (p *Packet) state() uint32 {
+	if p.Untracked {
+		return StateUntracked
+	}
+	return pick[uint32](p.Established, StateEstablished, StateNew)
+}
+
 // status is the status of the connection: IPS_SEEN_REPLY, ASSURED and CONFIRMED.
-func (p *Packet) status() uint32 { return pick[uint32](p.Established, 2|4|8, 0) }
+func (p *Packet) status() uint32 { return pick[uint32](p.Established && !p.Untracked, 2|4|8, 0) }
 
 // header is a field of the headers that the packet would have.
 func (p *Packet) header(f Field) ([]byte, bool) {
@@ -118,7 +127,7 @@ func (p *Packet) header(f Field) ([]byte, bool) {
 	case f.Header == LinkHeader && f.Offset == 12 && f.Len == 2:
 		return p.value(Field{Name: EtherType})
 	}
-	if f.Offset+f.Len > len(h) {
+	if f.Offset+f.Len > len(h) || f.IsDestination() && !p.Dst.IsValid() {
 		return nil, false
 	}
 	return h[f.Offset : f.Offset+f.Len], true

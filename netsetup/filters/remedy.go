@@ -1,6 +1,7 @@
 package filters
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 type Remedy struct {
 	Commands []string // for a shell; all of them are needed
 	Advice   string   // what to do instead of Commands or, beside them, what to add to them
+	Purpose  string   // of Commands, if it is not "to let it pass"
 }
 
 // String is the remedy as a command line to copy or as advice, without other words.
@@ -22,7 +24,7 @@ func (r Remedy) Sentence() string {
 	if len(r.Commands) == 0 {
 		return r.Advice
 	}
-	return "qnet does not edit its rules: to let it pass, run " + r.join("`")
+	return fmt.Sprintf("qnet does not edit its rules: %s, run %s", cmp.Or(r.Purpose, "to let it pass"), r.join("`"))
 }
 
 func (r Remedy) join(quote string) string {
@@ -36,11 +38,16 @@ func (r Remedy) join(quote string) string {
 // evidence says which program drops what, and where.
 func evidence(drops []Drop) string {
 	d := drops[0]
-	text := fmt.Sprintf("%s (%s, table %s %s, chain %s%s) drops %s", d.Program, d.Engine, d.Family, d.Table, d.Chain, d.reason(), packets(drops))
+	text := fmt.Sprintf("%s (%s) drops %s", d.Program, d.where(), packets(drops))
 	if d.KillSwitch {
 		text += ": blocked on purpose by " + d.Program + " to keep all traffic in its tunnel"
 	}
 	return text
+}
+
+// where says which rule or policy it is.
+func (d Drop) where() string {
+	return fmt.Sprintf("%s, table %s %s, chain %s%s", d.Engine, d.Family, d.Table, d.Chain, d.reason())
 }
 
 func (d Drop) reason() string {

@@ -20,6 +20,7 @@ type Drop struct {
 	Program string     `json:"program"`         // "Docker", "ufw", "a ruleset of nft" ...
 	Packet  string     `json:"packet"`          // Packet.Name
 	Reply   bool       `json:"reply,omitempty"` // Packet.Reply
+	In      string     `json:"in,omitempty"`    // Packet.In
 	// KillSwitch is true where the program drops packets on purpose, to keep all traffic
 	// inside a VPN (F10).
 	KillSwitch bool `json:"kill_switch,omitempty"`
@@ -43,13 +44,28 @@ func (d Drop) PacketText() string {
 // Drops lists the rules and policies that drop the packet or may drop it, in the order
 // in which it meets the chains.
 func (r Ruleset) Drops(p Packet) []Drop {
-	var drops []Drop
+	return r.follow(&p).drops
+}
+
+// way is what happens to a packet on its way.
+type way struct {
+	drops     []Drop
+	untracked *Drop // the rule that keeps it from being tracked; nil if none surely does
+}
+
+// follow follows a packet through all chains, and marks it once it is not tracked.
+func (r Ruleset) follow(p *Packet) way {
+	var w way
 	for _, stage := range p.Path {
-		for _, b := range r.bases(p, stage) {
-			drops = append(drops, b.drops(&p)...)
+		for _, b := range r.bases(*p, stage) {
+			through := b.follow(p)
+			w.drops = append(w.drops, through.drops...)
+			if w.untracked == nil && through.untracked != nil {
+				w.untracked, p.Untracked = through.untracked, true
+			}
 		}
 	}
-	return drops
+	return w
 }
 
 // base is a base chain with its table.
@@ -75,7 +91,7 @@ func (r Ruleset) bases(p Packet, s Stage) []base {
 
 // asks reports whether a base chain sees the packet at a stage.
 func asks(t *Table, c *Chain, p Packet, s Stage) bool {
-	if c.Type == "nat" && p.Established {
+	if c.Type == "nat" && (p.Established || p.Untracked) {
 		return false // it sees the first packet of a connection only
 	}
 	switch s.Hook {
@@ -100,8 +116,8 @@ func asks(t *Table, c *Chain, p Packet, s Stage) bool {
 // walk follows one packet through one base chain.
 type walk struct {
 	base
+	way
 	packet *Packet
-	drops  []Drop
 	unless string // the first rule that may have accepted the packet
 	depth  int
 }
@@ -109,7 +125,7 @@ type walk struct {
 // maxDepth is the kernel's NFT_JUMP_STACK_SIZE.
 const maxDepth = 16
 
-func (b base) drops(p *Packet) []Drop {
+func (b base) follow(p *Packet) way {
 	seen := *p
 	if b.table.Family == nft.Bridge { // which calls the ports links
 		seen.In, seen.Out, seen.ports = p.PortIn, p.PortOut, true
@@ -118,7 +134,7 @@ func (b base) drops(p *Packet) []Drop {
 	if end := w.through(b.chain, true); end == Continue && b.chain.Policy == Discard {
 		w.add(b.chain, nil, "")
 	}
-	return w.drops
+	return w.way
 }
 
 // through follows the packet through a chain. It returns Accept or Discard if its way
@@ -157,6 +173,10 @@ func (w *walk) matches(r *Rule) tri {
 // do applies a rule that matches or, if sure is false, that the packet may not reach or
 // match. If ends is true, no later rule of the chain sees a packet that matched.
 func (w *walk) do(c *Chain, r *Rule, sure bool) (v Verdict, ends bool) {
+	if r.Untracks && sure && w.untracked == nil && w.beforeTracking() {
+		d := w.drop(c, r, "")
+		w.untracked = &d
+	}
 	switch r.Verdict {
 	case Accept:
 		if sure {
@@ -192,14 +212,17 @@ func (w *walk) mayAccept(r *Rule) {
 	}
 }
 
-func (w *walk) add(c *Chain, r *Rule, may string) {
+func (w *walk) add(c *Chain, r *Rule, may string) { w.drops = append(w.drops, w.drop(c, r, may)) }
+
+// drop is what the walk knows of a rule or, if r is nil, of the policy of a chain.
+func (w *walk) drop(c *Chain, r *Rule, may string) Drop {
 	d := Drop{
 		Engine: w.table.Engine, Family: w.table.Family, Table: w.table.Name, Chain: c.Name, Base: w.chain.Name,
-		Hook: w.chain.Hook, Type: w.chain.Type, Packet: w.packet.Name, Reply: w.packet.Reply, May: may, Unless: w.unless,
+		Hook: w.chain.Hook, Type: w.chain.Type, In: w.packet.In, Packet: w.packet.Name, Reply: w.packet.Reply, May: may, Unless: w.unless,
 	}
 	if r != nil {
 		d.Rule = r.Text
 	}
 	d.Program, d.KillSwitch = program(w.table, c, r)
-	w.drops = append(w.drops, d)
+	return d
 }

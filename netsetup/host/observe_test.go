@@ -175,7 +175,7 @@ ip link set v0 master br0; ip link set v1 up; ip link set v0 up; ip link set br0
 	})
 }
 
-// Routes that lead nowhere are told from routes by links, in every table.
+// A reader tells routes that lead nowhere from routes by links, in every table.
 func TestRoutesToNowhere(t *testing.T) {
 	lab.Require(t, lab.Program("ip"))
 	lab.Run(t, func(t *testing.T) {

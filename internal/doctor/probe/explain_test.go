@@ -301,7 +301,7 @@ func TestExplainLAN(t *testing.T) {
 
 // A rule that keeps packets from connection tracking is named.
 func TestNotrack(t *testing.T) {
-	rule := filters.Rule{Text: `iifname "qn-dev" notrack`}
+	rule := filters.Rule{Text: `iifname "qn-dev" notrack`, Untracks: true}
 	r := onHost(filters.Ruleset{Tables: []filters.Table{{Family: nft.IP, Name: "raw", Chains: []filters.Chain{{Name: "pre", Rules: []filters.Rule{rule}}}}}})
 	if got, want := r.notrack(), `: table ip raw chain pre has the rule "iifname \"qn-dev\" notrack"`; got != want {
 		t.Errorf("got %s, want %s", got, want)

@@ -105,7 +105,7 @@ func (r *run) notrack() string {
 	for _, t := range r.rules().Tables {
 		for _, c := range t.Chains {
 			for _, rule := range c.Rules {
-				if strings.Contains(strings.ToLower(rule.Text), "notrack") {
+				if rule.Untracks {
 					return fmt.Sprintf(": table %s %s chain %s has the rule %q", t.Family, t.Name, c.Name, rule.Text)
 				}
 			}

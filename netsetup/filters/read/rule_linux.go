@@ -53,7 +53,7 @@ var exprs = map[string]func() expr.Any{
 
 // effects are expressions that count or change a packet, which then goes on.
 var effects = map[string]bool{
-	"counter": true, "log": true, "objref": true, "notrack": true, "dynset": true, "dup": true,
+	"counter": true, "log": true, "objref": true, "dynset": true, "dup": true,
 	"flow_offload": true, "last": true,
 }
 
@@ -98,8 +98,9 @@ func comment(user []byte) string {
 func (d *decoder) expr(name string, data []byte) {
 	empty, known := exprs[name]
 	switch {
-	case name == "notrack" && d.engine == filters.NFTables:
-		d.words = append(d.words, name) // which drops nothing, but prevents qnet's masquerade
+	case name == "notrack":
+		d.rule.Untracks = true // which drops nothing, but prevents qnet's masquerade
+		d.words = append(d.words, name)
 		return
 	case effects[name]:
 		return

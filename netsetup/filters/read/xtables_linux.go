@@ -65,6 +65,9 @@ func (x xtModule) target(r *filters.Rule) []string {
 	case x.name == "DROP":
 		r.Verdict = filters.Discard
 		return nil
+	case x.untracks():
+		r.Untracks = true
+		return []string{"-j CT --notrack"}
 	case x.name == "NFQUEUE" || x.name == "QUEUE":
 		r.Verdict = filters.Queue
 	case xtAccepts[x.name]:
@@ -73,6 +76,12 @@ func (x xtModule) target(r *filters.Rule) []string {
 		r.Verdict = filters.Unknown
 	}
 	return []string{"-j " + x.name}
+}
+
+// untracks reports whether a target keeps packets from being tracked: NOTRACK, or CT with
+// XT_CT_NOTRACK among the flags that struct xt_ct_target_info begins with.
+func (x xtModule) untracks() bool {
+	return x.name == "NOTRACK" || x.name == "CT" && len(x.info) >= 2 && binary.NativeEndian.Uint16(x.info)&1 != 0
 }
 
 // rejectWith words struct ipt_reject_info with the names of IPv4.
