@@ -45,6 +45,15 @@ func with(files ...string) func(*Host) {
 	return func(h *Host) { h.files = fsys }
 }
 
+// named gives the host a resolv.conf.
+func named(t *testing.T, text string) func(*Host) {
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return func(h *Host) { h.resolvConf = path }
+}
+
 // dropping is a ruleset of nft that forwards nothing.
 var dropping = filters.Ruleset{Tables: []filters.Table{{Engine: filters.NFTables, Family: nft.INet, Name: "f", Chains: []filters.Chain{
 	{Name: "forward", Type: "filter", Hook: nft.Forward, Policy: filters.Discard},
@@ -86,8 +95,8 @@ func TestChecks(t *testing.T) {
 		"no conntrack":      {checkConntrack, func(*Host) {}, Pass, "nothing is tracked yet", ""},
 		"room in conntrack": {checkConntrack, with("proc/sys/net/netfilter/nf_conntrack_count", "5", "proc/sys/net/netfilter/nf_conntrack_max", "100"), Pass, "5 connections are tracked, 100 fit", ""},
 		"conntrack is full": {checkConntrack, with("proc/sys/net/netfilter/nf_conntrack_count", "95", "proc/sys/net/netfilter/nf_conntrack_max", "100"), Warn, "95 connections", "nf_conntrack_max=200"},
-		"no resolver":       {checkResolvers, func(*Host) {}, Warn, "/etc/resolv.conf names none", "add a nameserver line"},
-		"a dead resolver":   {checkResolvers, func(h *Host) { h.facts.Resolvers = []netip.Addr{netip.MustParseAddr("127.255.255.254")} }, Warn, "none of the host's resolvers answers: [127.255.255.254]", "look at /etc/resolv.conf"},
+		"no resolver":       {checkResolvers, named(t, "options edns0"), Warn, "/etc/resolv.conf names none, and 127.0.0.1", "add a nameserver line"},
+		"a dead resolver":   {checkResolvers, named(t, "nameserver 127.255.255.254"), Warn, "none of the host's resolvers has an answer for example.com: 127.255.255.254 does not answer (connection refused)", "look at /etc/resolv.conf"},
 		"no manager":        {checkManagers, func(*Host) {}, Pass, "no program that configures links runs here", ""},
 		"a manager":         {checkManagers, func(h *Host) { h.facts.Managers = []managers.Program{managers.NetworkManager} }, Pass, "qnet tells NetworkManager to leave qn* alone", ""},
 		"no br_netfilter":   {checkBridgeNetfilter, func(*Host) {}, Pass, "IPv4 off, IPv6 off", ""},

@@ -26,6 +26,8 @@ type Host struct {
 	plans    []planned
 	scratch  *scratch
 	files    fs.FS // the host's files, by paths without the first slash
+	// resolvConf is the file of the host's name servers.
+	resolvConf string
 }
 
 // planned is a network with its plan, or with the reason why it has none.
@@ -37,7 +39,7 @@ type planned struct {
 }
 
 func newHost(ctx context.Context, o Options) (*Host, error) {
-	h := &Host{Options: o, networks: o.Networks, asked: o.Networks != nil, admin: hasNetAdmin(), files: os.DirFS("/")}
+	h := &Host{Options: o, networks: o.Networks, asked: o.Networks != nil, admin: hasNetAdmin(), files: os.DirFS("/"), resolvConf: "/etc/resolv.conf"}
 	if !h.asked {
 		for _, m := range all {
 			h.networks = append(h.networks, plan.Network{Name: string(m), Mode: m})

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/qnet-vm/qnet/internal/doctor/probe"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -195,18 +194,6 @@ func checkPort53(context.Context, *Host) []Finding {
 			"held on all addresses%s: networks' names are served over UDP only", who)
 	}
 	return one(Pass, "", "free on the addresses that networks get")
-}
-
-func checkResolvers(ctx context.Context, h *Host) []Finding {
-	if len(h.facts.Resolvers) == 0 {
-		return one(Warn, "add a nameserver line to /etc/resolv.conf", "/etc/resolv.conf names none: guests resolve the names of VMs only")
-	}
-	for _, a := range h.facts.Resolvers {
-		if probe.HostResolves(ctx, a) {
-			return one(Pass, "", "%s answers", a)
-		}
-	}
-	return one(Warn, "look at /etc/resolv.conf", "none of the host's resolvers answers: %v", h.facts.Resolvers)
 }
 
 func checkManagers(_ context.Context, h *Host) []Finding {

@@ -1,4 +1,4 @@
-// Package resolvconf reads the name servers of resolv.conf(5). It changes nothing, and
+// Package resolvconf reads what resolv.conf(5) says of name servers. It changes nothing, and
 // its functions may be called concurrently.
 package resolvconf
 
@@ -13,36 +13,50 @@ import (
 // maxSize bounds what is read of a file, in bytes. Real ones are far shorter.
 const maxSize = 64 << 10
 
-// Nameservers returns the name servers of a file, each once, in their order; none if
-// the file cannot be read or is no regular one. A link-local address has its zone.
-func Nameservers(path string) []netip.Addr {
+// Conf is what a file says of name servers.
+type Conf struct {
+	Servers []netip.Addr // each once, in their order; a link-local address has its zone
+	TCP     bool         // "options use-vc": they are asked over TCP only
+}
+
+// Nameservers returns the servers of Read.
+func Nameservers(path string) []netip.Addr { return Read(path).Servers }
+
+// Read reads a file. One that cannot be read, or is no regular one, says nothing.
+func Read(path string) Conf {
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-		return nil // to open a pipe would wait for its writer
+		return Conf{} // to open a pipe would wait for its writer
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil
+		return Conf{}
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxSize))
 	if err != nil {
-		return nil
+		return Conf{}
 	}
 	return parse(string(text))
 }
 
-// parse reads the nameserver lines, and skips the others and those without an address.
-func parse(text string) []netip.Addr {
-	var servers []netip.Addr
+// parse reads the lines with a name server or an option, and skips the others and those
+// without an address.
+func parse(text string) Conf {
+	var c Conf
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
-		if len(fields) < 2 || fields[0] != "nameserver" {
+		if len(fields) < 2 {
 			continue
 		}
-		addr, err := netip.ParseAddr(fields[1])
-		if addr = addr.Unmap(); err == nil && !slices.Contains(servers, addr) {
-			servers = append(servers, addr)
+		switch fields[0] {
+		case "options":
+			c.TCP = c.TCP || slices.Contains(fields, "use-vc") || slices.Contains(fields, "usevc")
+		case "nameserver":
+			addr, err := netip.ParseAddr(fields[1])
+			if addr = addr.Unmap(); err == nil && !slices.Contains(c.Servers, addr) {
+				c.Servers = append(c.Servers, addr)
+			}
 		}
 	}
-	return servers
+	return c
 }

@@ -29,8 +29,18 @@ nameserver 192.0.2.3`
 	for _, s := range []string{"192.0.2.1", "2001:db8::1", "fe80::1%eth0", "192.0.2.2", "192.0.2.3"} {
 		want = append(want, netip.MustParseAddr(s))
 	}
-	if got := parse(text); !slices.Equal(got, want) {
+	if got := parse(text); !slices.Equal(got.Servers, want) || got.TCP {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	for text, want := range map[string]bool{
+		"options use-vc": true, "options edns0 trust-ad\noptions timeout:1 usevc\n": true, "options edns0": false, "# options use-vc": false, "options": false, "use-vc": false,
+	} {
+		if got := parse(text); got.TCP != want {
+			t.Errorf("%q: over TCP only: %t, want %t", text, got.TCP, want)
+		}
 	}
 }
 

@@ -51,15 +51,22 @@ type upstream struct {
 // startUpstream starts a server on an address of its own and, if port is not 0, that port.
 func startUpstream(t *testing.T, port uint16, handle handler) *upstream {
 	t.Helper()
-	u := &upstream{at: freePort(t), ports: map[int]bool{}}
+	at := freePort(t)
 	if port != 0 {
-		u.at = netip.AddrPortFrom(u.at.Addr(), port)
+		at = netip.AddrPortFrom(at.Addr(), port)
 	}
-	pc, err := net.ListenPacket("udp4", u.at.String())
+	return startUpstreamAt(t, at, handle)
+}
+
+// startUpstreamAt starts a server on an address of either family.
+func startUpstreamAt(t *testing.T, at netip.AddrPort, handle handler) *upstream {
+	t.Helper()
+	u := &upstream{at: at, ports: map[int]bool{}}
+	pc, err := net.ListenPacket("udp", u.at.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp4", u.at.String())
+	l, err := net.Listen("tcp", u.at.String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func (f *forwarder) relay(ctx context.Context, raw []byte, q query, over transpo
 	for len(servers) > 0 && refusal == nil && ctx.Err() == nil {
 		var silent []netip.AddrPort
 		for _, server := range servers {
-			got, err := f.ask(ctx, server, raw, q, over)
+			got, err := f.ask(ctx, server, raw, q, f.upstream(over))
 			switch {
 			case err == nil && !refuses(got):
 				return got
@@ -102,8 +102,19 @@ func (f *forwarder) servers() []netip.AddrPort {
 
 // refuses reports whether the server refuses, so that another one may have an answer.
 func refuses(raw []byte) bool {
-	rcode := dnsmessage.RCode(raw[3] & 0xf)
+	rcode := rcodeOf(raw)
 	return rcode == dnsmessage.RCodeServerFailure || rcode == dnsmessage.RCodeRefused
+}
+
+func rcodeOf(raw []byte) dnsmessage.RCode { return dnsmessage.RCode(raw[3] & 0xf) }
+
+// upstream returns the transport by which to ask for a client that asked over another: TCP
+// also for UDP where the host's resolv.conf says so.
+func (f *forwarder) upstream(over transport) transport {
+	if f.conf.tcpOnly() {
+		return overTCP
+	}
+	return over
 }
 
 func timedOut(err error) bool {

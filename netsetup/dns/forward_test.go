@@ -94,8 +94,10 @@ func TestForwardServersInTurn(t *testing.T) {
 	}
 }
 
+// Where the file names no server but this one, nobody is left to ask.
 func TestForwardWithoutServers(t *testing.T) {
 	b := startServer(t, testLimits())
+	writeConf(t, b.conf, b.at.Addr())
 	for range 2 {
 		if got := b.ask(t, "example.org."); got != "ServerFailure" {
 			t.Errorf("got %q, want ServerFailure", got)

@@ -23,23 +23,28 @@ func TestResolvConfChanges(t *testing.T) {
 	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	a, b := writeConf(t, filepath.Join(dir, "a"), one), writeConf(t, filepath.Join(dir, "b"), two)
 
-	expect("missing")
+	local := netip.MustParseAddr("127.0.0.1")
+	expect("missing", local)
 	writeConf(t, path, one)
 	expect("appeared", one)
 	writeConf(t, path, two) // same size, maybe the same tick of the clock
 	expect("rewritten", two)
 	os.Remove(path)
-	expect("removed")
+	expect("removed", local)
 	os.Symlink(a, path)
 	expect("link", one)
 	os.Remove(path)
 	os.Symlink(b, path)
 	expect("link elsewhere", two)
+	os.Remove(b)
+	expect("link to nothing", local)
+	writeConf(t, b)
+	expect("empty", local)
 	os.Remove(path)
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	expect("pipe") // must not wait for a writer
+	expect("pipe", local) // must not wait for a writer
 }
 
 func TestResolvConfIsNotReadForEachQuery(t *testing.T) {

@@ -88,7 +88,7 @@ func newServer(c Config, l limits, udp *net.UDPConn) *Server {
 		c.Queried = func(netip.Addr, bool) {}
 	}
 	if c.ResolvConf == "" {
-		c.ResolvConf = "/etc/resolv.conf"
+		c.ResolvConf = hostsConf
 	}
 	s := &Server{
 		config: c, limits: l, udp: udp,

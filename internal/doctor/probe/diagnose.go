@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
+	"github.com/qnet-vm/qnet/internal/resolvconf"
+	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
@@ -218,18 +220,22 @@ func (r *run) explainBlackHole(e *BlackHole) string {
 	return text + fmt.Sprintf(": ip link set %s mtu %d, to which qnet clamps guests' TCP", link.Name, e.Passes)
 }
 
-// explainResolvers is about names that are not resolved. It asks the resolvers as the
-// host does.
+// explainResolvers is about names that are not resolved. It asks the host's name servers as
+// the network's server does.
 func (r *run) explainResolvers(ctx context.Context) string {
-	if len(r.facts.Resolvers) == 0 {
-		return "the host has no resolver: /etc/resolv.conf names none"
+	tried, err := dns.Try(ctx, r.resolvConf, r.outsideName())
+	if err != nil {
+		return err.Error()
 	}
 	var dead []string
-	for _, a := range r.facts.Resolvers {
-		if HostResolves(ctx, a) {
-			return fmt.Sprintf("the host's resolver %s answers the host; the network's name server does not get its answer in time: look with: qnet net", a)
+	for _, t := range tried {
+		if t.Answers() {
+			return fmt.Sprintf("the host's resolver %s answers the host; the network's name server does not get its answer in time: look with: qnet net", t.Server)
 		}
-		dead = append(dead, a.String())
+		dead = append(dead, t.Server.String())
+	}
+	if resolvconf.Nameservers(r.resolvConf) == nil {
+		return "the host has no resolver: /etc/resolv.conf names none"
 	}
 	return fmt.Sprintf("DNS is dead on the host itself: none of its resolvers answers (%s): look at /etc/resolv.conf", strings.Join(dead, ", "))
 }

@@ -243,7 +243,7 @@ func TestFacts(t *testing.T) {
 // Causes that the error of a step and the facts give.
 func TestExplain(t *testing.T) {
 	r := onHost(filters.Ruleset{})
-	r.facts.Resolvers = nil
+	r.resolvConf = "/nonexistent/resolv.conf"
 	silence := &guest.Silence{Flow: web}
 	for name, c := range map[string]struct {
 		err  error

@@ -12,7 +12,6 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
 	"github.com/qnet-vm/qnet/internal/packet"
-	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // controlTime is how long the host itself waits for a reply that a guest did not get.
@@ -41,26 +40,6 @@ func hostPings(ctx context.Context, a netip.Addr) bool {
 	defer cancel()
 	answers, err := packet.Ping(ctx, a)
 	return answers || err != nil
-}
-
-// HostResolves reports whether a resolver answers the host itself, whatever it says.
-func HostResolves(ctx context.Context, a netip.Addr) bool {
-	d := net.Dialer{Timeout: controlTime}
-	c, err := d.DialContext(ctx, "udp", netip.AddrPortFrom(a, 53).String())
-	if err != nil {
-		return false
-	}
-	defer c.Close()
-	query, err := guest.Question(1, "example.com")
-	if err != nil {
-		return false
-	}
-	c.SetDeadline(time.Now().Add(controlTime)) //nolint:errcheck // the read fails then
-	if _, err := c.Write(query); err != nil {
-		return false
-	}
-	_, err = c.Read(make([]byte, host.DefaultMTU))
-	return err == nil
 }
 
 // rpFiltered is how many packets rp_filter has dropped on the host.

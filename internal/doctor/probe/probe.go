@@ -72,7 +72,7 @@ func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Option
 	if err != nil {
 		return Report{}, err
 	}
-	r := &run{network: n, options: options, facts: facts, rules: read.Ruleset}
+	r := &run{network: n, options: options, facts: facts, rules: read.Ruleset, resolvConf: "/etc/resolv.conf"}
 	r.targets = r.findTargets()
 	place := guest.Place{
 		Keeper: o, Network: n, VM: fmt.Sprintf("probe-%d", os.Getpid()), Identity: "probe/" + n.Name, NICs: 1,
@@ -151,8 +151,9 @@ type run struct {
 	steps   []Step
 	pinged  netip.Addr // a target that replies to ping
 
-	tracer *nft.Tracer // nil where nothing can be traced
-	beyond bool        // the last explained fault is not on this host
+	resolvConf string      // the file of the host's name servers
+	tracer     *nft.Tracer // nil where nothing can be traced
+	beyond     bool        // the last explained fault is not on this host
 }
 
 // findTargets are the addresses outside to which the guest connects.

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,11 +103,11 @@ func (r *run) ownName(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s is %s", hostName, addrs[0]), nil
 }
 
+// outsideName is the name outside that the guest resolves.
+func (r *run) outsideName() string { return cmp.Or(r.options.Name, "example.com") }
+
 func (r *run) nameOutside(ctx context.Context) (string, error) {
-	name := r.options.Name
-	if name == "" {
-		name = "example.com"
-	}
+	name := r.outsideName()
 	if !r.lease.Resolver.IsValid() {
 		return "", skipped{"the lease names no name server"}
 	}
