@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
+	"github.com/qnet-vm/qnet/cli/scarce"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
@@ -33,7 +33,8 @@ var hints = []struct {
 }{
 	{control.ErrNotUndone, `"sudo qnet gc" tries again to undo it`},
 	{control.ErrDied, `"sudo qnet gc" undoes what it left`},
-	{host.ErrNoPermission, `run it with sudo, or use mode = "user", which needs no rights`},
+	{host.ErrNoSysctls, `in a container, run it with --privileged or --security-opt systempaths=unconfined; "sudo qnet doctor" tells more; or use mode = "user"`},
+	{host.ErrNoPermission, `run it with sudo, in a container give it --cap-add NET_ADMIN --cap-add NET_RAW, or use mode = "user", which needs no rights`},
 	{host.ErrNoTun, `load the module with "modprobe tun"; in a container, give it --device /dev/net/tun --cap-add NET_ADMIN; or use mode = "user"`},
 	{host.ErrNotOurs, `look with "ip -d link" and "nft list tables" at whose it is; name the network or the VM differently, or remove it`},
 	{host.ErrUnsupported, `the kernel lacks a feature (bridge, tun or nf_tables): after a kernel upgrade, reboot; "sudo qnet doctor" tells which; else use mode = "user"`},
@@ -55,11 +56,7 @@ func hintFor(err error) string {
 	if errors.As(err, &own) {
 		return own.Hint()
 	}
-	var file *supervisor.FileError
-	if errors.As(err, &file) && errors.Is(err, fs.ErrPermission) {
-		return "the file is opened with your own rights, also under sudo: give yourself access to it"
-	}
-	return ""
+	return scarce.Hint(err)
 }
 
 // exitCode returns the exit code for an error. A failed undo never ends with 0.
@@ -82,7 +79,7 @@ func exitCode(err error) int {
 		errors.Is(err, rundir.ErrPathTooLong):
 		return exitUsage
 	case errors.Is(err, host.ErrNoTun), errors.Is(err, host.ErrNoPermission), errors.Is(err, host.ErrUnsupported),
-		errors.Is(err, host.ErrRefused), errors.Is(err, host.ErrNotOurs),
+		errors.Is(err, host.ErrRefused), errors.Is(err, host.ErrNotOurs), errors.Is(err, host.ErrNoSysctls),
 		errors.Is(err, qemu.ErrNotFound), errors.Is(err, qemu.ErrTooOld):
 		return exitIncapable
 	case errors.As(err, &exit):

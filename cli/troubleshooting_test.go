@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/cli/scarce"
 	"github.com/qnet-vm/qnet/internal/lab/house"
 )
 
@@ -101,10 +102,10 @@ func refusals(t *testing.T) map[string]string {
 	return found
 }
 
-// refuses reports whether the call is one of host.Refuse.
+// refuses reports whether the call is one of host.Refuse or host.OfKind.
 func refuses(call *ast.CallExpr) bool {
 	fn, ok := call.Fun.(*ast.SelectorExpr)
-	return ok && fn.Sel.Name == "Refuse"
+	return ok && (fn.Sel.Name == "Refuse" || fn.Sel.Name == "OfKind")
 }
 
 // collect calls add with each literal in the node that is a refusal of its own.
@@ -139,6 +140,9 @@ func TestTroubleshooting(t *testing.T) {
 		t.Fatal(err)
 	}
 	quotes, texts := quoted(string(page)), programTexts(t)
+	for _, k := range scarce.Kinds {
+		texts = append(texts, k.Errno.Error()) // the system's words, which qnet passes on
+	}
 	if len(quotes) < 50 || len(texts) < 1000 {
 		t.Fatalf("%d texts quoted, %d in the program", len(quotes), len(texts))
 	}
@@ -157,6 +161,11 @@ func TestTroubleshooting(t *testing.T) {
 	for place, text := range list {
 		if !covered(text) {
 			t.Errorf("%s: %s lacks the refusal %q", place, troubleshooting, strings.ReplaceAll(text, wild, "<>"))
+		}
+	}
+	for _, k := range scarce.Kinds {
+		if text := k.Errno.Error(); !covered(text) {
+			t.Errorf("%s lacks %q, which has a hint", troubleshooting, text)
 		}
 	}
 	for _, h := range hints {

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/qnet-vm/qnet/cli/completion"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/doctor"
@@ -46,6 +48,19 @@ func TestErrors(t *testing.T) {
 		{&supervisor.FileError{What: "disk", Path: "/d", Err: fs.ErrNotExist}, exitUsage, ""},
 		{rundir.ErrPathTooLong, exitUsage, "shorter --run-dir"},
 		{host.ErrNoPermission, exitIncapable, "sudo"},
+		{host.ErrNoSysctls, exitIncapable, "--privileged"},
+		{fmt.Errorf("set sysctl: %w: %w", host.ErrNoSysctls, unix.EROFS), exitIncapable, "--privileged"},
+		{fmt.Errorf("write salt: %w", unix.ENOSPC), exitFailure, "df"},
+		{fmt.Errorf("write salt: %w", unix.EDQUOT), exitFailure, "quota"},
+		{fmt.Errorf("make run directory: %w", unix.EROFS), exitFailure, "--run-dir"},
+		{fmt.Errorf("add bridge: %w", unix.ENOMEM), exitFailure, "memory"},
+		{fmt.Errorf("open tap: %w", unix.EMFILE), exitFailure, "ulimit -n"},
+		{fmt.Errorf("open tap: %w", unix.ENFILE), exitFailure, "fs.file-max"},
+		{fmt.Errorf("start keeper: %w", unix.EAGAIN), exitFailure, "ulimit -u"},
+		{&qemu.ExitError{Status: qemu.ExitStatus{Stderr: "qemu_thread_create: Resource temporarily unavailable"}}, exitQEMU, "ulimit -u"},
+		{&supervisor.FileError{What: "disk", Path: "/d", Err: unix.EROFS}, exitUsage, ""},
+		{keeper.ToWire(fmt.Errorf("write journal: %w", unix.ENOSPC)), exitFailure, "df"},
+		{keeper.ToWire(host.ErrNoSysctls), exitIncapable, "--privileged"},
 		{host.ErrNoTun, exitIncapable, "modprobe tun"},
 		{host.ErrUnsupported, exitIncapable, "reboot"},
 		{host.ErrNotOurs, exitIncapable, "ip -d link"},

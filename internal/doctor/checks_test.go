@@ -137,6 +137,10 @@ func TestChecks(t *testing.T) {
 		"no QEMU for guests": {checkGuests, func(h *Host) { h.QEMU = "/nonexistent/qemu" }, Unseen, "there is no QEMU", ""},
 		"no rights":          {checkRights, func(*Host) {}, Warn, "without CAP_NET_ADMIN", "sudo qnet run"},
 		"rights":             {checkRights, func(h *Host) { h.admin = true }, Pass, "with CAP_NET_ADMIN", ""},
+		"no raw sockets":     {checkRights, func(h *Host) { h.admin, h.missing = true, []string{"CAP_NET_RAW"} }, Fail, "without CAP_NET_RAW", "--cap-add NET_RAW"},
+		"read-only sysctls":  {checkSysctls, func(h *Host) { h.facts.NoSysctls = "/proc/sys is read-only" }, Fail, "/proc/sys is read-only", "--privileged"},
+		"sysctls":            {checkSysctls, func(h *Host) { h.admin = true }, Pass, "can be written", ""},
+		"sysctls of others":  {checkSysctls, func(*Host) {}, Unseen, "only root", "sudo"},
 	} {
 		h := online()
 		c.change(h)

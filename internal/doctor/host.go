@@ -5,14 +5,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 )
 
@@ -21,8 +21,9 @@ type Host struct {
 	Options
 	facts    host.Facts
 	networks []plan.Network
-	asked    bool // the networks are those of a profile
-	admin    bool // the caller has CAP_NET_ADMIN
+	asked    bool     // the networks are those of a profile
+	admin    bool     // the caller has CAP_NET_ADMIN
+	missing  []string // the rights of a keeper that the caller lacks
 	plans    []planned
 	scratch  *scratch
 	files    fs.FS // the host's files, by paths without the first slash
@@ -39,7 +40,8 @@ type planned struct {
 }
 
 func newHost(ctx context.Context, o Options) (*Host, error) {
-	h := &Host{Options: o, networks: o.Networks, asked: o.Networks != nil, admin: hasNetAdmin(), files: os.DirFS("/"), resolvConf: "/etc/resolv.conf"}
+	h := &Host{Options: o, networks: o.Networks, asked: o.Networks != nil, missing: keeper.MissingRights(), files: os.DirFS("/"), resolvConf: "/etc/resolv.conf"}
+	h.admin = !slices.Contains(h.missing, "CAP_NET_ADMIN")
 	if !h.asked {
 		for _, m := range all {
 			h.networks = append(h.networks, plan.Network{Name: string(m), Mode: m})
@@ -68,16 +70,6 @@ func (h *Host) planFor(ctx context.Context, n plan.Network, salt []byte) planned
 		})
 	}
 	return p
-}
-
-// hasNetAdmin reports whether the caller has CAP_NET_ADMIN, as root usually does.
-func hasNetAdmin() bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if unix.Capget(&header, &data[0]) != nil {
-		return false
-	}
-	return data[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0
 }
 
 // text is the contents of a file, "" where it cannot be read.

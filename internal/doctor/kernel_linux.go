@@ -3,10 +3,10 @@ package doctor
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"net"
 	"os"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +32,9 @@ var kernelChecks = []Check{
 func checkRights(ctx context.Context, h *Host) []Finding {
 	if !h.admin {
 		return one(Warn, "sudo qnet run; or mode = \"user\"", "uid %d without CAP_NET_ADMIN: filters, taps and namespaces cannot be checked", os.Getuid())
+	}
+	if len(h.missing) > 0 {
+		return one(Fail, "in a container: --cap-add "+strings.TrimPrefix(h.missing[0], "CAP_"), "uid %d without %s", os.Getuid(), h.missing[0])
 	}
 	return one(Pass, "", "uid %d with CAP_NET_ADMIN", os.Getuid())
 }
@@ -124,14 +127,10 @@ func (h *Host) kernelRemedy(err error) string {
 }
 
 func checkTun(ctx context.Context, h *Host) []Finding {
-	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	f, err := kernel.OpenTun()
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return one(Fail, h.kernelRemedy(host.ErrNoTun), "there is no /dev/net/tun")
-	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return one(Fail, h.kernelRemedy(host.ErrNoTun), "/dev/net/tun is there, and no driver behind it")
-	case errors.Is(err, unix.EPERM) && h.admin:
-		return one(Fail, "in a container: --device /dev/net/tun", "this cgroup is denied the device /dev/net/tun")
+	case errors.Is(err, host.ErrNoTun):
+		return one(Fail, h.kernelRemedy(err), "%s", err)
 	case err != nil:
 		return one(Unseen, "sudo qnet doctor", "%s", err)
 	}
@@ -157,11 +156,10 @@ func checkNFTables(ctx context.Context, h *Host) []Finding {
 }
 
 func checkSysctls(_ context.Context, h *Host) []Finding {
-	err := unix.Access("/proc/sys/net/ipv4/conf/all/forwarding", unix.W_OK)
 	switch {
-	case errors.Is(err, unix.EROFS):
-		return one(Fail, "in a container: --privileged, or --security-opt systempaths=unconfined", "/proc/sys is read-only, so a bridge cannot be set up")
-	case err != nil:
+	case h.facts.NoSysctls != "":
+		return one(Fail, "in a container: --privileged, or --security-opt systempaths=unconfined", "%s, so a bridge cannot be set up", h.facts.NoSysctls)
+	case !h.admin:
 		return one(Unseen, "sudo qnet doctor", "only root can say whether /proc/sys can be written")
 	}
 	return one(Pass, "", "/proc/sys can be written (ip_forward is %s, and stays so)", h.sysctl("ipv4/ip_forward"))

@@ -68,6 +68,14 @@ func (e *FileError) Error() string { return fmt.Sprintf("open %s %q: %v", e.What
 // Unwrap returns the cause.
 func (e *FileError) Unwrap() error { return e.Err }
 
+// Hint returns what the user can do about it, "" if the error says it all.
+func (e *FileError) Hint() string {
+	if errors.Is(e.Err, fs.ErrPermission) {
+		return "the file is opened with your own rights, also under sudo: give yourself access to it"
+	}
+	return ""
+}
+
 // openAll opens everything that the profile names.
 func (o *opener) openAll(p *profiles.Profile) (f Files, err error) {
 	if f.Kernel, err = o.open("kernel", p.Boot.Kernel, os.O_RDONLY); err != nil {

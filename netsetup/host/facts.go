@@ -18,9 +18,10 @@ type Facts struct {
 	Routes    []Route           `json:"routes"` // IPv4, every table
 	Rules     []FIBRule         `json:"rules,omitempty"`
 	Defined   []Defined         `json:"defined,omitempty"`
-	Resolvers []netip.Addr      `json:"resolvers"` // of /etc/resolv.conf, and of systemd-resolved's own
-	Sysctls   map[string]string `json:"sysctls"`   // net.ipv4.ip_forward, and net.ipv4.conf.<link>.forwarding of every link
-	HasIPv6   bool              `json:"has_ipv6"`  // /proc/sys/net/ipv6 exists
+	Resolvers []netip.Addr      `json:"resolvers"`            // of /etc/resolv.conf, and of systemd-resolved's own
+	Sysctls   map[string]string `json:"sysctls"`              // net.ipv4.ip_forward, and net.ipv4.conf.<link>.forwarding of every link
+	HasIPv6   bool              `json:"has_ipv6"`             // /proc/sys/net/ipv6 exists
+	NoSysctls string            `json:"no_sysctls,omitempty"` // why sysctls cannot be set, "" if they can, as far as the caller sees
 	NIC       NIC               `json:"nic,omitzero"`
 	Firewalld firewalld.State   `json:"firewalld"`
 

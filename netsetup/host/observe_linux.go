@@ -69,6 +69,7 @@ func ObserveNetwork() (Facts, error) {
 	}
 	_, statErr := os.Stat("/proc/sys/net/ipv6")
 	f.HasIPv6 = statErr == nil
+	f.NoSysctls = noSysctls()
 	f.Resolvers = append(resolvers("/etc/resolv.conf"), resolvers("/run/systemd/resolve/resolv.conf")...)
 	f.Defined = definedNetworks("/")
 	if f.Rules, err = readRules(); err != nil {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
@@ -29,7 +31,18 @@ var kinds = []struct {
 	{"refused", host.ErrRefused},
 	{"unsupported", host.ErrUnsupported},
 	{"left", host.ErrLeft},
+	{"no-sysctls", host.ErrNoSysctls},
+	{"no-space", unix.ENOSPC},
+	{"quota", unix.EDQUOT},
+	{"read-only", unix.EROFS},
+	{"no-memory", unix.ENOMEM},
+	{"open-files", unix.EMFILE},
+	{"open-files-of-all", unix.ENFILE},
+	{"processes", unix.EAGAIN},
 }
+
+// known0 is how many of the kinds version 0 knows.
+const known0 = 5
 
 // ToWire is what crosses of an error, nil of none.
 func ToWire(err error) *WireError {
@@ -37,13 +50,14 @@ func ToWire(err error) *WireError {
 		return nil
 	}
 	w := &WireError{Text: err.Error(), Command: FailedCommand(err)}
-	for _, k := range kinds {
-		if errors.Is(err, k.sentinel) {
-			w.Kinds = append(w.Kinds, k.name)
+	for i, k := range kinds {
+		if !errors.Is(err, k.sentinel) {
+			continue
 		}
-	}
-	if len(w.Kinds) > 0 && w.Kinds[0] != "left" { // which version 0 does not know
-		w.Kind = w.Kinds[0]
+		w.Kinds = append(w.Kinds, k.name)
+		if i < known0 && w.Kind == "" {
+			w.Kind = k.name
+		}
 	}
 	return w
 }

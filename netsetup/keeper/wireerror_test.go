@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -65,6 +67,13 @@ func TestErrorsOfVersionZero(t *testing.T) {
 	}
 	if w := crossed(t, fmt.Errorf("undo: %w", host.ErrLeft)); w.Kind != "" || !errors.Is(w, host.ErrLeft) {
 		t.Errorf("kind %q, which version 0 does not know", w.Kind)
+	}
+	full := fmt.Errorf("write journal: %w", unix.ENOSPC)
+	if w := crossed(t, full); w.Kind != "" || !errors.Is(w, unix.ENOSPC) || w.Error() != full.Error() {
+		t.Errorf("kind %q, which version 0 does not know", w.Kind)
+	}
+	if w := crossed(t, fmt.Errorf("%w: %w", host.ErrNoSysctls, host.ErrRefused)); w.Kind != "refused" || !errors.Is(w, host.ErrNoSysctls) {
+		t.Errorf("kind %q, want the one that version 0 knows", w.Kind)
 	}
 	if w := crossed(t, errors.New("no more")); w.Kind != "" || w.Kinds != nil || keeper.FailedCommand(w) != "" {
 		t.Errorf("got %+v", w)

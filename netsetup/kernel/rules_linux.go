@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/filters/iptables"
@@ -22,10 +25,18 @@ func (h *Host) Sysctl(ctx context.Context, key string) (string, error) { return 
 //
 //	sysctl -w KEY=VALUE
 func (h *Host) SetSysctl(ctx context.Context, key, value string) error {
-	if err := os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0); err != nil {
-		return fmt.Errorf("set sysctl %s to %s: %w", key, value, errors.Unwrap(err))
+	err := os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0)
+	if err == nil {
+		return nil
 	}
-	return nil
+	cause := errors.Unwrap(err)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+		cause = fmt.Errorf("%w: %w", host.ErrNoSysctls, cause)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		cause = fmt.Errorf("its link was deleted meanwhile, or the kernel has no such sysctl: %w", cause)
+	}
+	return fmt.Errorf("set sysctl %s to %s: %w", key, value, cause)
 }
 
 // AddTable creates the table, owned by this Host. It is ErrNotOurs where another program
@@ -67,7 +78,7 @@ func tableError(err error) error {
 	if errors.Is(err, nft.ErrNotOurs) {
 		return fmt.Errorf("%w: %w", host.ErrNotOurs, err)
 	}
-	return host.Explain(err)
+	return host.ExplainNFTables(err)
 }
 
 // ReadFilters reads other programs' packet filters, from a cache where none has changed. An

@@ -17,11 +17,19 @@ const tunDevice = "/dev/net/tun"
 
 // OpenTun opens a file of which AddTap makes a tap, in the network namespace of the process
 // that opens it. It needs no rights but those of the device's mode, 0666 on most hosts. It
-// returns ErrNoTun where there is no such device.
+// returns ErrNoTun where there is no such device, no driver behind it, or where the device
+// cgroup forbids it, and ErrNoPermission where the mode does.
 func OpenTun() (*os.File, error) {
 	f, err := os.OpenFile(tunDevice, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, host.ErrNoTun
+	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return nil, host.OfKind(host.ErrNoTun, "%s is there, and no driver behind it: %w", tunDevice, errors.Unwrap(err))
+	case errors.Is(err, unix.EPERM):
+		return nil, host.OfKind(host.ErrNoTun, "the device cgroup of this process forbids %s: %w", tunDevice, errors.Unwrap(err))
+	case errors.Is(err, unix.EACCES):
+		return nil, fmt.Errorf("%w: %w", host.ErrNoPermission, err)
 	}
 	return f, err
 }

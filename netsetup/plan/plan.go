@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -58,6 +59,9 @@ func New(n Network, f host.Facts, o Options) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
+	if err := p.checkSysctls(f); err != nil {
+		return Plan{}, err
+	}
 	p.Notes = append(p.Notes, f.Unknown...)
 	if zone, ok := p.Zone(f.Firewalld); ok {
 		p.Steps = append(p.Steps, zone)
@@ -67,6 +71,19 @@ func New(n Network, f host.Facts, o Options) (Plan, error) {
 	accepts, notes := p.AcceptSteps(f.Filters, f.Firewalld.Running)
 	p.Steps, p.Notes = append(p.Steps, accepts...), append(p.Notes, Sentences(notes)...)
 	return p, nil
+}
+
+// checkSysctls refuses a plan that sets sysctls, of the host or of a VM's port, where none can
+// be set: nothing has changed then.
+func (p *Plan) checkSysctls(f host.Facts) error {
+	if f.NoSysctls == "" {
+		return nil
+	}
+	steps := slices.Concat(p.Steps, p.PortSteps(NIC{VM: "check"}))
+	if _, sets := step.Find[step.SetSysctl](steps); !sets {
+		return nil
+	}
+	return p.Network.refuse("%s, so its links cannot be set up: in a container, run it with --privileged or --security-opt systempaths=unconfined; else make it writable with \"mount -o remount,rw /proc/sys\"; or use mode = \"user\"", f.NoSysctls)
 }
 
 // planMode decides what the mode needs, and nothing about other programs' filters.

@@ -317,3 +317,20 @@ func TestNoIPv6SysctlsBelowItsMTU(t *testing.T) {
 		}
 	}
 }
+
+// Where no sysctl can be set, a network that needs one is refused before anything changes.
+func TestPlanWithoutSysctls(t *testing.T) {
+	macvtap := Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth1", Macvtap: true}
+	for _, n := range []Network{{Name: "dev", Mode: profiles.Private}, {Name: "dev", Mode: profiles.HostOnly}, {Name: "dev", Mode: profiles.NAT}, macvtap} {
+		f := hosttest.Laptop()
+		f.NoSysctls = "/proc/sys is read-only"
+		if _, err := New(n, f, Options{Salt: hosttest.Salt}); !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), "/proc/sys is read-only, so its links cannot be set up") {
+			t.Errorf("%s: got %v", n.Mode, err)
+		}
+		// Without IPv6, a port alone sets none.
+		f.HasIPv6 = false
+		if _, err := New(n, f, Options{Salt: hosttest.Salt}); (err == nil) != n.Macvtap {
+			t.Errorf("%s without IPv6: got %v", n.Mode, err)
+		}
+	}
+}

@@ -57,6 +57,9 @@ func (s *server) open(ctx context.Context) ([]string, error) {
 const planLimit = 5
 
 func (s *server) apply(ctx context.Context) ([]string, error) {
+	if err := keeper.CheckRights(); err != nil {
+		return nil, err
+	}
 	lock, err := lockfile.Wait(ctx, s.place.PlanLock())
 	if err != nil {
 		return nil, err

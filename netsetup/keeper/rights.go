@@ -1,0 +1,44 @@
+package keeper
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
+)
+
+// needed are the capabilities that no network can do without: to change links, and to read
+// and send whole frames. Containers of Podman have no CAP_NET_RAW by default.
+var needed = []struct {
+	bit  uint
+	name string
+}{
+	{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN"},
+	{unix.CAP_NET_RAW, "CAP_NET_RAW"},
+}
+
+// MissingRights names the capabilities that a keeper needs and the calling process lacks
+// (capabilities(7)).
+func MissingRights() []string {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		data[0].Effective = 0 // a filter forbids the question; it would forbid the answer's use
+	}
+	var missing []string
+	for _, c := range needed {
+		if data[0].Effective&(1<<c.bit) == 0 {
+			missing = append(missing, c.name)
+		}
+	}
+	return missing
+}
+
+// CheckRights returns host.ErrNoPermission if the process lacks a right that a keeper needs.
+func CheckRights() error {
+	if missing := MissingRights(); missing != nil {
+		return host.OfKind(host.ErrNoPermission, "it needs %s", strings.Join(missing, " and "))
+	}
+	return nil
+}
