@@ -66,9 +66,9 @@ func (a *app) defaultStateDir() string {
 }
 
 // stateDirOf returns the state directory of a profile's runs. Runs that need root's
-// rights use root's, also when a user only asks what a run would do.
+// rights use root's, also when a user only asks what a run would do, of whatever profile (nil).
 func (a *app) stateDirOf(p *profiles.Profile) string {
-	if a.rootStateDir != "" && len(supervisor.NetworksOf(p)) > 0 {
+	if a.rootStateDir != "" && (p == nil || len(supervisor.NetworksOf(p)) > 0) {
 		return a.rootStateDir
 	}
 	return a.stateDir
@@ -76,7 +76,7 @@ func (a *app) stateDirOf(p *profiles.Profile) string {
 
 // runDirOf returns the run directory of a profile's runs, as stateDirOf does.
 func (a *app) runDirOf(p *profiles.Profile) string {
-	if a.rootRunDir != "" && len(supervisor.NetworksOf(p)) > 0 {
+	if a.rootRunDir != "" && (p == nil || len(supervisor.NetworksOf(p)) > 0) {
 		return a.rootRunDir
 	}
 	return a.runDir

@@ -47,7 +47,7 @@ func (a *app) doctor(c *cli.Context) error {
 		}
 	}
 	o := doctor.Options{
-		RunDir: a.runDir, StateDir: a.stateDir, QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), User: a.user, Networks: networks,
+		RunDir: a.runDirOf(p), StateDir: a.stateDirOf(p), QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), User: a.user, Networks: networks,
 	}
 	if p != nil {
 		o.Accel = p.Accel

@@ -137,10 +137,6 @@ func TestChecks(t *testing.T) {
 		"no QEMU for guests": {checkGuests, func(h *Host) { h.QEMU = "/nonexistent/qemu" }, Unseen, "there is no QEMU", ""},
 		"no rights":          {checkRights, func(*Host) {}, Warn, "without CAP_NET_ADMIN", "sudo qnet run"},
 		"rights":             {checkRights, func(h *Host) { h.admin = true }, Pass, "with CAP_NET_ADMIN", ""},
-		"no raw sockets":     {checkRights, func(h *Host) { h.admin, h.missing = true, []string{"CAP_NET_RAW"} }, Fail, "without CAP_NET_RAW", "--cap-add NET_RAW"},
-		"read-only sysctls":  {checkSysctls, func(h *Host) { h.facts.NoSysctls = "/proc/sys is read-only" }, Fail, "/proc/sys is read-only", "--privileged"},
-		"sysctls":            {checkSysctls, func(h *Host) { h.admin = true }, Pass, "can be written", ""},
-		"sysctls of others":  {checkSysctls, func(*Host) {}, Unseen, "only root", "sudo"},
 	} {
 		h := online()
 		c.change(h)
@@ -151,6 +147,27 @@ func TestChecks(t *testing.T) {
 		}
 		if f := list[0]; f.Status != c.status || !strings.Contains(f.Evidence, c.evidence) || !strings.Contains(f.Remedy, c.remedy) || c.remedy == "" && f.Remedy != "" {
 			t.Errorf("%s: got %+v, want %s, %q, %q", name, f, c.status, c.evidence, c.remedy)
+		}
+	}
+}
+
+// What a container takes away from root.
+func TestRightsOfContainers(t *testing.T) {
+	for name, c := range map[string]struct {
+		check  func(context.Context, *Host) []Finding
+		change func(*Host)
+		status Status
+		words  string
+	}{
+		"no raw sockets":    {checkRights, func(h *Host) { h.admin, h.missing = true, []string{"CAP_NET_RAW"} }, Fail, "without CAP_NET_RAW in a container: --cap-add NET_RAW"},
+		"read-only sysctls": {checkSysctls, func(h *Host) { h.facts.NoSysctls = "/proc/sys is read-only" }, Fail, "so a bridge cannot be set up in a container: --privileged"},
+		"sysctls":           {checkSysctls, func(h *Host) { h.admin = true }, Pass, "can be written"},
+		"sysctls of others": {checkSysctls, func(*Host) {}, Unseen, "only root"},
+	} {
+		h := online()
+		c.change(h)
+		if f := c.check(t.Context(), h)[0]; f.Status != c.status || !strings.Contains(f.Evidence+" "+f.Remedy, c.words) {
+			t.Errorf("%s: got %+v, want %s, %q", name, f, c.status, c.words)
 		}
 	}
 }

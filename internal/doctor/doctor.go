@@ -86,7 +86,7 @@ var (
 )
 
 // Checks are all checks, in the order of the table in docs/doctor.md.
-var Checks = slices.Concat(machineChecks, kernelChecks, networkChecks, fileChecks)
+var Checks = slices.Concat(machineChecks, kernelChecks, networkChecks, fileChecks, []Check{{Name: "notes", Run: checkNotes}})
 
 // Run observes the host and does the checks.
 func Run(ctx context.Context, o Options) (Report, error) {
@@ -108,6 +108,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 				f.Modes = c.Modes
 			}
 			r.add(f)
+			h.findings = append(h.findings, f)
 		}
 	}
 	return r, nil

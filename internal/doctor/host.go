@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -26,7 +26,8 @@ type Host struct {
 	missing  []string // the rights of a keeper that the caller lacks
 	plans    []planned
 	scratch  *scratch
-	files    fs.FS // the host's files, by paths without the first slash
+	findings []Finding // of the checks before
+	files    fs.FS     // the host's files, by paths without the first slash
 	// resolvConf is the file of the host's name servers.
 	resolvConf string
 }
@@ -62,8 +63,8 @@ func newHost(ctx context.Context, o Options) (*Host, error) {
 // planFor observes the host and plans a network as a run does.
 func (h *Host) planFor(ctx context.Context, n plan.Network, salt []byte) planned {
 	p := planned{network: n}
-	q := n.Query()
-	q.Original = journal.OriginalSysctls(rundir.Network{RunDir: h.RunDir, Name: n.Name})
+	q := supervisor.QueryOf(n, h.RunDir)
+	q.Ask = q.Ask && h.asked // else nothing is decided by it, and it takes a second
 	if p.facts, p.err = host.Observe(ctx, q); p.err == nil {
 		p.plan, p.err = plan.New(n, p.facts, plan.Options{
 			Salt: salt, Remembered: journal.LoadSubnet(h.StateDir, n.Name), AssumeYes: !h.asked,

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -60,10 +59,7 @@ func New(ctx context.Context, p *profiles.Profile, runDir, stateDir string) (run
 // network plans a network, and the ports of the profile's NICs on it.
 func (v preview) network(ctx context.Context, n profiles.Network) (Network, error) {
 	network := supervisor.NetworkOf(n)
-	q := network.Query()
-	q.Original = journal.OriginalSysctls(rundir.Network{RunDir: v.runDir, Name: n.Name})
-	q.Ask, q.Peer = q.LAN && os.Geteuid() == 0, supervisor.RemotePeer()
-	facts, err := host.Observe(ctx, q)
+	facts, err := host.Observe(ctx, supervisor.QueryOf(network, v.runDir))
 	if err != nil {
 		return Network{}, err
 	}
