@@ -145,10 +145,12 @@ func TestPermissions(t *testing.T) {
 	})
 }
 
-// What an older qnet left under umask 077 is put right by the next run.
+// What an older qnet left under umask 077 is put right by the next run. What an administrator
+// closed is not, but for qnet's own, and a user who cannot reach the logs hears so.
 func TestOldPermissions(t *testing.T) {
 	inLab(t, func(l *testHost) {
-		state := filepath.Join(l.dir, "state")
+		state, closed := filepath.Join(l.dir, "state"), filepath.Join(l.dir, "closed")
+		lab.Sh(t, "mkdir -m 700 "+closed)
 		l.env = append(l.env, "SUDO_UID=65534", "SUDO_GID=65534")
 		nat := l.profile("vm", idle+"[[nic]]\nmode = \"nat\"\n")
 		l.must("run", "-d", nat)
@@ -168,11 +170,15 @@ func TestOldPermissions(t *testing.T) {
 		if _, out, _ := l.asUser("ps"); strings.Contains(out, "vm ") {
 			t.Fatalf("the directories are not closed:\n%s", out)
 		}
+		l.refused(exitUsage, []string{"open log directory", "permission denied", "your own rights"}, "--state-dir", closed+"/state", "run", other)
 		l.must("run", "-d", other)
 		for _, name := range []string{"vm", "other"} {
 			if code, _, talk := l.asUser("stop", "--force", name); code != 0 {
 				t.Errorf("the user's stop: exit code %d\n%s", code, talk)
 			}
+		}
+		if got := strings.TrimSpace(lab.Sh(t, "stat -c %a "+closed)); got != "700" {
+			t.Errorf("the administrator's directory has %s", got)
 		}
 		l.must("run", "-d", nat)
 		followsTable(t, l.run, state, func(p permissions) string { return p.roots })

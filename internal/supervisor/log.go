@@ -1,7 +1,9 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -25,7 +27,8 @@ func (s *session) logPath(file string) string {
 	return filepath.Join(s.StateDir, "logs", s.profile.Name, file)
 }
 
-// makeLogDir makes the directory of the VM's logs, which the user behind sudo owns.
+// makeLogDir makes the directory of the VM's logs, which the user behind sudo owns and has to
+// reach: an administrator may have closed a directory above it.
 func (s *session) makeLogDir() error {
 	dir := s.logPath("")
 	err := rundir.MakeState(s.StateDir, "logs")
@@ -38,7 +41,14 @@ func (s *session) makeLogDir() error {
 	if err != nil {
 		return fmt.Errorf("make log directory: %w", err)
 	}
-	return nil
+	err = s.User.Do(func() error {
+		_, err := os.Stat(dir)
+		return err
+	})
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return &FileError{What: "log directory", Path: dir, Err: p.Err}
+	}
+	return err
 }
 
 // openNotes opens qnet.log, as the user behind sudo. It stays open until everything is
