@@ -62,7 +62,7 @@ func ObserveNetwork() (Facts, error) {
 	if f.Links, err = ReadLinks(); err != nil {
 		return f, err
 	}
-	for _, add := range []func(*Facts) error{addAddresses, addRoutes, addForwarding} {
+	for _, add := range []func(*Facts) error{addAddresses, addRoutes, addWays, addForwarding} {
 		if err := add(&f); err != nil {
 			return f, err
 		}
@@ -135,6 +135,9 @@ func addRoutes(f *Facts) error {
 	places := f.places()
 	f.Routes = slices.Grow(f.Routes, len(routes))
 	for _, r := range routes {
+		if usable(r) && decides(destination(r)) {
+			f.Outward = append(f.Outward, fibRoute(r))
+		}
 		hops := append([]*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}, r.MultiPath...)
 		for _, hop := range hops {
 			name := ""

@@ -19,6 +19,9 @@ func planBridge(p Plan, f host.Facts, o Options) (Plan, error) {
 	p.Network.Uplink, p.Uplinks = up.Name, []string{up.Name}
 	p.MTU = up.MTU
 	if up.Kind == "bridge" {
+		if !up.Up {
+			return Plan{}, refuseUplink(p.Network, up, fmt.Sprintf("is down: set it up with ip link set %s up", up.Name))
+		}
 		p.Bridge, p.STP = up.Name, up.STP
 		if p.STP {
 			p.Notes = append(p.Notes, stpNote(up.Name))

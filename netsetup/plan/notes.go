@@ -56,6 +56,32 @@ func macvtapNote(network, uplink string) string {
 		network, uplink)
 }
 
+// noWayNote is about guests that the host gives no way out, though it has one itself.
+func noWayNote(network, link string) string {
+	return fmt.Sprintf("guests of network %s do not reach the Internet: this host's own packets leave by %s, but no policy rule (ip rule) gives guests' packets a route", network, link)
+}
+
+// otherWayNote is about guests that leave by another way than the host, past a VPN for example.
+func otherWayNote(network, link, own string) string {
+	return fmt.Sprintf("guests of network %s leave by %s, and this host's own packets by %s: policy rules (ip rule) tell the two apart", network, link, own)
+}
+
+// noRouteNote is about guests that only may leave by a link by which the host does not send them.
+func noRouteNote(network, link string) string {
+	return fmt.Sprintf("guests of network %s may leave by uplink %s alone, and no default route that counts for them leads by it: they reach what is directly on %s, and no Internet",
+		network, link, link)
+}
+
+// deadUplinkNote is about an uplink by which nothing leaves now.
+func deadUplinkNote(network, link, why string) string {
+	return fmt.Sprintf("guests of network %s reach nothing outside until its uplink works: %s %s", network, link, why)
+}
+
+// deadLANNote is about a bridge that VMs join and that has no LAN.
+func deadLANNote(network, bridge, why string) string {
+	return fmt.Sprintf("VMs of network %s reach this host and each other, and no LAN: %s %s", network, bridge, why)
+}
+
 func mtuNote(p *Plan, uplink host.Link) string {
 	return fmt.Sprintf("network %s has mtu %d and its uplink %s %d: the host cuts what guests send outside to that", p.Network.Name, p.MTU, uplink.Name, uplink.MTU)
 }

@@ -49,15 +49,13 @@ func (u *uplinks) refresh(ctx context.Context) error {
 		return err
 	}
 	journal.OriginalSysctls(u.Place)(facts.Sysctls)
-	planned := &u.Journal.Plan
-	for _, name := range facts.Uplinks() {
-		pinned := planned.Network.Uplink
-		if slices.Contains(planned.Uplinks, name) || pinned != "" && pinned != name {
-			continue
-		}
+	for _, name := range u.Journal.Plan.Appeared(facts) {
 		if err := u.add(ctx, facts, name); err != nil {
 			return err
 		}
+	}
+	for _, text := range u.Journal.Plan.UnreachedOf(facts) {
+		u.Network.NoteOnce(u.about(text, ""))
 	}
 	return nil
 }
@@ -73,7 +71,7 @@ func (u *uplinks) add(ctx context.Context, facts host.Facts, name string) error 
 		u.Journal.Added = append(u.Journal.Added, forward)
 		planned.AddForwarded(name)
 	}
-	planned.Uplinks = append(planned.Uplinks, name)
+	planned.Follow(facts, name)
 	if err := u.save(); err != nil || !off {
 		return err
 	}
