@@ -17,7 +17,7 @@ import (
 //
 //	ip -4 rule; ip -4 route show table all
 func ReadFIB() (FIB, error) {
-	rules, err := readRules()
+	rules, err := ReadRules()
 	if err != nil {
 		return FIB{}, err
 	}

@@ -37,6 +37,9 @@ func Observe(ctx context.Context, q Query) (Facts, error) {
 	if err != nil {
 		return f, err
 	}
+	if v, err := ReadSysctl(RPFilterKey(q.Uplink)); err == nil && q.Uplink != "" {
+		f.Sysctls[RPFilterKey(q.Uplink)] = v
+	}
 	if q.Original != nil {
 		q.Original(f.Sysctls)
 	}
@@ -71,7 +74,7 @@ func ObserveNetwork() (Facts, error) {
 	f.HasIPv6 = statErr == nil
 	f.Resolvers = append(resolvers("/etc/resolv.conf"), resolvers("/run/systemd/resolve/resolv.conf")...)
 	f.Defined = definedNetworks("/")
-	if f.Rules, err = readRules(); err != nil {
+	if f.Rules, err = ReadRules(); err != nil {
 		return f, err
 	}
 	f.Filters = read.Ruleset()
@@ -91,6 +94,9 @@ func addForwarding(f *Facts) error {
 	forwarding, err := c.Forwarding()
 	if err != nil {
 		return err
+	}
+	if v, err := ReadSysctl(RPFilterKey("all")); err == nil {
+		f.Sysctls[RPFilterKey("all")] = v
 	}
 	for _, l := range f.Links {
 		if v, ok := forwarding[l.Index]; ok {
@@ -138,7 +144,7 @@ func addRoutes(f *Facts) error {
 		if usable(r) && decides(destination(r)) {
 			f.Outward = append(f.Outward, fibRoute(r))
 		}
-		hops := append([]*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}, r.MultiPath...)
+		hops := append([]*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via}}, r.MultiPath...)
 		for _, hop := range hops {
 			name := ""
 			i, known := places[hop.LinkIndex]
@@ -147,6 +153,9 @@ func addRoutes(f *Facts) error {
 			}
 			if known || len(r.MultiPath) == 0 {
 				via, _ := netip.AddrFromSlice(hop.Gw)
+				if v, ok := hop.Via.(*netlink.Via); ok { // of the other family
+					via, _ = netip.AddrFromSlice(v.Addr)
+				}
 				f.Routes = append(f.Routes, Route{Dst: destination(r), Link: name, Via: via.Unmap(), Table: r.Table})
 			}
 		}

@@ -11,9 +11,9 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-// readRules reads the IPv4 policy rules. A kernel without them (CONFIG_IP_MULTIPLE_TABLES)
+// ReadRules reads the IPv4 policy rules. It needs no rights. A kernel without them (CONFIG_IP_MULTIPLE_TABLES)
 // looks up the tables local, main and default.
-func readRules() ([]FIBRule, error) {
+func ReadRules() ([]FIBRule, error) {
 	c, err := rtnl.Dial()
 	if err != nil {
 		return nil, err

@@ -66,9 +66,9 @@ func otherWayNote(network, link, own string) string {
 	return fmt.Sprintf("guests of network %s leave by %s, and this host's own packets by %s: policy rules (ip rule) tell the two apart", network, link, own)
 }
 
-// noRouteNote is about guests that only may leave by a link by which the host does not send them.
+// noRouteNote is about guests that may leave only by a link without a default route.
 func noRouteNote(network, link string) string {
-	return fmt.Sprintf("guests of network %s may leave by uplink %s alone, and no default route that counts for them leads by it: they reach what is directly on %s, and no Internet",
+	return fmt.Sprintf("guests of network %s may leave by uplink %s alone, and no default route leads by it: they reach what is directly on %s, and no Internet",
 		network, link, link)
 }
 

@@ -143,6 +143,9 @@ func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
 	for _, l := range off {
 		steps = append(steps, uplinkForwarding(l, f))
 	}
+	if p.Network.Mode == profiles.NAT {
+		steps = append(steps, p.ExitSteps(f)...)
+	}
 	return steps
 }
 

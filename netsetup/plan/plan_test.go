@@ -30,6 +30,7 @@ var goldenNetworks = map[string]Network{
 	"private":   {Mode: profiles.Private},
 	"host-only": {Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
 	"nat":       {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
+	"pinned":    {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24"), Uplink: "eth1"},
 	"bridge":    {Mode: profiles.Bridge, Uplink: "eth1"},
 	"move":      {Mode: profiles.Bridge},
 	"macvtap":   {Mode: profiles.Bridge, Uplink: "eth0", Macvtap: true},

@@ -65,7 +65,10 @@ func (p *Plan) unreachedByPinned(f host.Facts) []string {
 	if why := deadEnd(l, f); why != "" {
 		return []string{deadUplinkNote(p.Network.Name, l.Name, why)}
 	}
-	if way, ok := p.guestLink(f); !ok || way.Index != l.Index {
+	if way, ok := p.guestLink(f); ok && way.Index == l.Index {
+		return nil
+	}
+	if _, ok := defaultBy(f, l); !ok {
 		return []string{noRouteNote(p.Network.Name, l.Name)}
 	}
 	return nil

@@ -125,10 +125,25 @@ func Settled() host.Facts {
 // GuestMAC is the MAC of a VM's NIC.
 var GuestMAC = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
 
-// Facts returns the facts of the host of that name: Settled for "move", else Laptop.
+// TwoISPs returns the facts of the laptop with a second default route, by eth1, which checks the
+// source of packets strictly.
+func TwoISPs() host.Facts {
+	f := Laptop()
+	f.Links[4].Up, f.Links[4].Carrier = true, true
+	f.Routes = append(f.Routes, host.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "eth1", Via: netip.MustParseAddr("198.51.100.1"), Table: host.MainTable})
+	f.Outward = append(f.Outward, host.FIBRoute{Dst: netip.MustParsePrefix("0.0.0.0/0"), Table: host.MainTable, Link: 5, Metric: 500})
+	f.Sysctls[host.RPFilterKey("all")], f.Sysctls[host.RPFilterKey("eth1")] = "1", "0"
+	return f
+}
+
+// Facts returns the facts of the host of that name: Settled for "move", TwoISPs for "pinned",
+// else Laptop.
 func Facts(name string) host.Facts {
-	if name == "move" {
+	switch name {
+	case "move":
 		return Settled()
+	case "pinned":
+		return TwoISPs()
 	}
 	return Laptop()
 }

@@ -2,6 +2,7 @@ package upkeep
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -54,10 +55,45 @@ func (u *uplinks) refresh(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := u.leave(ctx, facts); err != nil {
+		return err
+	}
 	for _, text := range u.Journal.Plan.UnreachedOf(facts) {
 		u.Network.NoteOnce(u.about(text, ""))
 	}
 	return nil
+}
+
+// leave makes guests leave by the uplink that the profile names, also after the host's routing
+// or that uplink's gateway has changed.
+func (u *uplinks) leave(ctx context.Context, facts host.Facts) error {
+	for _, steps := range []step.List{u.Journal.Plan.Steps, u.Journal.Added} {
+		for i, s := range steps {
+			have, ok := s.(step.LeaveBy)
+			if !ok {
+				continue
+			}
+			now, changed := plan.Rerouted(facts, have)
+			if !changed {
+				return nil
+			}
+			steps[i] = now
+			return errors.Join(u.save(), now.Do(ctx, u.kernel()))
+		}
+	}
+	key := host.RPFilterKey(u.plan.Network.Uplink)
+	if v, err := host.ReadSysctl(key); err == nil {
+		facts.Sysctls[key] = v
+	}
+	need := u.Journal.Plan.ExitSteps(facts)
+	if len(need) == 0 {
+		return nil
+	}
+	u.Journal.Added = append(u.Journal.Added, need...)
+	if err := u.save(); err != nil {
+		return err
+	}
+	return apply.Do(ctx, u.kernel(), need, nil)
 }
 
 // add makes the link an uplink of the network.
