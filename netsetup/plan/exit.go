@@ -22,8 +22,17 @@ func (p *Plan) ExitSteps(f host.Facts) step.List {
 	if !ok {
 		return nil
 	}
-	others := f.Rules
-	f.Rules = slices.DeleteFunc(slices.Clone(others), func(r host.FIBRule) bool { return isExit(r) && r.In == p.Bridge })
+	table := freeTable(f)
+	var others []host.FIBRule
+	for _, r := range f.Rules {
+		switch own := isExit(r) && r.In == p.Bridge; {
+		case !own:
+			others = append(others, r)
+		case r.Table != host.MainTable: // the network runs
+			table = r.Table
+		}
+	}
+	f.Rules = others
 	if way, ok := p.guestLink(f); ok && way.Index == l.Index {
 		return nil
 	}
@@ -31,7 +40,7 @@ func (p *Plan) ExitSteps(f host.Facts) step.List {
 	if !ok {
 		return nil
 	}
-	exit := step.LeaveBy{Bridge: p.Bridge, Link: l.Name, Via: via, Table: freeTable(f), Priority: beforeAll(f.Rules)}
+	exit := step.LeaveBy{Bridge: p.Bridge, Link: l.Name, Via: via, Table: table, Priority: beforeAll(f.Rules)}
 	return append(step.List{exit}, looseSource(f, l)...)
 }
 
@@ -47,7 +56,7 @@ func looseSource(f host.Facts, l host.Link) step.List {
 }
 
 // Rerouted returns the exit with the gateway that the link's default route has now; changed is
-// false if it is as it should be, or if the link has no such route.
+// false if it is there as it should be, or if the link has no such route.
 func Rerouted(f host.Facts, s step.LeaveBy) (now step.LeaveBy, changed bool) {
 	l, ok := f.Link(s.Link)
 	via, online := defaultBy(f, l)
@@ -58,7 +67,7 @@ func Rerouted(f host.Facts, s step.LeaveBy) (now step.LeaveBy, changed bool) {
 		return r.Table == s.Table && r.Dst.Bits() == 0 && r.Link == s.Link && r.Via == via
 	})
 	s.Via = via
-	return s, !there
+	return s, !there || !s.In(f.Rules)
 }
 
 // defaultBy returns the gateway of the default route by a link, not valid if it is on the link.

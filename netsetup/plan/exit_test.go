@@ -44,6 +44,12 @@ func TestExit(t *testing.T) {
 			f.Routes = append(f.Routes, host.Route{Dst: everyone, Link: "eth1", Table: 11301})
 			f.Outward = append(f.Outward, host.FIBRoute{Dst: everyone, Table: 11301, Protocol: host.PinProtocol, Link: 5})
 		}, step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: gateway, Table: 11302, Priority: 11300}, ""},
+		{"while it runs", func(f *host.Facts) {
+			for i, table := range []int{host.MainTable, 11307} {
+				f.Rules = append(f.Rules, host.FIBRule{In: "qn-isp", Priority: 11300 + i, Table: table, Protocol: host.PinProtocol, Suppress: 1 - 2*i})
+			}
+			f.Outward = append(f.Outward, host.FIBRoute{Dst: everyone, Table: 11307, Protocol: host.PinProtocol, Link: 5})
+		}, step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: gateway, Table: 11307, Priority: 11300}, ""},
 		{"down", func(f *host.Facts) { f.Links[4].Up = false }, want, "eth1 is down: ip link set eth1 up"},
 		{"without a cable", func(f *host.Facts) { f.Links[4].Carrier = false }, want, "eth1 has no carrier"},
 	} {
@@ -82,12 +88,18 @@ func TestLooseSource(t *testing.T) {
 func TestRerouted(t *testing.T) {
 	f := hosttest.TwoISPs()
 	there := host.Route{Dst: everyone, Link: "eth1", Via: netip.MustParseAddr("198.51.100.1"), Table: 11300}
-	s := step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: there.Via, Table: 11300}
+	s := step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: there.Via, Table: 11300, Priority: 7}
 	f.Outward = append(f.Outward, host.FIBRoute{Dst: everyone, Table: 11300, Protocol: host.PinProtocol, Link: 5})
 	if now, changed := Rerouted(f, s); !changed || now != s {
 		t.Errorf("its route is gone: %+v, %t", now, changed)
 	}
 	f.Routes = append(f.Routes, there)
+	if _, changed := Rerouted(f, s); !changed {
+		t.Error("its rules are gone, and nothing changes")
+	}
+	for i, table := range []int{host.MainTable, 11300} {
+		f.Rules = append(f.Rules, host.FIBRule{In: "qn-isp", Priority: 7 + i, Table: table, Protocol: host.PinProtocol})
+	}
 	if now, changed := Rerouted(f, s); changed {
 		t.Errorf("as it should be: %+v", now)
 	}
@@ -120,6 +132,7 @@ func TestUnreached(t *testing.T) {
 	}{
 		{"one way", nat, func(*host.Facts) {}, ""},
 		{"an offline host", nat, func(f *host.Facts) { f.Ways, f.Outward = nil, nil }, ""},
+		{"an IPv6 host", nat, func(f *host.Facts) { f.Ways, f.Outward = []host.Way{{Link: 2, IPv6: true}}, nil }, "by IPv6 alone (eth0)"},
 		{"a prohibited subnet", nat, rule(host.FIBRule{From: netip.MustParsePrefix("192.0.0.0/8"), Ends: true}), "do not reach the Internet: this host's own packets leave by eth0"},
 		{"a way for guests", nat, rule(host.FIBRule{In: "qn-dev", Table: 52}), "guests of network dev leave by tun0, and this host's own packets by eth0"},
 		{"a rule for another network", nat, rule(host.FIBRule{In: "qn-lab", Table: 52}), ""},

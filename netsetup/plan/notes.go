@@ -61,6 +61,11 @@ func noWayNote(network, link string) string {
 	return fmt.Sprintf("guests of network %s do not reach the Internet: this host's own packets leave by %s, but no policy rule (ip rule) gives guests' packets a route", network, link)
 }
 
+// onlyIPv6Note is about a host that has no default route of IPv4.
+func onlyIPv6Note(network, link string) string {
+	return fmt.Sprintf("guests of network %s have IPv4 alone, and this host reaches the Internet by IPv6 alone (%s): they reach this host and its LANs; mode bridge gives them IPv6", network, link)
+}
+
 // otherWayNote is about guests that leave by another way than the host, past a VPN for example.
 func otherWayNote(network, link, own string) string {
 	return fmt.Sprintf("guests of network %s leave by %s, and this host's own packets by %s: policy rules (ip rule) tell the two apart", network, link, own)

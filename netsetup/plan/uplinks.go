@@ -77,6 +77,9 @@ func (p *Plan) unreachedByPinned(f host.Facts) []string {
 func (p *Plan) unreachedByAll(f host.Facts) []string {
 	own, online := f.DefaultLink()
 	if !online {
+		if l, ok := f.LANLink(""); ok { // of IPv6
+			return []string{onlyIPv6Note(p.Network.Name, l.Name)}
+		}
 		return nil
 	}
 	switch way, ok := p.guestLink(f); {

@@ -45,12 +45,17 @@ func (s LeaveBy) Undo(ctx context.Context, k Kernel) error { return k.DelExit(ct
 // which the keeper follows.
 func (s LeaveBy) Holds(ctx context.Context, k Kernel) (bool, error) {
 	rules, err := k.PolicyRules(ctx)
+	return s.In(rules), err
+}
+
+// In reports whether both rules are among the host's.
+func (s LeaveBy) In(rules []host.FIBRule) bool {
 	there := func(priority, table int) bool {
 		return slices.ContainsFunc(rules, func(r host.FIBRule) bool {
 			return r.Protocol == host.PinProtocol && r.In == s.Bridge && r.Priority == priority && r.Table == table
 		})
 	}
-	return there(s.Priority, host.MainTable) && there(s.Priority+1, s.Table), err
+	return there(s.Priority, host.MainTable) && there(s.Priority+1, s.Table)
 }
 
 func (s LeaveBy) String() string {
