@@ -134,19 +134,24 @@ func checkUplinks(_ context.Context, h *Host) []Finding {
 	for _, p := range h.natPlans() {
 		list = append(list, h.uplinksOf(p)...)
 	}
+	if list == nil {
+		return one(Unseen, "", "no network of mode nat has a plan")
+	}
 	return list
 }
 
-// natPlans are the plans of the networks of mode nat. Where there is none, it is what a
-// network would use.
+// natPlans are the plans of the networks of mode nat. Where there is no such network, it is
+// what one would use.
 func (h *Host) natPlans() []plan.Plan {
 	var list []plan.Plan
+	nat := false
 	for _, p := range h.plans {
+		nat = nat || p.network.Mode == profiles.NAT
 		if p.err == nil && p.network.Mode == profiles.NAT {
 			list = append(list, p.plan)
 		}
 	}
-	if list == nil {
+	if !nat {
 		list = []plan.Plan{{Uplinks: h.facts.Uplinks(), Beside: h.facts.Beside()}}
 	}
 	return list
@@ -204,6 +209,9 @@ func checkMTU(_ context.Context, h *Host) []Finding {
 			told[l.Name] = true
 			list = append(list, mtuOf(l)...)
 		}
+	}
+	if list == nil {
+		return one(Unseen, "", "no network of mode nat has an uplink")
 	}
 	return list
 }

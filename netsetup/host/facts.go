@@ -79,9 +79,10 @@ type Link struct {
 	Loopback  bool             `json:"loopback,omitempty"`
 	Ethernet  bool             `json:"ethernet"`
 	Wireless  bool             `json:"wireless,omitempty"`
-	Master    int              `json:"master,omitempty"` // index of the bridge it is a port of, 0: none
-	Parent    int              `json:"parent,omitempty"` // index of the lower link of a macvlan, VLAN and so on, 0: none
-	STP       bool             `json:"stp,omitempty"`    // it is a bridge with STP on
+	Master    int              `json:"master,omitempty"`  // index of the bridge it is a port of, 0: none
+	Parent    int              `json:"parent,omitempty"`  // index of the lower link of a macvlan, VLAN and so on, 0: none
+	STP       bool             `json:"stp,omitempty"`     // it is a bridge with STP on
+	OwnMAC    bool             `json:"own_mac,omitempty"` // it is a macvlan that gets frames of its own MAC alone
 	Addresses []netip.Prefix   `json:"addresses,omitempty"`
 }
 

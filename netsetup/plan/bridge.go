@@ -93,6 +93,12 @@ func bridgeable(n Network, up host.Link, f host.Facts) error {
 		return refuseUplink(n, up, fmt.Sprintf("carries network %q (%s) by macvtap, and a NIC cannot be a port as well (EBUSY): "+
 			"give both networks the same macvtap, or stop the VMs of one", network, inWords(vms)))
 	}
+	if lower, ok := f.LinkByIndex(up.Parent); up.OwnMAC {
+		if !ok {
+			return refuseUplink(n, up, `is a macvlan, which gets frames of its own MAC alone: use mode = "nat"`)
+		}
+		return refuseUplink(n, up, fmt.Sprintf(`is a macvlan, which gets frames of its own MAC alone: use uplink = %q with macvtap = true, or mode = "nat"`, lower.Name))
+	}
 	if upper, ok := upperLink(f, up, "macvlan", "macvtap", "ipvlan"); ok {
 		return refuseUplink(n, up, fmt.Sprintf("has %s of kind %s on top, so the kernel refuses it as a port: delete that link, or name another NIC", upper.Name, upper.Kind))
 	}

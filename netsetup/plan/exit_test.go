@@ -51,6 +51,7 @@ func TestExit(t *testing.T) {
 			f.Outward = append(f.Outward, host.FIBRoute{Dst: everyone, Table: 11307, Protocol: host.PinProtocol, Link: 5})
 		}, step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: gateway, Table: 11307, Priority: 11300}, ""},
 		{"down", func(f *host.Facts) { f.Links[4].Up = false }, want, "eth1 is down: ip link set eth1 up"},
+		{"without an address", func(f *host.Facts) { f.Links[4].Addresses = nil }, want, "by the address of another link, as eth1 has none"},
 		{"without a cable", func(f *host.Facts) { f.Links[4].Carrier = false }, want, "eth1 has no carrier"},
 	} {
 		f := hosttest.TwoISPs()

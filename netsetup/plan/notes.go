@@ -77,6 +77,11 @@ func noRouteNote(network, link string) string {
 		network, link, link)
 }
 
+// noAddressNote is about an uplink by which answers do not come back.
+func noAddressNote(network, link string) string {
+	return fmt.Sprintf("guests of network %s leave by uplink %s by the address of another link, as %s has none of IPv4: answers come back only if the other end knows that", network, link, link)
+}
+
 // deadUplinkNote is about an uplink by which nothing leaves now.
 func deadUplinkNote(network, link, why string) string {
 	return fmt.Sprintf("guests of network %s reach nothing outside until its uplink works: %s %s", network, link, why)

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -65,11 +66,13 @@ func (p *Plan) unreachedByPinned(f host.Facts) []string {
 	if why := deadEnd(l, f); why != "" {
 		return []string{deadUplinkNote(p.Network.Name, l.Name, why)}
 	}
-	if way, ok := p.guestLink(f); ok && way.Index == l.Index {
-		return nil
-	}
-	if _, ok := defaultBy(f, l); !ok {
+	way, ok := p.guestLink(f)
+	if _, online := defaultBy(f, l); !online && (!ok || way.Index != l.Index) {
 		return []string{noRouteNote(p.Network.Name, l.Name)}
+	}
+	own, _ := f.DefaultLink()
+	if !slices.ContainsFunc(l.Addresses, func(a netip.Prefix) bool { return a.Addr().Is4() }) && own.Index != l.Index {
+		return []string{noAddressNote(p.Network.Name, l.Name)}
 	}
 	return nil
 }
@@ -107,7 +110,7 @@ func deadEnd(l host.Link, f host.Facts) string {
 	case l.Kind == "bridge" && !slices.ContainsFunc(f.Links, func(p host.Link) bool { return port(p) && p.Up && p.Carrier }):
 		return "is a bridge of which no port has a carrier: look at its ports and their cables"
 	case !l.Carrier:
-		return "has no carrier: look at the cable"
+		return "has no carrier: plug the cable, or start what connects it"
 	}
 	return ""
 }

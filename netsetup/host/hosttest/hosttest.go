@@ -129,7 +129,7 @@ var GuestMAC = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
 // source of packets strictly.
 func TwoISPs() host.Facts {
 	f := Laptop()
-	f.Links[4].Up, f.Links[4].Carrier = true, true
+	f.Links[4].Up, f.Links[4].Carrier, f.Links[4].Addresses = true, true, prefixes("198.51.100.10/24")
 	f.Routes = append(f.Routes, host.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "eth1", Via: netip.MustParseAddr("198.51.100.1"), Table: host.MainTable})
 	f.Outward = append(f.Outward, host.FIBRoute{Dst: netip.MustParsePrefix("0.0.0.0/0"), Table: host.MainTable, Link: 5, Metric: 500})
 	f.Sysctls[host.RPFilterKey("all")], f.Sysctls[host.RPFilterKey("eth1")] = "1", "0"
