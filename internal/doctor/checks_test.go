@@ -20,6 +20,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/ways"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -33,7 +34,7 @@ func online() *Host {
 	return &Host{facts: host.Facts{
 		Links:  []host.Link{link("eth0", 1500)},
 		Routes: []host.Route{{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "eth0", Via: netip.MustParseAddr("192.0.2.1")}},
-		Ways:   []host.Way{{Link: 2, Via: netip.MustParseAddr("192.0.2.1")}},
+		Ways:   []ways.Way{{Link: 2, Via: netip.MustParseAddr("192.0.2.1")}},
 	}, files: fstest.MapFS{}}
 }
 
@@ -59,17 +60,6 @@ func natPlan() planned {
 	}}
 }
 
-// pinnedTo gives the host a network whose profile names that uplink, of MTU 1400, and what its
-// guests do not reach.
-func pinnedTo(uplink string, unreached ...string) func(*Host) {
-	return func(h *Host) {
-		p := natPlan()
-		p.network.Uplink, p.plan.Network.Uplink, p.plan.Uplinks, p.plan.Unreached = uplink, uplink, []string{uplink}, unreached
-		h.facts.Links = append(h.facts.Links, link("eth1", 1400))
-		h.plans = []planned{p}
-	}
-}
-
 // Each check says what it found on a host of which the test knows everything.
 func TestChecks(t *testing.T) {
 	const strict, every = "proc/sys/net/ipv4/conf/eth0/rp_filter", "proc/sys/net/ipv4/conf/all/rp_filter"
@@ -85,24 +75,11 @@ func TestChecks(t *testing.T) {
 		"an uplink that forwards": {checkUplinks, with("proc/sys/net/ipv4/conf/eth0/forwarding", "1"), Pass, "guests leave by eth0 (forwards)", ""},
 		"no uplink":               {checkUplinks, func(h *Host) { h.facts = host.Facts{} }, Warn, "the host has no uplink", "connect the host"},
 		"no default route":        {checkUplinks, func(h *Host) { h.facts.Ways = nil }, Warn, "no default route: guests reach what eth0", "ip route add default via GATEWAY"},
-		"the profile's uplink":    {checkUplinks, pinnedTo("eth1"), Pass, "guests leave by eth1 (its", ""},
-		"a dead uplink":           {checkUplinks, pinnedTo("eth1", "eth1 is down: ip link set eth1 up"), Warn, "eth1 is down: ip link set eth1 up", ""},
-		"a second LAN": {checkUplinks, func(h *Host) {
-			pinnedTo("eth0")(h)
-			h.plans[0].plan.Beside = []string{"vmbr1"}
-		}, Pass, "and reach what is behind vmbr1 (its forwarding", ""},
-		"many links": {checkUplinks, func(h *Host) {
-			pinnedTo("eth0")(h)
-			h.plans[0].plan.Beside = make([]string, 10)
-		}, Pass, "and 2 more", ""},
-		"no plan of the profile":      {checkUplinks, func(h *Host) { h.plans = []planned{{network: plan.Network{Mode: profiles.NAT}, err: failed}} }, Unseen, "no network of mode nat has a plan", ""},
-		"no MTU of the profile":       {checkMTU, func(h *Host) { h.plans = []planned{{network: plan.Network{Mode: profiles.NAT}, err: failed}} }, Unseen, "no network of mode nat has an uplink", ""},
-		"MTU of the profile's uplink": {checkMTU, pinnedTo("eth1"), Warn, "eth1 has MTU 1400", ""},
-		"MTU":                         {checkMTU, func(*Host) {}, Pass, "eth0 has MTU 1500", ""},
-		"small MTU":                   {checkMTU, func(h *Host) { h.facts.Links[0].MTU = 1400 }, Warn, "mtu = 1400 in the profile's", ""},
-		"no MTU":                      {checkMTU, func(h *Host) { h.facts = host.Facts{} }, Unseen, "no default route", ""},
-		"loose rp_filter":             {checkRPFilter, with(strict, "2", every, "1"), Pass, "off or loose", ""},
-		"strict rp_filter":            {checkRPFilter, with(strict, "1", every, "0"), Pass, "strict on eth0, the only uplink", ""},
+		"MTU":                     {checkMTU, func(*Host) {}, Pass, "eth0 has MTU 1500", ""},
+		"small MTU":               {checkMTU, func(h *Host) { h.facts.Links[0].MTU = 1400 }, Warn, "mtu = 1400 in the profile's", ""},
+		"no MTU":                  {checkMTU, func(h *Host) { h.facts = host.Facts{} }, Unseen, "no default route", ""},
+		"loose rp_filter":         {checkRPFilter, with(strict, "2", every, "1"), Pass, "off or loose", ""},
+		"strict rp_filter":        {checkRPFilter, with(strict, "1", every, "0"), Pass, "strict on eth0, the only uplink", ""},
 		"strict rp_filter of two": {checkRPFilter, func(h *Host) {
 			with(every, "1")(h)
 			h.facts.Links = append(h.facts.Links, link("eth1", 1500))
@@ -118,10 +95,6 @@ func TestChecks(t *testing.T) {
 		"no br_netfilter":   {checkBridgeNetfilter, func(*Host) {}, Pass, "IPv4 off, IPv6 off", ""},
 		"br_netfilter":      {checkBridgeNetfilter, func(h *Host) { h.facts.Filters.BridgeIPv4 = true }, Pass, "IPv4 on, IPv6 off", ""},
 		"a plan":            {checkPlans, func(h *Host) { h.plans = []planned{natPlan()} }, Pass, "network nat: bridge qn-nat, subnet 192.168.223.0/24 is free", ""},
-		"a plan for a bridge without a port": {checkPlans, func(h *Host) {
-			n := plan.Network{Name: "lan", Mode: profiles.Bridge, Uplink: "br0"}
-			h.plans = []planned{{network: n, plan: plan.Plan{Network: n, Bridge: "br0", Unreached: []string{"no LAN: br0 is a bridge without a port"}}}}
-		}, Warn, "no LAN: br0", ""},
 		"a plan for a LAN": {checkPlans, func(h *Host) {
 			n := plan.Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
 			h.plans = []planned{{network: n, plan: plan.Plan{Network: n, Bridge: "qn-lan"}}}

@@ -12,6 +12,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
+	"github.com/qnet-vm/qnet/netsetup/ways"
 )
 
 // Facts is a snapshot of what a plan depends on. It holds no handles and encodes as JSON.
@@ -19,7 +20,7 @@ type Facts struct {
 	Links     []Link            `json:"links"`
 	Routes    []Route           `json:"routes"` // IPv4, every table
 	Rules     []FIBRule         `json:"rules,omitempty"`
-	Ways      []Way             `json:"ways,omitempty"`    // of the host's packets to the Internet, the kernel's choice first
+	Ways      []ways.Way        `json:"ways,omitempty"`    // of the host's packets to the Internet, the kernel's choice first
 	Outward   []FIBRoute        `json:"outward,omitempty"` // the IPv4 routes that decide about samples
 	Defined   []Defined         `json:"defined,omitempty"`
 	Resolvers []netip.Addr      `json:"resolvers"` // of /etc/resolv.conf, and of systemd-resolved's own

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/qnet-vm/qnet/netsetup/ways"
 )
 
 func TestNamesFitAndDiffer(t *testing.T) {
@@ -42,7 +44,7 @@ func TestUplinkThatIsOurBridge(t *testing.T) {
 			{Index: 22, Name: "qnweb0", Kind: "tun", Alias: "qnet:dev/web/0", Master: 21},
 		},
 		Routes: []Route{{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "qn-dev"}, {Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "qn-lan"}},
-		Ways:   []Way{{Link: 21}, {Link: 20}},
+		Ways:   []ways.Way{{Link: 21}, {Link: 20}},
 	}
 	if got := f.Uplinks(); !slices.Equal(got, []string{"qn-lan"}) {
 		t.Errorf("uplinks %v", got)
@@ -80,7 +82,7 @@ func TestLinksAndUplinks(t *testing.T) {
 			{Dst: prefix("192.168.122.0/24"), Link: "virbr1", Table: 254},
 			{Dst: prefix("172.17.0.1/32"), Link: "docker0", Table: 255},
 		},
-		Ways: []Way{{Link: 99}, {Link: 6}, {Link: 5}, {Link: 2, IPv6: true}},
+		Ways: []ways.Way{{Link: 99}, {Link: 6}, {Link: 5}, {Link: 2, IPv6: true}},
 	}
 	if got := f.Uplinks(); !slices.Equal(got, []string{"tun0", "eth0", "br0", "eth3"}) {
 		t.Errorf("uplinks %v", got)

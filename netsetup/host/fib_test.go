@@ -128,7 +128,7 @@ func TestRuleFact(t *testing.T) {
 		{"all users", rule(table, users(0, math.MaxUint32-1)), all},
 		{"the links of a VRF", rule(table, bytes(unix.FRA_L3MDEV, 1)), narrow},
 		{"what a later kernel has", rule(table, rtnl.Uint32(77, 1)), narrow},
-		{"the protocol, without default routes", rule(table, bytes(unix.FRA_PROTOCOL, 113), rtnl.Uint32(unix.FRA_SUPPRESS_PREFIXLEN, 0)), FIBRule{Priority: 5, Table: 100, Suppress: -1, Protocol: 113}},
+		{"the protocol, without default routes", rule(table, bytes(unix.FRA_PROTOCOL, 113), rtnl.Uint32(unix.FRA_SUPPRESS_PREFIXLEN, 0)), FIBRule{Priority: 5, Table: 100, Protocol: 113}},
 	} {
 		if got := ruleFact(c.rule); got != c.want {
 			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)

@@ -13,6 +13,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
+	"github.com/qnet-vm/qnet/netsetup/ways"
 )
 
 // Query says what Observe reads for one network.
@@ -141,7 +142,7 @@ func addRoutes(f *Facts) error {
 	places := f.places()
 	f.Routes = slices.Grow(f.Routes, len(routes))
 	for _, r := range routes {
-		if usable(r) && decides(destination(r)) {
+		if usable(r) && ways.Decides(destination(r)) {
 			f.Outward = append(f.Outward, fibRoute(r))
 		}
 		hops := append([]*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via}}, r.MultiPath...)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
+	"github.com/qnet-vm/qnet/netsetup/ways"
 )
 
 // twoUplinks gives the host up0 and up1, each with an address and a gateway behind it, of
@@ -149,7 +150,7 @@ sysctl -qw net.ipv4.conf.qn-dev.send_redirects=0`)
 		for range 150 {
 			routed += r.compare(t, c)
 		}
-		t.Logf("%d of %d packets have a route", routed, 150*2*len(samples4))
+		t.Logf("%d of %d packets have a route", routed, 150*2*len(ways.Samples4))
 		if routed < 150 {
 			t.Errorf("%d packets have a route: the rules and routes are not made", routed)
 		}
@@ -179,7 +180,7 @@ func (r *random) compare(t *testing.T, c *rtnl.Conn) (routed int) {
 		t.Fatal(err)
 	}
 	bridge, _, _ := ReadLink("qn-dev")
-	for _, to := range samples4 {
+	for _, to := range ways.Samples4 {
 		for _, p := range []struct {
 			ours   Packet
 			kernel rtnl.Question

@@ -118,8 +118,8 @@ ip addr add 10.8X.0.2/24 dev vmbrX`, "X", i)
 	})
 }
 
-// A way for guests alone that comes while VMs run is told.
-func TestOtherWayIsTold(t *testing.T) {
+// The keeper notes a way for guests alone that comes while VMs run.
+func TestOtherWayIsNoted(t *testing.T) {
 	lab.Require(t, lab.Tun)
 	lab.Run(t, func(t *testing.T) {
 		lab.Uplink(t)

@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/netsetup/ways"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -33,12 +34,14 @@ func TestExit(t *testing.T) {
 		{"rules that send the guests there", func(f *host.Facts) {
 			f.Outward[1].Table = 100
 			f.Rules = slices.Insert(f.Rules, 1, host.FIBRule{Priority: 9, From: n.Subnet, Table: 100, Suppress: -1, Protocol: 113})
-			f.Rules[1].To = netip.Prefix{}
 		}, step.LeaveBy{}, ""},
-		{"before a VPN's rules", func(f *host.Facts) {
-			f.Rules = slices.Insert(f.Rules, 1, host.FIBRule{Priority: 5210, Table: 52, Suppress: -1})
+		{
+			"before a VPN's rules", func(f *host.Facts) {
+				f.Rules = slices.Insert(f.Rules, 1, host.FIBRule{Priority: 5210, Table: 52, Suppress: -1})
+			},
+			step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: gateway, Table: 11300, Priority: 5208},
+			"",
 		},
-			step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: gateway, Table: 11300, Priority: 5208}, ""},
 		{"a table in use, of another network as well", func(f *host.Facts) {
 			f.Rules = append(f.Rules, host.FIBRule{Priority: 40000, Table: 11300})
 			f.Routes = append(f.Routes, host.Route{Dst: everyone, Link: "eth1", Table: 11301})
@@ -133,7 +136,7 @@ func TestUnreached(t *testing.T) {
 	}{
 		{"one way", nat, func(*host.Facts) {}, ""},
 		{"an offline host", nat, func(f *host.Facts) { f.Ways, f.Outward = nil, nil }, ""},
-		{"an IPv6 host", nat, func(f *host.Facts) { f.Ways, f.Outward = []host.Way{{Link: 2, IPv6: true}}, nil }, "by IPv6 alone (eth0)"},
+		{"an IPv6 host", nat, func(f *host.Facts) { f.Ways, f.Outward = []ways.Way{{Link: 2, IPv6: true}}, nil }, "by IPv6 alone (eth0)"},
 		{"a prohibited subnet", nat, rule(host.FIBRule{From: netip.MustParsePrefix("192.0.0.0/8"), Ends: true}), "do not reach the Internet: this host's own packets leave by eth0"},
 		{"a way for guests", nat, rule(host.FIBRule{In: "qn-dev", Table: 52}), "guests of network dev leave by tun0, and this host's own packets by eth0"},
 		{"a rule for another network", nat, rule(host.FIBRule{In: "qn-lab", Table: 52}), ""},

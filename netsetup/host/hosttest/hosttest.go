@@ -11,6 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
+	"github.com/qnet-vm/qnet/netsetup/ways"
 )
 
 // Salt is a host's salt, from which MACs and subnets derive.
@@ -53,7 +54,7 @@ func Laptop() host.Facts {
 		Rules: []host.FIBRule{
 			{Table: 255, Suppress: -1}, {Priority: 32766, Table: host.MainTable, Suppress: -1}, {Priority: 32767, Table: 253, Suppress: -1},
 		},
-		Ways:      []host.Way{{Link: 2, Via: netip.MustParseAddr("192.0.2.1")}},
+		Ways:      []ways.Way{{Link: 2, Via: netip.MustParseAddr("192.0.2.1")}},
 		Outward:   []host.FIBRoute{{Dst: netip.MustParsePrefix("0.0.0.0/0"), Table: host.MainTable, Link: 2}},
 		Resolvers: []netip.Addr{netip.MustParseAddr("192.168.200.53")},
 		Sysctls:   map[string]string{},
