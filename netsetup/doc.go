@@ -50,6 +50,7 @@
 //	host                    what the host has: Facts, and the only observer
 //	filters/read, filters/iptables    other programs' packet filters read, and accepts put into iptables
 //	filters                 other programs' packet filters as data: who drops this packet, what lets it pass
+//	ways                    where packets to the Internet go, asked of the kernel; imports rtnl
 //	managers, firewalld, resolved     other programs that configure links, zones and name servers
 //	rtnl, nft, neigh, dhcp, dns, guestwatch    protocols: they import nothing of netsetup
 //

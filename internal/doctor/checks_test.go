@@ -20,6 +20,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/ways"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -33,6 +34,7 @@ func online() *Host {
 	return &Host{facts: host.Facts{
 		Links:  []host.Link{link("eth0", 1500)},
 		Routes: []host.Route{{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "eth0", Via: netip.MustParseAddr("192.0.2.1")}},
+		Ways:   []ways.Way{{Link: 2, Via: netip.MustParseAddr("192.0.2.1")}},
 	}, files: fstest.MapFS{}}
 }
 
@@ -81,7 +83,7 @@ func TestChecks(t *testing.T) {
 		"an uplink":               {checkUplinks, func(*Host) {}, Pass, "guests leave by eth0 (its forwarding is turned on while guests run)", ""},
 		"an uplink that forwards": {checkUplinks, with("proc/sys/net/ipv4/conf/eth0/forwarding", "1"), Pass, "guests leave by eth0 (forwards)", ""},
 		"no uplink":               {checkUplinks, func(h *Host) { h.facts = host.Facts{} }, Warn, "the host has no uplink", "connect the host"},
-		"no default route":        {checkUplinks, func(h *Host) { h.facts.Routes[0].Dst = netip.MustParsePrefix("10.0.0.0/8") }, Warn, "no default route: guests reach what eth0", "ip route add default via GATEWAY"},
+		"no default route":        {checkUplinks, func(h *Host) { h.facts.Ways = nil }, Warn, "no default route: guests reach what eth0", "ip route add default via GATEWAY"},
 		"MTU":                     {checkMTU, func(*Host) {}, Pass, "eth0 has MTU 1500", ""},
 		"small MTU":               {checkMTU, func(h *Host) { h.facts.Links[0].MTU = 1400 }, Warn, "mtu = 1400 in the profile's", ""},
 		"no MTU":                  {checkMTU, func(h *Host) { h.facts = host.Facts{} }, Unseen, "no default route", ""},

@@ -34,6 +34,8 @@ func checkPlans(_ context.Context, h *Host) []Finding {
 	for _, p := range h.plans {
 		f := Finding{Status: Pass, Modes: []profiles.Mode{p.network.Mode}}
 		switch {
+		case p.err == nil && p.network.Mode == profiles.Bridge && len(p.plan.Unreached) > 0:
+			f.Status, f.Evidence = Warn, strings.Join(p.plan.Unreached, "; ")
 		case p.err == nil:
 			f.Evidence = p.text()
 		case h.runs(p.network.Name):
@@ -125,30 +127,96 @@ func checkBridgeNetfilter(_ context.Context, h *Host) []Finding {
 	return one(Pass, "", "frames between guests go through iptables: IPv4 %s, IPv6 %s (the check filters lists what drops them)", on(f.BridgeIPv4), on(f.BridgeIPv6))
 }
 
+// checkUplinks reports by which links guests leave, as the plan of each network decides it.
 func checkUplinks(_ context.Context, h *Host) []Finding {
-	var names []string
-	for _, l := range h.uplinks() {
-		forwarding := "its forwarding is turned on while guests run"
-		if h.sysctl("ipv4/conf/"+l.Name+"/forwarding") == "1" {
-			forwarding = "forwards"
-		}
-		names = append(names, fmt.Sprintf("%s (%s)", l.Name, forwarding))
+	var list []Finding
+	for _, p := range h.natPlans() {
+		list = append(list, h.uplinksOf(p)...)
 	}
-	switch _, ok := h.facts.DefaultLink(); {
-	case len(names) == 0:
-		return one(Warn, "connect the host to a network", "the host has no uplink: guests reach the host only")
-	case !ok:
-		return one(Warn, "ip route add default via GATEWAY", "no default route: guests reach what %s leads to, and nothing else", strings.Join(names, ", "))
+	if list == nil {
+		return one(Unseen, "", "no network of mode nat has a plan")
 	}
-	return one(Pass, "", "guests leave by %s", strings.Join(names, ", "))
+	return list
 }
 
-func checkMTU(_ context.Context, h *Host) []Finding {
-	l, ok := h.facts.DefaultLink()
+// natPlans are the plans of the networks of mode nat. Where there is no such network, it is
+// what one would use.
+func (h *Host) natPlans() []plan.Plan {
+	var list []plan.Plan
+	nat := false
+	for _, p := range h.plans {
+		nat = nat || p.network.Mode == profiles.NAT
+		if p.err == nil && p.network.Mode == profiles.NAT {
+			list = append(list, p.plan)
+		}
+	}
+	if !nat {
+		list = []plan.Plan{{Uplinks: h.facts.Uplinks(), Beside: h.facts.Beside()}}
+	}
+	return list
+}
+
+func (h *Host) uplinksOf(p plan.Plan) []Finding {
+	var list []Finding
+	for _, text := range p.Unreached {
+		list = append(list, Finding{Status: Warn, Evidence: text})
+	}
+	leave := "guests leave by " + h.forwardingOf(p.Uplinks)
+	if len(p.Beside) > 0 {
+		leave += ", and reach what is behind " + h.forwardingOf(p.Beside)
+	}
+	_, online := h.facts.DefaultLink()
 	switch {
-	case !ok:
-		return one(Unseen, "", "no default route, so no uplink")
-	case l.MTU < host.DefaultMTU:
+	case list != nil:
+		return list
+	case len(p.Uplinks) == 0:
+		return one(Warn, "connect the host to a network", "the host has no uplink: guests reach the host only")
+	case !online:
+		return one(Warn, "ip route add default via GATEWAY", "no default route: guests reach what %s leads to, and nothing else", h.forwardingOf(p.Uplinks))
+	}
+	return one(Pass, "", "%s", leave)
+}
+
+// forwardingOf lists links, 8 at most, and what becomes of their forwarding.
+func (h *Host) forwardingOf(names []string) string {
+	const most = 8
+	var list []string
+	for i, name := range names {
+		if i == most {
+			list = append(list, fmt.Sprintf("and %d more", len(names)-most))
+			break
+		}
+		forwarding := "its forwarding is turned on while guests run"
+		if h.sysctl("ipv4/conf/"+name+"/forwarding") == "1" {
+			forwarding = "forwards"
+		}
+		list = append(list, fmt.Sprintf("%s (%s)", name, forwarding))
+	}
+	return strings.Join(list, ", ")
+}
+
+// checkMTU reports the MTU of the link by which guests leave.
+func checkMTU(_ context.Context, h *Host) []Finding {
+	var list []Finding
+	told := map[string]bool{}
+	for _, p := range h.natPlans() {
+		_, online := h.facts.DefaultLink()
+		if len(p.Uplinks) == 0 || !online && p.Network.Uplink == "" {
+			return one(Unseen, "", "no default route, so no uplink")
+		}
+		if l, ok := h.facts.Link(p.Uplinks[0]); ok && !told[l.Name] {
+			told[l.Name] = true
+			list = append(list, mtuOf(l)...)
+		}
+	}
+	if list == nil {
+		return one(Unseen, "", "no network of mode nat has an uplink")
+	}
+	return list
+}
+
+func mtuOf(l host.Link) []Finding {
+	if l.MTU < host.DefaultMTU {
 		return one(Warn, "", "%s has MTU %d: guests' TCP is clamped to it, larger UDP datagrams are fragmented or refused; mtu = %d in the profile's [network.NAME] tells guests; look further with qnet doctor --probe", l.Name, l.MTU, l.MTU)
 	}
 	return one(Pass, "", "%s has MTU %d", l.Name, l.MTU)

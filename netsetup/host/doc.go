@@ -8,7 +8,7 @@
 // sysctl keys), and has the errors that the layers above tell apart ([ErrRefused] and the
 // others).
 //
-// Observe reads in this order: links, addresses, routes, forwarding, resolvers, networks
+// Observe reads in this order: links, addresses, routes, ways to the Internet, forwarding, resolvers, networks
 // that other programs define, policy rules, packet filters; then the programs that
 // configure links, and firewalld; and for a network in mode bridge the uplink's holdings,
 // sysctls, DNS settings and DHCP client, and which gateways answer.

@@ -6,10 +6,13 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
+	"github.com/qnet-vm/qnet/netsetup/ways"
 )
 
 // Facts is a snapshot of what a plan depends on. It holds no handles and encodes as JSON.
@@ -17,6 +20,8 @@ type Facts struct {
 	Links     []Link            `json:"links"`
 	Routes    []Route           `json:"routes"` // IPv4, every table
 	Rules     []FIBRule         `json:"rules,omitempty"`
+	Ways      []ways.Way        `json:"ways,omitempty"`    // of the host's packets to the Internet, the kernel's choice first
+	Outward   []FIBRoute        `json:"outward,omitempty"` // the IPv4 routes that decide about samples
 	Defined   []Defined         `json:"defined,omitempty"`
 	Resolvers []netip.Addr      `json:"resolvers"`            // of /etc/resolv.conf, and of systemd-resolved's own
 	Sysctls   map[string]string `json:"sysctls"`              // net.ipv4.ip_forward, and net.ipv4.conf.<link>.forwarding of every link
@@ -76,9 +81,10 @@ type Link struct {
 	Loopback  bool             `json:"loopback,omitempty"`
 	Ethernet  bool             `json:"ethernet"`
 	Wireless  bool             `json:"wireless,omitempty"`
-	Master    int              `json:"master,omitempty"` // index of the bridge it is a port of, 0: none
-	Parent    int              `json:"parent,omitempty"` // index of the lower link of a macvlan, VLAN and so on, 0: none
-	STP       bool             `json:"stp,omitempty"`    // it is a bridge with STP on
+	Master    int              `json:"master,omitempty"`  // index of the bridge it is a port of, 0: none
+	Parent    int              `json:"parent,omitempty"`  // index of the lower link of a macvlan, VLAN and so on, 0: none
+	STP       bool             `json:"stp,omitempty"`     // it is a bridge with STP on
+	OwnMAC    bool             `json:"own_mac,omitempty"` // it is a macvlan that gets frames of its own MAC alone
 	Addresses []netip.Prefix   `json:"addresses,omitempty"`
 }
 
@@ -133,48 +139,93 @@ func (l Link) GlobalAddress() (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// DefaultLink returns the link of the first default route, in the kernel's order: the main
-// table comes before others, and the lowest metric first. Links of qnet do not count, but
-// for a bridge that has the host's own NIC as a port.
+// DefaultLink returns the link by which the host's IPv4 packets to the Internet leave. Links
+// of qnet do not count, but for a bridge that has the host's own NIC as a port.
 func (f Facts) DefaultLink() (Link, bool) {
-	for _, r := range f.Routes {
-		if r.Dst.Bits() == 0 {
-			if l, ok := f.Link(r.Link); ok && (!l.Ours() || f.onLAN(l)) {
-				return l, true
-			}
+	for _, w := range f.Ways {
+		if l, ok := f.exit(w); ok && !w.IPv6 {
+			return l, true
 		}
 	}
 	return Link{}, false
 }
 
 // LANLink returns the link that a network in mode bridge joins: the link of that name, or
-// for "" that of the default route.
+// for "" that of the default route. Where a VPN has that, it is the link below the VPN; where
+// IPv4 has none, that of IPv6.
 func (f Facts) LANLink(uplink string) (Link, bool) {
-	if uplink == "" {
-		return f.DefaultLink()
+	if uplink != "" {
+		return f.Link(uplink)
 	}
-	return f.Link(uplink)
+	var tunnel Link
+	for _, w := range f.Ways {
+		l, ok := f.exit(w)
+		switch {
+		case ok && !l.tunnel():
+			return l, true
+		case ok && tunnel.Index == 0:
+			tunnel = l
+		}
+	}
+	return tunnel, tunnel.Index != 0
 }
 
-// Uplinks returns the names of the links by which guests of a nat network leave: those
-// with a default route in any table (or half of one, which VPNs use), and all others with
-// an address that is not link-local. Loopbacks, links of qnet and other programs' bridges
-// are no uplinks. A bridge of qnet that has the host's own NIC as a port counts as that NIC.
+// Uplinks returns the names of the links by which guests of a nat network leave, that of
+// DefaultLink first: those with a default route in any table (or half of one, which VPNs
+// use), and all others with an address that is not link-local. Loopbacks, links of qnet,
+// ports and other programs' bridges are no uplinks. A bridge of qnet that has the host's own
+// NIC as a port counts as that NIC.
 func (f Facts) Uplinks() []string {
-	wide := map[string]bool{}
+	shortest := f.routedLinks()
+	names := f.namesOf(func(l Link) bool { return f.isUplink(l, shortest) })
+	if l, ok := f.DefaultLink(); ok {
+		names = slices.DeleteFunc(names, func(name string) bool { return name == l.Name })
+		names = slices.Insert(names, 0, l.Name)
+	}
+	return names
+}
+
+func (f Facts) isUplink(l Link, shortest map[string]int) bool {
+	_, addressed := l.GlobalAddress()
+	bits, routed := shortest[l.Name]
+	return routed && bits <= 1 || addressed && (l.Kind != "bridge" || f.onLAN(l))
+}
+
+// Beside returns the names of the other links that the host has IPv4 routes by: to a second
+// LAN on a bridge, or by a tunnel without an address. Bridges that have VMs alone as ports
+// lead nowhere.
+func (f Facts) Beside() []string {
+	shortest := f.routedLinks()
+	return f.namesOf(func(l Link) bool {
+		_, routed := shortest[l.Name]
+		return routed && !f.isUplink(l, shortest) && (l.Kind != "bridge" || f.leadsOn(l))
+	})
+}
+
+// leadsOn reports whether a bridge has a port that is more than the end of a VM's NIC. What
+// has VMs alone, such as an isolated network of libvirt, leads nowhere.
+func (f Facts) leadsOn(bridge Link) bool {
+	return slices.ContainsFunc(f.Links, func(port Link) bool {
+		return port.Master == bridge.Index && !port.Ours() && port.Kind != "tun" && port.Kind != "tuntap" && port.Kind != "dummy"
+	})
+}
+
+// routedLinks returns the shortest prefix, in bits, that the IPv4 routes by each link lead to.
+func (f Facts) routedLinks() map[string]int {
+	shortest := make(map[string]int, len(f.Links))
 	for _, r := range f.Routes {
-		if r.Dst.Bits() <= 1 {
-			wide[r.Link] = true
+		if bits, ok := shortest[r.Link]; r.Table != unix.RT_TABLE_LOCAL && r.Link != "" && (!ok || r.Dst.Bits() < bits) {
+			shortest[r.Link] = r.Dst.Bits()
 		}
 	}
+	return shortest
+}
+
+// namesOf returns the names of the links that may lead outside and that fit.
+func (f Facts) namesOf(fits func(Link) bool) []string {
 	var names []string
 	for _, l := range f.Links {
-		onLAN := f.onLAN(l)
-		if l.Loopback || l.Ours() && !onLAN {
-			continue
-		}
-		_, addressed := l.GlobalAddress()
-		if wide[l.Name] || addressed && (l.Kind != "bridge" || onLAN) {
+		if !l.Loopback && (!l.Ours() || f.onLAN(l)) && !f.isPort(l) && fits(l) {
 			names = append(names, l.Name)
 		}
 	}

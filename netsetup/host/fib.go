@@ -1,6 +1,9 @@
 package host
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // FIB is the forwarding information base of IPv4: the policy rules in the order in which
 // the kernel applies them, and the routes of all tables (ip-rule(8), ip-route(8)).
@@ -15,10 +18,12 @@ type FIBRule struct {
 	From     netip.Prefix `json:"from,omitzero"`    // not valid: all
 	To       netip.Prefix `json:"to,omitzero"`      // not valid: all
 	Mark     uint32       `json:"mark,omitempty"`   // bits that the packet's mark must have
-	Narrow   bool         `json:"narrow,omitempty"` // selects also by link, user, port or the like
+	In       string       `json:"in,omitempty"`     // link that the packet comes in by; "lo": the host itself sends it
+	Narrow   bool         `json:"narrow,omitempty"` // selects by what a Packet has not: another user, port, output link or the like
 	Not      bool         `json:"not,omitempty"`
 	Table    int          `json:"table,omitempty"`    // to look up; 0: none
 	Goto     int          `json:"goto,omitempty"`     // priority of the rule to go on at; 0: the next
+	Ends     bool         `json:"ends,omitempty"`     // the packet goes nowhere: blackhole, unreachable, prohibit
 	Suppress int          `json:"suppress"`           // suppress_prefixlength; -1: none
 	Protocol int          `json:"protocol,omitempty"` // RTPROT_ number of the origin
 }
@@ -33,29 +38,47 @@ type FIBRoute struct {
 	Protocol int  // RTPROT_ number of the origin
 }
 
-// matches reports whether the rule selects an unmarked packet between two addresses by
-// them alone.
-func (r FIBRule) matches(from, to netip.Addr) bool {
-	if r.Narrow {
-		return false
-	}
-	all := r.Mark == 0 && (!r.From.IsValid() || r.From.Contains(from)) && (!r.To.IsValid() || r.To.Contains(to))
+// Packet is what the kernel looks a route up by: a TCP packet to port 443 that bears no mark.
+// It is root's, as forwarded packets are (ip_route_input_slow).
+type Packet struct {
+	From, To netip.Addr
+	In       string // the link that it comes in by; "lo": the host itself sends it
+}
+
+// matches reports whether the rule selects the packet (fib_rule_match and fib4_rule_match).
+func (r FIBRule) matches(p Packet) bool {
+	all := !r.Narrow && r.Mark == 0 && (r.In == "" || r.In == p.In) &&
+		(!r.From.IsValid() || r.From.Contains(p.From)) && (!r.To.IsValid() || r.To.Contains(p.To))
 	return all != r.Not
 }
 
-// Lookup returns the route of an unmarked packet and the rule that leads to it, as the
-// kernel does (fib_rules_lookup and fib_table_lookup); ok is false if there is none.
+// Lookup returns the route of a packet of the host's own and the rule that leads to it; ok is
+// false if there is none.
 //
 //	ip route get TO from FROM
 func (f FIB) Lookup(from, to netip.Addr) (rule FIBRule, route FIBRoute, ok bool) {
+	return f.RouteOf(Packet{from, to, "lo"})
+}
+
+// RouteOf returns the route of a packet and the rule that leads to it, as the kernel finds
+// them (fib_rules_lookup and fib_table_lookup); ok is false if there is none.
+//
+//	ip route get TO from FROM iif IN ipproto tcp dport 443
+func (f FIB) RouteOf(p Packet) (rule FIBRule, route FIBRoute, ok bool) {
 	at := 0
 	for _, r := range f.Rules {
 		switch {
-		case r.Priority < at || !r.matches(from, to):
+		case r.Priority < at || !r.matches(p):
+		case r.Ends:
+			return r, FIBRoute{}, false
 		case r.Goto > 0:
-			at = r.Goto
+			if slices.ContainsFunc(f.Rules, func(t FIBRule) bool { return t.Priority == r.Goto }) { // else it does nothing
+				at = r.Goto
+			}
 		default:
-			if best, ok := f.best(r.Table, to); ok && !best.Throw && best.Dst.Bits() > r.Suppress {
+			best, ok := f.best(r.Table, p.To)
+			// A blackhole and the like are not suppressed (fib_rules_lookup).
+			if ok && !best.Throw && (best.Link == 0 || best.Dst.Bits() > r.Suppress) {
 				return r, best, true
 			}
 		}

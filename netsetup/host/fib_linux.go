@@ -1,14 +1,15 @@
 package host
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/dump"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 // ReadFIB reads the policy rules and the IPv4 routes of all tables. It needs no rights. A
@@ -16,7 +17,7 @@ import (
 //
 //	ip -4 rule; ip -4 route show table all
 func ReadFIB() (FIB, error) {
-	rules, err := readRules()
+	rules, err := ReadRules()
 	if err != nil {
 		return FIB{}, err
 	}
@@ -26,16 +27,23 @@ func ReadFIB() (FIB, error) {
 	}
 	fib := FIB{Rules: rules}
 	for _, r := range routes {
-		if r.Flags&unix.RTNH_F_DEAD == 0 && r.Tos == 0 {
+		if usable(r) {
 			fib.Routes = append(fib.Routes, fibRoute(r))
 		}
 	}
 	return fib, nil
 }
 
+// usable reports whether a lookup without a type of service may find the route.
+func usable(r netlink.Route) bool { return r.Flags&unix.RTNH_F_DEAD == 0 && r.Tos == 0 }
+
+// fibRoute converts a route. Of several nexthops it takes the first that works.
 func fibRoute(r netlink.Route) FIBRoute {
 	link := r.LinkIndex
-	if len(r.MultiPath) > 0 {
+	works := func(hop *netlink.NexthopInfo) bool { return hop.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) == 0 }
+	if i := slices.IndexFunc(r.MultiPath, works); i >= 0 {
+		link = r.MultiPath[i].LinkIndex
+	} else if len(r.MultiPath) > 0 {
 		link = r.MultiPath[0].LinkIndex
 	}
 	if leadsNowhere(r) {
@@ -60,7 +68,44 @@ func listRoutes() ([]netlink.Route, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
-	return routes, nil
+	return routes, nameNexthops(routes)
+}
+
+// nameNexthops gives the links of their nexthop objects to routes that show none, because
+// net.ipv4.nexthop_compat_mode is 0.
+func nameNexthops(routes []netlink.Route) error {
+	hidden := func(r netlink.Route) bool {
+		return r.Type == unix.RTN_UNICAST && r.LinkIndex == 0 && len(r.MultiPath) == 0
+	}
+	if !slices.ContainsFunc(routes, hidden) {
+		return nil
+	}
+	c, err := rtnl.Dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // nothing follows from it
+	links, err := c.Nexthops()
+	if err != nil {
+		return err
+	}
+	list, err := c.Routes(unix.AF_INET)
+	byRoute := map[nexthopKey]int{}
+	for _, r := range list {
+		byRoute[nexthopKey{r.Dst(), r.Table(), int(r.Metric())}] = links[r.Nexthop()]
+	}
+	for i, r := range routes {
+		if hidden(r) {
+			routes[i].LinkIndex = byRoute[nexthopKey{destination(r), r.Table, r.Priority}]
+		}
+	}
+	return err
+}
+
+// nexthopKey tells routes apart.
+type nexthopKey struct {
+	dst           netip.Prefix
+	table, metric int
 }
 
 // destination returns an IPv4 route's destination; package netlink has none for a default
@@ -70,37 +115,4 @@ func destination(r netlink.Route) netip.Prefix {
 		return dst
 	}
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-}
-
-// readRules reads the IPv4 policy rules. A kernel without them (CONFIG_IP_MULTIPLE_TABLES)
-// looks up the tables local, main and default.
-func readRules() ([]FIBRule, error) {
-	list, err := dump.Whole(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_V4) })
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return []FIBRule{{Table: 255, Suppress: -1}, {Priority: 32766, Table: MainTable, Suppress: -1}, {Priority: 32767, Table: 253, Suppress: -1}}, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list policy rules: %w", err)
-	}
-	rules := make([]FIBRule, 0, len(list))
-	for _, r := range list {
-		rules = append(rules, ruleFact(r))
-	}
-	return rules, nil
-}
-
-func ruleFact(r netlink.Rule) FIBRule {
-	fact := FIBRule{Priority: r.Priority, Mark: r.Mark, Not: r.Invert, Table: r.Table, Suppress: r.SuppressPrefixlen, Protocol: int(r.Protocol)}
-	fact.From, _ = prefixOf(r.Src)
-	fact.To, _ = prefixOf(r.Dst)
-	if r.Mask != nil {
-		fact.Mark &= *r.Mask
-	}
-	if r.Goto > 0 {
-		fact.Goto = r.Goto
-	}
-	// The packets that the host itself sends match "iif lo".
-	fact.Narrow = r.IifName != "" && r.IifName != "lo" || r.OifName != "" || r.Tos != 0 || r.TunID != 0 || r.IPProto > 0 ||
-		r.Dport != nil || r.Sport != nil || r.UIDRange != nil || r.SuppressIfgroup >= 0
-	return fact
 }

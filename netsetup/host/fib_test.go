@@ -1,12 +1,16 @@
 package host
 
 import (
+	"encoding/binary"
+	"math"
 	"net"
 	"net/netip"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
@@ -19,6 +23,7 @@ func fib() FIB {
 		Rules: []FIBRule{
 			{Priority: 0, Table: 255, Suppress: -1},
 			{Priority: 10, Narrow: true, Table: 99, Suppress: -1},
+			{Priority: 15, In: "eth7", Table: 99, Suppress: -1},
 			{Priority: 20, Mark: 1, Table: 99, Suppress: -1},
 			{Priority: 30, Not: true, From: prefix("192.0.2.0/24"), To: prefix("198.51.100.0/24"), Goto: 60},
 			{Priority: 40, Table: MainTable, Suppress: 0},
@@ -85,31 +90,47 @@ func ipNet(s string) *net.IPNet {
 }
 
 func TestRuleFact(t *testing.T) {
-	rule := func(change func(*netlink.Rule)) FIBRule {
-		r := netlink.NewRule()
-		r.Priority, r.Table = 5, 100
-		change(r)
-		return ruleFact(*r)
+	rule := func(action byte, attrs ...rtnl.Attr) rtnl.Rule {
+		m := rtnl.Message{unix.AF_INET, 0, 0, 0, 100, 0, 0, action, 0, 0, 0, 0}
+		attrs = append(attrs, rtnl.Uint32(unix.FRA_PRIORITY, 5), rtnl.Uint32(unix.FRA_TABLE, 100), rtnl.Uint32(unix.FRA_SUPPRESS_PREFIXLEN, math.MaxUint32))
+		return rtnl.Rule{Message: rtnl.Append(m, attrs...)}
 	}
-	mask := uint32(0xff00)
+	bytes := func(kind uint16, v ...byte) rtnl.Attr { return rtnl.Attr{Type: kind, Value: v} }
+	ports := func(first, last uint16) rtnl.Attr {
+		return bytes(unix.FRA_DPORT_RANGE, binary.NativeEndian.AppendUint16(binary.NativeEndian.AppendUint16(nil, first), last)...)
+	}
+	users := func(first, last uint32) rtnl.Attr {
+		return bytes(unix.FRA_UID_RANGE, binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(nil, first), last)...)
+	}
+	prefixes := rule(unix.FR_ACT_TO_TBL, bytes(unix.FRA_SRC, 192, 0, 2, 0), bytes(unix.FRA_DST, 10, 0, 0, 0))
+	prefixes.Message[1], prefixes.Message[2], prefixes.Message[8] = 8, 24, unix.FIB_RULE_INVERT
+	all := FIBRule{Priority: 5, Table: 100, Suppress: -1}
+	narrow := all
+	narrow.Narrow = true
+	const table = unix.FR_ACT_TO_TBL
 	for _, c := range []struct {
 		name string
-		rule func(*netlink.Rule)
+		rule rtnl.Rule
 		want FIBRule
 	}{
-		{"all packets", func(*netlink.Rule) {}, FIBRule{Priority: 5, Table: 100, Suppress: -1}},
-		{
-			"two prefixes", func(r *netlink.Rule) { r.Src, r.Dst, r.Invert = ipNet("192.0.2.0/24"), ipNet("10.0.0.0/8"), true },
-			FIBRule{Priority: 5, Table: 100, Suppress: -1, From: prefix("192.0.2.0/24"), To: prefix("10.0.0.0/8"), Not: true},
-		},
-		{"a mark", func(r *netlink.Rule) { r.Mark, r.Mask = 0x1234, &mask }, FIBRule{Priority: 5, Table: 100, Suppress: -1, Mark: 0x1200}},
-		{"goto", func(r *netlink.Rule) { r.Goto = 9 }, FIBRule{Priority: 5, Table: 100, Suppress: -1, Goto: 9}},
-		{"the host's own packets", func(r *netlink.Rule) { r.IifName = "lo" }, FIBRule{Priority: 5, Table: 100, Suppress: -1}},
-		{"a link's packets", func(r *netlink.Rule) { r.IifName = "eth0" }, FIBRule{Priority: 5, Table: 100, Suppress: -1, Narrow: true}},
-		{"a port", func(r *netlink.Rule) { r.Dport = netlink.NewRulePortRange(1, 2) }, FIBRule{Priority: 5, Table: 100, Suppress: -1, Narrow: true}},
-		{"no default routes", func(r *netlink.Rule) { r.SuppressPrefixlen, r.Protocol = 0, 113 }, FIBRule{Priority: 5, Table: 100, Protocol: 113}},
+		{"all packets", rule(table), all},
+		{"two prefixes", prefixes, FIBRule{Priority: 5, Table: 100, Suppress: -1, From: prefix("192.0.2.0/24"), To: prefix("10.0.0.0/8"), Not: true}},
+		{"a mark", rule(table, rtnl.Uint32(unix.FRA_FWMARK, 0x1234), rtnl.Uint32(unix.FRA_FWMASK, 0xff00)), FIBRule{Priority: 5, Table: 100, Suppress: -1, Mark: 0x1200}},
+		{"goto", rule(unix.FR_ACT_GOTO, rtnl.Uint32(unix.FRA_GOTO, 9)), FIBRule{Priority: 5, Suppress: -1, Goto: 9}},
+		{"a dead end", rule(unix.FR_ACT_PROHIBIT), FIBRule{Priority: 5, Suppress: -1, Ends: true}},
+		{"the host's own packets", rule(table, rtnl.String(unix.FRA_IIFNAME, "lo")), FIBRule{Priority: 5, Table: 100, Suppress: -1, In: "lo"}},
+		{"a link's packets", rule(table, rtnl.String(unix.FRA_IIFNAME, "eth0")), FIBRule{Priority: 5, Table: 100, Suppress: -1, In: "eth0"}},
+		{"packets for a link", rule(table, rtnl.String(unix.FRA_OIFNAME, "eth0")), narrow},
+		{"HTTPS", rule(table, ports(80, 443), bytes(unix.FRA_IP_PROTO, unix.IPPROTO_TCP)), all},
+		{"another port", rule(table, ports(1, 2)), narrow},
+		{"another protocol", rule(table, bytes(unix.FRA_IP_PROTO, unix.IPPROTO_UDP)), narrow},
+		{"a user", rule(table, users(1000, 1000)), narrow},
+		{"all users", rule(table, users(0, math.MaxUint32-1)), all},
+		{"the links of a VRF", rule(table, bytes(unix.FRA_L3MDEV, 1)), narrow},
+		{"what a later kernel has", rule(table, rtnl.Uint32(77, 1)), narrow},
+		{"the protocol, without default routes", rule(table, bytes(unix.FRA_PROTOCOL, 113), rtnl.Uint32(unix.FRA_SUPPRESS_PREFIXLEN, 0)), FIBRule{Priority: 5, Table: 100, Protocol: 113}},
 	} {
-		if got := rule(c.rule); got != c.want {
+		if got := ruleFact(c.rule); got != c.want {
 			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
 		}
 	}
@@ -124,6 +145,7 @@ func TestFIBRoute(t *testing.T) {
 		{"a default route", netlink.Route{LinkIndex: 2, Table: 254, Priority: 7, Protocol: 3}, FIBRoute{Dst: prefix("0.0.0.0/0"), Link: 2, Table: 254, Metric: 7, Protocol: 3}},
 		{"several ways", netlink.Route{Dst: ipNet("10.0.0.0/8"), Table: 9, MultiPath: []*netlink.NexthopInfo{{LinkIndex: 3}, {LinkIndex: 4}}}, FIBRoute{Dst: prefix("10.0.0.0/8"), Link: 3, Table: 9}},
 		{"a blackhole", netlink.Route{LinkIndex: 1, Type: unix.RTN_BLACKHOLE, Table: 9}, FIBRoute{Dst: prefix("0.0.0.0/0"), Table: 9}},
+		{"a way that is dead", netlink.Route{Table: 9, MultiPath: []*netlink.NexthopInfo{{LinkIndex: 3, Flags: unix.RTNH_F_DEAD}, {LinkIndex: 4}}}, FIBRoute{Dst: prefix("0.0.0.0/0"), Link: 4, Table: 9}},
 		{"throw", netlink.Route{Type: unix.RTN_THROW, Table: 9}, FIBRoute{Dst: prefix("0.0.0.0/0"), Table: 9, Throw: true}},
 	} {
 		if got := fibRoute(c.route); got != c.want {

@@ -61,6 +61,9 @@ func linkOf(l netlink.Link) Link {
 	}
 	sys := filepath.Join("/sys/class/net", a.Name)
 	link.Wireless = link.Kind == hardware && (exists(filepath.Join(sys, "phy80211")) || exists(filepath.Join(sys, "wireless")))
+	if v, ok := l.(*netlink.Macvlan); ok {
+		link.OwnMAC = v.Mode != netlink.MACVLAN_MODE_PASSTHRU
+	}
 	if link.Kind == "bridge" {
 		state, err := os.ReadFile(filepath.Join(sys, "bridge/stp_state"))
 		link.STP = err == nil && strings.TrimSpace(string(state)) != "0"

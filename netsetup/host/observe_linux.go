@@ -13,6 +13,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
+	"github.com/qnet-vm/qnet/netsetup/ways"
 )
 
 // Query says what Observe reads for one network.
@@ -36,6 +37,9 @@ func Observe(ctx context.Context, q Query) (Facts, error) {
 	f, err := ObserveNetwork()
 	if err != nil {
 		return f, err
+	}
+	if v, err := ReadSysctl(RPFilterKey(q.Uplink)); err == nil && q.Uplink != "" {
+		f.Sysctls[RPFilterKey(q.Uplink)] = v
 	}
 	if q.Original != nil {
 		q.Original(f.Sysctls)
@@ -62,7 +66,7 @@ func ObserveNetwork() (Facts, error) {
 	if f.Links, err = ReadLinks(); err != nil {
 		return f, err
 	}
-	for _, add := range []func(*Facts) error{addAddresses, addRoutes, addForwarding} {
+	for _, add := range []func(*Facts) error{addAddresses, addRoutes, addWays, addForwarding} {
 		if err := add(&f); err != nil {
 			return f, err
 		}
@@ -72,7 +76,7 @@ func ObserveNetwork() (Facts, error) {
 	f.NoSysctls = noSysctls()
 	f.Resolvers = append(resolvers("/etc/resolv.conf"), resolvers("/run/systemd/resolve/resolv.conf")...)
 	f.Defined = definedNetworks("/")
-	if f.Rules, err = readRules(); err != nil {
+	if f.Rules, err = ReadRules(); err != nil {
 		return f, err
 	}
 	f.Filters = read.Ruleset()
@@ -92,6 +96,9 @@ func addForwarding(f *Facts) error {
 	forwarding, err := c.Forwarding()
 	if err != nil {
 		return err
+	}
+	if v, err := ReadSysctl(RPFilterKey("all")); err == nil {
+		f.Sysctls[RPFilterKey("all")] = v
 	}
 	for _, l := range f.Links {
 		if v, ok := forwarding[l.Index]; ok {
@@ -136,7 +143,10 @@ func addRoutes(f *Facts) error {
 	places := f.places()
 	f.Routes = slices.Grow(f.Routes, len(routes))
 	for _, r := range routes {
-		hops := append([]*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}, r.MultiPath...)
+		if usable(r) && ways.Decides(destination(r)) {
+			f.Outward = append(f.Outward, fibRoute(r))
+		}
+		hops := append([]*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via}}, r.MultiPath...)
 		for _, hop := range hops {
 			name := ""
 			i, known := places[hop.LinkIndex]
@@ -145,6 +155,9 @@ func addRoutes(f *Facts) error {
 			}
 			if known || len(r.MultiPath) == 0 {
 				via, _ := netip.AddrFromSlice(hop.Gw)
+				if v, ok := hop.Via.(*netlink.Via); ok { // of the other family
+					via, _ = netip.AddrFromSlice(v.Addr)
+				}
 				f.Routes = append(f.Routes, Route{Dst: destination(r), Link: name, Via: via.Unmap(), Table: r.Table, Nowhere: leadsNowhere(r)})
 			}
 		}

@@ -91,6 +91,9 @@ func strayPins(ctx context.Context, k step.Kernel, f host.Facts, mark string) (s
 	fib, err := k.FIB(ctx)
 	var rules step.List
 	for _, r := range fib.Rules {
+		if r.In != "" {
+			continue
+		}
 		another := slices.ContainsFunc(f.Links, func(l host.Link) bool {
 			return l.Ours() && l.Alias != mark && slices.ContainsFunc(l.Addresses, func(a netip.Prefix) bool { return a.Masked() == r.To })
 		})
@@ -98,5 +101,27 @@ func strayPins(ctx context.Context, k step.Kernel, f host.Facts, mark string) (s
 			rules = append(rules, step.PinRule{Prefix: r.To, Priority: r.Priority})
 		}
 	}
-	return rules, err
+	return append(rules, strayExits(f, fib, mark)...), err
+}
+
+// strayExits returns the ways out of guests (step.LeaveBy) that belong to the network, or to
+// no network that has a bridge. A route without the rules that lead to it belongs to none.
+func strayExits(f host.Facts, fib host.FIB, mark string) step.List {
+	var exits step.List
+	used := map[int]bool{host.MainTable: true}
+	for _, r := range fib.Rules {
+		if r.In == "" || r.Protocol != host.PinProtocol || r.Table == host.MainTable {
+			continue
+		}
+		used[r.Table] = true
+		if l, ok := f.Link(r.In); !ok || !l.Ours() || l.Alias == mark {
+			exits = append(exits, step.LeaveBy{Bridge: r.In, Table: r.Table, Priority: r.Priority - 1})
+		}
+	}
+	for _, r := range fib.Routes {
+		if r.Protocol == host.PinProtocol && !used[r.Table] {
+			exits = append(exits, step.LeaveBy{Table: r.Table})
+		}
+	}
+	return exits
 }

@@ -37,11 +37,13 @@ func natHost(t *testing.T, lab bool) (m *steptest.Memory, start map[string]strin
 	if lab {
 		m.State["link qn-lab"] = "qnet:lab"
 		m.State["rule 10.9.0.0/24"] = "iii"
+		m.State["exit qn-lab"] = "11301 9 "
 		f.Links = append(f.Links, host.Link{Index: 31, Name: "qn-lab", Kind: "bridge", Alias: "qnet:lab", Addresses: []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24")}})
 	}
 	start = maps.Clone(m.State)
 	nic := plan.NIC{VM: "web"}
-	steps := slices.Concat(p.Steps, p.PortSteps(nic), p.TraceSteps(nic, netip.Addr{}, nil), plan.Pins{Rules: []int{99}}.Steps(p.Bridge, p.Prefix))
+	steps := slices.Concat(p.Steps, p.PortSteps(nic), p.TraceSteps(nic, netip.Addr{}, nil), plan.Pins{Rules: []int{99}}.Steps(p.Bridge, p.Prefix),
+		step.List{step.LeaveBy{Bridge: p.Bridge, Link: "eth0", Table: 11300, Priority: 7}})
 	if err := apply.Do(t.Context(), m.Kernel(), steps, nil); err != nil {
 		t.Fatal(err)
 	}

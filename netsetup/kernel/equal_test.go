@@ -98,6 +98,7 @@ func TestCommandsEqualNetlink(t *testing.T) {
 		{Name: "private", Mode: profiles.Private},
 		{Name: "host-only", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("10.91.0.0/24")},
 		{Name: "nat", Mode: profiles.NAT},
+		{Name: "pinned", Mode: profiles.NAT, Uplink: "lan0"},
 		{Name: "jumbo", Mode: profiles.NAT, MTU: 9000},
 		{Name: "bridge", Mode: profiles.Bridge, Uplink: "lan0"},
 		{Name: "macvtap", Mode: profiles.Bridge, Macvtap: true},
@@ -116,6 +117,9 @@ func TestCommandsEqualNetlink(t *testing.T) {
 					"until ip -6 route show table local dev lan1 | grep -q linkdown; do sleep 0.05; done")
 				// Others whose drops are answered, one in each engine.
 				lab.Sh(t, "iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP; ip6tables-legacy -P FORWARD DROP")
+				if n.Name == "pinned" {
+					lab.Sh(t, "ip link set lan0 up; ip addr add 198.51.100.10/24 dev lan0; ip route add default via 198.51.100.1 metric 500; sysctl -qw net.ipv4.conf.lan0.rp_filter=1")
+				}
 				if n.Name == "move" {
 					lab.Sh(t, rich)
 					lab.Eventually(t, 5*time.Second, "IPv6 addresses are checked", func() bool { return lab.Sh(t, "ip -6 addr show tentative") == "" })

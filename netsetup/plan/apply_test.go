@@ -19,7 +19,7 @@ import (
 func goldenState() map[string]string {
 	return map[string]string{
 		"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + host.ForwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
-		"dns eth0": linkDNS,
+		"/" + host.ForwardingKey("eth1"): "0", "/" + host.RPFilterKey("eth1"): "0", "dns eth0": linkDNS,
 	}
 }
 

@@ -19,6 +19,9 @@ func planBridge(p Plan, f host.Facts, o Options) (Plan, error) {
 	p.Network.Uplink, p.Uplinks = up.Name, []string{up.Name}
 	p.MTU = up.MTU
 	if up.Kind == "bridge" {
+		if !up.Up {
+			return Plan{}, refuseUplink(p.Network, up, fmt.Sprintf("is down: set it up with ip link set %s up", up.Name))
+		}
 		p.Bridge, p.STP = up.Name, up.STP
 		if p.STP {
 			p.Notes = append(p.Notes, stpNote(up.Name))
@@ -89,6 +92,12 @@ func bridgeable(n Network, up host.Link, f host.Facts) error {
 	if network, vms, ok := tappedBy(f, up); ok {
 		return refuseUplink(n, up, fmt.Sprintf("carries network %q (%s) by macvtap, and a NIC cannot be a port as well (EBUSY): "+
 			"give both networks the same macvtap, or stop the VMs of one", network, inWords(vms)))
+	}
+	if lower, ok := f.LinkByIndex(up.Parent); up.OwnMAC {
+		if !ok {
+			return refuseUplink(n, up, `is a macvlan, which gets frames of its own MAC alone: use mode = "nat"`)
+		}
+		return refuseUplink(n, up, fmt.Sprintf(`is a macvlan, which gets frames of its own MAC alone: use uplink = %q with macvtap = true, or mode = "nat"`, lower.Name))
 	}
 	if upper, ok := upperLink(f, up, "macvlan", "macvtap", "ipvlan"); ok {
 		return refuseUplink(n, up, fmt.Sprintf("has %s of kind %s on top, so the kernel refuses it as a port: delete that link, or name another NIC", upper.Name, upper.Kind))

@@ -115,7 +115,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	pinned := hosttest.Laptop()
 	pinned.Links[4].Alias = "qnet:lan" // eth1
 	lost := hosttest.Laptop()
-	lost.Routes = lost.Routes[1:]
+	lost.Routes, lost.Ways, lost.Outward = lost.Routes[1:], nil, nil
 	empty := hosttest.Laptop()
 	empty.Links = append(empty.Links, host.Link{Index: 20, Name: "qn-lan", Kind: "bridge", Ethernet: true, Alias: "qnet:lan"},
 		host.Link{Index: 21, Name: "eth8", Kind: "device", Ethernet: true, Master: 20})

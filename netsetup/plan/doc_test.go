@@ -32,6 +32,11 @@ through_host drops what that would newly let pass between the host's other links
 not write the global ip_forward. Where another program turns that on meanwhile, qnet empties
 the set, and the links keep forwarding. Uplinks that appear while VMs run are added the same
 way.`},
+	{"pinned", "nat, by an uplink that is not the host's", `The profile names an uplink, and the host's own packets to the Internet leave by
+another link. Guests get a default route of their own, in a table that nothing else uses,
+and two policy rules that name their bridge: first what the main table knows but for default
+routes, then that table. They bear the protocol number 113. The keeper follows the uplink's
+gateway. Where rp_filter of the uplink is strict, it is loose while VMs run.`},
 	{"bridge", "bridge, with a NIC to spare", `A NIC without an address becomes a port of a new bridge, which takes over the
 NIC's MAC and MTU. Where uplink names an existing bridge, qnet adds only the tap.`},
 	{"move", "bridge, with the NIC the host itself uses", `The host's addresses, routes of every table, neighbours and policy rules that name

@@ -56,6 +56,42 @@ func macvtapNote(network, uplink string) string {
 		network, uplink)
 }
 
+// noWayNote is about guests that the host gives no way out, though it has one itself.
+func noWayNote(network, link string) string {
+	return fmt.Sprintf("guests of network %s do not reach the Internet: this host's own packets leave by %s, but no policy rule (ip rule) gives guests' packets a route", network, link)
+}
+
+// onlyIPv6Note is about a host that has no default route of IPv4.
+func onlyIPv6Note(network, link string) string {
+	return fmt.Sprintf("guests of network %s have IPv4 alone, and this host reaches the Internet by IPv6 alone (%s): they reach this host and its LANs; mode bridge gives them IPv6", network, link)
+}
+
+// otherWayNote is about guests that leave by another way than the host, past a VPN for example.
+func otherWayNote(network, link, own string) string {
+	return fmt.Sprintf("guests of network %s leave by %s, and this host's own packets by %s: policy rules (ip rule) tell the two apart", network, link, own)
+}
+
+// noRouteNote is about guests that may leave only by a link without a default route.
+func noRouteNote(network, link string) string {
+	return fmt.Sprintf("guests of network %s may leave by uplink %s alone, and no default route leads by it: they reach what is directly on %s, and no Internet",
+		network, link, link)
+}
+
+// noAddressNote is about an uplink by which answers do not come back.
+func noAddressNote(network, link string) string {
+	return fmt.Sprintf("guests of network %s leave by uplink %s by the address of another link, as %s has none of IPv4: answers come back only if the other end knows that", network, link, link)
+}
+
+// deadUplinkNote is about an uplink by which nothing leaves now.
+func deadUplinkNote(network, link, why string) string {
+	return fmt.Sprintf("guests of network %s reach nothing outside until its uplink works: %s %s", network, link, why)
+}
+
+// deadLANNote is about a bridge that VMs join and that has no LAN.
+func deadLANNote(network, bridge, why string) string {
+	return fmt.Sprintf("VMs of network %s reach this host and each other, and no LAN: %s %s", network, bridge, why)
+}
+
 func mtuNote(p *Plan, uplink host.Link) string {
 	return fmt.Sprintf("network %s has mtu %d and its uplink %s %d: the host cuts what guests send outside to that", p.Network.Name, p.MTU, uplink.Name, uplink.MTU)
 }

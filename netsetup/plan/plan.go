@@ -39,17 +39,21 @@ type Options struct {
 
 // Plan is everything decided for one network.
 type Plan struct {
-	Network Network         `json:"network"`
-	Bridge  string          `json:"bridge"`            // "" with macvtap
-	MTU     int             `json:"mtu"`               // bytes
-	Prefix  netip.Prefix    `json:"prefix,omitzero"`   // host-only and nat: the subnet
-	Gateway netip.Addr      `json:"gateway,omitzero"`  // the host's address in Prefix
-	Uplinks []string        `json:"uplinks,omitempty"` // nat: most used first; bridge: the NIC
-	HasIPv6 bool            `json:"has_ipv6"`
-	STP     bool            `json:"waits,omitempty"` // the bridge that the network joins runs STP, so ports forward late
-	Notes   []string        `json:"notes,omitempty"` // for the user
-	Client  managers.Client `json:"client,omitzero"` // bridge: what configures the NIC that becomes a port
-	Steps   step.List       `json:"steps"`
+	Network Network      `json:"network"`
+	Bridge  string       `json:"bridge"`            // "" with macvtap
+	MTU     int          `json:"mtu"`               // bytes
+	Prefix  netip.Prefix `json:"prefix,omitzero"`   // host-only and nat: the subnet
+	Gateway netip.Addr   `json:"gateway,omitzero"`  // the host's address in Prefix
+	Uplinks []string     `json:"uplinks,omitempty"` // nat: most used first; bridge: the NIC
+	// Beside, of nat, are bridges of others by which the host reaches something: a second LAN,
+	// or another program's guests. The host forwards to the guests what answers there.
+	Beside    []string        `json:"beside,omitempty"`
+	Unreached []string        `json:"unreached,omitempty"` // those of Notes that say what guests do not reach
+	HasIPv6   bool            `json:"has_ipv6"`
+	STP       bool            `json:"waits,omitempty"` // the bridge that the network joins runs STP, so ports forward late
+	Notes     []string        `json:"notes,omitempty"` // for the user
+	Client    managers.Client `json:"client,omitzero"` // bridge: what configures the NIC that becomes a port
+	Steps     step.List       `json:"steps"`
 }
 
 // New makes the plan of a network. It returns host.ErrRefused, with the way out in the text,
@@ -62,7 +66,8 @@ func New(n Network, f host.Facts, o Options) (Plan, error) {
 	if err := p.checkSysctls(f); err != nil {
 		return Plan{}, err
 	}
-	p.Notes = append(p.Notes, f.Unknown...)
+	p.Unreached = p.UnreachedOf(f)
+	p.Notes = slices.Concat(p.Notes, p.Unreached, f.Unknown)
 	if zone, ok := p.Zone(f.Firewalld); ok {
 		p.Steps = append(p.Steps, zone)
 	} else if in := f.Firewalld.Zones[p.Bridge]; in != "" {
@@ -139,7 +144,7 @@ func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
 	}
 	steps = append(steps, forwarding)
 	var off []string // uplinks whose forwarding the network turns on
-	for _, l := range p.Uplinks {
+	for _, l := range slices.Concat(p.Uplinks, p.Beside) {
 		if f.Sysctls[host.ForwardingKey(l)] == "0" {
 			off = append(off, l)
 		}
@@ -153,6 +158,9 @@ func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
 	steps = append(steps, step.SetUp{Link: p.Bridge})
 	for _, l := range off {
 		steps = append(steps, uplinkForwarding(l, f))
+	}
+	if p.Network.Mode == profiles.NAT {
+		steps = append(steps, p.ExitSteps(f)...)
 	}
 	return steps
 }

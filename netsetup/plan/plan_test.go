@@ -30,6 +30,7 @@ var goldenNetworks = map[string]Network{
 	"private":   {Mode: profiles.Private},
 	"host-only": {Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
 	"nat":       {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
+	"pinned":    {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24"), Uplink: "eth1"},
 	"bridge":    {Mode: profiles.Bridge, Uplink: "eth1"},
 	"move":      {Mode: profiles.Bridge},
 	"macvtap":   {Mode: profiles.Bridge, Uplink: "eth0", Macvtap: true},
@@ -120,8 +121,10 @@ func TestMoveRefuses(t *testing.T) {
 		"nexthop-object": {func(f *host.Facts) {
 			f.NIC.Held.Routes[0].Message = rtnl.Append(f.NIC.Held.Routes[0].Message, rtnl.Uint32(30, 7))
 		}, "nexthop object"},
-		"bond": {func(f *host.Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "bond" }, `is a link of the bond br0: use uplink = "br0"`},
-		"vrf":  {func(f *host.Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "vrf" }, "is in the VRF br0"},
+		"macvlan":              {func(f *host.Facts) { f.Links[1].OwnMAC, f.Links[1].Parent = true, 5 }, `use uplink = "eth1" with macvtap = true`},
+		"macvlan-of-elsewhere": {func(f *host.Facts) { f.Links[1].OwnMAC = true }, `its own MAC alone: use mode = "nat"`},
+		"bond":                 {func(f *host.Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "bond" }, `is a link of the bond br0: use uplink = "br0"`},
+		"vrf":                  {func(f *host.Facts) { f.Links[1].Master, f.Links[5].Kind = 6, "vrf" }, "is in the VRF br0"},
 		"connman": {func(f *host.Facts) {
 			f.NIC.Client = managers.Client{Program: managers.ConnMan, Link: "eth0", Refusal: "is configured by ConnMan"}
 		}, `uplink "eth0" is configured by ConnMan`},

@@ -1,11 +1,14 @@
 package plan
 
 import (
+	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 // forwardedSet names the set of uplinks whose forwarding the network turned on.
@@ -13,23 +16,103 @@ const forwardedSet = "newly_forwarded"
 
 // findUplinks decides by which links guests of a nat network leave.
 func (p *Plan) findUplinks(f host.Facts) error {
-	if p.Network.Uplink == "" {
-		p.Uplinks = f.Uplinks()
-		if l, ok := f.DefaultLink(); ok { // most used, so first
-			others := slices.DeleteFunc(p.Uplinks, func(name string) bool { return name == l.Name })
-			p.Uplinks = slices.Insert(others, 0, l.Name)
-		}
-		return nil
+	if p.Network.Uplink != "" {
+		return p.pinUplink(f)
 	}
-	l, ok := f.Link(p.Network.Uplink)
+	p.Uplinks, p.Beside = f.Uplinks(), f.Beside()
+	return nil
+}
+
+// pinUplink makes the link that the profile names the only uplink.
+func (p *Plan) pinUplink(f host.Facts) error {
+	n := p.Network
+	l, ok := f.Link(n.Uplink)
 	if !ok {
-		return noSuchUplink(p.Network)
+		return noSuchUplink(n)
 	}
 	if l.Loopback || l.Ours() {
-		return p.Network.refuse("uplink %q leads nowhere outside: name a link that does, or leave uplink out", l.Name)
+		return n.refuse("uplink %q leads nowhere outside: name a link that does, or leave uplink out", l.Name)
+	}
+	if m, ok := f.LinkByIndex(l.Master); ok && m.Kind != "vrf" {
+		return refuseUplink(n, l, whosePort(l, f))
 	}
 	p.Uplinks = []string{l.Name}
 	return nil
+}
+
+// UnreachedOf says what guests of the network do not reach of what the host reaches, or the
+// profile asks for, as the host is now. It says nothing in the modes private and host-only.
+func (p *Plan) UnreachedOf(f host.Facts) []string {
+	n := p.Network
+	switch {
+	case n.Mode == profiles.NAT && n.Uplink != "":
+		return p.unreachedByPinned(f)
+	case n.Mode == profiles.NAT:
+		return p.unreachedByAll(f)
+	}
+	if l, ok := f.Link(n.Uplink); ok && n.Mode == profiles.Bridge && l.Name == p.Bridge {
+		if why := deadEnd(l, f); why != "" {
+			return []string{deadLANNote(n.Name, l.Name, why)}
+		}
+	}
+	return nil
+}
+
+func (p *Plan) unreachedByPinned(f host.Facts) []string {
+	l, ok := f.Link(p.Network.Uplink)
+	if !ok {
+		return nil // the keeper tells of links that go
+	}
+	if why := deadEnd(l, f); why != "" {
+		return []string{deadUplinkNote(p.Network.Name, l.Name, why)}
+	}
+	way, ok := p.guestLink(f)
+	if _, online := defaultBy(f, l); !online && (!ok || way.Index != l.Index) {
+		return []string{noRouteNote(p.Network.Name, l.Name)}
+	}
+	own, _ := f.DefaultLink()
+	if !slices.ContainsFunc(l.Addresses, func(a netip.Prefix) bool { return a.Addr().Is4() }) && own.Index != l.Index {
+		return []string{noAddressNote(p.Network.Name, l.Name)}
+	}
+	return nil
+}
+
+func (p *Plan) unreachedByAll(f host.Facts) []string {
+	own, online := f.DefaultLink()
+	if !online {
+		if l, ok := f.LANLink(""); ok { // of IPv6
+			return []string{onlyIPv6Note(p.Network.Name, l.Name)}
+		}
+		return nil
+	}
+	switch way, ok := p.guestLink(f); {
+	case !ok:
+		return []string{noWayNote(p.Network.Name, own.Name)}
+	case way.Index != own.Index:
+		return []string{otherWayNote(p.Network.Name, way.Name, own.Name)}
+	}
+	return nil
+}
+
+// guestLink returns the link by which the host sends guests' packets to the Internet.
+func (p *Plan) guestLink(f host.Facts) (host.Link, bool) {
+	return f.GuestLink(p.Bridge, p.Gateway.Next())
+}
+
+// deadEnd says why nothing leaves by the link now, "" if something may.
+func deadEnd(l host.Link, f host.Facts) string {
+	port := func(p host.Link) bool { return p.Master == l.Index && !p.Ours() }
+	switch {
+	case !l.Up:
+		return fmt.Sprintf("is down: ip link set %s up", l.Name)
+	case l.Kind == "bridge" && !slices.ContainsFunc(f.Links, port):
+		return fmt.Sprintf("is a bridge without a port: ip link set NIC master %s", l.Name)
+	case l.Kind == "bridge" && !slices.ContainsFunc(f.Links, func(p host.Link) bool { return port(p) && p.Up && p.Carrier }):
+		return "is a bridge of which no port has a carrier: look at its ports and their cables"
+	case !l.Carrier:
+		return "has no carrier: plug the cable, or start what connects it"
+	}
+	return ""
 }
 
 // uplinkForwarding turns an uplink's forwarding on: replies from outside come in by the
@@ -49,6 +132,27 @@ func UplinkOf(s step.SetSysctl) (string, bool) {
 		return "", false
 	}
 	return host.ForwardingLink(s.Key)
+}
+
+// Appeared lists the links by which guests may leave and that have become such since the
+// plan was made or last followed.
+func (p *Plan) Appeared(f host.Facts) []string {
+	found := f.Uplinks()
+	if pinned := p.Network.Uplink; pinned != "" {
+		found = slices.DeleteFunc(found, func(name string) bool { return name != pinned })
+	} else {
+		found = append(found, f.Beside()...)
+	}
+	return slices.DeleteFunc(found, func(name string) bool { return slices.Contains(p.Uplinks, name) || slices.Contains(p.Beside, name) })
+}
+
+// Follow makes a link that Appeared listed one of the plan's.
+func (p *Plan) Follow(f host.Facts, link string) {
+	if slices.Contains(f.Beside(), link) {
+		p.Beside = append(p.Beside, link)
+		return
+	}
+	p.Uplinks = append(p.Uplinks, link)
 }
 
 // AddForwarded adds an uplink that appeared while the network runs to ForwardedSet in the

@@ -69,6 +69,27 @@ func (c *Conn) Rules(family int) ([]Rule, error) {
 	return rules, err
 }
 
+// nexthopHeader is the length of struct nhmsg (linux/nexthop.h).
+const nexthopHeader = 8
+
+// Nexthops lists the nexthop objects, as the index of the link of each one by its number. Of
+// a group it is that of its first member, of a blackhole 0.
+//
+//	ip nexthop show
+func (c *Conn) Nexthops() (map[uint32]int, error) {
+	list, err := c.list(unix.RTM_GETNEXTHOP, make([]byte, nexthopHeader), nexthopHeader)
+	links := make(map[uint32]int, len(list))
+	for _, m := range list {
+		links[m.uint32(nexthopHeader, unix.NHA_ID)] = int(m.uint32(nexthopHeader, unix.NHA_OIF))
+	}
+	for _, m := range list {
+		if first := m.attr(nexthopHeader, unix.NHA_GROUP); len(first) >= 4 { // struct nexthop_grp
+			links[m.uint32(nexthopHeader, unix.NHA_ID)] = links[binary.NativeEndian.Uint32(first)]
+		}
+	}
+	return links, err
+}
+
 // familyHeader returns a header of routeHeader bytes that asks for one family.
 func familyHeader(family int) []byte {
 	b := make([]byte, routeHeader)

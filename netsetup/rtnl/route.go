@@ -196,6 +196,9 @@ func (r Route) NeedsReplace() bool {
 // RTA_NH_ID of linux/rtnetlink.h: a nexthop object, ip-nexthop(8).
 const nexthopID = 30
 
+// Nexthop returns the number of the route's nexthop object, 0 if it has none.
+func (r Route) Nexthop() uint32 { return r.uint32(routeHeader, nexthopID) }
+
 // Unmovable reports whether the route cannot be shown as a command or given to another
 // link: it has a nexthop object or an encapsulation.
 func (r Route) Unmovable() bool {

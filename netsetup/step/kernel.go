@@ -7,6 +7,7 @@ type Kernel struct {
 	Devices
 	Addresses
 	Pins
+	Exits
 	Routes
 	Mover
 	Neighbors

@@ -57,6 +57,7 @@ var effects = []struct {
 	{step: step.AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 9000}, did: `+ link qnweb0 = "qnet:dev/web/0"`, undo: "ip link del qnweb0"},
 	{step: step.AwaitAnswers{Link: "qn-dev", Want: []host.Neighbor{gateway}}, held: true, waits: "the answer of 192.0.2.1 (02:00:00:00:00:01) on qn-dev"},
 	{step: step.ConfigFile{Program: managers.Networkd, Path: "/run/y", Text: managers.Mark + "eth0\n", NIC: true}, did: `+ file /run/y = "# qnet: eth0\n"`, undo: "rm /run/y\nnetworkctl reload"},
+	{step: step.LeaveBy{Bridge: "qn-dev", Link: "eth0", Via: netip.MustParseAddr("fe80::1"), Table: 11300, Priority: 7}, did: `+ exit qn-dev = "11300 7 fe80::1 eth0"`, undo: "ip rule del priority 8 iif qn-dev lookup 11300 protocol 113\nip rule del priority 7 iif qn-dev lookup main"},
 	{step: step.LinkDNS{Link: "qn-dev", NIC: "eth0", Settings: settings}, did: `+ dns qn-dev = "resolvectl dns qn-dev 192.0.2.53"`, left: `+ dns qn-dev = "resolvectl dns qn-dev 192.0.2.53"`, held: true, waits: "systemd-resolved", undo: "resolvectl dns eth0 192.0.2.53"},
 	{step: step.MoveToBridge{Link: "eth0", Bridge: "qn-dev", Alias: "qnet:dev", GenMode: "0", Held: hosttest.Settled().NIC.Held}, did: "+ host qn-dev = \"moved\"\n+ master eth0 = \"qn-dev\"", undo: "ip link set eth0 nomaster"},
 	{step: step.NoLinkDNS{NIC: "eth0"}, did: `- dns eth0 = "resolvectl dns eth0 192.0.2.53"`, left: `- dns eth0 = "resolvectl dns eth0 192.0.2.53"`, held: true},

@@ -17,6 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/ways"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -52,6 +53,7 @@ func onHost(r filters.Ruleset) *run {
 				{Name: "eth0", Index: 2, Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}},
 			},
 			Routes:    []host.Route{{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "eth0", Via: netip.MustParseAddr("192.0.2.1")}},
+			Ways:      []ways.Way{{Link: 2, Via: netip.MustParseAddr("192.0.2.1")}},
 			Resolvers: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("127.0.0.53"), netip.MustParseAddr("192.0.2.10")},
 		},
 	}
@@ -234,7 +236,7 @@ func TestFacts(t *testing.T) {
 	if err := r.noTarget(); !errors.Is(err, errNoTarget) {
 		t.Errorf("no target: %v", err)
 	}
-	r.facts.Routes = nil
+	r.facts.Routes, r.facts.Ways = nil, nil
 	if err := r.noTarget(); errors.Is(err, errNoTarget) || !strings.Contains(err.Error(), "no default route") {
 		t.Errorf("no target and no route: %v", err)
 	}

@@ -171,10 +171,8 @@ func (r *run) nextHopOf(a netip.Addr) netip.Addr {
 			}
 		}
 	}
-	for _, route := range r.facts.Routes {
-		if route.Dst.Bits() == 0 && route.Via.IsValid() {
-			return route.Via
-		}
+	if len(r.facts.Ways) > 0 {
+		return r.facts.Ways[0].Via
 	}
 	return netip.Addr{}
 }

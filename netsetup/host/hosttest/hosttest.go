@@ -11,6 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
+	"github.com/qnet-vm/qnet/netsetup/ways"
 )
 
 // Salt is a host's salt, from which MACs and subnets derive.
@@ -31,13 +32,13 @@ func Laptop() host.Facts {
 	f := host.Facts{
 		Links: []host.Link{
 			{Index: 1, Name: "lo", Kind: "device", Loopback: true, Up: true, MTU: 65536, Addresses: prefixes("127.0.0.1/8")},
-			{Index: 2, Name: "eth0", Kind: "device", Ethernet: true, Up: true, MTU: 1500, MAC: nic, Addresses: prefixes("192.0.2.10/24", "fe80::1/64")},
+			{Index: 2, Name: "eth0", Kind: "device", Ethernet: true, Up: true, Carrier: true, MTU: 1500, MAC: nic, Addresses: prefixes("192.0.2.10/24", "fe80::1/64")},
 			{Index: 3, Name: "wlan0", Kind: "device", Ethernet: true, Wireless: true, Up: true, MTU: 1500},
-			{Index: 4, Name: "docker0", Kind: "bridge", Ethernet: true, Up: true, MTU: 1500, Addresses: prefixes("172.17.0.1/16")},
+			{Index: 4, Name: "docker0", Kind: "bridge", Ethernet: true, Up: true, Carrier: true, MTU: 1500, Addresses: prefixes("172.17.0.1/16")},
 			{Index: 5, Name: "eth1", Kind: "device", Ethernet: true, MTU: 9000, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 5}, Addresses: prefixes("fe80::5/64")},
-			{Index: 6, Name: "br0", Kind: "bridge", Ethernet: true, Up: true, MTU: 1500, STP: true},
-			{Index: 7, Name: "eth2", Kind: "device", Ethernet: true, Up: true, MTU: 1500, Master: 6},
-			{Index: 8, Name: "tun0", Kind: "tun", Up: true, MTU: 1420, Addresses: prefixes("10.200.0.2/32")},
+			{Index: 6, Name: "br0", Kind: "bridge", Ethernet: true, Up: true, Carrier: true, MTU: 1500, STP: true},
+			{Index: 7, Name: "eth2", Kind: "device", Ethernet: true, Up: true, Carrier: true, MTU: 1500, Master: 6},
+			{Index: 8, Name: "tun0", Kind: "tun", Up: true, Carrier: true, MTU: 1420, Addresses: prefixes("10.200.0.2/32")},
 			{Index: 9, Name: "eth3", Kind: "device", Ethernet: true, Up: true, MTU: 1500},
 			{Index: 10, Name: "mv0", Kind: "macvlan", Ethernet: true, Up: true, MTU: 1500, Parent: 9},
 			{Index: 11, Name: "eth5", Kind: "device", Ethernet: true, Up: true, MTU: 1500},
@@ -50,6 +51,11 @@ func Laptop() host.Facts {
 			{Dst: netip.MustParsePrefix("10.0.0.0/8"), Link: "tun0", Table: 254},
 			{Dst: netip.MustParsePrefix("192.168.64.0/18"), Link: "tun0", Table: 51820},
 		},
+		Rules: []host.FIBRule{
+			{Table: 255, Suppress: -1}, {Priority: 32766, Table: host.MainTable, Suppress: -1}, {Priority: 32767, Table: 253, Suppress: -1},
+		},
+		Ways:      []ways.Way{{Link: 2, Via: netip.MustParseAddr("192.0.2.1")}},
+		Outward:   []host.FIBRoute{{Dst: netip.MustParsePrefix("0.0.0.0/0"), Table: host.MainTable, Link: 2}},
 		Resolvers: []netip.Addr{netip.MustParseAddr("192.168.200.53")},
 		Sysctls:   map[string]string{},
 		HasIPv6:   true,
@@ -120,10 +126,25 @@ func Settled() host.Facts {
 // GuestMAC is the MAC of a VM's NIC.
 var GuestMAC = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
 
-// Facts returns the facts of the host of that name: Settled for "move", else Laptop.
+// TwoISPs returns the facts of the laptop with a second default route, by eth1, which checks the
+// source of packets strictly.
+func TwoISPs() host.Facts {
+	f := Laptop()
+	f.Links[4].Up, f.Links[4].Carrier, f.Links[4].Addresses = true, true, prefixes("198.51.100.10/24")
+	f.Routes = append(f.Routes, host.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "eth1", Via: netip.MustParseAddr("198.51.100.1"), Table: host.MainTable})
+	f.Outward = append(f.Outward, host.FIBRoute{Dst: netip.MustParsePrefix("0.0.0.0/0"), Table: host.MainTable, Link: 5, Metric: 500})
+	f.Sysctls[host.RPFilterKey("all")], f.Sysctls[host.RPFilterKey("eth1")] = "1", "0"
+	return f
+}
+
+// Facts returns the facts of the host of that name: Settled for "move", TwoISPs for "pinned",
+// else Laptop.
 func Facts(name string) host.Facts {
-	if name == "move" {
+	switch name {
+	case "move":
 		return Settled()
+	case "pinned":
+		return TwoISPs()
 	}
 	return Laptop()
 }

@@ -110,7 +110,7 @@ func New(ctx context.Context, c Config) *Tasks {
 	t := &Tasks{Resolver: &Resolver{base: b, changed: newSignal()}}
 	t.All = []Task{e, m, &silent{changed: m.changed}, z, t.Resolver}
 	if b.plan.Network.Mode == profiles.NAT {
-		t.All = append(t.All, &uplinks{base: b, changed: e.subscribe(routes4 | routes6), forwarding: f})
+		t.All = append(t.All, &uplinks{base: b, changed: e.subscribe(routes4 | routes6 | rules), forwarding: f})
 	}
 	if b.plan.Prefix.IsValid() {
 		t.pins = &pins{base: b, changed: e.subscribe(routes4 | rules)}

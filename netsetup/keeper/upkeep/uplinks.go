@@ -2,6 +2,7 @@ package upkeep
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -49,17 +50,50 @@ func (u *uplinks) refresh(ctx context.Context) error {
 		return err
 	}
 	journal.OriginalSysctls(u.Place)(facts.Sysctls)
-	planned := &u.Journal.Plan
-	for _, name := range facts.Uplinks() {
-		pinned := planned.Network.Uplink
-		if slices.Contains(planned.Uplinks, name) || pinned != "" && pinned != name {
-			continue
-		}
+	for _, name := range u.Journal.Plan.Appeared(facts) {
 		if err := u.add(ctx, facts, name); err != nil {
 			return err
 		}
 	}
+	if err := u.leave(ctx, facts); err != nil {
+		return err
+	}
+	for _, text := range u.Journal.Plan.UnreachedOf(facts) {
+		u.Network.NoteOnce(u.about(text, ""))
+	}
 	return nil
+}
+
+// leave makes guests leave by the uplink that the profile names, also after the host's routing
+// or that uplink's gateway has changed.
+func (u *uplinks) leave(ctx context.Context, facts host.Facts) error {
+	for _, steps := range []step.List{u.Journal.Plan.Steps, u.Journal.Added} {
+		for i, s := range steps {
+			have, ok := s.(step.LeaveBy)
+			if !ok {
+				continue
+			}
+			now, changed := plan.Rerouted(facts, have)
+			if !changed {
+				return nil
+			}
+			steps[i] = now
+			return errors.Join(u.save(), now.Do(ctx, u.kernel()))
+		}
+	}
+	key := host.RPFilterKey(u.plan.Network.Uplink)
+	if v, err := host.ReadSysctl(key); err == nil {
+		facts.Sysctls[key] = v
+	}
+	need := u.Journal.Plan.ExitSteps(facts)
+	if len(need) == 0 {
+		return nil
+	}
+	u.Journal.Added = append(u.Journal.Added, need...)
+	if err := u.save(); err != nil {
+		return err
+	}
+	return apply.Do(ctx, u.kernel(), need, nil)
 }
 
 // add makes the link an uplink of the network.
@@ -73,7 +107,7 @@ func (u *uplinks) add(ctx context.Context, facts host.Facts, name string) error 
 		u.Journal.Added = append(u.Journal.Added, forward)
 		planned.AddForwarded(name)
 	}
-	planned.Uplinks = append(planned.Uplinks, name)
+	planned.Follow(facts, name)
 	if err := u.save(); err != nil || !off {
 		return err
 	}

@@ -2,6 +2,7 @@ package steptest
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -39,9 +40,13 @@ func (c calls) Ask(ctx context.Context, _ string, want []host.Neighbor, _ time.D
 	return want, err
 }
 
-// FIB has the pins.
-func (c calls) FIB(_ context.Context) (host.FIB, error) {
+// FIB has the pins and the exits.
+func (c calls) FIB(ctx context.Context) (host.FIB, error) {
 	var f host.FIB
+	f.Rules, _ = c.PolicyRules(ctx)
+	for _, r := range f.Rules {
+		f.Routes = append(f.Routes, host.FIBRoute{Table: r.Table, Protocol: r.Protocol})
+	}
 	c.each("pin ", func(text, _ string) {
 		guest, link, _ := strings.Cut(text, "@")
 		f.Routes = append(f.Routes, host.FIBRoute{
@@ -68,4 +73,25 @@ func (c calls) AddPinRule(ctx context.Context, s step.PinRule) error {
 
 func (c calls) DelPinRule(ctx context.Context, s step.PinRule) error {
 	return c.drop(ctx, "rule "+s.Prefix.String())
+}
+
+// PolicyRules has those of exits, in any order.
+func (c calls) PolicyRules(context.Context) ([]host.FIBRule, error) {
+	var rules []host.FIBRule
+	c.each("exit ", func(bridge, text string) {
+		var table, priority int
+		fmt.Sscanf(text, "%d %d", &table, &priority) //nolint:errcheck // AddExit wrote it
+		for i, table := range []int{host.MainTable, table} {
+			rules = append(rules, host.FIBRule{In: bridge, Table: table, Priority: priority + i, Protocol: host.PinProtocol})
+		}
+	})
+	return rules, nil
+}
+
+func (c calls) AddExit(ctx context.Context, s step.LeaveBy) error {
+	return c.set(ctx, "exit "+s.Bridge, fmt.Sprintf("%d %d %s %s", s.Table, s.Priority, s.Via, s.Link))
+}
+
+func (c calls) DelExit(ctx context.Context, s step.LeaveBy) error {
+	return c.drop(ctx, "exit "+s.Bridge)
 }
