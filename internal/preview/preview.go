@@ -59,15 +59,18 @@ func New(ctx context.Context, p *profiles.Profile, runDir, stateDir string) (run
 
 // network plans a network, and the ports of the profile's NICs on it.
 func (v preview) network(ctx context.Context, n profiles.Network) (Network, error) {
-	network := supervisor.NetworkOf(n)
+	network, place := supervisor.NetworkOf(n), rundir.Network{RunDir: v.runDir, Name: n.Name}
 	q := network.Query()
-	q.Original = journal.OriginalSysctls(rundir.Network{RunDir: v.runDir, Name: n.Name})
+	q.Original = journal.OriginalSysctls(place)
 	q.Ask, q.Peer = q.LAN && os.Geteuid() == 0, supervisor.RemotePeer()
 	facts, err := host.Observe(ctx, q)
 	if err != nil {
 		return Network{}, err
 	}
-	planned, err := planOrRefusal(network, facts, plan.Options{Salt: v.salt, Remembered: journal.LoadSubnet(v.stateDir, n.Name)})
+	_, none := os.Stat(place.Journal())
+	planned, err := planOrRefusal(network, facts, plan.Options{
+		Salt: v.salt, Remembered: journal.LoadSubnet(v.stateDir, n.Name), Runs: none == nil,
+	})
 	if err != nil {
 		return Network{}, err
 	}

@@ -11,6 +11,11 @@ import (
 // forwardedSet names the set of uplinks whose forwarding the network turned on.
 const forwardedSet = "newly_forwarded"
 
+// pinnedSet names the set of links by which guests leave whose network names its uplink. It
+// is a set, and not the name in a rule, because the link may be renamed, or become a port,
+// while VMs run.
+const pinnedSet = "pinned_uplinks"
+
 // findUplinks decides by which links guests of a nat network leave.
 func (p *Plan) findUplinks(f host.Facts) error {
 	if p.Network.Uplink == "" {
@@ -23,12 +28,15 @@ func (p *Plan) findUplinks(f host.Facts) error {
 	}
 	l, ok := f.Link(p.Network.Uplink)
 	if !ok {
-		return noSuchUplink(p.Network)
+		return noSuchUplink(p.Network, f)
+	}
+	if other, ok := networkOf(l, f); ok && other.bridge == l.Name && other.nic != "" {
+		return refuseUplink(p.Network, l, other.notForNAT())
 	}
 	if l.Loopback || l.Ours() {
-		return p.Network.refuse("uplink %q leads nowhere outside: name a link that does, or leave uplink out", l.Name)
+		return refuseUplink(p.Network, l, "leads nowhere outside: name a link that does, or leave uplink out")
 	}
-	p.Uplinks = []string{l.Name}
+	p.Uplinks = PinnedLinks(f, l.Name)
 	return nil
 }
 
