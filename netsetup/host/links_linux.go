@@ -32,6 +32,21 @@ func ReadLink(name string) (link Link, ok bool, err error) {
 	return linkOf(l), true, nil
 }
 
+// ReadLinkByIndex reads the link with that index, as ReadLink does.
+//
+//	ip -d link show
+func ReadLinkByIndex(index int) (link Link, ok bool, err error) {
+	l, err := netlink.LinkByIndex(index)
+	var notFound netlink.LinkNotFoundError
+	switch {
+	case errors.As(err, &notFound):
+		return Link{}, false, nil
+	case err != nil:
+		return Link{}, false, fmt.Errorf("read link %d: %w", index, err)
+	}
+	return linkOf(l), true, nil
+}
+
 // ReadLinks reads all links, without their addresses. It needs no rights.
 //
 //	ip -d link show

@@ -40,6 +40,7 @@ func WithoutShared(steps step.List, n rundir.Network) step.List {
 func otherSysctls(n rundir.Network) []step.SetSysctl {
 	networks, _ := rundir.Networks(n.RunDir) // without the directory there are none
 	ns, _ := host.NetNS()
+	var links []host.Link
 	var found []step.SetSysctl
 	for _, other := range networks {
 		if other.Name == n.Name {
@@ -49,6 +50,10 @@ func otherSysctls(n rundir.Network) []step.SetSysctl {
 		if err != nil || j.NetNS != ns {
 			continue
 		}
+		if links == nil {
+			links, _ = host.ReadLinks() // else the old names stand
+		}
+		j.Follow(links)
 		for _, s := range step.All[step.SetSysctl](j.Steps()) {
 			if s.Old != "" {
 				found = append(found, s)

@@ -6,6 +6,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 // forwardedSet names the set of uplinks whose forwarding the network turned on.
@@ -59,6 +60,27 @@ func UplinkOf(s step.SetSysctl) (string, bool) {
 	return host.ForwardingLink(s.Key)
 }
 
+// HasForwarding reports whether the network turns forwarding on for its uplinks.
+func (p Plan) HasForwarding() bool { return p.Network.Mode == profiles.NAT }
+
+// Renamed returns the plan with new names of links of the host's own in place of old ones.
+func (p Plan) Renamed(names map[string]string) Plan {
+	rename := func(link *string) {
+		if now, ok := names[*link]; ok {
+			*link = now
+		}
+	}
+	rename(&p.Network.Uplink)
+	rename(&p.Bridge) // one of the host's that VMs join
+	rename(&p.Client.Link)
+	p.Uplinks = slices.Clone(p.Uplinks)
+	for i := range p.Uplinks {
+		rename(&p.Uplinks[i])
+	}
+	p.Steps = step.Renamed(p.Steps, names)
+	return p
+}
+
 // AddForwarded adds an uplink that appeared while the network runs to ForwardedSet in the
 // plan, so that the table has it when a mended table is added again.
 func (p *Plan) AddForwarded(link string) {
@@ -72,6 +94,17 @@ func (p *Plan) AddForwarded(link string) {
 func (p *Plan) ForwardedSet() string {
 	if set := p.forwardedSet(); set != nil {
 		return set.Name
+	}
+	return ""
+}
+
+// PinnedSet names the set of uplinks in the same table; "" where the network does not name
+// its uplink, or where an older qnet planned it.
+func (p *Plan) PinnedSet() string {
+	for _, s := range step.All[step.AddTable](p.Steps) {
+		if slices.ContainsFunc(s.Table.Sets, func(set nft.Set) bool { return set.Name == pinnedSet }) {
+			return pinnedSet
+		}
 	}
 	return ""
 }

@@ -93,6 +93,11 @@ func (s *server) carryOut(ctx context.Context, planned plan.Plan) (done []string
 	if s.journal, err = journal.New(planned); err != nil {
 		return nil, err
 	}
+	links, err := s.host.ListLinks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.journal.Identify(links)
 	s.planNotes = planned.Notes
 	if err := s.place.Make(); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
