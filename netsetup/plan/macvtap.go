@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -9,7 +10,7 @@ import (
 
 // planMacvtap leaves alone the uplink, its addresses and the program that configures it:
 // each NIC of a VM gets a macvtap link on the uplink, and there is no bridge.
-func planMacvtap(p Plan, f host.Facts) (Plan, error) {
+func planMacvtap(p Plan, f host.Facts, o Options) (Plan, error) {
 	up, err := lanLink(p.Network, f)
 	if err != nil {
 		return Plan{}, err
@@ -19,7 +20,7 @@ func planMacvtap(p Plan, f host.Facts) (Plan, error) {
 	}
 	p.Network.Uplink, p.Uplinks = up.Name, []string{up.Name}
 	p.Bridge, p.MTU = "", up.MTU
-	if !up.Up {
+	if !up.Up || slices.Contains(o.SetUp, up.Name) { // the last network sets it down
 		p.Steps = append(p.Steps, step.SetUp{Link: up.Name, Restore: true})
 	}
 	p.Notes = append(p.Notes, macvtapNote(p.Network.Name, up.Name))

@@ -36,6 +36,7 @@ type Options struct {
 	Salt       []byte       // of journal.LoadSalt; MACs and subnets derive from it
 	Remembered netip.Prefix // the subnet that the network had last time, zero if none
 	AssumeYes  bool         // skip checkable: move the host although the move cannot be verified
+	SetUp      []string     // links that were down, and that other networks of the run directory have set up
 	Runs       bool         // the network runs in this run directory: a bridge with its mark is its own
 }
 
@@ -88,7 +89,7 @@ func planMode(n Network, f host.Facts, o Options) (Plan, error) {
 		return planOwnBridge(p, f, o)
 	case profiles.Bridge:
 		if n.Macvtap {
-			return planMacvtap(p, f)
+			return planMacvtap(p, f, o)
 		}
 		return planBridge(p, f, o)
 	}

@@ -169,6 +169,7 @@ func (s *server) plan(ctx context.Context) (plan.Plan, error) {
 	}
 	p, err := plan.New(n, facts, plan.Options{
 		Salt: salt, Remembered: journal.LoadSubnet(s.stateDir, n.Name), AssumeYes: s.spec.AssumeYes,
+		SetUp: journal.SetUpByOthers(s.place),
 	})
 	if err == nil && p.Prefix.IsValid() && !n.Subnet.IsValid() {
 		err = journal.SaveSubnet(s.stateDir, n.Name, p.Prefix)
