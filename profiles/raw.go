@@ -47,7 +47,7 @@ type rawNIC struct {
 
 type rawNetwork struct {
 	Subnet  string `toml:"subnet" doc:"IPv4 prefix of host-only and nat, private (RFC 1918), /20 to /29; default: a free one, the same at every run."`
-	Uplink  string `toml:"uplink" pattern:"^[^/: \\t]{1,15}$" doc:"nat: the only link to leave by; bridge: the bridge or NIC to join; default: the default route's."`
+	Uplink  string `toml:"uplink" pattern:"^[^/\\s]{1,127}$" words:"a link's name or alternative name, of 1 to 127 characters without spaces and /" doc:"nat: the only link to leave by; bridge: the bridge or NIC to join; default: the default route's."`
 	Macvtap bool   `toml:"macvtap" doc:"bridge: a macvtap link per NIC instead of a bridge; leaves the NIC alone, but host and VMs do not reach each other."`
 	MTU     int64  `toml:"mtu" range:"576,65521" doc:"private, host-only and nat: bytes a packet may have on the network; default: 1500, in nat more where all uplinks carry more."`
 	PXE     rawPXE `toml:"pxe" doc:"What BOOTP and PXE clients of host-only and nat load."`

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -58,12 +59,16 @@ func New(ctx context.Context, p *profiles.Profile, runDir, stateDir string) (run
 
 // network plans a network, and the ports of the profile's NICs on it.
 func (v preview) network(ctx context.Context, n profiles.Network) (Network, error) {
-	network := supervisor.NetworkOf(n)
+	network, place := supervisor.NetworkOf(n), rundir.Network{RunDir: v.runDir, Name: n.Name}
 	facts, err := host.Observe(ctx, supervisor.QueryOf(network, v.runDir))
 	if err != nil {
 		return Network{}, err
 	}
-	planned, err := planOrRefusal(network, facts, plan.Options{Salt: v.salt, Remembered: journal.LoadSubnet(v.stateDir, n.Name)})
+	_, none := os.Stat(place.Journal())
+	planned, err := planOrRefusal(network, facts, plan.Options{
+		Salt: v.salt, Remembered: journal.LoadSubnet(v.stateDir, n.Name), Runs: none == nil,
+		SetUp: journal.SetUpByOthers(place),
+	})
 	if err != nil {
 		return Network{}, err
 	}

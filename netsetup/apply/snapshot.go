@@ -7,7 +7,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// Snapshot is a Kernel that answers Link from one dump of all links, so that a network of many
+// Snapshot is a Kernel that answers Link and ListLinks from one dump of all links, so that a network of many
 // VMs costs one request. It is of use until a link changes.
 type Snapshot struct {
 	step.Kernel
@@ -20,7 +20,7 @@ func TakeSnapshot(ctx context.Context, k step.Kernel) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	links := dumpedLinks{Links: k.Links, byName: make(map[string]host.Link, len(list))}
+	links := dumpedLinks{Links: k.Links, list: list, byName: make(map[string]host.Link, len(list))}
 	for _, l := range list {
 		links.byName[l.Name] = l
 	}
@@ -29,11 +29,15 @@ func TakeSnapshot(ctx context.Context, k step.Kernel) (Snapshot, error) {
 	return snapshot, nil
 }
 
-// dumpedLinks are Links whose method Link reads the dump.
+// dumpedLinks are Links whose methods Link and ListLinks read the dump.
 type dumpedLinks struct {
 	step.Links
+	list   []host.Link
 	byName map[string]host.Link
 }
+
+// ListLinks returns the dump.
+func (d dumpedLinks) ListLinks(context.Context) ([]host.Link, error) { return d.list, nil }
 
 // Link returns the link as the dump has it.
 func (d dumpedLinks) Link(_ context.Context, name string) (host.Link, bool, error) {

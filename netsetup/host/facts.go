@@ -72,12 +72,14 @@ const (
 type Link struct {
 	Index     int              `json:"index"`
 	Name      string           `json:"name"`
-	Kind      string           `json:"kind"` // IFLA_INFO_KIND, such as "bridge"; "device" for a NIC
+	AltNames  []string         `json:"alt_names,omitempty"` // of at most 127 bytes each
+	Kind      string           `json:"kind"`                // IFLA_INFO_KIND, such as "bridge"; "device" for a NIC
 	Alias     string           `json:"alias,omitempty"`
 	MAC       net.HardwareAddr `json:"mac,omitempty"`
-	MTU       int              `json:"mtu"`               // bytes
-	Up        bool             `json:"up"`                // administratively
-	Carrier   bool             `json:"carrier,omitempty"` // a tap has one while a file is open on it
+	PermMAC   net.HardwareAddr `json:"perm_mac,omitempty"` // of the hardware, whatever MAC the link has; empty without hardware
+	MTU       int              `json:"mtu"`                // bytes
+	Up        bool             `json:"up"`                 // administratively
+	Carrier   bool             `json:"carrier,omitempty"`  // a tap has one while a file is open on it
 	Loopback  bool             `json:"loopback,omitempty"`
 	Ethernet  bool             `json:"ethernet"`
 	Wireless  bool             `json:"wireless,omitempty"`
@@ -98,14 +100,28 @@ type Route struct {
 	Nowhere bool `json:"nowhere,omitempty"`
 }
 
-// Link returns the link of that name.
+// Link returns the link of that name or alternative name. In the kernel the two share one
+// space: no link has as a name what another has as an alternative name.
+//
+//	ip link show dev NAME
 func (f Facts) Link(name string) (Link, bool) {
 	for _, l := range f.Links {
-		if l.Name == name {
+		if l.Called(name) {
 			return l, true
 		}
 	}
 	return Link{}, false
+}
+
+// Called reports whether the link has that name or alternative name.
+func (l Link) Called(name string) bool { return l.Name == name || slices.Contains(l.AltNames, name) }
+
+// AllNames returns the name, and the alternative names in parentheses: "up0 (enp2s0)".
+func (l Link) AllNames() string {
+	if len(l.AltNames) == 0 {
+		return l.Name
+	}
+	return l.Name + " (" + strings.Join(l.AltNames, ", ") + ")"
 }
 
 // LinkByIndex returns the link with that index.
@@ -150,9 +166,9 @@ func (f Facts) DefaultLink() (Link, bool) {
 	return Link{}, false
 }
 
-// LANLink returns the link that a network in mode bridge joins: the link of that name, or
-// for "" that of the default route. Where a VPN has that, it is the link below the VPN; where
-// IPv4 has none, that of IPv6.
+// LANLink returns the link that a network in mode bridge joins: the link of that name or
+// alternative name, or for "" that of the default route. Where a VPN has that, it is the link
+// below the VPN; where IPv4 has none, that of IPv6.
 func (f Facts) LANLink(uplink string) (Link, bool) {
 	if uplink != "" {
 		return f.Link(uplink)

@@ -16,8 +16,8 @@ import (
 	"github.com/qnet-vm/qnet/internal/dump"
 )
 
-// ReadLink reads the link of that name, without its addresses; ok is false if there is
-// none. It needs no rights.
+// ReadLink reads the link of that name or alternative name, without its addresses; ok is
+// false if there is none. It needs no rights.
 //
 //	ip -d link show dev NAME
 func ReadLink(name string) (link Link, ok bool, err error) {
@@ -28,6 +28,21 @@ func ReadLink(name string) (link Link, ok bool, err error) {
 		return Link{}, false, nil
 	case err != nil:
 		return Link{}, false, fmt.Errorf("read link %q: %w", name, err)
+	}
+	return linkOf(l), true, nil
+}
+
+// ReadLinkByIndex reads the link with that index, as ReadLink does.
+//
+//	ip -d link show
+func ReadLinkByIndex(index int) (link Link, ok bool, err error) {
+	l, err := netlink.LinkByIndex(index)
+	var notFound netlink.LinkNotFoundError
+	switch {
+	case errors.As(err, &notFound):
+		return Link{}, false, nil
+	case err != nil:
+		return Link{}, false, fmt.Errorf("read link %d: %w", index, err)
 	}
 	return linkOf(l), true, nil
 }
@@ -55,7 +70,7 @@ const hardware = "device"
 func linkOf(l netlink.Link) Link {
 	a := l.Attrs()
 	link := Link{
-		Index: a.Index, Name: a.Name, Kind: l.Type(), Alias: a.Alias, MAC: a.HardwareAddr, MTU: a.MTU,
+		Index: a.Index, Name: a.Name, AltNames: a.AltNames, Kind: l.Type(), Alias: a.Alias, MAC: a.HardwareAddr, PermMAC: a.PermHWAddr, MTU: a.MTU,
 		Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0, Loopback: a.Flags&net.FlagLoopback != 0,
 		Ethernet: a.EncapType == "ether", Master: a.MasterIndex, Parent: a.ParentIndex,
 	}

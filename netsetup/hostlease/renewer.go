@@ -26,7 +26,7 @@ const (
 // Config is what a Renewer works on.
 type Config struct {
 	Client managers.Client
-	Port   string // the NIC
+	Port   string // the NIC; changed from within Change only
 	Bridge string
 
 	// Change runs a function that changes the host, when the caller permits it, or not

@@ -12,6 +12,11 @@
 // commit 4927c03. Without a journal that can be read, UndoByMarks removes what bears the
 // network's marks.
 //
+// Steps name links, and other programs rename links. So the journal has the identity of each
+// uplink, too (host.Identity). Follow, which comes before every use of a journal that was
+// read, and whenever a link changes while the network runs, gives all its steps the names that
+// the uplinks have by now. The journal of an older qnet has no identities: its names stand.
+//
 // OriginalSysctls and WithoutShared look into the journals of all networks of a run
 // directory: several networks may need the same sysctl of the host. The first remembers the
 // host's value, and the last one puts it back.

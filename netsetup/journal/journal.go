@@ -17,6 +17,7 @@ type Journal struct {
 	BootID string               `json:"boot_id"` // of host.BootID: after another boot nothing is left to undo
 	NetNS  string               `json:"netns"`   // of host.NetNS: the namespace that the steps changed
 	Plan   plan.Plan            `json:"plan"`
+	Links  []host.Identity      `json:"links,omitempty"` // of the host's own, the uplinks; none where an older qnet wrote it
 	Ports  map[string]step.List `json:"ports,omitempty"` // by VM
 	Added  step.List            `json:"added,omitempty"` // while the network runs: forwarding of uplinks, raised metrics
 	Pins   step.List            `json:"pins,omitempty"`  // of guests whose addresses other programs' routes take

@@ -86,6 +86,9 @@ func InUse(ctx context.Context, k step.Kernel, j *journal.Journal, runDir, leavi
 	if here, err := lives(j); !here || err != nil {
 		return false, nil //nolint:nilerr // Recover words it
 	}
+	if _, err := j.FollowLinks(ctx, k); err != nil {
+		return false, err
+	}
 	if stands, err := journal.Stands(ctx, k, j.Plan); !stands || err != nil {
 		return false, err
 	}
@@ -151,9 +154,10 @@ func Recover(ctx context.Context, k step.Kernel, n rundir.Network) (string, erro
 // left it, in words for the user. The caller holds the plan lock. The error wraps
 // host.ErrLeft.
 func Undo(ctx context.Context, k step.Kernel, j *journal.Journal, n rundir.Network) (drift []string, err error) {
+	_, followErr := j.FollowLinks(ctx, k) // else the old names stand
 	steps := journal.WithoutShared(j.Steps(), n)
 	drift = apply.Drift(ctx, k, steps)
-	err = errors.Join(apply.Undo(ctx, k, steps), step.SweepAccepts(ctx, k, n.Name))
+	err = errors.Join(followErr, apply.Undo(ctx, k, steps), step.SweepAccepts(ctx, k, n.Name))
 	if err != nil {
 		err = fmt.Errorf("%w: %w", host.ErrLeft, err)
 	}

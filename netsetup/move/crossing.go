@@ -19,6 +19,7 @@ type crossing struct {
 	before   host.Holdings             // of to, before the move
 	label    func(rtnl.Address) string // returns an address's old label; nil if not known
 	back     bool                      // from the bridge to the NIC
+	was      string                    // the NIC's name in original, if another program renamed it since; on the way back
 	original host.Holdings             // of the NIC before it joined the bridge; on the way back
 	ra       raSettings
 	inUse    map[netip.Addr]bool // IPv6 addresses from which sockets are connected
@@ -109,15 +110,28 @@ func (x *crossing) neighbors() []rtnl.Request {
 }
 
 // rules adds, for each policy rule that names the link, a like one that names the other. The
-// NIC's rules stay while it is a port, where they match nothing.
+// NIC's rules stay while it is a port, where they match nothing. Where another program has
+// renamed the NIC since, the rules still name it as they did, and stay so.
 //
 //	ip rule add ... iif LINK
 func (x *crossing) rules() []rtnl.Request {
 	var batch []rtnl.Request
 	for _, r := range x.held.Rules {
+		if x.was != "" && x.stays(r) {
+			continue
+		}
 		batch = append(batch, rtnl.AddRule(x.to.Name, r.Renamed(x.from.Name, x.to.Name)))
 	}
 	return batch
+}
+
+// stays reports whether the rule, which names the bridge, came from one of the NIC's under
+// its old name.
+func (x *crossing) stays(r rtnl.Rule) bool {
+	old := r.Renamed(x.from.Name, x.was)
+	return slices.ContainsFunc(x.original.Rules, func(o rtnl.Rule) bool {
+		return slices.Equal(o.Renamed(x.was, x.was).Message, old.Message)
+	})
 }
 
 // removal deletes the addresses of the old link, secondary ones first, which would go with

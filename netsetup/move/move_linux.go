@@ -1,6 +1,7 @@
 package move
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -89,7 +90,7 @@ func Back(ctx context.Context, k Kernel, s step.MoveToBridge) error {
 		return err
 	}
 	defer x.conn.Close() //nolint:errcheck // nothing follows from it
-	x.back, x.label, x.original = true, s.NICLabel, s.Held
+	x.back, x.label, x.original, x.was = true, s.NICLabel, s.Held, s.Was
 	x.ra = readRA(s.Link)
 	ours := bridge.Index != 0 && bridge.Alias == s.Alias
 	switch {
@@ -98,7 +99,7 @@ func Back(ctx context.Context, k Kernel, s step.MoveToBridge) error {
 		k.SetSysctl(ctx, host.RPFilterKey(s.Bridge), "2") //nolint:errcheck // costs a packet at most
 	case x.before.Empty() && nic.Master == 0:
 		x.held = s.Held.Aged(host.BootSeconds() - s.Held.Since)
-		x.from = host.Link{Index: s.Held.Index, Name: s.Link}
+		x.from = host.Link{Index: s.Held.Index, Name: cmp.Or(s.Was, s.Link)}
 	default:
 		return restoreGenMode(ctx, k, s)
 	}

@@ -13,6 +13,9 @@ import (
 // it.
 func planBridge(p Plan, f host.Facts, o Options) (Plan, error) {
 	up, err := lanLink(p.Network, f)
+	if err == nil {
+		up, err = withoutOthers(p.Network, up, f, o.Runs)
+	}
 	if err != nil {
 		return Plan{}, err
 	}
@@ -69,15 +72,11 @@ func lanLink(n Network, f host.Facts) (host.Link, error) {
 	case n.Uplink == "":
 		return l, n.refuse("the host has no default route to take the NIC from: name one with [network.%s] uplink", n.Name)
 	}
-	return l, noSuchUplink(n)
-}
-
-func noSuchUplink(n Network) error {
-	return n.refuse(`uplink %q: there is no such link: name one that "ip link" lists, or leave uplink out`, n.Uplink)
+	return l, noSuchUplink(n, f)
 }
 
 func refuseUplink(n Network, up host.Link, why string) error {
-	return n.refuse("uplink %q %s", up.Name, why)
+	return n.refuse("uplink %s %s", n.called(up), why)
 }
 
 // bridgeable refuses an uplink that the kernel would refuse as a port, and one that the

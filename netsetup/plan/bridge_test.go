@@ -129,8 +129,8 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		want string
 	}{
 		{Network{Mode: profiles.Bridge}, lost, `plan network "a": the host has no default route to take the NIC from: name one with [network.a] uplink`},
-		{Network{Mode: profiles.Bridge, Uplink: "eth9"}, lost, `plan network "a": uplink "eth9": there is no such link: name one that "ip link" lists, or leave uplink out`},
-		{Network{Mode: profiles.NAT, Uplink: "eth9"}, lost, `plan network "a": uplink "eth9": there is no such link: name one that "ip link" lists, or leave uplink out`},
+		{Network{Mode: profiles.Bridge, Uplink: "eth9"}, lost, `plan network "a": uplink "eth9": there is no such link: name one of eth0, wlan0, docker0, eth1, br0, eth2, tun0, eth3, 3 more; or leave uplink out`},
+		{Network{Mode: profiles.NAT, Uplink: "eth9"}, lost, `plan network "a": uplink "eth9": there is no such link: name one of eth0, wlan0, docker0, eth1, br0, eth2, tun0, eth3, 3 more; or leave uplink out`},
 		{Network{Mode: profiles.NAT, Uplink: "lo"}, lost, `plan network "a": uplink "lo" leads nowhere outside: name a link that does, or leave uplink out`},
 		{Network{Mode: profiles.Bridge, Uplink: "eth1"}, pinned, `plan network "a": uplink "eth1" is qnet's own link: name the host's NIC`},
 		{Network{Mode: profiles.Bridge, Uplink: "eth3"}, lost, `uplink "eth3" has mv0 of kind macvlan on top, so the kernel refuses it as a port: delete that link, or name another NIC`},

@@ -62,9 +62,10 @@ func ExampleNew() {
 
 // A network in mode bridge on a host that lacks the uplink.
 func ExampleNew_refused() {
-	_, err := plan.New(plan.Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth7"}, host.Facts{}, plan.Options{})
+	facts := host.Facts{Links: []host.Link{{Name: "eth0", AltNames: []string{"enp2s0"}}}}
+	_, err := plan.New(plan.Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth7"}, facts, plan.Options{})
 	fmt.Println(err)
-	// Output: plan network "lan": uplink "eth7": there is no such link: name one that "ip link" lists, or leave uplink out
+	// Output: plan network "lan": uplink "eth7": there is no such link: name one of eth0 (enp2s0); or leave uplink out
 }
 
 // A macvtap link for a guest, and how it is undone.

@@ -18,7 +18,7 @@ const (
 // ExitSteps make the guests of a network leave by the uplink that the profile names, if the
 // host's routing sends them elsewhere. They are none if no default route leads by that uplink.
 func (p *Plan) ExitSteps(f host.Facts) step.List {
-	l, ok := f.Link(p.Network.Uplink)
+	l, ok := p.exitLink(f)
 	if !ok {
 		return nil
 	}
@@ -55,14 +55,25 @@ func looseSource(f host.Facts, l host.Link) step.List {
 	return step.List{step.SetSysctl{Key: host.RPFilterKey(l.Name), Value: "2", Old: own}}
 }
 
-// Rerouted returns the exit with the gateway that the link's default route has now; changed is
-// false if it is there as it should be, or if the link has no such route.
-func Rerouted(f host.Facts, s step.LeaveBy) (now step.LeaveBy, changed bool) {
-	l, ok := f.Link(s.Link)
+// exitLink returns the link that the profile names, or the bridge of another network of
+// qnet's that has that link as its port: then the host's addresses and routes are there.
+func (p *Plan) exitLink(f host.Facts) (host.Link, bool) {
+	l, ok := f.Link(p.Network.Uplink)
+	if bridge, is := f.LinkByIndex(l.Master); ok && is && bridge.Ours() {
+		return bridge, true
+	}
+	return l, ok
+}
+
+// Rerouted returns the exit with the link and gateway of the default route that the uplink has
+// now; changed is false if it is there as it should be, or if the link has no such route.
+func (p *Plan) Rerouted(f host.Facts, s step.LeaveBy) (now step.LeaveBy, changed bool) {
+	l, ok := p.exitLink(f)
 	via, online := defaultBy(f, l)
 	if !ok || !online {
 		return s, false
 	}
+	s.Link = l.Name
 	there := slices.ContainsFunc(f.Routes, func(r host.Route) bool {
 		return r.Table == s.Table && r.Dst.Bits() == 0 && r.Link == s.Link && r.Via == via
 	})

@@ -90,30 +90,52 @@ func TestLooseSource(t *testing.T) {
 
 // An exit follows its uplink's gateway, and stays where the uplink has none.
 func TestRerouted(t *testing.T) {
+	p := &Plan{Network: Network{Mode: profiles.NAT, Uplink: "eth1"}}
 	f := hosttest.TwoISPs()
 	there := host.Route{Dst: everyone, Link: "eth1", Via: netip.MustParseAddr("198.51.100.1"), Table: 11300}
 	s := step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: there.Via, Table: 11300, Priority: 7}
 	f.Outward = append(f.Outward, host.FIBRoute{Dst: everyone, Table: 11300, Protocol: host.PinProtocol, Link: 5})
-	if now, changed := Rerouted(f, s); !changed || now != s {
+	if now, changed := p.Rerouted(f, s); !changed || now != s {
 		t.Errorf("its route is gone: %+v, %t", now, changed)
 	}
 	f.Routes = append(f.Routes, there)
-	if _, changed := Rerouted(f, s); !changed {
+	if _, changed := p.Rerouted(f, s); !changed {
 		t.Error("its rules are gone, and nothing changes")
 	}
 	for i, table := range []int{host.MainTable, 11300} {
 		f.Rules = append(f.Rules, host.FIBRule{In: "qn-isp", Priority: 7 + i, Table: table, Protocol: host.PinProtocol})
 	}
-	if now, changed := Rerouted(f, s); changed {
+	if now, changed := p.Rerouted(f, s); changed {
 		t.Errorf("as it should be: %+v", now)
 	}
 	f.Routes[len(f.Routes)-2].Via = netip.MustParseAddr("198.51.100.2")
-	if now, changed := Rerouted(f, s); !changed || now.Via.String() != "198.51.100.2" || now.Table != 11300 {
+	if now, changed := p.Rerouted(f, s); !changed || now.Via.String() != "198.51.100.2" || now.Table != 11300 {
 		t.Errorf("another gateway: %+v, %t", now, changed)
 	}
 	f.Routes = slices.Delete(f.Routes, len(f.Routes)-2, len(f.Routes)-1)
-	if now, changed := Rerouted(f, s); changed {
+	if now, changed := p.Rerouted(f, s); changed {
 		t.Errorf("no gateway: %+v", now)
+	}
+}
+
+// Where another network moves the host from the uplink to its bridge, the exit goes with it.
+func TestReroutedToBridge(t *testing.T) {
+	f := hosttest.TwoISPs()
+	p := &Plan{Bridge: "qn-isp", Network: Network{Mode: profiles.NAT, Uplink: "eth1"}}
+	s := step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: netip.MustParseAddr("198.51.100.1"), Table: 11300, Priority: 7}
+	f.Links = append(f.Links, host.Link{Index: 60, Name: "qn-bridge", Kind: "bridge", Alias: host.NetworkMark("bridge"), Up: true, Carrier: true})
+	for i, l := range f.Links {
+		if l.Name == "eth1" {
+			f.Links[i].Master = 60
+		}
+	}
+	for i, r := range f.Routes {
+		if r.Link == "eth1" {
+			f.Routes[i].Link = "qn-bridge"
+		}
+	}
+	if now, changed := p.Rerouted(f, s); !changed || now.Link != "qn-bridge" {
+		t.Errorf("got %+v, %t", now, changed)
 	}
 }
 
@@ -164,18 +186,18 @@ func TestUnreached(t *testing.T) {
 }
 
 // Links that appear are followed, each in its list, and only the one that the profile names.
-func TestFollow(t *testing.T) {
+func TestAppeared(t *testing.T) {
 	f := hosttest.Laptop()
 	p := mustPlan(t, Network{Name: "dev", Mode: profiles.NAT}, f)
 	pinned := mustPlan(t, Network{Name: "isp", Mode: profiles.NAT, Uplink: "eth1"}, f)
 	f.Links = append(f.Links, host.Link{Index: 50, Name: "vmbr1", Kind: "bridge"}, host.Link{Index: 51, Name: "en1", Kind: "veth", Master: 50}, host.Link{Index: 52, Name: "tun1", Kind: "tun"})
 	f.Routes = append(f.Routes, host.Route{Dst: netip.MustParsePrefix("10.50.0.0/24"), Link: "vmbr1", Table: 254}, host.Route{Dst: everyone, Link: "tun1", Table: 52})
 	got := p.Appeared(f)
-	if !slices.Equal(got, []string{"tun1", "vmbr1"}) || len(pinned.Appeared(f)) > 0 {
+	if len(got) != 2 || got[0].Name != "tun1" || got[1].Name != "vmbr1" || len(pinned.Appeared(f)) > 0 {
 		t.Errorf("appeared: %v; beside a pinned uplink: %v", got, pinned.Appeared(f))
 	}
-	for _, name := range got {
-		p.Follow(f, name)
+	for _, l := range got {
+		p.AddUplink(f, l)
 	}
 	if !slices.Contains(p.Uplinks, "tun1") || !slices.Equal(p.Beside, []string{"vmbr1"}) || len(p.Appeared(f)) > 0 {
 		t.Errorf("uplinks %v, beside them %v", p.Uplinks, p.Beside)

@@ -3,7 +3,6 @@ package plan
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -11,7 +10,7 @@ import (
 
 // planMacvtap leaves alone the uplink, its addresses and the program that configures it:
 // each NIC of a VM gets a macvtap link on the uplink, and there is no bridge.
-func planMacvtap(p Plan, f host.Facts) (Plan, error) {
+func planMacvtap(p Plan, f host.Facts, o Options) (Plan, error) {
 	up, err := lanLink(p.Network, f)
 	if err != nil {
 		return Plan{}, err
@@ -21,7 +20,7 @@ func planMacvtap(p Plan, f host.Facts) (Plan, error) {
 	}
 	p.Network.Uplink, p.Uplinks = up.Name, []string{up.Name}
 	p.Bridge, p.MTU = "", up.MTU
-	if !up.Up {
+	if !up.Up || slices.Contains(o.SetUp, up.Name) { // the last network sets it down
 		p.Steps = append(p.Steps, step.SetUp{Link: up.Name, Restore: true})
 	}
 	p.Notes = append(p.Notes, macvtapNote(p.Network.Name, up.Name))
@@ -30,15 +29,14 @@ func planMacvtap(p Plan, f host.Facts) (Plan, error) {
 
 // macvtapUnfit says why the uplink cannot carry macvtap links, "" if it can.
 func macvtapUnfit(up host.Link, f host.Facts) string {
+	if other, ok := networkOf(up, f); ok {
+		return other.notForMacvtap(up)
+	}
 	if why := notEthernet(up); why != "" {
 		return why
 	}
 	if up.Kind == "bridge" {
 		return "is a bridge, which VMs can join as ports: leave macvtap out"
-	}
-	if network, vms, ok := bridgedBy(f, up); ok {
-		return fmt.Sprintf("is a port of network %q (%s), which is in mode bridge without macvtap, and a NIC cannot be both (EBUSY): "+
-			"give both networks the same macvtap, or stop the VMs of one", network, inWords(vms))
 	}
 	if m, ok := f.LinkByIndex(up.Master); ok {
 		return fmt.Sprintf("already is a port of %s, and the kernel refuses macvtap on a port (EBUSY): use uplink = %q without macvtap", m.Name, m.Name)
@@ -47,20 +45,6 @@ func macvtapUnfit(up host.Link, f host.Facts) string {
 		return fmt.Sprintf("has %s of kind %s on top, so the kernel refuses macvtap on it (EBUSY): delete that link, or name another uplink", upper.Name, upper.Kind)
 	}
 	return ""
-}
-
-// bridgedBy finds qnet's network that has the link as a port, and its VMs.
-func bridgedBy(f host.Facts, up host.Link) (network string, vms []string, ok bool) {
-	bridge, ok := f.LinkByIndex(up.Master)
-	if !ok || !bridge.Ours() {
-		return "", nil, false
-	}
-	for _, l := range f.Links {
-		if _, vm, isPort := host.ParsePortMark(l.Alias); isPort && l.Master == bridge.Index {
-			vms = append(vms, vm)
-		}
-	}
-	return strings.TrimPrefix(bridge.Alias, "qnet:"), vms, true
 }
 
 // tappedBy finds the first of qnet's networks that has macvtap links on the link, and its
@@ -74,11 +58,4 @@ func tappedBy(f host.Facts, up host.Link) (network string, vms []string, ok bool
 		network, vms, ok = n, append(vms, vm), true
 	}
 	return network, vms, ok
-}
-
-func inWords(vms []string) string {
-	if len(vms) == 0 {
-		return "no VM yet"
-	}
-	return "VM " + strings.Join(slices.Compact(slices.Sorted(slices.Values(vms))), ", ")
 }

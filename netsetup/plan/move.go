@@ -57,7 +57,7 @@ func (p *Plan) sameSysctls(f host.Facts, up host.Link) step.List {
 // movable refuses a NIC whose part in the host's network a bridge cannot take over.
 func movable(n Network, up host.Link, nic host.NIC) error {
 	refuse := func(why string) error {
-		return n.refuse(`uplink %q carries the host's addresses and %s, or use mode = "nat"`, up.Name, why)
+		return refuseUplink(n, up, fmt.Sprintf(`carries the host's addresses and %s, or use mode = "nat"`, why))
 	}
 	switch {
 	case !up.Up:
@@ -82,7 +82,7 @@ func checkable(n Network, up host.Link, nic host.NIC, assumeYes bool) error {
 		return nil
 	}
 	refuse := func(format string, args ...any) error {
-		return n.refuse("uplink %q: %s", up.Name, fmt.Sprintf(format, args...))
+		return n.refuse("uplink %s: %s", n.called(up), fmt.Sprintf(format, args...))
 	}
 	if nic.Peer.IsValid() {
 		return refuse("your own session from %s comes in by this NIC. qnet undoes the move if a neighbour that answered before it does not answer after it, "+

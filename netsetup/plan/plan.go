@@ -19,6 +19,8 @@ type Network struct {
 	Mode   profiles.Mode `json:"mode"`             // private, host-only, nat or bridge
 	Subnet netip.Prefix  `json:"subnet,omitzero"`  // zero: choose one
 	Uplink string        `json:"uplink,omitempty"` // "": nat uses all, bridge the default route's
+	// Asked is the alternative name by which the profile calls the uplink; New sets it.
+	Asked string `json:"asked,omitempty"`
 	// Macvtap, in mode bridge, connects VMs to the uplink without a bridge.
 	Macvtap bool         `json:"macvtap,omitempty"`
 	MTU     int          `json:"mtu,omitempty"` // bytes; 0: choose it; not in mode bridge
@@ -35,6 +37,8 @@ type Options struct {
 	Salt       []byte       // of journal.LoadSalt; MACs and subnets derive from it
 	Remembered netip.Prefix // the subnet that the network had last time, zero if none
 	AssumeYes  bool         // skip checkable: move the host although the move cannot be verified
+	SetUp      []string     // links that were down, and that other networks of the run directory have set up
+	Runs       bool         // the network runs in this run directory: a bridge with its mark is its own
 }
 
 // Plan is everything decided for one network.
@@ -59,6 +63,10 @@ type Plan struct {
 // New makes the plan of a network. It returns host.ErrRefused, with the way out in the text,
 // when the host's state forbids the network.
 func New(n Network, f host.Facts, o Options) (Plan, error) {
+	n, err := n.named(f)
+	if err != nil {
+		return Plan{}, err
+	}
 	p, err := planMode(n, f, o)
 	if err != nil {
 		return Plan{}, err
@@ -103,7 +111,7 @@ func planMode(n Network, f host.Facts, o Options) (Plan, error) {
 		return planOwnBridge(p, f, o)
 	case profiles.Bridge:
 		if n.Macvtap {
-			return planMacvtap(p, f)
+			return planMacvtap(p, f, o)
 		}
 		return planBridge(p, f, o)
 	}

@@ -15,6 +15,9 @@ func (p *Plan) tables(forwarded []string) []nft.Table {
 	if p.Network.Mode == profiles.NAT {
 		// The set is there even when empty: an uplink that appears later goes into it.
 		inet.Sets = []nft.Set{{Name: forwardedSet, Links: forwarded}}
+		if p.Network.Uplink != "" {
+			inet.Sets = append(inet.Sets, nft.Set{Name: pinnedSet, Links: p.Uplinks})
+		}
 	}
 	inet.Chains = []nft.Chain{
 		{Name: "from_guests", Type: "filter", Hook: nft.Input, Policy: nft.Accept, Rules: p.inputRules()},
@@ -58,7 +61,7 @@ func (p *Plan) forwardRules() []nft.Rule {
 	if p.Network.Mode == profiles.NAT {
 		out := nft.Rule{InLink: br, Source: p.Prefix, Do: nft.Accept}
 		if p.Network.Uplink != "" {
-			out.OutLink = nft.Link(p.Network.Uplink)
+			out.OutLink = nft.Link("@" + pinnedSet)
 		}
 		rules = append(rules, out, nft.Rule{OutLink: br, Established: true, Do: nft.Accept})
 	}

@@ -14,6 +14,11 @@ import (
 // forwardedSet names the set of uplinks whose forwarding the network turned on.
 const forwardedSet = "newly_forwarded"
 
+// pinnedSet names the set of links by which guests leave whose network names its uplink. It
+// is a set, and not the name in a rule, because the link may be renamed, or become a port,
+// while VMs run.
+const pinnedSet = "pinned_uplinks"
+
 // findUplinks decides by which links guests of a nat network leave.
 func (p *Plan) findUplinks(f host.Facts) error {
 	if p.Network.Uplink != "" {
@@ -28,15 +33,18 @@ func (p *Plan) pinUplink(f host.Facts) error {
 	n := p.Network
 	l, ok := f.Link(n.Uplink)
 	if !ok {
-		return noSuchUplink(n)
+		return noSuchUplink(n, f)
+	}
+	if other, ok := networkOf(l, f); ok && other.bridge == l.Name && other.nic != "" {
+		return refuseUplink(n, l, other.notForNAT())
 	}
 	if l.Loopback || l.Ours() {
-		return n.refuse("uplink %q leads nowhere outside: name a link that does, or leave uplink out", l.Name)
+		return refuseUplink(n, l, "leads nowhere outside: name a link that does, or leave uplink out")
 	}
-	if m, ok := f.LinkByIndex(l.Master); ok && m.Kind != "vrf" {
+	if m, ok := f.LinkByIndex(l.Master); ok && !m.Ours() && m.Kind != "vrf" {
 		return refuseUplink(n, l, whosePort(l, f))
 	}
-	p.Uplinks = []string{l.Name}
+	p.Uplinks = PinnedLinks(f, l.Name)
 	return nil
 }
 
@@ -59,7 +67,7 @@ func (p *Plan) UnreachedOf(f host.Facts) []string {
 }
 
 func (p *Plan) unreachedByPinned(f host.Facts) []string {
-	l, ok := f.Link(p.Network.Uplink)
+	l, ok := p.exitLink(f)
 	if !ok {
 		return nil // the keeper tells of links that go
 	}
@@ -136,23 +144,51 @@ func UplinkOf(s step.SetSysctl) (string, bool) {
 
 // Appeared lists the links by which guests may leave and that have become such since the
 // plan was made or last followed.
-func (p *Plan) Appeared(f host.Facts) []string {
-	found := f.Uplinks()
+func (p *Plan) Appeared(f host.Facts) []host.Link {
+	found := append(f.Uplinks(), f.Beside()...)
 	if pinned := p.Network.Uplink; pinned != "" {
-		found = slices.DeleteFunc(found, func(name string) bool { return name != pinned })
-	} else {
-		found = append(found, f.Beside()...)
+		found = PinnedLinks(f, pinned)
 	}
-	return slices.DeleteFunc(found, func(name string) bool { return slices.Contains(p.Uplinks, name) || slices.Contains(p.Beside, name) })
+	var appeared []host.Link
+	for _, name := range found {
+		l, there := f.Link(name)
+		if there && !slices.Contains(p.Uplinks, name) && !slices.Contains(p.Beside, name) {
+			appeared = append(appeared, l)
+		}
+	}
+	return appeared
 }
 
-// Follow makes a link that Appeared listed one of the plan's.
-func (p *Plan) Follow(f host.Facts, link string) {
-	if slices.Contains(f.Beside(), link) {
-		p.Beside = append(p.Beside, link)
+// AddUplink makes a link that Appeared listed one of the plan's.
+func (p *Plan) AddUplink(f host.Facts, l host.Link) {
+	if p.Network.Uplink == "" && slices.Contains(f.Beside(), l.Name) {
+		p.Beside = append(p.Beside, l.Name)
 		return
 	}
-	p.Uplinks = append(p.Uplinks, link)
+	p.Uplinks = append(p.Uplinks, l.Name)
+}
+
+// HasForwarding reports whether the network turns forwarding on for its uplinks.
+func (p Plan) HasForwarding() bool { return p.Network.Mode == profiles.NAT }
+
+// Renamed returns the plan with new names of links of the host's own in place of old ones.
+func (p Plan) Renamed(names map[string]string) Plan {
+	rename := func(link *string) {
+		if now, ok := names[*link]; ok {
+			*link = now
+		}
+	}
+	rename(&p.Network.Uplink)
+	rename(&p.Bridge) // one of the host's that VMs join
+	rename(&p.Client.Link)
+	p.Uplinks, p.Beside = slices.Clone(p.Uplinks), slices.Clone(p.Beside)
+	for _, links := range [][]string{p.Uplinks, p.Beside} {
+		for i := range links {
+			rename(&links[i])
+		}
+	}
+	p.Steps = step.Renamed(p.Steps, names)
+	return p
 }
 
 // AddForwarded adds an uplink that appeared while the network runs to ForwardedSet in the
@@ -168,6 +204,17 @@ func (p *Plan) AddForwarded(link string) {
 func (p *Plan) ForwardedSet() string {
 	if set := p.forwardedSet(); set != nil {
 		return set.Name
+	}
+	return ""
+}
+
+// PinnedSet names the set of uplinks in the same table; "" where the network does not name
+// its uplink, or where an older qnet planned it.
+func (p *Plan) PinnedSet() string {
+	for _, s := range step.All[step.AddTable](p.Steps) {
+		if slices.ContainsFunc(s.Table.Sets, func(set nft.Set) bool { return set.Name == pinnedSet }) {
+			return pinnedSet
+		}
 	}
 	return ""
 }

@@ -21,7 +21,8 @@ func TestUplinksOfNAT(t *testing.T) {
 		t.Errorf("uplinks %v", p.Uplinks)
 	}
 	p := mustPlan(t, Network{Name: "dev", Mode: profiles.NAT, Uplink: "eth1"}, f)
-	if words := steptest.Script(p.Steps); !slices.Equal(p.Uplinks, []string{"eth1"}) || !strings.Contains(words, `oifname "eth1"`) {
+	if words := steptest.Script(p.Steps); !slices.Equal(p.Uplinks, []string{"eth1"}) || !strings.Contains(words, "oifname @pinned_uplinks") ||
+		!strings.Contains(words, "set pinned_uplinks {\n\t\ttype ifname\n\t\telements = { \"eth1\" }") {
 		t.Errorf("uplinks %v in\n%s", p.Uplinks, words)
 	}
 }

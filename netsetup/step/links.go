@@ -73,6 +73,9 @@ func free(ctx context.Context, k Kernel, verb, name, alias string) error {
 	if err != nil || !ok {
 		return err
 	}
+	if l.Name != name {
+		return fmt.Errorf("%s %q: %s has that as an alternative name (ip link property del dev %s altname %s): %w", verb, name, l.Name, l.Name, name, host.ErrNotOurs)
+	}
 	if l.Alias == alias {
 		return fmt.Errorf("%s %q: %w", verb, name, &takenElsewhere{l.Kind})
 	}

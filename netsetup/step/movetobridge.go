@@ -37,7 +37,8 @@ type Mover interface {
 //
 // Each part is one system call, so that a kill finds few states.
 type MoveToBridge struct {
-	Link     string        `json:"link"` // the NIC
+	Link     string        `json:"link"`          // the NIC
+	Was      string        `json:"was,omitempty"` // the NIC's name in Held, where another program renamed it since
 	Bridge   string        `json:"bridge"`
 	Alias    string        `json:"alias"`              // the bridge's mark
 	GenMode  string        `json:"gen_mode,omitempty"` // the NIC's addr_gen_mode; "" without IPv6
@@ -112,9 +113,13 @@ func (s MoveToBridge) Holds(ctx context.Context, k Kernel) (bool, error) {
 // long for both.
 func (s MoveToBridge) NICLabel(a rtnl.Address) string {
 	for _, was := range s.Held.Addrs {
-		if was.Family() == unix.AF_INET && was.Prefix() == a.Prefix() {
-			return was.Label()
+		if was.Family() != unix.AF_INET || was.Prefix() != a.Prefix() {
+			continue
 		}
+		if s.Was != "" { // the kernel renames labels with their link
+			return was.LabelOn(s.Was, s.Link, nil)
+		}
+		return was.Label()
 	}
 	return ""
 }

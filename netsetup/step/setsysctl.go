@@ -28,6 +28,20 @@ type SetSysctl struct {
 	Wider string `json:"wider,omitempty"`
 }
 
+// ofLink parts the key of a link's sysctl: "net/ipv4/conf/", the link, "/forwarding". link
+// is "" for a key of no link.
+func (s SetSysctl) ofLink() (dir, link, key string) {
+	words := strings.SplitN(s.Key, "/", 4)
+	if len(words) < 4 || words[0] != "net" || words[2] != "conf" && words[2] != "neigh" {
+		return "", "", ""
+	}
+	link, key, ok := strings.Cut(words[3], "/")
+	if !ok {
+		return "", "", ""
+	}
+	return strings.Join(words[:3], "/") + "/", link, "/" + key
+}
+
 // Do writes the value.
 func (s SetSysctl) Do(ctx context.Context, k Kernel) error { return k.SetSysctl(ctx, s.Key, s.Value) }
 

@@ -25,6 +25,12 @@ func (s *server) adopt(ctx context.Context) (bool, error) {
 	if ok, err := keeper.InUse(ctx, s.host.Kernel(), j, s.place.RunDir, ""); !ok || err != nil {
 		return false, err
 	}
+	links, err := s.host.ListLinks(ctx)
+	if err != nil {
+		return false, err
+	}
+	j.Follow(links)
+	j.Identify(links) // an older qnet did not
 	if err := s.startWatchdog(j.Plan); err != nil {
 		return false, err
 	}

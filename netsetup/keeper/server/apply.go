@@ -96,6 +96,11 @@ func (s *server) carryOut(ctx context.Context, planned plan.Plan) (done []string
 	if s.journal, err = journal.New(planned); err != nil {
 		return nil, err
 	}
+	links, err := s.host.ListLinks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.journal.Identify(links)
 	s.planNotes = planned.Notes
 	if err := s.place.Make(); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
@@ -167,6 +172,7 @@ func (s *server) plan(ctx context.Context) (plan.Plan, error) {
 	}
 	p, err := plan.New(n, facts, plan.Options{
 		Salt: salt, Remembered: journal.LoadSubnet(s.stateDir, n.Name), AssumeYes: s.spec.AssumeYes,
+		SetUp: journal.SetUpByOthers(s.place),
 	})
 	if err == nil && p.Prefix.IsValid() && !n.Subnet.IsValid() {
 		err = journal.SaveSubnet(s.stateDir, n.Name, p.Prefix)

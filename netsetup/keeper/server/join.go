@@ -73,7 +73,10 @@ func (c *connection) join(ctx context.Context, req keeper.Request) (keeper.Reply
 	if m := c.vms[req.VM]; m != nil && m.away {
 		c.drop(ctx, req.VM) //nolint:errcheck // a VM of that name that did not come back; the journal keeps what is left
 	}
-	if err := c.check(req); err != nil {
+	if err := c.upkeep.FollowNames(ctx); err != nil {
+		return keeper.Reply{}, nil, err
+	}
+	if err := c.check(ctx, req); err != nil {
 		return keeper.Reply{}, nil, err
 	}
 	m := newMember(c.conn, req.Versions)
@@ -135,7 +138,7 @@ func (s *server) release(m *member) {
 }
 
 // check refuses a VM that wants a different network, or what another VM has.
-func (s *server) check(req keeper.Request) error {
+func (s *server) check(ctx context.Context, req keeper.Request) error {
 	n, have := req.Network, s.journal.Plan
 	if ns, err := host.NetNS(); err != nil || ns != req.NetNS {
 		return host.Refuse("network %q runs in another network namespace (%s): use another --run-dir here", n.Name, ns)
@@ -144,6 +147,10 @@ func (s *server) check(req keeper.Request) error {
 		return host.Refuse("VM %q is on network %q already", req.VM, n.Name)
 	}
 	others := s.names()
+	uplink, err := s.journal.Calls(ctx, s.host.Kernel(), n.Uplink)
+	if err != nil {
+		return err
+	}
 	switch {
 	case n.Mode != have.Network.Mode:
 		return host.Refuse("VM %q wants network %q in mode %s, VMs %v run it in mode %s", req.VM, n.Name, n.Mode, others, have.Network.Mode)
@@ -155,7 +162,7 @@ func (s *server) check(req keeper.Request) error {
 		return host.Refuse("VM %q wants network %q with pxe file %q, VMs %v run it with %q", req.VM, n.Name, n.PXE.File, others, have.Network.PXE.File)
 	case n.MTU != 0 && n.MTU != have.MTU:
 		return host.Refuse("VM %q wants network %q with mtu %d, VMs %v run it with %d", req.VM, n.Name, n.MTU, others, have.MTU)
-	case n.Uplink != "" && n.Uplink != have.Network.Uplink:
+	case n.Uplink != "" && !uplink:
 		return host.Refuse("VM %q wants network %q with uplink %s, VMs %v run it with %q", req.VM, n.Name, n.Uplink, others, have.Network.Uplink)
 	}
 	return nil

@@ -185,6 +185,18 @@ func (s *server) Replug() {
 	}
 }
 
+// PortsRenamed gives the members the steps of their ports that the journal has by now. It is
+// called within WhileRunning.
+func (s *server) PortsRenamed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for vm, m := range s.vms {
+		if steps, ok := s.journal.Ports[vm]; ok {
+			m.steps = steps
+		}
+	}
+}
+
 // Members are the VMs registered.
 func (s *server) Members() []upkeep.Member {
 	s.mu.Lock()

@@ -3,6 +3,7 @@
 //	mender    does again what other programs undo of the network, and gives up a fight
 //	silent    polls the packet filters whose changes cause no event, for the mender
 //	zones     keeps the bridge in its firewalld zone
+//	names     follows uplinks that other programs rename, or make again under their names
 //	uplinks   turns forwarding on for uplinks that appear (nat)
 //	pins      keeps guests reachable when others' routes take their addresses
 //	resolver  makes systemd-resolved ask the network's DNS server

@@ -28,7 +28,7 @@ func (l *lan) yield(ctx context.Context, uplink host.Link) {
 // raiseRoutes raises the metrics of the bridge's routes, and reports whether it has
 // any. It is called within WhileRunning.
 func (l *lan) raiseRoutes(ctx context.Context) (changed bool, err error) {
-	bridge, ok, err := l.Host.Link(ctx, l.plan.Bridge)
+	bridge, ok, err := l.Host.Link(ctx, l.hostLink())
 	if err != nil || !ok || l.Journal.MetricsRaised() {
 		return false, err
 	}

@@ -69,7 +69,10 @@ func (l *lease) Run(ctx context.Context) error { return l.renewer.Run(ctx) }
 
 // follow handles DHCP clients that can still receive on the port; see
 // hostlease.Renewer.Follow. It is called within WhileRunning.
-func (l *lease) follow(ctx context.Context) error { return l.renewer.Follow(ctx) }
+func (l *lease) follow(ctx context.Context) error {
+	l.renewer.Port = l.Journal.Plan.Client.Link // which may have another name by now
+	return l.renewer.Follow(ctx)
+}
 
 // soon makes the lease be renewed at once. It may be called on nil.
 func (l *lease) soon() {

@@ -96,13 +96,16 @@ func (m *mender) mend(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := m.follow(ctx, seen.Kernel); err != nil {
+		return err
+	}
 	if m.lease != nil {
 		m.tellFailed(m.lease.follow(ctx))
 	}
 	accepts, err := m.refreshAccepts(ctx)
 	m.tellFailed(err)
 	// Before forwarding is turned on again that another program turned off.
-	m.tellFailed(errors.Join(m.forwarding.limit(ctx), m.forwarding.renew(ctx, seen)))
+	m.tellFailed(m.forwarding.limit(ctx))
 	mended, err := apply.Mend(ctx, seen, slices.Concat(m.liveSteps(ctx, seen), accepts), m.skips)
 	if len(mended) == 0 && err == nil {
 		return nil

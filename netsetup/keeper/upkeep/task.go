@@ -1,11 +1,15 @@
 package upkeep
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/kernel"
@@ -35,6 +39,9 @@ type Network interface {
 	NoteOnce(n keeper.Note)
 	// Replug makes all guests see their cable pulled and plugged.
 	Replug()
+	// PortsRenamed tells that the steps of VMs' ports in the journal have other names of
+	// links. It is called within WhileRunning.
+	PortsRenamed()
 	// RestartServices serves DHCP and DNS on a bridge that was made anew. It is called
 	// within WhileRunning.
 	RestartServices(ctx context.Context) error
@@ -62,7 +69,18 @@ type Config struct {
 type base struct {
 	Config
 	plan plan.Plan // as it was when the tasks were made: for what of it never changes
+	live *atomic.Pointer[current]
 }
+
+// current is what the tasks know of the journal outside of WhileRunning.
+type current struct {
+	plan  plan.Plan       // with the names that its links have by now
+	links []host.Identity // of its uplinks
+}
+
+// publish gives the tasks the journal's names. It is called within WhileRunning, or before
+// the tasks run.
+func (b *base) publish() { b.live.Store(&current{b.Journal.Plan, slices.Clone(b.Journal.Links)}) }
 
 func (b *base) about(text, remedy string) keeper.Note {
 	return keeper.Note{Subject: "network " + b.Place.Name, Text: text, Remedy: remedy}
@@ -75,42 +93,43 @@ func (b *base) kernel() step.Kernel { return b.Host.Kernel() }
 func (b *base) save() error { return b.Journal.Write(b.Place.Journal()) }
 
 // uplink is the link that leads to the LAN: the NIC, or a bridge that was there.
-func (b *base) uplink() string { return b.plan.Network.Uplink }
+func (b *base) uplink() string { return b.live.Load().plan.Network.Uplink }
 
 // hostLink is the link that the host itself has its addresses of the LAN on.
-func (b *base) hostLink() string {
-	if b.plan.Bridge != "" {
-		return b.plan.Bridge
-	}
-	return b.uplink()
-}
+func (b *base) hostLink() string { return cmp.Or(b.live.Load().plan.Bridge, b.uplink()) }
 
 // Tasks are the tasks of one network.
 type Tasks struct {
 	All      []Task
 	Resolver *Resolver // does nothing until Serve
 	pins     *pins     // nil where the network has no prefix
+	names    *names
 }
 
 // New makes the tasks that the network needs, and subscribes to the kernel's events:
 // nothing that changes from now on is missed. It must be called before Config.Network
 // is used by others.
 func New(ctx context.Context, c Config) *Tasks {
-	b := base{c, c.Journal.Plan}
+	b := base{c, c.Journal.Plan, &atomic.Pointer[current]{}}
+	b.publish()
 	e, err := listen()
 	if err != nil {
 		c.Network.Note(b.about("changes by other programs are noticed late: "+err.Error(), ""))
 	}
 	z := &zones{base: b, changed: newSignal()}
-	f := &forwarding{base: b, indexes: map[string]int{}}
+	f := &forwarding{base: b}
 	m := &mender{
 		base: b, changed: e.subscribe(links | addresses | netconfs | tables), forwarding: f, zones: z,
 		fights: map[string]*fight{}, yielded: map[string]bool{}, lost: map[string]*loss{},
 	}
 	t := &Tasks{Resolver: &Resolver{base: b, changed: newSignal()}}
-	t.All = []Task{e, m, &silent{changed: m.changed}, z, t.Resolver}
-	if b.plan.Network.Mode == profiles.NAT {
-		t.All = append(t.All, &uplinks{base: b, changed: e.subscribe(routes4 | routes6 | rules), forwarding: f})
+	names := &names{base: b, changed: e.subscribe(links), forwarding: f}
+	t.names = names
+	t.All = []Task{e, m, &silent{changed: m.changed}, z, t.Resolver, names}
+	if b.plan.HasForwarding() {
+		u := &uplinks{base: b, changed: e.subscribe(routes4 | routes6 | rules), forwarding: f}
+		names.uplinks = u
+		t.All = append(t.All, u)
 	}
 	if b.plan.Prefix.IsValid() {
 		t.pins = &pins{base: b, changed: e.subscribe(routes4 | rules)}
@@ -124,6 +143,15 @@ func New(ctx context.Context, c Config) *Tasks {
 		t.All = append(t.All, newLAN(ctx, b, e.subscribe(links), m))
 	}
 	return t
+}
+
+// FollowNames gives the journal the names that the uplinks have by now. It is called with the
+// keeper's lock of changes held.
+func (t *Tasks) FollowNames(ctx context.Context) error {
+	if t.names.same() {
+		return nil
+	}
+	return t.names.follow(ctx, t.names.kernel())
 }
 
 // GuestsChanged makes the tasks look at the VMs again. It may be called on nil.

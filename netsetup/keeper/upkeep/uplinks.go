@@ -11,7 +11,6 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
-	"github.com/qnet-vm/qnet/profiles"
 )
 
 // settleInterval is how long changes of routes are gathered before one look at them:
@@ -45,13 +44,16 @@ func (u *uplinks) Run(ctx context.Context) error {
 
 // refresh is called within WhileRunning.
 func (u *uplinks) refresh(ctx context.Context) error {
+	if err := u.follow(ctx, u.kernel()); err != nil {
+		return err
+	}
 	facts, err := host.ObserveNetwork()
 	if err != nil {
 		return err
 	}
 	journal.OriginalSysctls(u.Place)(facts.Sysctls)
-	for _, name := range u.Journal.Plan.Appeared(facts) {
-		if err := u.add(ctx, facts, name); err != nil {
+	for _, l := range u.Journal.Plan.Appeared(facts) {
+		if err := u.add(ctx, facts, l); err != nil {
 			return err
 		}
 	}
@@ -73,7 +75,7 @@ func (u *uplinks) leave(ctx context.Context, facts host.Facts) error {
 			if !ok {
 				continue
 			}
-			now, changed := plan.Rerouted(facts, have)
+			now, changed := u.Journal.Plan.Rerouted(facts, have)
 			if !changed {
 				return nil
 			}
@@ -97,78 +99,64 @@ func (u *uplinks) leave(ctx context.Context, facts host.Facts) error {
 }
 
 // add makes the link an uplink of the network.
-func (u *uplinks) add(ctx context.Context, facts host.Facts, name string) error {
+func (u *uplinks) add(ctx context.Context, facts host.Facts, l host.Link) error {
 	planned := &u.Journal.Plan
-	forward, off := plan.ForwardingStep(facts, name)
-	if l, ok := facts.Link(name); ok {
-		u.forwarding.indexes[name] = l.Index
-	}
+	forward, off := plan.ForwardingStep(facts, l.Name)
 	if off {
 		u.Journal.Added = append(u.Journal.Added, forward)
-		planned.AddForwarded(name)
+		planned.AddForwarded(l.Name)
 	}
-	planned.Follow(facts, name)
-	if err := u.save(); err != nil || !off {
+	planned.AddUplink(facts, l)
+	u.Journal.Identify(facts.Links)
+	u.publish()
+	if err := u.save(); err != nil {
 		return err
 	}
-	// The set first: the link must forward no packet without it.
-	if err := u.forwarding.limit(ctx); err != nil {
+	// The sets first: the link must forward no packet without them.
+	if err := u.forwarding.limit(ctx); err != nil || !off {
 		return err
 	}
 	return forward.Do(ctx, u.kernel())
 }
 
-// forwarding is what the mender and uplinks share of the uplinks' forwarding. It is
+// forwarding is what the mender, names and uplinks share of the uplinks' forwarding. It is
 // used within WhileRunning only.
 type forwarding struct {
 	base
-	newly   *[]string      // the links in the table's set, nil if not known
-	indexes map[string]int // of the uplinks whose forwarding we turned on, by name
+	newly, pinned *[]string // the links in the table's sets, nil if not known
 }
 
-// limit makes the network's rules drop what its forwarding of uplinks newly lets
-// pass between the host's other links, until another program, such as Docker or
+// limit makes the network's sets hold the uplinks. The rules let guests leave by those of a
+// network that names its uplink, and drop what the forwarding of uplinks newly lets pass between the host's other links, until another program, such as Docker or
 // libvirt, makes all links forward: then that program's rules say what may (F43).
 func (f *forwarding) limit(ctx context.Context) error {
-	if f.plan.Network.Mode != profiles.NAT {
+	if !f.plan.HasForwarding() {
 		return nil
 	}
 	links, err := f.Journal.NewlyForwarded(ctx, f.kernel())
-	if err != nil || f.newly != nil && slices.Equal(links, *f.newly) {
+	if err != nil {
 		return err
 	}
-	f.newly = nil
-	if err := f.Host.SetLinks(host.TableName(f.Place.Name), f.Journal.Plan.ForwardedSet(), links); err != nil {
+	planned := f.Journal.Plan
+	return errors.Join(f.set(planned.ForwardedSet(), &f.newly, links), f.set(planned.PinnedSet(), &f.pinned, planned.Uplinks))
+}
+
+// set makes a set of the table hold the links. now is what it holds as far as known.
+func (f *forwarding) set(name string, now **[]string, links []string) error {
+	if name == "" || *now != nil && slices.Equal(links, **now) {
+		return nil
+	}
+	*now = nil
+	if err := f.Host.SetLinks(host.TableName(f.Place.Name), name, links); err != nil {
 		return err
 	}
-	f.newly = &links
+	links = slices.Clone(links)
+	*now = &links
 	return nil
 }
 
 // limitAnew is limit for a table that was made anew.
 func (f *forwarding) limitAnew(ctx context.Context) error {
-	f.newly = nil
+	f.newly, f.pinned = nil, nil
 	return f.limit(ctx)
-}
-
-// renew turns forwarding on for uplinks that went and came back under their names, as
-// VPNs' do: no program has undone anything there.
-func (f *forwarding) renew(ctx context.Context, seen apply.Snapshot) error {
-	for _, s := range step.All[step.SetSysctl](slices.Concat(f.Journal.Plan.Steps, f.Journal.Added)) {
-		name, ok := plan.UplinkOf(s)
-		if !ok {
-			continue
-		}
-		l, there, err := seen.Link(ctx, name)
-		if err != nil || !there {
-			continue
-		}
-		if was := f.indexes[name]; was != 0 && was != l.Index {
-			if err := s.Do(ctx, f.kernel()); err != nil {
-				return err
-			}
-		}
-		f.indexes[name] = l.Index
-	}
-	return nil
 }
