@@ -78,6 +78,9 @@ func (p *Plan) unreachedByPinned(f host.Facts) []string {
 }
 
 func (p *Plan) unreachedByAll(f host.Facts) []string {
+	if late := p.lateBridges(f); len(late) > 0 {
+		return []string{lateBridgeNote(p.Network.Name, late[0])}
+	}
 	own, online := f.DefaultLink()
 	if !online {
 		if l, ok := f.LANLink(""); ok { // of IPv6
@@ -143,7 +146,29 @@ func (p *Plan) Appeared(f host.Facts) []string {
 	} else {
 		found = append(found, f.Beside()...)
 	}
-	return slices.DeleteFunc(found, func(name string) bool { return slices.Contains(p.Uplinks, name) || slices.Contains(p.Beside, name) })
+	return slices.DeleteFunc(found, func(name string) bool {
+		return slices.Contains(p.Uplinks, name) || slices.Contains(p.Beside, name) || isShown(f, name)
+	})
+}
+
+// isShown reports whether the host does not forward by a bridge, and br_netfilter shows what
+// its ports send each other. The rules of a network that runs would drop that if the network
+// turned the forwarding on.
+func isShown(f host.Facts, name string) bool {
+	l, ok := f.Link(name)
+	return ok && l.Kind == "bridge" && showsBridged(f) && f.Sysctls[host.ForwardingKey(name)] == "0"
+}
+
+func showsBridged(f host.Facts) bool { return f.Filters.BridgeIPv4 || f.Filters.BridgeIPv6 }
+
+// lateBridges are the bridges that Appeared leaves out.
+func (p *Plan) lateBridges(f host.Facts) []string {
+	if !showsBridged(f) {
+		return nil
+	}
+	return slices.DeleteFunc(append(f.Uplinks(), f.Beside()...), func(name string) bool {
+		return slices.Contains(p.Uplinks, name) || slices.Contains(p.Beside, name) || !isShown(f, name)
+	})
 }
 
 // Follow makes a link that Appeared listed one of the plan's.
