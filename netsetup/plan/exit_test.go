@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 	"github.com/qnet-vm/qnet/netsetup/ways"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -191,10 +192,22 @@ func TestAppeared(t *testing.T) {
 	p := mustPlan(t, Network{Name: "dev", Mode: profiles.NAT}, f)
 	pinned := mustPlan(t, Network{Name: "isp", Mode: profiles.NAT, Uplink: "eth1"}, f)
 	f.Links = append(f.Links, host.Link{Index: 50, Name: "vmbr1", Kind: "bridge"}, host.Link{Index: 51, Name: "en1", Kind: "veth", Master: 50}, host.Link{Index: 52, Name: "tun1", Kind: "tun"})
+	f.Sysctls[host.ForwardingKey("vmbr1")] = "0"
 	f.Routes = append(f.Routes, host.Route{Dst: netip.MustParsePrefix("10.50.0.0/24"), Link: "vmbr1", Table: 254}, host.Route{Dst: everyone, Link: "tun1", Table: 52})
 	got := p.Appeared(f)
 	if len(got) != 2 || got[0].Name != "tun1" || got[1].Name != "vmbr1" || len(pinned.Appeared(f)) > 0 {
 		t.Errorf("appeared: %v; beside a pinned uplink: %v", got, pinned.Appeared(f))
+	}
+	shown := f
+	shown.Filters.BridgeIPv4 = true
+	if got := p.Appeared(shown); len(got) != 1 || got[0].Name != "tun1" {
+		t.Errorf("appeared beside br_netfilter: %v", got)
+	}
+	if got := strings.Join(p.UnreachedOf(shown), "\n"); !strings.Contains(got, "get no answers by bridge vmbr1, which came while its VMs run") {
+		t.Errorf("notes %q", got)
+	}
+	if words := steptest.Script(mustPlan(t, p.Network, shown).Steps); !strings.Contains(words, `iifname "vmbr1" oifname "vmbr1" accept`) {
+		t.Errorf("a bridge that was there:\n%s", words)
 	}
 	for _, l := range got {
 		p.AddUplink(f, l)

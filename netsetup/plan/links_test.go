@@ -8,8 +8,8 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
-	"github.com/qnet-vm/qnet/netsetup/ways"
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
+	"github.com/qnet-vm/qnet/netsetup/ways"
 	"github.com/qnet-vm/qnet/profiles"
 )
 

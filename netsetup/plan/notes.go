@@ -82,6 +82,11 @@ func noAddressNote(network, link string) string {
 	return fmt.Sprintf("guests of network %s leave by uplink %s by the address of another link, as %s has none of IPv4: answers come back only if the other end knows that", network, link, link)
 }
 
+// lateBridgeNote is about a bridge that came while the network runs.
+func lateBridgeNote(network, bridge string) string {
+	return fmt.Sprintf("guests of network %s get no answers by bridge %s, which came while its VMs run and whose frames iptables sees (br_netfilter): stop all VMs of the network and start them again", network, bridge)
+}
+
 // deadUplinkNote is about an uplink by which nothing leaves now.
 func deadUplinkNote(network, link, why string) string {
 	return fmt.Sprintf("guests of network %s reach nothing outside until its uplink works: %s %s", network, link, why)

@@ -151,13 +151,16 @@ func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
 		forwarding.Value = "1"
 	}
 	steps = append(steps, forwarding)
-	var off []string // uplinks whose forwarding the network turns on
+	var off, bridges []string // uplinks whose forwarding the network turns on
 	for _, l := range slices.Concat(p.Uplinks, p.Beside) {
 		if f.Sysctls[host.ForwardingKey(l)] == "0" {
 			off = append(off, l)
+			if link, ok := f.Link(l); ok && link.Kind == "bridge" {
+				bridges = append(bridges, l)
+			}
 		}
 	}
-	for _, t := range p.tables(off) {
+	for _, t := range p.tables(off, bridges) {
 		steps = append(steps, step.AddTable{Table: t})
 	}
 	if p.Prefix.IsValid() {

@@ -8,7 +8,8 @@ import (
 
 // tables are the network's nftables tables. Their chains drop, and let pass what other
 // programs' chains then decide about: an accept in one table overrides no drop in another.
-func (p *Plan) tables(forwarded []string) []nft.Table {
+// The host newly forwards what comes in by the links forwarded, of which some are bridges.
+func (p *Plan) tables(forwarded, bridges []string) []nft.Table {
 	br := p.Bridge
 	name, mark := host.TableName(p.Network.Name), host.NetworkMark(p.Network.Name)
 	inet := nft.Table{Family: nft.INet, Name: name, Comment: mark}
@@ -21,7 +22,7 @@ func (p *Plan) tables(forwarded []string) []nft.Table {
 	}
 	inet.Chains = []nft.Chain{
 		{Name: "from_guests", Type: "filter", Hook: nft.Input, Policy: nft.Accept, Rules: p.inputRules()},
-		{Name: "through_host", Type: "filter", Hook: nft.Forward, Policy: nft.Accept, Rules: p.forwardRules()},
+		{Name: "through_host", Type: "filter", Hook: nft.Forward, Policy: nft.Accept, Rules: p.forwardRules(bridges)},
 	}
 	switch p.Network.Mode {
 	case profiles.NAT:
@@ -54,7 +55,7 @@ func (p *Plan) inputRules() []nft.Rule {
 
 // forwardRules let guests pass as the mode promises, and drop the rest of what comes from
 // the bridge or goes to it.
-func (p *Plan) forwardRules() []nft.Rule {
+func (p *Plan) forwardRules(bridges []string) []nft.Rule {
 	br := nft.Link(p.Bridge)
 	// With br_netfilter, frames between two guests pass here, too (F02).
 	rules := []nft.Rule{{InLink: br, OutLink: br, Do: nft.Accept}}
@@ -66,6 +67,9 @@ func (p *Plan) forwardRules() []nft.Rule {
 		rules = append(rules, out, nft.Rule{OutLink: br, Established: true, Do: nft.Accept})
 	}
 	rules = append(rules, nft.Rule{InLink: br, Do: nft.Drop}, nft.Rule{OutLink: br, Do: nft.Drop})
+	for _, b := range bridges { // br_netfilter shows what their ports send each other
+		rules = append(rules, nft.Rule{InLink: nft.Link(b), OutLink: nft.Link(b), Do: nft.Accept})
+	}
 	if p.Network.Mode == profiles.NAT {
 		// forwarding=1 on an uplink would newly let this pass to the host's other links.
 		rules = append(rules, nft.Rule{InLink: nft.Link("@" + forwardedSet), OutLink: nft.NotLink("qn*"), Do: nft.Drop})

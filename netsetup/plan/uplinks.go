@@ -86,6 +86,9 @@ func (p *Plan) unreachedByPinned(f host.Facts) []string {
 }
 
 func (p *Plan) unreachedByAll(f host.Facts) []string {
+	if late := p.lateBridges(f); len(late) > 0 {
+		return []string{lateBridgeNote(p.Network.Name, late[0])}
+	}
 	own, online := f.DefaultLink()
 	if !online {
 		if l, ok := f.LANLink(""); ok { // of IPv6
@@ -152,11 +155,31 @@ func (p *Plan) Appeared(f host.Facts) []host.Link {
 	var appeared []host.Link
 	for _, name := range found {
 		l, there := f.Link(name)
-		if there && !slices.Contains(p.Uplinks, name) && !slices.Contains(p.Beside, name) {
+		if there && !p.follows(name) && !isShown(f, l) {
 			appeared = append(appeared, l)
 		}
 	}
 	return appeared
+}
+
+// follows reports whether the link is one of the plan's.
+func (p *Plan) follows(link string) bool {
+	return slices.Contains(p.Uplinks, link) || slices.Contains(p.Beside, link)
+}
+
+// isShown reports whether the host does not forward by a bridge, and br_netfilter shows what
+// its ports send each other. The rules of a network that runs would drop that if the network
+// turned the forwarding on.
+func isShown(f host.Facts, l host.Link) bool {
+	return l.Kind == "bridge" && (f.Filters.BridgeIPv4 || f.Filters.BridgeIPv6) && f.Sysctls[host.ForwardingKey(l.Name)] == "0"
+}
+
+// lateBridges are the bridges that Appeared leaves out.
+func (p *Plan) lateBridges(f host.Facts) []string {
+	return slices.DeleteFunc(append(f.Uplinks(), f.Beside()...), func(name string) bool {
+		l, ok := f.Link(name)
+		return !ok || p.follows(name) || !isShown(f, l)
+	})
 }
 
 // AddUplink makes a link that Appeared listed one of the plan's.
