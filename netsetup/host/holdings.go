@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -28,23 +29,97 @@ type Holdings struct {
 type HeldRoute struct {
 	rtnl.Route
 	First bool // it goes before a like one by another link
+	Again bool // it is in the list before, and is placed once more: see RoutesInOrder
+
+	place int // in the kernel's order
+}
+
+// depth orders routes so that each gateway is reached by a route before its own.
+func (r HeldRoute) depth() int {
+	if r.Family() == unix.AF_INET6 && r.NeedsReplace() {
+		return 1
+	}
+	return -int(r.Scope()) // a gateway's scope is narrower than the scope behind it
 }
 
 // RoutesInOrder returns the routes so that each gateway is reached by a route before its
-// own: the kernel refuses a route by a gateway that it has no route to.
+// own: the kernel refuses a route by a gateway that it has no route to. Of IPv4 routes that
+// tie, those that go first come last one first, because each is added before all others.
+// Where the order among those that tie and that of the gateways contradict each other, they
+// come in the order of the gateways, and at the end of the list once more in their own.
 func (h Holdings) RoutesInOrder() []HeldRoute {
 	list := make([]HeldRoute, len(h.Routes))
+	tied := map[rtnl.Tie][]HeldRoute{}
+	var ties []rtnl.Tie
 	for i, r := range h.Routes {
-		list[i] = HeldRoute{r, h.First[i]}
-	}
-	depth := func(r HeldRoute) int {
-		if r.Family() == unix.AF_INET6 && r.NeedsReplace() {
-			return 1
+		list[i] = HeldRoute{Route: r, First: h.First[i], place: i}
+		if r.Family() == unix.AF_INET {
+			if tied[r.Tie()] == nil {
+				ties = append(ties, r.Tie())
+			}
+			tied[r.Tie()] = append(tied[r.Tie()], list[i])
 		}
-		return -int(r.Scope()) // a gateway's scope is narrower than the scope behind it
 	}
-	slices.SortStableFunc(list, func(a, b HeldRoute) int { return depth(a) - depth(b) })
+	slices.SortStableFunc(list, func(a, b HeldRoute) int { return cmp.Or(a.depth()-b.depth(), lastFirst(a, b)) })
+	for _, tie := range ties {
+		if len(tied[tie]) > 1 {
+			list = append(list, placedAgain(tied[tie])...)
+		}
+	}
 	return list
+}
+
+// lastFirst orders routes that go first: the last one of the kernel's order before the
+// others. Routes that do not tie do not mind.
+func lastFirst(a, b HeldRoute) int {
+	switch {
+	case a.First && b.First:
+		return b.place - a.place
+	case a.First:
+		return -1
+	case b.First:
+		return 1
+	}
+	return 0
+}
+
+// placedAgain returns the routes, which tie, in the order in which to place them once more;
+// none where they are in their places as added before.
+func placedAgain(routes []HeldRoute) []HeldRoute {
+	inOrder := func(a, b HeldRoute) int { return cmp.Or(lastFirst(a, b), a.place-b.place) }
+	added := func(a, b HeldRoute) int {
+		if a.First { // of two that go first
+			return cmp.Or(a.depth()-b.depth(), b.place-a.place)
+		}
+		return cmp.Or(b.withAddress()-a.withAddress(), a.depth()-b.depth(), a.place-b.place)
+	}
+	wanted := slices.SortedFunc(slices.Values(routes), inOrder)
+	n := len(slices.DeleteFunc(slices.Clone(routes), func(r HeldRoute) bool { return !r.First }))
+	// Those that go first, the first n, and the others do not mind each other.
+	if slices.IsSortedFunc(wanted[:n], added) && slices.IsSortedFunc(wanted[n:], added) {
+		return nil
+	}
+	for i := range wanted {
+		wanted[i].Again = true
+	}
+	return wanted
+}
+
+// withAddress is 1 for a route that the kernel adds with an address, and so before all others
+// by the link, else 0.
+func (r HeldRoute) withAddress() int {
+	if r.Protocol() == unix.RTPROT_KERNEL && !r.Gateway().IsValid() {
+		return 1
+	}
+	return 0
+}
+
+// ToPlaceAgain returns the routes of the list that are to be deleted, in that order, before
+// those with Again in the list are added once more.
+func ToPlaceAgain(list []HeldRoute) []HeldRoute {
+	again := slices.DeleteFunc(slices.Clone(list), func(r HeldRoute) bool { return !r.Again })
+	slices.SortStableFunc(again, func(a, b HeldRoute) int { return rtnl.BySpecificity(a.Route, b.Route) })
+	return again
 }
 
 // Empty reports whether there is no address but link-local ones, which every link has.

@@ -2,7 +2,6 @@ package host
 
 import (
 	"net"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -51,15 +50,26 @@ func ReadHoldings(c *rtnl.Conn, l Link) (Holdings, error) {
 }
 
 // addRoutes adds, of all routes of a family, those by the link. Routes that tie with one
-// of them but lead elsewhere decide whether it goes first.
+// of them but lead elsewhere decide whether it goes first: none is ahead of it, and one is
+// behind. Of IPv6 only one of those that tie goes first: the kernel makes the others paths of
+// one route.
 func (h *Holdings) addRoutes(all []rtnl.Route) {
+	last := map[rtnl.Tie]int{} // place of the last route that leads elsewhere
 	for i, r := range all {
-		if !r.Uses(h.Index) || r.Automatic() {
-			continue
+		if !r.Uses(h.Index) {
+			last[r.Tie()] = i
 		}
-		ahead := slices.ContainsFunc(all[:i], r.TiedWith)
-		behind := slices.ContainsFunc(all[i+1:], func(o rtnl.Route) bool { return r.TiedWith(o) && !o.Uses(h.Index) })
-		h.Routes, h.First = append(h.Routes, r), append(h.First, !ahead && behind)
+	}
+	ahead := map[rtnl.Tie]bool{}
+	for i, r := range all {
+		own, tie := r.Uses(h.Index), r.Tie()
+		if own && !r.Automatic() {
+			behind, ok := last[tie]
+			h.Routes, h.First = append(h.Routes, r), append(h.First, !ahead[tie] && ok && behind > i)
+		}
+		if !own || r.Family() == unix.AF_INET6 {
+			ahead[tie] = true
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -115,6 +116,42 @@ func TestRoutesInOrder(t *testing.T) {
 	}
 	if want := []string{"192.0.2.0/24", "198.51.100.0/24", "2001:db8::/64", "2001:db8:1::/48"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Routes that tie come in an order in which each can be added, and where that is not the
+// kernel's, once more: first those before another link's, last one first, then the others.
+func TestTiedRoutesInOrder(t *testing.T) {
+	const dst = "198.51.0.0/17"
+	far := route(dst, unix.RTN_UNICAST, unix.RT_SCOPE_UNIVERSE, via("192.0.2.1"), by(2))
+	near := route(dst, unix.RTN_UNICAST, unix.RT_SCOPE_LINK, by(2))
+	for _, c := range []struct {
+		routes []rtnl.Route
+		first  []bool
+		want   string // f and n, in capitals where placed again
+	}{
+		{[]rtnl.Route{far, near}, []bool{true, true}, "nf"},
+		{[]rtnl.Route{near, far}, []bool{true, true}, "nfFN"},
+		{[]rtnl.Route{near, far}, []bool{false, false}, "nf"},
+		{[]rtnl.Route{far, near}, []bool{false, false}, "nfFN"},
+		{[]rtnl.Route{near, far}, []bool{true, false}, "nf"},
+		{[]rtnl.Route{far, near}, []bool{true, false}, "nf"},
+		{[]rtnl.Route{near}, []bool{true}, "n"},
+	} {
+		got := ""
+		for _, r := range (host.Holdings{Routes: c.routes, First: c.first}).RoutesInOrder() {
+			letter := "n"
+			if r.Gateway().IsValid() {
+				letter = "f"
+			}
+			if r.Again {
+				letter = strings.ToUpper(letter)
+			}
+			got += letter
+		}
+		if got != c.want {
+			t.Errorf("%v, first %v: got %s, want %s", c.routes, c.first, got, c.want)
+		}
 	}
 }
 

@@ -44,18 +44,24 @@ func (h *Host) ReplaceRoutes(ctx context.Context, link string, swaps []step.Rout
 	if err != nil {
 		return err
 	}
-	var add, del []rtnl.Request
-	for _, s := range swaps {
-		if !slices.ContainsFunc(now.Routes, s.Old.Same) {
-			continue
+	there := slices.DeleteFunc(slices.Clone(swaps), func(s step.RouteSwap) bool { return !slices.ContainsFunc(now.Routes, s.Old.Same) })
+	var batch []rtnl.Request
+	again := step.PlacedAgain(there)
+	for _, s := range there {
+		if s.Again {
+			for _, r := range again {
+				batch = append(batch, rtnl.DelRoute(l.Name, r))
+			}
+			again = nil // once, before the first of them
 		}
 		request := rtnl.AppendRoute
 		if s.First {
 			request = rtnl.PrependRoute
 		}
-		add = append(add, request(l.Name, s.New))
-		del = append(del, rtnl.DelRoute(l.Name, s.Old))
+		batch = append(batch, request(l.Name, s.New))
 	}
-	slices.Reverse(del)
-	return host.Explain(c.Send(append(add, del...)))
+	for _, r := range step.Replaced(there) {
+		batch = append(batch, rtnl.DelRoute(l.Name, r))
+	}
+	return host.Explain(c.Send(batch))
 }

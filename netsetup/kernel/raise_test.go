@@ -20,6 +20,9 @@ func TestRaiseMetrics(t *testing.T) {
 		lab.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none; ip link set lan1 addrgenmode none")
 		lab.Sh(t, rich)
 		lab.Sh(t, "ip route add default via 198.51.100.1 metric 600; ip addr add 192.0.2.99/24 dev lan0 metric 600")
+		lab.Sh(t, `for r in "via 192.0.2.7 dev eth0" "dev eth0 scope link src 192.0.2.10 mtu 1400" "dev eth0 scope link" "dev lan0" "via 192.0.2.8 dev eth0" "dev eth0 scope link mtu 1300"; do
+	ip route append 198.18.0.0/17 $r
+done`) // which tie
 		lab.Eventually(t, 5*time.Second, "IPv6 addresses are checked", func() bool { return lab.Sh(t, "ip -6 addr show tentative") == "" })
 		host := newHost(t)
 		before := kernelState(t)

@@ -118,7 +118,12 @@ ip neigh flush nud permanent dev eth0 2>/dev/null || true
 for t in main 7 1000; do for f in -4 -6; do ip $f route flush table $t 2>/dev/null || true; done; done
 ip addr flush dev lan0; ip addr add 198.51.100.10/24 dev lan0; ip addr add 2001:db8:99::1/64 dev lan0 nodad
 ip -force -batch `+batch+` >/dev/null 2>&1 || true`)
-	lab.Eventually(t, 5*time.Second, "IPv6 addresses are checked", func() bool { return lab.Sh(t, "ip -6 addr show tentative") == "" })
+	lab.Eventually(t, 5*time.Second, "IPv6 addresses are checked, and have their local routes", func() bool {
+		return lab.Sh(t, `ip -6 addr show tentative
+for a in $(ip -6 -o addr show | sed 's/.*inet6 \([^/ ]*\).*/\1/'); do
+	[ -n "$(ip -6 route show table local type local $a)" ] || echo $a
+done`) == ""
+	})
 }
 
 // inKernelOrder returns what the kernel lists of the link. The order decides which address
@@ -191,4 +196,44 @@ func moveSet(t *testing.T, machine *Host) (addrs, routes int) {
 		t.Errorf("in another order: before\n%s\nafter\n%s", order, now)
 	}
 	return len(facts.NIC.Held.Addrs), len(facts.NIC.Held.Routes)
+}
+
+// Of routes that tie, those by the NIC before one by another link stay before it, in their
+// order, whatever their gateways are.
+func TestMoveOfTiedRoutes(t *testing.T) {
+	const address = "addr add 10.1.0.2/24 dev eth0"
+	other, direct, second := "dev lan0", "dev eth0 scope link", "dev eth0 scope link src 10.1.0.2 mtu 1400"
+	gateway, far := "via 10.1.0.1 dev eth0", "via 10.1.0.7 dev eth0 proto static"
+	lab.Run(t, func(t *testing.T) {
+		lab.NewLAN(t, lab.LANOptions{})
+		lab.Sh(t, `sysctl -qw net/ipv4/conf/all/promote_secondaries=0
+ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up`)
+		host := newHost(t)
+		for _, routes := range [][]string{
+			{gateway, direct, other},
+			{direct, gateway, other},
+			{gateway, far, other},
+			{far, gateway, direct, other},
+			{direct, second, other},
+			{second, gateway, direct, far, other},
+			{direct, far, second, gateway, other},
+			{direct, other, gateway},
+			{other, gateway, direct},
+			{gateway, direct, other, far, second},
+			{direct, gateway},
+			{gateway, other, direct, far},
+		} {
+			s := &set{lines: []string{address}}
+			for _, r := range routes {
+				s.add("route append 198.51.0.0/17 %s", r)
+			}
+			s.add("addr add 10.4.0.2/24 dev eth0") // whose route the kernel adds itself
+			s.add("route append 10.4.0.0/24 dev lan0")
+			s.apply(t)
+			moveSet(t, host)
+			if t.Failed() {
+				t.Fatalf("routes %q", routes)
+			}
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package move
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -161,7 +162,21 @@ func (x *crossing) routes(now host.Holdings) []rtnl.Request {
 	var batch []rtnl.Request
 	var gone []goneRoute
 	wanted := map[string]bool{}
-	for _, h := range x.held.RoutesInOrder() {
+	list := x.held.RoutesInOrder()
+	again := host.ToPlaceAgain(list)
+	for _, h := range list {
+		if h.Again {
+			for _, a := range again {
+				batch = append(batch, rtnl.DelRoute(x.to.Name, a.Over(x.from.Index, x.to.Index)))
+			}
+			again = nil // once, before the first of them
+			place := rtnl.AppendRoute
+			if h.First {
+				place = rtnl.PrependRoute
+			}
+			batch = append(batch, place(x.to.Name, h.Over(x.from.Index, x.to.Index)))
+			continue
+		}
 		if x.byRA(h.Route) {
 			gone = append(gone, goneRoute{x.from.Name, h.Route})
 			continue
@@ -172,8 +187,11 @@ func (x *crossing) routes(now host.Holdings) []rtnl.Request {
 		case h.NeedsReplace():
 			batch = append(batch, rtnl.ReplaceRoute(x.to.Name, moved)) // in place of the old one
 			continue
-		case h.First: // the kernel put its own last
-			batch = append(batch, rtnl.DelRoute(x.to.Name, moved), rtnl.PrependRoute(x.to.Name, moved))
+		case h.First:
+			if slices.ContainsFunc(now.Routes, moved.Same) { // the kernel put its own last
+				batch = append(batch, rtnl.DelRoute(x.to.Name, moved))
+			}
+			batch = append(batch, rtnl.PrependRoute(x.to.Name, moved))
 		default:
 			batch = append(batch, rtnl.AppendRoute(x.to.Name, moved))
 		}
@@ -209,7 +227,9 @@ func deletions(list []goneRoute) []rtnl.Request {
 		}
 		return 2
 	}
-	slices.SortStableFunc(list, func(a, b goneRoute) int { return rank(a) - rank(b) })
+	slices.SortStableFunc(list, func(a, b goneRoute) int {
+		return cmp.Or(rank(a)-rank(b), rtnl.BySpecificity(a.Route, b.Route))
+	})
 	var batch []rtnl.Request
 	for _, r := range list {
 		batch = append(batch, rtnl.DelRoute(r.link, r.Route))

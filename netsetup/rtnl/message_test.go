@@ -142,7 +142,7 @@ func TestRouteFields(t *testing.T) {
 	}
 	var tied int
 	for _, r := range c.Routes {
-		if r.TiedWith(c.route(t, "0.0.0.0/0", 8)) {
+		if r.Tie() == c.route(t, "0.0.0.0/0", 8).Tie() {
 			tied++
 		}
 	}

@@ -130,10 +130,26 @@ func (r Route) Automatic() bool {
 	return r.Protocol() == unix.RTPROT_KERNEL && r.Table() == unix.RT_TABLE_LOCAL
 }
 
-// TiedWith reports whether nothing but the order in which they were added decides between
-// two routes: they are of one table, destination, TOS and metric.
-func (r Route) TiedWith(o Route) bool {
-	return r.Table() == o.Table() && r.Dst() == o.Dst() && r.tos() == o.tos() && r.Metric() == o.Metric()
+// Tie is what routes have in common between which nothing but the order decides in which they
+// were added. Of such routes the kernel takes the first one that it can use.
+type Tie struct {
+	Table  int
+	Dst    netip.Prefix
+	TOS    byte
+	Metric uint32
+}
+
+// Tie returns the route's.
+func (r Route) Tie() Tie { return Tie{r.Table(), r.Dst(), r.tos(), r.Metric()} }
+
+// BySpecificity orders routes for their deletion: one with more attributes comes before one
+// with fewer. The kernel deletes the first IPv4 route that has all attributes of the request,
+// and may have more (fib_table_delete in net/ipv4/fib_trie.c).
+func BySpecificity(a, b Route) int {
+	if a.Family() != unix.AF_INET || b.Family() != unix.AF_INET {
+		return 0
+	}
+	return len(b.Plain().Message) - len(a.Plain().Message)
 }
 
 // Over returns the route with another link in place of the first one, both by index, as

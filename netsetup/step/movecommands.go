@@ -90,37 +90,50 @@ func neighborCommands(h host.Holdings, to string) []string {
 
 // routeCommands add each route by one link, and then delete it by the other.
 func routeCommands(h host.Holdings, from, to string) []string {
-	var add, del []string
-	for _, m := range h.RoutesInOrder() {
-		command := func(verb, link string) string {
-			return m.Command(verb, func(index int) string {
-				if index == h.Index {
-					return link
-				}
-				return h.Names[index]
-			})
-		}
-		switch {
-		case m.NeedsReplace():
-			add = append(add, command("replace", to))
-			continue
-		case withAddress(m.Route, h):
-			// The kernel added this route with the address, and deletes it with that.
-			if m.First {
-				add = append(add, command("del", to), command("prepend", to))
+	command := func(r rtnl.Route, verb, link string) string {
+		return r.Command(verb, func(index int) string {
+			if index == h.Index {
+				return link
 			}
-			if m.Family() == unix.AF_INET6 {
-				del = append(del, command("del", from))
-			}
-			continue
-		case m.First:
-			add = append(add, command("prepend", to))
-		default:
-			add = append(add, command("append", to))
-		}
-		del = append(del, command("del", from))
+			return h.Names[index]
+		})
 	}
-	return append(add, del...)
+	var lines []string
+	var gone []rtnl.Route
+	list := h.RoutesInOrder()
+	again := host.ToPlaceAgain(list)
+	for _, m := range list {
+		kernels := withAddress(m.Route, h) // added with the address, and deleted with that
+		switch {
+		case m.Again:
+			for _, a := range again {
+				lines = append(lines, command(a.Route, "del", to))
+			}
+			again = nil // once, before the first of them
+			verb := "append"
+			if m.First {
+				verb = "prepend"
+			}
+			lines = append(lines, command(m.Route, verb, to))
+		case m.NeedsReplace():
+			lines = append(lines, command(m.Route, "replace", to))
+		case kernels && m.First:
+			lines = append(lines, command(m.Route, "del", to), command(m.Route, "prepend", to))
+		case kernels:
+		case m.First:
+			lines = append(lines, command(m.Route, "prepend", to))
+		default:
+			lines = append(lines, command(m.Route, "append", to))
+		}
+		if stays := m.Again || m.NeedsReplace() || kernels && m.Family() == unix.AF_INET; !stays {
+			gone = append(gone, m.Route)
+		}
+	}
+	slices.SortStableFunc(gone, rtnl.BySpecificity)
+	for _, r := range gone {
+		lines = append(lines, command(r, "del", from))
+	}
+	return lines
 }
 
 // withAddress reports whether the kernel adds the route with one of the addresses.

@@ -22,6 +22,7 @@ type Routes interface {
 type RouteSwap struct {
 	Old, New rtnl.Route
 	First    bool // New goes before routes by other links that are like it
+	Again    bool // New is there; it is deleted with all others of this kind, and goes before those routes once more
 }
 
 // RaiseMetrics makes the host prefer every other way out to the routes by a bridge whose
@@ -70,10 +71,11 @@ func (s RaiseMetrics) swaps(raise bool) []RouteSwap {
 	var list []RouteSwap
 	for _, m := range s.Held.RoutesInOrder() {
 		was, raised := m.Plain(), m.WithMetric(m.Metric()+host.RaisedBy)
-		if raise {
+		switch {
+		case !raise:
+			list = append(list, RouteSwap{Old: raised.Plain(), New: m.Fresh(), First: m.First, Again: m.Again})
+		case !m.Again:
 			list = append(list, RouteSwap{Old: was, New: raised})
-		} else {
-			list = append(list, RouteSwap{Old: raised.Plain(), New: m.Fresh(), First: m.First})
 		}
 	}
 	return list
@@ -82,15 +84,48 @@ func (s RaiseMetrics) swaps(raise bool) []RouteSwap {
 // commands add the new routes and then delete the old ones, last first.
 func (s RaiseMetrics) commands(swaps []RouteSwap) string {
 	name := func(int) string { return s.Link }
-	var add, del []string
+	var lines []string
+	again := PlacedAgain(swaps)
 	for _, w := range swaps {
+		if w.Again {
+			for _, r := range again {
+				lines = append(lines, r.Command("del", name))
+			}
+			again = nil // once, before the first of them
+		}
 		verb := "append"
 		if w.First {
 			verb = "prepend"
 		}
-		add = append(add, w.New.Command(verb, name))
-		del = append(del, w.Old.Command("del", name))
+		lines = append(lines, w.New.Command(verb, name))
 	}
-	slices.Reverse(del)
-	return strings.Join(append(add, del...), "\n")
+	for _, r := range Replaced(swaps) {
+		lines = append(lines, r.Command("del", name))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// PlacedAgain returns the new routes with Again, in the order in which to delete them.
+func PlacedAgain(swaps []RouteSwap) []rtnl.Route {
+	var list []rtnl.Route
+	for _, w := range swaps {
+		if w.Again {
+			list = append(list, w.New)
+		}
+	}
+	slices.SortStableFunc(list, rtnl.BySpecificity)
+	return list
+}
+
+// Replaced returns the old routes, in the order in which to delete them: last first, but for
+// those of which the kernel might take one for another.
+func Replaced(swaps []RouteSwap) []rtnl.Route {
+	var list []rtnl.Route
+	for _, w := range slices.Backward(swaps) {
+		if !w.Again {
+			list = append(list, w.Old)
+		}
+	}
+	slices.SortStableFunc(list, rtnl.BySpecificity)
+	return list
 }
