@@ -32,7 +32,7 @@ func TestAllocations(t *testing.T) {
 	for name, c := range map[string]struct {
 		facts host.Facts
 		most  float64
-	}{"laptop": {hosttest.Laptop(), 120}, "1,000 links and 10,000 routes": {bigHost(), 160}} {
+	}{"laptop": {hosttest.Laptop(), 130}, "1,000 links and 10,000 routes": {bigHost(), 180}} {
 		got := testing.AllocsPerRun(10, func() {
 			if _, err := New(n, c.facts, Options{Salt: hosttest.Salt}); err != nil {
 				t.Fatal(err)
