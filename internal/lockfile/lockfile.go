@@ -72,8 +72,12 @@ func Try(path string) (*Lock, error) {
 	}
 }
 
+// maxTries bounds how often open makes a directory that was removed meanwhile: on some file
+// systems, such as that of /proc, none can be made, and the error is the same.
+const maxTries = 1000
+
 func open(path string) (*os.File, error) {
-	for {
+	for tries := 1; ; tries++ {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, perm.Private)
 		switch {
 		case err == nil:
@@ -86,7 +90,7 @@ func open(path string) (*os.File, error) {
 		case errors.Is(err, fs.ErrNotExist):
 			// The last holder may remove the directory between these two calls.
 			err = perm.MkdirAll(filepath.Dir(path), perm.Dir())
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err != nil && (!errors.Is(err, fs.ErrNotExist) || tries == maxTries) {
 				return nil, err
 			}
 		default:

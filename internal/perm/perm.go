@@ -59,7 +59,8 @@ func MkdirAll(dir string, bits fs.FileMode) error {
 		return nil
 	}
 	if link, err := os.Readlink(dir); err == nil && statErr != nil {
-		return fmt.Errorf("make directory %s: it is a link to %s, which cannot be used: %w", dir, link, errors.Unwrap(statErr))
+		// Not fs.ErrNotExist: to try again does not help.
+		return fmt.Errorf("make directory %s: it is a link to %s, which cannot be used (%v)", dir, link, errors.Unwrap(statErr)) //nolint:errorlint // as said
 	}
 	if errors.Is(statErr, fs.ErrNotExist) {
 		return statErr // another process removed it

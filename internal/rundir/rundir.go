@@ -35,10 +35,14 @@ func Locks(runDir string) string { return filepath.Join(runDir, "locks") }
 // and changes it.
 func PlanLock(runDir string) string { return filepath.Join(Locks(runDir), "plan") }
 
+// maxTries bounds how often a directory that was removed meanwhile is made again: on some file
+// systems, such as that of /proc, none can be made, and the error is the same.
+const maxTries = 1000
+
 // mkdir makes a directory of a VM or network below a parent that another process may
 // remove at any time, because it is empty. It puts right what an older qnet left there.
 func mkdir(dir, runDir string) error {
-	for {
+	for tries := 1; ; tries++ {
 		err := perm.MkdirAll(dir, perm.Dir())
 		if err == nil {
 			err = mendRun(runDir)
@@ -46,7 +50,7 @@ func mkdir(dir, runDir string) error {
 		if err == nil {
 			_, err = perm.Mend(dir, perm.Dir())
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, fs.ErrNotExist) || tries == maxTries {
 			return err
 		}
 	}

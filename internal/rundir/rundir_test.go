@@ -92,6 +92,23 @@ func TestMakeBesideRemove(t *testing.T) {
 	}
 }
 
+// Where no directory can be made, as in /proc and behind a link to nothing, that is an error.
+func TestMakeWhereNothingCanBe(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("/nonexistent/run", link); err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range []string{"/proc/qnet", link} {
+		vm := VM{run, "a"}
+		if err := vm.Make(); err == nil {
+			t.Errorf("%s: made", run)
+		}
+		if _, err := lockfile.Try(vm.Lock()); err == nil {
+			t.Errorf("%s: locked", run)
+		}
+	}
+}
+
 func TestPathTooLong(t *testing.T) {
 	err := VM{"/" + strings.Repeat("d", MaxSocketPath), "a"}.Make()
 	if !errors.Is(err, ErrPathTooLong) || !strings.Contains(err.Error(), "107 fit") {

@@ -37,6 +37,9 @@ func (u use) String() string {
 		return fmt.Sprintf("nameserver %s of resolv.conf", u.prefix.Addr())
 	}
 	text := "route " + u.prefix.String()
+	if u.route.Nowhere {
+		text += ", which leads nowhere,"
+	}
 	if u.route.Via.IsValid() {
 		text += " via " + u.route.Via.String()
 	}
@@ -49,11 +52,11 @@ func (u use) String() string {
 	return text
 }
 
-// uses are the prefixes that something on the host already uses. The network's own bridge,
-// which a crash may have left, does not count.
-func uses(f host.Facts, bridge string) iter.Seq[use] {
+// uses are the prefixes that something on the host already uses, as a subnet of so many bits
+// meets them. The network's own bridge, which a crash may have left, does not count.
+func uses(f host.Facts, bridge string, bits int) iter.Seq[use] {
 	return func(yield func(use) bool) {
-		_ = usesOfAddresses(f, bridge, yield) && usesOfRoutes(f, bridge, yield) && usesOfRules(f, yield) && usesOfResolvers(f, yield)
+		_ = usesOfAddresses(f, bridge, yield) && usesOfRoutes(f, bridge, bits, yield) && usesOfRules(f, yield) && usesOfResolvers(f, yield)
 	}
 }
 
@@ -70,11 +73,12 @@ func usesOfAddresses(f host.Facts, bridge string, yield func(use) bool) bool {
 }
 
 // usesOfRoutes leaves out routes that lead nowhere, such as "unreachable 192.168.0.0/16":
-// nobody is behind them, and the bridge's own route is more specific.
-func usesOfRoutes(f host.Facts, bridge string, yield func(use) bool) bool {
+// nobody is behind them, and the bridge's own route is more specific. If it is not, the host
+// would not reach the guests.
+func usesOfRoutes(f host.Facts, bridge string, bits int, yield func(use) bool) bool {
 	for i := range f.Routes {
 		r := &f.Routes[i]
-		if r.Nowhere || r.Link != "" && r.Link == bridge || r.Dst.Bits() <= aggregate {
+		if r.Nowhere && r.Dst.Bits() < bits || r.Link != "" && r.Link == bridge || r.Dst.Bits() <= aggregate {
 			continue
 		}
 		if !yield(use{prefix: r.Dst, route: r}) {
@@ -108,7 +112,7 @@ func usesOfResolvers(f host.Facts, yield func(use) bool) bool {
 
 // conflict says what on the host already uses a part of the prefix, "" if nothing does.
 func conflict(p netip.Prefix, f host.Facts, bridge string) string {
-	for u := range uses(f, bridge) {
+	for u := range uses(f, bridge, p.Bits()) {
 		if p.Overlaps(u.prefix) {
 			return u.String()
 		}
@@ -139,7 +143,7 @@ func takenIn(ranges []netip.Prefix, f host.Facts, bridge string) taken {
 			list = append(list, p.Masked())
 		}
 	}
-	for u := range uses(f, bridge) {
+	for u := range uses(f, bridge, chosenBits) {
 		add(u.prefix)
 	}
 	for _, d := range f.Defined {
@@ -170,7 +174,7 @@ const maxInTheWay = 4
 // inTheWay names the widest uses of some ranges, in words.
 func inTheWay(ranges []netip.Prefix, f host.Facts, bridge string) string {
 	var list []use
-	for u := range uses(f, bridge) {
+	for u := range uses(f, bridge, chosenBits) {
 		if slices.ContainsFunc(ranges, u.prefix.Overlaps) {
 			list = append(list, u)
 		}

@@ -87,7 +87,7 @@ func freeSubnet(n Network, bridge string, f host.Facts, o Options) (netip.Prefix
 		for _, in := range private {
 			// An odd stride visits every subnet of the range, whose number is a power of two.
 			start, stride := hash(o.Salt, n.Name, samples), hash(o.Salt, n.Name, samples+1)|1
-			for i := range uint32(1) << (24 - in.Bits()) {
+			for i := range uint32(1) << (chosenBits - in.Bits()) {
 				if p := nth(in, start+i*stride); isAvoided(p) == last && !used.overlaps(p) {
 					return p, true
 				}
@@ -96,6 +96,9 @@ func freeSubnet(n Network, bridge string, f host.Facts, o Options) (netip.Prefix
 	}
 	return netip.Prefix{}, false
 }
+
+// chosenBits is the length of the subnets that a plan chooses, in bits.
+const chosenBits = 24
 
 // samples is how many subnets of 10.0.0.0/8 a network tries before all others.
 const samples = 4096
@@ -109,7 +112,7 @@ func candidate(salt []byte, network string, i uint32) netip.Prefix {
 func nth(in netip.Prefix, i uint32) netip.Prefix {
 	base := in.Addr().As4()
 	n := binary.BigEndian.Uint32(base[:]) | i<<8&^(^uint32(0)<<(32-in.Bits()))
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n))), 24)
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n))), chosenBits)
 }
 
 // hash is the i-th number that derives from the salt and the network's name.

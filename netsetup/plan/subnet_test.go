@@ -81,6 +81,19 @@ func TestRoutesToNowhere(t *testing.T) {
 	}
 }
 
+// It is one where it would keep the host from the guests: the bridge's route is no more specific.
+func TestNarrowRoutesToNowhere(t *testing.T) {
+	pinned := Network{Name: "dev", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")}
+	for dst, free := range map[string]bool{"192.168.222.0/23": true, "192.168.223.0/24": false, "192.168.223.128/25": false, "192.168.223.9/32": false} {
+		f := hosttest.Laptop()
+		f.Routes = append(f.Routes, host.Route{Dst: netip.MustParsePrefix(dst), Table: host.MainTable, Nowhere: true})
+		_, err := New(pinned, f, Options{Salt: hosttest.Salt})
+		if free != (err == nil) || !free && !strings.Contains(err.Error(), "route "+dst+", which leads nowhere") {
+			t.Errorf("%s: %v", dst, err)
+		}
+	}
+}
+
 // A refusal names what is in the way, where it is, and what is free.
 func TestRefusalsNameTheUse(t *testing.T) {
 	pinned := Network{Name: "dev", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")}
