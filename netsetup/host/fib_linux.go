@@ -9,62 +9,40 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/dump"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-// ReadFIB reads the policy rules and the IPv4 routes of all tables. It needs no rights. A
-// route by a dead link, or for one type of service alone, is left out.
+// ReadFIB reads the policy rules, and the IPv4 routes of all tables that decide on the
+// addresses of a prefix: the host may have very many others. An invalid prefix is for the rules
+// alone. A route by a dead link, or for one type of service alone, is left out. It needs no
+// rights.
 //
 //	ip -4 rule; ip -4 route show table all
-func ReadFIB() (FIB, error) {
+func ReadFIB(about netip.Prefix) (FIB, error) {
 	rules, err := readRules()
-	if err != nil {
-		return FIB{}, err
+	if err != nil || !about.IsValid() {
+		return FIB{Rules: rules}, err
 	}
-	routes, err := listRoutes()
-	if err != nil {
-		return FIB{}, err
-	}
-	fib := FIB{Rules: rules}
-	for _, r := range routes {
-		if r.Flags&unix.RTNH_F_DEAD == 0 && r.Tos == 0 {
-			fib.Routes = append(fib.Routes, fibRoute(r))
-		}
-	}
-	return fib, nil
+	routes, err := dump.Whole(func() ([]FIBRoute, error) {
+		var list []FIBRoute
+		err := rtnl.WalkRoutes(unix.AF_INET, func(r rtnl.Route) {
+			if r.Dst().Overlaps(about) && !r.Dead() && r.TOS() == 0 {
+				list = append(list, fibRoute(r))
+			}
+		})
+		return list, err
+	})
+	return FIB{Rules: rules, Routes: routes}, err
 }
 
-func fibRoute(r netlink.Route) FIBRoute {
-	link := r.LinkIndex
-	if len(r.MultiPath) > 0 {
-		link = r.MultiPath[0].LinkIndex
-	}
-	if r.Type == unix.RTN_BLACKHOLE || r.Type == unix.RTN_UNREACHABLE || r.Type == unix.RTN_PROHIBIT {
+func fibRoute(r rtnl.Route) FIBRoute {
+	link := hopsOf(r)[0].Link
+	if r.Type() == unix.RTN_BLACKHOLE || r.Type() == unix.RTN_UNREACHABLE || r.Type() == unix.RTN_PROHIBIT {
 		link = 0
 	}
 	return FIBRoute{
-		Dst: destination(r), Table: r.Table, Metric: r.Priority, Link: link, Throw: r.Type == unix.RTN_THROW, Protocol: int(r.Protocol),
+		Dst: r.Dst(), Table: r.Table(), Metric: int(r.Metric()), Link: link, Throw: r.Type() == unix.RTN_THROW, Protocol: r.Protocol(),
 	}
-}
-
-// listRoutes lists the IPv4 routes of all tables.
-func listRoutes() ([]netlink.Route, error) {
-	every := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
-	routes, err := dump.Whole(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_V4, every, netlink.RT_FILTER_TABLE)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
-	}
-	return routes, nil
-}
-
-// destination returns an IPv4 route's destination; package netlink has none for a default
-// route.
-func destination(r netlink.Route) netip.Prefix {
-	if dst, ok := prefixOf(r.Dst); ok {
-		return dst
-	}
-	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
 // readRules reads the IPv4 policy rules. A kernel without them (CONFIG_IP_MULTIPLE_TABLES)

@@ -110,10 +110,13 @@ func New(ctx context.Context, c Config) *Tasks {
 	t := &Tasks{Resolver: &Resolver{base: b, changed: newSignal()}}
 	t.All = []Task{e, m, &silent{changed: m.changed}, z, t.Resolver}
 	if b.plan.Network.Mode == profiles.NAT {
-		t.All = append(t.All, &uplinks{base: b, changed: e.subscribe(routes4 | routes6), forwarding: f})
+		t.All = append(t.All, &uplinks{
+			base: b, forwarding: f, changed: e.subscribeIf(links|addresses|addresses6|routes4|routes6|rules, waysOf(b.plan).matters),
+		})
 	}
 	if b.plan.Prefix.IsValid() {
-		t.pins = &pins{base: b, changed: e.subscribe(routes4 | rules)}
+		// A dead keeper may have left pins.
+		t.pins = &pins{base: b, clean: len(c.Journal.Pins) == 0, changed: e.subscribeIf(routes4|rules, about(b.plan.Prefix.Masked()))}
 		t.All = append(t.All, t.pins)
 	}
 	if b.plan.Client.Program != "" {

@@ -39,8 +39,8 @@ func (c calls) Ask(ctx context.Context, _ string, want []host.Neighbor, _ time.D
 	return want, err
 }
 
-// FIB has the pins.
-func (c calls) FIB(_ context.Context) (host.FIB, error) {
+// FIB has all pins.
+func (c calls) FIB(context.Context, netip.Prefix) (host.FIB, error) {
 	var f host.FIB
 	c.each("pin ", func(text, _ string) {
 		guest, link, _ := strings.Cut(text, "@")
