@@ -34,7 +34,7 @@ func (s *server) open(ctx context.Context) ([]string, error) {
 	}
 	s.life = life
 	s.upkeep = upkeep.New(ctx, upkeep.Config{
-		Network: s, Place: s.place, Host: s.host, Journal: s.journal, Log: s.log, Clocks: s.clocks,
+		Network: s, Place: s.place, Host: s.kernel, Journal: s.journal, Log: s.log, Clocks: s.clocks,
 	})
 	err = s.startServices(ctx)
 	if err == nil {
@@ -62,10 +62,11 @@ func (s *server) apply(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	defer lock.Release()
-	if s.host, err = kernel.New(); err != nil {
+	if s.kernel, err = kernel.New(); err != nil {
 		return nil, err
 	}
-	s.host.OnWarn(func(text string) { s.Note(s.about(text)) })
+	s.host = s.kernel
+	s.kernel.OnWarn(func(text string) { s.Note(s.about(text)) })
 	adopted, err := s.adopt(ctx)
 	if adopted || err != nil {
 		return nil, err
@@ -76,7 +77,7 @@ func (s *server) apply(ctx context.Context) ([]string, error) {
 	for tries := 1; ; tries++ {
 		planned, err := s.plan(ctx)
 		if err == nil {
-			err = upkeep.TryLease(ctx, s.host, planned, s.waits)
+			err = upkeep.TryLease(ctx, s.kernel, planned, s.waits)
 		}
 		if err != nil {
 			return nil, err
