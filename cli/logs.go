@@ -12,6 +12,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/scroll"
 	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 func (a *app) logsCommand() *cli.Command {
@@ -27,8 +28,8 @@ func (a *app) logs(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if !vmName.MatchString(args[0]) {
-		return &usage{fmt.Sprintf("logs: got %.80q, allowed: %s", args[0], vmName)}
+	if !profiles.ValidName(args[0]) {
+		return &usage{fmt.Sprintf("logs: got %.80q, allowed: %s", args[0], profiles.NamePattern)}
 	}
 	f, err := os.Open(supervisor.LogPath(a.stateDir, args[0]))
 	if errors.Is(err, fs.ErrNotExist) && a.rootStateDir != "" {

@@ -4,21 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// vmName matches the names that a VM can have.
-var vmName = regexp.MustCompile("^[a-z][a-z0-9-]{0,30}$")
-
 // load reads a profile with the rights of the user behind sudo. The name, if there is
 // one, replaces the profile's.
 func (a *app) load(path, name string) (*profiles.Profile, error) {
-	if name != "" && !vmName.MatchString(name) {
-		return nil, &usage{fmt.Sprintf("--name: got %.80q, allowed: %s", name, vmName)}
+	if name != "" && !profiles.ValidName(name) {
+		return nil, &usage{fmt.Sprintf("--name: got %.80q, allowed: %s", name, profiles.NamePattern)}
 	}
 	var p *profiles.Profile
 	err := a.user.Do(func() (err error) {

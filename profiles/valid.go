@@ -13,12 +13,14 @@ import (
 )
 
 const (
+	minSubnet, maxSubnet = 20, 29 // bits
+
 	maxNICs  = 15 // PCI slots of the machine that package qemu sets aside
 	maxDisks = 13
 )
 
 var (
-	namePattern = regexp.MustCompile("^[a-z][a-z0-9-]{0,30}$")
+	namePattern = regexp.MustCompile(NamePattern)
 	rfc1918     = []netip.Prefix{
 		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
 	}
@@ -219,8 +221,8 @@ func (d *decoder) subnet(key, s string, mode Mode) netip.Prefix {
 	switch {
 	case err != nil || !p.Addr().Is4():
 		d.fail(key, "got %s, allowed: an IPv4 prefix like 192.168.223.0/24", quote(s))
-	case p.Bits() < 20 || p.Bits() > 29:
-		d.fail(key, "got %s, allowed: /20 to /29", quote(s))
+	case p.Bits() < minSubnet || p.Bits() > maxSubnet:
+		d.fail(key, "got %s, allowed: /%d to /%d", quote(s), minSubnet, maxSubnet)
 	case p != p.Masked():
 		d.fail(key, "got %s, whose host bits are set; allowed: %s", quote(s), p.Masked())
 	case !slices.ContainsFunc(rfc1918, private):

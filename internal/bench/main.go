@@ -50,6 +50,7 @@ var groups = []struct {
 	{"scale", (*bench).scale},
 	{"start", (*bench).start},
 	{"plan", (*bench).plan},
+	{"churn", (*bench).churn},
 	{"before", (*bench).before},
 	{"libvirt", (*bench).libvirt}, // last: it changes /dev
 }

@@ -46,7 +46,11 @@ func Find(ctx context.Context, runDir, name string) (State, error) {
 	}
 	defer c.close()
 	var s State
-	if err := json.NewDecoder(c).Decode(&s); err != nil {
+	err = answers(c).decode(&s)
+	if err == nil {
+		err = s.check(name)
+	}
+	if err != nil {
 		return State{}, fmt.Errorf("ask VM %q: %w", name, c.cause(err))
 	}
 	return s, nil
@@ -71,9 +75,9 @@ func Stop(ctx context.Context, runDir, name string, o StopOptions) error {
 	defer c.close()
 	var last *end
 	version := 0
-	for replies := json.NewDecoder(c); ; {
+	for replies := answers(c); ; {
 		var r reply
-		if err := replies.Decode(&r); err != nil {
+		if err := replies.decode(&r); err != nil {
 			return c.ended(name, version, last)
 		}
 		version = max(version, r.Version)
@@ -145,6 +149,9 @@ func (c *connection) cause(err error) error {
 
 // call connects to a VM's supervisor and sends the request.
 func call(ctx context.Context, runDir, name string, r request) (*connection, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", rundir.VM{RunDir: runDir, Name: name}.Socket())
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {

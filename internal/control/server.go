@@ -88,6 +88,11 @@ func (s *Server) serve(c net.Conn) {
 	case opConsole:
 		s.vm.Console(in, c)
 	case opStop:
+		if req.Timeout < 0 {
+			(&waiter{c}).write(reply{Error: "a timeout below zero"})
+			c.Close()
+			return
+		}
 		s.stop(&waiter{c}, req)
 	default:
 		(&waiter{c}).write(reply{Error: "unknown request " + req.Op})

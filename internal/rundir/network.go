@@ -37,8 +37,14 @@ func (n Network) KeeperLock() string { return filepath.Join(Locks(n.RunDir), "ne
 // PlanLock returns the plan lock of the network's run directory.
 func (n Network) PlanLock() string { return PlanLock(n.RunDir) }
 
-// Make makes the network's directory.
-func (n Network) Make() error { return mkdir(n.Dir(), n.RunDir) }
+// Make makes the network's directory. The error may wrap ErrPathTooLong or ErrBadName.
+func (n Network) Make() error {
+	if err := checkSocket(n.Socket()); err != nil {
+		return err
+	}
+	return mkdir(networksDir(n.RunDir), n.Name, n.RunDir)
+}
 
-// Remove removes the network's directory, and those above it that are empty then.
-func (n Network) Remove() error { return remove(n.Dir(), n.RunDir) }
+// Remove removes the network's directory, and those above it that are empty then. The error
+// may wrap ErrBadName.
+func (n Network) Remove() error { return remove(networksDir(n.RunDir), n.Name, n.RunDir) }

@@ -110,9 +110,45 @@ func TestMakeWhereNothingCanBe(t *testing.T) {
 }
 
 func TestPathTooLong(t *testing.T) {
-	err := VM{"/" + strings.Repeat("d", MaxSocketPath), "a"}.Make()
-	if !errors.Is(err, ErrPathTooLong) || !strings.Contains(err.Error(), "107 fit") {
-		t.Errorf("got %v", err)
+	long := "/" + strings.Repeat("d", MaxSocketPath)
+	for _, err := range []error{VM{long, "a"}.Make(), Network{long, "a"}.Make()} {
+		if !errors.Is(err, ErrPathTooLong) || !strings.Contains(err.Error(), "107 fit") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// A name that leads elsewhere makes nothing and removes nothing, and neither does a symbolic
+// link in the place of a directory.
+func TestBadNames(t *testing.T) {
+	base := t.TempDir()
+	run, victim := filepath.Join(base, "run"), filepath.Join(base, "victim")
+	err := errors.Join(os.Mkdir(victim, 0o755), os.WriteFile(filepath.Join(victim, "file"), nil, 0o644), VM{run, "a"}.Make(), Network{run, "a"}.Make())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"../../victim", "a/../../../victim", "..", ".", "", "/", "a/b", "A", "a\n"} {
+		vm, n := VM{run, name}, Network{run, name}
+		_, livesErr := vm.Lives()
+		for what, err := range map[string]error{
+			"make": vm.Make(), "remove": vm.Remove(), "collect": vm.Collect(), "lives": livesErr, "make network": n.Make(), "remove network": n.Remove(),
+		} {
+			if !errors.Is(err, ErrBadName) {
+				t.Errorf("%s %q: %v", what, name, err)
+			}
+		}
+	}
+	if err := errors.Join(os.Symlink(victim, VM{run, "b"}.Dir()), VM{run, "b"}.Remove()); err != nil {
+		t.Error(err)
+	}
+	if err := os.Mkdir(filepath.Join(run, "vms", "No Name"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if vms, err := VMs(run); err != nil || len(vms) != 1 || vms[0].Name != "a" {
+		t.Errorf("VMs %v, %v", vms, err)
+	}
+	if !exists(filepath.Join(victim, "file")) || exists(VM{run, "b"}.Dir()) || !exists(Network{run, "a"}.Dir()) {
+		t.Error("a file elsewhere is gone, or the link stays")
 	}
 }
 

@@ -35,16 +35,17 @@ func (v VM) Socket() string { return filepath.Join(v.Dir(), "control.sock") }
 func (v VM) Lock() string { return filepath.Join(Locks(v.RunDir), "vm-"+v.Name) }
 
 // Make makes the VM's directory. A directory that exists is a dead supervisor's: the
-// caller holds the lock. The error may wrap ErrPathTooLong.
+// caller holds the lock. The error may wrap ErrPathTooLong or ErrBadName.
 func (v VM) Make() error {
-	if n := len(v.Socket()); n > MaxSocketPath {
-		return fmt.Errorf("%w: %d bytes, %d fit: %s", ErrPathTooLong, n, MaxSocketPath, v.Socket())
+	if err := checkSocket(v.Socket()); err != nil {
+		return err
 	}
-	return mkdir(v.Dir(), v.RunDir)
+	return mkdir(vmsDir(v.RunDir), v.Name, v.RunDir)
 }
 
-// Remove removes the VM's directory, and those above it that are empty then.
-func (v VM) Remove() error { return remove(v.Dir(), v.RunDir) }
+// Remove removes the VM's directory, and those above it that are empty then. The error may wrap
+// ErrBadName.
+func (v VM) Remove() error { return remove(vmsDir(v.RunDir), v.Name, v.RunDir) }
 
 // Left reports whether the VM's directory or the file of its lock exists.
 func (v VM) Left() bool {
@@ -58,6 +59,9 @@ func (v VM) Left() bool {
 
 // Lives reports whether the VM's supervisor lives.
 func (v VM) Lives() (bool, error) {
+	if err := checkName(v.Name); err != nil {
+		return false, err
+	}
 	lock, err := lockfile.Try(v.Lock())
 	if errors.Is(err, lockfile.ErrHeld) {
 		return true, nil
@@ -69,8 +73,12 @@ func (v VM) Lives() (bool, error) {
 }
 
 // Collect removes what a dead supervisor left: the directory and the file of the
-// lock. The error wraps lockfile.ErrHeld if the supervisor lives.
+// lock. The error wraps lockfile.ErrHeld if the supervisor lives, and ErrBadName where the name
+// is none.
 func (v VM) Collect() error {
+	if err := checkName(v.Name); err != nil {
+		return err
+	}
 	lock, err := lockfile.Try(v.Lock())
 	if err != nil {
 		return err

@@ -86,18 +86,6 @@ func (f FIB) RouteOf(p Packet) (rule FIBRule, route FIBRoute, ok bool) {
 	return FIBRule{}, FIBRoute{}, false
 }
 
-// About returns the part that decides on the addresses of a prefix. The host may have very
-// many other routes.
-func (f FIB) About(p netip.Prefix) FIB {
-	part := FIB{Rules: f.Rules}
-	for _, r := range f.Routes {
-		if r.Dst.Overlaps(p) {
-			part.Routes = append(part.Routes, r)
-		}
-	}
-	return part
-}
-
 // best returns the route of a table for an address: the longest prefix, of these the lowest
 // metric, of these the first.
 func (f FIB) best(table int, to netip.Addr) (best FIBRoute, ok bool) {

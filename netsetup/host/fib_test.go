@@ -1,15 +1,18 @@
 package host
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
@@ -70,9 +73,6 @@ func TestLookup(t *testing.T) {
 func TestPartsOfAFIB(t *testing.T) {
 	f := fib()
 	f.Rules = append(f.Rules, FIBRule{Priority: 70, To: prefix("10.0.0.0/8"), Protocol: PinProtocol})
-	if got := f.About(prefix("198.51.100.0/24")); len(got.Routes) != 6 || len(got.Rules) != len(f.Rules) {
-		t.Errorf("%d routes and %d rules about the prefix", len(got.Routes), len(got.Rules))
-	}
 	if got := f.Unpinned(); len(got.Routes) != len(f.Routes)-1 || len(got.Rules) != len(f.Rules)-1 {
 		t.Errorf("%d routes and %d rules without pins", len(got.Routes), len(got.Rules))
 	}
@@ -136,20 +136,43 @@ func TestRuleFact(t *testing.T) {
 	}
 }
 
-func TestFIBRoute(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		route netlink.Route
-		want  FIBRoute
-	}{
-		{"a default route", netlink.Route{LinkIndex: 2, Table: 254, Priority: 7, Protocol: 3}, FIBRoute{Dst: prefix("0.0.0.0/0"), Link: 2, Table: 254, Metric: 7, Protocol: 3}},
-		{"several ways", netlink.Route{Dst: ipNet("10.0.0.0/8"), Table: 9, MultiPath: []*netlink.NexthopInfo{{LinkIndex: 3}, {LinkIndex: 4}}}, FIBRoute{Dst: prefix("10.0.0.0/8"), Link: 3, Table: 9}},
-		{"a blackhole", netlink.Route{LinkIndex: 1, Type: unix.RTN_BLACKHOLE, Table: 9}, FIBRoute{Dst: prefix("0.0.0.0/0"), Table: 9}},
-		{"a way that is dead", netlink.Route{Table: 9, MultiPath: []*netlink.NexthopInfo{{LinkIndex: 3, Flags: unix.RTNH_F_DEAD}, {LinkIndex: 4}}}, FIBRoute{Dst: prefix("0.0.0.0/0"), Link: 4, Table: 9}},
-		{"throw", netlink.Route{Type: unix.RTN_THROW, Table: 9}, FIBRoute{Dst: prefix("0.0.0.0/0"), Table: 9, Throw: true}},
-	} {
-		if got := fibRoute(c.route); got != c.want {
-			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
+// Of the kernel's routes, those that decide on a prefix are read.
+func TestReadFIB(t *testing.T) {
+	lab.Require(t, lab.Program("ip"))
+	lab.Run(t, func(t *testing.T) {
+		lab.Uplink(t)
+		lab.Sh(t, `
+ip link add d0 type veth peer name d1; ip link set d0 addrgenmode none up; ip link set d1 addrgenmode none up
+ip addr add 198.51.100.1/24 dev d0
+ip route add 10.1.2.0/24 table 900 metric 7 proto 113 nexthop dev d0 nexthop dev eth0
+ip route add blackhole 10.1.0.0/16; ip route add throw 10.1.2.3/32 table 9
+ip route add 10.1.2.4/32 tos 4 dev d0; ip route add 10.1.3.0/24 dev d0; ip route add 10.0.0.0/8 dev d0 table local
+ip rule add priority 5 to 10.1.2.0/24 lookup 900`)
+		eth0, _, err := ReadLink("eth0")
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		d0, _, err := ReadLink("d0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadFIB(prefix("10.1.2.0/24"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.SortFunc(got.Routes, func(a, b FIBRoute) int { return cmp.Or(a.Dst.Bits()-b.Dst.Bits(), a.Table-b.Table) })
+		want := []FIBRoute{
+			{Dst: prefix("0.0.0.0/0"), Link: eth0.Index, Table: MainTable, Protocol: unix.RTPROT_BOOT},
+			{Dst: prefix("10.0.0.0/8"), Link: d0.Index, Table: 255, Protocol: unix.RTPROT_BOOT},
+			{Dst: prefix("10.1.0.0/16"), Table: MainTable, Protocol: unix.RTPROT_BOOT},
+			{Dst: prefix("10.1.2.0/24"), Link: d0.Index, Table: 900, Metric: 7, Protocol: PinProtocol},
+			{Dst: prefix("10.1.2.3/32"), Table: 9, Throw: true, Protocol: unix.RTPROT_BOOT},
+		}
+		if !slices.Equal(got.Routes, want) || len(got.Rules) != 4 || got.Rules[1].Table != 900 {
+			t.Errorf("got %+v\nand rules %+v\nwant %+v", got.Routes, got.Rules, want)
+		}
+		if rules, err := ReadFIB(netip.Prefix{}); err != nil || len(rules.Routes) != 0 || len(rules.Rules) != 4 {
+			t.Errorf("the rules alone: %+v, %v", rules, err)
+		}
+	})
 }

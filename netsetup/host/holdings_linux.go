@@ -2,9 +2,11 @@ package host
 
 import (
 	"net"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
@@ -21,11 +23,9 @@ func ReadHoldings(c *rtnl.Conn, l Link) (Holdings, error) {
 		return h, err
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		routes, err := c.Routes(family)
-		if err != nil {
+		if err := h.addRoutes(family); err != nil {
 			return h, err
 		}
-		h.addRoutes(routes)
 		neighbors, err := c.Neighbors(family)
 		if err != nil {
 			return h, err
@@ -49,28 +49,52 @@ func ReadHoldings(c *rtnl.Conn, l Link) (Holdings, error) {
 	return h, nil
 }
 
-// addRoutes adds, of all routes of a family, those by the link. Routes that tie with one
-// of them but lead elsewhere decide whether it goes first: none is ahead of it, and one is
+// addRoutes adds the family's routes by the link.
+func (h *Holdings) addRoutes(family int) error {
+	found, err := dump.Whole(func() (Holdings, error) {
+		g := gathering{Holdings: Holdings{Index: h.Index}}
+		err := rtnl.WalkRoutes(family, g.add)
+		g.addTied()
+		return g.Holdings, err
+	})
+	h.Routes, h.First = append(h.Routes, found.Routes...), append(h.First, found.First...)
+	return err
+}
+
+// gathering finds the routes by the link of the holdings among all routes, of which it keeps
+// no others; the kernel lists those that tie one after the other. Routes that tie with one by
+// the link but lead elsewhere decide whether that goes first: none is ahead of it, and one is
 // behind. Of IPv6 only one of those that tie goes first: the kernel makes the others paths of
 // one route.
-func (h *Holdings) addRoutes(all []rtnl.Route) {
-	last := map[rtnl.Tie]int{} // place of the last route that leads elsewhere
-	for i, r := range all {
-		if !r.Uses(h.Index) {
-			last[r.Tie()] = i
-		}
+type gathering struct {
+	Holdings
+	tied []rtnl.Route // copies
+	n    int          // of tied, in use
+}
+
+func (g *gathering) add(r rtnl.Route) {
+	if g.n > 0 && r.Tie() != g.tied[0].Tie() {
+		g.addTied()
 	}
-	ahead := map[rtnl.Tie]bool{}
+	if g.n == len(g.tied) {
+		g.tied = append(g.tied, rtnl.Route{})
+	}
+	g.tied[g.n].Message = append(g.tied[g.n].Message[:0], r.Message...)
+	g.n++
+}
+
+// addTied adds, of the routes that tie, those by the link.
+func (g *gathering) addTied() {
+	all, ahead := g.tied[:g.n], false
 	for i, r := range all {
-		own, tie := r.Uses(h.Index), r.Tie()
+		own := r.Uses(g.Index)
 		if own && !r.Automatic() {
-			behind, ok := last[tie]
-			h.Routes, h.First = append(h.Routes, r), append(h.First, !ahead[tie] && ok && behind > i)
+			behind := slices.ContainsFunc(all[i+1:], func(o rtnl.Route) bool { return !o.Uses(g.Index) })
+			g.Routes, g.First = append(g.Routes, r.Clone()), append(g.First, !ahead && behind)
 		}
-		if !own || r.Family() == unix.AF_INET6 {
-			ahead[tie] = true
-		}
+		ahead = ahead || !own || r.Family() == unix.AF_INET6
 	}
+	g.n = 0
 }
 
 // nameHops notes the names of the other links that multipath routes lead to.

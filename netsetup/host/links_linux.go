@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/dump"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
 // ReadLink reads the link of that name or alternative name, without its addresses; ok is
@@ -116,24 +117,25 @@ func ReadAddrs(link int) ([]netip.Prefix, error) {
 //
 //	ip route show table all default dev LINK
 func ReadGateways(link int) ([]netip.Addr, error) {
-	var list []netip.Addr
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := dump.Whole(func() ([]netlink.Route, error) {
-			by := &netlink.Route{LinkIndex: link, Table: unix.RT_TABLE_UNSPEC}
-			return netlink.RouteListFiltered(family, by, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
-		})
+	var all []netip.Addr
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		list, err := dump.Whole(func() ([]netip.Addr, error) { return readGateways(family, link) })
 		if err != nil {
-			return nil, fmt.Errorf("list routes: %w", err)
+			return nil, err
 		}
-		for _, r := range routes {
-			gateway, ok := netip.AddrFromSlice(r.Gw)
-			wide, _ := prefixOf(r.Dst)
-			if gateway = gateway.Unmap(); ok && wide.Bits() <= 0 && !slices.Contains(list, gateway) {
-				list = append(list, gateway)
-			}
-		}
+		all = append(all, list...)
 	}
-	return list, nil
+	return all, nil
+}
+
+func readGateways(family, link int) ([]netip.Addr, error) {
+	var list []netip.Addr
+	err := rtnl.WalkRoutes(family, func(r rtnl.Route) {
+		if r.Dst().Bits() == 0 && r.Link() == link && r.Gateway().IsValid() && !slices.Contains(list, r.Gateway()) {
+			list = append(list, r.Gateway())
+		}
+	})
+	return list, err
 }
 
 // listAddrs lists the addresses of all links.

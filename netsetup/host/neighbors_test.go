@@ -44,14 +44,22 @@ func TestAddRoutes(t *testing.T) {
 		return rtnl.Route{Message: rtnl.Append(m, rtnl.Uint32(unix.RTA_OIF, link), rtnl.Uint32(unix.RTA_PRIORITY, metric))}
 	}
 	const main, local = unix.RT_TABLE_MAIN, unix.RT_TABLE_LOCAL
-	h := Holdings{Index: 2}
-	h.addRoutes([]rtnl.Route{
+	g := gathering{Holdings: Holdings{Index: 2}}
+	for _, r := range []rtnl.Route{
 		route(2, 1, main, 3), route(9, 1, main, 3), // first
 		route(9, 2, main, 3), route(2, 2, main, 3), // second
-		route(2, 3, main, 3), // alone
-		route(2, 4, local, unix.RTPROT_KERNEL),
-	})
-	if len(h.Routes) != 3 || !slices.Equal(h.First, []bool{true, false, false}) {
-		t.Errorf("%d routes, first %v", len(h.Routes), h.First)
+		route(2, 3, main, 3),                                                               // alone
+		route(2, 4, local, unix.RTPROT_KERNEL), route(9, 5, main, 3), route(2, 6, main, 3), // alone, and last
+	} {
+		g.add(r)
+	}
+	g.addTied()
+	if len(g.Routes) != 4 || !slices.Equal(g.First, []bool{true, false, false, false}) {
+		t.Errorf("%d routes, first %v", len(g.Routes), g.First)
+	}
+	for i, metric := range []uint32{1, 2, 3, 6} {
+		if got := g.Routes[i]; got.Metric() != metric || got.Link() != 2 {
+			t.Errorf("route %d by link %d has metric %d, want %d", i, got.Link(), got.Metric(), metric)
+		}
 	}
 }

@@ -2,12 +2,14 @@ package host
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"slices"
 
-	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/internal/resolvconf"
 	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
@@ -134,35 +136,81 @@ func addAddresses(f *Facts) error {
 	return nil
 }
 
-// addRoutes adds the IPv4 routes of all tables, one for each nexthop by a known link.
+// addRoutes adds the IPv4 routes of all tables that a plan depends on, one for each nexthop by
+// a known link.
+//
+//	ip -4 route show table all
 func addRoutes(f *Facts) error {
-	routes, err := listRoutes()
-	if err != nil {
-		return err
-	}
 	places := f.places()
-	f.Routes = slices.Grow(f.Routes, len(routes))
-	for _, r := range routes {
-		if usable(r) && ways.Decides(destination(r)) {
-			f.Outward = append(f.Outward, fibRoute(r))
-		}
-		hops := append([]*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via}}, r.MultiPath...)
-		for _, hop := range hops {
-			name := ""
-			i, known := places[hop.LinkIndex]
-			if known {
-				name = f.Links[i].Name
-			}
-			if known || len(r.MultiPath) == 0 {
-				via, _ := netip.AddrFromSlice(hop.Gw)
-				if v, ok := hop.Via.(*netlink.Via); ok { // of the other family
-					via, _ = netip.AddrFromSlice(v.Addr)
-				}
-				f.Routes = append(f.Routes, Route{Dst: destination(r), Link: name, Via: via.Unmap(), Table: r.Table, Nowhere: leadsNowhere(r)})
-			}
-		}
+	type found struct {
+		routes  []Route
+		outward []FIBRoute
 	}
-	return nil
+	all, err := dump.Whole(func() (found, error) {
+		var list found
+		seen, objects := outlets{}, nexthops{}
+		err := rtnl.WalkRoutes(unix.AF_INET, func(r rtnl.Route) {
+			dst := r.Dst()
+			if usable(r) && ways.Decides(dst) {
+				list.outward = append(list.outward, fibRoute(r, &objects))
+			}
+			if !seen.add(r) && !telling(dst) {
+				return // nearly all of a million routes
+			}
+			for _, hop := range objects.of(r) {
+				i, known := places[hop.Link]
+				route := Route{Dst: dst, Via: hop.Gateway, Table: r.Table(), Nowhere: leadsNowhere(r)}
+				if known {
+					route.Link = f.Links[i].Name
+				}
+				if known || len(r.Hops()) == 0 {
+					list.routes = append(list.routes, route)
+				}
+			}
+		})
+		return list, errors.Join(err, objects.err)
+	})
+	f.Routes, f.Outward = all.routes, all.outward
+	return err
+}
+
+// outlets are the links, by index, by which each table leads somewhere; 0 stands for nowhere,
+// a negative number for a nexthop object.
+type outlets map[struct{ table, link int }]bool
+
+// add adds those of the route, and reports whether one of them is new.
+func (o outlets) add(r rtnl.Route) (added bool) {
+	way := struct{ table, link int }{r.Table(), r.Link()}
+	if way.link == 0 {
+		way.link = -int(r.Nexthop())
+	}
+	hops := r.Hops()
+	if len(hops) == 0 {
+		added = !o[way]
+		o[way] = true
+		return added
+	}
+	for _, hop := range hops {
+		way.link = hop.Link
+		added = added || !o[way]
+		o[way] = true
+	}
+	return added
+}
+
+// telling reports whether a plan depends on a route to the prefix even where its table has
+// another by the same link: it is wide, such as a default route, or it uses addresses that a
+// subnet could be chosen from.
+func telling(dst netip.Prefix) bool {
+	return dst.Bits() <= wideBits || slices.ContainsFunc(private, dst.Overlaps)
+}
+
+// wideBits is the longest prefix, in bits, that counts as a summary of the Internet.
+const wideBits = 8
+
+// private are the prefixes that subnets are chosen from (RFC 1918).
+var private = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
 }
 
 // resolvers reads the name servers of a resolv.conf(5), without zones.

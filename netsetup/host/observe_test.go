@@ -53,7 +53,7 @@ func TestObserveNetworkWithoutRights(t *testing.T) {
 	if _, ok, err := ReadLink("qn-none"); err != nil || ok {
 		t.Errorf("no link: %t, %v", ok, err)
 	}
-	if _, err := ReadFIB(); err != nil {
+	if _, err := ReadFIB(prefix("0.0.0.0/0")); err != nil {
 		t.Error(err)
 	}
 	if _, err := ReadGateways(lo.Index); err != nil {

@@ -175,7 +175,7 @@ func (r *random) compare(t *testing.T, c *rtnl.Conn) (routed int) {
 		r.commands = append(r.commands, r.rule())
 	}
 	lab.Try("ip -4 -force -batch - <<'END'\n" + strings.Join(r.commands, "\n") + "\nEND")
-	fib, err := ReadFIB()
+	fib, err := ReadFIB(prefix("0.0.0.0/0"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,7 +88,7 @@ func portByMark(tap host.Link) step.List {
 // strayPins returns the policy rules of pins that belong to the network, or to no network that
 // has a bridge. The host routes of pins go with the bridge.
 func strayPins(ctx context.Context, k step.Kernel, f host.Facts, mark string) (step.List, error) {
-	fib, err := k.FIB(ctx)
+	fib, err := k.FIB(ctx, netip.Prefix{}) // the rules alone
 	var rules step.List
 	for _, r := range fib.Rules {
 		if r.In != "" {

@@ -104,7 +104,9 @@ func TestUndoByMarksMovesBack(t *testing.T) {
 
 type unreadFIB struct{ step.Pins }
 
-func (unreadFIB) FIB(context.Context) (host.FIB, error) { return host.FIB{}, steptest.ErrInjected }
+func (unreadFIB) FIB(context.Context, netip.Prefix) (host.FIB, error) {
+	return host.FIB{}, steptest.ErrInjected
+}
 
 // What cannot be read does not keep the rest from being undone.
 func TestUndoByMarksGoesOn(t *testing.T) {

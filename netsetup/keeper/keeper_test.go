@@ -128,6 +128,7 @@ func TestRefusals(t *testing.T) {
 		n := Network{Name: "dev", Mode: profiles.NAT}
 		pinned := n
 		pinned.Subnet = subnet
+		lab.Sh(t, "ip addr add 10.99.0.1/24 dev eth0")
 		web := mustJoin(t, o, n, "web", port(1))
 		taken := web.Ports()[0].Address
 		for name, c := range map[string]struct {
@@ -144,7 +145,8 @@ func TestRefusals(t *testing.T) {
 			"same-mac":     {n, "db", port(1), `which VM "web" has`},
 			"same-address": {n, "db", []PortRequest{{MAC: port(2)[0].MAC, Address: taken}}, `which VM "web" has`},
 			"gateway":      {n, "db", []PortRequest{{MAC: port(2)[0].MAC, Address: web.Info().Gateway}}, "no guest address"},
-			"overlapping":  {Network{Name: "x", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.0.2.0/24")}, "db", port(2), "overlaps the host's address"},
+			"overlapping":  {Network{Name: "x", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("10.99.0.0/24")}, "db", port(2), "overlaps the host's address"},
+			"not-private":  {Network{Name: "x", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.0.2.0/24")}, "db", port(2), "private (RFC 1918)"},
 		} {
 			_, err := Join(t.Context(), o, c.network, c.vm, c.ports)
 			if !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), c.want) {
@@ -152,6 +154,7 @@ func TestRefusals(t *testing.T) {
 			}
 		}
 		mustLeave(t, web)
+		lab.Sh(t, "ip addr del 10.99.0.1/24 dev eth0")
 	})
 }
 

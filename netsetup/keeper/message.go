@@ -13,8 +13,11 @@ import (
 // maxMessage bounds a message in bytes; the largest, a plan's steps, is some 10 KiB.
 const maxMessage = 256 << 10
 
-// maxFiles bounds the files in a message: 16 NICs of up to 8 queues.
-const maxFiles = 16 * 8
+// maxFiles bounds the files in a message.
+const maxFiles = maxPorts * maxQueues
+
+// ErrTooLarge is wrapped by the error of Receive for a message that no qnet sends.
+var ErrTooLarge = errors.New("message is too large")
 
 // Send sends a message, v as JSON, with files.
 func Send(c *net.UnixConn, v any, files ...*os.File) error {
@@ -48,13 +51,18 @@ func Receive(c *net.UnixConn, v any) ([]*os.File, error) {
 	}
 	b := make([]byte, min(size, maxMessage))
 	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
-	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
+	n, oobn, flags, _, err := c.ReadMsgUnix(b, oob)
 	if err != nil {
 		return nil, fmt.Errorf("receive message: %w", err)
 	}
 	files, err := rightsOf(oob[:oobn])
-	if err != nil {
+	switch {
+	case err != nil:
 		return files, err
+	case flags&unix.MSG_CTRUNC != 0: // the kernel has closed the others
+		return files, fmt.Errorf("receive message: %w: more than %d files", ErrTooLarge, maxFiles)
+	case size > maxMessage:
+		return files, fmt.Errorf("receive message: %w: %d bytes, %d are allowed", ErrTooLarge, size, maxMessage)
 	}
 	if err := json.Unmarshal(b[:n], v); err != nil {
 		return files, fmt.Errorf("decode message: %w", err)

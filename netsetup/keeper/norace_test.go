@@ -2,4 +2,7 @@
 
 package keeper_test
 
-const patience = 2
+const (
+	patience   = 2
+	manyRoutes = 20000
+)

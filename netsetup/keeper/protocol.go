@@ -125,18 +125,6 @@ type Request struct {
 	Held    []Port        `json:"held,omitempty"` // OpRejoin: the ports that the VM got from a keeper before
 }
 
-// Distribute gives the ports the files that came with the request.
-func (r *Request) Distribute(files []*os.File) error {
-	for i := range r.Ports {
-		p := &r.Ports[i]
-		if p.Queues < 0 || p.Queues > len(files) {
-			return fmt.Errorf("receive request: port %d has %d queues, and %d files are left", i, p.Queues, len(files))
-		}
-		p.Files, files = files[:p.Queues], files[p.Queues:]
-	}
-	return nil
-}
-
 // Reply is what the keeper sends: the answer to a Request, with the taps' files in
 // the order of Ports, or news that no supervisor asked for.
 type Reply struct {

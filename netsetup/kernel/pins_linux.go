@@ -14,8 +14,11 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// FIB reads the host's policy rules and IPv4 routes (host.ReadFIB).
-func (h *Host) FIB(ctx context.Context) (host.FIB, error) { return host.ReadFIB() }
+// FIB reads the host's policy rules, and the IPv4 routes that decide on the addresses of a
+// prefix (host.ReadFIB).
+func (h *Host) FIB(ctx context.Context, about netip.Prefix) (host.FIB, error) {
+	return host.ReadFIB(about)
+}
 
 // pin returns the route of a pin, nil if there is no such link.
 func (h *Host) pin(ctx context.Context, link string, guest netip.Addr) (*netlink.Route, error) {

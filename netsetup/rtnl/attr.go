@@ -2,6 +2,7 @@ package rtnl
 
 import (
 	"encoding/binary"
+	"iter"
 	"strings"
 )
 
@@ -19,16 +20,27 @@ func align4(n int) int { return (n + 3) &^ 3 }
 // values share memory with b.
 func Attrs(b []byte) []Attr {
 	var list []Attr
-	for len(b) >= attrHeader {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < attrHeader || n > len(b) {
-			break
-		}
-		// The upper bits are NLA_F_NESTED and NLA_F_NET_BYTEORDER.
-		list = append(list, Attr{binary.NativeEndian.Uint16(b[2:]) & 0x3fff, b[attrHeader:n]})
-		b = b[min(align4(n), len(b)):]
+	for a := range attrs(b) {
+		list = append(list, a)
 	}
 	return list
+}
+
+// attrs yields the attributes of Attrs one by one.
+func attrs(b []byte) iter.Seq[Attr] {
+	return func(yield func(Attr) bool) {
+		for len(b) >= attrHeader {
+			n := int(binary.NativeEndian.Uint16(b))
+			if n < attrHeader || n > len(b) {
+				return
+			}
+			// The upper bits are NLA_F_NESTED and NLA_F_NET_BYTEORDER.
+			if !yield(Attr{binary.NativeEndian.Uint16(b[2:]) & 0x3fff, b[attrHeader:n]}) {
+				return
+			}
+			b = b[min(align4(n), len(b)):]
+		}
+	}
 }
 
 // Append appends attributes with their headers and padding.

@@ -85,11 +85,14 @@ func list(t *testing.T) capture {
 		t.Fatal(err)
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		routes, err := c.Routes(family)
+		err := WalkRoutes(family, func(r Route) {
+			if !r.Automatic() {
+				got.Routes = append(got.Routes, r.Clone())
+			}
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		got.Routes = append(got.Routes, slices.DeleteFunc(routes, Route.Automatic)...)
 		neighbors, err := c.Neighbors(family)
 		if err != nil {
 			t.Fatal(err)

@@ -122,7 +122,6 @@ func TestLists(t *testing.T) {
 	c := load(t)
 	s := &fakeSocket{lists: map[netlink.HeaderType][][]netlink.Message{
 		unix.RTM_GETADDR:  {append(messages(c.Addresses, func(a Address) Message { return a.Message }), netlink.Message{Data: []byte{2, 24}})},
-		unix.RTM_GETROUTE: {messages(c.Routes, func(r Route) Message { return r.Message })},
 		unix.RTM_GETNEIGH: {messages(c.Neighbors, func(n Neighbor) Message { return n.Message })},
 		unix.RTM_GETRULE:  {messages(c.Rules, func(r Rule) Message { return r.Message })},
 	}}
@@ -132,9 +131,6 @@ func TestLists(t *testing.T) {
 	}
 	if got, err := conn.Addresses(c.Link + 1000); err != nil || len(got) != 0 {
 		t.Errorf("%d addresses of another link, %v", len(got), err)
-	}
-	if got, err := conn.Routes(unix.AF_INET); err != nil || len(got) != len(c.Routes) {
-		t.Errorf("%d routes, %v; want %d", len(got), err, len(c.Routes))
 	}
 	if got, err := conn.Rules(unix.AF_INET); err != nil || len(got) != len(c.Rules) {
 		t.Errorf("%d rules, %v; want %d", len(got), err, len(c.Rules))
@@ -153,12 +149,12 @@ func TestLists(t *testing.T) {
 func TestInterruptedList(t *testing.T) {
 	cut := []netlink.Message{{Header: netlink.Header{Flags: unix.NLM_F_DUMP_INTR}, Data: make([]byte, routeHeader)}}
 	whole := []netlink.Message{{Data: make([]byte, routeHeader)}, {Data: make([]byte, routeHeader)}}
-	s := &fakeSocket{lists: map[netlink.HeaderType][][]netlink.Message{unix.RTM_GETROUTE: {cut, cut, whole}}}
-	if got, err := (&Conn{s}).Routes(unix.AF_INET); err != nil || len(got) != 2 || len(s.asked) != 3 {
-		t.Errorf("%d routes after %d lists, %v", len(got), len(s.asked), err)
+	s := &fakeSocket{lists: map[netlink.HeaderType][][]netlink.Message{unix.RTM_GETRULE: {cut, cut, whole}}}
+	if got, err := (&Conn{s}).Rules(unix.AF_INET); err != nil || len(got) != 2 || len(s.asked) != 3 {
+		t.Errorf("%d rules after %d lists, %v", len(got), len(s.asked), err)
 	}
-	s = &fakeSocket{lists: map[netlink.HeaderType][][]netlink.Message{unix.RTM_GETROUTE: {cut}}}
-	if _, err := (&Conn{s}).Routes(unix.AF_INET); !errors.Is(err, dump.ErrInterrupted) {
+	s = &fakeSocket{lists: map[netlink.HeaderType][][]netlink.Message{unix.RTM_GETRULE: {cut}}}
+	if _, err := (&Conn{s}).Rules(unix.AF_INET); !errors.Is(err, dump.ErrInterrupted) {
 		t.Errorf("a list that changes all the time: %v", err)
 	}
 	for name, list := range map[string]func(*Conn) error{

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,19 +21,6 @@ func (c *Conn) Addresses(link int) ([]Address, error) {
 		}
 	}
 	return found, err
-}
-
-// Routes lists the routes of all tables of a family, AF_INET or AF_INET6, in the kernel's
-// order.
-//
-//	ip route show table all
-func (c *Conn) Routes(family int) ([]Route, error) {
-	list, err := c.list(unix.RTM_GETROUTE, familyHeader(family), routeHeader)
-	routes := make([]Route, len(list))
-	for i, m := range list {
-		routes[i] = Route{m}
-	}
-	return routes, err
 }
 
 // Neighbors lists the neighbor table of a family, and the addresses that the host answers
@@ -158,4 +146,27 @@ func (c *Conn) Ready(link int) bool {
 	spec := Attrs(list[0].attr(linkHeader, unix.IFLA_AF_SPEC))
 	flags := find(Attrs(find(spec, unix.AF_INET6)), unix.IFLA_INET6_FLAGS)
 	return len(flags) == 4 && binary.NativeEndian.Uint32(flags)&ifReady != 0
+}
+
+// RouteTo asks the kernel for the route of an unmarked packet that the host sends from one of
+// its addresses to another address. The error wraps the kernel's: ENETUNREACH where there is
+// none, EINVAL for a blackhole route and where from is no address of the host.
+//
+//	ip route get TO from FROM
+func (c *Conn) RouteTo(from, to netip.Addr) (Route, error) {
+	family := unix.AF_INET
+	if to.Is6() {
+		family = unix.AF_INET6
+	}
+	request := familyHeader(family)
+	request[1], request[2] = byte(to.BitLen()), byte(from.BitLen()) // rtm_dst_len, rtm_src_len
+	request = Append(request, Attr{unix.RTA_DST, to.AsSlice()}, Attr{unix.RTA_SRC, from.AsSlice()})
+	list, err := c.get(unix.RTM_GETROUTE, request)
+	if err == nil && (len(list) == 0 || len(list[0]) < routeHeader) {
+		err = unix.EBADMSG
+	}
+	if err != nil {
+		return Route{}, fmt.Errorf("look up route to %s: %w", to, explained(err))
+	}
+	return Route{list[0]}, nil
 }

@@ -34,7 +34,12 @@ func (m *Message) UnmarshalText(text []byte) error {
 // attr returns the value of the first attribute of that type behind a fixed header of
 // that length, nil if there is none.
 func (m Message) attr(header int, kind uint16) []byte {
-	return find(Attrs(m[min(header, len(m)):]), kind)
+	for a := range attrs(m[min(header, len(m)):]) {
+		if a.Type == kind {
+			return a.Value
+		}
+	}
+	return nil
 }
 
 func (m Message) uint32(header int, kind uint16) uint32 {
@@ -55,7 +60,7 @@ func (m Message) addr(header int, kind uint16) netip.Addr {
 // false to leave it out, followed by more.
 func (m Message) edited(header int, edit func(Attr) (Attr, bool), more ...Attr) Message {
 	out := slices.Clone(m[:header])
-	for _, a := range Attrs(m[header:]) {
+	for a := range attrs(m[header:]) {
 		if a, ok := edit(a); ok {
 			out = Append(out, a)
 		}

@@ -15,7 +15,11 @@ type Route struct{ Message }
 // Family returns AF_INET or AF_INET6.
 func (r Route) Family() int { return int(r.Message[0]) }
 
-func (r Route) tos() byte { return r.Message[3] }
+// TOS returns the type of service that the route is for, 0 for all.
+func (r Route) TOS() byte { return r.Message[3] }
+
+// Clone returns a copy that shares no memory with the route.
+func (r Route) Clone() Route { return Route{slices.Clone(r.Message)} }
 
 // Protocol returns the RTPROT_ number of the route's origin (linux/rtnetlink.h).
 func (r Route) Protocol() int { return int(r.Message[5]) }
@@ -48,17 +52,16 @@ func (r Route) Dst() netip.Prefix {
 }
 
 // Gateway returns the gateway of a route with one nexthop, not valid if there is none.
-func (r Route) Gateway() netip.Addr { return gateway(Attrs(r.Message[routeHeader:])) }
+func (r Route) Gateway() netip.Addr { return gateway(r.Message[routeHeader:]) }
 
 // gateway returns the gateway of a nexthop, which may be of the other family (RFC 5549,
 // struct rtvia).
-func gateway(nexthop []Attr) netip.Addr {
-	if v := find(nexthop, unix.RTA_VIA); len(v) > 2 {
+func gateway(nexthop Message) netip.Addr {
+	if v := nexthop.attr(0, unix.RTA_VIA); len(v) > 2 {
 		a, _ := netip.AddrFromSlice(v[2:])
 		return a
 	}
-	a, _ := netip.AddrFromSlice(find(nexthop, unix.RTA_GATEWAY))
-	return a
+	return nexthop.addr(0, unix.RTA_GATEWAY)
 }
 
 // Metric returns the route's priority among those to the same destination: the lowest wins.
@@ -97,7 +100,7 @@ func (r Route) Hops() []Hop {
 		}
 		attrs := b[hopHeader:n]
 		list = append(list, Hop{
-			Link: int(binary.NativeEndian.Uint32(b[4:])), Gateway: gateway(Attrs(attrs)), flags: b[2], weight: b[3], attrs: attrs,
+			Link: int(binary.NativeEndian.Uint32(b[4:])), Gateway: gateway(attrs), flags: b[2], weight: b[3], attrs: attrs,
 		})
 		b = b[min(align4(n), len(b)):]
 	}
@@ -116,9 +119,19 @@ func multipath(hops []Hop) Attr {
 	return Attr{unix.RTA_MULTIPATH, b}
 }
 
+// Link returns the index of the link of a route with one nexthop, 0 for any other.
+func (r Route) Link() int { return int(r.uint32(routeHeader, unix.RTA_OIF)) }
+
+// Dead reports whether the kernel does not use the route, because its link is gone or has no
+// carrier (RTNH_F_DEAD).
+func (r Route) Dead() bool { return r.flags()&unix.RTNH_F_DEAD != 0 }
+
+// Nexthop returns the id of the route's nexthop object (ip-nexthop(8)), 0 if it has none.
+func (r Route) Nexthop() uint32 { return r.uint32(routeHeader, nexthopID) }
+
 // Uses reports whether the route leads by the link with that index.
 func (r Route) Uses(link int) bool {
-	if int(r.uint32(routeHeader, unix.RTA_OIF)) == link {
+	if r.Link() == link {
 		return true
 	}
 	return slices.ContainsFunc(r.Hops(), func(h Hop) bool { return h.Link == link })
@@ -140,7 +153,7 @@ type Tie struct {
 }
 
 // Tie returns the route's.
-func (r Route) Tie() Tie { return Tie{r.Table(), r.Dst(), r.tos(), r.Metric()} }
+func (r Route) Tie() Tie { return Tie{r.Table(), r.Dst(), r.TOS(), r.Metric()} }
 
 // BySpecificity orders routes for their deletion: one with more attributes comes before one
 // with fewer. The kernel deletes the first IPv4 route that has all attributes of the request,
@@ -211,9 +224,6 @@ func (r Route) NeedsReplace() bool {
 
 // RTA_NH_ID of linux/rtnetlink.h: a nexthop object, ip-nexthop(8).
 const nexthopID = 30
-
-// Nexthop returns the number of the route's nexthop object, 0 if it has none.
-func (r Route) Nexthop() uint32 { return r.uint32(routeHeader, nexthopID) }
 
 // Unmovable reports whether the route cannot be shown as a command or given to another
 // link: it has a nexthop object or an encapsulation.

@@ -54,8 +54,8 @@ func (r Route) keyWords() string {
 	if src := r.addr(routeHeader, unix.RTA_SRC); src.IsValid() {
 		words += fmt.Sprintf(" from %s/%d", src, r.Message[2])
 	}
-	if r.tos() != 0 {
-		words += fmt.Sprintf(" tos 0x%x", r.tos())
+	if r.TOS() != 0 {
+		words += fmt.Sprintf(" tos 0x%x", r.TOS())
 	}
 	return words
 }
@@ -66,7 +66,7 @@ func (r Route) linkWords(name func(link int) string) string {
 		return ""
 	}
 	link := int(r.uint32(routeHeader, unix.RTA_OIF))
-	return viaWords(Attrs(r.Message[routeHeader:])) + " dev " + name(link) + onlinkWord(r.flags())
+	return viaWords(r.Message[routeHeader:]) + " dev " + name(link) + onlinkWord(r.flags())
 }
 
 func onlinkWord(flags uint32) string {
@@ -76,12 +76,12 @@ func onlinkWord(flags uint32) string {
 	return ""
 }
 
-func viaWords(nexthop []Attr) string {
+func viaWords(nexthop Message) string {
 	gw := gateway(nexthop)
 	switch {
 	case !gw.IsValid():
 		return ""
-	case find(nexthop, unix.RTA_VIA) != nil:
+	case nexthop.attr(0, unix.RTA_VIA) != nil:
 		return " via inet6 " + gw.String()
 	}
 	return " via " + gw.String()
@@ -147,7 +147,7 @@ func (r Route) prefWords() string {
 func (r Route) hopWords(name func(int) string) string {
 	var words string
 	for _, h := range r.Hops() {
-		words += " nexthop" + viaWords(Attrs(h.attrs)) + " dev " + name(h.Link) + fmt.Sprintf(" weight %d", int(h.weight)+1) + onlinkWord(uint32(h.flags))
+		words += " nexthop" + viaWords(h.attrs) + " dev " + name(h.Link) + fmt.Sprintf(" weight %d", int(h.weight)+1) + onlinkWord(uint32(h.flags))
 	}
 	return words
 }

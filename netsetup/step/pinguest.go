@@ -14,7 +14,7 @@ var _ = register[PinGuest]()
 // Pins are host routes to guests, and the policy rules that lead to them. They bear the
 // protocol number host.PinProtocol. Deleting one that is gone is no error.
 type Pins interface {
-	FIB(ctx context.Context) (host.FIB, error)
+	FIB(ctx context.Context, about netip.Prefix) (host.FIB, error)
 	AddPin(ctx context.Context, link string, guest netip.Addr) error
 	DelPin(ctx context.Context, link string, guest netip.Addr) error
 	AddPinRule(ctx context.Context, s PinRule) error
@@ -44,7 +44,7 @@ func (s PinGuest) Holds(ctx context.Context, k Kernel) (bool, error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	f, err := k.FIB(ctx)
+	f, err := k.FIB(ctx, netip.PrefixFrom(s.Guest, s.Guest.BitLen()))
 	return slices.ContainsFunc(f.Routes, func(r host.FIBRoute) bool {
 		return r.Protocol == host.PinProtocol && r.Link == l.Index && r.Dst.Addr() == s.Guest
 	}), err

@@ -26,7 +26,7 @@ func (s PinRule) Undo(ctx context.Context, k Kernel) error { return k.DelPinRule
 
 // Holds reports whether the rule is there.
 func (s PinRule) Holds(ctx context.Context, k Kernel) (bool, error) {
-	f, err := k.FIB(ctx)
+	f, err := k.FIB(ctx, s.Prefix)
 	return slices.ContainsFunc(f.Rules, func(r host.FIBRule) bool { return r.Ours(s.Prefix) && r.Priority == s.Priority }), err
 }
 

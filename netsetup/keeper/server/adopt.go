@@ -25,7 +25,7 @@ func (s *server) adopt(ctx context.Context) (bool, error) {
 	if ok, err := keeper.InUse(ctx, s.host.Kernel(), j, s.place.RunDir, ""); !ok || err != nil {
 		return false, err
 	}
-	links, err := s.host.ListLinks(ctx)
+	links, err := s.host.Kernel().ListLinks(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -52,12 +52,26 @@ func (c *connection) rejoin(req keeper.Request) (keeper.Reply, []*os.File, error
 	if before == nil || !before.away {
 		return keeper.Reply{}, nil, host.Refuse("rejoin network %q: VM %q is none of those that were on it", c.place.Name, req.VM)
 	}
+	for i, p := range req.Held {
+		if !slices.ContainsFunc(before.steps, func(s step.Step) bool { return makes(s, p.Tap) }) {
+			return keeper.Reply{}, nil, host.Refuse("rejoin network %q: VM %q had no NIC %d on it", c.place.Name, req.VM, p.NIC)
+		}
+		if err := c.fits(req.VM, p, req.Held[:i]); err != nil {
+			return keeper.Reply{}, nil, err
+		}
+	}
 	m := newMember(c.conn, req.Versions)
 	m.steps, m.ports = before.steps, req.Held
 	if err := c.reserveAgain(req.VM, m.ports); err != nil {
 		return keeper.Reply{}, nil, fmt.Errorf("rejoin network %q: %w", c.place.Name, err)
 	}
 	return c.put(req.VM, m), nil, nil
+}
+
+// makes reports whether the step makes the port of that name.
+func makes(s step.Step, port string) bool {
+	name, ok := step.PortOf(s)
+	return ok && name == port
 }
 
 // endAway ends the registration of VMs that cannot come back, because they have no

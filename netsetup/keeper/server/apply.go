@@ -34,7 +34,7 @@ func (s *server) open(ctx context.Context) ([]string, error) {
 	}
 	s.life = life
 	s.upkeep = upkeep.New(ctx, upkeep.Config{
-		Network: s, Place: s.place, Host: s.host, Journal: s.journal, Log: s.log, Clocks: s.clocks,
+		Network: s, Place: s.place, Host: s.kernel, Journal: s.journal, Log: s.log, Clocks: s.clocks,
 	})
 	err = s.startServices(ctx)
 	if err == nil {
@@ -65,10 +65,11 @@ func (s *server) apply(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	defer lock.Release()
-	if s.host, err = kernel.New(); err != nil {
+	if s.kernel, err = kernel.New(); err != nil {
 		return nil, err
 	}
-	s.host.OnWarn(func(text string) { s.Note(s.about(text)) })
+	s.host = s.kernel
+	s.kernel.OnWarn(func(text string) { s.Note(s.about(text)) })
 	adopted, err := s.adopt(ctx)
 	if adopted || err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func (s *server) apply(ctx context.Context) ([]string, error) {
 	for tries := 1; ; tries++ {
 		planned, err := s.plan(ctx)
 		if err == nil {
-			err = upkeep.TryLease(ctx, s.host, planned, s.waits)
+			err = upkeep.TryLease(ctx, s.kernel, planned, s.waits)
 		}
 		if err != nil {
 			return nil, err
@@ -96,7 +97,7 @@ func (s *server) carryOut(ctx context.Context, planned plan.Plan) (done []string
 	if s.journal, err = journal.New(planned); err != nil {
 		return nil, err
 	}
-	links, err := s.host.ListLinks(ctx)
+	links, err := s.host.Kernel().ListLinks(ctx)
 	if err != nil {
 		return nil, err
 	}

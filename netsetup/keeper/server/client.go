@@ -31,12 +31,9 @@ func (s *server) client(ctx context.Context, conn *net.UnixConn) {
 	for {
 		var req keeper.Request
 		files, err := keeper.Receive(conn, &req)
-		if err == nil {
-			err = req.Distribute(files)
-		}
 		over := false
 		if err == nil {
-			over, err = c.answer(context.WithoutCancel(ctx), req)
+			over, err = c.answer(context.WithoutCancel(ctx), req, files)
 		}
 		keeper.CloseAll(files)
 		switch {
@@ -49,8 +46,12 @@ func (s *server) client(ctx context.Context, conn *net.UnixConn) {
 	}
 }
 
-// answer serves a request. It reports whether the connection is over.
-func (c *connection) answer(ctx context.Context, req keeper.Request) (over bool, err error) {
+// answer serves a request with the files that came with it. It reports whether the connection
+// is over. Nothing of a request is used before it is valid.
+func (c *connection) answer(ctx context.Context, req keeper.Request, files []*os.File) (over bool, err error) {
+	if err := errors.Join(req.Validate(), req.Distribute(files)); err != nil {
+		return false, c.refuse(req, err)
+	}
 	switch req.Op {
 	case keeper.OpInfo:
 		info := c.info(ctx)

@@ -186,27 +186,40 @@ func (s *server) names() []string {
 
 // portInfo decides a port's name and address and refuses a MAC or an address in use.
 func (s *server) portInfo(vm string, r keeper.PortRequest, sofar []keeper.Port) (keeper.Port, error) {
-	info := keeper.Port{NIC: r.NIC, Tap: host.TapName(vm, r.NIC), MAC: r.MAC}
-	if other := s.holder(vm, sofar, func(p keeper.Port) bool { return p.MAC.String() == r.MAC.String() }); other != "" {
-		return info, host.Refuse("VM %q wants MAC %s, which VM %q has", vm, r.MAC, other)
+	info := keeper.Port{NIC: r.NIC, Tap: host.TapName(vm, r.NIC), MAC: r.MAC, Address: r.Address}
+	err := s.fits(vm, info, sofar)
+	if err != nil || !s.journal.Plan.Prefix.IsValid() {
+		return info, err
 	}
-	planned := s.journal.Plan
-	if !planned.Prefix.IsValid() {
-		return info, nil
-	}
-	if r.Address.IsValid() && !plan.Usable(planned.Prefix, r.Address) {
-		return info, host.Refuse("VM %q wants address %s, which is no guest address of %s (gateway %s)",
-			vm, r.Address, planned.Prefix, planned.Gateway)
-	}
-	same := func(p keeper.Port) bool { return r.Address.IsValid() && p.Address == r.Address }
-	if other := s.holder(vm, sofar, same); other != "" {
-		return info, host.Refuse("VM %q wants address %s, which VM %q has", vm, r.Address, other)
-	}
-	var err error
 	if info.Address, err = s.dhcp.Reserve(r.MAC, r.Address, vm); err != nil {
 		return keeper.Port{}, host.Refuse("VM %q: %w", vm, err)
 	}
 	return info, nil
+}
+
+// fits refuses a port whose MAC or address the network has no room for.
+func (s *server) fits(vm string, p keeper.Port, sofar []keeper.Port) error {
+	planned := s.journal.Plan
+	if other := s.holder(vm, sofar, func(o keeper.Port) bool { return slices.Equal(o.MAC, p.MAC) }); other != "" {
+		return host.Refuse("VM %q wants MAC %s, which VM %q has", vm, p.MAC, other)
+	}
+	if bridge, ok := step.Find[step.AddBridge](planned.Steps); ok && slices.Equal(bridge.MAC, p.MAC) {
+		return host.Refuse("VM %q wants MAC %s, which the host's bridge %s has", vm, p.MAC, bridge.Name)
+	}
+	if !p.Address.IsValid() {
+		return nil
+	}
+	if !planned.Prefix.IsValid() {
+		return host.Refuse("VM %q wants address %s, but in mode %s qnet gives no address", vm, p.Address, planned.Network.Mode)
+	}
+	if !plan.Usable(planned.Prefix, p.Address) {
+		return host.Refuse("VM %q wants address %s, which is no guest address of %s (gateway %s)",
+			vm, p.Address, planned.Prefix, planned.Gateway)
+	}
+	if other := s.holder(vm, sofar, func(o keeper.Port) bool { return o.Address == p.Address }); other != "" {
+		return host.Refuse("VM %q wants address %s, which VM %q has", vm, p.Address, other)
+	}
+	return nil
 }
 
 // holder is the VM that has a port of which same is true, "" if none has. vm is the

@@ -113,6 +113,9 @@ func (p Process) start(ctx context.Context, args []string, stdin io.Reader, wait
 	if err := json.NewDecoder(stdin).Decode(&spec); err != nil {
 		return nil, nil, fmt.Errorf("start keeper: decode network: %w", err)
 	}
+	if err := errors.Join(spec.Validate(), keeper.ValidDirs(args[1], args[3])); err != nil {
+		return nil, nil, fmt.Errorf("start keeper: %w", err)
+	}
 	s := newServer(rundir.Network{RunDir: args[1], Name: spec.Network.Name}, args[3], spec)
 	s.log, s.waits, s.clocks = slog.New(slog.DiscardHandler), waits, p.Clocks
 	steps, err := s.open(ctx)

@@ -16,10 +16,12 @@ import (
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/keeper/upkeep"
 	"github.com/qnet-vm/qnet/netsetup/kernel"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 const (
@@ -39,7 +41,8 @@ type server struct {
 	place    rundir.Network
 	stateDir string
 	spec     keeper.Spec
-	host     *kernel.Host
+	kernel   *kernel.Host // for the tasks
+	host     machine      // the same, for what clients ask for
 	life     *lockfile.Lock
 	listener *net.UnixListener
 	log      *slog.Logger
@@ -73,6 +76,15 @@ type server struct {
 	notes []keeper.Note   // the last ones, for `qnet net`
 	told  map[string]bool // the texts of NoteOnce
 	conns map[*net.UnixConn]bool
+}
+
+// machine is what the server needs of a kernel.Host.
+type machine interface {
+	Kernel() step.Kernel
+	Link(ctx context.Context, name string) (host.Link, bool, error)
+	GiveTap(ctx context.Context, name string, files []*os.File) error
+	TakeTap(name string) *os.File
+	Close() error
 }
 
 func newServer(place rundir.Network, stateDir string, spec keeper.Spec) *server {

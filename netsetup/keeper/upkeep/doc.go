@@ -20,8 +20,11 @@
 //
 // There is one subscription to the kernel: events owns one socket for rtnetlink and
 // one for nftables, and wakes the tasks that asked for the kind of message. An event
-// says only that something has changed: each task looks at the host for what. Most
-// tasks also look at intervals, because some changes cause no event.
+// says only that something has changed: each task looks at the host for what. Of routes,
+// which may change a hundred times a second, only those wake a task that can matter to it
+// (ways, about). Most tasks also look at intervals, because some changes cause no event.
+// However many the events and however large the host, a task's looks take 2 % of a CPU at
+// most (pace).
 //
 // Tasks know the keeper as a Network. They change the host and the journal only
 // within Network.WhileRunning, which holds the keeper's lock of changes and the lock

@@ -16,24 +16,25 @@ type kind uint
 const (
 	links kind = 1 << iota
 	addresses
+	addresses6
 	netconfs // sysctls of links: forwarding, rp_filter, ... (RTM_NEWNETCONF)
 	routes4
 	routes6
 	rules  // policy routing, IPv4
 	tables // nftables
-	every  = links | addresses | netconfs | routes4 | routes6 | rules | tables
 )
 
-// events is the only subscription to the kernel's netlink messages. It ignores their
-// content but for the kind, and wakes the tasks that subscribed to it.
+// events is the only subscription to the kernel's netlink messages. It wakes the tasks that
+// subscribed to their kind, unless a task says of a message that it does not matter.
 type events struct {
 	sockets []*netlink.Conn
 	wanted  []subscription
 }
 
 type subscription struct {
-	kinds kind
-	wake  signal
+	kinds   kind
+	matters func(netlink.Message) bool
+	wake    signal
 }
 
 // listen opens the sockets. Where one cannot be opened, it returns an error beside
@@ -46,7 +47,7 @@ func listen() (*events, error) {
 		groups []uint32
 	}{
 		{unix.NETLINK_ROUTE, []uint32{
-			unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_NETCONF,
+			unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_NETCONF,
 			unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE,
 		}},
 		{unix.NETLINK_NETFILTER, []uint32{unix.NFNLGRP_NFTABLES}},
@@ -61,11 +62,16 @@ func listen() (*events, error) {
 	return e, errors.Join(errs...)
 }
 
+// eventBuffer holds the events that come while the reader does not run, in bytes: those of
+// some thousand routes, which a routing daemon changes at once.
+const eventBuffer = 4 << 20
+
 func listenGroups(family int, groups []uint32) (*netlink.Conn, error) {
 	conn, err := netlink.Dial(family, nil)
 	if err != nil {
 		return nil, fmt.Errorf("listen to netlink: %w", err)
 	}
+	conn.SetReadBuffer(eventBuffer) //nolint:errcheck // a smaller one costs looks at the host, see read
 	for _, g := range groups {
 		if err := conn.JoinGroup(g); err != nil {
 			return nil, errors.Join(fmt.Errorf("listen to netlink group %d: %w", g, err), conn.Close())
@@ -76,8 +82,14 @@ func listenGroups(family int, groups []uint32) (*netlink.Conn, error) {
 
 // subscribe returns the signal that events of the kinds set. It is called before Run.
 func (e *events) subscribe(kinds kind) signal {
+	return e.subscribeIf(kinds, func(netlink.Message) bool { return true })
+}
+
+// subscribeIf is subscribe for those events that matter. The function is called by one
+// goroutine at a time, and must not wait.
+func (e *events) subscribeIf(kinds kind, matters func(netlink.Message) bool) signal {
 	s := newSignal()
-	e.wanted = append(e.wanted, subscription{kinds, s})
+	e.wanted = append(e.wanted, subscription{kinds, matters, s})
 	return s
 }
 
@@ -103,24 +115,30 @@ func (e *events) read(ctx context.Context, s *netlink.Conn) error {
 	for ctx.Err() == nil {
 		messages, err := s.Receive()
 		if errors.Is(err, unix.ENOBUFS) { // more events than the socket's buffer takes
-			e.wake(every)
+			e.wakeAll()
 		} else if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("read netlink: %w", err)
 		}
-		var seen kind
 		for _, m := range messages {
-			seen |= kindOf(m)
+			e.wake(m)
 		}
-		e.wake(seen)
 	}
 	return nil
 }
 
-func (e *events) wake(seen kind) {
+func (e *events) wake(m netlink.Message) {
+	seen := kindOf(m)
 	for _, w := range e.wanted {
-		if w.kinds&seen != 0 {
+		if w.kinds&seen != 0 && w.matters(m) {
 			w.wake.set()
 		}
+	}
+}
+
+// wakeAll makes all tasks look: nobody knows what was missed.
+func (e *events) wakeAll() {
+	for _, w := range e.wanted {
+		w.wake.set()
 	}
 }
 
@@ -133,13 +151,16 @@ func kindOf(m netlink.Message) kind {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return links
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		if isIPv6(m) {
+			return addresses6
+		}
 		return addresses
 	case unix.RTM_NEWNETCONF, unix.RTM_DELNETCONF:
 		return netconfs
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		return rules
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		if len(m.Data) > 0 && m.Data[0] == unix.AF_INET6 { // rtm_family
+		if isIPv6(m) {
 			return routes6
 		}
 		return routes4
@@ -150,3 +171,7 @@ func kindOf(m netlink.Message) kind {
 		return 0
 	}
 }
+
+// isIPv6 reports whether a message that begins with its family (struct rtmsg, ifaddrmsg) is
+// about IPv6.
+func isIPv6(m netlink.Message) bool { return len(m.Data) > 0 && m.Data[0] == unix.AF_INET6 }

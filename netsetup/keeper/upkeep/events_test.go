@@ -18,7 +18,8 @@ func TestKindOf(t *testing.T) {
 		want kind
 	}{
 		"link":         {unix.RTM_DELLINK, nil, links},
-		"address":      {unix.RTM_NEWADDR, nil, addresses},
+		"address":      {unix.RTM_NEWADDR, []byte{unix.AF_INET}, addresses},
+		"IPv6 address": {unix.RTM_DELADDR, []byte{unix.AF_INET6}, addresses6},
 		"sysctl":       {unix.RTM_NEWNETCONF, nil, netconfs},
 		"rule":         {unix.RTM_NEWRULE, nil, rules},
 		"IPv4 route":   {unix.RTM_NEWROUTE, []byte{unix.AF_INET}, routes4},

@@ -28,6 +28,7 @@ type lan struct {
 	checked bool               // the LAN was looked for again
 	asked   map[string]*asking // by tap
 
+	pace      pace
 	workers   sync.WaitGroup // checks and questions that run; Run joins them
 	stopCheck func()         // ends the check that runs
 }
@@ -58,9 +59,12 @@ func (l *lan) Run(ctx context.Context) error {
 		case <-again.C:
 		case <-l.changed:
 		}
-		if d := l.look(ctx); d > 0 {
-			again.Reset(d)
+		var next time.Duration
+		cost := measure(func() { next = l.look(ctx) })
+		if next > 0 {
+			again.Reset(next)
 		}
+		wait(ctx, l.pace.after(cost))
 	}
 }
 

@@ -38,6 +38,7 @@ type mender struct {
 	fights     map[string]*fight // by the step's command
 	yielded    map[string]bool   // steps given up, and failures told, by their text
 	lost       map[string]*loss  // by VM
+	pace       pace
 }
 
 // loss is that of a VM's tap. A tap goes with its QEMU, a moment before the
@@ -65,13 +66,18 @@ func (m *mender) Run(ctx context.Context) error {
 		case <-m.changed:
 			m.awaitQuiet(ctx)
 		}
-		if err := m.Network.WhileRunning(ctx, func() error { return m.mend(ctx) }); err != nil && ctx.Err() == nil {
+		var cost time.Duration
+		err := m.Network.WhileRunning(ctx, func() (err error) {
+			cost = measure(func() { err = m.mend(ctx) })
+			return err
+		})
+		if err != nil && ctx.Err() == nil {
 			m.Log.Warn("mend network", "error", err)
 		}
 		if d := m.untilLost(); d > 0 {
 			again.Reset(d)
 		}
-		wait(ctx, mendInterval)
+		wait(ctx, max(mendInterval, m.pace.after(cost)))
 	}
 }
 

@@ -13,14 +13,13 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/rtnl"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 const (
-	// pinInterval is the least time between two looks at the routes. Where a look takes
-	// long, because there are many, the pause is pinShare times as long as the look.
+	// pinInterval is the least time between two looks at the routes.
 	pinInterval = 100 * time.Millisecond
-	pinShare    = 20
 	// takenTimeout is how long addresses must be taken before the keeper notes it: a VPN that
 	// starts makes several changes.
 	takenTimeout = time.Second
@@ -33,7 +32,9 @@ const (
 type pins struct {
 	base
 	changed signal
+	pace    pace
 	fight   fight
+	clean   bool   // no pin of ours is on the host, nor was needed at the last look at all routes
 	by      string // what takes addresses, and since when
 	since   time.Time
 	told    string
@@ -56,14 +57,15 @@ func (p *pins) Run(ctx context.Context) error {
 		case <-again.C:
 		case <-p.changed:
 		}
-		begin := time.Now()
-		if err := p.look(ctx); err != nil && ctx.Err() == nil {
-			p.Log.Warn("keep guests reachable", "error", err)
-		}
+		cost := measure(func() {
+			if err := p.look(ctx); err != nil && ctx.Err() == nil {
+				p.Log.Warn("keep guests reachable", "error", err)
+			}
+		})
 		if p.by != p.told {
 			again.Reset(takenTimeout)
 		}
-		wait(ctx, max(pinInterval, pinShare*time.Since(begin)))
+		wait(ctx, max(pinInterval, p.pace.after(cost)))
 	}
 }
 
@@ -73,18 +75,40 @@ func (p *pins) look(ctx context.Context) error {
 	if err != nil || n.Bridge == 0 {
 		return err
 	}
-	fib, err := host.ReadFIB()
+	if p.clean && direct(n) {
+		p.tellTaken(nil, nil)
+		return nil
+	}
+	fib, err := host.ReadFIB(n.Prefix)
 	if err != nil {
 		return err
 	}
-	fib = fib.About(n.Prefix)
 	need, takers, lost := n.Needed(fib)
 	has, idle := n.Present(fib)
+	p.clean = len(has.Guests)+len(has.Rules)+len(need.Guests)+len(need.Rules) == 0
 	p.tellTaken(takers, lost)
 	if slices.Equal(need.Guests, has.Guests) && slices.Equal(need.Rules, has.Rules) && len(idle) == 0 || p.fight.next() > pinRoundLimit {
 		return nil
 	}
 	return p.Network.WhileRunning(ctx, func() error { return p.repin(ctx, need, has, idle) })
+}
+
+// direct reports whether the kernel itself routes to all guests by the bridge: then the routes
+// need not be read. Rules for some users or protocols alone may hide what takes addresses.
+func direct(n plan.PinnedNetwork) bool {
+	fib, err := host.ReadFIB(netip.Prefix{})
+	if err != nil || slices.ContainsFunc(fib.Rules, func(r host.FIBRule) bool { return r.Narrow }) {
+		return false
+	}
+	c, err := rtnl.Dial()
+	if err != nil {
+		return false
+	}
+	defer c.Close() //nolint:errcheck // nothing follows from it
+	return !slices.ContainsFunc(n.Guests, func(g netip.Addr) bool {
+		r, err := c.RouteTo(n.Gateway, g)
+		return err != nil || r.Link() != n.Bridge
+	})
 }
 
 // guests are those whose addresses are known. Bridge is 0 while nothing is to be

@@ -127,12 +127,15 @@ func New(ctx context.Context, c Config) *Tasks {
 	t.names = names
 	t.All = []Task{e, m, &silent{changed: m.changed}, z, t.Resolver, names}
 	if b.plan.HasForwarding() {
-		u := &uplinks{base: b, changed: e.subscribe(routes4 | routes6 | rules), forwarding: f}
+		u := &uplinks{
+			base: b, forwarding: f, changed: e.subscribeIf(links|addresses|addresses6|routes4|routes6|rules, waysOf(b.plan).matters),
+		}
 		names.uplinks = u
 		t.All = append(t.All, u)
 	}
 	if b.plan.Prefix.IsValid() {
-		t.pins = &pins{base: b, changed: e.subscribe(routes4 | rules)}
+		// A dead keeper may have left pins.
+		t.pins = &pins{base: b, clean: len(c.Journal.Pins) == 0, changed: e.subscribeIf(routes4|rules, about(b.plan.Prefix.Masked()))}
 		t.All = append(t.All, t.pins)
 	}
 	if b.plan.Client.Program != "" {

@@ -23,11 +23,12 @@ type uplinks struct {
 	base
 	changed    signal
 	forwarding *forwarding
+	pace       pace
 }
 
 func (u *uplinks) String() string { return "uplinks" }
 
-// Run looks at the routes after each event.
+// Run looks at the routes after each event that ways lets through.
 func (u *uplinks) Run(ctx context.Context) error {
 	for {
 		select {
@@ -36,9 +37,15 @@ func (u *uplinks) Run(ctx context.Context) error {
 		case <-u.changed:
 		}
 		wait(ctx, settleInterval)
-		if err := u.Network.WhileRunning(ctx, func() error { return u.refresh(ctx) }); err != nil && ctx.Err() == nil {
+		var cost time.Duration
+		err := u.Network.WhileRunning(ctx, func() (err error) {
+			cost = measure(func() { err = u.refresh(ctx) })
+			return err
+		})
+		if err != nil && ctx.Err() == nil {
 			u.Log.Warn("refresh uplinks", "error", err)
 		}
+		wait(ctx, u.pace.after(cost))
 	}
 }
 

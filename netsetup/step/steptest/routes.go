@@ -41,7 +41,7 @@ func (c calls) Ask(ctx context.Context, _ string, want []host.Neighbor, _ time.D
 }
 
 // FIB has the pins and the exits.
-func (c calls) FIB(ctx context.Context) (host.FIB, error) {
+func (c calls) FIB(ctx context.Context, _ netip.Prefix) (host.FIB, error) {
 	var f host.FIB
 	f.Rules, _ = c.PolicyRules(ctx)
 	for _, r := range f.Rules {
