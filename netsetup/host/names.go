@@ -42,13 +42,14 @@ func PortMark(network, vm string, nic int) string {
 }
 
 // ParsePortMark reads an ifalias of PortMark.
-func ParsePortMark(alias string) (network, vm string, ok bool) {
+func ParsePortMark(alias string) (network, vm string, nic int, ok bool) {
 	words, ours := strings.CutPrefix(alias, NetworkMark(""))
 	parts := strings.Split(words, "/")
 	if !ours || len(parts) != 3 {
-		return "", "", false
+		return "", "", 0, false
 	}
-	return parts[0], parts[1], true
+	nic, err := strconv.Atoi(parts[2])
+	return parts[0], parts[1], nic, err == nil
 }
 
 // TableName returns the name of a network's nftables tables. With its prefix it is never

@@ -3,11 +3,11 @@ package host
 import "testing"
 
 func TestMarks(t *testing.T) {
-	if network, vm, ok := ParsePortMark(PortMark("dev", "web", 3)); !ok || network != "dev" || vm != "web" {
+	if network, vm, nic, ok := ParsePortMark(PortMark("dev", "web", 3)); !ok || network != "dev" || vm != "web" || nic != 3 {
 		t.Errorf("got %q, %q, %t", network, vm, ok)
 	}
 	for _, alias := range []string{"", "qnet:dev", "qnet:dev/web", "other:dev/web/0", "qnet:dev/web/0/1"} {
-		if _, _, ok := ParsePortMark(alias); ok {
+		if _, _, _, ok := ParsePortMark(alias); ok {
 			t.Errorf("%q counts as the mark of a port", alias)
 		}
 	}

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -108,4 +109,37 @@ func (j *Journal) Calls(ctx context.Context, k step.Kernel, uplink string) (bool
 	}
 	was := slices.ContainsFunc(j.Links, func(id host.Identity) bool { return id.Name == have.Uplink && id.Planned == uplink })
 	return was || have.Asked == uplink, nil
+}
+
+// RestoreNames gives the network's own links, found by their marks, the names that qnet made
+// them with, where another program renamed them: steps and rules know them by these. It tries
+// all of them and returns all errors.
+func RestoreNames(ctx context.Context, k step.Kernel, network string) (renamed bool, err error) {
+	links, err := k.ListLinks(ctx)
+	if err != nil {
+		return false, err
+	}
+	var errs []error
+	for _, l := range links {
+		want := ownName(l, network)
+		taken := slices.ContainsFunc(links, func(o host.Link) bool { return o.Called(want) })
+		if want == "" || taken {
+			continue
+		}
+		renamed = true
+		errs = append(errs, k.Rename(ctx, l.Name, want))
+	}
+	return renamed, errors.Join(errs...)
+}
+
+// ownName is the name that qnet made the link with; "" for a link that is none of the network's.
+func ownName(l host.Link, network string) string {
+	if l.Kind == "bridge" && l.Alias == host.NetworkMark(network) {
+		return host.BridgeName(network)
+	}
+	of, vm, nic, ok := host.ParsePortMark(l.Alias)
+	if !ok || of != network {
+		return ""
+	}
+	return host.TapName(vm, nic)
 }

@@ -155,9 +155,10 @@ func Recover(ctx context.Context, k step.Kernel, n rundir.Network) (string, erro
 // host.ErrLeft.
 func Undo(ctx context.Context, k step.Kernel, j *journal.Journal, n rundir.Network) (drift []string, err error) {
 	_, followErr := j.FollowLinks(ctx, k) // else the old names stand
+	_, namesErr := journal.RestoreNames(ctx, k, n.Name)
 	steps := journal.WithoutShared(j.Steps(), n)
 	drift = apply.Drift(ctx, k, steps)
-	err = errors.Join(followErr, apply.Undo(ctx, k, steps), step.SweepAccepts(ctx, k, n.Name))
+	err = errors.Join(followErr, namesErr, apply.Undo(ctx, k, steps), step.SweepAccepts(ctx, k, n.Name))
 	if err != nil {
 		err = fmt.Errorf("%w: %w", host.ErrLeft, err)
 	}

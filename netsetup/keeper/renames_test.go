@@ -260,3 +260,41 @@ func forward(want map[string]string) (diff string) {
 	}
 	return diff
 }
+
+// Another program renames the network's own bridge and tap. They get their names back, because
+// rules and steps know them by these, and nothing is left in the end, also after a crash.
+func TestOwnLinksAreRenamed(t *testing.T) {
+	renameBoth := func(t *testing.T) {
+		t.Helper()
+		lab.Sh(t, `for names in "qn-dev mine" "qnweb0 mine0"; do set -- $names
+	ip link set $1 name $2 2>/dev/null || { ip link set $1 down; ip link set $1 name $2; ip link set $2 up; }
+done`)
+	}
+	for _, mode := range []profiles.Mode{profiles.Private, profiles.NAT, profiles.Bridge} {
+		t.Run(string(mode), func(t *testing.T) {
+			inLab(t, func(t *testing.T, o Options) {
+				o.AssumeYes = true
+				told := &notes{}
+				o.Note = told.add
+				n := Network{Name: "dev", Mode: mode}
+				r := mustJoin(t, o, n, "web", port(1))
+				index := lab.Sh(t, "cat /sys/class/net/qn-dev/ifindex")
+				renameBoth(t)
+				lab.Eventually(t, 5*time.Second, "the names of before", func() bool {
+					out, _ := lab.Try("cat /sys/class/net/qn-dev/ifindex; ip link show qnweb0 | grep -q 'master qn-dev' && ip link show qn-dev | grep -q '[<,]UP'")
+					return out == index
+				})
+				if told.count("they have their names again") == 0 || told.count("cannot be put right") > 0 {
+					t.Errorf("told %q", told.texts)
+				}
+				unix.Kill(r.Info().KeeperPID, unix.SIGSTOP)
+				renameBoth(t)
+				r.Forsake()
+				kill(t, r.Info().KeeperPID)
+				<-r.Done()
+				r.Ports()[0].File.Close()
+				collect(t, o)
+			})
+		})
+	}
+}

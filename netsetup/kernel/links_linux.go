@@ -82,6 +82,27 @@ func (h *Host) SetUp(ctx context.Context, link string, up bool) error {
 	return h.withLink("set down", link, netlink.LinkSetDown)
 }
 
+// Rename gives a link another name. Kernels before 6.2 refuse that of a link that is up
+// (EBUSY): Rename then sets the link down and up again, unless a default route leads by it,
+// which would be lost.
+//
+//	ip link set LINK name NAME
+func (h *Host) Rename(ctx context.Context, link, name string) error {
+	return h.withLink("rename", link, func(l netlink.Link) error {
+		err := netlink.LinkSetName(l, name)
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		if gateways, readErr := host.ReadGateways(l.Attrs().Index); len(gateways) > 0 || readErr != nil {
+			return errors.Join(err, readErr)
+		}
+		if err := netlink.LinkSetDown(l); err != nil {
+			return err
+		}
+		return errors.Join(netlink.LinkSetName(l, name), netlink.LinkSetUp(l))
+	})
+}
+
 // SetMTU sets a link's MTU, in bytes.
 //
 //	ip link set LINK mtu MTU

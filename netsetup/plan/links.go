@@ -85,7 +85,7 @@ func networkOf(l host.Link, f host.Facts) (otherNetwork, bool) {
 		if port.Master != bridge.Index {
 			continue
 		}
-		if _, vm, isPort := host.ParsePortMark(port.Alias); isPort {
+		if _, vm, _, isPort := host.ParsePortMark(port.Alias); isPort {
 			o.vms = append(o.vms, vm)
 		} else if !port.Ours() {
 			o.nic = port.Name

@@ -51,7 +51,7 @@ func macvtapUnfit(up host.Link, f host.Facts) string {
 // VMs.
 func tappedBy(f host.Facts, up host.Link) (network string, vms []string, ok bool) {
 	for _, l := range f.Links {
-		n, vm, isPort := host.ParsePortMark(l.Alias)
+		n, vm, _, isPort := host.ParsePortMark(l.Alias)
 		if !isPort || l.Kind != "macvtap" || l.Parent != up.Index || ok && n != network {
 			continue
 		}

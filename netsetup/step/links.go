@@ -17,6 +17,8 @@ type Links interface {
 	// SetMaster makes the link a port of the bridge. With bridge "" it releases the link.
 	SetMaster(ctx context.Context, link, bridge string) error
 	SetUp(ctx context.Context, link string, up bool) error
+	// Rename gives a link another name.
+	Rename(ctx context.Context, link, name string) error
 	// SetMTU sets the MTU, in bytes.
 	SetMTU(ctx context.Context, link string, mtu int) error
 }

@@ -22,6 +22,9 @@ func (s *server) adopt(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, nil // there is none, or keeper.Recover treats it
 	}
+	if _, err := journal.RestoreNames(ctx, s.host.Kernel(), s.place.Name); err != nil {
+		return false, err
+	}
 	if ok, err := keeper.InUse(ctx, s.host.Kernel(), j, s.place.RunDir, ""); !ok || err != nil {
 		return false, err
 	}

@@ -105,6 +105,12 @@ func (m *mender) mend(ctx context.Context) error {
 	if err := m.follow(ctx, seen.Kernel); err != nil {
 		return err
 	}
+	if renamed, err := m.restoreNames(ctx, seen.Kernel); err != nil || renamed {
+		m.tellFailed(err)
+		if seen, err = apply.TakeSnapshot(ctx, m.kernel()); err != nil {
+			return err
+		}
+	}
 	if m.lease != nil {
 		m.tellFailed(m.lease.follow(ctx))
 	}
@@ -128,6 +134,7 @@ func (m *mender) restore(ctx context.Context, mended []step.Step) error {
 	for _, s := range mended {
 		switch s.(type) {
 		case step.AddBridge:
+			m.publish() // the new bridge's index
 			errs = append(errs, m.Network.RestartServices(ctx))
 		case step.AddTable:
 			errs = append(errs, m.forwarding.limitAnew(ctx))

@@ -3,10 +3,12 @@ package upkeep
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
@@ -47,7 +49,8 @@ func (n *names) Run(ctx context.Context) error {
 // look follows the names, and tells the rules and the task uplinks of them.
 func (n *names) look(ctx context.Context) {
 	err := n.Network.WhileRunning(ctx, func() error {
-		return errors.Join(n.follow(ctx, n.kernel()), n.forwarding.limit(ctx))
+		_, err := n.restoreNames(ctx, n.kernel())
+		return errors.Join(err, n.follow(ctx, n.kernel()), n.forwarding.limit(ctx))
 	})
 	if err != nil && ctx.Err() == nil {
 		n.Log.Warn("follow the names of uplinks", "error", err)
@@ -57,10 +60,15 @@ func (n *names) look(ctx context.Context) {
 	}
 }
 
-// same reports whether each uplink still is the link that it was. It asks for each by its
-// index: a host may have thousands of links, which change all the time.
+// same reports whether each uplink still is the link that it was, and the network's own bridge
+// has its name. It asks for each by its index: a host may have thousands of links, which
+// change all the time.
 func (n *names) same() bool {
-	for _, id := range n.live.Load().links {
+	now := n.live.Load()
+	if l, ok, err := host.ReadLinkByIndex(now.bridge); err == nil && ok && l.Name != now.plan.Bridge {
+		return false
+	}
+	for _, id := range now.links {
 		l, ok, err := host.ReadLinkByIndex(id.Index)
 		if err != nil || !ok || !l.Identity().Same(id) {
 			return false
@@ -88,6 +96,16 @@ func (b *base) follow(ctx context.Context, k step.Kernel) error {
 		errs = append(errs, s.Do(ctx, b.kernel()))
 	}
 	return errors.Join(errs...)
+}
+
+// restoreNames gives the network's own links their names again, and tells of it. It is called
+// within WhileRunning.
+func (b *base) restoreNames(ctx context.Context, k step.Kernel) (renamed bool, err error) {
+	renamed, err = journal.RestoreNames(ctx, k, b.Place.Name)
+	if renamed {
+		b.Network.NoteOnce(b.about(fmt.Sprintf("another program renamed links of network %s: they have their names again", b.Place.Name), ""))
+	}
+	return renamed, err
 }
 
 // letGoAgain has systemd-networkd, which knows a link by its name, let go of a NIC under its

@@ -76,11 +76,21 @@ type base struct {
 type current struct {
 	plan  plan.Plan       // with the names that its links have by now
 	links []host.Identity // of its uplinks
+
+	bridge int // its index; 0 with macvtap, and where the bridge is the host's
 }
 
 // publish gives the tasks the journal's names. It is called within WhileRunning, or before
 // the tasks run.
-func (b *base) publish() { b.live.Store(&current{b.Journal.Plan, slices.Clone(b.Journal.Links)}) }
+func (b *base) publish() {
+	c := &current{plan: b.Journal.Plan, links: slices.Clone(b.Journal.Links)}
+	if own, ok := step.Find[step.AddBridge](c.plan.Steps); ok {
+		if l, there, err := host.ReadLink(own.Name); err == nil && there && l.Alias == own.Alias {
+			c.bridge = l.Index
+		}
+	}
+	b.live.Store(c)
+}
 
 func (b *base) about(text, remedy string) keeper.Note {
 	return keeper.Note{Subject: "network " + b.Place.Name, Text: text, Remedy: remedy}

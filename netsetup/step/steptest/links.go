@@ -77,6 +77,14 @@ func (c calls) SetUp(ctx context.Context, link string, up bool) error {
 	return c.toggle(ctx, "up "+link, up)
 }
 
+// Rename moves the link's alias to the new name, and nothing else of the link.
+func (c calls) Rename(ctx context.Context, link, name string) error {
+	return c.change(ctx, func(state map[string]string) {
+		state["link "+name] = state["link "+link]
+		delete(state, "link "+link)
+	})
+}
+
 func (c calls) SetMTU(ctx context.Context, link string, mtu int) error {
 	return c.set(ctx, "mtu "+link, strconv.Itoa(mtu))
 }
