@@ -98,7 +98,7 @@ func attack(t *testing.T, mode profiles.Mode) *attacked {
 		a.dhcp, err = dhcp.New(dhcp.Config{Prefix: planned.Prefix, Address: planned.Gateway})
 	}
 	if err == nil {
-		err = errors.Join(a.join("stay", stayMAC, false), a.join("gone", goneMAC, true), a.listen())
+		err = errors.Join(a.join("stay", stayMAC, false), a.join("gone", goneMAC, true), a.listen(context.Background()))
 	}
 	if err != nil {
 		t.Fatal(err)
