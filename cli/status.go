@@ -36,9 +36,7 @@ func rungWait(rung string, timeout time.Duration) string {
 	case qemu.RungPowerdown:
 		return fmt.Sprintf("the guest to shut down; after %s QEMU is told to quit", timeout)
 	case qemu.RungQuit:
-		return "QEMU to quit; then it gets SIGTERM"
-	case qemu.RungTerm:
-		return "QEMU to end by SIGTERM; then it gets SIGKILL"
+		return "QEMU to quit; then it gets SIGKILL"
 	}
 	return "the end of QEMU"
 }

@@ -10,7 +10,7 @@ import (
 
 func (a *app) stopCommand() *cli.Command {
 	return &cli.Command{
-		Name: "stop", Usage: "stop a VM: its power button, then quit, SIGTERM, SIGKILL", ArgsUsage: "NAME",
+		Name: "stop", Usage: "stop a VM: its power button, then quit, SIGKILL", ArgsUsage: "NAME",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "force", Usage: "do not ask the guest"},
 			&cli.DurationFlag{Name: "timeout", Value: guestTime, Usage: "give the guest `TIME` to shut down, such as 30s or 2m"},
