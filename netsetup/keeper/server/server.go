@@ -72,14 +72,13 @@ type server struct {
 	vms   map[string]*member
 	notes []keeper.Note   // the last ones, for `qnet net`
 	told  map[string]bool // the texts of NoteOnce
-	conns map[*net.UnixConn]bool
 }
 
 func newServer(place rundir.Network, stateDir string, spec keeper.Spec) *server {
 	return &server{
 		place: place, stateDir: stateDir, spec: spec, changes: make(gate, 1), cancelTasks: func() {},
 		stopping: make(chan struct{}), ended: make(chan struct{}),
-		vms: map[string]*member{}, told: map[string]bool{}, conns: map[*net.UnixConn]bool{},
+		vms: map[string]*member{}, told: map[string]bool{},
 	}
 }
 
@@ -97,8 +96,9 @@ func (g gate) lock(ctx context.Context) error {
 
 func (g gate) unlock() { <-g }
 
-// serve returns when the network is undone and all clients are served.
-func (s *server) serve(ctx context.Context) {
+// serve returns when the network is undone and all clients are served, with the error of
+// the undo, or when the network is left to the next keeper.
+func (s *server) serve(ctx context.Context, terms <-chan os.Signal) error {
 	tasks, cancel := context.WithCancel(ctx)
 	s.cancelTasks = cancel
 	for _, t := range s.upkeep.All {
@@ -110,14 +110,16 @@ func (s *server) serve(ctx context.Context) {
 	}
 	s.tasks.Go(func() { s.expect(tasks) })
 	s.clients.Go(func() { s.accept(ctx) })
+	handedOver := make(chan struct{})
+	s.tasks.Go(func() { s.heedTerm(tasks, terms, func() { close(handedOver) }) })
 	select {
-	case <-ctx.Done():
-		s.end(ctx)
-		s.hangUp()
+	case <-handedOver:
+		return nil
 	case <-s.stopping:
 		s.end(ctx)
 	}
 	s.clients.Wait()
+	return s.err
 }
 
 func (s *server) accept(ctx context.Context) {
@@ -126,25 +128,10 @@ func (s *server) accept(ctx context.Context) {
 		if err != nil {
 			return // closed by end
 		}
-		s.mu.Lock()
-		s.conns[c] = true
-		s.mu.Unlock()
 		s.clients.Go(func() {
 			s.client(ctx, c)
-			s.mu.Lock()
-			delete(s.conns, c)
-			s.mu.Unlock()
 			c.Close()
 		})
-	}
-}
-
-// hangUp closes all connections, which ends their readers.
-func (s *server) hangUp() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		c.Close()
 	}
 }
 
@@ -176,7 +163,7 @@ func (s *server) expect(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if s.spec.Starter != 0 && os.Getppid() != s.spec.Starter {
+		if s.spec.Starter != 0 && !s.starterLives() {
 			s.stopIfIdle(ctx)
 		}
 		s.endAway(ctx, time.Since(begin) > rejoinTimeout)
