@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/signals"
 )
 
 func (a *app) stopCommand() *cli.Command {
@@ -34,7 +35,7 @@ func (a *app) stop(c *cli.Context) error {
 	}
 	progress := a.progress(args[0])
 	defer progress("")
-	defer onInterrupt(func() { progress("") })()
+	defer signals.OnInterrupt(func() { progress("") })()
 	return control.Stop(c.Context, runDir, args[0], control.StopOptions{
 		Force: c.Bool("force"), Timeout: timeout,
 		Report: func(rung string) {

@@ -44,7 +44,7 @@ type rung struct {
 
 // Stop ends the machine. It presses the guest's power button, and again while a
 // guest that boots may have missed it. Then it has QEMU quit, then sends SIGKILL: QEMU
-// hears no other signal (see deafenThread), and SIGTERM would ask the same main loop that
+// hears no other signal (confine.Deafen), and SIGTERM would ask the same main loop that
 // did not quit. Stop returns when the process is gone. When ctx ends, the waits between
 // the rungs do too. The error says that even SIGKILL did not help.
 func (v *VM) Stop(ctx context.Context, o StopOptions) error {

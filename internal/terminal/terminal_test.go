@@ -1,4 +1,4 @@
-package supervisor
+package terminal
 
 import (
 	"os"
@@ -19,7 +19,7 @@ func guestTerminal(t *testing.T) (*Terminal, func(last string) string) {
 	if err := unix.IoctlSetWinsize(int(theirs.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 20}); err != nil {
 		t.Fatal(err)
 	}
-	terminal := NewTerminal(theirs, theirs)
+	terminal := New(theirs, theirs)
 	if terminal == nil || !terminal.HasKeys() {
 		t.Fatal("a terminal is none")
 	}
@@ -73,13 +73,13 @@ func TestNoTerminalOfAGuest(t *testing.T) {
 	}
 	defer f.Close()
 	_, theirs := lab.Pty(t)
-	if NewTerminal(theirs, f) != nil {
+	if New(theirs, f) != nil {
 		t.Error("a file is a terminal")
 	}
-	if terminal := NewTerminal(f, theirs); terminal == nil || terminal.HasKeys() {
+	if terminal := New(f, theirs); terminal == nil || terminal.HasKeys() {
 		t.Error("a file has keys")
 	}
-	if terminal := NewTerminal(nil, theirs); terminal == nil || terminal.HasKeys() {
+	if terminal := New(nil, theirs); terminal == nil || terminal.HasKeys() {
 		t.Error("nothing has keys")
 	}
 }
