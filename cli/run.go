@@ -61,6 +61,7 @@ func (a *app) run(c *cli.Context) error {
 	}
 	a.terminal = terminal.New(a.Stdin, a.Stdout)
 	o.Terminal, o.Progress, o.Rung = a.terminal, a.progress(p.Name), a.rungs(p.Name)
+	o.Started = a.notifyReady()
 	return supervisor.Run(c.Context, p, o)
 }
 
