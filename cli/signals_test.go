@@ -286,6 +286,32 @@ func TestReaderGoes(t *testing.T) {
 	}
 }
 
+// A terminal's hangup shuts the VM down by SIGHUP. Under nohup(1) the VM runs on. Either way
+// its end is in order.
+func TestTerminalHangsUp(t *testing.T) {
+	inLab(t, func(l *testHost) {
+		for name, trap := range map[string]string{"plain": "", "nohup": `trap "" HUP; `} {
+			p := l.script(trap + `exec "$0" run ` + l.profile(name, idle+"[[nic]]\nmode = \"private\"\n"))
+			keys, screen := l.toTerminal(p)
+			p.says("SeaBIOS", 20*time.Second)
+			screen.Close()
+			keys.Close()
+			if name == "plain" {
+				lab.Eventually(t, 5*time.Second, "it is stopping", func() bool { return l.state(name).State == control.Stopping })
+			}
+			lab.Eventually(t, 5*time.Second, "a line in qnet.log", func() bool {
+				b, _ := os.ReadFile(filepath.Join(l.dir, "state/logs", name, "qnet.log"))
+				return name == "plain" || strings.Contains(string(b), "the guest runs on")
+			})
+			l.must("stop", "--force", name)
+			if code := p.end(10 * time.Second); code != exitOK {
+				t.Errorf("%s: exit code %d", name, code)
+			}
+			l.before.Check(t)
+		}
+	})
+}
+
 // What follows a VM ends with its reader, also while the VM says nothing.
 func TestFollowersEndWithTheirReader(t *testing.T) {
 	inLab(t, func(l *testHost) {

@@ -3,6 +3,7 @@
 package terminal
 
 import (
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -178,11 +179,15 @@ func (t *Terminal) Restore() error {
 	return t.restoreMode()
 }
 
+// restoreMode makes the keyboard what it was. A terminal that hung up has no mode.
 func (t *Terminal) restoreMode() error {
 	if t.old == nil {
 		return nil
 	}
-	return term.Restore(int(t.in.Fd()), t.old)
+	if err := term.Restore(int(t.in.Fd()), t.old); !errors.Is(err, unix.EIO) {
+		return err
+	}
+	return nil
 }
 
 // KeyReader passes keys on to the guest, but calls leave for Ctrl-] q. Ctrl-] twice

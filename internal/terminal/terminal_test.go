@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -81,5 +82,21 @@ func TestNoTerminalOfAGuest(t *testing.T) {
 	}
 	if terminal := New(nil, theirs); terminal == nil || terminal.HasKeys() {
 		t.Error("nothing has keys")
+	}
+}
+
+// A terminal that hung up is no failure of what ends after it.
+func TestTerminalHangsUp(t *testing.T) {
+	ours, theirs := lab.Pty(t)
+	terminal := New(theirs, theirs)
+	if err := terminal.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	ours.Close()
+	if _, err := terminal.Write([]byte("login: ")); !errors.Is(err, unix.EIO) {
+		t.Errorf("a write after the hangup: %v", err)
+	}
+	if err := terminal.Restore(); err != nil {
+		t.Error(err)
 	}
 }
