@@ -16,7 +16,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/status"
-	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/terminal"
 	"github.com/qnet-vm/qnet/netsetup/keeper/server"
 )
 
@@ -35,9 +35,9 @@ type app struct {
 	Env
 	user             *asuser.User // the user behind sudo, nil without one
 	runDir, stateDir string
-	rootRunDir       string               // root's run directory, for a user who named none; else ""
-	rootStateDir     string               // root's state directory, likewise
-	terminal         *supervisor.Terminal // that shows the console of a VM, now or later; else nil
+	rootRunDir       string             // root's run directory, for a user who named none; else ""
+	rootStateDir     string             // root's state directory, likewise
+	terminal         *terminal.Terminal // that shows the console of a VM, now or later; else nil
 	line             *status.Line
 	unknown          string // a word that the user wanted help on and that is no command
 }

@@ -1,14 +1,14 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"io"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/control"
-	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/signals"
+	"github.com/qnet-vm/qnet/internal/terminal"
 )
 
 func (a *app) consoleCommand() *cli.Command {
@@ -24,30 +24,37 @@ func (a *app) console(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(c.Context)
+	ctx, cancel := signals.WhileRead(c.Context, a.Stdout)
 	defer cancel()
-	terminal := supervisor.NewTerminal(a.Stdin, a.Stdout)
-	if terminal == nil {
-		return control.Console(ctx, runDir, args[0], a.Stdin, a.Stdout)
+	connect := func(in io.Reader, out io.Writer) error {
+		err := control.Console(ctx, runDir, args[0], in, out)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // left by its key, or by the reader of stdout
+		}
+		return err
+	}
+	screen := terminal.New(a.Stdin, a.Stdout)
+	if screen == nil {
+		return connect(a.Stdin, a.Stdout)
 	}
 	var in io.Reader = a.Stdin
-	if terminal.HasKeys() {
+	if screen.HasKeys() {
 		a.talk("Ctrl-] q leaves")
-		in = terminal.Keys(func() bool {
+		in = screen.Keys(func() bool {
 			cancel()
 			return true
 		})
 	}
-	return showGuest(terminal, func() error { return control.Console(ctx, runDir, args[0], in, terminal) })
+	return showGuest(screen, func() error { return connect(in, screen) })
 }
 
 // showGuest gives the terminal to a guest while f copies the guest's output to it.
-func showGuest(terminal *supervisor.Terminal, f func() error) error {
-	if err := terminal.Begin(); err != nil {
+func showGuest(screen *terminal.Terminal, f func() error) error {
+	if err := screen.Begin(); err != nil {
 		return fmt.Errorf("set terminal raw: %w", err)
 	}
-	restore := func() { terminal.Restore() } //nolint:errcheck // nothing better can be done
+	restore := func() { screen.Restore() } //nolint:errcheck // nothing better can be done
 	defer restore()
-	defer onInterrupt(restore)()
+	defer signals.OnInterrupt(restore)()
 	return f()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
@@ -47,7 +48,7 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
 	}
-	defer forward(cmd.Process)()
+	defer signals.Forward(cmd.Process)()
 	if err := a.hear(ours, a.progress(p.Name)); err != nil {
 		return err
 	}

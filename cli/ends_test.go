@@ -34,9 +34,6 @@ func (l *testHost) state(name string) control.State {
 // Whatever ends a VM, everything that the run made is gone when the command returns. The
 // exit code tells an end by the guest or the user from a crash.
 func TestEndsOfAGuest(t *testing.T) {
-	signal := func(sig syscall.Signal) func(*testHost, *process) {
-		return func(_ *testHost, p *process) { p.Process.Signal(sig) }
-	}
 	typed := func(command string) func(*testHost, *process) {
 		return func(l *testHost, _ *process) { l.command("console", "g").feed(command + "\n") }
 	}
@@ -47,9 +44,6 @@ func TestEndsOfAGuest(t *testing.T) {
 		"poweroff": {typed("poweroff -f"), exitOK},
 		"reboot":   {typed("reboot -f"), exitOK},
 		"stop":     {func(l *testHost, _ *process) { l.must("stop", "g") }, exitOK},
-		"SIGINT":   {signal(syscall.SIGINT), exitOK},
-		"SIGTERM":  {signal(syscall.SIGTERM), exitOK},
-		"SIGHUP":   {signal(syscall.SIGHUP), exitOK},
 		"killed":   {func(l *testHost, _ *process) { syscall.Kill(l.state("g").QEMU, syscall.SIGKILL) }, exitQEMU},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -79,6 +73,7 @@ func (l *testHost) signalTwice(p *process, sig syscall.Signal) {
 	l.Helper()
 	p.Process.Signal(sig)
 	lab.Eventually(l, 5*time.Second, "it is stopping", func() bool { return strings.Contains(l.must("ps"), "stopping") })
+	time.Sleep(500 * time.Millisecond) // one that comes earlier is a copy of the first
 	p.Process.Signal(sig)
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/scroll"
+	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/terminal"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -42,24 +45,26 @@ func (a *app) logs(c *cli.Context) error {
 		return err
 	}
 	defer f.Close()
-	if terminal := supervisor.NewTerminal(nil, a.Stdout); terminal != nil {
-		return showGuest(terminal, func() error { return a.copyLog(c, args[0], f, &scroll.Writer{To: terminal}) })
+	ctx, cancel := signals.WhileRead(c.Context, a.Stdout)
+	defer cancel()
+	if screen := terminal.New(nil, a.Stdout); screen != nil {
+		return showGuest(screen, func() error { return a.copyLog(ctx, c.Bool("follow"), args[0], f, &scroll.Writer{To: screen}) })
 	}
-	return a.copyLog(c, args[0], f, a.Stdout)
+	return a.copyLog(ctx, c.Bool("follow"), args[0], f, a.Stdout)
 }
 
-func (a *app) copyLog(c *cli.Context, name string, log io.Reader, to io.Writer) error {
+func (a *app) copyLog(ctx context.Context, follow bool, name string, log io.Reader, to io.Writer) error {
 	for {
 		// A log that grows too long is renamed to .1: what this misses then is there.
-		if _, err := io.Copy(to, log); err != nil || !c.Bool("follow") {
+		if _, err := io.Copy(to, log); err != nil || !follow {
 			return err
 		}
-		if _, _, err := a.find(c.Context, name); err != nil {
+		if _, _, err := a.find(ctx, name); err != nil {
 			_, err = io.Copy(to, log)
 			return err
 		}
 		select {
-		case <-c.Done():
+		case <-ctx.Done():
 			return nil
 		case <-time.After(200 * time.Millisecond):
 		}

@@ -5,7 +5,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/terminal"
 )
 
 func (a *app) runCommand() *cli.Command {
@@ -40,6 +42,7 @@ func runOperands(c *cli.Context) (path string, extra []string, err error) {
 }
 
 func (a *app) run(c *cli.Context) error {
+	signals.OutlivePipes()
 	path, extra, err := runOperands(c)
 	if err != nil {
 		return err
@@ -56,22 +59,23 @@ func (a *app) run(c *cli.Context) error {
 	if c.Bool("detached") {
 		return a.runDetached(c.Context, p, o)
 	}
-	a.terminal = supervisor.NewTerminal(a.Stdin, a.Stdout)
+	a.terminal = terminal.New(a.Stdin, a.Stdout)
 	o.Terminal, o.Progress, o.Rung = a.terminal, a.progress(p.Name), a.rungs(p.Name)
+	o.Started = a.notifyReady()
 	return supervisor.Run(c.Context, p, o)
 }
 
 // options returns what `qnet run` tells the supervisor, and what to call at the end.
 func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func()) {
-	signals := endings()
+	endings := signals.Endings()
 	o := supervisor.Options{
 		RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"},
 		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.user, AssumeYes: c.Bool("assume-yes"),
-		Stdout: a.Stdout, Signals: signals,
+		Stdout: a.Stdout, Signals: endings,
 		Note: a.warn,
 	}
 	if c.Bool("verbose") {
 		o.Verbose = func(step string) { a.talk("%s", step) }
 	}
-	return o, func() { ignore(signals) }
+	return o, func() { signals.Ignore(endings) }
 }

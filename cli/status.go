@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/qemu"
 )
 
@@ -21,7 +22,7 @@ func (a *app) progress(vm string) func(what string) {
 // during calls f and shows on the status line what the user waits for meanwhile.
 func (a *app) during(what string, f func()) {
 	erase := func() { a.line.Set("") }
-	defer onInterrupt(erase)()
+	defer signals.OnInterrupt(erase)()
 	defer erase()
 	a.line.Set("waiting for " + what)
 	f()
@@ -36,9 +37,7 @@ func rungWait(rung string, timeout time.Duration) string {
 	case qemu.RungPowerdown:
 		return fmt.Sprintf("the guest to shut down; after %s QEMU is told to quit", timeout)
 	case qemu.RungQuit:
-		return "QEMU to quit; then it gets SIGTERM"
-	case qemu.RungTerm:
-		return "QEMU to end by SIGTERM; then it gets SIGKILL"
+		return "QEMU to quit; then it gets SIGKILL"
 	}
 	return "the end of QEMU"
 }

@@ -6,11 +6,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/signals"
 )
 
 func (a *app) stopCommand() *cli.Command {
 	return &cli.Command{
-		Name: "stop", Usage: "stop a VM: its power button, then quit, SIGTERM, SIGKILL", ArgsUsage: "NAME",
+		Name: "stop", Usage: "stop a VM: its power button, then quit, SIGKILL", ArgsUsage: "NAME",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "force", Usage: "do not ask the guest"},
 			&cli.DurationFlag{Name: "timeout", Value: guestTime, Usage: "give the guest `TIME` to shut down, such as 30s or 2m"},
@@ -34,7 +35,7 @@ func (a *app) stop(c *cli.Context) error {
 	}
 	progress := a.progress(args[0])
 	defer progress("")
-	defer onInterrupt(func() { progress("") })()
+	defer signals.OnInterrupt(func() { progress("") })()
 	return control.Stop(c.Context, runDir, args[0], control.StopOptions{
 		Force: c.Bool("force"), Timeout: timeout,
 		Report: func(rung string) {

@@ -58,7 +58,7 @@ func TestTerminal(t *testing.T) {
 		want := termios(t, fresh)
 		for name, end := range map[string]func(p *process, keys *os.File){
 			"Ctrl-] q":  func(_ *process, keys *os.File) { keys.WriteString("\x1dq"); keys.WriteString("\x1dq") },
-			"SIGTERM":   func(p *process, _ *os.File) { l.signalTwice(p, unix.SIGTERM) },
+			"SIGINT":    func(p *process, _ *os.File) { l.signalTwice(p, unix.SIGINT) },
 			"stop":      func(*process, *os.File) { l.must("stop", "--force", "term") },
 			"QEMU dies": func(*process, *os.File) { unix.Kill(l.state("term").QEMU, unix.SIGKILL) },
 		} {

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/reach"
+	"github.com/qnet-vm/qnet/internal/signals"
 )
 
 func (a *app) waitCommand() *cli.Command {
@@ -51,7 +52,7 @@ func (a *app) await(ctx context.Context, name string, g reach.Goal, timeout time
 	defer cancel()
 	told := ""
 	defer a.line.Set("")
-	defer onInterrupt(func() { a.line.Set("") })()
+	defer signals.OnInterrupt(func() { a.line.Set("") })()
 	for {
 		s, _, err := a.find(ctx, name)
 		if err != nil {

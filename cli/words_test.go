@@ -304,8 +304,8 @@ func TestLookupTarget(t *testing.T) {
 // Each rung of the shutdown ladder says what it waits for.
 func TestRungWait(t *testing.T) {
 	for rung, want := range map[string]string{
-		qemu.RungPowerdown: "after 2s QEMU is told to quit", qemu.RungQuit: "then it gets SIGTERM",
-		qemu.RungTerm: "then it gets SIGKILL", qemu.RungKill: "the end of QEMU",
+		qemu.RungPowerdown: "after 2s QEMU is told to quit", qemu.RungQuit: "then it gets SIGKILL",
+		qemu.RungKill: "the end of QEMU",
 	} {
 		if got := rungWait(rung, 2*time.Second); !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, want %q", rung, got, want)

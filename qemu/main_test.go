@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,9 +44,6 @@ func fakeQEMU(mode string, args []string) int {
 	conn, err := net.FileConn(os.NewFile(3, "qmp"))
 	if err != nil {
 		return 97
-	}
-	if mode == "stubborn" {
-		signal.Ignore(syscall.SIGTERM)
 	}
 	version := `"major":8,"minor":0,"micro":0`
 	if mode == "old" {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/confine"
 	"github.com/qnet-vm/qnet/qemu/tail"
 )
 
@@ -90,7 +91,7 @@ func (p *process) follow(life *os.File) {
 // up its rights. Never unlocking it does both: it ends with this goroutine.
 func (p *process) run(started chan<- error) {
 	runtime.LockOSThread()
-	if err := errors.Join(confineThread(), closeOnExec()); err != nil {
+	if err := errors.Join(confineThread(), confine.Deafen(), closeOnExec()); err != nil {
 		started <- fmt.Errorf("confine QEMU: %w", err)
 		return
 	}

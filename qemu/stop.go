@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 	"time"
 )
 
 const (
 	defaultPowerdown = 30 * time.Second
-	defaultQuit      = 5 * time.Second
-	defaultTerm      = 5 * time.Second
+	defaultQuit      = 10 * time.Second
 	killTime         = 10 * time.Second // for the kernel to end a killed process
 	askTime          = 3 * time.Second  // for QEMU to answer a command
 	pressAgain       = 3 * time.Second  // QEMU drops a press that no guest listens to yet
@@ -23,15 +21,13 @@ const (
 const (
 	RungPowerdown = "power button"
 	RungQuit      = "quit"
-	RungTerm      = "SIGTERM"
 	RungKill      = "SIGKILL"
 )
 
 // StopOptions says how patiently to stop; the zero value is fine.
 type StopOptions struct {
 	Powerdown time.Duration // for the guest to shut down; 0 is 30 s
-	Quit      time.Duration // for QEMU to quit by command; 0 is 5 s
-	Term      time.Duration // for QEMU to end on SIGTERM; 0 is 5 s
+	Quit      time.Duration // for QEMU to write its disks' data and quit; 0 is 10 s
 	Force     bool          // do not ask the guest
 
 	Climb  <-chan struct{}   // each receive ends the wait on the current rung
@@ -47,9 +43,10 @@ type rung struct {
 }
 
 // Stop ends the machine. It presses the guest's power button, and again while a
-// guest that boots may have missed it. Then it has QEMU quit, then sends SIGTERM,
-// then SIGKILL. It returns when the process is gone. When ctx ends, the waits
-// between the rungs do too. The error says that even SIGKILL did not help.
+// guest that boots may have missed it. Then it has QEMU quit, then sends SIGKILL: QEMU
+// hears no other signal (confine.Deafen), and SIGTERM would ask the same main loop that
+// did not quit. Stop returns when the process is gone. When ctx ends, the waits between
+// the rungs do too. The error says that even SIGKILL did not help.
 func (v *VM) Stop(ctx context.Context, o StopOptions) error {
 	for _, r := range v.rungs(o) {
 		if v.gone() {
@@ -73,8 +70,7 @@ func (v *VM) Stop(ctx context.Context, o StopOptions) error {
 func (v *VM) rungs(o StopOptions) []rung {
 	rungs := []rung{
 		{RungQuit, cmp.Or(o.Quit, defaultQuit), 0, v.command("quit")},
-		{RungTerm, cmp.Or(o.Term, defaultTerm), 0, v.signal(syscall.SIGTERM)},
-		{RungKill, 0, 0, v.signal(syscall.SIGKILL)},
+		{RungKill, 0, 0, func(context.Context) error { return v.proc.cmd.Process.Kill() }},
 	}
 	if o.Force || !v.running.Load() { // a guest that never ran cannot shut down
 		return rungs
@@ -85,10 +81,6 @@ func (v *VM) rungs(o StopOptions) []rung {
 
 func (v *VM) command(name string) func(context.Context) error {
 	return func(ctx context.Context) error { return v.monitor.Execute(ctx, name, nil, nil) }
-}
-
-func (v *VM) signal(s syscall.Signal) func(context.Context) error {
-	return func(context.Context) error { return v.proc.cmd.Process.Signal(s) }
 }
 
 // stand acts on one rung and stays there until the process is gone or the next
@@ -143,6 +135,6 @@ func (v *VM) gone() bool {
 
 // kill ends the machine at once and waits for that, also after ctx has ended.
 func (v *VM) kill(ctx context.Context) error {
-	err := v.Stop(context.WithoutCancel(ctx), StopOptions{Force: true, Quit: time.Second, Term: time.Second})
+	err := v.Stop(context.WithoutCancel(ctx), StopOptions{Force: true, Quit: time.Second})
 	return errors.Join(err, v.console.Close())
 }

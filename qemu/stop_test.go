@@ -14,7 +14,7 @@ import (
 func rungs() (qemu.StopOptions, *[]string) {
 	var climbed []string
 	return qemu.StopOptions{
-		Powerdown: 50 * time.Millisecond, Quit: 50 * time.Millisecond, Term: 50 * time.Millisecond,
+		Powerdown: 50 * time.Millisecond, Quit: 50 * time.Millisecond,
 		Report: func(rung string) { climbed = append(climbed, rung) },
 	}, &climbed
 }
@@ -34,7 +34,7 @@ func TestStopClimbsToTheTop(t *testing.T) {
 	if err := vm.Stop(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{qemu.RungPowerdown, qemu.RungQuit, qemu.RungTerm, qemu.RungKill}; !slices.Equal(*climbed, want) {
+	if want := []string{qemu.RungPowerdown, qemu.RungQuit, qemu.RungKill}; !slices.Equal(*climbed, want) {
 		t.Errorf("got %v, want %v", *climbed, want)
 	}
 	if s := vm.Wait(); s.Signal != syscall.SIGKILL {
@@ -73,7 +73,7 @@ func TestForceDoesNotAskTheGuest(t *testing.T) {
 func TestClimbEndsTheWait(t *testing.T) {
 	vm := stubborn(t, "stubborn")
 	o, climbed := rungs()
-	o.Powerdown, o.Quit, o.Term = time.Hour, time.Hour, time.Hour
+	o.Powerdown, o.Quit = time.Hour, time.Hour
 	climb := make(chan struct{})
 	o.Climb = climb
 	stop := make(chan struct{})
@@ -90,7 +90,7 @@ func TestClimbEndsTheWait(t *testing.T) {
 	if err := vm.Stop(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	if len(*climbed) != 4 {
+	if len(*climbed) != 3 {
 		t.Errorf("got %v, want all rungs", *climbed)
 	}
 }

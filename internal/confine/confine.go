@@ -1,4 +1,5 @@
-// Package confine takes rights away from a thread before that thread starts a child.
+// Package confine takes rights and signals away from a thread before that thread starts a
+// child.
 //
 // The rights of capabilities(7) belong to threads. Lock the goroutine to its thread
 // with runtime.LockOSThread before the call, start the child from it, and never

@@ -3,6 +3,8 @@ package supervisor
 import (
 	"io"
 	"sync"
+
+	"github.com/qnet-vm/qnet/internal/terminal"
 )
 
 // backlog is how many chunks of output wait for a client. A client that is slower
@@ -16,6 +18,8 @@ type console struct {
 	log   io.Writer
 	out   io.Writer // the terminal or stdout of `qnet run`
 
+	lost func(error) // called when out does not take the output, once; may be nil
+
 	mu      sync.Mutex               // guards clients
 	clients map[chan []byte]struct{} // each gets the output; closed and nil after the guest's end
 }
@@ -27,15 +31,18 @@ func newConsole(guest io.ReadWriter, log, out io.Writer) *console {
 // pump copies the guest's output until QEMU closes its end.
 func (c *console) pump() {
 	buf := make([]byte, 4096)
+	out := terminal.NewOutlet(c.out, c.lost)
 	for {
 		n, err := c.guest.Read(buf)
 		if n > 0 {
 			c.log.Write(buf[:n]) //nolint:errcheck // a full disk must not stop the console
-			c.out.Write(buf[:n]) //nolint:errcheck // nor a terminal that is gone
-			c.spread(append([]byte(nil), buf[:n]...))
+			chunk := append([]byte(nil), buf[:n]...)
+			out.Put(chunk)
+			c.spread(chunk)
 		}
 		if err != nil {
 			c.close()
+			out.Close()
 			return
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/internal/terminal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
@@ -35,19 +36,19 @@ var (
 // Options say where and how a VM runs. Functions may be nil.
 type Options struct {
 	RunDir, StateDir string
-	Exe              []string          // argv that runs server.Main
-	QEMU             string            // the binary; "" finds it in the PATH
-	Path             string            // the PATH
-	Extra            []string          // further QEMU arguments
-	AssumeYes        bool              // see keeper.Options
-	Verbose          func(string)      // gets each step that was done on the host
-	Note             func(keeper.Note) // gets what the user should know
-	Progress         func(string)      // gets what takes long; "" when it is over
-	Rung             func(string)      // gets each rung of the shutdown ladder, and "" at QEMU's end
-	User             *asuser.User      // the user behind sudo; nil without one
-	Stdout           io.Writer         // gets the console; nil discards it
-	Terminal         *Terminal         // gets the console in place of Stdout, and has its keys; nil without one
-	Started          func()            // called when the vCPUs run
+	Exe              []string           // argv that runs server.Main
+	QEMU             string             // the binary; "" finds it in the PATH
+	Path             string             // the PATH
+	Extra            []string           // further QEMU arguments
+	AssumeYes        bool               // see keeper.Options
+	Verbose          func(string)       // gets each step that was done on the host
+	Note             func(keeper.Note)  // gets what the user should know
+	Progress         func(string)       // gets what takes long; "" when it is over
+	Rung             func(string)       // gets each rung of the shutdown ladder, and "" at QEMU's end
+	User             *asuser.User       // the user behind sudo; nil without one
+	Stdout           io.Writer          // gets the console; nil discards it
+	Terminal         *terminal.Terminal // gets the console in place of Stdout, and has its keys; nil without one
+	Started          func()             // called when the vCPUs run
 	Signals          <-chan os.Signal
 }
 
@@ -229,10 +230,9 @@ func (s *session) setState(phase control.Phase) {
 	s.state.State = phase
 }
 
-// watchSignals stops the VM by the first signal, and climbs the ladder by each later
-// one.
+// watchSignals stops the VM by the first signal, and climbs the ladder by later ones.
 func (s *session) watchSignals() {
-	for range s.Signals {
-		s.stops.ask(stopRequest{})
+	for sig := range s.Signals {
+		s.stops.askBySignal(sig)
 	}
 }

@@ -248,6 +248,32 @@ func TestStopper(t *testing.T) {
 	}
 }
 
+// A signal stops the VM, and climbs the ladder if it is no copy of the request before.
+func TestSignalsClimb(t *testing.T) {
+	for name, c := range map[string]struct {
+		sig   os.Signal
+		last  time.Duration // since the request before; 0 is none
+		climb bool
+	}{
+		"first":           {unix.SIGHUP, 0, false},
+		"key":             {unix.SIGINT, time.Second, true},
+		"quit key":        {unix.SIGQUIT, time.Second, true},
+		"key, by sudo":    {unix.SIGINT, 100 * time.Millisecond, false},
+		"SIGTERM later":   {unix.SIGTERM, 6 * time.Second, true},
+		"SIGTERM by sudo": {unix.SIGTERM, time.Second, false},
+		"SIGHUP later":    {unix.SIGHUP, time.Minute, false},
+	} {
+		var s stopper
+		canceled := false
+		s.init(func() { canceled = true })
+		s.any, s.last = c.last > 0, time.Now().Add(-c.last)
+		s.askBySignal(c.sig)
+		if first := c.last == 0; first != canceled || first != (len(s.requests) == 1) || c.climb != (len(s.climb) == 1) {
+			t.Errorf("%s: %d requests, climbs %d rungs", name, len(s.requests), len(s.climb))
+		}
+	}
+}
+
 // A real QEMU without a network needs no rights: it runs, tells its state, and ends by a
 // stop or a signal.
 func TestRun(t *testing.T) {
@@ -261,6 +287,7 @@ func TestRun(t *testing.T) {
 		"signals": func(_ Options, signals chan<- os.Signal) {
 			for range 3 {
 				signals <- unix.SIGINT
+				time.Sleep(2 * climbsAfter[unix.SIGINT]) // one that comes earlier is a copy
 			}
 		},
 	} {

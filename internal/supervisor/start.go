@@ -8,6 +8,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/qemu"
 )
 
@@ -83,6 +84,7 @@ func (s *session) started() error {
 	}
 	s.onClose(func(context.Context) error { return log.Close() })
 	c := newConsole(s.vm.Console(), log, s.Stdout)
+	c.lost = s.outLost
 	s.mu.Lock()
 	s.console = c
 	s.state.State, s.state.Accel, s.state.QEMU = control.Running, s.vm.Accel(), s.vm.PID()
@@ -105,10 +107,22 @@ func (s *session) giveTerminal(c *console) error {
 	s.onClose(func(context.Context) error { return s.Terminal.Restore() })
 	c.out = s.Terminal
 	if s.Terminal.HasKeys() {
+		done := s.Terminal.FollowShell()
+		s.onClose(func(context.Context) error { done(); return nil })
 		go io.Copy(c.guest, s.Terminal.Keys(func() bool { //nolint:errcheck // ends with the process
 			s.stops.ask(stopRequest{})
 			return false
 		}))
 	}
 	return nil
+}
+
+// outLost tells that stdout no longer takes what the guest writes. The guest runs on: who
+// read stdout may be a `head` that has seen enough, and nobody asked for the VM's end. A
+// terminal that hung up asks for that by SIGHUP.
+func (s *session) outLost(err error) {
+	s.note(keeper.Note{
+		Subject: s.subject(), Text: fmt.Sprintf("the guest runs on, but its console cannot be copied to stdout any more: %v", err),
+		Remedy: fmt.Sprintf("see qnet logs %[1]s and qnet console %[1]s", s.profile.Name),
+	})
 }

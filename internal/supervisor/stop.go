@@ -2,8 +2,11 @@ package supervisor
 
 import (
 	"context"
+	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/qemu"
 )
@@ -25,6 +28,7 @@ type stopper struct {
 
 	mu    sync.Mutex // guards what follows
 	any   bool       // there was a request
+	last  time.Time  // of the last request
 	rungs []string
 	told  *sync.Cond // signals a change of rungs and over
 	over  bool       // QEMU has ended, or will not start
@@ -40,7 +44,7 @@ func (s *stopper) init(cancel context.CancelFunc) {
 func (s *stopper) ask(r stopRequest) {
 	s.mu.Lock()
 	first := !s.any
-	s.any = true
+	s.any, s.last = true, time.Now()
 	s.mu.Unlock()
 	if first {
 		s.requests <- r
@@ -50,6 +54,27 @@ func (s *stopper) ask(r stopRequest) {
 	select {
 	case s.climb <- struct{}{}:
 	default: // more requests than rungs
+	}
+}
+
+// climbsAfter is how long after the last request a signal is a further one, which climbs
+// the ladder. A signal that comes earlier is a copy: systemd sends SIGHUP right behind the
+// SIGTERM to a login session, sudo(8) passes on to its command what that has got already,
+// and a shell what the terminal's hangup has sent. SIGHUP never climbs: no person sends it
+// to hurry.
+var climbsAfter = map[os.Signal]time.Duration{
+	unix.SIGINT: 300 * time.Millisecond, unix.SIGQUIT: 300 * time.Millisecond, // keys
+	unix.SIGTERM: 5 * time.Second,
+}
+
+// askBySignal is ask for a signal, unless that is a copy of the request before it.
+func (s *stopper) askBySignal(sig os.Signal) {
+	s.mu.Lock()
+	after, climbs := climbsAfter[sig]
+	again := s.any && (!climbs || time.Since(s.last) < after)
+	s.mu.Unlock()
+	if !again {
+		s.ask(stopRequest{})
 	}
 }
 

@@ -55,11 +55,12 @@ for arg in $(cat /proc/cmdline); do
 	esac
 done
 
-# QMP's system_powerdown presses the power button. Any input event counts as that.
+# QMP's system_powerdown presses the power button. Any input event counts as that. File
+# systems are written and made read-only, like those of a system that shuts down.
 for event in /dev/input/event*; do
 	[ -e "$event" ] || continue
 	exec 3< "$event" # open before QMP can press the button
-	(head -c 1 <&3 > /dev/null; poweroff -f) &
+	(head -c 1 <&3 > /dev/null; echo u > /proc/sysrq-trigger; poweroff -f) &
 	exec 3<&-
 done
 

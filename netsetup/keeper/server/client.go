@@ -25,7 +25,7 @@ type connection struct {
 }
 
 // client serves one connection until it ends. Its end is the end of the VM's
-// registration. ctx ends with SIGTERM, when the network is undone anyway.
+// registration.
 func (s *server) client(ctx context.Context, conn *net.UnixConn) {
 	c := &connection{server: s, conn: conn}
 	for {
@@ -37,7 +37,7 @@ func (s *server) client(ctx context.Context, conn *net.UnixConn) {
 		}
 		keeper.CloseAll(files)
 		switch {
-		case over || ctx.Err() != nil:
+		case over:
 			return
 		case err != nil:
 			s.died(context.WithoutCancel(ctx), c.vm)

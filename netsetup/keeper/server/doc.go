@@ -7,8 +7,8 @@
 //
 // Main takes the network's keeper lock, plans and applies the network (or adopts one
 // whose keeper died), and says on fd 3 that it serves, or why not. It then runs until
-// the last VM leaves, no VM joins within 10 s of the start, or SIGTERM. The end has
-// one order, in server.end:
+// the last VM leaves, or no VM joins within 10 s of the start. The end has one order, in
+// server.end:
 //
 //  1. no request changes the network any more (server.over);
 //  2. the socket goes: a supervisor that comes now starts the next keeper, which
@@ -18,6 +18,13 @@
 //  5. DNS and DHCP close and are joined;
 //  6. the network is undone, the keeper lock released;
 //  7. the supervisor that left gets its answer, with the error of the undo.
+//
+// SIGTERM does not take the network from its VMs. A keeper that no VM has joined ends. Any
+// other goes on while the supervisor that started it lives: both are in the same service or
+// login session, whose end sends SIGTERM to both, and that supervisor's guest still needs
+// the network to shut down. If VMs are left when that supervisor is gone, the keeper ends
+// between two changes and undoes nothing, as if it were killed. Another VM's supervisor
+// then starts the next keeper, in its own service, and the first service has ended.
 //
 // A keeper that adopted a network counts its VMs as away until their supervisors
 // register again. It takes those for dead that hold no port open any more, or do not
@@ -34,7 +41,7 @@
 //
 //	owner            goroutine                                        joined in step
 //	server.tasks     each task of upkeep; expect, which ends a keeper
-//	                 that waits in vain                               3
+//	                 that waits in vain; heedTerm                     3
 //	member           its writer, and one watcher for each tap         4, or when the VM leaves
 //	server.services  DNS and DHCP                                     5
 //	server.clients   the acceptor, and one reader for each connection after 7

@@ -19,6 +19,10 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/keeper/upkeep"
 )
 
+// deafTo are the signals that neither a keeper nor a watchdog acts on. The Go runtime ends a
+// process by them.
+var deafTo = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE}
+
 // memoryLimit is what a keeper tries to stay below, in bytes.
 const memoryLimit = 16 << 20
 
@@ -43,19 +47,21 @@ func (p Process) Main(ctx context.Context, args []string, stdin io.Reader, stder
 	if len(args) > 0 && args[0] == watchdogFlag {
 		return watchdogMain(ctx, args[1:], stderr)
 	}
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGPIPE)
-	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM)
-	defer stop()
+	signal.Ignore(deafTo...)
+	terms := make(chan os.Signal, 1)
+	signal.Notify(terms, unix.SIGTERM)
 	ready := os.NewFile(3, "ready")
-	if err := p.run(ctx, args, stdin, ready); err != nil {
+	if err := p.run(ctx, args, stdin, ready, terms); err != nil {
 		fmt.Fprintf(stderr, "qnet keeper: %v\n", err)
 		return 1
 	}
 	return 0
 }
 
-// run starts the keeper, says on ready how that went, and serves.
-func (p Process) run(ctx context.Context, args []string, stdin io.Reader, ready *os.File) error {
+// run starts the keeper, says on ready how that went, and serves. A SIGTERM that comes
+// while the keeper starts counts once it serves: the keeper may be about to adopt a network
+// that VMs use. Its start ends with the supervisor that started it.
+func (p Process) run(ctx context.Context, args []string, stdin io.Reader, ready *os.File, terms <-chan os.Signal) error {
 	words := json.NewEncoder(ready)
 	starting, cancel := context.WithCancelCause(ctx)
 	stop := watchPipe(ready, func() { cancel(errors.New("start keeper: the supervisor that starts it is gone")) })
@@ -72,8 +78,7 @@ func (p Process) run(ctx context.Context, args []string, stdin io.Reader, ready 
 	if err != nil {
 		return err
 	}
-	s.serve(ctx)
-	return s.err
+	return s.serve(ctx, terms)
 }
 
 // pipeInterval is the time between two looks whether the pipe is closed.

@@ -75,7 +75,6 @@ type server struct {
 	vms   map[string]*member
 	notes []keeper.Note   // the last ones, for `qnet net`
 	told  map[string]bool // the texts of NoteOnce
-	conns map[*net.UnixConn]bool
 }
 
 // machine is what the server needs of a kernel.Host.
@@ -91,7 +90,7 @@ func newServer(place rundir.Network, stateDir string, spec keeper.Spec) *server 
 	return &server{
 		place: place, stateDir: stateDir, spec: spec, changes: make(gate, 1), cancelTasks: func() {},
 		stopping: make(chan struct{}), ended: make(chan struct{}),
-		vms: map[string]*member{}, told: map[string]bool{}, conns: map[*net.UnixConn]bool{},
+		vms: map[string]*member{}, told: map[string]bool{},
 	}
 }
 
@@ -109,8 +108,9 @@ func (g gate) lock(ctx context.Context) error {
 
 func (g gate) unlock() { <-g }
 
-// serve returns when the network is undone and all clients are served.
-func (s *server) serve(ctx context.Context) {
+// serve returns when the network is undone and all clients are served, with the error of
+// the undo, or when the network is left to the next keeper.
+func (s *server) serve(ctx context.Context, terms <-chan os.Signal) error {
 	tasks, cancel := context.WithCancel(ctx)
 	s.cancelTasks = cancel
 	for _, t := range s.upkeep.All {
@@ -122,14 +122,16 @@ func (s *server) serve(ctx context.Context) {
 	}
 	s.tasks.Go(func() { s.expect(tasks) })
 	s.clients.Go(func() { s.accept(ctx) })
+	handedOver := make(chan struct{})
+	s.tasks.Go(func() { s.heedTerm(tasks, terms, func() { close(handedOver) }) })
 	select {
-	case <-ctx.Done():
-		s.end(ctx)
-		s.hangUp()
+	case <-handedOver:
+		return nil
 	case <-s.stopping:
 		s.end(ctx)
 	}
 	s.clients.Wait()
+	return s.err
 }
 
 func (s *server) accept(ctx context.Context) {
@@ -138,25 +140,10 @@ func (s *server) accept(ctx context.Context) {
 		if err != nil {
 			return // closed by end
 		}
-		s.mu.Lock()
-		s.conns[c] = true
-		s.mu.Unlock()
 		s.clients.Go(func() {
 			s.client(ctx, c)
-			s.mu.Lock()
-			delete(s.conns, c)
-			s.mu.Unlock()
 			c.Close()
 		})
-	}
-}
-
-// hangUp closes all connections, which ends their readers.
-func (s *server) hangUp() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		c.Close()
 	}
 }
 
@@ -188,7 +175,7 @@ func (s *server) expect(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if s.spec.Starter != 0 && os.Getppid() != s.spec.Starter {
+		if s.spec.Starter != 0 && !s.starterLives() {
 			s.stopIfIdle(ctx)
 		}
 		s.endAway(ctx, time.Since(begin) > rejoinTimeout)

@@ -92,7 +92,7 @@ func (w *watchdog) start(place rundir.Network, stateDir string, pipe *os.File) e
 func watchdogMain(ctx context.Context, args []string, stderr io.Writer) int {
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(memoryLimit)
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
+	signal.Ignore(append(deafTo, unix.SIGTERM)...) // it ends with its keeper
 	if len(args) != 3 {
 		fmt.Fprintln(stderr, "qnet keeper: the watchdog is started by a keeper only")
 		return 1

@@ -1,6 +1,7 @@
-package supervisor
+package terminal
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func guestTerminal(t *testing.T) (*Terminal, func(last string) string) {
 	if err := unix.IoctlSetWinsize(int(theirs.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 20}); err != nil {
 		t.Fatal(err)
 	}
-	terminal := NewTerminal(theirs, theirs)
+	terminal := New(theirs, theirs)
 	if terminal == nil || !terminal.HasKeys() {
 		t.Fatal("a terminal is none")
 	}
@@ -73,13 +74,29 @@ func TestNoTerminalOfAGuest(t *testing.T) {
 	}
 	defer f.Close()
 	_, theirs := lab.Pty(t)
-	if NewTerminal(theirs, f) != nil {
+	if New(theirs, f) != nil {
 		t.Error("a file is a terminal")
 	}
-	if terminal := NewTerminal(f, theirs); terminal == nil || terminal.HasKeys() {
+	if terminal := New(f, theirs); terminal == nil || terminal.HasKeys() {
 		t.Error("a file has keys")
 	}
-	if terminal := NewTerminal(nil, theirs); terminal == nil || terminal.HasKeys() {
+	if terminal := New(nil, theirs); terminal == nil || terminal.HasKeys() {
 		t.Error("nothing has keys")
+	}
+}
+
+// A terminal that hung up is no failure of what ends after it.
+func TestTerminalHangsUp(t *testing.T) {
+	ours, theirs := lab.Pty(t)
+	terminal := New(theirs, theirs)
+	if err := terminal.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	ours.Close()
+	if _, err := terminal.Write([]byte("login: ")); !errors.Is(err, unix.EIO) {
+		t.Errorf("a write after the hangup: %v", err)
+	}
+	if err := terminal.Restore(); err != nil {
+		t.Error(err)
 	}
 }

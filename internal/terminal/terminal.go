@@ -1,11 +1,16 @@
-package supervisor
+// Package terminal is the user's side of a guest's console: a terminal that a guest has,
+// its keys, and a stdout whose reader may go or stop to read.
+package terminal
 
 import (
+	"errors"
 	"io"
 	"os"
 	"strings"
 	"sync"
+	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -28,17 +33,25 @@ type Terminal struct {
 	midLine bool        // the cursor is behind something that the guest wrote
 }
 
-// NewTerminal returns the terminal that out is, nil if out is no terminal. If in is a
-// terminal, too, it is the keyboard.
-func NewTerminal(in *os.File, out io.Writer) *Terminal {
+// New returns the terminal that out is, nil if out is no terminal. If in is a
+// terminal, too, it is the keyboard, unless the shell has put this process in its
+// background: there the first look at the keyboard would stop the process (SIGTTOU).
+func New(in *os.File, out io.Writer) *Terminal {
 	f, ok := out.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
-	if in != nil && !term.IsTerminal(int(in.Fd())) {
+	if in != nil && (!term.IsTerminal(int(in.Fd())) || inBackground(in)) {
 		in = nil
 	}
 	return &Terminal{in: in, out: f}
+}
+
+// inBackground reports whether this process is in the background of its terminal
+// (tcgetpgrp(3)). A terminal that is not the process's own stops no process.
+func inBackground(terminal *os.File) bool {
+	group, err := unix.IoctlGetInt(int(terminal.Fd()), unix.TIOCGPGRP)
+	return err == nil && group != unix.Getpgrp()
 }
 
 // HasKeys reports whether the terminal has a keyboard.
@@ -74,7 +87,9 @@ func (t *Terminal) Write(b []byte) (int, error) {
 // Say writes qnet's own text, in lines of its own. While the guest has the terminal,
 // Say breaks the lines to its width: it may be raw and without line wrap.
 func (t *Terminal) Say(text string) {
-	t.mu.Lock()
+	if !t.lock() {
+		return
+	}
 	defer t.mu.Unlock()
 	if !t.guest {
 		io.WriteString(t.out, text+"\n") //nolint:errcheck // a terminal that is gone needs no word
@@ -118,19 +133,61 @@ func wrap(text string, width int) string {
 	return b.String()
 }
 
+// suspend restores the terminal's mode while f stops the process, as Ctrl-Z in a shell
+// does to other programs, and makes the terminal raw again if the process is then in the
+// terminal's foreground.
+func (t *Terminal) suspend(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.old == nil {
+		f()
+		return
+	}
+	term.Restore(int(t.in.Fd()), t.old) //nolint:errcheck // a terminal that is gone has no mode
+	f()
+	if t.guest && !inBackground(t.in) {
+		term.MakeRaw(int(t.in.Fd())) //nolint:errcheck // as above
+	}
+}
+
+// lock reports false if a Write has waited for patience: the terminal's other end does not
+// read, such as that of an SSH connection that broke.
+func (t *Terminal) lock() bool {
+	for end := time.Now().Add(patience); !t.mu.TryLock(); {
+		if time.Now().After(end) {
+			return false
+		}
+		time.Sleep(lockInterval) //nolint:forbidigo // a mutex has no wait that ends
+	}
+	return true
+}
+
+// lockInterval is the time between two tries to lock.
+const lockInterval = 10 * time.Millisecond
+
 // Restore takes the terminal from the guest, and restores its mode.
 func (t *Terminal) Restore() error {
-	t.mu.Lock()
+	if !t.lock() {
+		return t.restoreMode() // only Begin changes what this reads, and has returned
+	}
 	defer t.mu.Unlock()
 	if !t.guest {
 		return nil
 	}
 	t.guest = false
 	io.WriteString(t.out, sane+t.newLine()) //nolint:errcheck // cosmetics
+	return t.restoreMode()
+}
+
+// restoreMode makes the keyboard what it was. A terminal that hung up has no mode.
+func (t *Terminal) restoreMode() error {
 	if t.old == nil {
 		return nil
 	}
-	return term.Restore(int(t.in.Fd()), t.old)
+	if err := term.Restore(int(t.in.Fd()), t.old); !errors.Is(err, unix.EIO) {
+		return err
+	}
+	return nil
 }
 
 // KeyReader passes keys on to the guest, but calls leave for Ctrl-] q. Ctrl-] twice
