@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -37,6 +38,7 @@ func Command(c Config, qmp, console *os.File) (Spec, error) {
 	}
 	b := &builder{}
 	b.machine(c)
+	b.panics(c.Extra)
 	b.channels(qmp, console)
 	for i, d := range c.Disks {
 		b.disk(i, d, c.Kernel == nil)
@@ -100,6 +102,17 @@ func (b *builder) machine(c Config) {
 	b.json("-device", options{"driver": "virtio-rng-pci", "id": "entropy0", "rng": "rng0", "addr": slot(slotRNG)})
 }
 
+// panics adds the device by which the guest's kernel says that it crashed. QEMU leaves what
+// comes then to the guest, which may be set to start again (kernel.panic, kdump); its own
+// default would end the machine. There can be one such device: the user's comes first.
+func (b *builder) panics(extra []string) {
+	if slices.ContainsFunc(extra, func(arg string) bool { return strings.Contains(arg, "pvpanic") }) {
+		return
+	}
+	b.add("-action", "panic=none")
+	b.json("-device", options{"driver": "pvpanic", "id": "panic0"})
+}
+
 // size writes n bytes the short way: "512M", or "1000000B".
 func size(n int64) string {
 	if n%(1<<20) == 0 {
@@ -132,6 +145,11 @@ func (b *builder) disk(i int, d Disk, firmware bool) {
 	}
 	b.json("-blockdev", image)
 	device := options{"driver": "virtio-blk-pci", "id": fmt.Sprintf("disk%d", i), "drive": node, "addr": slot(slotDisk + i)}
+	if !d.ReadOnly {
+		// A write that fails stops the guest, and is done again when it goes on: an exceeded
+		// quota or a lost server is as little the guest's to mend as a full disk.
+		device["werror"] = "stop"
+	}
 	if firmware {
 		device["bootindex"] = i
 	}

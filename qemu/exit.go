@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 
@@ -12,11 +13,19 @@ type ExitStatus struct {
 	Code          int            // 0 when it ended by a signal
 	Signal        syscall.Signal // 0 when it exited
 	GuestShutdown bool           // the guest powered itself off, as far as QEMU said so
+	Panicked      bool           // the guest's kernel crashed, said so by its pvpanic device, and was not reset since
 	Stderr        string         // the last lines that QEMU wrote, printable
 }
 
-// Err returns nil for an exit with code 0, and an *[ExitError] otherwise.
+// ErrPanicked is the error of a VM whose guest had panicked when it ended.
+var ErrPanicked = errors.New("the guest panicked: its kernel crashed")
+
+// Err returns ErrPanicked for a guest that panicked, nil for an exit with code 0, and an
+// *[ExitError] otherwise.
 func (s ExitStatus) Err() error {
+	if s.Panicked {
+		return ErrPanicked
+	}
 	if s.Code == 0 && s.Signal == 0 {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/tail"
 )
 
@@ -33,10 +34,6 @@ func self() (*Credential, error) {
 	return c, nil
 }
 
-// environment is all that QEMU gets: variables such as QEMU_MODULE_DIR or
-// LD_PRELOAD could make it load code.
-func environment() []string { return []string{"PATH=/usr/bin:/bin", "LANG=C", "LC_ALL=C"} }
-
 // process is a child that runs, or has ended once done is closed.
 type process struct {
 	cmd    *exec.Cmd
@@ -55,7 +52,7 @@ func launch(binary string, spec Spec, cred *Credential, stderr io.Writer) (*proc
 	}
 	defer theirs.Close()
 	p.cmd = exec.Command(binary, spec.Args...)
-	p.cmd.Env = environment()
+	p.cmd.Env = program.Environment()
 	p.cmd.Dir = "/"
 	p.cmd.ExtraFiles = append(slices.Clone(spec.Files), theirs)
 	p.cmd.Stdout, p.cmd.Stderr = p.stderr, p.stderr

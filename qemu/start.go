@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/qmp"
 	"github.com/qnet-vm/qnet/qemu/tail"
 )
@@ -135,7 +136,7 @@ func (v *VM) handshake(ctx context.Context, c Config) error {
 		return err
 	}
 	got := v.monitor.Version().QEMU
-	if err := (Version{Major: got.Major, Minor: got.Minor, Micro: got.Micro}).check(); err != nil {
+	if err := (program.Version{Major: got.Major, Minor: got.Minor, Micro: got.Micro}).Check(); err != nil {
 		return err
 	}
 	for i, n := range c.NICs {
@@ -165,7 +166,7 @@ func (v *VM) abandon(ctx context.Context, binary string, err error) error {
 	}
 	if !greeted {
 		// An old QEMU trips over our options first; ask it for its version.
-		if _, tooOld := Probe(context.WithoutCancel(ctx), binary); errors.Is(tooOld, ErrTooOld) {
+		if _, tooOld := program.Probe(context.WithoutCancel(ctx), binary); errors.Is(tooOld, program.ErrTooOld) {
 			return tooOld
 		}
 	}

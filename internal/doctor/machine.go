@@ -17,6 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 // machineChecks are about the machine that runs a guest.
@@ -29,11 +30,11 @@ var machineChecks = []Check{
 
 func checkQEMU(ctx context.Context, h *Host) []Finding {
 	const install = "apt install qemu-system-x86"
-	binary, err := qemu.Find(h.Path, h.QEMU)
+	binary, err := program.Find(h.Path, h.QEMU)
 	if err != nil {
 		return one(Fail, install, "%s", err)
 	}
-	v, err := qemu.Probe(ctx, binary)
+	v, err := program.Probe(ctx, binary)
 	if err != nil {
 		return one(Fail, install+", which is 7.2 or newer on Debian 12", "%s", err)
 	}
@@ -52,7 +53,7 @@ const slowTime = 300 * time.Millisecond
 // sector prints in long mode. On some hosts /dev/kvm can be opened and every guest dies
 // at once; on others each instruction is emulated and takes a microsecond.
 func checkGuests(ctx context.Context, h *Host) []Finding {
-	binary, err := qemu.Find(h.Path, h.QEMU)
+	binary, err := program.Find(h.Path, h.QEMU)
 	if err != nil {
 		return one(Unseen, "", "there is no QEMU")
 	}

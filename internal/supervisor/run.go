@@ -77,7 +77,7 @@ type session struct {
 
 // Run runs a VM from its profile to its end, and undoes everything. It returns nil for
 // a VM that ended by its guest or its user. The error wraps ErrRunning, ErrInterrupted,
-// a *FileError, a *qemu.ConfigError, a *qemu.ExitError, netsetup's, or a
+// a *FileError, a *qemu.ConfigError, a *qemu.ExitError, qemu.ErrPanicked, netsetup's, or a
 // *control.UndoError.
 func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
 	s := newSession(p, o)
@@ -206,6 +206,11 @@ func (s *session) wait(ctx context.Context) error {
 		s.console.pump()
 		close(pumped)
 	}()
+	watched := make(chan struct{})
+	go func() {
+		s.watchGuest(ctx)
+		close(watched)
+	}()
 	go s.stops.run(ctx, s.vm, func() { s.setState(control.Stopping) })
 	select {
 	case <-s.vm.Ending():
@@ -217,7 +222,8 @@ func (s *session) wait(ctx context.Context) error {
 	status := s.vm.Wait()
 	err := failpoint.Hit("supervisor saw the end")
 	<-pumped
-	if err != nil || s.stops.asked() {
+	<-watched
+	if err != nil || s.stops.asked() && !status.Panicked {
 		return err
 	}
 	return status.Err()
@@ -226,7 +232,7 @@ func (s *session) wait(ctx context.Context) error {
 func (s *session) setState(phase control.Phase) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state.State = phase
+	s.state.State, s.state.Reason, s.state.Disks = phase, "", nil
 }
 
 // watchSignals stops the VM by the first signal, and climbs the ladder by each later

@@ -21,6 +21,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 // options are those of a run below a directory of the test's own, whose path is short
@@ -61,7 +62,7 @@ func TestFailedRuns(t *testing.T) {
 		change func(*profiles.Profile, *Options)
 		want   any
 	}{
-		"no-qemu":   {func(_ *profiles.Profile, o *Options) { o.QEMU = "/nowhere/qemu" }, &[]error{qemu.ErrNotFound, fs.ErrNotExist}},
+		"no-qemu":   {func(_ *profiles.Profile, o *Options) { o.QEMU = "/nowhere/qemu" }, &[]error{program.ErrNotFound, fs.ErrNotExist}},
 		"no-disk":   {func(p *profiles.Profile, _ *Options) { p.Disks = []profiles.Disk{{File: "/nowhere/d", Format: "raw"}} }, new(*FileError)},
 		"directory": {func(p *profiles.Profile, _ *Options) { p.Boot.Kernel = "/" }, new(*FileError)},
 		"bad-name":  {func(p *profiles.Profile, _ *Options) { p.CPU = "a b" }, new(*qemu.ConfigError)},
