@@ -14,6 +14,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/imagelock"
 	"github.com/qnet-vm/qnet/qemu/program"
 )
 
@@ -41,6 +42,7 @@ var hints = []struct {
 	{program.ErrNotFound, "install QEMU: apt install qemu-system-x86"},
 	{program.ErrTooOld, "install QEMU 7.2 or newer; Debian 12 has it"},
 	{supervisor.ErrRunning, `"qnet ps" lists what runs; --name starts it a second time under another name`},
+	{imagelock.ErrInUse, `stop what uses it; VMs share an image only where each of them has it readonly or with snapshot`},
 	{rundir.ErrPathTooLong, "choose a shorter --run-dir or QNET_RUN_DIR"},
 	{control.ErrNotRunning, `"qnet ps" lists what runs`},
 }
@@ -86,7 +88,7 @@ func exitCode(err error) int {
 		errors.Is(err, host.ErrRefused), errors.Is(err, host.ErrNotOurs),
 		errors.Is(err, program.ErrNotFound), errors.Is(err, program.ErrTooOld):
 		return exitIncapable
-	case errors.As(err, &exit), errors.Is(err, qemu.ErrPanicked):
+	case errors.As(err, &exit):
 		return exitQEMU
 	case errors.Is(err, control.ErrNotUndone):
 		return exitFailure

@@ -1,9 +1,11 @@
 package qemu
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,8 +16,9 @@ const firstFD = 3
 
 // Spec is a QEMU command line with the files it refers to.
 type Spec struct {
-	Args  []string   // without the binary
-	Files []*os.File // Files[i] is the child's descriptor 3+i; 0 is QMP, 1 the console
+	Args  []string          // without the binary
+	Files []*os.File        // Files[i] is the child's descriptor 3+i; 0 is QMP, 1 the console
+	names map[string]string // of files, by what QEMU calls them, such as "/dev/fdset/1"
 }
 
 // options is a QEMU option in its JSON form. Maps are encoded in the order of
@@ -83,7 +86,18 @@ func (b *builder) fdset(f *os.File) string {
 	b.sets++
 	set := strconv.Itoa(b.sets)
 	b.add("-add-fd", "fd="+b.file(f)+",set="+set)
-	return "/dev/fdset/" + set
+	return b.named("/dev/fdset/"+set, f)
+}
+
+// named remembers the file's name for what QEMU calls it, which it returns.
+func (b *builder) named(path string, f *os.File) string {
+	if f != nil {
+		if b.spec.names == nil {
+			b.spec.names = map[string]string{}
+		}
+		b.spec.names[path] = f.Name()
+	}
+	return path
 }
 
 func (b *builder) machine(c Config) {
@@ -213,11 +227,19 @@ func (b *builder) boot(c Config) {
 	if c.Kernel == nil {
 		return
 	}
-	b.add("-kernel", "/proc/self/fd/"+b.file(c.Kernel))
+	b.add("-kernel", b.named("/proc/self/fd/"+b.file(c.Kernel), c.Kernel))
 	if c.Initrd != nil {
-		b.add("-initrd", "/proc/self/fd/"+b.file(c.Initrd))
+		b.add("-initrd", b.named("/proc/self/fd/"+b.file(c.Initrd), c.Initrd))
 	}
 	b.add("-append", c.Cmdline)
+}
+
+// openedPath is how QEMU calls a file that it was given.
+var openedPath = regexp.MustCompile(`/(?:dev/fdset|proc/self/fd)/\d+`)
+
+// readable puts files' names into QEMU's own words.
+func (s Spec) readable(words string) string {
+	return openedPath.ReplaceAllStringFunc(words, func(path string) string { return cmp.Or(s.names[path], path) })
 }
 
 // String returns the arguments quoted for a POSIX shell.

@@ -1,7 +1,6 @@
 package qemu
 
 import (
-	"errors"
 	"fmt"
 	"syscall"
 
@@ -17,27 +16,24 @@ type ExitStatus struct {
 	Stderr        string         // the last lines that QEMU wrote, printable
 }
 
-// ErrPanicked is the error of a VM whose guest had panicked when it ended.
-var ErrPanicked = errors.New("the guest panicked: its kernel crashed")
-
-// Err returns ErrPanicked for a guest that panicked, nil for an exit with code 0, and an
+// Err returns nil for an exit with code 0 of a guest that had not panicked, and an
 // *[ExitError] otherwise.
 func (s ExitStatus) Err() error {
-	if s.Panicked {
-		return ErrPanicked
-	}
-	if s.Code == 0 && s.Signal == 0 {
+	if s.Code == 0 && s.Signal == 0 && !s.Panicked {
 		return nil
 	}
 	return &ExitError{Status: s}
 }
 
-// ExitError is the end of a QEMU that did not end well.
+// ExitError is the end of a QEMU, or of its guest, that did not end well.
 type ExitError struct{ Status ExitStatus }
 
 // Error returns the exit code or signal and QEMU's own last words.
 func (e *ExitError) Error() string {
 	s := e.Status
+	if s.Panicked {
+		return "the guest panicked: its kernel crashed"
+	}
 	how := fmt.Sprintf("QEMU exited with status %d", s.Code)
 	if s.Signal != 0 {
 		how = fmt.Sprintf("QEMU was killed by signal %d (%s)", int(s.Signal), s.Signal)

@@ -37,6 +37,7 @@ func self() (*Credential, error) {
 // process is a child that runs, or has ended once done is closed.
 type process struct {
 	cmd    *exec.Cmd
+	spec   Spec
 	stderr *tail.Writer
 	ending chan struct{} // see VM.Ending
 	done   chan struct{}
@@ -45,7 +46,7 @@ type process struct {
 // launch starts binary with no rights beyond its files. Setting user and
 // groups takes root; a nil cred keeps the caller's.
 func launch(binary string, spec Spec, cred *Credential, stderr io.Writer) (*process, error) {
-	p := &process{stderr: &tail.Writer{Tee: stderr}, ending: make(chan struct{}), done: make(chan struct{})}
+	p := &process{spec: spec, stderr: &tail.Writer{Tee: stderr}, ending: make(chan struct{}), done: make(chan struct{})}
 	life, theirs, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make pipe: %w", err)
@@ -112,7 +113,7 @@ func (p *process) exited() bool {
 
 // status returns how the child ended; done must be closed.
 func (p *process) status() ExitStatus {
-	s := ExitStatus{Stderr: p.stderr.String()}
+	s := ExitStatus{Stderr: p.spec.readable(p.stderr.String())}
 	if w, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && w.Signaled() {
 		s.Signal = w.Signal()
 	} else {

@@ -112,7 +112,7 @@ func launchVM(c Config, o StartOptions) (vm *VM, err error) {
 func (s Spec) behind(gate *os.File) Spec {
 	fd := firstFD + len(s.Files)
 	option := fmt.Sprintf(`{"qom-type":"secret","id":"gate","file":"/proc/self/fd/%d"}`, fd)
-	return Spec{Args: append(slices.Clone(s.Args), "-object", option), Files: append(slices.Clone(s.Files), gate)}
+	return Spec{Args: append(slices.Clone(s.Args), "-object", option), Files: append(slices.Clone(s.Files), gate), names: s.names}
 }
 
 // socketpair returns a connection and, for the child, its other end.

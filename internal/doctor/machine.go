@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
-	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 	"github.com/qnet-vm/qnet/qemu/program"
 )
@@ -63,7 +61,7 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 	}
 	defer disk.Close()
 	vm, err := qemu.StartAuto(ctx, qemu.Config{
-		Binary: binary, Name: "doctor", Memory: 64 << 20, CPUs: 1, Accel: cmp.Or(string(h.Accel), qemu.AccelAuto),
+		Binary: binary, Name: "doctor", Memory: 64 << 20, CPUs: 1, Accel: h.accel(),
 		Disks: []qemu.Disk{{File: disk, Format: "raw", ReadOnly: true}},
 	}, qemu.StartOptions{Credential: supervisor.Credential(h.User)})
 	if err != nil {
@@ -78,10 +76,18 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 		return one(Warn, tcgRemedy(vm.Accel()), "KVM runs guests slower than TCG does: a million rounds of a loop take %s", took.Round(time.Millisecond))
 	case vm.Accel() == qemu.AccelKVM:
 		return one(Pass, "", "under KVM, in QEMU's sandbox: a million rounds of a loop take %s", took.Round(10*time.Microsecond))
-	case h.Accel == profiles.AccelTCG:
+	case h.accel() == qemu.AccelTCG:
 		return one(Pass, "", "under TCG, as the profile says, in QEMU's sandbox")
 	}
 	return one(Warn, kvmRemedy(vm.NoKVM()), "only under TCG, which is slower: %s", vm.NoKVM())
+}
+
+// accel is the profile's accelerator.
+func (h *Host) accel() string {
+	if h.Profile == nil {
+		return qemu.AccelAuto
+	}
+	return string(h.Profile.Accel)
 }
 
 // tcgRemedy is what to do about a KVM that is slower than TCG.

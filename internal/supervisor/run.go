@@ -77,7 +77,7 @@ type session struct {
 
 // Run runs a VM from its profile to its end, and undoes everything. It returns nil for
 // a VM that ended by its guest or its user. The error wraps ErrRunning, ErrInterrupted,
-// a *FileError, a *qemu.ConfigError, a *qemu.ExitError, qemu.ErrPanicked, netsetup's, or a
+// a *FileError, a *qemu.ConfigError, a *qemu.ExitError, netsetup's, or a
 // *control.UndoError.
 func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
 	s := newSession(p, o)
