@@ -86,7 +86,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, host.ErrNoTun), errors.Is(err, host.ErrNoPermission), errors.Is(err, host.ErrUnsupported),
 		errors.Is(err, host.ErrRefused), errors.Is(err, host.ErrNotOurs),
-		errors.Is(err, program.ErrNotFound), errors.Is(err, program.ErrTooOld):
+		errors.Is(err, program.ErrNotFound), errors.Is(err, program.ErrTooOld), errors.Is(err, program.ErrLack):
 		return exitIncapable
 	case errors.As(err, &exit):
 		return exitQEMU

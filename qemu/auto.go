@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/standstill"
 )
 
@@ -168,7 +169,8 @@ func (v *VM) startCont(ctx context.Context, c Config, o StartOptions) error {
 		return err
 	}
 	if err := v.Cont(ctx); err != nil {
-		return errors.Join(v.explain(err), v.kill(ctx))
+		err = program.Explain(v.explain(err), v.proc.stderr.String())
+		return errors.Join(err, v.kill(ctx))
 	}
 	return nil
 }

@@ -190,11 +190,16 @@ func (b *builder) nic(i int, n NIC, firmware bool) {
 		"driver": n.model(), "id": nicID(i), "netdev": netdev,
 		"mac": n.MAC.String(), "addr": slot(slotNIC + i),
 	}
-	if !firmware {
-		device["romfile"] = "" // no PXE: saves its start-up time
+	if !firmware || n.NoROM {
+		device["romfile"] = "" // no PXE: saves its start-up time, and QEMU needs no such file
 	}
 	if n.MTU != 0 {
 		device["host_mtu"] = n.MTU
+	}
+	if n.Bare {
+		delete(device, "netdev")
+		b.json("-device", device)
+		return
 	}
 	backend := options{"type": "tap", "id": netdev}
 	switch len(n.Taps) {

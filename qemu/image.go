@@ -51,7 +51,7 @@ func (c Config) distinct() error {
 			return fmt.Errorf("%s: %w", d.object(i), err)
 		}
 		for j, other := range c.Disks[:i] {
-			if sameImage(infos[i], infos[j]) && !(d.readOnlyFile() && other.readOnlyFile()) {
+			if sameImage(infos[i], infos[j]) && (!d.readOnlyFile() || !other.readOnlyFile()) {
 				return badConfig(d.object(i), "it is the same file as %s", other.object(j))
 			}
 		}

@@ -51,7 +51,16 @@ func (o StartOptions) credential() (is, set *Credential, err error) {
 	if is.UID != 0 && is.UID == o.Credential.UID && is.GID == o.Credential.GID {
 		return is, nil, nil // setting what is set already takes root too
 	}
-	return o.Credential, o.Credential, nil
+	return o.Credential, o.Credential, o.Credential.Check()
+}
+
+// Check returns a *program.Lack if this process cannot run QEMU as that user. It always can
+// as its own; nil is that, too.
+func (c *Credential) Check() error {
+	if c == nil || c.UID != 0 && c.UID == uint32(os.Geteuid()) && c.GID == uint32(os.Getegid()) {
+		return nil
+	}
+	return program.CheckUser(program.User{UID: c.UID, GID: c.GID})
 }
 
 // begin opens the gate and checks over QMP that QEMU, which keeps the guest paused,
@@ -98,6 +107,7 @@ func launchVM(c Config, o StartOptions) (vm *VM, err error) {
 	}
 	proc, err := launch(c.Binary, spec.behind(theirs), set, o.Stderr)
 	if err != nil {
+		err = program.StartError(c.Binary, program.User{UID: is.UID, GID: is.GID}, err)
 		return nil, errors.Join(err, monitor.Close(), console.Close(), gate.Close())
 	}
 	vm = newVM(c, proc, qmp.New(monitor), console)
@@ -135,6 +145,9 @@ func (v *VM) handshake(ctx context.Context, c Config) error {
 	if err := v.monitor.ConnectContext(ctx); err != nil {
 		return err
 	}
+	if err := program.Unbootable(v.proc.stderr.String()); err != nil {
+		return err
+	}
 	got := v.monitor.Version().QEMU
 	if err := (program.Version{Major: got.Major, Minor: got.Minor, Micro: got.Micro}).Check(); err != nil {
 		return err
@@ -170,7 +183,7 @@ func (v *VM) abandon(ctx context.Context, binary string, err error) error {
 			return tooOld
 		}
 	}
-	return err
+	return program.Explain(err, status.Stderr)
 }
 
 // explain returns how the process ended if that is why the QMP connection did,

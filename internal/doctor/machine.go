@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,12 +62,11 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 		return one(Unseen, "", "%s", err)
 	}
 	defer disk.Close()
-	vm, err := qemu.StartAuto(ctx, qemu.Config{
-		Binary: binary, Name: "doctor", Memory: 64 << 20, CPUs: 1, Accel: h.accel(),
-		Disks: []qemu.Disk{{File: disk, Format: "raw", ReadOnly: true}},
-	}, qemu.StartOptions{Credential: supervisor.Credential(h.User)})
+	machine := h.machine()
+	machine.Binary, machine.Disks = binary, []qemu.Disk{{File: disk, Format: "raw", ReadOnly: true}}
+	vm, err := qemu.StartAuto(ctx, machine, qemu.StartOptions{Credential: supervisor.Credential(h.User)})
 	if err != nil {
-		return one(Fail, kvmRemedy(err.Error()), "QEMU, in the sandbox of a run, starts no machine: %s", err)
+		return one(Fail, h.startRemedy(err), "QEMU, in the sandbox of a run, starts no machine: %s", err)
 	}
 	defer vm.Stop(context.WithoutCancel(ctx), qemu.StopOptions{Force: true}) //nolint:errcheck // the machine holds nothing to keep
 	took, stage := follow(vm.Console())
@@ -82,12 +83,46 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 	return one(Warn, kvmRemedy(vm.NoKVM()), "only under TCG, which is slower: %s", vm.NoKVM())
 }
 
+// machine is the profile's machine, made small: what can be missing in this QEMU is its
+// kind, its CPU, the models and boot ROMs of its NICs, which have no cables, and the ROM
+// that starts a kernel.
+func (h *Host) machine() qemu.Config {
+	small := qemu.Config{Name: "doctor", Memory: 64 << 20, CPUs: 1, Accel: h.accel()}
+	if h.Profile == nil {
+		return small
+	}
+	of := supervisor.QEMUConfig(h.Profile, nil, supervisor.Files{}, nil)
+	small.Machine, small.CPU = of.Machine, of.CPU
+	if of.Kernel != nil {
+		small.Extra = []string{"-option-rom", "linuxboot_dma.bin"} // by which QEMU starts kernels
+	}
+	for _, n := range of.NICs {
+		same := func(o qemu.NIC) bool { return o.Model == n.Model && o.NoROM == n.NoROM }
+		if !slices.ContainsFunc(small.NICs, same) {
+			small.NICs = append(small.NICs, qemu.NIC{Model: n.Model, MAC: n.MAC, NoROM: n.NoROM, Bare: true})
+		}
+	}
+	return small
+}
+
 // accel is the profile's accelerator.
 func (h *Host) accel() string {
 	if h.Profile == nil {
 		return qemu.AccelAuto
 	}
 	return string(h.Profile.Accel)
+}
+
+// startRemedy is what to do about a machine that does not start.
+func (h *Host) startRemedy(err error) string {
+	if h.accel() == qemu.AccelKVM && strings.Contains(err.Error(), "KVM") {
+		return kvmRemedy(err.Error())
+	}
+	var lack *program.Lack
+	if errors.As(err, &lack) {
+		return lack.Remedy
+	}
+	return "the log of the kernel, or of the audit, may tell more: journalctl -k"
 }
 
 // tcgRemedy is what to do about a KVM that is slower than TCG.

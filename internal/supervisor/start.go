@@ -18,6 +18,9 @@ func (s *session) check(context.Context) (err error) {
 	if s.binary, err = program.Find(s.Path, s.QEMU); err != nil {
 		return err
 	}
+	if err := Credential(s.User).Check(); err != nil {
+		return err
+	}
 	s.onClose(func(context.Context) error { s.opener.close(); return nil })
 	if s.files, err = s.opener.openAll(s.profile); err != nil {
 		return err

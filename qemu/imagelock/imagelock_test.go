@@ -100,11 +100,11 @@ func run(t *testing.T, f *os.File, args ...string) int {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go io.Copy(io.Discard, bufio.NewReader(out)) //nolint:errcheck // ends with the program
+	go io.Copy(io.Discard, bufio.NewReader(out))
 	t.Cleanup(func() {
 		in.Close()
 		cancel()
-		cmd.Wait() //nolint:errcheck // it was killed
+		cmd.Wait()
 	})
 	for end := time.Now().Add(20 * time.Second); Check(f, true) == nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
