@@ -73,6 +73,7 @@ type session struct {
 	state  control.State
 	server *control.Server // nil until it serves
 	notes  *logFile        // qnet.log; nil until it is open
+	late   []byte          // lines that it did not take
 }
 
 // Run runs a VM from its profile to its end, and undoes everything. It returns nil for

@@ -198,6 +198,28 @@ func TestEnd(t *testing.T) {
 	s.record("late") // the log is closed
 }
 
+// A line that a full disk does not take is written with the next one.
+func TestRecordOnAFullDisk(t *testing.T) {
+	s := started(t)
+	log := s.notes.file
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.notes.file = full
+	s.record("paused: no space")
+	s.notes.file = log
+	full.Close()
+	s.record("goes on")
+	if err := s.end(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := os.ReadFile(s.logPath("qnet.log"))
+	if lines := strings.Split(string(b), "\n"); len(lines) != 3 || !strings.HasSuffix(lines[0], " paused: no space") || !strings.HasSuffix(lines[1], " goes on") {
+		t.Errorf("qnet.log: %q", b)
+	}
+}
+
 // A console's client that comes while the VM starts is sent away.
 func TestConsoleOfAStart(t *testing.T) {
 	s := started(t)

@@ -57,9 +57,12 @@ func missingCapabilities() string {
 		return ""
 	}
 	var missing []string
-	for bit, name := range map[uint]string{unix.CAP_SETUID: "CAP_SETUID", unix.CAP_SETGID: "CAP_SETGID"} {
-		if data[0].Effective&(1<<bit) == 0 {
-			missing = append(missing, name)
+	for _, c := range []struct {
+		bit  uint
+		name string
+	}{{unix.CAP_SETUID, "CAP_SETUID"}, {unix.CAP_SETGID, "CAP_SETGID"}} {
+		if data[0].Effective&(1<<c.bit) == 0 {
+			missing = append(missing, c.name)
 		}
 	}
 	return strings.Join(missing, " and ")
