@@ -35,7 +35,17 @@ func Check(c Config) (warnings []string, err error) {
 			warnings = append(warnings, warning)
 		}
 	}
-	return warnings, nil
+	return warnings, c.inUse()
+}
+
+// inUse returns an *imagelock.Error if another program uses one of the images.
+func (c Config) inUse() error {
+	for _, d := range c.Disks {
+		if err := imagelock.Check(d.File, !d.readOnlyFile()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // distinct refuses a file that two disks share, unless both only read it: under another
@@ -75,9 +85,6 @@ func (d Disk) check(i int) (warning string, err error) {
 		return "", badConfig(object, "no file")
 	}
 	if err := d.checkFile(object); err != nil {
-		return "", err
-	}
-	if err := imagelock.Check(d.File, !d.readOnlyFile()); err != nil {
 		return "", err
 	}
 	h, found, err := qcow2.Read(d.File)

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,10 +68,17 @@ func (c *Credential) Check() error {
 // built the machine that was asked for. With an error, the process is gone.
 func (v *VM) begin(ctx context.Context, c Config) error {
 	v.gate.Close()
-	if err := v.handshake(ctx, c); err != nil {
-		return fmt.Errorf("start QEMU: %w", v.abandon(ctx, c.Binary, err))
+	err := v.handshake(ctx, c)
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = v.abandon(ctx, c.Binary, err)
+	var died *ExitError
+	if errors.As(err, &died) {
+		// Another start may have taken an image since it was checked: that says more.
+		err = cmp.Or(c.inUse(), err)
+	}
+	return fmt.Errorf("start QEMU: %w", err)
 }
 
 // launchVM prepares the files and starts the process.
