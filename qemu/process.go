@@ -16,23 +16,7 @@ import (
 )
 
 // Credential is the user that QEMU runs as.
-type Credential struct {
-	UID, GID uint32
-	Groups   []uint32 // supplementary groups, none when nil
-}
-
-// self returns the caller's own credential.
-func self() (*Credential, error) {
-	groups, err := os.Getgroups()
-	if err != nil {
-		return nil, fmt.Errorf("read own groups: %w", err)
-	}
-	c := &Credential{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
-	for _, g := range groups {
-		c.Groups = append(c.Groups, uint32(g))
-	}
-	return c, nil
-}
+type Credential = program.Credential
 
 // process is a child that runs, or has ended once done is closed.
 type process struct {

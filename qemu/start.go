@@ -45,7 +45,7 @@ func (o StartOptions) warn(format string, args ...any) {
 // credential returns the user that QEMU will be, and, if it is another one than the
 // caller, the credential to set.
 func (o StartOptions) credential() (is, set *Credential, err error) {
-	is, err = self()
+	is, err = program.Self()
 	if err != nil || o.Credential == nil {
 		return is, nil, err
 	}
@@ -53,15 +53,6 @@ func (o StartOptions) credential() (is, set *Credential, err error) {
 		return is, nil, nil // setting what is set already takes root too
 	}
 	return o.Credential, o.Credential, o.Credential.Check()
-}
-
-// Check returns a *program.Lack if this process cannot run QEMU as that user. It always can
-// as its own; nil is that, too.
-func (c *Credential) Check() error {
-	if c == nil || c.UID != 0 && c.UID == uint32(os.Geteuid()) && c.GID == uint32(os.Getegid()) {
-		return nil
-	}
-	return program.CheckUser(program.User{UID: c.UID, GID: c.GID})
 }
 
 // begin opens the gate and checks over QMP that QEMU, which keeps the guest paused,
@@ -115,7 +106,7 @@ func launchVM(c Config, o StartOptions) (vm *VM, err error) {
 	}
 	proc, err := launch(c.Binary, spec.behind(theirs), set, o.Stderr)
 	if err != nil {
-		err = program.StartError(c.Binary, program.User{UID: is.UID, GID: is.GID}, err)
+		err = program.StartError(c.Binary, is.UID, err)
 		return nil, errors.Join(err, monitor.Close(), console.Close(), gate.Close())
 	}
 	vm = newVM(c, proc, qmp.New(monitor), console)

@@ -11,25 +11,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// User is the user and group that QEMU is to run as.
-type User struct{ UID, GID uint32 }
-
-// CheckUser returns a *Lack if this process cannot make a child that user: in a user
+// Check returns a *Lack if this process cannot make a child that is the user: in a user
 // namespace that does not map the ids, or that forbids setgroups(2) (user_namespaces(7)), or
-// without the capabilities for it. It reads /proc/self.
-func CheckUser(u User) error {
+// without the capabilities for it. It always can as its own user; nil is that, too. It
+// reads /proc/self.
+func (c *Credential) Check() error {
+	if c == nil || c.UID != 0 && c.UID == uint32(os.Geteuid()) && c.GID == uint32(os.Getegid()) {
+		return nil
+	}
 	const remedy = `run it outside of this user namespace, or in one with a range of ids ("podman unshare", "unshare --map-auto --map-root-user"); mode = "user" outside needs no rights`
 	switch {
-	case !mapped("/proc/self/uid_map", u.UID):
-		return &Lack{What: fmt.Sprintf("QEMU is to run as user %d, which this user namespace does not map", u.UID), Remedy: remedy}
-	case !mapped("/proc/self/gid_map", u.GID):
-		return &Lack{What: fmt.Sprintf("QEMU is to run as group %d, which this user namespace does not map", u.GID), Remedy: remedy}
+	case !mapped("/proc/self/uid_map", c.UID):
+		return &Lack{What: fmt.Sprintf("QEMU is to run as user %d, which this user namespace does not map", c.UID), Remedy: remedy}
+	case !mapped("/proc/self/gid_map", c.GID):
+		return &Lack{What: fmt.Sprintf("QEMU is to run as group %d, which this user namespace does not map", c.GID), Remedy: remedy}
 	case strings.TrimSpace(text("/proc/self/setgroups")) == "deny":
 		return &Lack{What: "QEMU is to run without the caller's groups, and this user namespace forbids setgroups(2)", Remedy: remedy}
 	}
 	if missing := missingCapabilities(); missing != "" {
 		return &Lack{
-			What:   fmt.Sprintf("QEMU is to run as user %d, which takes %s", u.UID, missing),
+			What:   fmt.Sprintf("QEMU is to run as user %d, which takes %s", c.UID, missing),
 			Remedy: "give it that: in a container, --cap-add SETUID --cap-add SETGID; in a unit, CapabilityBoundingSet=",
 		}
 	}
@@ -78,14 +79,14 @@ func text(path string) string {
 
 // StartError words why the kernel did not start the program as the user (execve(2)). It
 // returns a *Lack, or err as it is where it has no explanation.
-func StartError(path string, u User, err error) error {
+func StartError(path string, uid uint32, err error) error {
 	var what string
 	remedy := "QNET_QEMU names another program"
 	switch {
 	case errors.Is(err, unix.EACCES) && noexec(path):
 		what = fmt.Sprintf("%q is on a file system that is mounted noexec", path)
 	case errors.Is(err, unix.EACCES):
-		what = fmt.Sprintf("%q, or a directory above it, is closed to user %d, as whom QEMU is to run", path, u.UID)
+		what = fmt.Sprintf("%q, or a directory above it, is closed to user %d, as whom QEMU is to run", path, uid)
 		remedy = "chmod o+rx, or put it elsewhere, and name it by QNET_QEMU"
 	case errors.Is(err, unix.ENOENT) && executable(path) == nil:
 		what = fmt.Sprintf("%q needs %s to start, which is not there", path, interpreter(path))
@@ -93,7 +94,7 @@ func StartError(path string, u User, err error) error {
 	case errors.Is(err, unix.ENOEXEC), errors.Is(err, unix.ELIBBAD):
 		what = fmt.Sprintf("%q is no program for this machine", path)
 	case errors.Is(err, unix.EAGAIN):
-		what = fmt.Sprintf("user %d has as many processes as it may have", u.UID)
+		what = fmt.Sprintf("user %d has as many processes as it may have", uid)
 		remedy = "a higher ulimit -u, or TasksMax= of the unit"
 	case errors.Is(err, unix.EPERM):
 		what = fmt.Sprintf("a security module, or the container's seccomp filter, forbids %q", path)

@@ -15,19 +15,19 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
-// askVariable makes the test binary print what CheckUser says.
+// askVariable makes the test binary print what Check says.
 const askVariable = "QNET_TEST_CHECK_USER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(askVariable) != "" {
-		fmt.Println(CheckUser(User{65534, 65534}))
+		fmt.Println((&Credential{UID: 65534, GID: 65534}).Check())
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// In real user namespaces, CheckUser says what would keep a child from being "nobody".
-func TestCheckUser(t *testing.T) {
+// In real user namespaces, Check says what would keep a child from being "nobody".
+func TestCheck(t *testing.T) {
 	lab.Require(t, lab.Root)
 	ids := func(count int) []syscall.SysProcIDMap { return []syscall.SysProcIDMap{{HostID: 0, Size: count}} }
 	for name, c := range map[string]struct {
@@ -52,13 +52,13 @@ func TestCheckUser(t *testing.T) {
 			}
 			alone, _, _ := strings.Cut(string(out), "\n")
 			if child := becomes(c.attr); (child == nil) != (alone == "<nil>") {
-				t.Errorf("CheckUser: %q, but the kernel: %v", alone, child)
+				t.Errorf("Check: %q, but the kernel: %v", alone, child)
 			}
 		})
 	}
 }
 
-// becomes has the kernel try in such a process what CheckUser answers.
+// becomes has the kernel try in such a process what Check answers.
 func becomes(attr syscall.SysProcAttr) error {
 	cmd := exec.Command("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "true")
 	cmd.SysProcAttr = &attr
@@ -98,18 +98,18 @@ func TestStartError(t *testing.T) {
 		cmd := exec.Command(path)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		cause := cmd.Start()
-		err := StartError(path, User{65534, 65534}, cause)
+		err := StartError(path, 65534, cause)
 		var lack *Lack
 		if !errors.As(err, &lack) || !strings.Contains(err.Error(), want) || !errors.Is(err, cause) || lack.Hint() == "" {
 			t.Errorf("%s: got %v, want %q", path, err, want)
 		}
 	}
 	for _, errno := range []unix.Errno{unix.EAGAIN, unix.EPERM} {
-		if err := StartError("/bin/sh", User{}, errno); !errors.Is(err, ErrLack) || !errors.Is(err, errno) {
+		if err := StartError("/bin/sh", 0, errno); !errors.Is(err, ErrLack) || !errors.Is(err, errno) {
 			t.Errorf("%v: got %v", errno, err)
 		}
 	}
-	if err := StartError("/bin/sh", User{}, unix.EIO); !errors.Is(err, unix.EIO) || errors.Is(err, ErrLack) {
+	if err := StartError("/bin/sh", 0, unix.EIO); !errors.Is(err, unix.EIO) || errors.Is(err, ErrLack) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -127,7 +127,7 @@ func TestNoexec(t *testing.T) {
 		if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := StartError(path, User{}, exec.Command(path).Start()); err == nil || !strings.Contains(err.Error(), "mounted noexec") {
+		if err := StartError(path, 0, exec.Command(path).Start()); err == nil || !strings.Contains(err.Error(), "mounted noexec") {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -49,7 +49,7 @@ func (h Halt) heals() bool { return h.Kind == Paused && len(h.Disks) > 0 }
 
 // hears reports whether a guest in this state can be made to hear its power button.
 func (h Halt) hears() bool {
-	return h.Kind != Panicked && h.Why != whyInternal && h.Why != whyShutdown
+	return h.Kind != Panicked && h.Why != whyInternal && h.Why != whyShutdown && h.Why != whyWatchdog
 }
 
 // What stops a guest, in words.
@@ -59,6 +59,7 @@ const (
 	whyIO       = "I/O error"
 	whyInternal = "internal error"
 	whyShutdown = "shut down"
+	whyWatchdog = "watchdog" // the guest hangs
 )
 
 // runStates are QEMU's run states in which a guest does not run (RunState in
@@ -69,7 +70,7 @@ var runStates = map[string]Halt{
 	"prelaunch":      {Kind: Paused}, // after a reset while it was paused
 	"postmigrate":    {Kind: Paused},
 	"debug":          {Kind: Paused, Why: "debugger"},
-	"watchdog":       {Kind: Paused, Why: "watchdog"},
+	"watchdog":       {Kind: Paused, Why: whyWatchdog},
 	"internal-error": {Kind: Paused, Why: whyInternal},
 	"shutdown":       {Kind: Paused, Why: whyShutdown},
 	"suspended":      {Kind: Suspended},

@@ -26,7 +26,7 @@ func (g *Guest) incidentOfHalt(h Halt) Incident {
 		i.Text, i.Remedy = "is paused: internal error of QEMU", `qemu.log may tell more; "qnet stop" ends it`
 	case h.Why == whyShutdown:
 		i.Text, i.Remedy = "has shut down, and QEMU stays", `"qnet stop" ends it`
-	case h.Why == "watchdog":
+	case h.Why == whyWatchdog:
 		i.Text = "is paused by the guest's watchdog"
 	case h.Why == "debugger":
 		i.Text = "is paused for a debugger"

@@ -305,6 +305,8 @@ func TestPress(t *testing.T) {
 		{"suspended", []string{"system_wakeup", "system_powerdown"}, false},
 		{"internal-error", nil, true},
 		{"guest-panicked", nil, true},
+		{"watchdog", nil, true},
+		{"debug", []string{"cont", "system_powerdown"}, false},
 		{"shutdown", nil, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
