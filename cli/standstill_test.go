@@ -112,7 +112,7 @@ func TestPanickedGuest(t *testing.T) {
 
 		// The user may leave the end to QEMU.
 		p = l.start("run", l.profile("dead", vm(t, "dead", guest.Script(crashKernel))+nic), "--", "-action", "panic=shutdown")
-		if code := p.end(bootTime); code != exitQEMU || !strings.Contains(p.errout.String(), "the guest panicked") {
+		if code := p.end(2 * bootTime); code != exitQEMU || !strings.Contains(p.errout.String(), "the guest panicked") {
 			t.Errorf("exit code %d, %s", code, &p.errout)
 		}
 
