@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/internal/supervisor"
 )
 
 func (a *app) checkCommand() *cli.Command {
@@ -16,8 +18,8 @@ func (a *app) check(c *cli.Context) error {
 	}
 	var errs []error
 	for _, path := range c.Args().Slice() {
-		_, err := a.load(path, "")
-		errs = append(errs, err)
+		p, err := a.load(path, "")
+		errs = append(errs, err, supervisor.BadFiles(p, a.user))
 	}
 	return errors.Join(errs...)
 }

@@ -47,10 +47,7 @@ func (a *app) doctor(c *cli.Context) error {
 		}
 	}
 	o := doctor.Options{
-		RunDir: a.runDirOf(p), StateDir: a.stateDirOf(p), QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), User: a.user, Networks: networks,
-	}
-	if p != nil {
-		o.Accel = p.Accel
+		RunDir: a.runDirOf(p), StateDir: a.stateDirOf(p), QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), User: a.user, Networks: networks, Profile: p,
 	}
 	var r doctor.Report
 	var err error

@@ -14,6 +14,8 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/imagelock"
+	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 // Exit codes.
@@ -38,9 +40,10 @@ var hints = []struct {
 	{host.ErrNoTun, `load the module with "modprobe tun"; in a container, give it --device /dev/net/tun --cap-add NET_ADMIN; or use mode = "user"`},
 	{host.ErrNotOurs, `look with "ip -d link" and "nft list tables" at whose it is; name the network or the VM differently, or remove it`},
 	{host.ErrUnsupported, `the kernel lacks a feature (bridge, tun or nf_tables): after a kernel upgrade, reboot; "sudo qnet doctor" tells which; else use mode = "user"`},
-	{qemu.ErrNotFound, "install QEMU: apt install qemu-system-x86"},
-	{qemu.ErrTooOld, "install QEMU 7.2 or newer; Debian 12 has it"},
+	{program.ErrNotFound, "install QEMU: apt install qemu-system-x86"},
+	{program.ErrTooOld, "install QEMU 7.2 or newer; Debian 12 has it"},
 	{supervisor.ErrRunning, `"qnet ps" lists what runs; --name starts it a second time under another name`},
+	{imagelock.ErrInUse, `stop what uses it; VMs share an image only where each of them has it readonly or with snapshot`},
 	{rundir.ErrPathTooLong, "choose a shorter --run-dir or QNET_RUN_DIR"},
 	{control.ErrNotRunning, `"qnet ps" lists what runs`},
 }
@@ -80,7 +83,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, host.ErrNoTun), errors.Is(err, host.ErrNoPermission), errors.Is(err, host.ErrUnsupported),
 		errors.Is(err, host.ErrRefused), errors.Is(err, host.ErrNotOurs), errors.Is(err, host.ErrNoSysctls),
-		errors.Is(err, qemu.ErrNotFound), errors.Is(err, qemu.ErrTooOld):
+		errors.Is(err, program.ErrNotFound), errors.Is(err, program.ErrTooOld), errors.Is(err, program.ErrLack):
 		return exitIncapable
 	case errors.As(err, &exit):
 		return exitQEMU

@@ -77,7 +77,7 @@ func (a *app) ip(c *cli.Context) error {
 	}
 	n, address := reach.AddressOf(s)
 	if !address.IsValid() {
-		return &noAddress{args[0], n.Seen.Last().String(), s.State == control.Running && !reach.HasNetwork(s)}
+		return &noAddress{args[0], n.Seen.Last().String(), s.Launched() && !reach.HasNetwork(s)}
 	}
 	fmt.Fprintln(a.Stdout, address)
 	return nil

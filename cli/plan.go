@@ -21,7 +21,7 @@ func (a *app) plan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	run, err := preview.New(c.Context, p, a.runDirOf(p), a.stateDirOf(p))
+	run, err := preview.New(c.Context, p, a.user, a.runDirOf(p), a.stateDirOf(p))
 	if err != nil {
 		return err
 	}
@@ -34,6 +34,7 @@ func (a *app) plan(c *cli.Context) error {
 	for _, network := range run.Networks {
 		a.printPlan(network)
 	}
+	fmt.Fprint(a.Stdout, run.Comments())
 	fmt.Fprintln(a.Stdout, "# QEMU: file descriptor 3 is QMP, 4 the serial console, then disks, taps, kernel and initrd")
 	if p.Accel == profiles.AccelAuto {
 		fmt.Fprintln(a.Stdout, "# a run tries whether KVM works; where it does not, as with accel = \"tcg\"")

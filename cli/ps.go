@@ -36,14 +36,14 @@ func (a *app) ps(c *cli.Context) error {
 // is the VM's.
 func vmRows(w io.Writer, s control.State, uptime time.Duration) {
 	if len(s.NICs) == 0 {
-		fmt.Fprintf(w, "%s\t%s\t-\t-\t-\t-\t-\t%s\n", s.Name, s.State, uptime)
+		fmt.Fprintf(w, "%s\t%s\t-\t-\t-\t-\t-\t%s\n", s.Name, s.Status(), uptime)
 	}
 	for i, n := range s.NICs {
 		address := n.Address
 		if list := n.Addresses(); len(list) > 0 {
 			address = list[0]
 		}
-		name, state, up := s.Name, string(s.State), uptime.String()
+		name, state, up := s.Name, s.Status(), uptime.String()
 		if i > 0 {
 			name, state, up = "", "", ""
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/reach"
 	"github.com/qnet-vm/qnet/internal/signals"
 )
@@ -62,7 +63,7 @@ func (a *app) await(ctx context.Context, name string, g reach.Goal, timeout time
 		if why := g.Impossible(s, nic); why != "" {
 			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: %s", g, name, why)}
 		}
-		if address.IsValid() && g.Reached(ctx, address) {
+		if address.IsValid() && s.State == control.Running && g.Reached(ctx, address) {
 			return address, nil
 		}
 		line := fmt.Sprintf("%s: waiting for %s; %s", name, g, reach.ProgressOf(s, nic, address))

@@ -28,6 +28,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 // Each kind of error has its exit code and says what to do next.
@@ -65,8 +66,8 @@ func TestErrors(t *testing.T) {
 		{host.ErrUnsupported, exitIncapable, "reboot"},
 		{host.ErrNotOurs, exitIncapable, "ip -d link"},
 		{host.ErrRefused, exitIncapable, ""},
-		{qemu.ErrNotFound, exitIncapable, "apt install"},
-		{qemu.ErrTooOld, exitIncapable, "7.2"},
+		{program.ErrNotFound, exitIncapable, "apt install"},
+		{program.ErrTooOld, exitIncapable, "7.2"},
 		{&qemu.ExitError{}, exitQEMU, ""},
 		{supervisor.ErrRunning, exitFailure, "--name"},
 		{control.ErrNotRunning, exitFailure, "qnet ps"},

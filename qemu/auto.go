@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/qnet-vm/qnet/qemu/program"
+	"github.com/qnet-vm/qnet/qemu/standstill"
 )
 
 const (
@@ -49,7 +52,7 @@ func Launch(c Config, o StartOptions) (*Launched, error) {
 // Start lets QEMU go on, checks over QMP that it built the machine that was asked
 // for, and lets the guest run. ctx bounds the start only. A QEMU that ended early is
 // reported as an *[ExitError], a bad config as a *[ConfigError], an old QEMU with
-// [ErrTooOld]. Close is not needed afterwards, whatever Start returns.
+// [program.ErrTooOld]. Close is not needed afterwards, whatever Start returns.
 func (l *Launched) Start(ctx context.Context) (*VM, error) {
 	vm := l.vm
 	l.vm = nil
@@ -166,7 +169,8 @@ func (v *VM) startCont(ctx context.Context, c Config, o StartOptions) error {
 		return err
 	}
 	if err := v.Cont(ctx); err != nil {
-		return errors.Join(v.explain(err), v.kill(ctx))
+		err = program.Explain(v.explain(err), v.proc.stderr.String())
+		return errors.Join(err, v.kill(ctx))
 	}
 	return nil
 }
@@ -210,11 +214,8 @@ func (v *VM) settle(ctx context.Context) error {
 		return nil // the caller will stop it
 	case <-timer.C:
 	}
-	var status struct {
-		Status string `json:"status"`
-	}
-	err := v.monitor.Execute(ctx, "query-status", nil, &status)
-	if err == nil && status.Status == "internal-error" {
+	state, err := standstill.RunState(ctx, v.monitor)
+	if err == nil && state == "internal-error" {
 		return fmt.Errorf("QEMU stopped the guest: internal error%s", v.proc.stderr.Suffix())
 	}
 	return nil // an error here is not what KVM failing looks like

@@ -1,9 +1,12 @@
 package qemu
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,8 +16,9 @@ const firstFD = 3
 
 // Spec is a QEMU command line with the files it refers to.
 type Spec struct {
-	Args  []string   // without the binary
-	Files []*os.File // Files[i] is the child's descriptor 3+i; 0 is QMP, 1 the console
+	Args  []string          // without the binary
+	Files []*os.File        // Files[i] is the child's descriptor 3+i; 0 is QMP, 1 the console
+	names map[string]string // of files, by what QEMU calls them, such as "/dev/fdset/1"
 }
 
 // options is a QEMU option in its JSON form. Maps are encoded in the order of
@@ -37,6 +41,7 @@ func Command(c Config, qmp, console *os.File) (Spec, error) {
 	}
 	b := &builder{}
 	b.machine(c)
+	b.panics(c.Extra)
 	b.channels(qmp, console)
 	for i, d := range c.Disks {
 		b.disk(i, d, c.Kernel == nil)
@@ -81,7 +86,18 @@ func (b *builder) fdset(f *os.File) string {
 	b.sets++
 	set := strconv.Itoa(b.sets)
 	b.add("-add-fd", "fd="+b.file(f)+",set="+set)
-	return "/dev/fdset/" + set
+	return b.named("/dev/fdset/"+set, f)
+}
+
+// named remembers the file's name for what QEMU calls it, which it returns.
+func (b *builder) named(path string, f *os.File) string {
+	if f != nil {
+		if b.spec.names == nil {
+			b.spec.names = map[string]string{}
+		}
+		b.spec.names[path] = f.Name()
+	}
+	return path
 }
 
 func (b *builder) machine(c Config) {
@@ -98,6 +114,17 @@ func (b *builder) machine(c Config) {
 	)
 	b.json("-object", options{"qom-type": "rng-builtin", "id": "rng0"})
 	b.json("-device", options{"driver": "virtio-rng-pci", "id": "entropy0", "rng": "rng0", "addr": slot(slotRNG)})
+}
+
+// panics adds the device by which the guest's kernel says that it crashed. QEMU leaves what
+// comes then to the guest, which may be set to start again (kernel.panic, kdump); its own
+// default would end the machine. There can be one such device: the user's comes first.
+func (b *builder) panics(extra []string) {
+	if slices.ContainsFunc(extra, func(arg string) bool { return strings.Contains(arg, "pvpanic") }) {
+		return
+	}
+	b.add("-action", "panic=none")
+	b.json("-device", options{"driver": "pvpanic", "id": "panic0"})
 }
 
 // size writes n bytes the short way: "512M", or "1000000B".
@@ -132,6 +159,11 @@ func (b *builder) disk(i int, d Disk, firmware bool) {
 	}
 	b.json("-blockdev", image)
 	device := options{"driver": "virtio-blk-pci", "id": fmt.Sprintf("disk%d", i), "drive": node, "addr": slot(slotDisk + i)}
+	if !d.ReadOnly {
+		// A write that fails stops the guest, and is done again when it goes on: an exceeded
+		// quota or a lost server is as little the guest's to mend as a full disk.
+		device["werror"] = "stop"
+	}
 	if firmware {
 		device["bootindex"] = i
 	}
@@ -158,11 +190,16 @@ func (b *builder) nic(i int, n NIC, firmware bool) {
 		"driver": n.model(), "id": nicID(i), "netdev": netdev,
 		"mac": n.MAC.String(), "addr": slot(slotNIC + i),
 	}
-	if !firmware {
-		device["romfile"] = "" // no PXE: saves its start-up time
+	if !firmware || n.NoROM {
+		device["romfile"] = "" // no PXE: saves its start-up time, and QEMU needs no such file
 	}
 	if n.MTU != 0 {
 		device["host_mtu"] = n.MTU
+	}
+	if n.Bare {
+		delete(device, "netdev")
+		b.json("-device", device)
+		return
 	}
 	backend := options{"type": "tap", "id": netdev}
 	switch len(n.Taps) {
@@ -195,11 +232,19 @@ func (b *builder) boot(c Config) {
 	if c.Kernel == nil {
 		return
 	}
-	b.add("-kernel", "/proc/self/fd/"+b.file(c.Kernel))
+	b.add("-kernel", b.named("/proc/self/fd/"+b.file(c.Kernel), c.Kernel))
 	if c.Initrd != nil {
-		b.add("-initrd", "/proc/self/fd/"+b.file(c.Initrd))
+		b.add("-initrd", b.named("/proc/self/fd/"+b.file(c.Initrd), c.Initrd))
 	}
 	b.add("-append", c.Cmdline)
+}
+
+// openedPath is how QEMU calls a file that it was given.
+var openedPath = regexp.MustCompile(`/(?:dev/fdset|proc/self/fd)/\d+`)
+
+// readable puts files' names into QEMU's own words.
+func (s Spec) readable(words string) string {
+	return openedPath.ReplaceAllStringFunc(words, func(path string) string { return cmp.Or(s.names[path], path) })
 }
 
 // String returns the arguments quoted for a POSIX shell.

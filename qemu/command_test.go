@@ -50,7 +50,7 @@ func TestCommand(t *testing.T) {
 		{"-chardev", "socket,id=console,fd=4", "-serial", "chardev:console"},
 		{"-add-fd", "fd=5,set=1"},
 		{"-blockdev", `{"discard":"unmap","driver":"raw","file":{"driver":"file","filename":"/dev/fdset/1","read-only":false},"node-name":"image0","read-only":false}`},
-		{"-device", `{"addr":"0x03","drive":"image0","driver":"virtio-blk-pci","id":"disk0"}`},
+		{"-device", `{"addr":"0x03","drive":"image0","driver":"virtio-blk-pci","id":"disk0","werror":"stop"}`},
 		{"-add-fd", "fd=6,set=2", "-add-fd", "fd=7,set=3"},
 		{"-blockdev", `{"backing":{"backing":null,"driver":"qcow2","file":{"driver":"file","filename":"/dev/fdset/2","read-only":true},"read-only":true},"cache":{"no-flush":true},"discard":"unmap","driver":"qcow2","file":{"driver":"file","filename":"/dev/fdset/3"},"node-name":"image1"}`},
 		{"-netdev", `{"fds":"8:9","id":"net0","type":"tap"}`},

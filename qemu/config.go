@@ -80,6 +80,8 @@ type NIC struct {
 	Taps  []*os.File // one per queue
 	VHost []*os.File // of /dev/vhost-net, one per queue: the host's kernel moves the packets; none leaves that to QEMU
 	User  bool       // QEMU's own network stack, which needs no tap
+	Bare  bool       // no cable: neither of these, for a look whether QEMU has the model
+	NoROM bool       // the firmware cannot boot by it, and takes less time; so it is with a Kernel
 	// MTU is in bytes, 68 to 65535. A virtio-net-pci tells it to the guest's driver, which
 	// begins with it and takes no larger one (VIRTIO_NET_F_MTU in the virtio
 	// specification, 5.1.3). 0 leaves it to the driver.
@@ -169,7 +171,7 @@ func (n NIC) validate(object string) error {
 		return badConfig(object, "model %q is not one of %s", n.Model, strings.Join(models, ", "))
 	case len(n.MAC) != 6 || n.MAC[0]&1 != 0:
 		return badConfig(object, "%q is not a unicast Ethernet address", n.MAC.String())
-	case n.User == (len(n.Taps) > 0):
+	case n.User == (len(n.Taps) > 0) && !n.Bare:
 		return badConfig(object, "needs either taps or the user network")
 	case len(n.Taps) > MaxQueues:
 		return badConfig(object, "%d queues, at most %d", len(n.Taps), MaxQueues)

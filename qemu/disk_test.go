@@ -2,6 +2,7 @@ package qemu_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/imagelock"
 	"github.com/qnet-vm/qnet/qemu/qcow2"
 )
 
@@ -94,19 +96,65 @@ func TestQcow2KeepsAndSnapshotDoesNot(t *testing.T) {
 	run(qemu.Disk{File: readOnly, Format: "qcow2", ReadOnly: true, Snapshot: true}, "read -P 0x22 0 64k")
 }
 
-func TestDiskInUseIsQEMUsError(t *testing.T) {
+// An image in use is refused before QEMU starts. Of two that start at once, QEMU refuses
+// the second, which ends with the same error.
+func TestDiskInUse(t *testing.T) {
 	binary := requireQEMU(t)
 	first := image(t, make([]byte, 1<<20))
-	c := config(binary)
-	c.Disks = []qemu.Disk{{File: first, Format: "raw"}}
-	start(t, c, qemu.StartOptions{})
 	second, err := os.OpenFile(first.Name(), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = second.Close() }()
-	c.Disks = []qemu.Disk{{File: second, Format: "raw"}}
-	if _, err := qemu.Start(t.Context(), c, qemu.StartOptions{}); err == nil || !strings.Contains(err.Error(), "lock") {
-		t.Errorf("got %v, want QEMU's words about the lock", err)
+	c, other := config(binary), config(binary)
+	c.Disks = []qemu.Disk{{File: first, Format: "raw"}}
+	other.Disks = []qemu.Disk{{File: image(t, make([]byte, 1<<20)), Format: "raw"}, {File: second, Format: "raw"}}
+	late, err := qemu.Launch(other, qemu.StartOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, c, qemu.StartOptions{})
+	if _, err := late.Start(t.Context()); !errors.Is(err, imagelock.ErrInUse) || !strings.Contains(err.Error(), first.Name()) {
+		t.Errorf("got %v, want ErrInUse", err)
+	}
+	if _, err := qemu.Start(t.Context(), other, qemu.StartOptions{}); !errors.Is(err, imagelock.ErrInUse) {
+		t.Errorf("got %v, want ErrInUse", err)
+	}
+	other.Disks[1].Snapshot = true
+	if _, err := qemu.Check(other); !errors.Is(err, imagelock.ErrInUse) {
+		t.Errorf("a snapshot of a disk that another writes to: got %v, want ErrInUse", err)
+	}
+}
+
+// One file is not two disks, by whatever name, unless both only read it.
+func TestSameFileTwice(t *testing.T) {
+	first := image(t, make([]byte, 1<<20))
+	linked := first.Name() + ".link"
+	if err := os.Link(first.Name(), linked); err != nil {
+		t.Fatal(err)
+	}
+	second, err := os.OpenFile(linked, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = second.Close() }()
+	c := config("qemu")
+	for _, test := range []struct{ a, b, refused bool }{{false, false, true}, {true, false, true}, {false, true, true}, {true, true, false}} {
+		c.Disks = []qemu.Disk{{File: first, Format: "raw", Snapshot: test.a}, {File: second, Format: "raw", ReadOnly: test.b}}
+		_, err := qemu.Check(c)
+		var bad *qemu.ConfigError
+		if errors.As(err, &bad) != test.refused || err != nil && !strings.Contains(err.Error(), fmt.Sprintf("disk %q: it is the same file as disk %q", linked, first.Name())) {
+			t.Errorf("%+v: got %v", test, err)
+		}
+	}
+}
+
+// QEMU's own words name the file in place of its descriptor.
+func TestQEMUsWordsNameTheFile(t *testing.T) {
+	disk := image(t, make([]byte, 1<<20))
+	c := config(script(t, `echo 'q: cannot read [/dev/fdset/1] [/dev/fdset/11]' >&2; exit 1`))
+	c.Disks = []qemu.Disk{{File: disk, Format: "raw"}}
+	if _, err := qemu.Start(t.Context(), c, qemu.StartOptions{}); err == nil || !strings.Contains(err.Error(), "["+disk.Name()+"] [/dev/fdset/11]") {
+		t.Errorf("got %v", err)
 	}
 }

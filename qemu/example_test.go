@@ -37,6 +37,8 @@ func ExampleCommand() {
 	// -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
 	// -object '{"id":"rng0","qom-type":"rng-builtin"}'
 	// -device '{"addr":"0x02","driver":"virtio-rng-pci","id":"entropy0","rng":"rng0"}'
+	// -action panic=none
+	// -device '{"driver":"pvpanic","id":"panic0"}'
 	// -chardev socket,id=qmp,fd=3
 	// -mon chardev=qmp,mode=control
 	// -chardev socket,id=console,fd=4

@@ -5,20 +5,25 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/qemu/imagelock"
 	"github.com/qnet-vm/qnet/qemu/qcow2"
 )
 
-// Check validates c and looks at its disk images, changing nothing. Warnings
-// are about what works but is probably a mistake. Launch does the same; call
+// Check validates c and looks at its disk images, changing nothing. An image that another
+// program uses is an [imagelock.Error]. Warnings are about what works but is probably a mistake. Launch does the same; call
 // Check before preparing things that a bad disk would make useless.
 func Check(c Config) (warnings []string, err error) {
 	if c.Accel == AccelAuto || c.Accel == "" {
 		c.Accel = AccelTCG
 	}
 	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	if err := c.distinct(); err != nil {
 		return nil, err
 	}
 	for i, d := range c.Disks {
@@ -30,7 +35,48 @@ func Check(c Config) (warnings []string, err error) {
 			warnings = append(warnings, warning)
 		}
 	}
-	return warnings, nil
+	return warnings, c.inUse()
+}
+
+// inUse returns an *imagelock.Error if another program uses one of the images.
+func (c Config) inUse() error {
+	for _, d := range c.Disks {
+		if err := imagelock.Check(d.File, !d.readOnlyFile()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// distinct refuses a file that two disks share, unless both only read it: under another
+// name, by a link, it is still the same.
+func (c Config) distinct() error {
+	infos := make([]fs.FileInfo, len(c.Disks))
+	for i, d := range c.Disks {
+		if d.File == nil {
+			continue
+		}
+		var err error
+		if infos[i], err = d.File.Stat(); err != nil {
+			return fmt.Errorf("%s: %w", d.object(i), err)
+		}
+		for j, other := range c.Disks[:i] {
+			if sameImage(infos[i], infos[j]) && (!d.readOnlyFile() || !other.readOnlyFile()) {
+				return badConfig(d.object(i), "it is the same file as %s", other.object(j))
+			}
+		}
+	}
+	return nil
+}
+
+// sameImage reports whether two files are one, or two nodes of one block device.
+func sameImage(a, b fs.FileInfo) bool {
+	if a == nil || b == nil {
+		return false
+	}
+	x, okX := a.Sys().(*syscall.Stat_t)
+	y, okY := b.Sys().(*syscall.Stat_t)
+	return os.SameFile(a, b) || okX && okY && isBlock(a) && isBlock(b) && x.Rdev == y.Rdev
 }
 
 func (d Disk) check(i int) (warning string, err error) {

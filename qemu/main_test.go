@@ -15,6 +15,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 // fakeVariable makes the test binary behave as a QEMU with the given fault.
@@ -119,9 +120,9 @@ func script(t *testing.T, body string) string {
 // requireQEMU returns the path of the real QEMU, or skips the test: see lab.Require.
 func requireQEMU(t *testing.T) string {
 	t.Helper()
-	binary, err := qemu.Find(os.Getenv("PATH"), "")
+	binary, err := program.Find(os.Getenv("PATH"), "")
 	if err == nil {
-		_, err = qemu.Probe(t.Context(), binary)
+		_, err = program.Probe(t.Context(), binary)
 	}
 	lab.Require(t, lab.Need{Name: fmt.Sprintf("QEMU: %v", err), OK: func() bool { return err == nil }})
 	return binary

@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -111,7 +109,7 @@ func (p *prepared) makeReadable(f **os.File, cred *Credential) error {
 	if err != nil {
 		return err
 	}
-	if readable(info, cred) {
+	if cred.Reads(info) {
 		return nil
 	}
 	sealed, err := sealedCopy(*f, info.Size())
@@ -120,23 +118,6 @@ func (p *prepared) makeReadable(f **os.File, cred *Credential) error {
 	}
 	*f = p.keep(sealed)
 	return nil
-}
-
-// readable reports whether the mode bits let a user without capabilities read
-// the file. Not knowing ACLs, it may say no where the kernel says yes.
-func readable(info fs.FileInfo, cred *Credential) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return false
-	}
-	switch perm := info.Mode().Perm(); {
-	case st.Uid == cred.UID:
-		return perm&0o400 != 0
-	case st.Gid == cred.GID || slices.Contains(cred.Groups, st.Gid):
-		return perm&0o040 != 0
-	default:
-		return perm&0o004 != 0
-	}
 }
 
 func sealedCopy(f *os.File, size int64) (*os.File, error) {

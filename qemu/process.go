@@ -12,35 +12,17 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/confine"
+	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/tail"
 )
 
 // Credential is the user that QEMU runs as.
-type Credential struct {
-	UID, GID uint32
-	Groups   []uint32 // supplementary groups, none when nil
-}
-
-// self returns the caller's own credential.
-func self() (*Credential, error) {
-	groups, err := os.Getgroups()
-	if err != nil {
-		return nil, fmt.Errorf("read own groups: %w", err)
-	}
-	c := &Credential{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
-	for _, g := range groups {
-		c.Groups = append(c.Groups, uint32(g))
-	}
-	return c, nil
-}
-
-// environment is all that QEMU gets: variables such as QEMU_MODULE_DIR or
-// LD_PRELOAD could make it load code.
-func environment() []string { return []string{"PATH=/usr/bin:/bin", "LANG=C", "LC_ALL=C"} }
+type Credential = program.Credential
 
 // process is a child that runs, or has ended once done is closed.
 type process struct {
 	cmd    *exec.Cmd
+	spec   Spec
 	stderr *tail.Writer
 	ending chan struct{} // see VM.Ending
 	done   chan struct{}
@@ -49,14 +31,14 @@ type process struct {
 // launch starts binary with no rights beyond its files. Setting user and
 // groups takes root; a nil cred keeps the caller's.
 func launch(binary string, spec Spec, cred *Credential, stderr io.Writer) (*process, error) {
-	p := &process{stderr: &tail.Writer{Tee: stderr}, ending: make(chan struct{}), done: make(chan struct{})}
+	p := &process{spec: spec, stderr: &tail.Writer{Tee: stderr}, ending: make(chan struct{}), done: make(chan struct{})}
 	life, theirs, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make pipe: %w", err)
 	}
 	defer theirs.Close()
 	p.cmd = exec.Command(binary, spec.Args...)
-	p.cmd.Env = environment()
+	p.cmd.Env = program.Environment()
 	p.cmd.Dir = "/"
 	p.cmd.ExtraFiles = append(slices.Clone(spec.Files), theirs)
 	p.cmd.Stdout, p.cmd.Stderr = p.stderr, p.stderr
@@ -116,7 +98,7 @@ func (p *process) exited() bool {
 
 // status returns how the child ended; done must be closed.
 func (p *process) status() ExitStatus {
-	s := ExitStatus{Stderr: p.stderr.String()}
+	s := ExitStatus{Stderr: p.spec.readable(p.stderr.String())}
 	if w, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && w.Signaled() {
 		s.Signal = w.Signal()
 	} else {

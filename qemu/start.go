@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/qmp"
 	"github.com/qnet-vm/qnet/qemu/tail"
 )
@@ -43,24 +45,31 @@ func (o StartOptions) warn(format string, args ...any) {
 // credential returns the user that QEMU will be, and, if it is another one than the
 // caller, the credential to set.
 func (o StartOptions) credential() (is, set *Credential, err error) {
-	is, err = self()
+	is, err = program.Self()
 	if err != nil || o.Credential == nil {
 		return is, nil, err
 	}
 	if is.UID != 0 && is.UID == o.Credential.UID && is.GID == o.Credential.GID {
 		return is, nil, nil // setting what is set already takes root too
 	}
-	return o.Credential, o.Credential, nil
+	return o.Credential, o.Credential, o.Credential.Check()
 }
 
 // begin opens the gate and checks over QMP that QEMU, which keeps the guest paused,
 // built the machine that was asked for. With an error, the process is gone.
 func (v *VM) begin(ctx context.Context, c Config) error {
 	v.gate.Close()
-	if err := v.handshake(ctx, c); err != nil {
-		return fmt.Errorf("start QEMU: %w", v.abandon(ctx, c.Binary, err))
+	err := v.handshake(ctx, c)
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = v.abandon(ctx, c.Binary, err)
+	var died *ExitError
+	if errors.As(err, &died) {
+		// Another start may have taken an image since it was checked: that says more.
+		err = cmp.Or(c.inUse(), err)
+	}
+	return fmt.Errorf("start QEMU: %w", err)
 }
 
 // launchVM prepares the files and starts the process.
@@ -97,6 +106,7 @@ func launchVM(c Config, o StartOptions) (vm *VM, err error) {
 	}
 	proc, err := launch(c.Binary, spec.behind(theirs), set, o.Stderr)
 	if err != nil {
+		err = program.StartError(c.Binary, is.UID, err)
 		return nil, errors.Join(err, monitor.Close(), console.Close(), gate.Close())
 	}
 	vm = newVM(c, proc, qmp.New(monitor), console)
@@ -111,7 +121,7 @@ func launchVM(c Config, o StartOptions) (vm *VM, err error) {
 func (s Spec) behind(gate *os.File) Spec {
 	fd := firstFD + len(s.Files)
 	option := fmt.Sprintf(`{"qom-type":"secret","id":"gate","file":"/proc/self/fd/%d"}`, fd)
-	return Spec{Args: append(slices.Clone(s.Args), "-object", option), Files: append(slices.Clone(s.Files), gate)}
+	return Spec{Args: append(slices.Clone(s.Args), "-object", option), Files: append(slices.Clone(s.Files), gate), names: s.names}
 }
 
 // socketpair returns a connection and, for the child, its other end.
@@ -134,8 +144,11 @@ func (v *VM) handshake(ctx context.Context, c Config) error {
 	if err := v.monitor.ConnectContext(ctx); err != nil {
 		return err
 	}
+	if err := program.Unbootable(v.proc.stderr.String()); err != nil {
+		return err
+	}
 	got := v.monitor.Version().QEMU
-	if err := (Version{Major: got.Major, Minor: got.Minor, Micro: got.Micro}).check(); err != nil {
+	if err := (program.Version{Major: got.Major, Minor: got.Minor, Micro: got.Micro}).Check(); err != nil {
 		return err
 	}
 	for i, n := range c.NICs {
@@ -165,11 +178,11 @@ func (v *VM) abandon(ctx context.Context, binary string, err error) error {
 	}
 	if !greeted {
 		// An old QEMU trips over our options first; ask it for its version.
-		if _, tooOld := Probe(context.WithoutCancel(ctx), binary); errors.Is(tooOld, ErrTooOld) {
+		if _, tooOld := program.Probe(context.WithoutCancel(ctx), binary); errors.Is(tooOld, program.ErrTooOld) {
 			return tooOld
 		}
 	}
-	return err
+	return program.Explain(err, status.Stderr)
 }
 
 // explain returns how the process ended if that is why the QMP connection did,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 var nobody = &qemu.Credential{UID: 65534, GID: 65534}
@@ -180,8 +181,8 @@ func TestStartFailures(t *testing.T) {
 		"exits-quietly":     {body(`exit 0`), "status 0", nil, true},
 		"silent":            {body(`echo hello >&2; exec sleep 30`), "hello", context.DeadlineExceeded, false},
 		"closes-qmp":        {body(`exec 3>&-; exec 4>&-; exec sleep 30`), "closed", nil, false},
-		"old-by-greeting":   {func(t *testing.T) string { t.Helper(); return fake(t, "old") }, "QEMU 7.1.9 is too old", qemu.ErrTooOld, false},
-		"old-by-its-errors": {body(`[ "$1" = -version ] && echo "QEMU emulator version 6.2.0 (Debian)" && exit 0; echo "-device: invalid" >&2; exit 1`), "QEMU 6.2.0 is too old", qemu.ErrTooOld, false},
+		"old-by-greeting":   {func(t *testing.T) string { t.Helper(); return fake(t, "old") }, "QEMU 7.1.9 is too old", program.ErrTooOld, false},
+		"old-by-its-errors": {body(`[ "$1" = -version ] && echo "QEMU emulator version 6.2.0 (Debian)" && exit 0; echo "-device: invalid" >&2; exit 1`), "QEMU 6.2.0 is too old", program.ErrTooOld, false},
 		"not-there":         {func(*testing.T) string { return "/nonexistent/qemu" }, "/nonexistent/qemu", fs.ErrNotExist, false},
 		"wrong-address":     {func(t *testing.T) string { t.Helper(); return fake(t, "good") }, "check NIC 0", nil, false},
 	} {

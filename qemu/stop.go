@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/qnet-vm/qnet/qemu/standstill"
 )
 
 const (
 	defaultPowerdown = 30 * time.Second
 	defaultQuit      = 10 * time.Second
 	killTime         = 10 * time.Second // for the kernel to end a killed process
+	wokenTime        = 10 * time.Second // for a guest that slept: not all hear the button after they woke up
 	askTime          = 3 * time.Second  // for QEMU to answer a command
 	pressAgain       = 3 * time.Second  // QEMU drops a press that no guest listens to yet
 	failedRungTime   = time.Second      // for a QEMU that is ending by itself meanwhile
@@ -31,7 +34,13 @@ type StopOptions struct {
 	Force     bool          // do not ask the guest
 
 	Climb  <-chan struct{}   // each receive ends the wait on the current rung
-	Report func(rung string) // called when a rung is reached
+	Report func(rung string) // called when a rung is reached, and with why the guest is not asked any more
+}
+
+func (o StopOptions) report(what string) {
+	if o.Report != nil {
+		o.Report(what)
+	}
 }
 
 // rung is one way to end the machine, and how long it may take to work.
@@ -52,10 +61,8 @@ func (v *VM) Stop(ctx context.Context, o StopOptions) error {
 		if v.gone() {
 			return nil
 		}
-		if o.Report != nil {
-			o.Report(r.name)
-		}
-		v.stand(ctx, r, o.Climb)
+		o.report(r.name)
+		v.stand(ctx, r, o)
 	}
 	timer := time.NewTimer(killTime)
 	defer timer.Stop()
@@ -75,7 +82,11 @@ func (v *VM) rungs(o StopOptions) []rung {
 	if o.Force || !v.running.Load() { // a guest that never ran cannot shut down
 		return rungs
 	}
-	powerdown := rung{RungPowerdown, cmp.Or(o.Powerdown, defaultPowerdown), pressAgain, v.command("system_powerdown")}
+	wait := cmp.Or(o.Powerdown, defaultPowerdown)
+	if v.guest.Sleeps() {
+		wait = min(wait, wokenTime)
+	}
+	powerdown := rung{RungPowerdown, wait, pressAgain, v.guest.Press}
 	return append([]rung{powerdown}, rungs...)
 }
 
@@ -85,7 +96,7 @@ func (v *VM) command(name string) func(context.Context) error {
 
 // stand acts on one rung and stays there until the process is gone or the next
 // rung is due. A Ctrl-C is noticed also while a frozen QEMU is being asked.
-func (v *VM) stand(ctx context.Context, r rung, climb <-chan struct{}) {
+func (v *VM) stand(ctx context.Context, r rung, o StopOptions) {
 	acted := v.act(ctx, r)
 	again := make(<-chan time.Time)
 	timer := time.NewTimer(r.wait)
@@ -93,6 +104,10 @@ func (v *VM) stand(ctx context.Context, r rung, climb <-chan struct{}) {
 	for {
 		select {
 		case err := <-acted:
+			if errors.Is(err, standstill.ErrDeaf) {
+				o.report(err.Error())
+				return
+			}
 			if err != nil {
 				timer.Reset(min(r.wait, failedRungTime))
 			}
@@ -107,7 +122,7 @@ func (v *VM) stand(ctx context.Context, r rung, climb <-chan struct{}) {
 		case <-v.done:
 		case <-timer.C:
 		case <-ctx.Done():
-		case <-climb:
+		case <-o.Climb:
 		}
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	goqmp "github.com/digitalocean/go-qemu/qmp"
 
 	"github.com/qnet-vm/qnet/qemu/qmp"
+	"github.com/qnet-vm/qnet/qemu/standstill"
 )
 
 // drainTime is how long the events of a QEMU that ended are waited for. They
@@ -22,6 +23,7 @@ type VM struct {
 	proc    *process
 	monitor *qmp.Monitor
 	console net.Conn
+	guest   *standstill.Guest
 	accel   string
 	noKVM   string   // set by Launched.Start
 	gate    *os.File // closed when QEMU may go on
@@ -32,7 +34,7 @@ type VM struct {
 }
 
 func newVM(c Config, proc *process, monitor *qmp.Monitor, console net.Conn) *VM {
-	v := &VM{proc: proc, monitor: monitor, console: console, accel: c.Accel, done: make(chan struct{})}
+	v := &VM{proc: proc, monitor: monitor, console: console, accel: c.Accel, done: make(chan struct{}), guest: standstill.New(monitor, disksOf(c))}
 	events, _ := monitor.Events(context.Background()) // until the connection ends; has no error to give
 	watched := make(chan struct{})
 	go func() {
@@ -54,14 +56,32 @@ func newVM(c Config, proc *process, monitor *qmp.Monitor, console net.Conn) *VM 
 	return v
 }
 
-// watch notes why QEMU says it will end. This is for the exit status only: the
-// end of a machine is the end of its process.
+// watch notes why QEMU says it will end, and whether the guest panicked. This is for the
+// exit status only: the end of a machine is the end of its process.
 func (v *VM) watch(events <-chan goqmp.Event) {
 	for e := range events {
+		v.guest.Note(e)
 		if guest, ok := e.Data["guest"].(bool); ok && guest && e.Event == "SHUTDOWN" {
 			v.guestShutdown.Store(true)
 		}
 	}
+}
+
+// Watch follows the guest until QEMU has ended; see [standstill.Guest.Watch].
+func (v *VM) Watch(ctx context.Context, tell func(standstill.Incident)) { v.guest.Watch(ctx, tell) }
+
+// disksOf returns the config's disks for the words about them.
+func disksOf(c Config) []standstill.Disk {
+	list := make([]standstill.Disk, len(c.Disks))
+	for i, d := range c.Disks {
+		if d.File != nil {
+			list[i].File = d.File.Name()
+		}
+		if d.layered() {
+			list[i].Grows = overlayDir
+		}
+	}
+	return list
 }
 
 // Console returns the serial console of the guest. It must be read, or the
@@ -92,7 +112,7 @@ func (v *VM) Done() <-chan struct{} { return v.done }
 func (v *VM) Wait() ExitStatus {
 	<-v.done
 	s := v.proc.status()
-	s.GuestShutdown = v.guestShutdown.Load()
+	s.GuestShutdown, s.Panicked = v.guestShutdown.Load(), v.guest.Panicked()
 	return s
 }
 

@@ -67,17 +67,39 @@ const (
 	Stopping Phase = "stopping" // from the first request to stop it
 )
 
+// The phases of a VM whose guest stands still, between Running and Stopping. They pass, or
+// do not.
+const (
+	Paused    Phase = "paused"    // State.Reason says why
+	Suspended Phase = "suspended" // the guest sleeps
+	Panicked  Phase = "panicked"  // the guest's kernel crashed
+)
+
 // State describes a VM.
 type State struct {
 	Name    string    `json:"name"`
 	State   Phase     `json:"state"`
-	Profile string    `json:"profile"` // path of the file
+	Reason  string    `json:"reason,omitempty"` // why it is paused: "no space: web.qcow2"
+	Disks   []string  `json:"disks,omitempty"`  // files of the disks that paused it
+	Profile string    `json:"profile"`          // path of the file
 	Accel   string    `json:"accel,omitempty"`
 	PID     int       `json:"pid"`            // the supervisor's
 	QEMU    int       `json:"qemu,omitempty"` // QEMU's pid
 	Started time.Time `json:"started"`
 	NICs    []NIC     `json:"nics"`
 }
+
+// Status is how far the VM has come, and in parentheses why it stands still, if it does:
+// "paused (no space: web.qcow2)".
+func (s State) Status() string {
+	if s.Reason == "" {
+		return string(s.State)
+	}
+	return fmt.Sprintf("%s (%s)", s.State, s.Reason)
+}
+
+// Launched reports whether the VM's guest was let run and nobody asked for its end.
+func (s State) Launched() bool { return s.State != Starting && s.State != Stopping }
 
 // NIC describes one NIC of a VM.
 type NIC struct {

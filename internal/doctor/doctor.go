@@ -58,8 +58,8 @@ type Options struct {
 	QEMU             string // the binary; "" finds it in Path
 	Path             string // the PATH
 	User             *asuser.User
-	Networks         []plan.Network // of a profile; nil is one of each mode
-	Accel            profiles.Accel // of the profile
+	Networks         []plan.Network    // of a profile; nil is one of each mode
+	Profile          *profiles.Profile // nil without one
 }
 
 // Report is what all checks found.

@@ -6,18 +6,45 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/qemu/imagelock"
 )
 
-// fileChecks are about qnet's own files, and what dead processes left.
+// fileChecks are about the profile's files, qnet's own, and what dead processes left.
 var fileChecks = []Check{
+	{Name: "files", Modes: all, Run: checkFiles},
 	{Name: "directories", Modes: all, Run: checkDirectories},
 	{Name: "leftovers", Run: checkLeftovers},
+}
+
+// checkFiles opens the profile's files as a run does, and looks who uses its disks.
+func checkFiles(_ context.Context, h *Host) []Finding {
+	if h.Profile == nil {
+		return one(Pass, "", "no profile names any")
+	}
+	err := supervisor.FilesRefusal(h.Profile, h.User)
+	var used *imagelock.Error
+	switch {
+	case err == nil:
+		return one(Pass, "", "a run can open kernel, initrd and %d disks", len(h.Profile.Disks))
+	case errors.As(err, &used) && usedBy(used, h.Profile.Name):
+		return one(Pass, "", "VM %s runs, and has its disks", h.Profile.Name)
+	case used != nil:
+		return one(Fail, "stop what uses it; VMs share an image only where each of them has it readonly or with snapshot", "%s", err)
+	}
+	return one(Fail, "mend the profile, or the file", "%s", err)
+}
+
+// usedBy reports whether the VM alone uses the image.
+func usedBy(used *imagelock.Error, vm string) bool {
+	return len(used.Holders) > 0 && !slices.ContainsFunc(used.Holders, func(h imagelock.Holder) bool { return h.Guest != vm })
 }
 
 func checkDirectories(_ context.Context, h *Host) []Finding {

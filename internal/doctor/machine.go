@@ -2,21 +2,22 @@ package doctor
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/supervisor"
-	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 // machineChecks are about the machine that runs a guest.
@@ -29,11 +30,11 @@ var machineChecks = []Check{
 
 func checkQEMU(ctx context.Context, h *Host) []Finding {
 	const install = "apt install qemu-system-x86"
-	binary, err := qemu.Find(h.Path, h.QEMU)
+	binary, err := program.Find(h.Path, h.QEMU)
 	if err != nil {
 		return one(Fail, install, "%s", err)
 	}
-	v, err := qemu.Probe(ctx, binary)
+	v, err := program.Probe(ctx, binary)
 	if err != nil {
 		return one(Fail, install+", which is 7.2 or newer on Debian 12", "%s", err)
 	}
@@ -52,7 +53,7 @@ const slowTime = 300 * time.Millisecond
 // sector prints in long mode. On some hosts /dev/kvm can be opened and every guest dies
 // at once; on others each instruction is emulated and takes a microsecond.
 func checkGuests(ctx context.Context, h *Host) []Finding {
-	binary, err := qemu.Find(h.Path, h.QEMU)
+	binary, err := program.Find(h.Path, h.QEMU)
 	if err != nil {
 		return one(Unseen, "", "there is no QEMU")
 	}
@@ -61,12 +62,11 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 		return one(Unseen, "", "%s", err)
 	}
 	defer disk.Close()
-	vm, err := qemu.StartAuto(ctx, qemu.Config{
-		Binary: binary, Name: "doctor", Memory: 64 << 20, CPUs: 1, Accel: cmp.Or(string(h.Accel), qemu.AccelAuto),
-		Disks: []qemu.Disk{{File: disk, Format: "raw", ReadOnly: true}},
-	}, qemu.StartOptions{Credential: supervisor.Credential(h.User)})
+	machine := h.machine()
+	machine.Binary, machine.Disks = binary, []qemu.Disk{{File: disk, Format: "raw", ReadOnly: true}}
+	vm, err := qemu.StartAuto(ctx, machine, qemu.StartOptions{Credential: supervisor.Credential(h.User)})
 	if err != nil {
-		return one(Fail, kvmRemedy(err.Error()), "QEMU, in the sandbox of a run, starts no machine: %s", err)
+		return one(Fail, h.startRemedy(err), "QEMU, in the sandbox of a run, starts no machine: %s", err)
 	}
 	defer vm.Stop(context.WithoutCancel(ctx), qemu.StopOptions{Force: true}) //nolint:errcheck // the machine holds nothing to keep
 	took, stage := follow(vm.Console())
@@ -77,10 +77,52 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 		return one(Warn, tcgRemedy(vm.Accel()), "KVM runs guests slower than TCG does: a million rounds of a loop take %s", took.Round(time.Millisecond))
 	case vm.Accel() == qemu.AccelKVM:
 		return one(Pass, "", "under KVM, in QEMU's sandbox: a million rounds of a loop take %s", took.Round(10*time.Microsecond))
-	case h.Accel == profiles.AccelTCG:
+	case h.accel() == qemu.AccelTCG:
 		return one(Pass, "", "under TCG, as the profile says, in QEMU's sandbox")
 	}
 	return one(Warn, kvmRemedy(vm.NoKVM()), "only under TCG, which is slower: %s", vm.NoKVM())
+}
+
+// machine is the profile's machine, made small: what can be missing in this QEMU is its
+// kind, its CPU, the models and boot ROMs of its NICs, which have no cables, and the ROM
+// that starts a kernel.
+func (h *Host) machine() qemu.Config {
+	small := qemu.Config{Name: "doctor", Memory: 64 << 20, CPUs: 1, Accel: h.accel()}
+	if h.Profile == nil {
+		return small
+	}
+	of := supervisor.QEMUConfig(h.Profile, nil, supervisor.Files{}, nil)
+	small.Machine, small.CPU = of.Machine, of.CPU
+	if of.Kernel != nil {
+		small.Extra = []string{"-option-rom", "linuxboot_dma.bin"} // by which QEMU starts kernels
+	}
+	for _, n := range of.NICs {
+		same := func(o qemu.NIC) bool { return o.Model == n.Model && o.NoROM == n.NoROM }
+		if !slices.ContainsFunc(small.NICs, same) {
+			small.NICs = append(small.NICs, qemu.NIC{Model: n.Model, MAC: n.MAC, NoROM: n.NoROM, Bare: true})
+		}
+	}
+	return small
+}
+
+// accel is the profile's accelerator.
+func (h *Host) accel() string {
+	if h.Profile == nil {
+		return qemu.AccelAuto
+	}
+	return string(h.Profile.Accel)
+}
+
+// startRemedy is what to do about a machine that does not start.
+func (h *Host) startRemedy(err error) string {
+	if h.accel() == qemu.AccelKVM && strings.Contains(err.Error(), "KVM") {
+		return kvmRemedy(err.Error())
+	}
+	var lack *program.Lack
+	if errors.As(err, &lack) {
+		return lack.Remedy
+	}
+	return "the log of the kernel, or of the audit, may tell more: journalctl -k"
 }
 
 // tcgRemedy is what to do about a KVM that is slower than TCG.

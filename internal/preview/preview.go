@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
+	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/apply"
@@ -22,8 +24,18 @@ import (
 // Run is what a run would do.
 type Run struct {
 	Networks []Network `json:"networks"`
-	QEMU     string    `json:"qemu"` // the command line
-	Salted   bool      `json:"-"`    // the host has its salt: MACs and subnets will be those
+	QEMU     string    `json:"qemu"`            // the command line
+	Notes    []string  `json:"notes,omitempty"` // about the VM, not its networks
+	Salted   bool      `json:"-"`               // the host has its salt: MACs and subnets will be those
+}
+
+// Comments are the notes as comments of a shell, a line each.
+func (r Run) Comments() string {
+	var b strings.Builder
+	for _, note := range r.Notes {
+		b.WriteString("# note: " + note + "\n")
+	}
+	return b.String()
 }
 
 // Network is what it would do for one of the profile's networks, the VM's ports included.
@@ -40,9 +52,10 @@ type preview struct {
 	salt             []byte
 }
 
-// New plans a run that has these run and state directories. It does not make the salt
+// New plans a run by the user behind sudo, if there is one, that has these run and state
+// directories. It does not make the salt
 // where there is none. The error is host.Observe's or plan.New's.
-func New(ctx context.Context, p *profiles.Profile, runDir, stateDir string) (run Run, err error) {
+func New(ctx context.Context, p *profiles.Profile, user *asuser.User, runDir, stateDir string) (run Run, err error) {
 	salt, noSalt := os.ReadFile(filepath.Join(stateDir, "salt"))
 	run.Salted = noSalt == nil
 	v := preview{p, runDir, stateDir, salt}
@@ -52,6 +65,9 @@ func New(ctx context.Context, p *profiles.Profile, runDir, stateDir string) (run
 			return run, err
 		}
 		run.Networks = append(run.Networks, network)
+	}
+	if err := supervisor.FilesRefusal(p, user); err != nil {
+		run.Notes = append(run.Notes, refused(err))
 	}
 	run.QEMU, err = v.qemuCommand(run.Networks)
 	return run, err
@@ -84,6 +100,9 @@ func (v preview) network(ctx context.Context, n profiles.Network) (Network, erro
 	return np, nil
 }
 
+// refused is the note about an error by which a run is refused.
+func refused(err error) string { return "a run is refused: " + err.Error() }
+
 // planOrRefusal is plan.New, but it also plans what a run does with --assume-yes only. A
 // note of the plan then has the words by which a run without it is refused.
 func planOrRefusal(n plan.Network, facts host.Facts, o plan.Options) (plan.Plan, error) {
@@ -96,7 +115,7 @@ func planOrRefusal(n plan.Network, facts host.Facts, o plan.Options) (plan.Plan,
 	if err != nil {
 		return planned, refusal
 	}
-	planned.Notes = append(planned.Notes, "a run is refused: "+refusal.Error())
+	planned.Notes = append(planned.Notes, refused(refusal))
 	return planned, nil
 }
 

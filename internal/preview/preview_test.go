@@ -21,7 +21,7 @@ func TestPreviewChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	state := filepath.Join(dir, "state")
-	run, err := New(t.Context(), p, filepath.Join(dir, "run"), state)
+	run, err := New(t.Context(), p, nil, filepath.Join(dir, "run"), state)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func (g Goal) Reached(ctx context.Context, a netip.Addr) bool {
 // Impossible says why the VM cannot reach the goal, however long the user waits; "" if it
 // may.
 func (g Goal) Impossible(s control.State, nic control.NIC) string {
-	if s.State == control.Running && !HasNetwork(s) {
+	if s.Launched() && !HasNetwork(s) {
 		return Unseen
 	}
 	if g != (Goal{}) && nic.Mode == profiles.Private {
@@ -87,7 +87,7 @@ func HasNetwork(s control.State) bool {
 func ProgressOf(s control.State, n control.NIC, address netip.Addr) string {
 	switch {
 	case s.State != control.Running:
-		return "VM " + string(s.State)
+		return "VM " + s.Status()
 	case address.IsValid():
 		return "address " + address.String()
 	case n.Seen.Last() == guestwatch.Silent:

@@ -62,6 +62,29 @@ func TestStuckBeforeItRuns(t *testing.T) {
 	}
 }
 
+// A guest that stands still is the cause, whatever address it had.
+func TestStuckWhileItStandsStill(t *testing.T) {
+	for _, c := range []struct {
+		state control.State
+		want  []string
+	}{
+		{control.State{State: control.Paused, Reason: "no space: a.raw", Disks: []string{"/d/a.raw"}}, []string{"VM paused (no space: a.raw)", "the host cannot write to /d/a.raw"}},
+		{control.State{State: control.Paused}, []string{"VM paused", "QEMU stopped the guest"}},
+		{control.State{State: control.Suspended}, []string{"VM suspended", "the guest sleeps"}},
+		{control.State{Name: "web", State: control.Panicked}, []string{"VM panicked", "qnet logs web"}},
+	} {
+		e := &Stuck{VM: c.state, After: time.Second, Address: netip.MustParseAddr("10.0.0.9")}
+		for _, w := range c.want {
+			if !strings.Contains(e.Error(), w) {
+				t.Errorf("%s: no %q in %q", c.state.Status(), w, e)
+			}
+		}
+		if got := ProgressOf(c.state, control.NIC{}, e.Address); !strings.Contains(got, "VM "+c.state.Status()) {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
 func TestParseGoal(t *testing.T) {
 	for in, want := range map[string]Goal{"address": {}, "ping": {Ping: true}, "port:22": {Port: 22}} {
 		if got, ok := ParseGoal(in); !ok || got != want {

@@ -3,6 +3,7 @@ package reach
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/control"
@@ -25,7 +26,7 @@ func (e *Stuck) Error() string {
 	stage := e.NIC.Seen.Last().String()
 	switch {
 	case e.VM.State != control.Running:
-		stage = "VM " + string(e.VM.State)
+		stage = "VM " + e.VM.Status()
 	case e.NIC.Seen.Last() == guestwatch.Silent:
 		stage = "QEMU running, no frame from the guest"
 	}
@@ -47,6 +48,12 @@ func (e *Stuck) cause() string {
 		return "its network is not ready yet; the terminal of qnet run shows what it waits for"
 	case control.Stopping:
 		return "it was asked to stop"
+	case control.Paused:
+		return e.paused()
+	case control.Suspended:
+		return "the guest sleeps (suspend to memory)"
+	case control.Panicked:
+		return "the guest's kernel crashed; look with: qnet logs " + e.VM.Name
 	}
 	mode := e.NIC.Mode
 	if e.Address.IsValid() {
@@ -72,6 +79,14 @@ func (e *Stuck) cause() string {
 		return "no server acknowledges: the guest asks a server that is gone"
 	}
 	return "the guest got an address and does not use it"
+}
+
+// paused returns what to do about a VM that is paused.
+func (e *Stuck) paused() string {
+	if len(e.VM.Disks) > 0 {
+		return "the host cannot write to " + strings.Join(e.VM.Disks, ", ") + "; the guest goes on by itself when it can"
+	}
+	return "QEMU stopped the guest; qnet.log in the directory of its logs says why"
 }
 
 func noOffer(mode profiles.Mode) string {

@@ -77,13 +77,22 @@ func (s *session) warn(text string) { s.Note(keeper.Note{Subject: s.subject(), T
 // subject returns the subject of notes about the VM.
 func (s *session) subject() string { return "VM " + s.profile.Name }
 
-// record writes a line to qnet.log, which is there from the time the VM starts to run.
+// maxLate is how much of qnet.log waits, in bytes, while the disk is full.
+const maxLate = 64 << 10
+
+// record writes a line to qnet.log, which is there from the time the VM starts to run. A
+// line that a full disk does not take waits for the next one: it may be about that disk.
 func (s *session) record(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.notes != nil {
-		fmt.Fprintf(s.notes, "%s %s\n", time.Now().Format(time.RFC3339), text)
+	if s.notes == nil {
+		return
 	}
+	if len(s.late) < maxLate {
+		s.late = fmt.Appendf(s.late, "%s %s\n", time.Now().Format(time.RFC3339), text)
+	}
+	n, _ := s.notes.Write(s.late) // what it did not take waits
+	s.late = s.late[n:]
 }
 
 func (s *session) closeNotes() error {

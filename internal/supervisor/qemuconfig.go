@@ -44,9 +44,21 @@ func QEMUConfig(p *profiles.Profile, salt []byte, files Files, nics map[int]qemu
 		}
 		nic := nics[i]
 		nic.Model, nic.MAC, nic.User, nic.MTU = n.Model, MAC(p, i, salt), n.Mode == profiles.User, guestMTU(n, nic.MTU)
+		nic.NoROM = !netBoot(p, n)
 		c.NICs = append(c.NICs, nic)
 	}
 	return c
+}
+
+// netBoot reports whether the firmware may boot by the NIC, for which QEMU needs a boot ROM.
+// It may where it has no disk, or where something can answer: a network with a boot file,
+// the LAN of mode bridge, the VMs of mode private. On the others qnet serves DHCP, or QEMU
+// does, and names no boot file.
+func netBoot(p *profiles.Profile, n profiles.NIC) bool {
+	if p.Boot.Kernel != "" {
+		return false
+	}
+	return len(p.Disks) == 0 || n.Mode != profiles.User && !n.Mode.HasSubnet() || p.Networks[n.Network].PXE.File != ""
 }
 
 // fileOf returns the file that the profile names by the path, which may be "".

@@ -186,3 +186,34 @@ func TestCredential(t *testing.T) {
 		t.Errorf("without sudo: %+v", c)
 	}
 }
+
+// The firmware gets a boot ROM where it may boot from the network.
+func TestBootROM(t *testing.T) {
+	disk := []profiles.Disk{{File: "/d", Format: "raw"}}
+	for _, c := range []struct {
+		mode   profiles.Mode
+		kernel string
+		disks  []profiles.Disk
+		pxe    string
+		rom    bool
+	}{
+		{profiles.NAT, "", nil, "", true},
+		{profiles.User, "", nil, "", true},
+		{profiles.NAT, "", disk, "", false},
+		{profiles.HostOnly, "", disk, "", false},
+		{profiles.User, "", disk, "", false},
+		{profiles.NAT, "", disk, "pxelinux.0", true},
+		{profiles.Bridge, "", disk, "", true},
+		{profiles.Private, "", disk, "", true},
+		{profiles.Bridge, "/k", nil, "", false},
+	} {
+		p := &profiles.Profile{
+			Name: "a", Memory: 64 << 20, CPUs: 1, Accel: profiles.AccelTCG, Boot: profiles.Boot{Kernel: c.kernel}, Disks: c.disks,
+			NICs:     []profiles.NIC{{Mode: c.mode, Network: "n", Model: qemu.VirtioNet}},
+			Networks: map[string]profiles.Network{"n": {Name: "n", Mode: c.mode, PXE: profiles.PXE{File: c.pxe}}},
+		}
+		if got := QEMUConfig(p, nil, Files{}, nil).NICs[0]; got.NoROM == c.rom {
+			t.Errorf("%+v: NoROM is %v", c, got.NoROM)
+		}
+	}
+}

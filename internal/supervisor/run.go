@@ -74,6 +74,7 @@ type session struct {
 	state  control.State
 	server *control.Server // nil until it serves
 	notes  *logFile        // qnet.log; nil until it is open
+	late   []byte          // lines that it did not take
 }
 
 // Run runs a VM from its profile to its end, and undoes everything. It returns nil for
@@ -207,6 +208,11 @@ func (s *session) wait(ctx context.Context) error {
 		s.console.pump()
 		close(pumped)
 	}()
+	watched := make(chan struct{})
+	go func() {
+		s.watchGuest(ctx)
+		close(watched)
+	}()
 	go s.stops.run(ctx, s.vm, func() { s.setState(control.Stopping) })
 	select {
 	case <-s.vm.Ending():
@@ -218,7 +224,8 @@ func (s *session) wait(ctx context.Context) error {
 	status := s.vm.Wait()
 	err := failpoint.Hit("supervisor saw the end")
 	<-pumped
-	if err != nil || s.stops.asked() {
+	<-watched
+	if err != nil || s.stops.asked() && !status.Panicked {
 		return err
 	}
 	return status.Err()
@@ -227,7 +234,7 @@ func (s *session) wait(ctx context.Context) error {
 func (s *session) setState(phase control.Phase) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state.State = phase
+	s.state.State, s.state.Reason, s.state.Disks = phase, "", nil
 }
 
 // watchSignals stops the VM by the first signal, and climbs the ladder by later ones.

@@ -21,6 +21,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 // options are those of a run below a directory of the test's own, whose path is short
@@ -61,7 +62,7 @@ func TestFailedRuns(t *testing.T) {
 		change func(*profiles.Profile, *Options)
 		want   any
 	}{
-		"no-qemu":   {func(_ *profiles.Profile, o *Options) { o.QEMU = "/nowhere/qemu" }, &[]error{qemu.ErrNotFound, fs.ErrNotExist}},
+		"no-qemu":   {func(_ *profiles.Profile, o *Options) { o.QEMU = "/nowhere/qemu" }, &[]error{program.ErrNotFound, fs.ErrNotExist}},
 		"no-disk":   {func(p *profiles.Profile, _ *Options) { p.Disks = []profiles.Disk{{File: "/nowhere/d", Format: "raw"}} }, new(*FileError)},
 		"directory": {func(p *profiles.Profile, _ *Options) { p.Boot.Kernel = "/" }, new(*FileError)},
 		"bad-name":  {func(p *profiles.Profile, _ *Options) { p.CPU = "a b" }, new(*qemu.ConfigError)},
@@ -195,6 +196,28 @@ func TestEnd(t *testing.T) {
 		t.Errorf("qnet.log: %q", b)
 	}
 	s.record("late") // the log is closed
+}
+
+// A line that a full disk does not take is written with the next one.
+func TestRecordOnAFullDisk(t *testing.T) {
+	s := started(t)
+	log := s.notes.file
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.notes.file = full
+	s.record("paused: no space")
+	s.notes.file = log
+	full.Close()
+	s.record("goes on")
+	if err := s.end(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := os.ReadFile(s.logPath("qnet.log"))
+	if lines := strings.Split(string(b), "\n"); len(lines) != 3 || !strings.HasSuffix(lines[0], " paused: no space") || !strings.HasSuffix(lines[1], " goes on") {
+		t.Errorf("qnet.log: %q", b)
+	}
 }
 
 // A console's client that comes while the VM starts is sent away.

@@ -10,12 +10,16 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 // check opens the profile's files and checks all that can be checked before anything
 // changes.
 func (s *session) check(context.Context) (err error) {
-	if s.binary, err = qemu.Find(s.Path, s.QEMU); err != nil {
+	if s.binary, err = program.Find(s.Path, s.QEMU); err != nil {
+		return err
+	}
+	if err := Credential(s.User).Check(); err != nil {
 		return err
 	}
 	s.onClose(func(context.Context) error { s.opener.close(); return nil })

@@ -107,7 +107,7 @@ func attack(t *testing.T, mode profiles.Mode) *attacked {
 	a.stop = cancel
 	go func() {
 		defer close(a.ended)
-		a.serve(ctx)
+		a.serve(ctx, nil)
 	}()
 	return a
 }

@@ -1,4 +1,6 @@
-package qemu
+// Package program finds the QEMU program, asks it for its version, and says what keeps it
+// from being started.
+package program
 
 import (
 	"bytes"
@@ -47,13 +49,17 @@ type Version struct{ Major, Minor, Micro int }
 // String returns the version as QEMU writes it, for example "7.2.22".
 func (v Version) String() string { return fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Micro) }
 
-// check returns an error wrapping ErrTooOld for a version below MinVersion.
-func (v Version) check() error {
+// Check returns an error wrapping ErrTooOld for a version below MinVersion.
+func (v Version) Check() error {
 	if v.Major > MinVersion.Major || v.Major == MinVersion.Major && v.Minor >= MinVersion.Minor {
 		return nil
 	}
 	return fmt.Errorf("QEMU %s is %w: qnet needs %d.%d or newer", v, ErrTooOld, MinVersion.Major, MinVersion.Minor)
 }
+
+// Environment is all that QEMU gets: variables such as QEMU_MODULE_DIR or LD_PRELOAD could
+// make it load code.
+func Environment() []string { return []string{"PATH=/usr/bin:/bin", "LANG=C", "LC_ALL=C"} }
 
 // Find returns the absolute path of the QEMU binary: the override if there is
 // one, a path or a name looked up in path (the value of $PATH), and else
@@ -107,7 +113,7 @@ func Probe(ctx context.Context, binary string) (Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, "-version")
-	cmd.Env = environment()
+	cmd.Env = Environment()
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second
 	lines := &tail.Writer{}
@@ -122,7 +128,7 @@ func Probe(ctx context.Context, binary string) (Version, error) {
 	if err != nil {
 		return v, fmt.Errorf("probe %q: %w", binary, err)
 	}
-	return v, v.check()
+	return v, v.Check()
 }
 
 func parseVersion(text []byte) (Version, error) {
