@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"regexp"
@@ -59,6 +60,17 @@ type Config struct {
 	Disks []Disk
 	NICs  []NIC
 	Extra []string // further QEMU arguments, given last and as they are
+
+	// Stat returns what the user that opened a file above saw of it: root may not look at a
+	// file of the user's own FUSE file system. nil is File.Stat.
+	Stat func(*os.File) (fs.FileInfo, error)
+}
+
+func (c Config) stat(f *os.File) (fs.FileInfo, error) {
+	if c.Stat == nil {
+		return f.Stat()
+	}
+	return c.Stat(f)
 }
 
 // Disk is a virtio disk. File is opened for writing unless the disk is

@@ -22,7 +22,7 @@ func Check(c Config) (warnings []string, err error) {
 		return nil, err
 	}
 	for i, d := range c.Disks {
-		warning, err := d.check(i)
+		warning, err := c.checkDisk(d, i)
 		if err != nil {
 			return warnings, err
 		}
@@ -33,12 +33,12 @@ func Check(c Config) (warnings []string, err error) {
 	return warnings, nil
 }
 
-func (d Disk) check(i int) (warning string, err error) {
+func (c Config) checkDisk(d Disk, i int) (warning string, err error) {
 	object := d.object(i)
 	if d.File == nil {
 		return "", badConfig(object, "no file")
 	}
-	if err := d.checkFile(object); err != nil {
+	if err := c.checkFile(d, object); err != nil {
 		return "", err
 	}
 	h, found, err := qcow2.Read(d.File)
@@ -59,8 +59,8 @@ func (d Disk) check(i int) (warning string, err error) {
 }
 
 // checkFile wants a regular file or block device, opened as it will be used.
-func (d Disk) checkFile(object string) error {
-	info, err := d.File.Stat()
+func (c Config) checkFile(d Disk, object string) error {
+	info, err := c.stat(d.File)
 	if err != nil {
 		return fmt.Errorf("%s: %w", object, err)
 	}

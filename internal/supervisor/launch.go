@@ -77,7 +77,7 @@ func (s *session) giveUp() {
 // machine returns what QEMU is started with.
 func (s *session) machine() qemu.Config {
 	c := QEMUConfig(s.profile, s.salt, s.files, s.nics)
-	c.Binary, c.Extra = s.binary, s.Extra
+	c.Binary, c.Extra, c.Stat = s.binary, s.Extra, s.opener.stat
 	return c
 }
 
