@@ -36,6 +36,7 @@ type app struct {
 	user             *asuser.User // the user behind sudo, nil without one
 	runDir, stateDir string
 	rootRunDir       string               // root's run directory, for a user who named none; else ""
+	moreRunDirs      []string             // where else the user's VMs may run
 	rootStateDir     string               // root's state directory, likewise
 	terminal         *supervisor.Terminal // that shows the console of a VM, now or later; else nil
 	line             *status.Line

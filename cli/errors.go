@@ -51,6 +51,9 @@ func hintFor(err error) string {
 			return h.hint
 		}
 	}
+	if foreign := (*control.ForeignError)(nil); errors.As(err, &foreign) {
+		return reachForeign(foreign)
+	}
 	var own interface{ Hint() string }
 	if errors.As(err, &own) {
 		return own.Hint()
@@ -71,6 +74,7 @@ func exitCode(err error) int {
 	var exit *qemu.ExitError
 	var far *farError
 	var other *exitStatus
+	var unusable *rundir.Unusable
 	switch {
 	case err == nil:
 		return exitOK
@@ -78,7 +82,9 @@ func exitCode(err error) int {
 		return far.Code
 	case errors.As(err, &other):
 		return other.code
-	case errors.As(err, &bad), errors.As(err, &config), errors.As(err, &file), errors.As(err, &use),
+	case errors.As(err, &unusable) && unusable.Full():
+		return exitIncapable
+	case errors.As(err, &unusable), errors.As(err, &bad), errors.As(err, &config), errors.As(err, &file), errors.As(err, &use),
 		errors.Is(err, rundir.ErrPathTooLong):
 		return exitUsage
 	case errors.Is(err, host.ErrNoTun), errors.Is(err, host.ErrNoPermission), errors.Is(err, host.ErrUnsupported),

@@ -18,10 +18,11 @@ func (a *app) ps(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err
 	}
-	states, err := a.list(c.Context)
+	states, foreign, err := a.list(c.Context)
 	if err != nil {
 		return err
 	}
+	a.tellForeign(foreign)
 	if c.Bool("json") {
 		return a.json(states)
 	}

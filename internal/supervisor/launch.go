@@ -88,7 +88,7 @@ func (s *session) launchQEMU() error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("open log: %w", err)
+		return fmt.Errorf("open log: %w", s.unusable("state directory", s.StateDir, err))
 	}
 	s.onClose(func(context.Context) error { return log.Close() })
 	s.config = s.machine()
