@@ -29,8 +29,10 @@ func (d *decoder) fail(key, format string, args ...any) {
 // line returns the line of the key, or of the table that lacks it.
 func (d *decoder) line(key string) int {
 	for ; key != ""; key = parent(key) {
-		if n, ok := d.lines[key]; ok {
-			return n
+		for _, k := range []string{key, key + "[0]"} {
+			if n, ok := d.lines[k]; ok {
+				return n
+			}
 		}
 	}
 	return 0

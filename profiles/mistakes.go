@@ -15,7 +15,7 @@ import (
 var foreign = map[string]string{
 	".ram": "memory", ".mem": "memory", ".memsize": "memory", ".maxmem": "memory",
 	".vcpu": "cpus", ".vcpus": "cpus", ".smp": "cpus", ".cores": "cpus", ".cpu_cores": "cpus", ".ncpus": "cpus",
-	".hostname": "name", ".vm": "name", ".title": "name", ".cpu_model": "cpu", ".arch": "machine", ".machine_type": "machine",
+	".hostname": "name", ".vm": "nothing: keys of the VM stand at the top, without a table", ".guest": "nothing: keys of the VM stand at the top, without a table", ".title": "name", ".cpu_model": "cpu", ".arch": "machine", ".machine_type": "machine",
 	".disks": "[[disk]]", ".disk_img": "[[disk]] with file", ".image": "[[disk]] with file", ".images": "[[disk]]", ".drive": "[[disk]]",
 	".drives": "[[disk]]", ".hda": "[[disk]] with file", ".cdrom": "[[disk]] with file, format = \"raw\" and readonly = true",
 	".iso": "[[disk]] with file, format = \"raw\" and readonly = true", ".net": "[[nic]]", ".nics": "[[nic]]", ".network_mode": "mode in [[nic]]",
@@ -183,6 +183,9 @@ func instead(path string, v any, kind reflect.Kind, tag reflect.StructTag) strin
 	case reflect.String:
 		if key == "memory" {
 			text = memoryMeant(text)
+		}
+		if key == "name" && Reserved(text) != "" {
+			return ""
 		}
 		if text != "" && fits(text, tag) {
 			return fmt.Sprintf("; write %s = %q", key, text)

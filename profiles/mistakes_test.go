@@ -35,6 +35,7 @@ func TestMistakesGetTheRightSpelling(t *testing.T) {
 		`name = "Web_1"`:       `write name = "web-1"`,
 		`name = "web.lan"`:     `write name = "web-lan"`,
 		`machine = "Q35"`:      `write machine = "q35"`,
+		`name = "LOCALHOST"`:   "(lower case, digits and -)",
 
 		"[[disk]]\nfile = \"a\"\nformat = \"raw\"\nsnapshot = \"true\"": `vm.toml:4: disk[0].snapshot: got the string "true", allowed: true or false; write snapshot = true`,
 		"[[disk]]\nfile = \"a\"\nformat = \"raw\"\nreadonly = \"no\"":   `write readonly = false`,
@@ -74,6 +75,8 @@ func TestUnknownKeys(t *testing.T) {
 		"[[disk]]\nread_only = true": "did you mean readonly?",
 		"[boot]\nkernel = \"k\"\nappend = \"quiet\"":  "did you mean cmdline?",
 		"[[nic]]\n[network.nat]\ncidr = \"10.0.0.0\"": "did you mean subnet?",
+		"[vm]\nname = \"web\"":                        "vm.toml:1: vm: unknown key",
+		"# a\n[[nics]]\nmode = \"nat\"":               "vm.toml:2: nics: unknown key",
 		`qemu_args = ["-x"]`:                          "behind -- of qnet run",
 	} {
 		if _, err := decode(text); err == nil || !strings.Contains(err.Error(), "unknown key") || !strings.Contains(err.Error(), want) {
@@ -103,6 +106,11 @@ func TestTextsThatAreAlmostTOML(t *testing.T) {
 		"name: \"web\"":                      `write name = "web"`,
 		"name: web":                          `write name = "web"`,
 		"cpus 2":                             `write cpus = 2`,
+		"cpus = 02":                          `write cpus = 2`,
+		"name = \"web\" cpus = 2":            "a line sets one key",
+		"; comment":                          "a comment begins with #",
+		"{\"name\": \"web\"}":                "not JSON",
+		"<domain>":                           "not XML",
 		"cpus = 2;":                          `write cpus = 2`,
 		"cpus = 2,":                          `write cpus = 2`,
 		"[[disk]]\nsnapshot = True":          `write snapshot = true`,

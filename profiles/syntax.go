@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -25,6 +26,12 @@ func (d *decoder) syntax(text []byte, err error) {
 	d.errs = append(d.errs, e)
 }
 
+// otherLanguages are how texts of other languages begin.
+var otherLanguages = map[string]string{
+	"{": "a profile is TOML, not JSON: key = value, one a line", "<": "a profile is TOML, not XML: key = value, one a line",
+	";": "a comment begins with #", "//": "a comment begins with #", "---": "a profile is TOML, not YAML: key = value, one a line",
+}
+
 // assignment matches a line that sets a key: the key, what stands for "=", the value.
 var assignment = regexp.MustCompile(`^\s*([A-Za-z0-9_.-]+)(\s*[=:]\s*|\s+)(\S.*?)\s*$`)
 
@@ -39,6 +46,15 @@ func explain(e *Error, line string) {
 		}
 		e.Msg += "; " + r.remedy
 		return
+	}
+	for begin, why := range otherLanguages {
+		if strings.HasPrefix(strings.TrimSpace(line), begin) {
+			e.Msg += "; " + why
+			return
+		}
+	}
+	if strings.HasPrefix(e.Msg, "expected newline") {
+		e.Msg += "; a line sets one key, and a comment begins with #"
 	}
 	m := assignment.FindStringSubmatch(uncommented(line))
 	if m == nil {
@@ -66,6 +82,8 @@ func valueMeant(value string) string {
 	switch {
 	case value == "":
 		return ""
+	case strings.Trim(value, "0123456789") == "": // with zeros before it
+		return cmp.Or(strings.TrimLeft(value, "0"), "0")
 	case isTOML("x = " + value):
 		return value
 	case strings.ContainsAny(value, "\"'[]{}=\\"):
