@@ -51,9 +51,6 @@ func hintFor(err error) string {
 			return h.hint
 		}
 	}
-	if foreign := (*control.ForeignError)(nil); errors.As(err, &foreign) {
-		return reachForeign(foreign)
-	}
 	var own interface{ Hint() string }
 	if errors.As(err, &own) {
 		return own.Hint()

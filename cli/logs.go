@@ -1,17 +1,12 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/scroll"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 )
@@ -32,7 +27,7 @@ func (a *app) logs(c *cli.Context) error {
 	if !vmName.MatchString(args[0]) {
 		return &usage{fmt.Sprintf("logs: got %.80q, allowed: %s", args[0], vmName)}
 	}
-	f, err := a.openLog(args[0])
+	f, err := a.places.OpenLog(args[0])
 	if err != nil {
 		return err
 	}
@@ -41,31 +36,6 @@ func (a *app) logs(c *cli.Context) error {
 		return showGuest(terminal, func() error { return a.copyLog(c, args[0], f, &scroll.Writer{To: terminal}) })
 	}
 	return a.copyLog(c, args[0], f, a.Stdout)
-}
-
-// openLog opens the log of one of the user's VMs: of one that runs or ran without root's
-// rights, or of one that the user started with sudo.
-func (a *app) openLog(name string) (*os.File, error) {
-	dirs := []string{a.stateDir, a.rootStateDir}
-	if a.user != nil && a.stateDir == rootStateDir {
-		dirs = append(dirs, a.homeStateDir())
-	}
-	for _, dir := range dirs {
-		path := supervisor.LogPath(dir, name)
-		f, err := os.Open(path)
-		switch info, statErr := os.Lstat(path); {
-		case dir == "", errors.Is(err, fs.ErrNotExist):
-			continue
-		case errors.Is(err, fs.ErrPermission) && statErr == nil:
-			st, _ := info.Sys().(*syscall.Stat_t) //nolint:errcheck // Linux gives no other
-			return nil, &control.ForeignError{VM: name, RunDir: a.runDir, UID: st.Uid}
-		case errors.Is(err, fs.ErrPermission):
-			return nil, fmt.Errorf("read log of VM %q: %w; sudo qnet logs %s shows it", name, err, name)
-		default:
-			return f, err
-		}
-	}
-	return nil, fmt.Errorf("read log of VM %q: it never ran here", name)
 }
 
 func (a *app) copyLog(c *cli.Context, name string, log io.Reader, to io.Writer) error {

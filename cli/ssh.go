@@ -1,11 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strconv"
 	"time"
@@ -53,27 +53,23 @@ func (a *app) ssh(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("run ssh: %w", err)
 	}
+	began := time.Now()
 	state, address, err := a.sshServer(c.Context, r)
 	if err != nil {
 		return err
 	}
-	s := sshclient.Session{Request: r, Address: address, Disk: state.Disk, StateDir: a.stateDir}
-	if s.Disk == "" {
-		s.Disk = "of process " + strconv.Itoa(state.PID)
+	client := sshclient.Client{
+		Program: program, As: a.user, Home: a.user.Home(a.Getenv), Getenv: a.Getenv, Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr,
+		Talk: func(text string) { a.talk("%s", text) },
 	}
-	knownHosts, err := s.Prepare(a.user, a.user.Home(a.Getenv))
-	if err != nil {
-		return err
+	err = client.Run(c.Context, sshclient.Session{
+		Request: r, Address: address, Disk: cmp.Or(state.Disk, "of process "+strconv.Itoa(state.PID)), StateDir: a.stateDir,
+		Booted: sshclient.Booted(state.Started, began),
+	})
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return errors.Join(errSilent, &exitStatus{exit.ExitCode()})
 	}
-	switch {
-	case r.PrintOptions:
-		fmt.Fprintln(a.Stdout, sshclient.Quote(s.Options(knownHosts)))
-		return nil
-	case r.Print:
-		fmt.Fprintln(a.Stdout, sshclient.Quote(append([]string{"ssh"}, s.Arguments(knownHosts)...)))
-		return nil
-	}
-	return a.login(c.Context, program, s, knownHosts, state.Started)
+	return err
 }
 
 // sshServer waits for the VM's SSH server, unless the user does not want to wait.
@@ -96,85 +92,9 @@ func (a *app) sshServer(ctx context.Context, r sshclient.Request) (control.State
 	return s, address, err
 }
 
-const (
-	// bootLimit is how long a guest counts as booting, from the start of its VM: cloud-init
-	// makes users and keys after port 22 is open, under TCG within some 30 s.
-	bootLimit = 3 * time.Minute
-	// loginPause is the time between two tries of a login that a booting guest refuses.
-	loginPause = time.Second
-)
-
-// login runs ssh, and again while the guest boots and does not let the user in. Only the
-// first try may ask the user for something. Where the server takes passwords, ssh may have
-// asked for one, which was perhaps wrong: the user decides.
-func (a *app) login(ctx context.Context, program string, s sshclient.Session, knownHosts string, started time.Time) error {
-	deadline := time.Now().Add(s.Timeout)
-	if end := started.Add(bootLimit); end.Before(deadline) {
-		deadline = end
-	}
-	told := ""
-	var first []string
-	for {
-		said := &sshclient.Errors{To: a.Stderr, Address: s.Address}
-		cmd := sshclient.Command(program, a.user, a.user.Home(a.Getenv), s.Arguments(knownHosts, first...))
-		err := a.runProgram(cmd, said)
-		why := said.Refused()
-		booting := !s.NoWait && time.Now().Before(deadline) && ctx.Err() == nil
-		if why == "" || !booting || sshclient.Asks(why) && !s.Batch() && mayAsk(a.Getenv) {
-			said.Flush()
-			a.explainLogin(said, why, booting, s, knownHosts)
-			return err
-		}
-		if why != told {
-			a.talk("%s: waiting for the guest to let you in (%s); it booted %s ago, and ssh tries again for %s",
-				s.VM, why, time.Since(started).Truncate(time.Second), time.Until(deadline).Truncate(time.Second))
-		}
-		told, first = why, []string{"-o", "BatchMode=yes"}
-		select {
-		case <-ctx.Done():
-		case <-time.After(loginPause):
-		}
-	}
-}
-
-// mayAsk reports whether ssh can ask the user for a password.
-func mayAsk(getenv func(string) string) bool {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return getenv("SSH_ASKPASS") != ""
-	}
-	tty.Close()
-	return true
-}
-
-// explainLogin says what to do about a login that failed, where ssh does not.
-func (a *app) explainLogin(said *sshclient.Errors, why string, booting bool, s sshclient.Session, knownHosts string) {
-	switch {
-	case said.ChangedKey():
-		a.talk("hint: the disk of VM %q is the one that the known key was on. If you installed its guest anew, forget the key: rm %s", s.VM, sshclient.Quote([]string{knownHosts}))
-	case why != "" && booting:
-		a.talk("hint: the guest still boots, and may not have made its users yet: try again, or give ssh a key by -i")
-	}
-}
-
 // exitStatus makes an exit code that of qnet: another program's, or one that a table
 // explains.
 type exitStatus struct{ code int }
 
 // Error returns a text that is not printed: the user has seen the cause.
 func (e *exitStatus) Error() string { return fmt.Sprintf("exit status %d", e.code) }
-
-// runProgram runs ssh on qnet's terminal. Its exit code becomes qnet's.
-func (a *app) runProgram(cmd *exec.Cmd, errout *sshclient.Errors) error {
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.Stdin, a.Stdout, errout
-	cmd.WaitDelay = time.Second // a program in the background, such as ssh -f, may keep stderr
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		return errors.Join(errSilent, &exitStatus{exit.ExitCode()})
-	case errors.Is(err, exec.ErrWaitDelay):
-		return nil
-	}
-	return err
-}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/sshclient"
 )
 
 // sshGuest is a VM that the test plays, whose address has a real SSH server.
@@ -177,7 +178,7 @@ func TestSSHWhileTheGuestBoots(t *testing.T) {
 		}
 		g.serve("no")
 		lab.Sh(t, "rm -rf "+g.stateDir()+"/known_hosts.d")
-		g.vm.change(func(s *control.State) { s.Started = time.Now().Add(-bootLimit) })
+		g.vm.change(func(s *control.State) { s.Started = time.Now().Add(-sshclient.BootLimit) })
 		refused("a guest that booted", login...)
 		begin := time.Now()
 		g.vm.change(func(s *control.State) { s.Started = time.Now() })

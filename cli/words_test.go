@@ -19,6 +19,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/doctor"
 	"github.com/qnet-vm/qnet/internal/doctor/probe"
+	"github.com/qnet-vm/qnet/internal/place"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
@@ -312,18 +313,19 @@ func TestDirectories(t *testing.T) {
 	if a.runDir != "/r" || a.stateDir != "/s" || a.rootRunDir != "" || a.rootStateDir != "" {
 		t.Errorf("named: %q, %q, root's %q, %q", a.runDir, a.stateDir, a.rootRunDir, a.rootStateDir)
 	}
-	a = dirs(map[string]string{"XDG_RUNTIME_DIR": "/x", "XDG_STATE_HOME": "/y", "HOME": "/h"})
-	b := dirs(map[string]string{"HOME": "/h"})
+	x, y, h := t.TempDir(), t.TempDir(), t.TempDir()
+	a = dirs(map[string]string{"XDG_RUNTIME_DIR": x, "XDG_STATE_HOME": y, "HOME": h})
+	b := dirs(map[string]string{"HOME": h})
 	if os.Geteuid() == 0 {
-		if a.runDir != rootRunDir || a.stateDir != rootStateDir || b.runDir != rootRunDir || a.rootRunDir != "" {
+		if a.runDir != place.RootRunDir || a.stateDir != place.RootStateDir || b.runDir != place.RootRunDir || a.rootRunDir != "" {
 			t.Errorf("root's: %q, %q", a.runDir, a.stateDir)
 		}
 		return
 	}
-	if a.runDir != "/x/qnet" || a.stateDir != "/y/qnet" || b.runDir != "/h/.local/state/qnet/run" || b.stateDir != "/h/.local/state/qnet" {
+	if a.runDir != x+"/qnet" || a.stateDir != y+"/qnet" || b.runDir != h+"/.local/state/qnet/run" || b.stateDir != h+"/.local/state/qnet" {
 		t.Errorf("a user's: %q, %q; %q, %q", a.runDir, a.stateDir, b.runDir, b.stateDir)
 	}
-	if a.rootRunDir != rootRunDir || a.rootStateDir != rootStateDir {
+	if a.rootRunDir != place.RootRunDir || a.rootStateDir != place.RootStateDir {
 		t.Errorf("root's, for a user: %q, %q", a.rootRunDir, a.rootStateDir)
 	}
 }

@@ -60,9 +60,7 @@ type Config struct {
 	Disks []Disk
 	NICs  []NIC
 	Extra []string // further QEMU arguments, given last and as they are
-
-	// Stat returns what the user that opened a file above saw of it: root may not look at a
-	// file of the user's own FUSE file system. nil is File.Stat.
+	// Stat returns what the user who opened a file saw: FUSE may bar root. nil is File.Stat.
 	Stat func(*os.File) (fs.FileInfo, error)
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,14 @@ type ForeignError struct {
 // Error names the user.
 func (e *ForeignError) Error() string {
 	return fmt.Sprintf("VM %q belongs to %s", e.VM, asuser.Name(e.UID))
+}
+
+// Hint says how to reach the VM.
+func (e *ForeignError) Hint() string {
+	if os.Geteuid() == 0 {
+		return fmt.Sprintf("qnet --run-dir %s reaches it", e.RunDir)
+	}
+	return "sudo qnet reaches it"
 }
 
 // owner returns the user whose VM it is; ok is false if the caller may not even see that.

@@ -163,7 +163,7 @@ func setting(line, key string) (value string, ok bool) {
 	return strings.Trim(line[i:], " \t=\""), true
 }
 
-// Batch reports whether ssh is told never to ask the user for a password.
+// Batch reports whether ssh may never ask the user for a password.
 func (r *Request) Batch() bool {
 	return slices.ContainsFunc(r.Options, func(o string) bool {
 		value, ok := setting(o, "batchmode")

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/netsetup/dns"
@@ -22,8 +23,9 @@ import (
 type Session struct {
 	Request
 	Address  netip.Addr
-	Disk     string // where the guest's host keys are, see control.State
-	StateDir string // keeps the host keys of a user without a home
+	Disk     string    // where the guest's host keys are, see control.State
+	StateDir string    // keeps the host keys of a user without a home
+	Booted   time.Time // from when on the guest counts as booting, see Booted
 }
 
 // Prepare makes the directory of the host keys, and forgets the VM's if they were those
