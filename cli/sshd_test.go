@@ -122,8 +122,11 @@ func TestSSHTakesSSHsOptions(t *testing.T) {
 	withSSHGuest(t, func(g *sshGuest) {
 		g.admit()
 		for _, args := range [][]string{
-			{"-i", g.key, "-l", "root", "web", "echo", "in"}, {"-vi", g.key, "root@web", "--", "echo", "in"}, {"web.qnet", "-i" + g.key, "-l", "root", "echo in"},
-			{"-o", "IdentityFile=" + g.key, "--login", "root", "--timeout", "20s", "web", "echo", "in"}, {"-T", "-i", g.key, "-o", "User=root", "--", "web", "echo", "in"},
+			{"-i", g.key, "-l", "root", "web", "echo", "in"},
+			{"-vi", g.key, "root@web", "--", "echo", "in"},
+			{"web.qnet", "-i" + g.key, "-l", "root", "echo in"},
+			{"-o", "IdentityFile=" + g.key, "--login", "root", "--timeout", "20s", "web", "echo", "in"},
+			{"-T", "-i", g.key, "-o", "User=root", "--", "web", "echo", "in"},
 		} {
 			if out := g.opens(args...); out != "in\n" {
 				t.Errorf("ssh %q: %q", args, out)

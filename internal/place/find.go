@@ -124,7 +124,7 @@ func (p *Places) OpenLog(name string) (*os.File, error) {
 		case dir == "", errors.Is(err, fs.ErrNotExist):
 			continue
 		case errors.Is(err, fs.ErrPermission) && statErr == nil:
-			st, _ := info.Sys().(*syscall.Stat_t) //nolint:errcheck // Linux gives no other
+			st, _ := info.Sys().(*syscall.Stat_t) // Linux gives no other
 			return nil, &control.ForeignError{VM: name, RunDir: p.Run, UID: st.Uid}
 		case errors.Is(err, fs.ErrPermission):
 			return nil, fmt.Errorf("read log of VM %q: %w; sudo qnet logs %s shows it", name, err, name)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -85,7 +86,7 @@ func escape(path string) string {
 
 // Arguments returns all arguments of ssh(1).
 func (s Session) Arguments(knownHosts string, first ...string) []string {
-	args := append(first, s.Options(knownHosts)...)
+	args := slices.Concat(first, s.Options(knownHosts))
 	if s.Login != "" {
 		args = append(args, "-l", s.Login)
 	}
