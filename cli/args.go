@@ -40,7 +40,7 @@ func flagsFirst(c *cli.App, args []string) ([]string, error) {
 		return args, nil
 	}
 	cmd := c.Command(args[i])
-	if cmd == nil {
+	if cmd == nil || cmd.SkipFlagParsing {
 		return args, nil
 	}
 	var flags, rest []string

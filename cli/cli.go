@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/place"
 	"github.com/qnet-vm/qnet/internal/status"
 	"github.com/qnet-vm/qnet/internal/terminal"
 	"github.com/qnet-vm/qnet/netsetup/keeper/server"
@@ -35,7 +36,8 @@ type app struct {
 	Env
 	user             *asuser.User // the user behind sudo, nil without one
 	runDir, stateDir string
-	rootRunDir       string             // root's run directory, for a user who named none; else ""
+	rootRunDir       string // root's run directory, for a user who named none; else ""
+	places           place.Places
 	rootStateDir     string             // root's state directory, likewise
 	terminal         *terminal.Terminal // that shows the console of a VM, now or later; else nil
 	line             *status.Line

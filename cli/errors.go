@@ -71,6 +71,7 @@ func exitCode(err error) int {
 	var exit *qemu.ExitError
 	var far *farError
 	var other *exitStatus
+	var unusable *rundir.Unusable
 	switch {
 	case err == nil:
 		return exitOK
@@ -78,7 +79,9 @@ func exitCode(err error) int {
 		return far.Code
 	case errors.As(err, &other):
 		return other.code
-	case errors.As(err, &bad), errors.As(err, &config), errors.As(err, &file), errors.As(err, &use),
+	case errors.As(err, &unusable) && unusable.Full():
+		return exitIncapable
+	case errors.As(err, &unusable), errors.As(err, &bad), errors.As(err, &config), errors.As(err, &file), errors.As(err, &use),
 		errors.Is(err, rundir.ErrPathTooLong):
 		return exitUsage
 	case errors.Is(err, host.ErrNoTun), errors.Is(err, host.ErrNoPermission), errors.Is(err, host.ErrUnsupported),

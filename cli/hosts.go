@@ -18,7 +18,7 @@ func (a *app) hosts(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err
 	}
-	states, err := a.list(c.Context)
+	states, _, err := a.places.List(c.Context)
 	if err != nil {
 		return err
 	}

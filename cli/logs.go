@@ -2,18 +2,14 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/scroll"
 	"github.com/qnet-vm/qnet/internal/signals"
-	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/internal/terminal"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -34,13 +30,7 @@ func (a *app) logs(c *cli.Context) error {
 	if !profiles.ValidName(args[0]) {
 		return &usage{fmt.Sprintf("logs: got %.80q, allowed: %s", args[0], profiles.NamePattern)}
 	}
-	f, err := os.Open(supervisor.LogPath(a.stateDir, args[0]))
-	if errors.Is(err, fs.ErrNotExist) && a.rootStateDir != "" {
-		f, err = os.Open(supervisor.LogPath(a.rootStateDir, args[0])) // of a VM that the user started with sudo
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read log of VM %q: it never ran here", args[0])
-	}
+	f, err := a.places.OpenLog(args[0])
 	if err != nil {
 		return err
 	}

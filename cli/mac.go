@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -32,11 +33,11 @@ func (a *app) mac(c *cli.Context) error {
 		return err
 	}
 	salt, err := journal.LoadSalt(a.stateDirOf(p))
-	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w: %w", host.ErrNoPermission, err)
+	if errors.Is(err, fs.ErrPermission) && len(supervisor.NetworksOf(p)) > 0 {
+		return fmt.Errorf("%w: %w", host.ErrNoPermission, err)
 	}
 	if err != nil {
-		return err
+		return &rundir.Unusable{What: "state directory", Dir: a.stateDirOf(p), Err: err}
 	}
 	for i := range p.NICs {
 		fmt.Fprintln(a.Stdout, supervisor.MAC(p, i, salt))

@@ -16,16 +16,20 @@ func (a *app) load(path, name string) (*profiles.Profile, error) {
 	if name != "" && !profiles.ValidName(name) {
 		return nil, &usage{fmt.Sprintf("--name: got %.80q, allowed: %s", name, profiles.NamePattern)}
 	}
+	if why := profiles.Reserved(name); why != "" {
+		return nil, &usage{fmt.Sprintf("--name: got %q, which %s; allowed: another name", name, why)}
+	}
+	reader := profiles.Reader{Home: a.user.Home(a.Getenv)}
 	var p *profiles.Profile
 	err := a.user.Do(func() (err error) {
-		p, err = profiles.Load(path)
+		p, err = reader.Load(path)
 		return err
 	})
 	if bad := (profiles.Errors{}); errors.As(err, &bad) {
 		return nil, err
 	}
 	if a.user != nil && errors.Is(err, os.ErrPermission) {
-		return nil, &usage{err.Error() + "; it is read with your own rights, also under sudo"}
+		return nil, &usage{err.Error() + "; it is read with your own rights, also under sudo: copy it to where you may read it"}
 	}
 	if err != nil {
 		return nil, &usage{err.Error()} // there is none, it may not be read, it is a directory

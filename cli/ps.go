@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/place"
 )
 
 func (a *app) psCommand() *cli.Command {
@@ -18,9 +19,12 @@ func (a *app) ps(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err
 	}
-	states, err := a.list(c.Context)
+	states, foreign, err := a.places.List(c.Context)
 	if err != nil {
 		return err
+	}
+	if len(foreign) > 0 {
+		a.talk("%s", place.Foreign(foreign))
 	}
 	if c.Bool("json") {
 		return a.json(states)

@@ -35,7 +35,7 @@ func (a *app) wait(c *cli.Context) error {
 	if !ok {
 		return &usage{fmt.Sprintf("--for: got %.80q, allowed: address, ping, port:N", c.String("for"))}
 	}
-	address, err := a.await(c.Context, args[0], g, c.Duration("timeout"))
+	_, address, err := a.await(c.Context, args[0], g, c.Duration("timeout"))
 	if err != nil {
 		return err
 	}
@@ -46,9 +46,9 @@ func (a *app) wait(c *cli.Context) error {
 // pollInterval is the time between two questions for a VM's state.
 const pollInterval = 100 * time.Millisecond
 
-// await returns the VM's address once the goal is reached. It shows its progress on the
+// await returns the VM's state and address once the goal is reached. It shows its progress on the
 // status line, or without a terminal as a line on stderr for each stage.
-func (a *app) await(ctx context.Context, name string, g reach.Goal, timeout time.Duration) (netip.Addr, error) {
+func (a *app) await(ctx context.Context, name string, g reach.Goal, timeout time.Duration) (control.State, netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	told := ""
@@ -57,14 +57,14 @@ func (a *app) await(ctx context.Context, name string, g reach.Goal, timeout time
 	for {
 		s, _, err := a.find(ctx, name)
 		if err != nil {
-			return netip.Addr{}, err
+			return s, netip.Addr{}, err
 		}
 		nic, address := reach.AddressOf(s)
 		if why := g.Impossible(s, nic); why != "" {
-			return netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: %s", g, name, why)}
+			return s, netip.Addr{}, &usage{fmt.Sprintf("wait for %s of VM %q: %s", g, name, why)}
 		}
 		if address.IsValid() && s.State == control.Running && g.Reached(ctx, address) {
-			return address, nil
+			return s, address, nil
 		}
 		line := fmt.Sprintf("%s: waiting for %s; %s", name, g, reach.ProgressOf(s, nic, address))
 		a.line.Set(line)
@@ -75,9 +75,9 @@ func (a *app) await(ctx context.Context, name string, g reach.Goal, timeout time
 		select {
 		case <-ctx.Done():
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return netip.Addr{}, ctx.Err()
+				return s, netip.Addr{}, ctx.Err()
 			}
-			return netip.Addr{}, &reach.Stuck{VM: s, Goal: g, After: timeout, NIC: nic, Address: address}
+			return s, netip.Addr{}, &reach.Stuck{VM: s, Goal: g, After: timeout, NIC: nic, Address: address}
 		case <-time.After(pollInterval):
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/doctor"
 	"github.com/qnet-vm/qnet/internal/doctor/probe"
+	"github.com/qnet-vm/qnet/internal/place"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
@@ -193,7 +194,8 @@ func TestArguments(t *testing.T) {
 		{[]string{"run", "a.toml", "--name", "UPPER"}, `--name: got "UPPER", allowed: `},
 		{[]string{"run", "none.toml"}, "no such file"},
 		{[]string{"ssh"}, "ssh needs NAME"},
-		{[]string{"ssh", "web", "ls"}, `a command such as "ls" goes behind --`},
+		{[]string{"ssh", "-Z", "web"}, "unknown option -Z"},
+		{[]string{"ssh", "-p", "http", "web"}, `port: got "http"`},
 		{[]string{"logs", "a", "b"}, `logs takes no argument "b"`},
 		{[]string{"completion", "csh"}, `completion: got "csh", allowed: bash, zsh, fish`},
 		{[]string{"doctor", "--target", "a:1"}, "--target is for --probe"},
@@ -327,18 +329,19 @@ func TestDirectories(t *testing.T) {
 	if a.runDir != "/r" || a.stateDir != "/s" || a.rootRunDir != "" || a.rootStateDir != "" {
 		t.Errorf("named: %q, %q, root's %q, %q", a.runDir, a.stateDir, a.rootRunDir, a.rootStateDir)
 	}
-	a = dirs(map[string]string{"XDG_RUNTIME_DIR": "/x", "XDG_STATE_HOME": "/y", "HOME": "/h"})
-	b := dirs(map[string]string{"HOME": "/h"})
+	x, y, h := t.TempDir(), t.TempDir(), t.TempDir()
+	a = dirs(map[string]string{"XDG_RUNTIME_DIR": x, "XDG_STATE_HOME": y, "HOME": h})
+	b := dirs(map[string]string{"HOME": h})
 	if os.Geteuid() == 0 {
-		if a.runDir != rootRunDir || a.stateDir != rootStateDir || b.runDir != rootRunDir || a.rootRunDir != "" {
+		if a.runDir != place.RootRunDir || a.stateDir != place.RootStateDir || b.runDir != place.RootRunDir || a.rootRunDir != "" {
 			t.Errorf("root's: %q, %q", a.runDir, a.stateDir)
 		}
 		return
 	}
-	if a.runDir != "/x/qnet" || a.stateDir != "/y/qnet" || b.runDir != "/h/.local/state/qnet/run" || b.stateDir != "/h/.local/state/qnet" {
+	if a.runDir != x+"/qnet" || a.stateDir != y+"/qnet" || b.runDir != h+"/.local/state/qnet/run" || b.stateDir != h+"/.local/state/qnet" {
 		t.Errorf("a user's: %q, %q; %q, %q", a.runDir, a.stateDir, b.runDir, b.stateDir)
 	}
-	if a.rootRunDir != rootRunDir || a.rootStateDir != rootStateDir {
+	if a.rootRunDir != place.RootRunDir || a.rootStateDir != place.RootStateDir {
 		t.Errorf("root's, for a user: %q, %q", a.rootRunDir, a.rootStateDir)
 	}
 }

@@ -1,18 +1,13 @@
 package profiles
 
 import (
-	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -21,6 +16,7 @@ import (
 // decoder gathers problems; lines has the line of each key.
 type decoder struct {
 	file  string
+	home  string // the user's home directory, "" if it is not known
 	lines map[string]int
 	twice int // line of the first key that is defined twice, 0 if none
 	errs  Errors
@@ -33,8 +29,10 @@ func (d *decoder) fail(key, format string, args ...any) {
 // line returns the line of the key, or of the table that lacks it.
 func (d *decoder) line(key string) int {
 	for ; key != ""; key = parent(key) {
-		if n, ok := d.lines[key]; ok {
-			return n
+		for _, k := range []string{key, key + "[0]"} {
+			if n, ok := d.lines[k]; ok {
+				return n
+			}
 		}
 	}
 	return 0
@@ -49,34 +47,19 @@ func (d *decoder) sorted() Errors {
 
 // decode returns nil if the text is not TOML.
 func (d *decoder) decode(data []byte) *rawProfile {
-	if len(data) > MaxSize {
-		d.fail("", "the file is larger than %d KiB: is it a profile?", MaxSize>>10)
-		return nil
-	}
-	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
-		d.fail("", "not text (UTF-8): is it a profile?")
+	data, ok := d.text(data)
+	if !ok {
 		return nil
 	}
 	d.locate(data)
 	tree := map[string]any{}
 	if err := toml.Unmarshal(data, &tree); err != nil {
-		d.syntax(err)
+		d.syntax(data, err)
 		return nil
 	}
 	var raw rawProfile
 	d.table("", tree, reflect.ValueOf(&raw).Elem())
 	return &raw
-}
-
-func (d *decoder) syntax(err error) {
-	// The library gives no position for a key defined twice.
-	e := &Error{File: d.file, Line: d.twice, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
-	var at *toml.DecodeError
-	if errors.As(err, &at) {
-		e.Line, _ = at.Position()
-		e.Key = strings.Join(at.Key(), ".")
-	}
-	d.errs = append(d.errs, e)
 }
 
 // locate records the line of every key, by the path used in messages.
@@ -174,7 +157,7 @@ func (d *decoder) table(path string, values map[string]any, into reflect.Value) 
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		field, ok := known[key]
 		if !ok {
-			d.fail(join(path, key), "unknown key; allowed: %s", strings.Join(names, ", "))
+			d.unknown(path, key, names)
 			continue
 		}
 		d.value(join(path, key), values[key], into.FieldByIndex(field.Index), field.Tag)
@@ -186,25 +169,34 @@ func (d *decoder) table(path string, values map[string]any, into reflect.Value) 
 	}
 }
 
+// unknown reports a key that the table does not have.
+func (d *decoder) unknown(path, key string, names []string) {
+	guess := meant(path, key, names)
+	if guess != "" {
+		guess = "; " + guess
+	}
+	d.fail(join(path, key), "unknown key; allowed: %s%s", strings.Join(names, ", "), guess)
+}
+
 func (d *decoder) value(path string, v any, into reflect.Value, tag reflect.StructTag) {
 	switch into.Kind() {
 	case reflect.String:
-		if s, ok := v.(string); ok && d.text(path, s, tag) {
+		if s, ok := v.(string); ok && d.str(path, s, tag) {
 			into.SetString(s)
 		} else if !ok {
-			d.wrongType(path, v, "a string")
+			d.wrongType(path, v, "a string"+form(tag)+instead(path, v, reflect.String, tag))
 		}
 	case reflect.Int64:
 		if n, ok := v.(int64); ok && d.number(path, n, tag) {
 			into.SetInt(n)
 		} else if !ok {
-			d.wrongType(path, v, "a whole number")
+			d.wrongType(path, v, "a whole number"+form(tag)+instead(path, v, reflect.Int64, tag))
 		}
 	case reflect.Bool:
 		if b, ok := v.(bool); ok {
 			into.SetBool(b)
 		} else {
-			d.wrongType(path, v, "true or false")
+			d.wrongType(path, v, "true or false"+instead(path, v, reflect.Bool, tag))
 		}
 	case reflect.Struct:
 		if t, ok := v.(map[string]any); ok {
@@ -241,6 +233,10 @@ func (d *decoder) named(path string, v any, into reflect.Value) {
 	into.Set(reflect.MakeMap(into.Type()))
 	for _, name := range slices.Sorted(maps.Keys(tables)) {
 		element := reflect.New(into.Type().Elem()).Elem()
+		if _, ok := tables[name].(map[string]any); !ok && slices.Contains(keysOf(element.Type()), name) {
+			d.wrongType(join(path, name), tables[name], fmt.Sprintf("tables: [%s.NAME]; %s belongs in one of them, such as [%s.nat]", path, name, path))
+			continue
+		}
 		if !namePattern.MatchString(name) {
 			d.fail(join(path, name), "got the name %s, allowed: %s", quote(name), namePattern)
 		}
@@ -253,28 +249,8 @@ func (d *decoder) wrongType(path string, v any, want string) {
 	d.fail(path, "got %s, allowed: %s", describe(v), want)
 }
 
-func describe(v any) string {
-	switch v := v.(type) {
-	case string:
-		return "the string " + quote(v)
-	case map[string]any:
-		return "a table"
-	case []any:
-		return "an array"
-	default:
-		return fmt.Sprintf("%v", v)
-	}
-}
-
-// quote shows a string on one line, however long.
-func quote(s string) string {
-	if len(s) > 80 {
-		return strconv.Quote(s[:80]) + "..."
-	}
-	return strconv.Quote(s)
-}
-
-func (d *decoder) text(path, s string, tag reflect.StructTag) bool {
+// str reports whether a string is one that the key allows, and says what is wrong with it.
+func (d *decoder) str(path, s string, tag reflect.StructTag) bool {
 	for _, r := range s {
 		// Bidi controls make an editor show a text that differs from the file's.
 		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
@@ -282,12 +258,12 @@ func (d *decoder) text(path, s string, tag reflect.StructTag) bool {
 			return false
 		}
 	}
-	if enum := tag.Get("enum"); enum != "" && !slices.Contains(strings.Split(enum, ","), s) {
-		d.fail(path, "got %s, allowed: %s", quote(s), strings.ReplaceAll(enum, ",", ", "))
+	if enum := tag.Get("enum"); enum != "" && !fits(s, tag) {
+		d.fail(path, "got %s, allowed: %s%s", quote(s), strings.ReplaceAll(enum, ",", ", "), spelled(path, s, strings.Split(enum, ",")))
 		return false
 	}
-	if pattern := tag.Get("pattern"); pattern != "" && !regexp.MustCompile(pattern).MatchString(s) {
-		d.fail(path, "got %s, allowed: %s", quote(s), cmp.Or(tag.Get("words"), pattern))
+	if pattern := tag.Get("pattern"); pattern != "" && !fits(s, tag) {
+		d.fail(path, "got %s, allowed: %s%s", quote(s), cmp.Or(tag.Get("words"), pattern), rewritten(path, s, tag))
 		return false
 	}
 	if s == "" && tag.Get("pattern") == "" {
@@ -298,14 +274,8 @@ func (d *decoder) text(path, s string, tag reflect.StructTag) bool {
 }
 
 func (d *decoder) number(path string, n int64, tag reflect.StructTag) bool {
-	low, high, ok := strings.Cut(tag.Get("range"), ",")
-	if !ok {
-		return true
-	}
-	least, _ := strconv.ParseInt(low, 10, 64)
-	most, _ := strconv.ParseInt(high, 10, 64)
-	if n < least || n > most {
-		d.fail(path, "got %d, allowed: %d to %d", n, least, most)
+	if !inRange(n, tag) {
+		d.fail(path, "got %d, allowed: %s", n, strings.ReplaceAll(tag.Get("range"), ",", " to "))
 		return false
 	}
 	return true

@@ -8,6 +8,7 @@
 package profiles
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Mode is how a NIC is connected.
@@ -145,20 +147,48 @@ func (es Errors) Error() string {
 // MaxSize is the largest profile read, in bytes.
 const MaxSize = 256 << 10
 
+// Reader reads profiles. Home is the home directory of the user, for paths that begin
+// with ~/; without one such a path is refused.
+type Reader struct{ Home string }
+
+// Load reads a profile for no user in particular; see Reader.
+func Load(path string) (*Profile, error) { return Reader{}.Load(path) }
+
+// Decode reads a profile from r for no user in particular; see Reader.
+func Decode(r io.Reader, path string) (*Profile, error) { return Reader{}.Decode(r, path) }
+
 // Load reads a profile. It returns Errors for what is wrong in the file, and
-// an *fs.PathError for a file that cannot be read.
-func Load(path string) (*Profile, error) {
-	f, err := os.Open(path)
-	if err != nil {
+// an *fs.PathError for a file that cannot be read. Only a regular file is a profile: a
+// run in the background reads it twice.
+func (o Reader) Load(path string) (*Profile, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would block
+	switch {
+	case errors.Is(err, syscall.ENXIO):
+		return nil, fmt.Errorf("read profile %s: it is %w", path, errNoFile)
+	case err != nil && path == "-":
+		return nil, fmt.Errorf("read profile -: %w: standard input is %w", err, errNoFile)
+	case err != nil:
 		return nil, fmt.Errorf("read profile: %w", err)
 	}
 	defer f.Close()
-	return Decode(f, path)
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read profile: %w", err)
+	case info.IsDir():
+		return nil, fmt.Errorf("read profile %s: it is a directory; name the file in it", path)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("read profile %s: it is %w", path, errNoFile)
+	}
+	return o.Decode(f, path)
 }
+
+// errNoFile is the cause where a pipe, a socket or a device stands for the profile.
+var errNoFile = errors.New("no regular file: its folder is where relative paths start, and its name is the VM's; write the profile to a file")
 
 // Decode reads a profile from r. The path appears in errors, its last element is the
 // VM's default name, and relative paths in the profile start from its directory.
-func Decode(r io.Reader, path string) (*Profile, error) {
+func (o Reader) Decode(r io.Reader, path string) (*Profile, error) {
 	data, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read profile %s: %w", path, err)
@@ -167,7 +197,7 @@ func Decode(r io.Reader, path string) (*Profile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read profile %s: %w", path, err)
 	}
-	d := &decoder{file: path, lines: map[string]int{}}
+	d := &decoder{file: path, home: o.Home, lines: map[string]int{}}
 	raw := d.decode(data)
 	var p *Profile
 	if raw != nil {

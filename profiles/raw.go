@@ -12,7 +12,7 @@ package profiles
 //	required the key must be there
 //	doc      one sentence for the schema
 type rawProfile struct {
-	Name    string                `toml:"name" pattern:"^[a-z][a-z0-9-]{0,30}$" doc:"The VM's name; default: the file's name without .toml."`
+	Name    string                `toml:"name" pattern:"^[a-z][a-z0-9-]{0,30}$" words:"^[a-z][a-z0-9-]{0,30}$ (lower case, digits and -)" doc:"The VM's name; default: the file's name without .toml."`
 	Memory  string                `toml:"memory" pattern:"^[0-9]+(MiB|GiB|TiB)$" words:"a whole number and MiB, GiB or TiB, such as 1GiB" default:"1GiB" doc:"Memory with its unit, 16MiB to 16TiB."`
 	CPUs    int64                 `toml:"cpus" range:"1,1024" default:"1" doc:"Number of virtual CPUs."`
 	Accel   string                `toml:"accel" enum:"auto,kvm,tcg" default:"auto" doc:"What runs the guest's code; auto is kvm where it works, else tcg."`
@@ -25,13 +25,13 @@ type rawProfile struct {
 }
 
 type rawBoot struct {
-	Kernel  string `toml:"kernel" doc:"Kernel image, relative to the profile."`
-	Initrd  string `toml:"initrd" doc:"Initial RAM disk, relative to the profile."`
+	Kernel  string `toml:"kernel" doc:"Kernel image, relative to the profile; ~/ is your home."`
+	Initrd  string `toml:"initrd" doc:"Initial RAM disk, relative to the profile; ~/ is your home."`
 	Cmdline string `toml:"cmdline" doc:"Kernel command line."`
 }
 
 type rawDisk struct {
-	File     string `toml:"file" required:"true" doc:"Image file, relative to the profile."`
+	File     string `toml:"file" required:"true" doc:"Image file, relative to the profile; ~/ is your home."`
 	Format   string `toml:"format" enum:"raw,qcow2" required:"true" doc:"Image format; never guessed, because a guest could change the guess."`
 	Snapshot bool   `toml:"snapshot" doc:"Writes go to a temporary overlay and are lost at the end."`
 	ReadOnly bool   `toml:"readonly" doc:"The guest cannot write."`

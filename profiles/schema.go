@@ -13,6 +13,7 @@ func Schema() ([]byte, error) {
 	s := objectSchema(reflect.TypeFor[rawProfile]())
 	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	s["title"] = "qnet VM profile"
+	s["properties"].(map[string]any)["name"].(map[string]any)["not"] = map[string]any{"enum": ReservedNames()}
 	b, err := json.MarshalIndent(s, "", "  ")
 	return append(b, '\n'), err
 }

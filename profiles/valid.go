@@ -17,6 +17,8 @@ const (
 
 	maxNICs  = 15 // PCI slots of the machine that package qemu sets aside
 	maxDisks = 13
+
+	leastMiB, mostMiB = 16, 16 << 20 // memory
 )
 
 var (
@@ -33,7 +35,9 @@ func (d *decoder) valid(raw rawProfile, abs string) *Profile {
 		Accel: Accel(cmp.Or(raw.Accel, "auto")), CPU: raw.CPU, Machine: cmp.Or(raw.Machine, "q35"),
 	}
 	dir := filepath.Dir(abs)
-	p.Boot = Boot{Kernel: resolve(dir, raw.Boot.Kernel), Initrd: resolve(dir, raw.Boot.Initrd), Cmdline: raw.Boot.Cmdline}
+	p.Boot = Boot{
+		Kernel: d.path("boot.kernel", dir, raw.Boot.Kernel), Initrd: d.path("boot.initrd", dir, raw.Boot.Initrd), Cmdline: raw.Boot.Cmdline,
+	}
 	if p.Boot.Kernel == "" && (p.Boot.Initrd != "" || p.Boot.Cmdline != "") {
 		d.fail("boot.kernel", "missing; initrd and cmdline are for a kernel")
 	}
@@ -47,20 +51,18 @@ func (d *decoder) valid(raw rawProfile, abs string) *Profile {
 	return p
 }
 
-func resolve(dir, path string) string {
-	if path == "" || filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(dir, path)
-}
-
 func (d *decoder) name(given, abs string) string {
 	if given != "" || d.lines["name"] > 0 {
+		if why := Reserved(given); why != "" {
+			d.fail("name", "got %s, which %s; allowed: another name", quote(given), why)
+		}
 		return given
 	}
 	name := strings.TrimSuffix(filepath.Base(abs), ".toml")
 	if !namePattern.MatchString(name) {
 		d.fail("name", "missing, and the file's name %s cannot stand in for it; allowed: %s", quote(name), namePattern)
+	} else if why := Reserved(name); why != "" {
+		d.fail("name", "missing, and the file's name %s cannot stand in for it: it %s", quote(name), why)
 	}
 	return name
 }
@@ -70,7 +72,7 @@ func (d *decoder) memory(s string) int64 {
 	s = cmp.Or(s, "1GiB")
 	shift := map[string]int{"MiB": 20, "GiB": 30, "TiB": 40}[s[len(s)-3:]]
 	n, err := strconv.ParseInt(s[:len(s)-3], 10, 64)
-	if err != nil || n > 16<<40>>shift || n<<shift < 16<<20 {
+	if err != nil || n > mostMiB<<20>>shift || n<<shift < leastMiB<<20 {
 		d.fail("memory", "got %s, allowed: 16MiB to 16TiB", quote(s))
 		return 0
 	}
@@ -83,7 +85,7 @@ func (d *decoder) disks(raws []rawDisk, dir string) []Disk {
 	}
 	var disks []Disk
 	for i, r := range raws {
-		disk := Disk{File: resolve(dir, r.File), Format: r.Format, Snapshot: r.Snapshot, ReadOnly: r.ReadOnly}
+		disk := Disk{File: d.path(fmt.Sprintf("disk[%d].file", i), dir, r.File), Format: r.Format, Snapshot: r.Snapshot, ReadOnly: r.ReadOnly}
 		if r.File != "" && slices.ContainsFunc(disks, func(o Disk) bool { return o.File == disk.File }) {
 			d.fail(fmt.Sprintf("disk[%d].file", i), "got %s, which another disk has already", quote(r.File))
 		}

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"regexp"
@@ -59,6 +60,15 @@ type Config struct {
 	Disks []Disk
 	NICs  []NIC
 	Extra []string // further QEMU arguments, given last and as they are
+	// Stat returns what the user who opened a file saw: FUSE may bar root. nil is File.Stat.
+	Stat func(*os.File) (fs.FileInfo, error)
+}
+
+func (c Config) stat(f *os.File) (fs.FileInfo, error) {
+	if c.Stat == nil {
+		return f.Stat()
+	}
+	return c.Stat(f)
 }
 
 // Disk is a virtio disk. File is opened for writing unless the disk is

@@ -27,7 +27,7 @@ func Check(c Config) (warnings []string, err error) {
 		return nil, err
 	}
 	for i, d := range c.Disks {
-		warning, err := d.check(i)
+		warning, err := c.checkDisk(d, i)
 		if err != nil {
 			return warnings, err
 		}
@@ -79,12 +79,12 @@ func sameImage(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) || okX && okY && isBlock(a) && isBlock(b) && x.Rdev == y.Rdev
 }
 
-func (d Disk) check(i int) (warning string, err error) {
+func (c Config) checkDisk(d Disk, i int) (warning string, err error) {
 	object := d.object(i)
 	if d.File == nil {
 		return "", badConfig(object, "no file")
 	}
-	if err := d.checkFile(object); err != nil {
+	if err := c.checkFile(d, object); err != nil {
 		return "", err
 	}
 	h, found, err := qcow2.Read(d.File)
@@ -105,8 +105,8 @@ func (d Disk) check(i int) (warning string, err error) {
 }
 
 // checkFile wants a regular file or block device, opened as it will be used.
-func (d Disk) checkFile(object string) error {
-	info, err := d.File.Stat()
+func (c Config) checkFile(d Disk, object string) error {
+	info, err := c.stat(d.File)
 	if err != nil {
 		return fmt.Errorf("%s: %w", object, err)
 	}

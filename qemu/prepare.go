@@ -61,7 +61,7 @@ func (p *prepared) close() error {
 }
 
 func (p *prepared) prepareDisk(d *Disk) error {
-	info, err := d.File.Stat()
+	info, err := p.stat(d.File)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (p *prepared) makeReadable(f **os.File, cred *Credential) error {
 	if *f == nil {
 		return nil
 	}
-	info, err := (*f).Stat()
+	info, err := p.stat(*f)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // User is the user that called sudo. A nil *User is the process's own user.
@@ -72,34 +74,56 @@ func supplementary(uid string) ([]string, error) {
 	return entry.GroupIds()
 }
 
-// Do runs f on a thread that has the user's rights to files: the user's fsuid, fsgid and
-// groups, and so none of root's capabilities over files (capabilities(7)). The thread
-// ends afterwards. f must not leave work to other goroutines: they have other threads.
+// Do runs f on a thread that has the user's rights to files: the user's ids and groups,
+// and so none of root's capabilities over files (credentials(7), capabilities(7)). The
+// thread ends afterwards. f must not leave work to other goroutines: they have other
+// threads.
 func (u *User) Do(f func() error) error {
-	if u == nil || isDropped() {
+	if u == nil {
 		return f()
 	}
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked
-		if err := u.become(); err != nil {
-			result <- err
-			return
+	rights.Lock()
+	if dropped != nil { // the process has the user's rights already
+		rights.Unlock()
+		return f()
+	}
+	became, result := make(chan error), make(chan error)
+	onOwnThread(func() {
+		err := u.become()
+		became <- err
+		if err == nil {
+			result <- f()
 		}
-		result <- f()
-	}()
+	})
+	err := <-became
+	rights.Unlock() // halfway to the user's rights, the thread could not follow Drop
+	if err != nil {
+		return err
+	}
 	return <-result
 }
 
-// isDropped reports whether the process has the user's rights already.
-func isDropped() bool {
-	rights.Lock()
-	defer rights.Unlock()
-	return dropped != nil
+// onOwnThread runs f on a thread that ends afterwards. That cannot be the main thread,
+// which the runtime keeps; its ids are the process's for kill(2), ps(1) and others.
+func onOwnThread(f func()) {
+	go func() {
+		runtime.LockOSThread() // and never unlocked: so the thread ends
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		defer runtime.UnlockOSThread()
+		done := make(chan struct{})
+		onOwnThread(func() {
+			f()
+			close(done)
+		})
+		<-done
+	}()
 }
 
-// rights guards the process's effective user id, which Drop and AsRoot change, and
-// dropped, the user of Drop.
+// rights guards the process's ids, which Drop and AsRoot change, those of a thread that
+// Do makes the user's, and dropped, the user of Drop.
 var (
 	rights  sync.Mutex
 	dropped *User

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
+	"os/user"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
@@ -39,6 +42,88 @@ func TestDoHasTheUsersRights(t *testing.T) {
 	}
 	if err := u.Do(open); err != nil {
 		t.Errorf("as its owner: %v", err)
+	}
+}
+
+// A file system of the user's own, as FUSE without allow_other is, asks for all ids of
+// the thread. Other threads stay root's, and the user's rights end with the function.
+func TestDoHasAllOfTheUsersIDs(t *testing.T) {
+	lab.Require(t, lab.Root)
+	u := &User{UID: 65534, GID: 65533, Groups: []uint32{65533, 65532}}
+	status := func() (string, error) {
+		b, err := os.ReadFile("/proc/thread-self/status")
+		return string(b), err
+	}
+	var got string
+	for range 50 { // some of them on threads that were others' before
+		if err := u.Do(func() (err error) { got, err = status(); return err }); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{
+			"Uid:\t65534\t65534\t65534\t65534\n", "Gid:\t65533\t65533\t65533\t65533\n", "Groups:\t65532 65533 \n", "CapEff:\t00000000000000c0\n", "CapPrm:\t00000000000000c0\n",
+		} {
+			if !strings.Contains(got, want) {
+				t.Fatalf("no %q in:\n%s", want, got)
+			}
+		}
+		if root, err := status(); err != nil || !strings.Contains(root, "Uid:\t0\t0\t0\t0\n") || strings.Contains(root, "CapEff:\t00000000000000c0\n") {
+			t.Fatalf("afterwards: %v\n%s", err, root)
+		}
+		if main, err := os.ReadFile("/proc/self/status"); err != nil || !strings.Contains(string(main), "Uid:\t0\t0\t0\t0\n") {
+			t.Fatalf("the main thread: %v\n%s", err, main)
+		}
+	}
+}
+
+// A process that drops its rights may just have done something as the user: the ids of
+// all threads change, also of one that ends.
+func TestDropBesideDo(t *testing.T) {
+	lab.Require(t, lab.Root)
+	if os.Getenv("QNET_TEST_DROPS") == "" {
+		for range 20 {
+			cmd := exec.Command(os.Args[0], "-test.run=^TestDropBesideDo$")
+			cmd.Env = append(os.Environ(), "QNET_TEST_DROPS=1")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+		}
+		return
+	}
+	u := &User{UID: 65534, GID: 65533, Groups: []uint32{65533}}
+	for range 8 {
+		go u.Do(func() error { return nil })
+	}
+	if err := errors.Join(u.Do(func() error { return nil }), u.Drop(), AsRoot(func() error { return nil })); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHome(t *testing.T) {
+	env := map[string]string{"HOME": "/home/u"}
+	getenv := func(k string) string { return env[k] }
+	var own *User
+	if got := own.Home(getenv); got != "/home/u" {
+		t.Errorf("HOME: %q", got)
+	}
+	entry, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, home := range []string{"", "u", "./u"} {
+		env["HOME"] = home
+		if got := own.Home(getenv); got != entry.HomeDir {
+			t.Errorf("HOME=%q: got %q, want %q", home, got, entry.HomeDir)
+		}
+	}
+	env["HOME"] = "/root"
+	if got := (&User{UID: 4294967290}).Home(getenv); got != "" {
+		t.Errorf("root's HOME is not the user's: %q", got)
+	}
+	if got := (&User{}).Home(getenv); got == "" {
+		t.Error("the home of an entry is not found")
+	}
+	if Name(0) != "root" || Name(4294967290) != "user 4294967290" {
+		t.Errorf("names %q, %q", Name(0), Name(4294967290))
 	}
 }
 
@@ -130,7 +215,7 @@ func TestWithoutRights(t *testing.T) {
 		t.Errorf("a process that is not root's believes SUDO_UID: %+v, %v", u, err)
 	}
 	u := &User{UID: 1, GID: 1, Groups: []uint32{1}}
-	if err := u.Drop(); !errors.Is(err, fs.ErrPermission) || isDropped() {
+	if err := u.Drop(); !errors.Is(err, fs.ErrPermission) || dropped != nil {
 		t.Errorf("drop: %v", err)
 	}
 	if err := u.Do(func() error { t.Error("it ran with other rights"); return nil }); !errors.Is(err, fs.ErrPermission) {

@@ -8,35 +8,51 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/rundir"
 )
+
+// ForeignError tells that a VM is another user's, and that the caller may not use its
+// socket.
+type ForeignError struct {
+	VM, RunDir string
+	UID        uint32 // of the user
+}
+
+// Error names the user.
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("VM %q belongs to %s", e.VM, asuser.Name(e.UID))
+}
+
+// Hint says how to reach the VM.
+func (e *ForeignError) Hint() string {
+	if os.Geteuid() == 0 {
+		return fmt.Sprintf("qnet --run-dir %s reaches it", e.RunDir)
+	}
+	return "sudo qnet reaches it"
+}
+
+// owner returns the user whose VM it is; ok is false if the caller may not even see that.
+func owner(vm rundir.VM) (uid uint32, ok bool) {
+	for _, path := range []string{vm.Socket(), vm.Dir(), vm.RunDir} {
+		var st unix.Stat_t
+		if unix.Lstat(path, &st) == nil {
+			return st.Uid, true
+		}
+	}
+	return 0, false
+}
 
 // findTimeout bounds the wait for a VM's state.
 const findTimeout = 5 * time.Second
 
-// List returns the VMs of a run directory that answer: their supervisors live, and the
-// caller may use their sockets.
-func List(ctx context.Context, runDir string) ([]State, error) {
-	vms, err := rundir.VMs(runDir)
-	if err != nil {
-		return nil, fmt.Errorf("list VMs: %w", err)
-	}
-	states := []State{}
-	for _, vm := range vms {
-		s, err := Find(ctx, runDir, vm.Name)
-		if err == nil {
-			states = append(states, s)
-		}
-	}
-	return states, ctx.Err()
-}
-
 // Find asks a VM for its state. The error wraps ErrNotRunning if the VM has no
-// supervisor.
+// supervisor, and a *ForeignError if it is another user's.
 func Find(ctx context.Context, runDir, name string) (State, error) {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
@@ -156,6 +172,11 @@ func call(ctx context.Context, runDir, name string, r request) (*connection, err
 	conn, err := d.DialContext(ctx, "unix", rundir.VM{RunDir: runDir, Name: name}.Socket())
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 		return nil, fmt.Errorf("VM %q: %w", name, ErrNotRunning)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		if uid, ok := owner(rundir.VM{RunDir: runDir, Name: name}); ok {
+			return nil, &ForeignError{VM: name, RunDir: runDir, UID: uid}
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask VM %q: %w", name, err)

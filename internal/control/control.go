@@ -86,6 +86,7 @@ type State struct {
 	PID     int       `json:"pid"`            // the supervisor's
 	QEMU    int       `json:"qemu,omitempty"` // QEMU's pid
 	Started time.Time `json:"started"`
+	Disk    string    `json:"disk,omitempty"` // on which the guest's host keys are, or this run; "" before qnet knew it
 	NICs    []NIC     `json:"nics"`
 }
 

@@ -159,24 +159,6 @@ func TestStateAsJSON(t *testing.T) {
 	}
 }
 
-// A VM that does not answer, or not with a state, is left out.
-func TestList(t *testing.T) {
-	s := serve(t, "a")
-	for _, name := range []string{"b", "c"} {
-		if err := (rundir.VM{RunDir: s.place.RunDir, Name: name}).Make(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	play(t, rundir.VM{RunDir: s.place.RunDir, Name: "c"}, "garbage\n")
-	list, err := List(t.Context(), s.place.RunDir)
-	if err != nil || len(list) != 1 || list[0].Name != "a" {
-		t.Errorf("got %+v, %v", list, err)
-	}
-	if list, err := List(t.Context(), s.place.RunDir+"/none"); err != nil || list == nil || len(list) != 0 {
-		t.Errorf("no run directory: %v, %v", list, err)
-	}
-}
-
 // play is a supervisor that says these words to its one client, and ends.
 func play(t *testing.T, vm rundir.VM, words string) {
 	t.Helper()

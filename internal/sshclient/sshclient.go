@@ -1,16 +1,20 @@
 // Package sshclient makes the command line of ssh(1) for a VM: as the user behind sudo,
-// with a file of host keys of qnet's own, so that the user's known_hosts holds no VMs.
+// with a file of host keys of qnet's own for each VM, so that the user's known_hosts holds
+// no VMs. It tells a login that a booting guest refuses from one that fails.
 package sshclient
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
+	"slices"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/perm"
@@ -19,54 +23,86 @@ import (
 
 // Session is what to log in to.
 type Session struct {
-	VM      string
-	Address netip.Addr
-	Login   string   // "" leaves the name to ssh
-	Command []string // nil starts a shell
+	Request
+	Address  netip.Addr
+	Disk     string    // where the guest's host keys are, see control.State
+	StateDir string    // keeps the host keys of a user without a home
+	Booted   time.Time // from when on the guest counts as booting, see Booted
 }
 
-// Command returns the command that runs the ssh program for the session, as the user, or
-// as the caller for nil. It makes the directory of the host keys: the user's own, or
-// without a home stateDir.
-func Command(program string, as *asuser.User, stateDir string, s Session) (*exec.Cmd, error) {
-	home := homeOf(as)
-	dir := stateDir
-	if home != "" {
+// Prepare makes the directory of the host keys, and forgets the VM's if they were those
+// of another disk. It returns the VM's file of them. as is nil for the caller.
+func (s Session) Prepare(as *asuser.User, home string) (knownHosts string, err error) {
+	dir := s.StateDir
+	if as != nil && home != "" {
 		dir = filepath.Join(home, ".local/state/qnet")
 	}
-	if err := as.Do(func() error { return perm.MkdirAll(dir, 0o700) }); err != nil {
-		return nil, fmt.Errorf("keep host keys: %w", err)
+	dir = filepath.Join(dir, "known_hosts.d")
+	knownHosts = filepath.Join(dir, s.VM)
+	err = as.Do(func() error {
+		if err := perm.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		return forget(knownHosts, s.Disk)
+	})
+	if err != nil {
+		return "", fmt.Errorf("keep host keys: %w", err)
 	}
-	cmd := exec.Command(program, s.arguments(filepath.Join(dir, "known_hosts"))...)
-	if as != nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}}
-	}
-	if home != "" {
-		cmd.Env = append(os.Environ(), "HOME="+home)
-	}
-	return cmd, nil
+	return knownHosts, nil
 }
 
-// arguments returns those of ssh(1). The name of the VM, not its address, identifies the
-// host key: another VM may have the address later.
-func (s Session) arguments(knownHosts string) []string {
-	args := []string{
-		"-o", "UserKnownHostsFile=" + knownHosts, "-o", "StrictHostKeyChecking=accept-new", "-o", "HostKeyAlias=" + s.VM + "." + dns.Domain,
+// forget begins the file of host keys anew unless its first line says that they are those
+// of the disk. ssh takes the line for a comment (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+func forget(path, disk string) error {
+	first := "# host keys on disk " + disk + "\n"
+	text, err := os.ReadFile(path)
+	if err == nil && strings.HasPrefix(string(text), first) {
+		return nil
 	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// Two `qnet ssh` of one run write the same.
+	return os.WriteFile(path, []byte(first), 0o600)
+}
+
+// Options returns the options of ssh(1), scp(1) and sftp(1) that lead to the VM, behind
+// the user's own, which come first and so win. The name of the VM, not its address,
+// identifies the host key: another VM may have the address later.
+func (s Session) Options(knownHosts string) []string {
+	return append(append([]string{}, s.Request.Options...),
+		"-o", "HostName="+s.Address.String(), "-o", "HostKeyAlias="+s.VM+"."+dns.Domain,
+		"-o", "UserKnownHostsFile="+escape(knownHosts), "-o", "StrictHostKeyChecking=accept-new")
+}
+
+// escape writes a path as a value of ssh_config(5): in double quotes where it has a space,
+// and without ssh's own expansions.
+func escape(path string) string {
+	path = strings.ReplaceAll(path, "%", "%%")
+	if strings.ContainsAny(path, " \t'#") {
+		return `"` + path + `"`
+	}
+	return path
+}
+
+// Arguments returns all arguments of ssh(1).
+func (s Session) Arguments(knownHosts string, first ...string) []string {
+	args := slices.Concat(first, s.Options(knownHosts))
 	if s.Login != "" {
 		args = append(args, "-l", s.Login)
 	}
 	return append(append(args, "--", s.Address.String()), s.Command...)
 }
 
-// homeOf returns the home directory of the user behind sudo, "" without one.
-func homeOf(as *asuser.User) string {
-	if as == nil {
-		return ""
+// Command returns the command that runs the ssh program with the arguments as the user, or
+// as the caller for nil.
+func Command(program string, as *asuser.User, home string, args []string) *exec.Cmd {
+	cmd := exec.Command(program, args...)
+	if as != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}}
+		if home != "" {
+			cmd.Env = append(os.Environ(), "HOME="+home)
+		}
 	}
-	u, err := user.LookupId(strconv.FormatUint(uint64(as.UID), 10))
-	if err != nil {
-		return ""
-	}
-	return u.HomeDir
+	return cmd
 }

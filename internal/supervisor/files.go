@@ -18,13 +18,14 @@ import (
 type opener struct {
 	user  *asuser.User
 	files []*os.File
+	infos map[*os.File]fs.FileInfo
 }
 
 func (o *opener) close() {
 	for _, f := range o.files {
 		f.Close()
 	}
-	o.files = nil
+	o.files, o.infos = nil, nil
 }
 
 // open opens a file or a block device; it returns nil for the path "". A FIFO would
@@ -34,10 +35,18 @@ func (o *opener) open(what, path string, flags int) (*os.File, error) {
 		return nil, nil
 	}
 	var f *os.File
+	var st fs.FileInfo
 	err := o.user.Do(func() (err error) {
 		f, err = os.OpenFile(path, flags|unix.O_NONBLOCK, 0)
+		if err == nil {
+			o.files = append(o.files, f)
+			st, err = f.Stat() // root may not, where the file system is the user's own (FUSE)
+		}
 		return err
 	})
+	if err == nil && !st.Mode().IsRegular() && st.Mode()&(fs.ModeDevice|fs.ModeCharDevice) != fs.ModeDevice {
+		err = errors.New("it is neither a file nor a block device")
+	}
 	if err != nil {
 		var p *fs.PathError
 		if errors.As(err, &p) {
@@ -45,15 +54,19 @@ func (o *opener) open(what, path string, flags int) (*os.File, error) {
 		}
 		return nil, &FileError{What: what, Path: path, Err: err}
 	}
-	o.files = append(o.files, f)
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() && st.Mode()&(fs.ModeDevice|fs.ModeCharDevice) != fs.ModeDevice {
-		err = errors.New("it is neither a file nor a block device")
+	if o.infos == nil {
+		o.infos = map[*os.File]fs.FileInfo{}
 	}
-	if err != nil {
-		return nil, &FileError{What: what, Path: path, Err: err}
-	}
+	o.infos[f] = st
 	return f, nil
+}
+
+// stat returns what the user saw of a file when it was opened.
+func (o *opener) stat(f *os.File) (fs.FileInfo, error) {
+	if info, ok := o.infos[f]; ok {
+		return info, nil
+	}
+	return f.Stat()
 }
 
 // FileError tells that a file which the profile names cannot be opened.

@@ -77,7 +77,7 @@ func (s *session) giveUp() {
 // machine returns what QEMU is started with.
 func (s *session) machine() qemu.Config {
 	c := QEMUConfig(s.profile, s.salt, s.files, s.nics)
-	c.Binary, c.Extra = s.binary, s.Extra
+	c.Binary, c.Extra, c.Stat = s.binary, s.Extra, s.opener.stat
 	return c
 }
 
@@ -88,7 +88,7 @@ func (s *session) launchQEMU() error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("open log: %w", err)
+		return fmt.Errorf("open log: %w", s.unusable("state directory", s.StateDir, err))
 	}
 	s.onClose(func(context.Context) error { return log.Close() })
 	s.config = s.machine()

@@ -39,7 +39,7 @@ func (s *session) makeLogDir() error {
 		err = s.User.Chown(dir)
 	}
 	if err != nil {
-		return fmt.Errorf("make log directory: %w", err)
+		return fmt.Errorf("make log directory: %w", s.unusable("state directory", s.StateDir, err))
 	}
 	err = s.User.Do(func() error {
 		_, err := os.Stat(dir)
@@ -56,7 +56,7 @@ func (s *session) makeLogDir() error {
 func (s *session) openNotes() error {
 	log, err := openLog(s.logPath("qnet.log"))
 	if err != nil {
-		return fmt.Errorf("open log: %w", err)
+		return fmt.Errorf("open log: %w", s.unusable("state directory", s.StateDir, err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,10 +9,13 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/perm"
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
@@ -27,14 +30,24 @@ const (
 // lockName takes the VM's lock.
 func (s *session) lockName(ctx context.Context) error {
 	lock, err := s.tryLock(ctx)
-	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("run VM %q: %w: %w", s.profile.Name, host.ErrNoPermission, err)
-	}
 	if err != nil {
-		return fmt.Errorf("run VM %q: %w", s.profile.Name, err)
+		return fmt.Errorf("run VM %q: %w", s.profile.Name, s.unusable("run directory", s.RunDir, err))
 	}
 	s.onClose(func(context.Context) error { return asuser.AsRoot(lock.Release) })
 	return nil
+}
+
+// unusable says that a directory of qnet's cannot hold its files. Where the VM has
+// networks, a user lacks the rights for those first of all.
+func (s *session) unusable(what, dir string, err error) error {
+	var errno unix.Errno
+	switch {
+	case !errors.As(err, &errno):
+		return err // such as that the VM runs
+	case errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && len(NetworksOf(s.profile)) > 0:
+		return fmt.Errorf("%w: %w", host.ErrNoPermission, err)
+	}
+	return &rundir.Unusable{What: what, Dir: dir, Err: err}
 }
 
 // tryLock tells a VM that runs from one whose leftovers are just being removed.
@@ -63,13 +76,13 @@ func (s *session) tryLock(ctx context.Context) (*lockfile.Lock, error) {
 // sudo.
 func (s *session) listen(ctx context.Context) error {
 	if err := s.place.Make(); err != nil {
-		return fmt.Errorf("make run directory: %w", err)
+		return fmt.Errorf("make run directory: %w", s.unusable("run directory", s.RunDir, err))
 	}
 	s.onClose(func(context.Context) error { return asuser.AsRoot(s.place.Remove) })
 	os.Remove(s.place.Socket()) // a dead supervisor's; we hold the lock
 	l, err := perm.Listen(ctx, "unix", s.place.Socket())
 	if err != nil {
-		return fmt.Errorf("listen for qnet stop: %w", err)
+		return fmt.Errorf("listen for qnet stop: %w", s.unusable("run directory", s.RunDir, err))
 	}
 	s.onClose(func(context.Context) error { return l.Close() })
 	// The directory stays root's: a keeper, which is root without its powers over

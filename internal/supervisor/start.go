@@ -26,6 +26,13 @@ func (s *session) check(context.Context) (err error) {
 	if s.files, err = s.opener.openAll(s.profile); err != nil {
 		return err
 	}
+	disk, err := keysOn(s.profile, s.files.Disks, &s.opener, s.state.Started)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.state.Disk = disk
+	s.mu.Unlock()
 	machine := s.machine()
 	machine.NICs = nil // they have no taps yet
 	warnings, err := qemu.Check(machine)
@@ -35,8 +42,10 @@ func (s *session) check(context.Context) (err error) {
 	for _, w := range warnings {
 		s.warn(w)
 	}
-	s.salt, err = journal.LoadSalt(s.StateDir)
-	return err
+	if s.salt, err = journal.LoadSalt(s.StateDir); err != nil {
+		return s.unusable("state directory", s.StateDir, err)
+	}
+	return nil
 }
 
 // drop makes the process the user's behind sudo: from here on it talks to QEMU and
@@ -84,7 +93,7 @@ func (s *session) started() error {
 	})
 	log, err := openLog(LogPath(s.StateDir, s.profile.Name))
 	if err != nil {
-		return fmt.Errorf("open console log: %w", err)
+		return fmt.Errorf("open console log: %w", s.unusable("state directory", s.StateDir, err))
 	}
 	s.onClose(func(context.Context) error { return log.Close() })
 	c := newConsole(s.vm.Console(), log, s.Stdout)

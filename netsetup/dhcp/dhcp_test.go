@@ -17,6 +17,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 var (
@@ -370,6 +371,22 @@ func TestNames(t *testing.T) {
 	// A VM that comes later takes its name.
 	if _, err := s.Reserve(hw(9), netip.Addr{}, "box"); err != nil || len(s.Lookup("box")) != 1 || s.Lookup("box")[0] == box {
 		t.Errorf("box: %v", s.Lookup("box"))
+	}
+}
+
+// No client gets a name that means another machine, as no VM does.
+func TestReservedNames(t *testing.T) {
+	var warnings []string
+	s := newServer(t, func(c *Config) { c.Warn = func(w string) { warnings = append(warnings, w) } })
+	names := append(profiles.ReservedNames(), "1234", "0xbeef", "WPAD.qnet")
+	for i, name := range names {
+		takeLease(t, s, hw(i+1), dhcpv4.WithOption(dhcpv4.OptHostName(name)))
+		if got := s.Lookup(strings.ToLower(strings.TrimSuffix(name, ".qnet"))); got != nil {
+			t.Errorf("%s: a client has it, at %v", name, got)
+		}
+	}
+	if len(warnings) == 0 || !strings.Contains(strings.Join(warnings, "\n"), `the name "localhost", which names each machine itself`) {
+		t.Errorf("warnings: %q", warnings)
 	}
 }
 

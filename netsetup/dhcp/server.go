@@ -273,8 +273,12 @@ func (s *Server) name(client mac, l *lease, m *dhcpv4.DHCPv4) {
 	if l.reserved || asked == "" {
 		return
 	}
-	if !validName(asked) || asked == "host" || asked == "localhost" {
+	if !validName(asked) {
 		s.warn("client %s asks for the name %.80q, which is not a valid host name", client, asked)
+		return
+	}
+	if why := profiles.Reserved(asked); why != "" {
+		s.warn("client %s asks for the name %q, which %s", client, asked, why)
 		return
 	}
 	for other, l := range s.pool.leases {

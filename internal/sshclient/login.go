@@ -1,0 +1,125 @@
+package sshclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/asuser"
+)
+
+const (
+	// BootLimit is how long a guest counts as booting, from the start of its VM, or from the
+	// time that its port opened if qnet had to wait for that: cloud-init makes users and keys
+	// after port 22 is open, under TCG within some 30 s.
+	BootLimit = 3 * time.Minute
+	// openWait is longer than it takes to find an open port open.
+	openWait = 2 * time.Second
+	// loginPause is the time between two tries of a login that a booting guest refuses.
+	loginPause = time.Second
+)
+
+// Booted returns from when on BootLimit counts, for a VM that started and a wait for its
+// port that began then, and is over now.
+func Booted(started, began time.Time) time.Time {
+	if time.Since(began) > openWait {
+		return time.Now()
+	}
+	return started
+}
+
+// Client runs ssh on the user's terminal.
+type Client struct {
+	Program        string       // path of ssh
+	As             *asuser.User // nil is the caller
+	Home           string       // of As
+	Getenv         func(string) string
+	Stdin          *os.File
+	Stdout, Stderr io.Writer
+	Talk           func(text string) // gets what the user should know
+}
+
+// Run logs in, or prints the command line for that. It returns an *exec.ExitError with the
+// status of ssh.
+func (c Client) Run(ctx context.Context, s Session) error {
+	knownHosts, err := s.Prepare(c.As, c.Home)
+	if err != nil {
+		return err
+	}
+	switch {
+	case s.PrintOptions:
+		_, err = fmt.Fprintln(c.Stdout, Quote(s.Options(knownHosts)))
+		return err
+	case s.Print:
+		_, err = fmt.Fprintln(c.Stdout, Quote(append([]string{"ssh"}, s.Arguments(knownHosts)...)))
+		return err
+	}
+	return c.login(ctx, s, knownHosts)
+}
+
+// login runs ssh, and again while the guest boots and does not let the user in. Only the
+// first try may ask the user for something. Where the server takes passwords, ssh may have
+// asked for one, which was perhaps wrong: the user decides.
+func (c Client) login(ctx context.Context, s Session, knownHosts string) error {
+	deadline := time.Now().Add(s.Timeout)
+	if end := s.Booted.Add(BootLimit); end.Before(deadline) {
+		deadline = end
+	}
+	told := ""
+	var first []string
+	for {
+		said := &Errors{To: c.Stderr, Address: s.Address}
+		err := c.once(s.Arguments(knownHosts, first...), said)
+		why := said.Refused()
+		booting := !s.NoWait && time.Now().Before(deadline) && ctx.Err() == nil
+		if why == "" || !booting || Asks(why) && !s.Batch() && c.mayAsk() {
+			said.Flush()
+			c.explain(said, why, booting, s.VM, knownHosts)
+			return err
+		}
+		if why != told {
+			c.Talk(fmt.Sprintf("%s: waiting for the guest to let you in (%s): it still boots, and ssh tries again for %s",
+				s.VM, why, time.Until(deadline).Truncate(time.Second)))
+		}
+		told, first = why, []string{"-o", "BatchMode=yes"}
+		select {
+		case <-ctx.Done():
+		case <-time.After(loginPause):
+		}
+	}
+}
+
+// once runs ssh.
+func (c Client) once(args []string, errout *Errors) error {
+	cmd := Command(c.Program, c.As, c.Home, args)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, errout
+	cmd.WaitDelay = time.Second // a program in the background, such as ssh -f, may keep stderr
+	err := cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		return nil
+	}
+	return err
+}
+
+// mayAsk reports whether ssh can ask the user for a password.
+func (c Client) mayAsk() bool {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return c.Getenv("SSH_ASKPASS") != ""
+	}
+	return tty.Close() == nil
+}
+
+// explain says what to do about a login that failed, where ssh does not.
+func (c Client) explain(said *Errors, why string, booting bool, vm, knownHosts string) {
+	switch {
+	case said.ChangedKey():
+		c.Talk(fmt.Sprintf("hint: the disk of VM %q is the one that the known key was on. If you installed its guest anew, forget the key: rm %s", vm, Quote([]string{knownHosts})))
+	case why != "" && booting:
+		c.Talk("hint: the guest still boots, and may not have made its users yet: try again, or give ssh a key by -i")
+	}
+}
