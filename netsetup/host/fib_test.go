@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math"
-	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -78,14 +77,6 @@ func TestPartsOfAFIB(t *testing.T) {
 	if pin := f.Rules[len(f.Rules)-1]; !pin.Ours(prefix("10.9.9.9/8")) || pin.Ours(prefix("10.0.0.0/9")) || f.Rules[0].Ours(netip.Prefix{}) {
 		t.Error("a pin is not known by its protocol and prefix")
 	}
-}
-
-func ipNet(s string) *net.IPNet {
-	_, n, err := net.ParseCIDR(s)
-	if err != nil {
-		panic(err)
-	}
-	return n
 }
 
 func TestRuleFact(t *testing.T) {
