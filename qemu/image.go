@@ -57,7 +57,7 @@ func (c Config) distinct() error {
 			continue
 		}
 		var err error
-		if infos[i], err = d.File.Stat(); err != nil {
+		if infos[i], err = c.stat(d.File); err != nil {
 			return fmt.Errorf("%s: %w", d.object(i), err)
 		}
 		for j, other := range c.Disks[:i] {
