@@ -164,9 +164,18 @@ func (d *decoder) table(path string, values map[string]any, into reflect.Value) 
 	}
 	for _, key := range names {
 		if _, ok := values[key]; !ok && known[key].Tag.Get("required") != "" {
-			d.fail(join(path, key), "missing; %s", known[key].Tag.Get("doc"))
+			d.missing(join(path, key), known[key].Tag)
 		}
 	}
+}
+
+// missing reports a key that its table must have.
+func (d *decoder) missing(object string, tag reflect.StructTag) {
+	if enum := tag.Get("enum"); enum != "" {
+		d.fail(object, "missing; allowed: %s. %s", strings.ReplaceAll(enum, ",", ", "), tag.Get("doc"))
+		return
+	}
+	d.fail(object, "missing; %s", tag.Get("doc"))
 }
 
 // unknown reports a key that the table does not have.
