@@ -3,7 +3,8 @@
 //
 // [Observe] reads all that a plan depends on into [Facts], which are plain data: a plan is
 // a pure function of them. [Holdings] are what the host has by one link, as rtnetlink
-// messages, for a network in mode bridge. [FIB] answers by which route a packet leaves.
+// messages, for a network in mode bridge. [Facts.GuestLink] answers by which
+// link a guest's packets leave.
 // The package also names what qnet makes on the host ([BridgeName], [TapName], marks,
 // sysctl keys), and has the errors that the layers above tell apart ([ErrRefused] and the
 // others).

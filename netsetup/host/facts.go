@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/managers"
@@ -19,9 +20,9 @@ import (
 type Facts struct {
 	Links     []Link            `json:"links"`
 	Routes    []Route           `json:"routes"` // IPv4, every table
-	Rules     []FIBRule         `json:"rules,omitempty"`
+	Rules     []fib.Rule        `json:"rules,omitempty"`
 	Ways      []ways.Way        `json:"ways,omitempty"`    // of the host's packets to the Internet, the kernel's choice first
-	Outward   []FIBRoute        `json:"outward,omitempty"` // the IPv4 routes that decide about samples
+	Outward   []fib.Route       `json:"outward,omitempty"` // the IPv4 routes that decide about samples
 	Defined   []Defined         `json:"defined,omitempty"`
 	Resolvers []netip.Addr      `json:"resolvers"`            // of /etc/resolv.conf, and of systemd-resolved's own
 	Sysctls   map[string]string `json:"sysctls"`              // net.ipv4.ip_forward, and net.ipv4.conf.<link>.forwarding of every link

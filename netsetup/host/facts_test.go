@@ -9,6 +9,10 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/ways"
 )
 
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
 func TestNamesFitAndDiffer(t *testing.T) {
 	long := strings.Repeat("a", 31)
 	seen := map[string]string{}

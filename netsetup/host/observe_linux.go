@@ -11,6 +11,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/internal/resolvconf"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/managers"
@@ -78,7 +79,7 @@ func ObserveNetwork() (Facts, error) {
 	f.NoSysctls = noSysctls()
 	f.Resolvers = append(resolvers("/etc/resolv.conf"), resolvers("/run/systemd/resolve/resolv.conf")...)
 	f.Defined = definedNetworks("/")
-	if f.Rules, err = ReadRules(); err != nil {
+	if f.Rules, err = fib.ReadRules(); err != nil {
 		return f, err
 	}
 	f.Filters = read.Ruleset()
@@ -144,22 +145,22 @@ func addRoutes(f *Facts) error {
 	places := f.places()
 	type found struct {
 		routes  []Route
-		outward []FIBRoute
+		outward []fib.Route
 	}
 	all, err := dump.Whole(func() (found, error) {
 		var list found
-		seen, objects := outlets{}, nexthops{}
+		seen, objects := outlets{}, fib.Nexthops{}
 		err := rtnl.WalkRoutes(unix.AF_INET, func(r rtnl.Route) {
 			dst := r.Dst()
-			if usable(r) && ways.Decides(dst) {
-				list.outward = append(list.outward, fibRoute(r, &objects))
+			if fib.Usable(r) && ways.Decides(dst) {
+				list.outward = append(list.outward, objects.Route(r))
 			}
 			if !seen.add(r) && !telling(dst) {
 				return // nearly all of a million routes
 			}
-			for _, hop := range objects.of(r) {
+			for _, hop := range objects.Of(r) {
 				i, known := places[hop.Link]
-				route := Route{Dst: dst, Via: hop.Gateway, Table: r.Table(), Nowhere: leadsNowhere(r)}
+				route := Route{Dst: dst, Via: hop.Gateway, Table: r.Table(), Nowhere: fib.LeadsNowhere(r)}
 				if known {
 					route.Link = f.Links[i].Name
 				}
@@ -168,7 +169,7 @@ func addRoutes(f *Facts) error {
 				}
 			}
 		})
-		return list, errors.Join(err, objects.err)
+		return list, errors.Join(err, objects.Err())
 	})
 	f.Routes, f.Outward = all.routes, all.outward
 	return err

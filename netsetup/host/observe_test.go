@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
@@ -53,7 +54,7 @@ func TestObserveNetworkWithoutRights(t *testing.T) {
 	if _, ok, err := ReadLink("qn-none"); err != nil || ok {
 		t.Errorf("no link: %t, %v", ok, err)
 	}
-	if _, err := ReadFIB(prefix("0.0.0.0/0")); err != nil {
+	if _, err := fib.Read(prefix("0.0.0.0/0")); err != nil {
 		t.Error(err)
 	}
 	if _, err := ReadGateways(lo.Index); err != nil {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/ways"
 )
 
@@ -11,10 +12,10 @@ import (
 // bridge of that name, leave to the Internet; ok is false if they do not. The bridge need not
 // be there.
 func (f Facts) GuestLink(bridge string, guest netip.Addr) (Link, bool) {
-	fib := FIB{Rules: f.Rules, Routes: f.Outward}
+	all := fib.FIB{Rules: f.Rules, Routes: f.Outward}
 	var found []ways.Way
 	for _, to := range ways.Samples4 {
-		if _, r, ok := fib.RouteOf(Packet{guest, to, bridge}); ok && r.Link != 0 {
+		if _, r, ok := all.RouteOf(fib.Packet{From: guest, To: to, In: bridge}); ok && r.Link != 0 {
 			found = append(found, ways.Way{Link: r.Link})
 		}
 	}

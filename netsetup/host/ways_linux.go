@@ -3,6 +3,7 @@ package host
 import (
 	"net/netip"
 
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 	"github.com/qnet-vm/qnet/netsetup/ways"
 )
@@ -23,7 +24,7 @@ func addWays(f *Facts) error {
 		}
 		f.Ways = append(f.Ways, found...)
 		for _, r := range f.Outward {
-			if samples[0].Is4() && r.Dst.Bits() == 0 && r.Table == MainTable && r.Link != 0 {
+			if samples[0].Is4() && r.Dst.Bits() == 0 && r.Table == fib.MainTable && r.Link != 0 {
 				f.Ways = append(f.Ways, ways.Way{Link: r.Link})
 			}
 		}

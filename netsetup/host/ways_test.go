@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 	"github.com/qnet-vm/qnet/netsetup/ways"
 )
@@ -175,18 +176,18 @@ func (r *random) compare(t *testing.T, c *rtnl.Conn) (routed int) {
 		r.commands = append(r.commands, r.rule())
 	}
 	lab.Try("ip -4 -force -batch - <<'END'\n" + strings.Join(r.commands, "\n") + "\nEND")
-	fib, err := ReadFIB(prefix("0.0.0.0/0"))
+	all, err := fib.Read(prefix("0.0.0.0/0"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	bridge, _, _ := ReadLink("qn-dev")
 	for _, to := range ways.Samples4 {
 		for _, p := range []struct {
-			ours   Packet
+			ours   fib.Packet
 			kernel rtnl.Question
 		}{
-			{Packet{netip.IPv4Unspecified(), to, "lo"}, rtnl.Question{To: to}},
-			{Packet{addr("10.9.0.7"), to, "qn-dev"}, rtnl.Question{To: to, From: addr("10.9.0.7"), In: bridge.Index}},
+			{fib.Packet{From: netip.IPv4Unspecified(), To: to, In: "lo"}, rtnl.Question{To: to}},
+			{fib.Packet{From: addr("10.9.0.7"), To: to, In: "qn-dev"}, rtnl.Question{To: to, From: addr("10.9.0.7"), In: bridge.Index}},
 		} {
 			want := 0
 			got, err := c.RouteOf(p.kernel)
@@ -194,7 +195,7 @@ func (r *random) compare(t *testing.T, c *rtnl.Conn) (routed int) {
 				want, _ = got.Out()
 				routed++
 			}
-			_, route, _ := fib.RouteOf(p.ours)
+			_, route, _ := all.RouteOf(p.ours)
 			if route.Link != want {
 				out, _ := lab.Try("ip rule; ip route show table all")
 				t.Fatalf("%+v: link %d, the kernel's is %d (%v)\n%s\n%s", p.ours, route.Link, want, err, fmt.Sprint(strings.Join(r.commands, "\n")), out)

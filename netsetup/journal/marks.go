@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/apply"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
@@ -88,29 +89,29 @@ func portByMark(tap host.Link) step.List {
 // strayPins returns the policy rules of pins that belong to the network, or to no network that
 // has a bridge. The host routes of pins go with the bridge.
 func strayPins(ctx context.Context, k step.Kernel, f host.Facts, mark string) (step.List, error) {
-	fib, err := k.FIB(ctx, netip.Prefix{}) // the rules alone
+	all, err := k.FIB(ctx, netip.Prefix{}) // the rules alone
 	var rules step.List
-	for _, r := range fib.Rules {
+	for _, r := range all.Rules {
 		if r.In != "" {
 			continue
 		}
 		another := slices.ContainsFunc(f.Links, func(l host.Link) bool {
 			return l.Ours() && l.Alias != mark && slices.ContainsFunc(l.Addresses, func(a netip.Prefix) bool { return a.Masked() == r.To })
 		})
-		if r.Protocol == host.PinProtocol && !another {
+		if r.Protocol == fib.PinProtocol && !another {
 			rules = append(rules, step.PinRule{Prefix: r.To, Priority: r.Priority})
 		}
 	}
-	return append(rules, strayExits(f, fib, mark)...), err
+	return append(rules, strayExits(f, all, mark)...), err
 }
 
 // strayExits returns the ways out of guests (step.LeaveBy) that belong to the network, or to
 // no network that has a bridge. A route without the rules that lead to it belongs to none.
-func strayExits(f host.Facts, fib host.FIB, mark string) step.List {
+func strayExits(f host.Facts, all fib.FIB, mark string) step.List {
 	var exits step.List
-	used := map[int]bool{host.MainTable: true}
-	for _, r := range fib.Rules {
-		if r.In == "" || r.Protocol != host.PinProtocol || r.Table == host.MainTable {
+	used := map[int]bool{fib.MainTable: true}
+	for _, r := range all.Rules {
+		if r.In == "" || r.Protocol != fib.PinProtocol || r.Table == fib.MainTable {
 			continue
 		}
 		used[r.Table] = true
@@ -118,8 +119,8 @@ func strayExits(f host.Facts, fib host.FIB, mark string) step.List {
 			exits = append(exits, step.LeaveBy{Bridge: r.In, Table: r.Table, Priority: r.Priority - 1})
 		}
 	}
-	for _, r := range fib.Routes {
-		if r.Protocol == host.PinProtocol && !used[r.Table] {
+	for _, r := range all.Routes {
+		if r.Protocol == fib.PinProtocol && !used[r.Table] {
 			exits = append(exits, step.LeaveBy{Table: r.Table})
 		}
 	}

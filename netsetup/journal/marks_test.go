@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/netsetup/apply"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
@@ -104,8 +105,8 @@ func TestUndoByMarksMovesBack(t *testing.T) {
 
 type unreadFIB struct{ step.Pins }
 
-func (unreadFIB) FIB(context.Context, netip.Prefix) (host.FIB, error) {
-	return host.FIB{}, steptest.ErrInjected
+func (unreadFIB) FIB(context.Context, netip.Prefix) (fib.FIB, error) {
+	return fib.FIB{}, steptest.ErrInjected
 }
 
 // What cannot be read does not keep the rest from being undone.

@@ -9,12 +9,13 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// PolicyRules lists the IPv4 policy rules (host.ReadRules).
-func (h *Host) PolicyRules(context.Context) ([]host.FIBRule, error) { return host.ReadRules() }
+// PolicyRules lists the IPv4 policy rules (fib.ReadRules).
+func (h *Host) PolicyRules(context.Context) ([]fib.Rule, error) { return fib.ReadRules() }
 
 // AddExit makes guests leave by a link. What is there stays.
 //
@@ -53,7 +54,7 @@ func (h *Host) DelExit(_ context.Context, s step.LeaveBy) error {
 			errs = append(errs, fmt.Errorf("delete policy rule: %w", host.Explain(err)))
 		}
 	}
-	route := &netlink.Route{Dst: everywhere(), Table: s.Table, Protocol: host.PinProtocol, Scope: netlink.SCOPE_NOWHERE}
+	route := &netlink.Route{Dst: everywhere(), Table: s.Table, Protocol: fib.PinProtocol, Scope: netlink.SCOPE_NOWHERE}
 	if err := netlink.RouteDel(route); err != nil && !errors.Is(err, unix.ESRCH) {
 		errs = append(errs, fmt.Errorf("delete default route of guests: %w", host.Explain(err)))
 	}
@@ -63,7 +64,7 @@ func (h *Host) DelExit(_ context.Context, s step.LeaveBy) error {
 func everywhere() *net.IPNet { return &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)} }
 
 func exitRoute(s step.LeaveBy, link int) *netlink.Route {
-	r := &netlink.Route{LinkIndex: link, Dst: everywhere(), Table: s.Table, Protocol: host.PinProtocol, Scope: netlink.SCOPE_LINK}
+	r := &netlink.Route{LinkIndex: link, Dst: everywhere(), Table: s.Table, Protocol: fib.PinProtocol, Scope: netlink.SCOPE_LINK}
 	if !s.Via.IsValid() {
 		return r
 	}
@@ -81,9 +82,9 @@ func exitRules(s step.LeaveBy) [2]*netlink.Rule {
 	var rules [2]*netlink.Rule
 	for i := range rules {
 		r := netlink.NewRule()
-		r.Family, r.Priority, r.IifName, r.Table, r.Protocol = netlink.FAMILY_V4, s.Priority+i, s.Bridge, s.Table, host.PinProtocol
+		r.Family, r.Priority, r.IifName, r.Table, r.Protocol = netlink.FAMILY_V4, s.Priority+i, s.Bridge, s.Table, fib.PinProtocol
 		rules[i] = r
 	}
-	rules[0].Table, rules[0].SuppressPrefixlen = host.MainTable, 1
+	rules[0].Table, rules[0].SuppressPrefixlen = fib.MainTable, 1
 	return rules
 }

@@ -10,14 +10,15 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // FIB reads the host's policy rules, and the IPv4 routes that decide on the addresses of a
-// prefix (host.ReadFIB).
-func (h *Host) FIB(ctx context.Context, about netip.Prefix) (host.FIB, error) {
-	return host.ReadFIB(about)
+// prefix (fib.Read).
+func (h *Host) FIB(ctx context.Context, about netip.Prefix) (fib.FIB, error) {
+	return fib.Read(about)
 }
 
 // pin returns the route of a pin, nil if there is no such link.
@@ -28,7 +29,7 @@ func (h *Host) pin(ctx context.Context, link string, guest netip.Addr) (*netlink
 	}
 	return &netlink.Route{
 		LinkIndex: l.Index, Dst: &net.IPNet{IP: guest.AsSlice(), Mask: net.CIDRMask(32, 32)},
-		Scope: netlink.SCOPE_LINK, Protocol: host.PinProtocol, Table: host.MainTable,
+		Scope: netlink.SCOPE_LINK, Protocol: fib.PinProtocol, Table: fib.MainTable,
 	}, nil
 }
 
@@ -68,7 +69,7 @@ func (h *Host) DelPin(ctx context.Context, link string, guest netip.Addr) error 
 // counts.
 func pinRule(s step.PinRule) *netlink.Rule {
 	r := netlink.NewRule()
-	r.Family, r.Priority, r.Table, r.SuppressPrefixlen, r.Protocol = netlink.FAMILY_V4, s.Priority, host.MainTable, 31, host.PinProtocol
+	r.Family, r.Priority, r.Table, r.SuppressPrefixlen, r.Protocol = netlink.FAMILY_V4, s.Priority, fib.MainTable, 31, fib.PinProtocol
 	r.Dst = &net.IPNet{IP: s.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(s.Prefix.Bits(), 32)}
 	return r
 }

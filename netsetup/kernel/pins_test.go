@@ -27,11 +27,11 @@ ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
 		n := plan.PinnedNetwork{Bridge: bridge.Index, Prefix: netip.MustParsePrefix("10.77.0.0/24"), Gateway: netip.MustParseAddr("10.77.0.1"), Guests: []netip.Addr{
 			netip.MustParseAddr("10.77.0.10"), netip.MustParseAddr("10.77.0.200"),
 		}}
-		fib, err := machine.FIB(t.Context(), n.Prefix)
+		all, err := machine.FIB(t.Context(), n.Prefix)
 		if err != nil {
 			t.Fatal(err)
 		}
-		need, _, _ := n.Needed(fib)
+		need, _, _ := n.Needed(all)
 		if want := (plan.Pins{Guests: n.Guests, Rules: []int{49}}); !slices.Equal(need.Guests, want.Guests) || !slices.Equal(need.Rules, want.Rules) {
 			t.Fatalf("got %v, want %v", need, want)
 		}
@@ -44,8 +44,8 @@ ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
 			lab.Sh(t, "ip route get "+g.String()+" | grep 'dev qn-dev'")
 		}
 		lab.Sh(t, "ip route get 10.77.0.11 | grep 'dev eth0'") // who is no guest is not ours
-		fib, _ = machine.FIB(t.Context(), n.Prefix)
-		if has, idle := n.Present(fib); !slices.Equal(has.Guests, need.Guests) || !slices.Equal(has.Rules, need.Rules) || idle != nil {
+		all, _ = machine.FIB(t.Context(), n.Prefix)
+		if has, idle := n.Present(all); !slices.Equal(has.Guests, need.Guests) || !slices.Equal(has.Rules, need.Rules) || idle != nil {
 			t.Errorf("there: %v, idle %v", has, idle)
 		}
 		for _, s := range steps {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/qnet-vm/qnet/netsetup/apply"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/profiles"
@@ -95,14 +96,14 @@ func ExamplePinnedNetwork_Needed() {
 		Bridge: 7, Prefix: netip.MustParsePrefix("10.77.0.0/24"), Gateway: netip.MustParseAddr("10.77.0.1"),
 		Guests: []netip.Addr{netip.MustParseAddr("10.77.0.10")},
 	}
-	fib := host.FIB{
-		Rules: []host.FIBRule{{Priority: 32766, Table: host.MainTable, Suppress: -1}},
-		Routes: []host.FIBRoute{
-			{Dst: netip.MustParsePrefix("10.77.0.0/25"), Table: host.MainTable, Link: 9},
-			{Dst: netip.MustParsePrefix("10.77.0.0/24"), Table: host.MainTable, Link: 7},
+	all := fib.FIB{
+		Rules: []fib.Rule{{Priority: 32766, Table: fib.MainTable, Suppress: -1}},
+		Routes: []fib.Route{
+			{Dst: netip.MustParsePrefix("10.77.0.0/25"), Table: fib.MainTable, Link: 9},
+			{Dst: netip.MustParsePrefix("10.77.0.0/24"), Table: fib.MainTable, Link: 7},
 		},
 	}
-	need, by, _ := n.Needed(fib)
+	need, by, _ := n.Needed(all)
 	fmt.Println("taken by", by[0].Describe("tun0"))
 	for _, s := range need.Steps("qn-dev", n.Prefix) {
 		fmt.Println(s)

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
@@ -23,12 +24,12 @@ func (p *Plan) ExitSteps(f host.Facts) step.List {
 		return nil
 	}
 	table := freeTable(f)
-	var others []host.FIBRule
+	var others []fib.Rule
 	for _, r := range f.Rules {
 		switch own := isExit(r) && r.In == p.Bridge; {
 		case !own:
 			others = append(others, r)
-		case r.Table != host.MainTable: // the network runs
+		case r.Table != fib.MainTable: // the network runs
 			table = r.Table
 		}
 	}
@@ -88,7 +89,7 @@ func defaultBy(f host.Facts, l host.Link) (via netip.Addr, ok bool) {
 		if r.Dst.Bits() != 0 || r.Link != l.Name || hasExit(f, r.Table) {
 			continue
 		}
-		if r.Table == host.MainTable {
+		if r.Table == fib.MainTable {
 			return r.Via, true
 		}
 		if !ok {
@@ -99,12 +100,12 @@ func defaultBy(f host.Facts, l host.Link) (via netip.Addr, ok bool) {
 }
 
 // isExit reports whether the rule is one of step.LeaveBy.
-func isExit(r host.FIBRule) bool { return r.Protocol == host.PinProtocol && r.In != "" }
+func isExit(r fib.Rule) bool { return r.Protocol == fib.PinProtocol && r.In != "" }
 
 // hasExit reports whether the table is one of step.LeaveBy.
 func hasExit(f host.Facts, table int) bool {
-	return table != host.MainTable && slices.ContainsFunc(f.Outward, func(r host.FIBRoute) bool {
-		return r.Table == table && r.Protocol == host.PinProtocol
+	return table != fib.MainTable && slices.ContainsFunc(f.Outward, func(r fib.Route) bool {
+		return r.Table == table && r.Protocol == fib.PinProtocol
 	})
 }
 
@@ -112,7 +113,7 @@ func hasExit(f host.Facts, table int) bool {
 func freeTable(f host.Facts) int {
 	for table := exitTable; ; table++ {
 		routed := slices.ContainsFunc(f.Routes, func(r host.Route) bool { return r.Table == table })
-		if !routed && !slices.ContainsFunc(f.Rules, func(r host.FIBRule) bool { return r.Table == table }) {
+		if !routed && !slices.ContainsFunc(f.Rules, func(r fib.Rule) bool { return r.Table == table }) {
 			return table
 		}
 	}
@@ -120,7 +121,7 @@ func freeTable(f host.Facts) int {
 
 // beforeAll returns the priority of the first of two rules that come before all others but
 // for those of priority 0, which lead to the host's own addresses, and other exits.
-func beforeAll(rules []host.FIBRule) int {
+func beforeAll(rules []fib.Rule) int {
 	first := exitPriority + 2
 	for _, r := range rules {
 		if r.Priority > 0 && !isExit(r) {

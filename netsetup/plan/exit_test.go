@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -34,25 +35,25 @@ func TestExit(t *testing.T) {
 		{"no default route", func(f *host.Facts) { f.Routes = f.Routes[:len(f.Routes)-1] }, step.LeaveBy{}, "no default route leads by it"},
 		{"rules that send the guests there", func(f *host.Facts) {
 			f.Outward[1].Table = 100
-			f.Rules = slices.Insert(f.Rules, 1, host.FIBRule{Priority: 9, From: n.Subnet, Table: 100, Suppress: -1, Protocol: 113})
+			f.Rules = slices.Insert(f.Rules, 1, fib.Rule{Priority: 9, From: n.Subnet, Table: 100, Suppress: -1, Protocol: 113})
 		}, step.LeaveBy{}, ""},
 		{
 			"before a VPN's rules", func(f *host.Facts) {
-				f.Rules = slices.Insert(f.Rules, 1, host.FIBRule{Priority: 5210, Table: 52, Suppress: -1})
+				f.Rules = slices.Insert(f.Rules, 1, fib.Rule{Priority: 5210, Table: 52, Suppress: -1})
 			},
 			step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: gateway, Table: 11300, Priority: 5208},
 			"",
 		},
 		{"a table in use, of another network as well", func(f *host.Facts) {
-			f.Rules = append(f.Rules, host.FIBRule{Priority: 40000, Table: 11300})
+			f.Rules = append(f.Rules, fib.Rule{Priority: 40000, Table: 11300})
 			f.Routes = append(f.Routes, host.Route{Dst: everyone, Link: "eth1", Table: 11301})
-			f.Outward = append(f.Outward, host.FIBRoute{Dst: everyone, Table: 11301, Protocol: host.PinProtocol, Link: 5})
+			f.Outward = append(f.Outward, fib.Route{Dst: everyone, Table: 11301, Protocol: fib.PinProtocol, Link: 5})
 		}, step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: gateway, Table: 11302, Priority: 11300}, ""},
 		{"while it runs", func(f *host.Facts) {
-			for i, table := range []int{host.MainTable, 11307} {
-				f.Rules = append(f.Rules, host.FIBRule{In: "qn-isp", Priority: 11300 + i, Table: table, Protocol: host.PinProtocol, Suppress: 1 - 2*i})
+			for i, table := range []int{fib.MainTable, 11307} {
+				f.Rules = append(f.Rules, fib.Rule{In: "qn-isp", Priority: 11300 + i, Table: table, Protocol: fib.PinProtocol, Suppress: 1 - 2*i})
 			}
-			f.Outward = append(f.Outward, host.FIBRoute{Dst: everyone, Table: 11307, Protocol: host.PinProtocol, Link: 5})
+			f.Outward = append(f.Outward, fib.Route{Dst: everyone, Table: 11307, Protocol: fib.PinProtocol, Link: 5})
 		}, step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: gateway, Table: 11307, Priority: 11300}, ""},
 		{"down", func(f *host.Facts) { f.Links[4].Up = false }, want, "eth1 is down: ip link set eth1 up"},
 		{"without an address", func(f *host.Facts) { f.Links[4].Addresses = nil }, want, "by the address of another link, as eth1 has none"},
@@ -95,7 +96,7 @@ func TestRerouted(t *testing.T) {
 	f := hosttest.TwoISPs()
 	there := host.Route{Dst: everyone, Link: "eth1", Via: netip.MustParseAddr("198.51.100.1"), Table: 11300}
 	s := step.LeaveBy{Bridge: "qn-isp", Link: "eth1", Via: there.Via, Table: 11300, Priority: 7}
-	f.Outward = append(f.Outward, host.FIBRoute{Dst: everyone, Table: 11300, Protocol: host.PinProtocol, Link: 5})
+	f.Outward = append(f.Outward, fib.Route{Dst: everyone, Table: 11300, Protocol: fib.PinProtocol, Link: 5})
 	if now, changed := p.Rerouted(f, s); !changed || now != s {
 		t.Errorf("its route is gone: %+v, %t", now, changed)
 	}
@@ -103,8 +104,8 @@ func TestRerouted(t *testing.T) {
 	if _, changed := p.Rerouted(f, s); !changed {
 		t.Error("its rules are gone, and nothing changes")
 	}
-	for i, table := range []int{host.MainTable, 11300} {
-		f.Rules = append(f.Rules, host.FIBRule{In: "qn-isp", Priority: 7 + i, Table: table, Protocol: host.PinProtocol})
+	for i, table := range []int{fib.MainTable, 11300} {
+		f.Rules = append(f.Rules, fib.Rule{In: "qn-isp", Priority: 7 + i, Table: table, Protocol: fib.PinProtocol})
 	}
 	if now, changed := p.Rerouted(f, s); changed {
 		t.Errorf("as it should be: %+v", now)
@@ -144,11 +145,11 @@ func TestReroutedToBridge(t *testing.T) {
 func TestUnreached(t *testing.T) {
 	nat := Network{Name: "dev", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")}
 	lan := Network{Name: "lan", Mode: profiles.Bridge, Uplink: "br0"}
-	rule := func(r host.FIBRule) func(f *host.Facts) {
+	rule := func(r fib.Rule) func(f *host.Facts) {
 		return func(f *host.Facts) {
 			r.Priority, r.Suppress = 100, -1
 			f.Rules = slices.Insert(f.Rules, 1, r)
-			f.Outward = append(f.Outward, host.FIBRoute{Dst: everyone, Table: 52, Link: 8})
+			f.Outward = append(f.Outward, fib.Route{Dst: everyone, Table: 52, Link: 8})
 		}
 	}
 	for _, c := range []struct {
@@ -160,9 +161,9 @@ func TestUnreached(t *testing.T) {
 		{"one way", nat, func(*host.Facts) {}, ""},
 		{"an offline host", nat, func(f *host.Facts) { f.Ways, f.Outward = nil, nil }, ""},
 		{"an IPv6 host", nat, func(f *host.Facts) { f.Ways, f.Outward = []ways.Way{{Link: 2, IPv6: true}}, nil }, "by IPv6 alone (eth0)"},
-		{"a prohibited subnet", nat, rule(host.FIBRule{From: netip.MustParsePrefix("192.0.0.0/8"), Ends: true}), "do not reach the Internet: this host's own packets leave by eth0"},
-		{"a way for guests", nat, rule(host.FIBRule{In: "qn-dev", Table: 52}), "guests of network dev leave by tun0, and this host's own packets by eth0"},
-		{"a rule for another network", nat, rule(host.FIBRule{In: "qn-lab", Table: 52}), ""},
+		{"a prohibited subnet", nat, rule(fib.Rule{From: netip.MustParsePrefix("192.0.0.0/8"), Ends: true}), "do not reach the Internet: this host's own packets leave by eth0"},
+		{"a way for guests", nat, rule(fib.Rule{In: "qn-dev", Table: 52}), "guests of network dev leave by tun0, and this host's own packets by eth0"},
+		{"a rule for another network", nat, rule(fib.Rule{In: "qn-lab", Table: 52}), ""},
 		{"a bridge", lan, func(*host.Facts) {}, ""},
 		{"a bridge without a port", lan, func(f *host.Facts) { f.Links[6].Master = 0 }, "br0 is a bridge without a port"},
 		{"a bridge of VMs alone", lan, func(f *host.Facts) { f.Links[6].Alias = "qnet:lan/web/0" }, "br0 is a bridge without a port"},

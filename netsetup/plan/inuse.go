@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
@@ -21,7 +22,7 @@ type use struct {
 	address netip.Prefix // with link
 	link    string
 	route   *host.Route
-	rule    *host.FIBRule
+	rule    *fib.Rule
 }
 
 // String says what uses the prefix. A route is as ip-route(8) lists it.
@@ -46,7 +47,7 @@ func (u use) String() string {
 	if u.route.Link != "" {
 		text += " dev " + u.route.Link
 	}
-	if u.route.Table != host.MainTable {
+	if u.route.Table != fib.MainTable {
 		text += fmt.Sprintf(" table %d", u.route.Table)
 	}
 	return text
@@ -93,7 +94,7 @@ func usesOfRules(f host.Facts, yield func(use) bool) bool {
 	for i := range f.Rules {
 		r := &f.Rules[i]
 		for _, selected := range [...]netip.Prefix{r.From, r.To} {
-			if selected.Bits() > aggregate && r.Protocol != host.PinProtocol && !yield(use{prefix: selected, rule: r}) {
+			if selected.Bits() > aggregate && r.Protocol != fib.PinProtocol && !yield(use{prefix: selected, rule: r}) {
 				return false
 			}
 		}

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
@@ -43,7 +43,7 @@ type PinnedNetwork struct {
 
 // Needed decides which pins keep the guests reachable, and says what takes their addresses.
 // No pin helps the lost guests: a rule of priority 0 or the table local takes theirs.
-func (n PinnedNetwork) Needed(f host.FIB) (need Pins, by []Diversion, lost []netip.Addr) {
+func (n PinnedNetwork) Needed(f fib.FIB) (need Pins, by []Diversion, lost []netip.Addr) {
 	f = f.Unpinned()
 	for _, g := range n.Guests {
 		rule, route, ok := f.Lookup(n.Gateway, g)
@@ -65,10 +65,10 @@ func (n PinnedNetwork) Needed(f host.FIB) (need Pins, by []Diversion, lost []net
 
 // rulesNeeded returns the priority of the rule without which the host routes to the guests
 // would not be found; none if they would.
-func (n PinnedNetwork) rulesNeeded(f host.FIB, guests []netip.Addr) []int {
+func (n PinnedNetwork) rulesNeeded(f fib.FIB, guests []netip.Addr) []int {
 	f.Routes = slices.Clip(f.Routes)
 	for _, g := range guests {
-		f.Routes = append(f.Routes, host.FIBRoute{Dst: netip.PrefixFrom(g, 32), Table: host.MainTable, Metric: -1, Link: n.Bridge})
+		f.Routes = append(f.Routes, fib.Route{Dst: netip.PrefixFrom(g, 32), Table: fib.MainTable, Metric: -1, Link: n.Bridge})
 	}
 	var first []int
 	for _, g := range guests {
@@ -82,9 +82,9 @@ func (n PinnedNetwork) rulesNeeded(f host.FIB, guests []netip.Addr) []int {
 
 // Present lists the network's pins that are on the host. Another program put a route before
 // the idle ones, so that they keep no guest reachable.
-func (n PinnedNetwork) Present(f host.FIB) (there Pins, idle []netip.Addr) {
+func (n PinnedNetwork) Present(f fib.FIB) (there Pins, idle []netip.Addr) {
 	for _, r := range f.Routes {
-		if r.Protocol == host.PinProtocol && r.Link == n.Bridge && r.Table == host.MainTable {
+		if r.Protocol == fib.PinProtocol && r.Link == n.Bridge && r.Table == fib.MainTable {
 			there.Guests = append(there.Guests, r.Dst.Addr())
 		}
 	}
@@ -104,8 +104,8 @@ func (n PinnedNetwork) Present(f host.FIB) (there Pins, idle []netip.Addr) {
 
 // Diversion is what takes guests' addresses: a route, and the policy rule that leads to it.
 type Diversion struct {
-	Route   host.FIBRoute
-	Rule    host.FIBRule
+	Route   fib.Route
+	Rule    fib.Rule
 	NoRoute bool // there is no route at all
 }
 
@@ -116,7 +116,7 @@ func (d Diversion) Describe(link string) string {
 		return "the lack of a route"
 	case d.Route.Link == 0:
 		return fmt.Sprintf("route %s of table %d, which leads nowhere", d.Route.Dst, d.Route.Table)
-	case d.Rule.Table == host.MainTable:
+	case d.Rule.Table == fib.MainTable:
 		return fmt.Sprintf("route %s dev %s", d.Route.Dst, link)
 	}
 	return fmt.Sprintf("route %s dev %s of table %d, to which rule %d leads", d.Route.Dst, link, d.Route.Table, d.Rule.Priority)

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
@@ -17,20 +17,20 @@ var (
 	}
 )
 
-func via(dst string, table, link int) host.FIBRoute {
-	return host.FIBRoute{Dst: netip.MustParsePrefix(dst), Table: table, Link: link}
+func via(dst string, table, link int) fib.Route {
+	return fib.Route{Dst: netip.MustParsePrefix(dst), Table: table, Link: link}
 }
 
 // hostFIB routes by the main table to the network and by eth0 (2) to the rest.
-func hostFIB() host.FIB {
-	return host.FIB{
-		Rules: []host.FIBRule{
+func hostFIB() fib.FIB {
+	return fib.FIB{
+		Rules: []fib.Rule{
 			{Table: 255, Suppress: -1},
-			{Priority: 32766, Table: host.MainTable, Suppress: -1},
+			{Priority: 32766, Table: fib.MainTable, Suppress: -1},
 			{Priority: 32767, Table: 253, Suppress: -1},
 		},
-		Routes: []host.FIBRoute{
-			via("10.77.0.1/32", 255, 7), via("10.77.0.0/24", host.MainTable, 7), via("0.0.0.0/0", host.MainTable, 2),
+		Routes: []fib.Route{
+			via("10.77.0.1/32", 255, 7), via("10.77.0.0/24", fib.MainTable, 7), via("0.0.0.0/0", fib.MainTable, 2),
 		},
 	}
 }
@@ -38,41 +38,41 @@ func hostFIB() host.FIB {
 // Which guests are pinned, for each way in which another program can take addresses.
 func TestPinsNeeded(t *testing.T) {
 	const tun, table = 9, 51820
-	rule := func(priority int, more func(*host.FIBRule)) host.FIBRule {
-		r := host.FIBRule{Priority: priority, Table: table, Suppress: -1}
+	rule := func(priority int, more func(*fib.Rule)) fib.Rule {
+		r := fib.Rule{Priority: priority, Table: table, Suppress: -1}
 		if more != nil {
 			more(&r)
 		}
 		return r
 	}
-	routed := []host.FIBRoute{via("0.0.0.0/0", table, tun)}
+	routed := []fib.Route{via("0.0.0.0/0", table, tun)}
 	for name, c := range map[string]struct {
-		rules  []host.FIBRule
-		routes []host.FIBRoute // before the host's
+		rules  []fib.Rule
+		routes []fib.Route // before the host's
 		want   Pins
 		lost   []netip.Addr
 	}{
 		"nothing":             {},
-		"aggregate":           {routes: []host.FIBRoute{via("10.0.0.0/8", host.MainTable, tun), via("0.0.0.0/1", host.MainTable, tun)}},
-		"same prefix, later":  {routes: []host.FIBRoute{{Dst: pinned.Prefix, Table: host.MainTable, Link: tun, Metric: 50}}},
-		"same prefix, first":  {routes: []host.FIBRoute{via("10.77.0.0/24", host.MainTable, tun)}, want: Pins{Guests: []netip.Addr{one, two}}},
-		"half":                {routes: []host.FIBRoute{via("10.77.0.128/25", host.MainTable, tun)}, want: Pins{Guests: []netip.Addr{two}}},
+		"aggregate":           {routes: []fib.Route{via("10.0.0.0/8", fib.MainTable, tun), via("0.0.0.0/1", fib.MainTable, tun)}},
+		"same prefix, later":  {routes: []fib.Route{{Dst: pinned.Prefix, Table: fib.MainTable, Link: tun, Metric: 50}}},
+		"same prefix, first":  {routes: []fib.Route{via("10.77.0.0/24", fib.MainTable, tun)}, want: Pins{Guests: []netip.Addr{one, two}}},
+		"half":                {routes: []fib.Route{via("10.77.0.128/25", fib.MainTable, tun)}, want: Pins{Guests: []netip.Addr{two}}},
 		"table without rule":  {routes: routed},
-		"rule":                {rules: []host.FIBRule{rule(100, nil)}, routes: routed, want: Pins{Guests: []netip.Addr{one, two}, Rules: []int{99}}},
-		"rules":               {rules: []host.FIBRule{rule(100, nil), rule(200, nil)}, routes: routed, want: Pins{Guests: []netip.Addr{one, two}, Rules: []int{99}}},
-		"rule to a guest":     {rules: []host.FIBRule{rule(100, func(r *host.FIBRule) { r.To = netip.PrefixFrom(two, 32) })}, routes: routed, want: Pins{Guests: []netip.Addr{two}, Rules: []int{99}}},
-		"rule from the LAN":   {rules: []host.FIBRule{rule(100, func(r *host.FIBRule) { r.From = netip.MustParsePrefix("192.0.2.0/24") })}, routes: routed},
-		"rule from gateway":   {rules: []host.FIBRule{rule(100, func(r *host.FIBRule) { r.From = netip.MustParsePrefix("10.77.0.1/32") })}, routes: routed, want: Pins{Guests: []netip.Addr{one, two}, Rules: []int{99}}},
-		"rule for marked":     {rules: []host.FIBRule{rule(100, func(r *host.FIBRule) { r.Mark = 1 })}, routes: routed},
-		"rule for unmarked":   {rules: []host.FIBRule{rule(100, func(r *host.FIBRule) { r.Mark, r.Not = 1, true })}, routes: routed, want: Pins{Guests: []netip.Addr{one, two}, Rules: []int{99}}},
-		"rule for a user":     {rules: []host.FIBRule{rule(100, func(r *host.FIBRule) { r.Narrow = true })}, routes: routed},
-		"goto over the rule":  {rules: []host.FIBRule{{Priority: 50, Goto: 32766, Suppress: -1}, rule(100, nil)}, routes: routed},
-		"throw":               {rules: []host.FIBRule{rule(100, nil)}, routes: []host.FIBRoute{{Dst: pinned.Prefix, Table: table, Throw: true}, routed[0]}},
-		"wg-quick":            {rules: []host.FIBRule{{Priority: 99, Table: host.MainTable}, rule(100, nil)}, routes: routed},
-		"rule of priority 0":  {rules: []host.FIBRule{rule(0, nil)}, routes: routed, lost: []netip.Addr{one, two}},
-		"the host's own":      {routes: []host.FIBRoute{via("10.77.0.10/32", 255, 1)}, lost: []netip.Addr{one}},
-		"blackhole":           {routes: []host.FIBRoute{via("10.77.0.8/29", host.MainTable, 0)}, want: Pins{Guests: []netip.Addr{one}}},
-		"pinned already, not": {routes: []host.FIBRoute{{Dst: netip.PrefixFrom(one, 32), Table: host.MainTable, Link: 7, Protocol: host.PinProtocol}}},
+		"rule":                {rules: []fib.Rule{rule(100, nil)}, routes: routed, want: Pins{Guests: []netip.Addr{one, two}, Rules: []int{99}}},
+		"rules":               {rules: []fib.Rule{rule(100, nil), rule(200, nil)}, routes: routed, want: Pins{Guests: []netip.Addr{one, two}, Rules: []int{99}}},
+		"rule to a guest":     {rules: []fib.Rule{rule(100, func(r *fib.Rule) { r.To = netip.PrefixFrom(two, 32) })}, routes: routed, want: Pins{Guests: []netip.Addr{two}, Rules: []int{99}}},
+		"rule from the LAN":   {rules: []fib.Rule{rule(100, func(r *fib.Rule) { r.From = netip.MustParsePrefix("192.0.2.0/24") })}, routes: routed},
+		"rule from gateway":   {rules: []fib.Rule{rule(100, func(r *fib.Rule) { r.From = netip.MustParsePrefix("10.77.0.1/32") })}, routes: routed, want: Pins{Guests: []netip.Addr{one, two}, Rules: []int{99}}},
+		"rule for marked":     {rules: []fib.Rule{rule(100, func(r *fib.Rule) { r.Mark = 1 })}, routes: routed},
+		"rule for unmarked":   {rules: []fib.Rule{rule(100, func(r *fib.Rule) { r.Mark, r.Not = 1, true })}, routes: routed, want: Pins{Guests: []netip.Addr{one, two}, Rules: []int{99}}},
+		"rule for a user":     {rules: []fib.Rule{rule(100, func(r *fib.Rule) { r.Narrow = true })}, routes: routed},
+		"goto over the rule":  {rules: []fib.Rule{{Priority: 50, Goto: 32766, Suppress: -1}, rule(100, nil)}, routes: routed},
+		"throw":               {rules: []fib.Rule{rule(100, nil)}, routes: []fib.Route{{Dst: pinned.Prefix, Table: table, Throw: true}, routed[0]}},
+		"wg-quick":            {rules: []fib.Rule{{Priority: 99, Table: fib.MainTable}, rule(100, nil)}, routes: routed},
+		"rule of priority 0":  {rules: []fib.Rule{rule(0, nil)}, routes: routed, lost: []netip.Addr{one, two}},
+		"the host's own":      {routes: []fib.Route{via("10.77.0.10/32", 255, 1)}, lost: []netip.Addr{one}},
+		"blackhole":           {routes: []fib.Route{via("10.77.0.8/29", fib.MainTable, 0)}, want: Pins{Guests: []netip.Addr{one}}},
+		"pinned already, not": {routes: []fib.Route{{Dst: netip.PrefixFrom(one, 32), Table: fib.MainTable, Link: 7, Protocol: fib.PinProtocol}}},
 	} {
 		f := hostFIB()
 		f.Rules = slices.Concat(f.Rules[:1], c.rules, f.Rules[1:])
@@ -89,12 +89,12 @@ func TestPinsNeeded(t *testing.T) {
 
 // What takes addresses is named with its route, and the rule that leads to it.
 func TestDiversionDescribes(t *testing.T) {
-	main, vpn := host.FIBRule{Priority: 32766, Table: host.MainTable}, host.FIBRule{Priority: 100, Table: 51820}
+	main, vpn := fib.Rule{Priority: 32766, Table: fib.MainTable}, fib.Rule{Priority: 100, Table: 51820}
 	for want, d := range map[string]Diversion{
 		"the lack of a route":         {NoRoute: true},
-		"route 10.77.0.0/24 dev tun0": {Route: via("10.77.0.0/24", host.MainTable, 9), Rule: main},
+		"route 10.77.0.0/24 dev tun0": {Route: via("10.77.0.0/24", fib.MainTable, 9), Rule: main},
 		"route 0.0.0.0/0 dev tun0 of table 51820, to which rule 100 leads": {Route: via("0.0.0.0/0", 51820, 9), Rule: vpn},
-		"route 10.77.0.8/29 of table 254, which leads nowhere":             {Route: via("10.77.0.8/29", host.MainTable, 0), Rule: main},
+		"route 10.77.0.8/29 of table 254, which leads nowhere":             {Route: via("10.77.0.8/29", fib.MainTable, 0), Rule: main},
 	} {
 		if got := d.Describe("tun0"); got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -105,13 +105,13 @@ func TestDiversionDescribes(t *testing.T) {
 // The pins on the host are those with our protocol number; one that another program's route
 // comes before is idle.
 func TestPinsPresent(t *testing.T) {
-	pin := func(g netip.Addr) host.FIBRoute {
-		return host.FIBRoute{Dst: netip.PrefixFrom(g, 32), Table: host.MainTable, Link: pinned.Bridge, Protocol: host.PinProtocol}
+	pin := func(g netip.Addr) fib.Route {
+		return fib.Route{Dst: netip.PrefixFrom(g, 32), Table: fib.MainTable, Link: pinned.Bridge, Protocol: fib.PinProtocol}
 	}
 	f := hostFIB()
-	before := host.FIBRoute{Dst: netip.PrefixFrom(two, 32), Table: host.MainTable, Link: 9} // of another program
-	f.Routes = append([]host.FIBRoute{before, pin(two), pin(one)}, f.Routes...)
-	f.Rules = slices.Insert(f.Rules, 1, host.FIBRule{Priority: 99, To: pinned.Prefix, Table: host.MainTable, Suppress: 31, Protocol: host.PinProtocol})
+	before := fib.Route{Dst: netip.PrefixFrom(two, 32), Table: fib.MainTable, Link: 9} // of another program
+	f.Routes = append([]fib.Route{before, pin(two), pin(one)}, f.Routes...)
+	f.Rules = slices.Insert(f.Rules, 1, fib.Rule{Priority: 99, To: pinned.Prefix, Table: fib.MainTable, Suppress: 31, Protocol: fib.PinProtocol})
 	there, idle := pinned.Present(f)
 	if !slices.Equal(there.Guests, []netip.Addr{one, two}) || !slices.Equal(there.Rules, []int{99}) || !slices.Equal(idle, []netip.Addr{two}) {
 		t.Errorf("got %v, idle %v", there, idle)

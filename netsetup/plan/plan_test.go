@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/netsetup/apply"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
@@ -196,7 +197,7 @@ func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
 	// A policy rule selects it, whose table may get its routes later; or a network has it
 	// that is defined and down.
 	g := hosttest.Laptop()
-	g.Rules = append(g.Rules, host.FIBRule{Priority: 100, To: first, Table: 7})
+	g.Rules = append(g.Rules, fib.Rule{Priority: 100, To: first, Table: 7})
 	if second, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", g, o); err != nil || second == first {
 		t.Errorf("rule to %s: got %s, %v", first, second, err)
 	}

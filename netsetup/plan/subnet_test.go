@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/profiles"
@@ -24,7 +25,7 @@ func on(name string, addresses ...string) host.Link {
 func through(prefixes ...string) []host.Route {
 	var list []host.Route
 	for _, p := range prefixes {
-		list = append(list, host.Route{Dst: netip.MustParsePrefix(p), Link: "tun0", Via: netip.MustParseAddr("192.0.2.1"), Table: host.MainTable})
+		list = append(list, host.Route{Dst: netip.MustParsePrefix(p), Link: "tun0", Via: netip.MustParseAddr("192.0.2.1"), Table: fib.MainTable})
 	}
 	return list
 }
@@ -66,7 +67,7 @@ func TestSubnetOfEachRange(t *testing.T) {
 // A route that leads nowhere is no use of its addresses, in whatever table.
 func TestRoutesToNowhere(t *testing.T) {
 	pinned := Network{Name: "dev", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")}
-	for _, table := range []int{host.MainTable, 7} {
+	for _, table := range []int{fib.MainTable, 7} {
 		f := hosttest.Laptop()
 		for _, p := range private {
 			f.Routes = append(f.Routes, host.Route{Dst: p, Table: table, Nowhere: true})
@@ -86,7 +87,7 @@ func TestNarrowRoutesToNowhere(t *testing.T) {
 	pinned := Network{Name: "dev", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")}
 	for dst, free := range map[string]bool{"192.168.222.0/23": true, "192.168.223.0/24": false, "192.168.223.128/25": false, "192.168.223.9/32": false} {
 		f := hosttest.Laptop()
-		f.Routes = append(f.Routes, host.Route{Dst: netip.MustParsePrefix(dst), Table: host.MainTable, Nowhere: true})
+		f.Routes = append(f.Routes, host.Route{Dst: netip.MustParsePrefix(dst), Table: fib.MainTable, Nowhere: true})
 		_, err := New(pinned, f, Options{Salt: hosttest.Salt})
 		if free != (err == nil) || !free && !strings.Contains(err.Error(), "route "+dst+", which leads nowhere") {
 			t.Errorf("%s: %v", dst, err)
@@ -103,15 +104,15 @@ func TestRefusalsNameTheUse(t *testing.T) {
 		n      Network
 		link   host.Link
 		routes []host.Route
-		rules  []host.FIBRule
+		rules  []fib.Rule
 		want   string
 	}{
 		"an address":        {pinned, on("up0", "192.168.223.7/25"), nil, nil, "subnet 192.168.223.0/24 overlaps the host's address 192.168.223.7/25 on up0: choose another, such as 10."},
 		"a single one":      {pinned, on("up0", "192.168.223.7/32"), nil, nil, "address 192.168.223.7/32 on up0"},
 		"a route":           {pinned, on("up0"), through("192.168.0.0/16"), nil, "route 192.168.0.0/16 via 192.0.2.1 dev tun0: choose another"},
 		"of another table":  {pinned, on("up0"), []host.Route{{Dst: netip.MustParsePrefix("192.168.223.128/25"), Link: "tun0", Table: 51820}}, nil, "route 192.168.223.128/25 dev tun0 table 51820: choose another"},
-		"a policy rule":     {pinned, on("up0"), nil, []host.FIBRule{{Priority: 99, To: netip.MustParsePrefix("192.168.0.0/16"), Table: 7}}, "policy rule 99 to 192.168.0.0/16: choose another"},
-		"one by its source": {pinned, on("up0"), nil, []host.FIBRule{{Priority: 99, From: netip.MustParsePrefix("192.168.223.0/24"), Table: 7}}, "policy rule 99 from 192.168.223.0/24: choose another"},
+		"a policy rule":     {pinned, on("up0"), nil, []fib.Rule{{Priority: 99, To: netip.MustParsePrefix("192.168.0.0/16"), Table: 7}}, "policy rule 99 to 192.168.0.0/16: choose another"},
+		"one by its source": {pinned, on("up0"), nil, []fib.Rule{{Priority: 99, From: netip.MustParsePrefix("192.168.223.0/24"), Table: 7}}, "policy rule 99 from 192.168.223.0/24: choose another"},
 		"nothing is free":   {pinned, on("up0", "10.11.12.13/8"), all, nil, "overlaps the host's route 192.168.192.0/18 via 192.0.2.1 dev tun0: choose another, or leave subnet out"},
 		"everything is used": {free, on("up0", "10.11.12.13/8"), all, nil, "in use, by the host's address 10.11.12.13/8 on up0, route 172.16.0.0/12 via 192.0.2.1 dev tun0, " +
 			"route 192.168.0.0/17 via 192.0.2.1 dev tun0, route 192.168.128.0/18 via 192.0.2.1 dev tun0 and"},
@@ -131,7 +132,7 @@ func manyRoutes(n int) host.Facts {
 	for i := range n {
 		for _, first := range []byte{10, 100} {
 			dst := netip.PrefixFrom(netip.AddrFrom4([4]byte{first, byte(i >> 8), byte(i), byte(i >> 16)}), 32)
-			f.Routes = append(f.Routes, host.Route{Dst: dst, Link: "tun0", Table: host.MainTable})
+			f.Routes = append(f.Routes, host.Route{Dst: dst, Link: "tun0", Table: fib.MainTable})
 		}
 	}
 	return f

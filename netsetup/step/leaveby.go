@@ -7,16 +7,16 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 )
 
 var _ = register[LeaveBy]()
 
 // Exits are the policy rules and routes by which guests leave by another link than the host.
-// They bear the protocol number host.PinProtocol.
+// They bear the protocol number fib.PinProtocol.
 type Exits interface {
 	// PolicyRules lists the IPv4 policy rules in the kernel's order.
-	PolicyRules(ctx context.Context) ([]host.FIBRule, error)
+	PolicyRules(ctx context.Context) ([]fib.Rule, error)
 	// AddExit makes what of it is not there, and gives the route another gateway.
 	AddExit(ctx context.Context, s LeaveBy) error
 	// DelExit deletes it. It is no error if it is gone.
@@ -49,13 +49,13 @@ func (s LeaveBy) Holds(ctx context.Context, k Kernel) (bool, error) {
 }
 
 // In reports whether both rules are among the host's.
-func (s LeaveBy) In(rules []host.FIBRule) bool {
+func (s LeaveBy) In(rules []fib.Rule) bool {
 	there := func(priority, table int) bool {
-		return slices.ContainsFunc(rules, func(r host.FIBRule) bool {
-			return r.Protocol == host.PinProtocol && r.In == s.Bridge && r.Priority == priority && r.Table == table
+		return slices.ContainsFunc(rules, func(r fib.Rule) bool {
+			return r.Protocol == fib.PinProtocol && r.In == s.Bridge && r.Priority == priority && r.Table == table
 		})
 	}
-	return there(s.Priority, host.MainTable) && there(s.Priority+1, s.Table)
+	return there(s.Priority, fib.MainTable) && there(s.Priority+1, s.Table)
 }
 
 func (s LeaveBy) String() string {
@@ -70,20 +70,20 @@ func (s LeaveBy) String() string {
 	if via != "" {
 		onLink = "onlink "
 	}
-	route := fmt.Sprintf("ip route replace default %sdev %s %stable %d proto %d", via, s.Link, onLink, s.Table, host.PinProtocol)
+	route := fmt.Sprintf("ip route replace default %sdev %s %stable %d proto %d", via, s.Link, onLink, s.Table, fib.PinProtocol)
 	return strings.Join([]string{route, "ip rule add " + s.mainRule(), "ip rule add " + s.ownRule()}, "\n")
 }
 
 // UndoString is the commands that delete the rules and the route.
 func (s LeaveBy) UndoString() string {
-	route := fmt.Sprintf("ip route del default table %d proto %d", s.Table, host.PinProtocol)
+	route := fmt.Sprintf("ip route del default table %d proto %d", s.Table, fib.PinProtocol)
 	return strings.Join([]string{"ip rule del " + s.ownRule(), "ip rule del " + s.mainRule(), route}, "\n")
 }
 
 func (s LeaveBy) mainRule() string {
-	return fmt.Sprintf("priority %d iif %s lookup main suppress_prefixlength 1 protocol %d", s.Priority, s.Bridge, host.PinProtocol)
+	return fmt.Sprintf("priority %d iif %s lookup main suppress_prefixlength 1 protocol %d", s.Priority, s.Bridge, fib.PinProtocol)
 }
 
 func (s LeaveBy) ownRule() string {
-	return fmt.Sprintf("priority %d iif %s lookup %d protocol %d", s.Priority+1, s.Bridge, s.Table, host.PinProtocol)
+	return fmt.Sprintf("priority %d iif %s lookup %d protocol %d", s.Priority+1, s.Bridge, s.Table, fib.PinProtocol)
 }

@@ -6,15 +6,15 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 )
 
 var _ = register[PinGuest]()
 
 // Pins are host routes to guests, and the policy rules that lead to them. They bear the
-// protocol number host.PinProtocol. Deleting one that is gone is no error.
+// protocol number fib.PinProtocol. Deleting one that is gone is no error.
 type Pins interface {
-	FIB(ctx context.Context, about netip.Prefix) (host.FIB, error)
+	FIB(ctx context.Context, about netip.Prefix) (fib.FIB, error)
 	AddPin(ctx context.Context, link string, guest netip.Addr) error
 	DelPin(ctx context.Context, link string, guest netip.Addr) error
 	AddPinRule(ctx context.Context, s PinRule) error
@@ -45,8 +45,8 @@ func (s PinGuest) Holds(ctx context.Context, k Kernel) (bool, error) {
 		return false, err
 	}
 	f, err := k.FIB(ctx, netip.PrefixFrom(s.Guest, s.Guest.BitLen()))
-	return slices.ContainsFunc(f.Routes, func(r host.FIBRoute) bool {
-		return r.Protocol == host.PinProtocol && r.Link == l.Index && r.Dst.Addr() == s.Guest
+	return slices.ContainsFunc(f.Routes, func(r fib.Route) bool {
+		return r.Protocol == fib.PinProtocol && r.Link == l.Index && r.Dst.Addr() == s.Guest
 	}), err
 }
 
@@ -56,5 +56,5 @@ func (s PinGuest) String() string { return "ip route prepend " + s.words() }
 func (s PinGuest) UndoString() string { return "ip route del " + s.words() }
 
 func (s PinGuest) words() string {
-	return fmt.Sprintf("%s/32 dev %s scope link proto %d", s.Guest, s.Link, host.PinProtocol)
+	return fmt.Sprintf("%s/32 dev %s scope link proto %d", s.Guest, s.Link, fib.PinProtocol)
 }

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 )
 
 var _ = register[PinRule]()
@@ -27,7 +27,7 @@ func (s PinRule) Undo(ctx context.Context, k Kernel) error { return k.DelPinRule
 // Holds reports whether the rule is there.
 func (s PinRule) Holds(ctx context.Context, k Kernel) (bool, error) {
 	f, err := k.FIB(ctx, s.Prefix)
-	return slices.ContainsFunc(f.Rules, func(r host.FIBRule) bool { return r.Ours(s.Prefix) && r.Priority == s.Priority }), err
+	return slices.ContainsFunc(f.Rules, func(r fib.Rule) bool { return r.Ours(s.Prefix) && r.Priority == s.Priority }), err
 }
 
 func (s PinRule) String() string { return "ip rule add " + s.words() }
@@ -36,5 +36,5 @@ func (s PinRule) String() string { return "ip rule add " + s.words() }
 func (s PinRule) UndoString() string { return "ip rule del " + s.words() }
 
 func (s PinRule) words() string {
-	return fmt.Sprintf("priority %d to %s lookup main suppress_prefixlength 31 protocol %d", s.Priority, s.Prefix, host.PinProtocol)
+	return fmt.Sprintf("priority %d to %s lookup main suppress_prefixlength 31 protocol %d", s.Priority, s.Prefix, fib.PinProtocol)
 }

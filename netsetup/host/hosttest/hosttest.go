@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
@@ -51,11 +52,11 @@ func Laptop() host.Facts {
 			{Dst: netip.MustParsePrefix("10.0.0.0/8"), Link: "tun0", Table: 254},
 			{Dst: netip.MustParsePrefix("192.168.64.0/18"), Link: "tun0", Table: 51820},
 		},
-		Rules: []host.FIBRule{
-			{Table: 255, Suppress: -1}, {Priority: 32766, Table: host.MainTable, Suppress: -1}, {Priority: 32767, Table: 253, Suppress: -1},
+		Rules: []fib.Rule{
+			{Table: 255, Suppress: -1}, {Priority: 32766, Table: fib.MainTable, Suppress: -1}, {Priority: 32767, Table: 253, Suppress: -1},
 		},
 		Ways:      []ways.Way{{Link: 2, Via: netip.MustParseAddr("192.0.2.1")}},
-		Outward:   []host.FIBRoute{{Dst: netip.MustParsePrefix("0.0.0.0/0"), Table: host.MainTable, Link: 2}},
+		Outward:   []fib.Route{{Dst: netip.MustParsePrefix("0.0.0.0/0"), Table: fib.MainTable, Link: 2}},
 		Resolvers: []netip.Addr{netip.MustParseAddr("192.168.200.53")},
 		Sysctls:   map[string]string{},
 		HasIPv6:   true,
@@ -131,8 +132,8 @@ var GuestMAC = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
 func TwoISPs() host.Facts {
 	f := Laptop()
 	f.Links[4].Up, f.Links[4].Carrier, f.Links[4].Addresses = true, true, prefixes("198.51.100.10/24")
-	f.Routes = append(f.Routes, host.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "eth1", Via: netip.MustParseAddr("198.51.100.1"), Table: host.MainTable})
-	f.Outward = append(f.Outward, host.FIBRoute{Dst: netip.MustParsePrefix("0.0.0.0/0"), Table: host.MainTable, Link: 5, Metric: 500})
+	f.Routes = append(f.Routes, host.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: "eth1", Via: netip.MustParseAddr("198.51.100.1"), Table: fib.MainTable})
+	f.Outward = append(f.Outward, fib.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Table: fib.MainTable, Link: 5, Metric: 500})
 	f.Sysctls[host.RPFilterKey("all")], f.Sysctls[host.RPFilterKey("eth1")] = "1", "0"
 	return f
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/apply"
-	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -79,12 +79,12 @@ func (p *pins) look(ctx context.Context) error {
 		p.tellTaken(nil, nil)
 		return nil
 	}
-	fib, err := host.ReadFIB(n.Prefix)
+	all, err := fib.Read(n.Prefix)
 	if err != nil {
 		return err
 	}
-	need, takers, lost := n.Needed(fib)
-	has, idle := n.Present(fib)
+	need, takers, lost := n.Needed(all)
+	has, idle := n.Present(all)
 	p.clean = len(has.Guests)+len(has.Rules)+len(need.Guests)+len(need.Rules) == 0
 	p.tellTaken(takers, lost)
 	if slices.Equal(need.Guests, has.Guests) && slices.Equal(need.Rules, has.Rules) && len(idle) == 0 || p.fight.next() > pinRoundLimit {
@@ -96,8 +96,8 @@ func (p *pins) look(ctx context.Context) error {
 // direct reports whether the kernel itself routes to all guests by the bridge: then the routes
 // need not be read. Rules for some users or protocols alone may hide what takes addresses.
 func direct(n plan.PinnedNetwork) bool {
-	fib, err := host.ReadFIB(netip.Prefix{})
-	if err != nil || slices.ContainsFunc(fib.Rules, func(r host.FIBRule) bool { return r.Narrow }) {
+	all, err := fib.Read(netip.Prefix{})
+	if err != nil || slices.ContainsFunc(all.Rules, func(r fib.Rule) bool { return r.Narrow }) {
 		return false
 	}
 	c, err := rtnl.Dial()

@@ -108,12 +108,12 @@ func (b *base) uplink() string { return b.live.Load().plan.Network.Uplink }
 // hostLink is the link that the host itself has its addresses of the LAN on.
 func (b *base) hostLink() string { return cmp.Or(b.live.Load().plan.Bridge, b.uplink()) }
 
-// Tasks are the tasks of one network.
+// Tasks are the tasks of one network. The zero value has none.
 type Tasks struct {
 	All      []Task
 	Resolver *Resolver // does nothing until Serve
 	pins     *pins     // nil where the network has no prefix
-	names    *names
+	names    *names    // nil of the zero value
 }
 
 // New makes the tasks that the network needs, and subscribes to the kernel's events:
@@ -161,7 +161,7 @@ func New(ctx context.Context, c Config) *Tasks {
 // FollowNames gives the journal the names that the uplinks have by now. It is called with the
 // keeper's lock of changes held.
 func (t *Tasks) FollowNames(ctx context.Context) error {
-	if t.names.same() {
+	if t.names == nil || t.names.same() {
 		return nil
 	}
 	return t.names.follow(ctx, t.names.kernel())

@@ -9,7 +9,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
@@ -97,7 +97,7 @@ func about(prefix netip.Prefix) func(netlink.Message) bool {
 		if !ok {
 			return true
 		}
-		pin := m.Header.Type == unix.RTM_NEWROUTE && r.Protocol() == host.PinProtocol
+		pin := m.Header.Type == unix.RTM_NEWROUTE && r.Protocol() == fib.PinProtocol
 		return !pin && r.Dst().Overlaps(prefix)
 	}
 }

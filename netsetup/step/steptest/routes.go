@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
@@ -41,20 +42,20 @@ func (c calls) Ask(ctx context.Context, _ string, want []host.Neighbor, _ time.D
 }
 
 // FIB has the pins and the exits.
-func (c calls) FIB(ctx context.Context, _ netip.Prefix) (host.FIB, error) {
-	var f host.FIB
+func (c calls) FIB(ctx context.Context, _ netip.Prefix) (fib.FIB, error) {
+	var f fib.FIB
 	f.Rules, _ = c.PolicyRules(ctx)
 	for _, r := range f.Rules {
-		f.Routes = append(f.Routes, host.FIBRoute{Table: r.Table, Protocol: r.Protocol})
+		f.Routes = append(f.Routes, fib.Route{Table: r.Table, Protocol: r.Protocol})
 	}
 	c.each("pin ", func(text, _ string) {
 		guest, link, _ := strings.Cut(text, "@")
-		f.Routes = append(f.Routes, host.FIBRoute{
-			Dst: netip.MustParsePrefix(guest + "/32"), Link: len(link), Table: host.MainTable, Protocol: host.PinProtocol,
+		f.Routes = append(f.Routes, fib.Route{
+			Dst: netip.MustParsePrefix(guest + "/32"), Link: len(link), Table: fib.MainTable, Protocol: fib.PinProtocol,
 		})
 	})
 	c.each("rule ", func(to, priority string) {
-		f.Rules = append(f.Rules, host.FIBRule{To: netip.MustParsePrefix(to), Priority: len(priority), Protocol: host.PinProtocol})
+		f.Rules = append(f.Rules, fib.Rule{To: netip.MustParsePrefix(to), Priority: len(priority), Protocol: fib.PinProtocol})
 	})
 	return f, nil
 }
@@ -76,13 +77,13 @@ func (c calls) DelPinRule(ctx context.Context, s step.PinRule) error {
 }
 
 // PolicyRules has those of exits, in any order.
-func (c calls) PolicyRules(context.Context) ([]host.FIBRule, error) {
-	var rules []host.FIBRule
+func (c calls) PolicyRules(context.Context) ([]fib.Rule, error) {
+	var rules []fib.Rule
 	c.each("exit ", func(bridge, text string) {
 		var table, priority int
 		fmt.Sscanf(text, "%d %d", &table, &priority) //nolint:errcheck // AddExit wrote it
-		for i, table := range []int{host.MainTable, table} {
-			rules = append(rules, host.FIBRule{In: bridge, Table: table, Priority: priority + i, Protocol: host.PinProtocol})
+		for i, table := range []int{fib.MainTable, table} {
+			rules = append(rules, fib.Rule{In: bridge, Table: table, Priority: priority + i, Protocol: fib.PinProtocol})
 		}
 	})
 	return rules, nil

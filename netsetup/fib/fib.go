@@ -1,4 +1,12 @@
-package host
+// Package fib is the kernel's forwarding information base of IPv4, policy rules and routes: it
+// reads them as data, and answers by which route a packet leaves, as the kernel would, also
+// for packets that do not exist yet and links that are not made. It changes nothing, and needs
+// no rights. All functions may be called concurrently, and read the network namespace of the
+// calling thread.
+//
+// Sources: ip-rule(8), ip-route(8), and the kernel's net/core/fib_rules.c and
+// net/ipv4/fib_trie.c.
+package fib
 
 import (
 	"net/netip"
@@ -8,12 +16,12 @@ import (
 // FIB is the forwarding information base of IPv4: the policy rules in the order in which
 // the kernel applies them, and the routes of all tables (ip-rule(8), ip-route(8)).
 type FIB struct {
-	Rules  []FIBRule
-	Routes []FIBRoute
+	Rules  []Rule
+	Routes []Route
 }
 
-// FIBRule is a policy rule.
-type FIBRule struct {
+// Rule is a policy rule.
+type Rule struct {
 	Priority int          `json:"priority"`
 	From     netip.Prefix `json:"from,omitzero"`    // not valid: all
 	To       netip.Prefix `json:"to,omitzero"`      // not valid: all
@@ -28,8 +36,8 @@ type FIBRule struct {
 	Protocol int          `json:"protocol,omitempty"` // RTPROT_ number of the origin
 }
 
-// FIBRoute is an IPv4 route as a lookup needs it.
-type FIBRoute struct {
+// Route is an IPv4 route as a lookup needs it.
+type Route struct {
 	Dst      netip.Prefix
 	Table    int
 	Metric   int
@@ -46,7 +54,7 @@ type Packet struct {
 }
 
 // matches reports whether the rule selects the packet (fib_rule_match and fib4_rule_match).
-func (r FIBRule) matches(p Packet) bool {
+func (r Rule) matches(p Packet) bool {
 	all := !r.Narrow && r.Mark == 0 && (r.In == "" || r.In == p.In) &&
 		(!r.From.IsValid() || r.From.Contains(p.From)) && (!r.To.IsValid() || r.To.Contains(p.To))
 	return all != r.Not
@@ -56,7 +64,7 @@ func (r FIBRule) matches(p Packet) bool {
 // false if there is none.
 //
 //	ip route get TO from FROM
-func (f FIB) Lookup(from, to netip.Addr) (rule FIBRule, route FIBRoute, ok bool) {
+func (f FIB) Lookup(from, to netip.Addr) (rule Rule, route Route, ok bool) {
 	return f.RouteOf(Packet{from, to, "lo"})
 }
 
@@ -64,15 +72,15 @@ func (f FIB) Lookup(from, to netip.Addr) (rule FIBRule, route FIBRoute, ok bool)
 // them (fib_rules_lookup and fib_table_lookup); ok is false if there is none.
 //
 //	ip route get TO from FROM iif IN ipproto tcp dport 443
-func (f FIB) RouteOf(p Packet) (rule FIBRule, route FIBRoute, ok bool) {
+func (f FIB) RouteOf(p Packet) (rule Rule, route Route, ok bool) {
 	at := 0
 	for _, r := range f.Rules {
 		switch {
 		case r.Priority < at || !r.matches(p):
 		case r.Ends:
-			return r, FIBRoute{}, false
+			return r, Route{}, false
 		case r.Goto > 0:
-			if slices.ContainsFunc(f.Rules, func(t FIBRule) bool { return t.Priority == r.Goto }) { // else it does nothing
+			if slices.ContainsFunc(f.Rules, func(t Rule) bool { return t.Priority == r.Goto }) { // else it does nothing
 				at = r.Goto
 			}
 		default:
@@ -83,12 +91,12 @@ func (f FIB) RouteOf(p Packet) (rule FIBRule, route FIBRoute, ok bool) {
 			}
 		}
 	}
-	return FIBRule{}, FIBRoute{}, false
+	return Rule{}, Route{}, false
 }
 
 // best returns the route of a table for an address: the longest prefix, of these the lowest
 // metric, of these the first.
-func (f FIB) best(table int, to netip.Addr) (best FIBRoute, ok bool) {
+func (f FIB) best(table int, to netip.Addr) (best Route, ok bool) {
 	for _, r := range f.Routes {
 		if r.Table != table || !r.Dst.Contains(to) {
 			continue
@@ -109,7 +117,7 @@ const PinProtocol = 113
 const MainTable = 254
 
 // Ours reports whether the rule is a pin of qnet for a network's prefix.
-func (r FIBRule) Ours(prefix netip.Prefix) bool {
+func (r Rule) Ours(prefix netip.Prefix) bool {
 	return r.Protocol == PinProtocol && r.To == prefix.Masked()
 }
 
