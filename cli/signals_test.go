@@ -366,9 +366,10 @@ func TestReaderDoesNotRead(t *testing.T) {
 	}
 }
 
-// A reader of stderr that stops to read holds up neither what is done nor the VM's end.
+// A reader of stderr that stops to read, or is gone, holds up neither what is done nor the
+// VM's end.
 func TestReaderDoesNotReadWarnings(t *testing.T) {
-	for _, where := range []string{"pipe", "terminal"} {
+	for _, where := range []string{"pipe", "terminal", "closed pipe"} {
 		t.Run(where, func(t *testing.T) {
 			inLab(t, func(l *testHost) {
 				p := l.command("run", l.profile("g", vm(t, "g", guest.Script(crashKernel))+"[[nic]]\nmode = \"private\"\n"))
@@ -404,7 +405,8 @@ func TestQuitKeyLeavesNoTrace(t *testing.T) {
 	})
 }
 
-// stuck returns a pipe or a terminal whose other end is open and never read.
+// stuck returns a pipe or a terminal whose other end is never read, and open unless it is
+// said to be closed.
 func stuck(l *testHost, where string) *os.File {
 	l.Helper()
 	ours, theirs, err := os.Pipe()
@@ -413,6 +415,9 @@ func stuck(l *testHost, where string) *os.File {
 	}
 	if err != nil {
 		l.Fatal(err)
+	}
+	if where == "closed pipe" {
+		ours.Close()
 	}
 	l.Cleanup(func() { theirs.Close(); ours.Close() })
 	return theirs
