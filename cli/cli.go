@@ -16,6 +16,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/place"
+	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/internal/status"
 	"github.com/qnet-vm/qnet/internal/terminal"
 	"github.com/qnet-vm/qnet/netsetup/keeper/server"
@@ -41,7 +42,8 @@ type app struct {
 	rootStateDir     string             // root's state directory, likewise
 	terminal         *terminal.Terminal // that shows the console of a VM, now or later; else nil
 	line             *status.Line
-	unknown          string // a word that the user wanted help on and that is no command
+	speech           *terminal.Speech // through which a run writes to stderr; else nil
+	unknown          string           // a word that the user wanted help on and that is no command
 }
 
 // Main runs one command and returns the exit code.
@@ -49,6 +51,7 @@ func Main(ctx context.Context, args []string, env Env) int {
 	if len(args) > 0 && args[0] == "keeper" {
 		return server.Main(ctx, args[1:], env.Stdin, env.Stderr)
 	}
+	signals.EndByQuit()
 	a := &app{Env: env, line: status.New(env.Stderr, env.Getenv("TERM"))}
 	c := a.command()
 	args, err := flagsFirst(c, args)
@@ -58,7 +61,11 @@ func Main(ctx context.Context, args []string, env Env) int {
 	if err == nil && a.unknown != "" {
 		err = unknownCommand(a.unknown)
 	}
-	return a.report(err)
+	code := a.report(err)
+	if a.speech != nil {
+		a.speech.Close()
+	}
+	return code
 }
 
 func (a *app) command() *cli.App {

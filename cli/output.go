@@ -50,12 +50,23 @@ func (a *app) onTerminal() bool {
 // talk writes a line to stderr, or to the terminal if a guest's console has it.
 func (a *app) talk(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	a.line.Erase()
-	if a.terminal != nil && a.onTerminal() {
-		a.terminal.Say(text)
+	a.say(func() {
+		a.line.Erase()
+		if a.terminal != nil && a.onTerminal() {
+			a.terminal.Say(text)
+			return
+		}
+		fmt.Fprintln(a.Stderr, text)
+	})
+}
+
+// say calls what writes to stderr. A run does not wait for it.
+func (a *app) say(write func()) {
+	if a.speech != nil {
+		a.speech.Put(write)
 		return
 	}
-	fmt.Fprintln(a.Stderr, text)
+	write()
 }
 
 // note prints a note. Its text names its subject.

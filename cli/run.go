@@ -59,7 +59,7 @@ func (a *app) run(c *cli.Context) error {
 	if c.Bool("detached") {
 		return a.runDetached(c.Context, p, o)
 	}
-	a.terminal = terminal.New(a.Stdin, a.Stdout)
+	a.terminal, a.speech = terminal.New(a.Stdin, a.Stdout), terminal.NewSpeech()
 	o.Terminal, o.Progress, o.Rung = a.terminal, a.progress(p.Name), a.rungs(p.Name)
 	o.Started = a.notifyReady()
 	return supervisor.Run(c.Context, p, o)

@@ -366,7 +366,47 @@ func TestReaderDoesNotRead(t *testing.T) {
 	}
 }
 
-// stuck returns a pipe or a terminal whose other end is open and never read.
+// A reader of stderr that stops to read, or is gone, holds up neither what is done nor the
+// VM's end.
+func TestReaderDoesNotReadWarnings(t *testing.T) {
+	for _, where := range []string{"pipe", "terminal", "closed pipe"} {
+		t.Run(where, func(t *testing.T) {
+			inLab(t, func(l *testHost) {
+				p := l.command("run", l.profile("g", vm(t, "g", guest.Script(crashKernel))+"[[nic]]\nmode = \"private\"\n"))
+				errout := stuck(l, where)
+				errout.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+				if n, err := errout.Write(make([]byte, 1<<20)); err == nil { // ends when it takes no more
+					t.Fatalf("it takes %d bytes", n)
+				}
+				p.Stdin, p.Stderr = nil, errout
+				p.begin()
+				lab.Eventually(t, bootTime, "a line in qnet.log", func() bool { return strings.Contains(l.logs("g"), "panicked") })
+				l.must("stop", "g")
+				if code := p.end(10 * time.Second); code != exitQEMU {
+					t.Errorf("exit code %d", code)
+				}
+			})
+		})
+	}
+}
+
+// Ctrl-\ ends a short command as Ctrl-C does, without a stack trace.
+func TestQuitKeyLeavesNoTrace(t *testing.T) {
+	inLab(t, func(l *testHost) {
+		l.must("run", "-d", l.profile("g", idle+"[[nic]]\nmode = \"none\"\n"))
+		p := l.start("logs", "-f", "g")
+		p.says("SeaBIOS", 20*time.Second)
+		p.Process.Signal(syscall.SIGQUIT)
+		p.end(5 * time.Second)
+		if said := p.errout.String(); said != "" {
+			t.Errorf("stderr: %s", said)
+		}
+		l.must("stop", "--force", "g")
+	})
+}
+
+// stuck returns a pipe or a terminal whose other end is never read, and open unless it is
+// said to be closed.
 func stuck(l *testHost, where string) *os.File {
 	l.Helper()
 	ours, theirs, err := os.Pipe()
@@ -375,6 +415,9 @@ func stuck(l *testHost, where string) *os.File {
 	}
 	if err != nil {
 		l.Fatal(err)
+	}
+	if where == "closed pipe" {
+		ours.Close()
 	}
 	l.Cleanup(func() { theirs.Close(); ours.Close() })
 	return theirs

@@ -119,6 +119,22 @@ func TestPanickedGuest(t *testing.T) {
 	})
 }
 
+// The user may leave the end of a guest that panicked to QEMU. qnet must not disturb that:
+// QEMU hangs if it is asked something while it ends. Several, because only some would.
+func TestPanickedGuestEnds(t *testing.T) {
+	inLab(t, func(l *testHost) {
+		runs := map[string]*process{}
+		for _, name := range []string{"one", "two", "three", "four"} {
+			runs[name] = l.start("run", l.profile(name, vm(t, name, guest.Script(crashKernel))+"[[nic]]\nmode = \"none\"\n"), "--", "-action", "panic=shutdown")
+		}
+		for name, p := range runs {
+			if code := p.end(2 * bootTime); code != exitQEMU || !strings.Contains(p.errout.String(), "warning: VM "+name+" panicked") {
+				t.Errorf("VM %s: exit code %d, %s", name, code, &p.errout)
+			}
+		}
+	})
+}
+
 // A guest that sleeps is shown as suspended, and woken to be shut down.
 func TestSuspendedGuest(t *testing.T) {
 	inLab(t, func(l *testHost) {

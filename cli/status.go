@@ -15,7 +15,7 @@ func (a *app) progress(vm string) func(what string) {
 		if what != "" {
 			what = fmt.Sprintf("%s: waiting for %s", vm, what)
 		}
-		a.line.Set(what)
+		a.say(func() { a.line.Set(what) })
 	}
 }
 

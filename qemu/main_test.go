@@ -76,6 +76,10 @@ func answer(conn net.Conn, mode string) int {
 			if mode != "stubborn" {
 				return 0
 			}
+		case "system_powerdown":
+			if mode == "endless-end" {
+				fmt.Fprintln(conn, `{"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-shutdown"}}`)
+			}
 		case "qom-get":
 			value = `"52:54:00:aa:bb:cc"`
 		case "query-status":

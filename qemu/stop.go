@@ -76,10 +76,10 @@ func (v *VM) Stop(ctx context.Context, o StopOptions) error {
 
 func (v *VM) rungs(o StopOptions) []rung {
 	rungs := []rung{
-		{RungQuit, cmp.Or(o.Quit, defaultQuit), 0, v.command("quit")},
+		{RungQuit, cmp.Or(o.Quit, defaultQuit), 0, v.quit},
 		{RungKill, 0, 0, func(context.Context) error { return v.proc.cmd.Process.Kill() }},
 	}
-	if o.Force || !v.running.Load() { // a guest that never ran cannot shut down
+	if o.Force || !v.running.Load() || v.guest.Ends() { // a guest that never ran, or runs no more, cannot shut down
 		return rungs
 	}
 	wait := cmp.Or(o.Powerdown, defaultPowerdown)
@@ -90,8 +90,12 @@ func (v *VM) rungs(o StopOptions) []rung {
 	return append([]rung{powerdown}, rungs...)
 }
 
-func (v *VM) command(name string) func(context.Context) error {
-	return func(ctx context.Context) error { return v.monitor.Execute(ctx, name, nil, nil) }
+// quit has QEMU quit, unless it does so already, see [standstill.Guest.Ends].
+func (v *VM) quit(ctx context.Context) error {
+	if v.guest.Ends() {
+		return nil
+	}
+	return v.monitor.Execute(ctx, "quit", nil, nil)
 }
 
 // stand acts on one rung and stays there until the process is gone or the next
@@ -108,7 +112,7 @@ func (v *VM) stand(ctx context.Context, r rung, o StopOptions) {
 				o.report(err.Error())
 				return
 			}
-			if err != nil {
+			if err != nil && !v.guest.Ends() { // or it would be killed while it writes its disks' data
 				timer.Reset(min(r.wait, failedRungTime))
 			}
 			acted = nil

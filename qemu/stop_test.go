@@ -57,6 +57,22 @@ func TestStopStopsClimbing(t *testing.T) {
 	}
 }
 
+// A QEMU that said that it ends, and does not, is not told to quit, and killed.
+func TestStopOfAnEndlessEnd(t *testing.T) {
+	vm := stubborn(t, "endless-end")
+	o, climbed := rungs()
+	o.Powerdown = 2 * time.Second
+	if err := vm.Stop(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{qemu.RungPowerdown, qemu.RungQuit, qemu.RungKill}; !slices.Equal(*climbed, want) {
+		t.Errorf("got %v, want %v", *climbed, want)
+	}
+	if s := vm.Wait(); s.Signal != syscall.SIGKILL {
+		t.Errorf("got %+v, want SIGKILL", s)
+	}
+}
+
 func TestForceDoesNotAskTheGuest(t *testing.T) {
 	vm := stubborn(t, "good")
 	o, climbed := rungs()

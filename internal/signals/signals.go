@@ -23,7 +23,25 @@ func Endings() chan os.Signal {
 			signal.Notify(signals, s)
 		}
 	}
+	signal.Stop(quits)
 	return signals
+}
+
+// quits gets SIGQUIT while no channel of Endings does.
+var quits = make(chan os.Signal, 1)
+
+// EndByQuit has SIGQUIT (Ctrl-\) end the process as SIGINT does, without the stack trace of
+// the Go runtime. Channels of Endings take precedence.
+func EndByQuit() {
+	if signal.Ignored(unix.SIGQUIT) {
+		return
+	}
+	signal.Notify(quits, unix.SIGQUIT)
+	go func() {
+		for s := range quits {
+			endBy(s)
+		}
+	}()
 }
 
 // onEnding calls f with each such signal until done is called.
@@ -39,6 +57,9 @@ func onEnding(f func(os.Signal)) (done func()) {
 
 // Ignore ends a channel of Endings.
 func Ignore(signals chan os.Signal) {
+	if !signal.Ignored(unix.SIGQUIT) {
+		signal.Notify(quits, unix.SIGQUIT)
+	}
 	signal.Stop(signals)
 	close(signals)
 }
@@ -49,12 +70,17 @@ func Ignore(signals chan os.Signal) {
 func OnInterrupt(f func()) (done func()) {
 	return onEnding(func(s os.Signal) {
 		f()
-		if s == unix.SIGQUIT {
-			s = unix.SIGINT
-		}
-		signal.Reset(s)
-		unix.Kill(os.Getpid(), s.(unix.Signal)) //nolint:errcheck // to itself
+		endBy(s)
 	})
+}
+
+// endBy ends the process by a signal, or by SIGINT in place of SIGQUIT.
+func endBy(s os.Signal) {
+	if s == unix.SIGQUIT {
+		s = unix.SIGINT
+	}
+	signal.Reset(s)
+	unix.Kill(os.Getpid(), s.(unix.Signal)) //nolint:errcheck // to itself
 }
 
 // Forward passes such signals on to a process, which is in a session of its own and does

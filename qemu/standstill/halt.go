@@ -88,6 +88,9 @@ func RunState(ctx context.Context, m Monitor) (string, error) {
 
 // Halt asks QEMU whether and why the guest stands still.
 func (g *Guest) Halt(ctx context.Context) (Halt, error) {
+	if g.Ends() {
+		return Halt{}, errEnds
+	}
 	state, err := RunState(ctx, g.monitor)
 	if err != nil {
 		return Halt{}, err

@@ -26,6 +26,8 @@ type fakeMachine struct {
 	failed   map[string]string // io-status by qdev
 	commands []string          // that change something
 	onCont   func() string     // the state after "cont"
+	asked    int               // how often it was asked for its state
+	hangs    bool              // it reads, and does not answer
 }
 
 // watched connects a VM with two disks to a fake machine, and notes what Watch tells.
@@ -69,10 +71,28 @@ func (m *fakeMachine) serve() {
 	fmt.Fprintln(m.conn, `{"QMP":{"version":{"qemu":{"major":8,"minor":0,"micro":0},"package":""},"capabilities":[]}}`)
 	for in := bufio.NewScanner(m.conn); in.Scan(); {
 		var c struct{ Execute, ID string }
-		if json.Unmarshal(in.Bytes(), &c) == nil {
+		if json.Unmarshal(in.Bytes(), &c) == nil && !m.hang(c.Execute) {
 			fmt.Fprintf(m.conn, `{"return":%s,"id":%q}`+"\n", m.answer(c.Execute), c.ID)
 		}
 	}
+}
+
+// hang counts a question, and reports whether there is no answer.
+func (m *fakeMachine) hang(command string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if command == "query-status" {
+		m.asked++
+	}
+	return m.hangs
+}
+
+// hanging sets whether the machine hangs, and returns how often it was asked until now.
+func (m *fakeMachine) hanging(hangs bool) (asked int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hangs = hangs
+	return m.asked
 }
 
 func (m *fakeMachine) answer(command string) string {
@@ -325,4 +345,68 @@ func TestPress(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A panic is told from its event, also when QEMU hangs. A QEMU that ends is not asked: it
+// may hang by that. It is told when it does not end.
+func TestWatchDoesNotAskAQEMUThatEnds(t *testing.T) {
+	for _, c := range []struct{ event, told string }{
+		{event("GUEST_PANICKED", `"action":"poweroff"`), "its guest's kernel crashed"},
+		{"", ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m, guest, told := watched(t)
+			told()
+			asked := m.hanging(true)
+			if c.event != "" {
+				m.becomes("guest-panicked", c.event)
+			}
+			m.becomes("shutdown", event("SHUTDOWN", `"guest":true`))
+			if got := texts(told()); !strings.Contains(got, c.told) || !guest.Ends() {
+				t.Errorf("got %q, want %q", got, c.told)
+			}
+			if err := guest.Press(t.Context()); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(endTime)
+			if got := texts(told()); !strings.Contains(got, "has shut down, and QEMU stays") {
+				t.Errorf("after %s: %q", endTime, got)
+			}
+			time.Sleep(time.Hour)
+			if n := m.hanging(false) - asked; n > 0 {
+				t.Errorf("asked %d times", n)
+			}
+		})
+	}
+}
+
+// With -no-shutdown, QEMU stops in place of its end.
+func TestWatchAsksAQEMUThatStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, guest, told := watched(t)
+		told()
+		m.becomes("shutdown", event("SHUTDOWN", `"guest":true`), stop)
+		if got := told(); len(got) != 1 || got[0].Halt.Why != whyShutdown || guest.Ends() {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// What QEMU did not answer is asked again.
+func TestWatchAsksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _, told := watched(t)
+		told()
+		m.hanging(true)
+		m.becomes("internal-error", stop)
+		time.Sleep(time.Minute)
+		if got := told(); len(got) > 0 {
+			t.Errorf("without an answer: %+v", got)
+		}
+		m.hanging(false)
+		time.Sleep(2 * retryLast)
+		if got := told(); len(got) != 1 || got[0].Halt.Why != whyInternal {
+			t.Errorf("got %+v", got)
+		}
+	})
 }

@@ -18,6 +18,8 @@ const (
 	proofTime = 500 * time.Millisecond
 	// quietTime is how long the same incident is not told again.
 	quietTime = time.Minute
+	// endTime is how long QEMU may take to write its disks' data and end, after it said so.
+	endTime = 10 * time.Second
 )
 
 // Incident is something that happened to a guest while it ran.
@@ -92,6 +94,7 @@ func (w *watcher) say(i Incident) bool {
 
 // hear looks at one event of QEMU (qapi/run-state.json, qapi/block-core.json).
 func (w *watcher) hear(ctx context.Context, e goqmp.Event) {
+	w.guest.Note(e)
 	switch e.Event {
 	case "STOP":
 		w.trying = false
@@ -103,10 +106,10 @@ func (w *watcher) hear(ctx context.Context, e goqmp.Event) {
 	case "SUSPEND", "WAKEUP":
 		w.look(ctx)
 	case "GUEST_PANICKED":
-		w.guest.Note(e)
-		w.look(ctx)
+		w.becomes(Halt{Kind: Panicked})
+	case "SHUTDOWN":
+		w.plan()
 	case "RESET":
-		w.guest.Note(e)
 		if w.halt.Kind == Runs {
 			w.say(Incident{Text: "was reset: its guest starts again", Minor: true})
 		}
@@ -122,10 +125,19 @@ func (w *watcher) hear(ctx context.Context, e goqmp.Event) {
 // look asks QEMU whether the guest runs, and tells a change.
 func (w *watcher) look(ctx context.Context) {
 	h, err := w.guest.Halt(ctx)
-	if err != nil {
-		return // QEMU is about to end, or does not answer: the next event asks again
+	switch {
+	case w.guest.Ends(): // by the end of the answer, too
+		w.plan()
+	case err != nil: // QEMU hangs, perhaps on a host's disk, or has ended
+		w.timer.Reset(retryLast)
+	default:
+		w.guest.sleeps.Store(h.Kind == Suspended)
+		w.becomes(h)
 	}
-	w.guest.sleeps.Store(h.Kind == Suspended)
+}
+
+// becomes takes whether the guest runs, and tells a change.
+func (w *watcher) becomes(h Halt) {
 	if h.Kind == w.halt.Kind && h.Short() == w.halt.Short() {
 		w.plan()
 		return
@@ -144,11 +156,13 @@ func (w *watcher) look(ctx context.Context) {
 	w.plan()
 }
 
-// plan sets the timer for the next attempt to let the guest go on, or for telling a halt
-// that was not told.
+// plan sets the timer for the next attempt to let the guest go on, for telling a halt that
+// was not told, or for a QEMU that says that it ends and does not.
 func (w *watcher) plan() {
 	w.timer.Stop()
 	switch {
+	case w.guest.Ends():
+		w.timer.Reset(endTime)
 	case w.halt.heals():
 		w.timer.Reset(min(max(time.Since(w.since)/4, retryFirst), retryLast))
 	case w.silent:
@@ -158,6 +172,11 @@ func (w *watcher) plan() {
 
 // tick is called when the timer is due.
 func (w *watcher) tick(ctx context.Context) {
+	if w.guest.Ends() {
+		w.trying = false
+		w.becomes(Halt{Kind: Paused, Why: whyShutdown})
+		return
+	}
 	if w.silent && !w.trying {
 		w.silent = !w.say(w.guest.incidentOfHalt(w.halt))
 	}
