@@ -164,9 +164,19 @@ func (d *decoder) table(path string, values map[string]any, into reflect.Value) 
 	}
 	for _, key := range names {
 		if _, ok := values[key]; !ok && known[key].Tag.Get("required") != "" {
-			d.fail(join(path, key), "missing; %s", known[key].Tag.Get("doc"))
+			d.fail(join(path, key), "%s", missing(known[key].Tag))
 		}
 	}
+}
+
+// missing says what a key that must be there is for, and what it may be.
+func missing(tag reflect.StructTag) string {
+	doc := strings.TrimSuffix(tag.Get("doc"), ".")
+	text := "missing: " + strings.ToLower(doc[:1]) + doc[1:]
+	if allowed := tag.Get("enum"); allowed != "" {
+		text += "; allowed: " + strings.ReplaceAll(allowed, ",", ", ")
+	}
+	return text
 }
 
 // unknown reports a key that the table does not have.
