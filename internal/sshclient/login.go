@@ -61,33 +61,48 @@ func (c Client) Run(ctx context.Context, s Session) error {
 	return c.login(ctx, s, knownHosts)
 }
 
-// login runs ssh, and again while the guest boots and does not let the user in. Only the
-// first try may ask the user for something. Where the server takes passwords, ssh may have
-// asked for one, which was perhaps wrong: the user decides.
+// keysOnly has ssh try its keys, for which it may ask a passphrase, and ask for no password.
+var keysOnly = []string{"-o", "PasswordAuthentication=no", "-o", "KbdInteractiveAuthentication=no"}
+
+// login runs ssh, and again while the guest boots and does not let the user in. It begins
+// with keys alone, as a password that a booting guest asks for is one that it may not know
+// yet. Where the server takes passwords and the user named no key, ssh may ask then.
 func (c Client) login(ctx context.Context, s Session, knownHosts string) error {
 	deadline := time.Now().Add(s.Timeout)
 	if end := s.Booted.Add(BootLimit); end.Before(deadline) {
 		deadline = end
 	}
-	told := ""
-	var first []string
-	for {
+	booting := func() bool { return !s.NoWait && time.Now().Before(deadline) }
+	var options []string
+	if booting() {
+		options = keysOnly
+	}
+	for told := ""; ; {
 		said := &Errors{To: c.Stderr, Address: s.Address}
-		err := c.once(s.Arguments(knownHosts, first...), said)
+		err := c.once(s.Arguments(knownHosts, options...), said)
 		why := said.Refused()
-		booting := !s.NoWait && time.Now().Before(deadline) && ctx.Err() == nil
-		if why == "" || !booting || Asks(why) && !s.Batch() && c.mayAsk() {
+		asks := Asks(why) && !s.Batch() && c.mayAsk()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case why == "", options == nil, !asks && !booting():
 			said.Flush()
-			c.explain(said, why, booting, s.VM, knownHosts)
+			c.explain(said, why, booting(), s.VM, knownHosts)
 			return err
-		}
-		if why != told {
+		case asks && !(booting() && s.namesKey()):
+			options = nil
+			if booting() {
+				c.Talk(s.VM + ": the guest still boots, and does not take your keys, perhaps not yet")
+			}
+			continue
+		case why != told:
 			c.Talk(fmt.Sprintf("%s: waiting for the guest to let you in (%s): it still boots, and ssh tries again for %s",
 				s.VM, why, time.Until(deadline).Truncate(time.Second)))
 		}
-		told, first = why, []string{"-o", "BatchMode=yes"}
+		told, options = why, []string{"-o", "BatchMode=yes"}
 		select {
 		case <-ctx.Done():
+			return ctx.Err()
 		case <-time.After(loginPause):
 		}
 	}
