@@ -133,7 +133,7 @@ func (c Client) mayAsk() bool {
 func (c Client) explain(said *Errors, why string, booting bool, vm, knownHosts string) {
 	switch {
 	case said.ChangedKey():
-		c.Talk(fmt.Sprintf("hint: the disk of VM %q is the one that the known key was on. If you installed its guest anew, forget the key: rm %s", vm, Quote([]string{knownHosts})))
+		c.Talk(fmt.Sprintf("hint: the disk of VM %q is the one that the known key was on. If you installed its guest anew, copied another image over the disk or gave cloud-init another instance-id, forget the key: rm %s", vm, Quote([]string{knownHosts})))
 	case why != "" && booting:
 		c.Talk("hint: the guest still boots, and may not have made its users yet: try again, or give ssh a key by -i")
 	}
