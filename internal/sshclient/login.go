@@ -81,31 +81,54 @@ func (c Client) login(ctx context.Context, s Session, knownHosts string) error {
 		said := &Errors{To: c.Stderr, Address: s.Address}
 		err := c.once(s.Arguments(knownHosts, options...), said)
 		why := said.Refused()
-		asks := Asks(why) && !s.Batch() && c.mayAsk()
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return ctx.Err()
-		case why == "", options == nil, !asks && !booting():
+		}
+		switch s.next(why, Asks(why) && !s.Batch() && c.mayAsk(), options == nil, booting()) {
+		case done:
 			said.Flush()
 			c.explain(said, why, booting(), s.VM, knownHosts)
 			return err
-		case asks && !(booting() && s.namesKey()):
+		case ask:
 			options = nil
 			if booting() {
 				c.Talk(s.VM + ": the guest still boots, and does not take your keys, perhaps not yet")
 			}
 			continue
-		case why != told:
-			c.Talk(fmt.Sprintf("%s: waiting for the guest to let you in (%s): it still boots, and ssh tries again for %s",
-				s.VM, why, time.Until(deadline).Truncate(time.Second)))
+		case again:
+			if why != told {
+				c.Talk(fmt.Sprintf("%s: waiting for the guest to let you in (%s): it still boots, and ssh tries again for %s",
+					s.VM, why, time.Until(deadline).Truncate(time.Second)))
+			}
+			told, options = why, []string{"-o", "BatchMode=yes"}
 		}
-		told, options = why, []string{"-o", "BatchMode=yes"}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(loginPause):
 		}
 	}
+}
+
+// step is what follows a try to log in.
+type step int
+
+const (
+	done  step = iota
+	ask        // another one, in which ssh may ask for a password
+	again      // another one by keys, a little later
+)
+
+// next decides after a try that was refused for the reason why, "" for none. asks says that
+// ssh could ask the user for a password, asked that it could in this try already.
+func (s Session) next(why string, asks, asked, booting bool) step {
+	switch {
+	case why == "", asked, !asks && !booting:
+		return done
+	case asks && (!booting || !s.namesKey()):
+		return ask
+	}
+	return again
 }
 
 // once runs ssh.
