@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -19,17 +20,43 @@ func unknownCommand(name string) error {
 }
 
 func usageError(c *cli.Context, err error, _ bool) error {
-	if strings.HasSuffix(err.Error(), "parse error") { // of a number without a unit
-		err = fmt.Errorf("%w; allowed: a time such as 30s or 2m", err)
-	}
+	text := flagWords(err.Error())
 	switch name := c.Command.Name; name {
 	case c.App.Name:
-		return &usage{err.Error()}
+		return &usage{text + "; see qnet --help"}
 	case "run":
-		return &usage{"run: " + err.Error() + "; QEMU arguments go behind --"}
+		return &usage{"run: " + text + "; see qnet run --help; QEMU arguments go behind --"}
 	default:
-		return &usage{name + ": " + err.Error()}
+		return &usage{fmt.Sprintf("%s: %s; see qnet %s --help", name, text, name)}
 	}
+}
+
+var (
+	undefinedFlag = regexp.MustCompile(`^flag provided but not defined: -(.*)$`)
+	badValue      = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^:]+): (.*)$`)
+)
+
+// flagWords puts an error of package flag into qnet's words.
+func flagWords(text string) string {
+	if m := undefinedFlag.FindStringSubmatch(text); m != nil {
+		return "unknown option " + dashed(m[1])
+	}
+	m := badValue.FindStringSubmatch(text)
+	switch {
+	case m == nil:
+		return text
+	case m[3] == "parse error" && !strings.HasPrefix(text, "invalid boolean"):
+		return fmt.Sprintf("%s: got %s, allowed: a time such as 30s or 2m", dashed(m[2]), m[1])
+	}
+	return fmt.Sprintf("%s takes no value, got %s", dashed(m[2]), m[1])
+}
+
+// dashed writes an option as the help does.
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
 }
 
 // flagsFirst moves a command's flags before its operands, because the library ignores
@@ -58,7 +85,7 @@ func flagsFirst(c *cli.App, args []string) ([]string, error) {
 		flags = append(flags, arg)
 		if takesValue(cmd.Flags, arg) {
 			if j+1 == len(tail) {
-				return nil, &usage{fmt.Sprintf("flag %s needs a value", arg)}
+				return nil, &usage{fmt.Sprintf("option %s needs a value", arg)}
 			}
 			j++
 			flags = append(flags, tail[j])

@@ -31,7 +31,7 @@ func (a *app) net(c *cli.Context) error {
 	if a.rootRunDir != "" {
 		more, err := keeper.List(c.Context, a.rootRunDir)
 		if errors.Is(err, host.ErrNoPermission) {
-			a.talk("note: networks run that only root may ask: sudo qnet net")
+			a.talk("note: networks of root run; sudo qnet net lists them")
 		} else if err != nil {
 			return err
 		}

@@ -176,8 +176,22 @@ func TestSSHWhileTheGuestBoots(t *testing.T) {
 		g.serve("yes")
 		lab.Sh(t, "rm -rf "+g.stateDir()+"/known_hosts.d")
 		g.vars["SSH_ASKPASS"] = "/bin/false" // so ssh could ask
-		if said := refused("a password", append([]string{"-o", "PreferredAuthentications=publickey"}, login...)...); !strings.Contains(said, "hint: the guest still boots") {
+		if said := refused("a password", "-F", "none", "root@web", "echo", "in"); !strings.Contains(said, "web: the guest still boots, and does not take your keys") || !strings.Contains(said, "hint: the guest still boots") {
 			t.Errorf("a password: %s", said)
+		}
+		const waitsForKey = "web: waiting for the guest to let you in (Permission denied (publickey,password))"
+		g.onTalk = func(said string) {
+			if strings.Contains(said, waitsForKey) {
+				g.onTalk = nil
+				g.admit()
+			}
+		}
+		if code, out, said := g.ssh(login...); code != 0 || out != "in\n" || !strings.Contains(said, waitsForKey) || strings.Contains(said, "please try again") {
+			t.Errorf("a key that a server of passwords takes later: exit code %d, %q, %s", code, out, said)
+		}
+		os.Remove(g.dir + "/authorized")
+		if code, _, said := g.ssh(append([]string{"--timeout", "2s"}, login...)...); code != 255 || !strings.Contains(said, waitsForKey) || !strings.Contains(said, "please try again") {
+			t.Errorf("ssh asks for a password at the end: exit code %d, %s", code, said)
 		}
 		g.serve("no")
 		lab.Sh(t, "rm -rf "+g.stateDir()+"/known_hosts.d")

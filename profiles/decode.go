@@ -164,18 +164,19 @@ func (d *decoder) table(path string, values map[string]any, into reflect.Value) 
 	}
 	for _, key := range names {
 		if _, ok := values[key]; !ok && known[key].Tag.Get("required") != "" {
-			d.missing(join(path, key), known[key].Tag)
+			d.fail(join(path, key), "%s", missing(known[key].Tag))
 		}
 	}
 }
 
-// missing reports a key that its table must have.
-func (d *decoder) missing(object string, tag reflect.StructTag) {
-	if enum := tag.Get("enum"); enum != "" {
-		d.fail(object, "missing; allowed: %s. %s", strings.ReplaceAll(enum, ",", ", "), tag.Get("doc"))
-		return
+// missing says what a key that must be there is for, and what it may be.
+func missing(tag reflect.StructTag) string {
+	doc := strings.TrimSuffix(tag.Get("doc"), ".")
+	text := "missing: " + strings.ToLower(doc[:1]) + doc[1:]
+	if allowed := tag.Get("enum"); allowed != "" {
+		text += "; allowed: " + strings.ReplaceAll(allowed, ",", ", ")
 	}
-	d.fail(object, "missing; %s", tag.Get("doc"))
+	return text
 }
 
 // unknown reports a key that the table does not have.

@@ -144,32 +144,24 @@ func memoryMeant(s string) string {
 	if err != nil {
 		return ""
 	}
-	var mib float64
-	switch strings.ToLower(m[2]) {
-	case "k", "kb", "kib":
-		mib = number / 1024
-	case "m", "mb", "mib":
-		mib = number
-	case "g", "gb", "gib":
-		mib = number * 1024
-	case "t", "tb", "tib":
-		mib = number * 1024 * 1024
-	case "", "b":
-		mib = number
-		if number < leastMiB && m[2] == "" {
-			mib = number * 1024
-		} else if number > mostMiB {
-			mib = number / (1 << 20)
-		}
+	unit := strings.ToLower(m[2])
+	mib := number * mibPerUnit[strings.TrimSuffix(strings.TrimSuffix(unit, "b"), "i")]
+	switch {
+	case unit == "" && number < leastMiB:
+		mib, unit = number*1024, "gib"
+	case (unit == "" || unit == "b") && number > mostMiB:
+		mib = number / (1 << 20)
 	}
 	if mib < leastMiB || mib > mostMiB || mib != float64(int64(mib)) {
 		return ""
 	}
-	if n := int64(mib); n%1024 != 0 || strings.HasPrefix(strings.ToLower(m[2]), "m") || m[2] == "" && number >= leastMiB {
+	if n := int64(mib); n%1024 != 0 || unit == "" || unit[0] == 'm' {
 		return fmt.Sprintf("%dMiB", n)
 	}
 	return fmt.Sprintf("%dGiB", int64(mib)/1024)
 }
+
+var mibPerUnit = map[string]float64{"": 1, "k": 1. / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 
 // instead returns how the key is written rightly with a value of the wrong type or form,
 // as "; write memory = \"2048MiB\"", and "" if that cannot be told.
@@ -181,12 +173,7 @@ func instead(path string, v any, kind reflect.Kind, tag reflect.StructTag) strin
 	}
 	switch kind {
 	case reflect.String:
-		if key == "memory" {
-			text = memoryMeant(text)
-		}
-		if key == "name" && Reserved(text) != "" {
-			return ""
-		}
+		text = textMeant(key, text)
 		if text != "" && fits(text, tag) {
 			return fmt.Sprintf("; write %s = %q", key, text)
 		}
@@ -196,14 +183,22 @@ func instead(path string, v any, kind reflect.Kind, tag reflect.StructTag) strin
 			return fmt.Sprintf("; write %s = %d", key, n)
 		}
 	case reflect.Bool:
-		if text == "1" || text == "0" {
-			return fmt.Sprintf("; write %s = %t", key, text == "1")
-		}
-		if b, ok := truth(text); ok {
-			return fmt.Sprintf("; write %s = %t", key, b)
+		if b, ok := truth(text); ok || text == "1" || text == "0" {
+			return fmt.Sprintf("; write %s = %t", key, b || text == "1")
 		}
 	}
 	return ""
+}
+
+// textMeant returns the text that a value of the key stands for, "" for none.
+func textMeant(key, text string) string {
+	switch {
+	case key == "memory":
+		return memoryMeant(text)
+	case key == "name" && Reserved(text) != "":
+		return ""
+	}
+	return text
 }
 
 // form says what a value of the key looks like, behind the name of its type.

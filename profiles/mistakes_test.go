@@ -16,26 +16,31 @@ import (
 // how it is written rightly.
 func TestMistakesGetTheRightSpelling(t *testing.T) {
 	for text, want := range map[string]string{
-		`memory = 2048`:        `vm.toml:1: memory: got 2048, allowed: a string: a whole number and MiB, GiB or TiB, such as 1GiB; write memory = "2048MiB"`,
-		`memory = 2`:           `write memory = "2GiB"`,
-		`memory = 2147483648`:  `write memory = "2048MiB"`,
-		`memory = "2G"`:        `memory: got "2G", allowed: a whole number and MiB, GiB or TiB, such as 1GiB; write memory = "2GiB"`,
-		`memory = "2GB"`:       `write memory = "2GiB"`,
-		`memory = "2 GiB"`:     `write memory = "2GiB"`,
-		`memory = "2048"`:      `write memory = "2048MiB"`,
-		`memory = "2048mb"`:    `write memory = "2048MiB"`,
-		`memory = "1.5GiB"`:    `write memory = "1536MiB"`,
-		`memory = "524288KiB"`: `write memory = "512MiB"`,
-		`memory = ["1GiB"]`:    `got an array, allowed: a string: a whole number and MiB, GiB or TiB, such as 1GiB; write memory = "1GiB"`,
-		`cpus = "2"`:           `cpus: got the string "2", allowed: a whole number, 1 to 1024; write cpus = 2`,
-		`cpus = 2.0`:           `cpus: got 2.0, allowed: a whole number, 1 to 1024; write cpus = 2`,
-		`cpus = 1.5`:           `cpus: got 1.5, allowed: a whole number, 1 to 1024`,
-		`accel = true`:         `accel: got true, allowed: a string: auto, kvm, tcg`,
-		`accel = "KVM"`:        `write accel = "kvm"`,
-		`name = "Web_1"`:       `write name = "web-1"`,
-		`name = "web.lan"`:     `write name = "web-lan"`,
-		`machine = "Q35"`:      `write machine = "q35"`,
-		`name = "LOCALHOST"`:   "(lower case, digits and -)",
+		`memory = 2048`:          `vm.toml:1: memory: got 2048, allowed: a string: a whole number and MiB, GiB or TiB, such as 1GiB; write memory = "2048MiB"`,
+		"name = \"web":           `vm.toml:1: name: got "name = \"web", whose string has no end; write name = "web"`,
+		"name = \"web”":          `write name = "web"`,
+		"name = 'web\"":          `write name = 'web'`,
+		"[[disk]]\nfile = \"a\"": `disk[0].format: missing: image format; never guessed, because a guest could change the guess; allowed: raw, qcow2`,
+		"[[disk]]":               `disk[0].file: missing: image file, relative to the profile; ~/ is your home`,
+		`memory = 2`:             `write memory = "2GiB"`,
+		`memory = 2147483648`:    `write memory = "2048MiB"`,
+		`memory = "2G"`:          `memory: got "2G", allowed: a whole number and MiB, GiB or TiB, such as 1GiB; write memory = "2GiB"`,
+		`memory = "2GB"`:         `write memory = "2GiB"`,
+		`memory = "2 GiB"`:       `write memory = "2GiB"`,
+		`memory = "2048"`:        `write memory = "2048MiB"`,
+		`memory = "2048mb"`:      `write memory = "2048MiB"`,
+		`memory = "1.5GiB"`:      `write memory = "1536MiB"`,
+		`memory = "524288KiB"`:   `write memory = "512MiB"`,
+		`memory = ["1GiB"]`:      `got an array, allowed: a string: a whole number and MiB, GiB or TiB, such as 1GiB; write memory = "1GiB"`,
+		`cpus = "2"`:             `cpus: got the string "2", allowed: a whole number, 1 to 1024; write cpus = 2`,
+		`cpus = 2.0`:             `cpus: got 2.0, allowed: a whole number, 1 to 1024; write cpus = 2`,
+		`cpus = 1.5`:             `cpus: got 1.5, allowed: a whole number, 1 to 1024`,
+		`accel = true`:           `accel: got true, allowed: a string: auto, kvm, tcg`,
+		`accel = "KVM"`:          `write accel = "kvm"`,
+		`name = "Web_1"`:         `write name = "web-1"`,
+		`name = "web.lan"`:       `write name = "web-lan"`,
+		`machine = "Q35"`:        `write machine = "q35"`,
+		`name = "LOCALHOST"`:     "(lower case, digits and -)",
 
 		"[[disk]]\nfile = \"a\"\nformat = \"raw\"\nsnapshot = \"true\"": `vm.toml:4: disk[0].snapshot: got the string "true", allowed: true or false; write snapshot = true`,
 		"[[disk]]\nfile = \"a\"\nformat = \"raw\"\nreadonly = \"no\"":   `write readonly = false`,
@@ -54,6 +59,20 @@ func TestMistakesGetTheRightSpelling(t *testing.T) {
 		if _, err := decode(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\ngot  %v\nwant ...%s", text, err, want)
 		}
+	}
+}
+
+// The name of a VM in place of its profile's is answered with the profile's.
+func TestAVMsNameIsNoProfile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "web")
+	if err := os.WriteFile(path+".toml", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.HasSuffix(err.Error(), "no such file or directory; did you mean "+path+".toml?") {
+		t.Error(err)
+	}
+	if _, err := Load(path + "x"); err == nil || strings.Contains(err.Error(), "did you mean") {
+		t.Error(err)
 	}
 }
 
@@ -95,8 +114,8 @@ func TestTextsThatAreAlmostTOML(t *testing.T) {
 		"memory = “256MiB”":                  `vm.toml:1: memory: got “ (U+201C), a typographic quotation mark; write memory = "256MiB"`,
 		"memory = ‘256MiB’":                  `got ‘ (U+2018), a typographic quotation mark; write memory = '256MiB'`,
 		"# a\n[[disk]]\nfile = „a”":          `vm.toml:3: file: got „ (U+201E), a typographic quotation mark; write file = "a"`,
-		"name\u00a0= \"web\"":                `got a character (U+00A0), a space that is not TOML's, such as a non-breaking one; write name = "web"`,
-		"\u200bname = \"web\"":               `got a character (U+200B), a character that an editor does not show; write name = "web"`,
+		"name\u00a0= \"web\"":                `got U+00A0, a space that is not TOML's, such as a non-breaking one; write name = "web"`,
+		"\u200bname = \"web\"":               `got U+200B, a character that an editor does not show; write name = "web"`,
 		"cpus = 2\u2028":                     "U+2028",
 		"name ＝ \"web\"":                     `write name = "web"`,
 		"# it’s “fine”\nname = web # “here”": `vm.toml:2: name: got "name = web # “here”", which is not TOML; write name = "web"`,

@@ -168,7 +168,7 @@ func (o Reader) Load(path string) (*Profile, error) {
 	case err != nil && path == "-":
 		return nil, fmt.Errorf("read profile -: %w: standard input is %w", err, errNoFile)
 	case err != nil:
-		return nil, fmt.Errorf("read profile: %w", err)
+		return nil, fmt.Errorf("read profile: %w%s", err, otherFile(path))
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -181,6 +181,14 @@ func (o Reader) Load(path string) (*Profile, error) {
 		return nil, fmt.Errorf("read profile %s: it is %w", path, errNoFile)
 	}
 	return o.Decode(f, path)
+}
+
+// otherFile names the profile that a VM's name in place of a path means.
+func otherFile(path string) string {
+	if _, err := os.Stat(path + ".toml"); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s.toml?", path)
 }
 
 // errNoFile is the cause where a pipe, a socket or a device stands for the profile.

@@ -38,7 +38,7 @@ var assignment = regexp.MustCompile(`^\s*([A-Za-z0-9_.-]+)(\s*[=:]\s*|\s+)(\S.*?
 // explain words the problem of a line that the library does not take.
 func explain(e *Error, line string) {
 	if r, ok := oddity(line); ok {
-		e.Msg = fmt.Sprintf("got %s (%U), %s", visible(r.char), r.char, r.what)
+		e.Msg = fmt.Sprintf("got %s, %s", visible(r.char), r.what)
 		line = plainSpelling.Replace(line)
 		if m := assignment.FindStringSubmatch(line); m != nil && isTOML(line) {
 			e.Key, e.Msg = m[1], fmt.Sprintf("%s; write %s", e.Msg, strings.TrimSpace(line))
@@ -52,6 +52,9 @@ func explain(e *Error, line string) {
 			e.Msg += "; " + why
 			return
 		}
+	}
+	if noEnd(e, line) {
+		return
 	}
 	if strings.HasPrefix(e.Msg, "expected newline") {
 		e.Msg += "; a line sets one key, and a comment begins with #"
@@ -67,6 +70,31 @@ func explain(e *Error, line string) {
 	if meant := valueMeant(m[3]); meant != "" && isTOML(m[1]+" = "+meant) {
 		e.Key, e.Msg = m[1], fmt.Sprintf("got %s, which is not TOML; write %s = %s", quote(strings.TrimSpace(line)), m[1], meant)
 	}
+}
+
+// unended matches what the library says of such a string.
+var unended = regexp.MustCompile(`strings? (cannot have new lines|not terminated)|^unterminated .*string`)
+
+// noEnd words the problem of a string that does not end on its line, perhaps with a
+// quotation mark of another kind than it begins with.
+func noEnd(e *Error, line string) bool {
+	if !unended.MatchString(e.Msg) {
+		return false
+	}
+	e.Msg = fmt.Sprintf("got %s, whose string has no end", quote(strings.TrimSpace(line)))
+	m := assignment.FindStringSubmatch(line)
+	if m == nil {
+		return true
+	}
+	e.Key = m[1]
+	plain := plainSpelling.Replace(m[3])
+	for _, value := range []string{plain, strings.TrimRight(plain, `'"`) + plain[:1]} {
+		if isTOML("x = " + value) {
+			e.Msg += fmt.Sprintf("; write %s = %s", m[1], value)
+			break
+		}
+	}
+	return true
 }
 
 // isTOML reports whether a line is TOML as it is.
@@ -186,10 +214,10 @@ func oddAs(r rune) (odd, bool) {
 	return odd{}, false
 }
 
-// visible returns the character, or "a character" for one that has no shape.
+// visible returns the character, if it has a shape, and its number.
 func visible(r rune) string {
 	if unicode.IsGraphic(r) && !unicode.IsSpace(r) {
-		return string(r)
+		return fmt.Sprintf("%c (%U)", r, r)
 	}
-	return "a character"
+	return fmt.Sprintf("%U", r)
 }

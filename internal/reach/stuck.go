@@ -102,7 +102,7 @@ func noOffer(mode profiles.Mode) string {
 
 func (e *Stuck) unreachable() string {
 	if e.Goal.Port != 0 {
-		return fmt.Sprintf("nothing listens on port %d of %s, or the guest's firewall drops it", e.Goal.Port, e.Address)
+		return fmt.Sprintf("nothing listens on port %d of %s, perhaps not yet (--timeout), or the guest's firewall drops it", e.Goal.Port, e.Address)
 	}
 	return fmt.Sprintf("the guest's firewall drops ping to %s, or the host has no route there", e.Address)
 }

@@ -171,6 +171,14 @@ func (r *Request) Batch() bool {
 	})
 }
 
+// namesKey reports whether the user names a key to log in by.
+func (r *Request) namesKey() bool {
+	return slices.Contains(r.Options, "-i") || slices.ContainsFunc(r.Options, func(o string) bool {
+		_, ok := setting(o, "identityfile")
+		return ok
+	})
+}
+
 // Quote returns a command line for a POSIX shell.
 func Quote(args []string) string {
 	quoted := make([]string, len(args))

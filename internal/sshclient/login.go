@@ -61,36 +61,74 @@ func (c Client) Run(ctx context.Context, s Session) error {
 	return c.login(ctx, s, knownHosts)
 }
 
-// login runs ssh, and again while the guest boots and does not let the user in. Only the
-// first try may ask the user for something. Where the server takes passwords, ssh may have
-// asked for one, which was perhaps wrong: the user decides.
+// keysOnly has ssh try its keys, for which it may ask a passphrase, and ask for no password.
+var keysOnly = []string{"-o", "PasswordAuthentication=no", "-o", "KbdInteractiveAuthentication=no"}
+
+// login runs ssh, and again while the guest boots and does not let the user in. It begins
+// with keys alone, as a password that a booting guest asks for is one that it may not know
+// yet. Where the server takes passwords and the user named no key, ssh may ask then.
 func (c Client) login(ctx context.Context, s Session, knownHosts string) error {
 	deadline := time.Now().Add(s.Timeout)
 	if end := s.Booted.Add(BootLimit); end.Before(deadline) {
 		deadline = end
 	}
-	told := ""
-	var first []string
-	for {
+	booting := func() bool { return !s.NoWait && time.Now().Before(deadline) }
+	var options []string
+	if booting() {
+		options = keysOnly
+	}
+	for told := ""; ; {
 		said := &Errors{To: c.Stderr, Address: s.Address}
-		err := c.once(s.Arguments(knownHosts, first...), said)
+		err := c.once(s.Arguments(knownHosts, options...), said)
 		why := said.Refused()
-		booting := !s.NoWait && time.Now().Before(deadline) && ctx.Err() == nil
-		if why == "" || !booting || Asks(why) && !s.Batch() && c.mayAsk() {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		switch s.next(why, Asks(why) && !s.Batch() && c.mayAsk(), options == nil, booting()) {
+		case done:
 			said.Flush()
-			c.explain(said, why, booting, s.VM, knownHosts)
+			c.explain(said, why, booting(), s.VM, knownHosts)
 			return err
+		case ask:
+			options = nil
+			if booting() {
+				c.Talk(s.VM + ": the guest still boots, and does not take your keys, perhaps not yet")
+			}
+			continue
+		case again:
+			if why != told {
+				c.Talk(fmt.Sprintf("%s: waiting for the guest to let you in (%s): it still boots, and ssh tries again for %s",
+					s.VM, why, time.Until(deadline).Truncate(time.Second)))
+			}
+			told, options = why, []string{"-o", "BatchMode=yes"}
 		}
-		if why != told {
-			c.Talk(fmt.Sprintf("%s: waiting for the guest to let you in (%s): it still boots, and ssh tries again for %s",
-				s.VM, why, time.Until(deadline).Truncate(time.Second)))
-		}
-		told, first = why, []string{"-o", "BatchMode=yes"}
 		select {
 		case <-ctx.Done():
+			return ctx.Err()
 		case <-time.After(loginPause):
 		}
 	}
+}
+
+// step is what follows a try to log in.
+type step int
+
+const (
+	done  step = iota
+	ask        // another one, in which ssh may ask for a password
+	again      // another one by keys, a little later
+)
+
+// next decides after a try that was refused for the reason why, "" for none. asks says that
+// ssh could ask the user for a password, asked that it could in this try already.
+func (s Session) next(why string, asks, asked, booting bool) step {
+	switch {
+	case why == "", asked, !asks && !booting:
+		return done
+	case asks && (!booting || !s.namesKey()):
+		return ask
+	}
+	return again
 }
 
 // once runs ssh.
@@ -118,7 +156,7 @@ func (c Client) mayAsk() bool {
 func (c Client) explain(said *Errors, why string, booting bool, vm, knownHosts string) {
 	switch {
 	case said.ChangedKey():
-		c.Talk(fmt.Sprintf("hint: the disk of VM %q is the one that the known key was on. If you installed its guest anew, forget the key: rm %s", vm, Quote([]string{knownHosts})))
+		c.Talk(fmt.Sprintf("hint: the disk of VM %q is the one that the known key was on. If you installed its guest anew, copied another image over the disk or gave cloud-init another instance-id, forget the key: rm %s", vm, Quote([]string{knownHosts})))
 	case why != "" && booting:
 		c.Talk("hint: the guest still boots, and may not have made its users yet: try again, or give ssh a key by -i")
 	}
