@@ -53,7 +53,6 @@ type attacked struct {
 	host   *steptest.Memory
 	before map[string]string // the host without the network
 	ended  chan struct{}
-	stop   func()
 }
 
 var stayMAC, goneMAC = net.HardwareAddr{2, 0, 0, 0, 1, 1}, net.HardwareAddr{2, 0, 0, 0, 1, 2}
@@ -103,11 +102,9 @@ func attack(t *testing.T, mode profiles.Mode) *attacked {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	a.stop = cancel
 	go func() {
 		defer close(a.ended)
-		a.serve(ctx, nil)
+		a.serve(context.Background(), nil)
 	}()
 	return a
 }
