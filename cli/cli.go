@@ -35,15 +35,12 @@ type Env struct {
 // app is one invocation.
 type app struct {
 	Env
-	user             *asuser.User // the user behind sudo, nil without one
-	runDir, stateDir string
-	rootRunDir       string // root's run directory, for a user who named none; else ""
-	places           place.Places
-	rootStateDir     string             // root's state directory, likewise
-	terminal         *terminal.Terminal // that shows the console of a VM, now or later; else nil
-	line             *status.Line
-	speech           *terminal.Speech // through which a run writes to stderr; else nil
-	unknown          string           // a word that the user wanted help on and that is no command
+	user     *asuser.User // the user behind sudo, nil without one
+	places   place.Places
+	terminal *terminal.Terminal // that shows the console of a VM, now or later; else nil
+	line     *status.Line
+	speech   *terminal.Speech // through which a run writes to stderr; else nil
+	unknown  string           // a word that the user wanted help on and that is no command
 }
 
 // Main runs one command and returns the exit code.

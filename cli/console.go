@@ -20,7 +20,7 @@ func (a *app) console(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	_, runDir, err := a.find(c.Context, args[0])
+	_, runDir, err := a.places.Find(c.Context, args[0])
 	if err != nil {
 		return err
 	}

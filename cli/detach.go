@@ -57,7 +57,7 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 }
 
 func (a *app) detachedArguments(c *cli.Context, p *profiles.Profile, path string, extra []string) []string {
-	args := []string{"--run-dir", a.runDir, "--state-dir", a.stateDir, "run", "--detached", "--name", p.Name}
+	args := []string{"--run-dir", a.places.Run, "--state-dir", a.places.State, "run", "--detached", "--name", p.Name}
 	for _, flag := range []string{"verbose", "assume-yes"} {
 		if c.Bool(flag) {
 			args = append(args, "--"+flag)

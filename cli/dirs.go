@@ -2,14 +2,12 @@ package cli
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"slices"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
-	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/place"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/profiles"
@@ -34,28 +32,12 @@ func (a *app) before(c *cli.Context) (err error) {
 	if err != nil {
 		return &usage{err.Error()}
 	}
-	a.places, a.runDir, a.stateDir, a.rootRunDir, a.rootStateDir = p, p.Run, p.State, p.RootRun, p.RootState
+	a.places = p
 	return nil
 }
 
-// find asks a VM for its state, and returns the run directory that the VM is in.
-func (a *app) find(ctx context.Context, name string) (s control.State, runDir string, err error) {
-	return a.places.Find(ctx, name)
-}
-
-// stateDirOf returns the state directory of a profile's runs. Runs that need root's
+// dirsOf returns the run and the state directory of a profile's runs. Runs that need root's
 // rights use root's, also when a user only asks what a run would do, of whatever profile (nil).
-func (a *app) stateDirOf(p *profiles.Profile) string {
-	if a.rootStateDir != "" && (p == nil || len(supervisor.NetworksOf(p)) > 0) {
-		return a.rootStateDir
-	}
-	return a.stateDir
-}
-
-// runDirOf returns the run directory of a profile's runs, as stateDirOf does.
-func (a *app) runDirOf(p *profiles.Profile) string {
-	if a.rootRunDir != "" && (p == nil || len(supervisor.NetworksOf(p)) > 0) {
-		return a.rootRunDir
-	}
-	return a.runDir
+func (a *app) dirsOf(p *profiles.Profile) (runDir, stateDir string) {
+	return a.places.Of(p == nil || len(supervisor.NetworksOf(p)) > 0)
 }

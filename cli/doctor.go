@@ -46,8 +46,9 @@ func (a *app) doctor(c *cli.Context) error {
 			return &usage{fmt.Sprintf("doctor: --%s is for --probe", flag)}
 		}
 	}
+	runDir, stateDir := a.dirsOf(p)
 	o := doctor.Options{
-		RunDir: a.runDirOf(p), StateDir: a.stateDirOf(p), QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), User: a.user, Networks: networks, Profile: p,
+		RunDir: runDir, StateDir: stateDir, QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), User: a.user, Networks: networks, Profile: p,
 	}
 	var r doctor.Report
 	var err error

@@ -12,9 +12,8 @@ import (
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
-// A profile and its images may be on a FUSE mount of the user behind sudo, which the
-// kernel keeps root out of; and below a directory that only one of the user's groups may
-// enter. The guest reads and writes them.
+// A profile and its images may be on a FUSE mount of the user behind sudo, which the kernel
+// keeps root out of. The guest reads and writes them.
 func TestFilesThatRootMayNotSee(t *testing.T) {
 	lab.Require(t, lab.Program("bindfs"), lab.Program("fusermount3"), lab.Program("setpriv"), lab.Program("qemu-img"))
 	inLab(t, func(l *testHost) {

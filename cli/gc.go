@@ -22,8 +22,8 @@ func (a *app) gc(c *cli.Context) error {
 	var vms []rundir.VM
 	var netErr, vmErr error
 	a.during("what dead processes left to be undone", func() {
-		networks, netErr = keeper.Collect(c.Context, keeper.Options{RunDir: a.runDir, StateDir: a.stateDir})
-		vms, vmErr = rundir.Collect(a.runDir)
+		networks, netErr = keeper.Collect(c.Context, keeper.Options{RunDir: a.places.Run, StateDir: a.places.State})
+		vms, vmErr = rundir.Collect(a.places.Run)
 	})
 	for _, network := range networks {
 		fmt.Fprintln(a.Stdout, "removed", network)

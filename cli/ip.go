@@ -68,7 +68,7 @@ func (a *app) ip(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	s, _, err := a.find(c.Context, args[0])
+	s, _, err := a.places.Find(c.Context, args[0])
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func (a *app) copyLog(ctx context.Context, follow bool, name string, log io.Read
 		if _, err := io.Copy(to, log); err != nil || !follow {
 			return err
 		}
-		if _, _, err := a.find(ctx, name); err != nil {
+		if _, _, err := a.places.Find(ctx, name); err != nil {
 			_, err = io.Copy(to, log)
 			return err
 		}

@@ -32,12 +32,13 @@ func (a *app) mac(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	salt, err := journal.LoadSalt(a.stateDirOf(p))
+	_, stateDir := a.dirsOf(p)
+	salt, err := journal.LoadSalt(stateDir)
 	if errors.Is(err, fs.ErrPermission) && len(supervisor.NetworksOf(p)) > 0 {
 		return fmt.Errorf("%w: %w", host.ErrNoPermission, err)
 	}
 	if err != nil {
-		return &rundir.Unusable{What: "state directory", Dir: a.stateDirOf(p), Err: err}
+		return &rundir.Unusable{What: "state directory", Dir: stateDir, Err: err}
 	}
 	for i := range p.NICs {
 		fmt.Fprintln(a.Stdout, supervisor.MAC(p, i, salt))

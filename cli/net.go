@@ -24,12 +24,12 @@ func (a *app) net(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err
 	}
-	infos, err := keeper.List(c.Context, a.runDir)
+	infos, err := keeper.List(c.Context, a.places.Run)
 	if err != nil {
 		return err
 	}
-	if a.rootRunDir != "" {
-		more, err := keeper.List(c.Context, a.rootRunDir)
+	if a.places.RootRun != "" {
+		more, err := keeper.List(c.Context, a.places.RootRun)
 		if errors.Is(err, host.ErrNoPermission) {
 			a.talk("note: networks of root run; sudo qnet net lists them")
 		} else if err != nil {

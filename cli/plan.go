@@ -21,7 +21,8 @@ func (a *app) plan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	run, err := preview.New(c.Context, p, a.user, a.runDirOf(p), a.stateDirOf(p))
+	runDir, stateDir := a.dirsOf(p)
+	run, err := preview.New(c.Context, p, a.user, runDir, stateDir)
 	if err != nil {
 		return err
 	}

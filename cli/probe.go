@@ -32,7 +32,7 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 		return &usage{"doctor --probe: the profile has no NIC on one of qnet's networks"}
 	}
 	o := keeper.Options{
-		RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"}, Note: a.note, Peer: supervisor.RemotePeer(),
+		RunDir: a.places.Run, StateDir: a.places.State, Exe: []string{"/proc/self/exe", "keeper"}, Note: a.note, Peer: supervisor.RemotePeer(),
 	}
 	reports, failed := []probe.Report{}, false
 	for _, n := range networks {

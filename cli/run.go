@@ -69,7 +69,7 @@ func (a *app) run(c *cli.Context) error {
 func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func()) {
 	endings := signals.Endings()
 	o := supervisor.Options{
-		RunDir: a.runDir, StateDir: a.stateDir, Exe: []string{"/proc/self/exe", "keeper"},
+		RunDir: a.places.Run, StateDir: a.places.State, Exe: []string{"/proc/self/exe", "keeper"},
 		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.user, AssumeYes: c.Bool("assume-yes"),
 		Stdout: a.Stdout, Signals: endings,
 		Note: a.warn,

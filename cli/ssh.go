@@ -63,7 +63,7 @@ func (a *app) ssh(c *cli.Context) error {
 		Talk: func(text string) { a.talk("%s", text) },
 	}
 	err = client.Run(c.Context, sshclient.Session{
-		Request: r, Address: address, Disk: cmp.Or(state.Disk, "of process "+strconv.Itoa(state.PID)), StateDir: a.stateDir,
+		Request: r, Address: address, Disk: cmp.Or(state.Disk, "of process "+strconv.Itoa(state.PID)), StateDir: a.places.State,
 		Booted: sshclient.Booted(state.Started, began),
 	})
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
@@ -81,7 +81,7 @@ func (a *app) sshServer(ctx context.Context, r sshclient.Request) (control.State
 	if !r.NoWait {
 		return a.await(ctx, r.VM, reach.Goal{Port: port}, r.Timeout)
 	}
-	s, _, err := a.find(ctx, r.VM)
+	s, _, err := a.places.Find(ctx, r.VM)
 	if err != nil {
 		return s, netip.Addr{}, err
 	}

@@ -29,7 +29,7 @@ func (a *app) stop(c *cli.Context) error {
 	if timeout <= 0 {
 		return &usage{fmt.Sprintf("stop: --timeout: got %s, allowed: more than 0s; --force does not ask the guest", timeout)}
 	}
-	_, runDir, err := a.find(c.Context, args[0])
+	_, runDir, err := a.places.Find(c.Context, args[0])
 	if err != nil {
 		return err
 	}

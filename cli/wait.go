@@ -55,7 +55,7 @@ func (a *app) await(ctx context.Context, name string, g reach.Goal, timeout time
 	defer a.line.Set("")
 	defer signals.OnInterrupt(func() { a.line.Set("") })()
 	for {
-		s, _, err := a.find(ctx, name)
+		s, _, err := a.places.Find(ctx, name)
 		if err != nil {
 			return s, netip.Addr{}, err
 		}

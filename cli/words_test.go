@@ -329,23 +329,23 @@ func TestDirectories(t *testing.T) {
 		return a
 	}
 	a := dirs(map[string]string{"QNET_RUN_DIR": "/r", "QNET_STATE_DIR": "/s", "XDG_RUNTIME_DIR": "/x", "XDG_STATE_HOME": "/y", "HOME": "/h"})
-	if a.runDir != "/r" || a.stateDir != "/s" || a.rootRunDir != "" || a.rootStateDir != "" {
-		t.Errorf("named: %q, %q, root's %q, %q", a.runDir, a.stateDir, a.rootRunDir, a.rootStateDir)
+	if a.places.Run != "/r" || a.places.State != "/s" || a.places.RootRun != "" || a.places.RootState != "" {
+		t.Errorf("named: %q, %q, root's %q, %q", a.places.Run, a.places.State, a.places.RootRun, a.places.RootState)
 	}
 	x, y, h := t.TempDir(), t.TempDir(), t.TempDir()
 	a = dirs(map[string]string{"XDG_RUNTIME_DIR": x, "XDG_STATE_HOME": y, "HOME": h})
 	b := dirs(map[string]string{"HOME": h})
 	if os.Geteuid() == 0 {
-		if a.runDir != place.RootRunDir || a.stateDir != place.RootStateDir || b.runDir != place.RootRunDir || a.rootRunDir != "" {
-			t.Errorf("root's: %q, %q", a.runDir, a.stateDir)
+		if a.places.Run != place.RootRunDir || a.places.State != place.RootStateDir || b.places.Run != place.RootRunDir || a.places.RootRun != "" {
+			t.Errorf("root's: %q, %q", a.places.Run, a.places.State)
 		}
 		return
 	}
-	if a.runDir != x+"/qnet" || a.stateDir != y+"/qnet" || b.runDir != h+"/.local/state/qnet/run" || b.stateDir != h+"/.local/state/qnet" {
-		t.Errorf("a user's: %q, %q; %q, %q", a.runDir, a.stateDir, b.runDir, b.stateDir)
+	if a.places.Run != x+"/qnet" || a.places.State != y+"/qnet" || b.places.Run != h+"/.local/state/qnet/run" || b.places.State != h+"/.local/state/qnet" {
+		t.Errorf("a user's: %q, %q; %q, %q", a.places.Run, a.places.State, b.places.Run, b.places.State)
 	}
-	if a.rootRunDir != place.RootRunDir || a.rootStateDir != place.RootStateDir {
-		t.Errorf("root's, for a user: %q, %q", a.rootRunDir, a.rootStateDir)
+	if a.places.RootRun != place.RootRunDir || a.places.RootState != place.RootStateDir {
+		t.Errorf("root's, for a user: %q, %q", a.places.RootRun, a.places.RootState)
 	}
 }
 

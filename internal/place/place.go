@@ -40,6 +40,15 @@ type Places struct {
 	getenv func(string) string
 }
 
+// Of returns the run and the state directory of runs that need root's rights, or not.
+func (p Places) Of(root bool) (runDir, stateDir string) {
+	runDir, stateDir = p.Run, p.State
+	if root {
+		runDir, stateDir = cmp.Or(p.RootRun, p.Run), cmp.Or(p.RootState, p.State)
+	}
+	return runDir, stateDir
+}
+
 // ErrNoHome is wrapped by the error of Choose for a user without a home.
 var ErrNoHome = errors.New("HOME is not set to a whole path")
 

@@ -63,7 +63,14 @@ func forget(path, disk string) error {
 		return err
 	}
 	// Two `qnet ssh` of one run write the same.
-	return os.WriteFile(path, []byte(first), 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm.Private)
+	if err != nil {
+		return err
+	}
+	if err = perm.Set(f, perm.Private); err == nil {
+		_, err = f.WriteString(first)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // Options returns the options of ssh(1), scp(1) and sftp(1) that lead to the VM, behind

@@ -251,3 +251,9 @@ func (f Facts) namesOf(fits func(Link) bool) []string {
 
 // DefaultMTU is Ethernet's, in bytes. Guests use it unless DHCP names another.
 const DefaultMTU = 1500
+
+// Private are the ranges of RFC 1918, from which subnets are chosen. The addresses that
+// carriers share (100.64.0.0/10, RFC 6598) are no candidates: Tailscale and providers use them.
+var Private = [...]netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+}

@@ -203,16 +203,11 @@ func (o outlets) add(r rtnl.Route) (added bool) {
 // another by the same link: it is wide, such as a default route, or it uses addresses that a
 // subnet could be chosen from.
 func telling(dst netip.Prefix) bool {
-	return dst.Bits() <= wideBits || slices.ContainsFunc(private, dst.Overlaps)
+	return dst.Bits() <= wideBits || slices.ContainsFunc(Private[:], dst.Overlaps)
 }
 
 // wideBits is the longest prefix, in bits, that counts as a summary of the Internet.
 const wideBits = 8
-
-// private are the prefixes that subnets are chosen from (RFC 1918).
-var private = []netip.Prefix{
-	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
-}
 
 // resolvers reads the name servers of a resolv.conf(5), without zones.
 func resolvers(path string) []netip.Addr {

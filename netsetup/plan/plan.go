@@ -10,6 +10,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/netsetup/subnet"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -123,11 +124,12 @@ func planOwnBridge(p Plan, f host.Facts, o Options) (Plan, error) {
 	n := p.Network
 	if n.Mode != profiles.Private {
 		var err error
-		if p.Prefix, err = subnet(n, p.Bridge, f, o); err != nil {
+		want := subnet.Request{Network: n.Name, Bridge: p.Bridge, Pinned: n.Subnet, Remembered: o.Remembered, Salt: o.Salt}
+		if p.Prefix, err = subnet.Choose(want, f); err != nil {
 			return Plan{}, err
 		}
-		p.Gateway = Gateway(p.Prefix)
-		if by := defined(p.Prefix, f); by != "" {
+		p.Gateway = subnet.Gateway(p.Prefix)
+		if by := subnet.Defined(p.Prefix, f); by != "" {
 			p.Notes = append(p.Notes, sharedSubnetNote(p.Prefix, n.Name, by))
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/netsetup/apply"
-	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
@@ -169,65 +168,14 @@ func TestBridgeOfTheAdministratorIsJoined(t *testing.T) {
 	}
 }
 
-func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
-	f, o := hosttest.Laptop(), Options{Salt: hosttest.Salt}
-	first, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", f, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again, _ := chooseSubnet(Network{Name: "dev"}, "qn-dev", f, o); again != first {
-		t.Errorf("got %s then %s", first, again)
-	}
-	if other, _ := chooseSubnet(Network{Name: "lab"}, "qn-lab", f, o); other == first {
-		t.Errorf("two networks got %s", first)
-	}
-	// Another program has a larger, an equal or a smaller prefix, in any table.
-	for _, taken := range []netip.Prefix{netip.PrefixFrom(first.Addr(), 16).Masked(), first, netip.PrefixFrom(first.Addr(), 30)} {
-		g := hosttest.Laptop()
-		g.Routes = append(g.Routes, host.Route{Dst: taken, Link: "tun0", Table: 7})
-		second, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", g, o)
-		if err != nil || second.Overlaps(taken) {
-			t.Errorf("route %s: got %s, %v", taken, second, err)
-		}
-		// What was chosen then stays, when the first is free again.
-		if kept, _ := chooseSubnet(Network{Name: "dev"}, "qn-dev", f, Options{Salt: hosttest.Salt, Remembered: second}); kept != second {
-			t.Errorf("got %s, want the remembered %s", kept, second)
-		}
-	}
-	// A policy rule selects it, whose table may get its routes later; or a network has it
-	// that is defined and down.
-	g := hosttest.Laptop()
-	g.Rules = append(g.Rules, fib.Rule{Priority: 100, To: first, Table: 7})
-	if second, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", g, o); err != nil || second == first {
-		t.Errorf("rule to %s: got %s, %v", first, second, err)
-	}
-	g = hosttest.Laptop()
-	g.Defined = []host.Defined{{Prefix: first, By: `the network "default" of libvirt`}}
-	if second, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", g, o); err != nil || second == first {
-		t.Errorf("defined %s: got %s, %v", first, second, err)
-	}
-	// A note tells the user who pins just that.
-	p, err := New(Network{Name: "dev", Mode: profiles.HostOnly, Subnet: first}, g, o)
+// A note tells who pins a subnet of a network that another program defined and that is down.
+func TestSubnetOfADefinedNetwork(t *testing.T) {
+	pinned := netip.MustParsePrefix("192.168.223.0/24")
+	f := hosttest.Laptop()
+	f.Defined = []host.Defined{{Prefix: pinned, By: `the network "default" of libvirt`}}
+	p, err := New(Network{Name: "dev", Mode: profiles.HostOnly, Subnet: pinned}, f, Options{Salt: hosttest.Salt})
 	if err != nil || !slices.ContainsFunc(p.Notes, func(n string) bool { return strings.Contains(n, `"default" of libvirt`) }) {
 		t.Errorf("got %q, %v", p.Notes, err)
-	}
-	// The network's own bridge, which a crash left, is no conflict.
-	g = hosttest.Laptop()
-	g.Routes = append(g.Routes, host.Route{Dst: first, Link: "qn-dev", Table: 254})
-	if again, _ := chooseSubnet(Network{Name: "dev"}, "qn-dev", g, o); again != first {
-		t.Errorf("got %s, want %s", again, first)
-	}
-}
-
-func TestUsable(t *testing.T) {
-	p := netip.MustParsePrefix("192.168.223.0/28")
-	if !Usable(p, netip.MustParseAddr("192.168.223.2")) {
-		t.Error("192.168.223.2 is not usable")
-	}
-	for _, bad := range []string{"192.168.223.0", "192.168.223.1", "192.168.223.15", "192.168.223.16", "192.168.222.2"} {
-		if Usable(p, netip.MustParseAddr(bad)) {
-			t.Errorf("%s is usable", bad)
-		}
 	}
 }
 

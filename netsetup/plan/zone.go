@@ -6,6 +6,7 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/netsetup/subnet"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -40,7 +41,7 @@ func (p Plan) Zone(f firewalld.State) (step.SetZone, bool) {
 func ZoneRules(guests netip.Prefix) []string {
 	from := fmt.Sprintf("family=%q source address=%q", "ipv4", guests)
 	return []string{
-		fmt.Sprintf(`rule %s destination address="%s/32" accept`, from, Gateway(guests)),
+		fmt.Sprintf(`rule %s destination address="%s/32" accept`, from, subnet.Gateway(guests)),
 		`rule priority="32767" ` + from + " reject", // after all others
 	}
 }

@@ -347,8 +347,8 @@ func TestPress(t *testing.T) {
 	}
 }
 
-// A panic is told from its event, also when QEMU hangs. A QEMU that ends is not asked: it
-// may hang by that. It is told when it does not end.
+// The watch tells a panic from its event, also when QEMU hangs. It does not ask a QEMU that ends:
+// it may hang by that. It tells when QEMU does not end.
 func TestWatchDoesNotAskAQEMUThatEnds(t *testing.T) {
 	for _, c := range []struct{ event, told string }{
 		{event("GUEST_PANICKED", `"action":"poweroff"`), "its guest's kernel crashed"},

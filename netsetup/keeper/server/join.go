@@ -12,6 +12,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/netsetup/subnet"
 )
 
 // register answers OpJoin and OpRejoin; it returns the VM's name once the VM is
@@ -212,7 +213,7 @@ func (s *server) fits(vm string, p keeper.Port, sofar []keeper.Port) error {
 	if !planned.Prefix.IsValid() {
 		return host.Refuse("VM %q wants address %s, but in mode %s qnet gives no address", vm, p.Address, planned.Network.Mode)
 	}
-	if !plan.Usable(planned.Prefix, p.Address) {
+	if !subnet.Usable(planned.Prefix, p.Address) {
 		return host.Refuse("VM %q wants address %s, which is no guest address of %s (gateway %s)",
 			vm, p.Address, planned.Prefix, planned.Gateway)
 	}

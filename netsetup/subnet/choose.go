@@ -1,21 +1,16 @@
-package plan
+// Package subnet chooses the subnets of networks: prefixes of RFC 1918 that nothing on the
+// host uses. It is pure.
+package subnet
 
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
-
-// private are the ranges of RFC 1918. The addresses that carriers share (100.64.0.0/10, RFC
-// 6598) are no candidates: Tailscale and providers use them.
-var private = []netip.Prefix{
-	netip.MustParsePrefix("10.0.0.0/8"),
-	netip.MustParsePrefix("172.16.0.0/12"),
-	netip.MustParsePrefix("192.168.0.0/16"),
-}
 
 // avoided are prefixes that a plan chooses last, because many hosts get them later.
 var avoided = []netip.Prefix{
@@ -46,47 +41,62 @@ var avoided = []netip.Prefix{
 	netip.MustParsePrefix("192.168.254.0/23"),
 }
 
-// subnet returns the subnet that the profile pins, if it is free, or chooses one.
-func subnet(n Network, bridge string, f host.Facts, o Options) (netip.Prefix, error) {
-	if !n.Subnet.IsValid() {
-		return chooseSubnet(n, bridge, f, o)
-	}
-	if c := conflict(n.Subnet, f, bridge); c != "" {
-		another := "choose another"
-		if p, ok := freeSubnet(n, bridge, f, o); ok {
-			another += ", such as " + p.String()
-		}
-		return netip.Prefix{}, n.refuse("subnet %s overlaps the host's %s: %s, or leave subnet out", n.Subnet, c, another)
-	}
-	return n.Subnet, nil
+// Request is what a network asks for.
+type Request struct {
+	Network    string       // its name
+	Bridge     string       // its own, which a crash may have left
+	Pinned     netip.Prefix // by the profile; not valid if it leaves the choice to qnet
+	Remembered netip.Prefix // of the network's last run; not valid if there was none
+	Salt       []byte       // of the host
 }
 
-// chooseSubnet returns the remembered subnet if it is still free, else the first free one of
-// a sequence that depends on the host's salt and the network's name.
-func chooseSubnet(n Network, bridge string, f host.Facts, o Options) (netip.Prefix, error) {
-	if o.Remembered.IsValid() && conflict(o.Remembered, f, bridge) == "" {
-		return o.Remembered, nil
+// Choose returns the subnet that the profile pins, if it is free. Else it returns the
+// remembered one if that is still free, or the first free one of a sequence that depends on
+// the host's salt and the network's name. The error wraps host.ErrRefused, and names what is
+// in the way.
+func Choose(r Request, f host.Facts) (netip.Prefix, error) {
+	if r.Pinned.IsValid() {
+		return r.pinned(f)
 	}
-	p, ok := freeSubnet(n, bridge, f, o)
+	if r.Remembered.IsValid() && conflict(r.Remembered, f, r.Bridge) == "" {
+		return r.Remembered, nil
+	}
+	p, ok := r.free(f)
 	if !ok {
-		return p, n.refuse("every /24 of 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 is in use, by the host's %s: free one, pin a smaller subnet between them with [network.%s] subnet, or use mode = \"user\"",
-			inTheWay(private, f, bridge), n.Name)
+		return p, r.refuse("every /24 of 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 is in use, by the host's %s: free one, pin a smaller subnet between them with [network.%s] subnet, or use mode = \"user\"",
+			inTheWay(host.Private[:], f, r.Bridge), r.Network)
 	}
 	return p, nil
 }
 
-// freeSubnet returns the first free subnet of the network's sequence, false if there is none.
-func freeSubnet(n Network, bridge string, f host.Facts, o Options) (netip.Prefix, bool) {
-	used := takenIn(private, f, bridge)
+func (r Request) pinned(f host.Facts) (netip.Prefix, error) {
+	c := conflict(r.Pinned, f, r.Bridge)
+	if c == "" {
+		return r.Pinned, nil
+	}
+	another := "choose another"
+	if p, ok := r.free(f); ok {
+		another += ", such as " + p.String()
+	}
+	return netip.Prefix{}, r.refuse("subnet %s overlaps the host's %s: %s, or leave subnet out", r.Pinned, c, another)
+}
+
+func (r Request) refuse(format string, args ...any) error {
+	return host.Refuse("plan network %q: %s", r.Network, fmt.Sprintf(format, args...))
+}
+
+// free returns the first free subnet of the network's sequence, false if there is none.
+func (r Request) free(f host.Facts) (netip.Prefix, bool) {
+	used := takenIn(host.Private[:], f, r.Bridge)
 	for i := range uint32(samples) {
-		if p := candidate(o.Salt, n.Name, i); !isAvoided(p) && !used.overlaps(p) {
+		if p := candidate(r.Salt, r.Network, i); !isAvoided(p) && !used.overlaps(p) {
 			return p, true
 		}
 	}
 	for _, last := range []bool{false, true} { // avoided ones last
-		for _, in := range private {
+		for _, in := range host.Private {
 			// An odd stride visits every subnet of the range, whose number is a power of two.
-			start, stride := hash(o.Salt, n.Name, samples), hash(o.Salt, n.Name, samples+1)|1
+			start, stride := hash(r.Salt, r.Network, samples), hash(r.Salt, r.Network, samples+1)|1
 			for i := range uint32(1) << (chosenBits - in.Bits()) {
 				if p := nth(in, start+i*stride); isAvoided(p) == last && !used.overlaps(p) {
 					return p, true
@@ -105,7 +115,7 @@ const samples = 4096
 
 // candidate is the i-th prefix of the network's sequence, a /24 of 10.0.0.0/8.
 func candidate(salt []byte, network string, i uint32) netip.Prefix {
-	return nth(private[0], hash(salt, network, i)>>16)
+	return nth(host.Private[0], hash(salt, network, i)>>16)
 }
 
 // nth returns a /24 of a range, by its number modulo how many there are.

@@ -1,4 +1,4 @@
-package plan
+package subnet
 
 import (
 	"errors"
@@ -9,8 +9,12 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
-	"github.com/qnet-vm/qnet/profiles"
 )
+
+// request is that of a network that leaves the choice to qnet.
+func request(network string) Request {
+	return Request{Network: network, Bridge: "qn-" + network, Salt: hosttest.Salt}
+}
 
 // on is a link with these addresses.
 func on(name string, addresses ...string) host.Link {
@@ -53,11 +57,11 @@ func TestSubnetOfEachRange(t *testing.T) {
 		f := hosttest.Laptop()
 		f.Links, f.Routes = append(f.Links, c.link), append(f.Routes, c.routes...)
 		for _, network := range []string{"dev", "lab", "nat"} {
-			p, err := chooseSubnet(Network{Name: network}, "qn-"+network, f, Options{Salt: hosttest.Salt})
+			p, err := Choose(request(network), f)
 			if in := netip.MustParsePrefix(c.in); err != nil || !in.Contains(p.Addr()) || conflict(p, f, "") != "" {
 				t.Errorf("%s: got %s, %v, want one of %s", name, p, err, in)
 			}
-			if again, _ := chooseSubnet(Network{Name: network}, "qn-"+network, f, Options{Salt: hosttest.Salt}); again != p {
+			if again, _ := Choose(request(network), f); again != p {
 				t.Errorf("%s: got %s, then %s", name, p, again)
 			}
 		}
@@ -66,29 +70,30 @@ func TestSubnetOfEachRange(t *testing.T) {
 
 // A route that leads nowhere is no use of its addresses, in whatever table.
 func TestRoutesToNowhere(t *testing.T) {
-	pinned := Network{Name: "dev", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")}
+	pinned := request("dev")
+	pinned.Pinned = netip.MustParsePrefix("192.168.223.0/24")
 	for _, table := range []int{fib.MainTable, 7} {
 		f := hosttest.Laptop()
-		for _, p := range private {
+		for _, p := range host.Private {
 			f.Routes = append(f.Routes, host.Route{Dst: p, Table: table, Nowhere: true})
 		}
-		if _, err := New(pinned, f, Options{Salt: hosttest.Salt}); err != nil {
+		if _, err := Choose(pinned, f); err != nil {
 			t.Errorf("table %d: %v", table, err)
 		}
-		free := Network{Name: "dev", Mode: profiles.HostOnly}
-		if p, err := New(free, f, Options{Salt: hosttest.Salt}); err != nil || !private[0].Contains(p.Prefix.Addr()) {
-			t.Errorf("table %d: %s, %v", table, p.Prefix, err)
+		if p, err := Choose(request("dev"), f); err != nil || !host.Private[0].Contains(p.Addr()) {
+			t.Errorf("table %d: %s, %v", table, p, err)
 		}
 	}
 }
 
 // It is one where it would keep the host from the guests: the bridge's route is no more specific.
 func TestNarrowRoutesToNowhere(t *testing.T) {
-	pinned := Network{Name: "dev", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")}
+	pinned := request("dev")
+	pinned.Pinned = netip.MustParsePrefix("192.168.223.0/24")
 	for dst, free := range map[string]bool{"192.168.222.0/23": true, "192.168.223.0/24": false, "192.168.223.128/25": false, "192.168.223.9/32": false} {
 		f := hosttest.Laptop()
 		f.Routes = append(f.Routes, host.Route{Dst: netip.MustParsePrefix(dst), Table: fib.MainTable, Nowhere: true})
-		_, err := New(pinned, f, Options{Salt: hosttest.Salt})
+		_, err := Choose(pinned, f)
 		if free != (err == nil) || !free && !strings.Contains(err.Error(), "route "+dst+", which leads nowhere") {
 			t.Errorf("%s: %v", dst, err)
 		}
@@ -97,11 +102,12 @@ func TestNarrowRoutesToNowhere(t *testing.T) {
 
 // A refusal names what is in the way, where it is, and what is free.
 func TestRefusalsNameTheUse(t *testing.T) {
-	pinned := Network{Name: "dev", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")}
-	free := Network{Name: "dev", Mode: profiles.NAT}
+	free := request("dev")
+	pinned := free
+	pinned.Pinned = netip.MustParsePrefix("192.168.223.0/24")
 	all := through("172.16.0.0/12", "192.168.0.0/17", "192.168.128.0/18", "192.168.192.0/18", "192.168.223.0/24")
 	for name, c := range map[string]struct {
-		n      Network
+		r      Request
 		link   host.Link
 		routes []host.Route
 		rules  []fib.Rule
@@ -119,7 +125,7 @@ func TestRefusalsNameTheUse(t *testing.T) {
 	} {
 		f := hosttest.Laptop()
 		f.Links, f.Routes, f.Rules = append(f.Links, c.link), append(f.Routes, c.routes...), append(f.Rules, c.rules...)
-		_, err := New(c.n, f, Options{Salt: hosttest.Salt})
+		_, err := Choose(c.r, f)
 		if !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got\n%v\nwant %q", name, err, c.want)
 		}
@@ -143,8 +149,8 @@ func manyRoutes(n int) host.Facts {
 func TestSubnetBesideManyRoutes(t *testing.T) {
 	f := manyRoutes(1 << 16)
 	got := testing.AllocsPerRun(1, func() {
-		p, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", f, Options{Salt: hosttest.Salt})
-		if err != nil || private[0].Contains(p.Addr()) {
+		p, err := Choose(request("dev"), f)
+		if err != nil || host.Private[0].Contains(p.Addr()) {
 			t.Fatalf("got %s, %v", p, err)
 		}
 	})
@@ -156,8 +162,67 @@ func TestSubnetBesideManyRoutes(t *testing.T) {
 func BenchmarkSubnetBesideManyRoutes(b *testing.B) {
 	f := manyRoutes(100_000)
 	for b.Loop() {
-		if _, err := chooseSubnet(Network{Name: "dev"}, "qn-dev", f, Options{Salt: hosttest.Salt}); err != nil {
+		if _, err := Choose(request("dev"), f); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
+	f := hosttest.Laptop()
+	first, err := Choose(request("dev"), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := Choose(request("dev"), f); again != first {
+		t.Errorf("got %s then %s", first, again)
+	}
+	if other, _ := Choose(request("lab"), f); other == first {
+		t.Errorf("two networks got %s", first)
+	}
+	// Another program has a larger, an equal or a smaller prefix, in any table.
+	for _, taken := range []netip.Prefix{netip.PrefixFrom(first.Addr(), 16).Masked(), first, netip.PrefixFrom(first.Addr(), 30)} {
+		g := hosttest.Laptop()
+		g.Routes = append(g.Routes, host.Route{Dst: taken, Link: "tun0", Table: 7})
+		second, err := Choose(request("dev"), g)
+		if err != nil || second.Overlaps(taken) {
+			t.Errorf("route %s: got %s, %v", taken, second, err)
+		}
+		// What was chosen then stays, when the first is free again.
+		kept := request("dev")
+		kept.Remembered = second
+		if again, _ := Choose(kept, f); again != second {
+			t.Errorf("got %s, want the remembered %s", again, second)
+		}
+	}
+	// A policy rule selects it, whose table may get its routes later; or a network has it
+	// that is defined and down.
+	g := hosttest.Laptop()
+	g.Rules = append(g.Rules, fib.Rule{Priority: 100, To: first, Table: 7})
+	if second, err := Choose(request("dev"), g); err != nil || second == first {
+		t.Errorf("rule to %s: got %s, %v", first, second, err)
+	}
+	g = hosttest.Laptop()
+	g.Defined = []host.Defined{{Prefix: first, By: `the network "default" of libvirt`}}
+	if second, err := Choose(request("dev"), g); err != nil || second == first {
+		t.Errorf("defined %s: got %s, %v", first, second, err)
+	}
+	// The network's own bridge, which a crash left, is no conflict.
+	g = hosttest.Laptop()
+	g.Routes = append(g.Routes, host.Route{Dst: first, Link: "qn-dev", Table: 254})
+	if again, _ := Choose(request("dev"), g); again != first {
+		t.Errorf("got %s, want %s", again, first)
+	}
+}
+
+func TestUsable(t *testing.T) {
+	p := netip.MustParsePrefix("192.168.223.0/28")
+	if !Usable(p, netip.MustParseAddr("192.168.223.2")) {
+		t.Error("192.168.223.2 is not usable")
+	}
+	for _, bad := range []string{"192.168.223.0", "192.168.223.1", "192.168.223.15", "192.168.223.16", "192.168.222.2"} {
+		if Usable(p, netip.MustParseAddr(bad)) {
+			t.Errorf("%s is usable", bad)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package plan
+package subnet
 
 import (
 	"cmp"
@@ -121,9 +121,9 @@ func conflict(p netip.Prefix, f host.Facts, bridge string) string {
 	return ""
 }
 
-// defined says which network that another program defined, and that may be down, has a part
+// Defined says which network that another program defined, and that may be down, has a part
 // of the prefix, "" if none.
-func defined(p netip.Prefix, f host.Facts) string {
+func Defined(p netip.Prefix, f host.Facts) string {
 	for _, d := range f.Defined {
 		if p.Overlaps(d.Prefix) {
 			return d.By
