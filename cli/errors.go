@@ -79,6 +79,8 @@ func exitCode(err error) int {
 		return far.Code
 	case errors.As(err, &other):
 		return other.code
+	case errors.Is(err, control.ErrNotUndone), errors.Is(err, host.ErrLeft):
+		return exitFailure // whatever kept the undo from it
 	case errors.As(err, &unusable) && unusable.Full():
 		return exitIncapable
 	case errors.As(err, &unusable), errors.As(err, &bad), errors.As(err, &config), errors.As(err, &file), errors.As(err, &use),
@@ -90,8 +92,6 @@ func exitCode(err error) int {
 		return exitIncapable
 	case errors.As(err, &exit):
 		return exitQEMU
-	case errors.Is(err, control.ErrNotUndone):
-		return exitFailure
 	case errors.Is(err, supervisor.ErrInterrupted), errors.Is(err, context.Canceled):
 		return exitInterrupted
 	}

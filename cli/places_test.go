@@ -16,7 +16,8 @@ func (l *testHost) called(uid uint32, dir string, vars []string, args ...string)
 	l.Helper()
 	p := l.command(args...)
 	p.Dir = dir
-	p.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "GOCOVERDIR=" + os.Getenv("GOCOVERDIR")}, vars...)
+	// Without GORACE, a process would write the race detector's log where these users may not.
+	p.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "GORACE=" + os.Getenv("GORACE"), "GOCOVERDIR=" + os.Getenv("GOCOVERDIR")}, vars...)
 	p.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	p.begin()
 	code = p.end(20 * time.Second)

@@ -67,12 +67,12 @@ func TestScarce(t *testing.T) {
 			"a full state directory": {
 				before: "mount -t tmpfs -o size=4k none " + full + "; head -c 4096 /dev/zero > " + full + "/all", after: "umount " + full,
 				args: []string{"--state-dir", full + "/state"},
-				code: exitFailure, words: []string{"write salt", "no space left on device", "df"},
+				code: exitIncapable, words: []string{"write salt", "no space left on device", "make room", "--state-dir"},
 			},
 			"a read-only run directory": {
 				before: "mount -t tmpfs -o ro none " + full, after: "umount " + full,
 				args: []string{"--run-dir", full + "/run"},
-				code: exitFailure, words: []string{"read-only file system", "--run-dir"},
+				code: exitIncapable, words: []string{"read-only file system", "--run-dir"},
 			},
 		} {
 			t.Log(name)

@@ -53,13 +53,15 @@ var renames = map[string]renamed{
 	"spare NIC": {
 		Network{Mode: profiles.Bridge, Uplink: "eth1"},
 		`ip link add eth1 type veth peer name lan1 netns inet; ip link set eth1 addrgenmode none
-ip -n inet link set lan1 addrgenmode none up; ip -n inet addr add 198.51.100.1/24 dev lan1; ip link set eth1 up`,
+ip -n inet link set lan1 addrgenmode none up; ip -n inet addr add 198.51.100.1/24 dev lan1; ip link set eth1 up
+until grep -q up /sys/class/net/eth1/operstate; do sleep 0.02; done`,
 		"eth1", "qn-dev", "198.51.100.9/24", "198.51.100.1",
 	},
 	"bridge of the host": {
 		Network{Mode: profiles.Bridge, Uplink: "br0"},
 		`ip link add br0 type bridge; ip link add port0 address 02:00:00:00:00:01 type veth peer name port1 netns inet
-ip -n inet link set port1 up; ip link set port0 addrgenmode none master br0 up; ip link set br0 addrgenmode none up; ip addr add 198.51.100.1/24 dev br0`,
+ip -n inet link set port1 up; ip link set port0 addrgenmode none master br0 up; ip link set br0 addrgenmode none up; ip addr add 198.51.100.1/24 dev br0
+until grep -q up /sys/class/net/br0/operstate; do sleep 0.02; done`,
 		"br0", "br0", "198.51.100.9/24", "198.51.100.1",
 	},
 	"macvtap": {Network{Mode: profiles.Bridge, Macvtap: true}, "", "eth0", "", "", ""},

@@ -80,7 +80,7 @@ func TestAcceptsWhereOwnersExpectThem(t *testing.T) {
 		"another's bridge": {"iptables-nft -P FORWARD DROP", profiles.Bridge, []string{
 			`iptables-nft FORWARD -i br0 -o br0 -m physdev --physdev-in qn+ --physdev-is-bridged -m comment --comment "qnet:dev" -j ACCEPT`,
 			`iptables-nft FORWARD -i br0 -o br0 -m physdev --physdev-out qn+ --physdev-is-bridged -m comment --comment "qnet:dev" -j ACCEPT`,
-		}, ""},
+		}, "br0 is a bridge without a port"},
 		"nft is not edited": {
 			"nft 'table inet filter { chain forward { type filter hook forward priority 0; policy drop; ct state established accept; }; }'", profiles.NAT, nil,
 			"`nft insert rule inet filter forward iifname \"qn-dev\" accept`",

@@ -169,9 +169,9 @@ func (p *Plan) follows(link string) bool {
 
 // isShown reports whether the host does not forward by a bridge, and br_netfilter shows what
 // its ports send each other. The rules of a network that runs would drop that if the network
-// turned the forwarding on.
+// turned the forwarding on; between ports of qnet's own bridges they drop nothing.
 func isShown(f host.Facts, l host.Link) bool {
-	return l.Kind == "bridge" && (f.Filters.BridgeIPv4 || f.Filters.BridgeIPv6) && f.Sysctls[host.ForwardingKey(l.Name)] == "0"
+	return l.Kind == "bridge" && !l.Ours() && (f.Filters.BridgeIPv4 || f.Filters.BridgeIPv6) && f.Sysctls[host.ForwardingKey(l.Name)] == "0"
 }
 
 // lateBridges are the bridges that Appeared leaves out.

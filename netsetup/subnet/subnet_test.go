@@ -154,7 +154,7 @@ func TestSubnetBesideManyRoutes(t *testing.T) {
 			t.Fatalf("got %s, %v", p, err)
 		}
 	})
-	if got > 30000 {
+	if got > 100_000 { // 20,000, and under the race detector 78,000
 		t.Errorf("%v allocations", got)
 	}
 }
