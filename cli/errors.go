@@ -79,7 +79,7 @@ func exitCode(err error) int {
 		return far.Code
 	case errors.As(err, &other):
 		return other.code
-	case errors.Is(err, control.ErrNotUndone), errors.Is(err, host.ErrLeft):
+	case (errors.Is(err, control.ErrNotUndone) || errors.Is(err, host.ErrLeft)) && !errors.As(err, &exit):
 		return exitFailure // whatever kept the undo from it
 	case errors.As(err, &unusable) && unusable.Full():
 		return exitIncapable
