@@ -16,7 +16,12 @@ func (l *testHost) asUser(args ...string) (code int, stdout, stderr string) {
 	l.Helper()
 	p := l.command(args...)
 	p.Env = append(p.Env, "SUDO_UID=", "SUDO_GID=")
-	p.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	return p.as(65534)
+}
+
+// as runs the command as a user, to its end.
+func (p *process) as(uid uint32) (code int, stdout, stderr string) {
+	p.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	p.begin()
 	code = p.end(20 * time.Second)
 	return code, p.out.String(), p.errout.String()

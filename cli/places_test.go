@@ -4,9 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/qnet-vm/qnet/internal/lab"
 )
@@ -18,10 +16,7 @@ func (l *testHost) called(uid uint32, dir string, vars []string, args ...string)
 	p.Dir = dir
 	// Without GORACE, a process would write the race detector's log where these users may not.
 	p.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "GORACE=" + os.Getenv("GORACE"), "GOCOVERDIR=" + os.Getenv("GOCOVERDIR")}, vars...)
-	p.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-	p.begin()
-	code = p.end(20 * time.Second)
-	return code, p.out.String(), p.errout.String()
+	return p.as(uid)
 }
 
 // Where qnet keeps its files never depends on the working directory, nor on what another

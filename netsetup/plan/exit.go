@@ -59,11 +59,8 @@ func looseSource(f host.Facts, l host.Link) step.List {
 // exitLink returns the link that the profile names, or the bridge of another network of
 // qnet's that has that link as its port: then the host's addresses and routes are there.
 func (p *Plan) exitLink(f host.Facts) (host.Link, bool) {
-	l, ok := f.Link(p.Network.Uplink)
-	if bridge, is := f.LinkByIndex(l.Master); ok && is && bridge.Ours() {
-		return bridge, true
-	}
-	return l, ok
+	links := pinnedLinks(f, p.Network.Uplink)
+	return f.Link(links[len(links)-1])
 }
 
 // Rerouted returns the exit with the link and gateway of the default route that the uplink has

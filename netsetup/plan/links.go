@@ -52,9 +52,9 @@ func noSuchUplink(n Network, f host.Facts) error {
 	return n.refuse("uplink %q: there is no such link: name one of %s; or leave uplink out", n.Uplink, strings.Join(there, ", "))
 }
 
-// PinnedLinks returns the names of the links by which guests leave whose network names the
+// pinnedLinks returns the names of the links by which guests leave whose network names the
 // uplink: that link, and while it is a port of a bridge of qnet's, that bridge.
-func PinnedLinks(f host.Facts, uplink string) []string {
+func pinnedLinks(f host.Facts, uplink string) []string {
 	names := []string{uplink}
 	l, _ := f.Link(uplink)
 	if bridge, ok := f.LinkByIndex(l.Master); ok && l.Master != 0 && bridge.Ours() {

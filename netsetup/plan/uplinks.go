@@ -44,7 +44,7 @@ func (p *Plan) pinUplink(f host.Facts) error {
 	if m, ok := f.LinkByIndex(l.Master); ok && !m.Ours() && m.Kind != "vrf" {
 		return refuseUplink(n, l, whosePort(l, f))
 	}
-	p.Uplinks = PinnedLinks(f, l.Name)
+	p.Uplinks = pinnedLinks(f, l.Name)
 	return nil
 }
 
@@ -150,7 +150,7 @@ func UplinkOf(s step.SetSysctl) (string, bool) {
 func (p *Plan) Appeared(f host.Facts) []host.Link {
 	found := append(f.Uplinks(), f.Beside()...)
 	if pinned := p.Network.Uplink; pinned != "" {
-		found = PinnedLinks(f, pinned)
+		found = pinnedLinks(f, pinned)
 	}
 	var appeared []host.Link
 	for _, name := range found {
