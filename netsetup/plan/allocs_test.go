@@ -24,15 +24,16 @@ func bigHost() host.Facts {
 }
 
 // A plan makes few allocations, also on a host with many links and routes: the test fails,
-// whatever the machine's speed, if they grow with links times routes. The limits hold under
-// the race detector, which makes a few of its own. All links of the second host have routes, so
-// that they are among those that guests reach, in one list.
+// whatever the machine's speed, if they grow with links times routes. The limits leave room
+// for the race detector, which makes a few of its own: a list that grew with links or routes
+// would take a thousand. All links of the second host have routes, so that they are among
+// those that guests reach, in one list.
 func TestAllocations(t *testing.T) {
 	n := Network{Name: "dev", Mode: profiles.NAT}
 	for name, c := range map[string]struct {
 		facts host.Facts
 		most  float64
-	}{"laptop": {hosttest.Laptop(), 130}, "1,000 links and 10,000 routes": {bigHost(), 180}} {
+	}{"laptop": {hosttest.Laptop(), 130}, "1,000 links and 10,000 routes": {bigHost(), 250}} {
 		got := testing.AllocsPerRun(10, func() {
 			if _, err := New(n, c.facts, Options{Salt: hosttest.Salt}); err != nil {
 				t.Fatal(err)
