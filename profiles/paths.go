@@ -3,6 +3,8 @@ package profiles
 import (
 	"path/filepath"
 	"strings"
+
+	"github.com/qnet-vm/qnet/profiles/strict"
 )
 
 // path returns a file that the profile names, as an absolute path: one that is relative
@@ -15,15 +17,15 @@ func (d *decoder) path(key, dir, path string) string {
 	case path == "":
 		return ""
 	case home && path[1:] != "" && (path[1] != '/'):
-		d.fail(key, "got %s, allowed: a path; ~USER is not expanded, only ~/, your own home; a file of that name is ./%s", quote(path), path)
+		d.Fail(key, "got %s, allowed: a path; ~USER is not expanded, only ~/, your own home; a file of that name is ./%s", strict.Quote(path), path)
 	case home && d.home == "":
-		d.fail(key, "got %s, but your home is not known: HOME is not set, and you have no entry in passwd(5); write the whole path", quote(path))
+		d.Fail(key, "got %s, but your home is not known: HOME is not set, and you have no entry in passwd(5); write the whole path", strict.Quote(path))
 	case home:
 		return filepath.Join(d.home, rest)
 	case strings.HasPrefix(path, "$"):
-		d.fail(key, "got %s, allowed: a path; variables are not expanded, write ~/ for your home; a file of that name is ./%s", quote(path), path)
+		d.Fail(key, "got %s, allowed: a path; variables are not expanded, write ~/ for your home; a file of that name is ./%s", strict.Quote(path), path)
 	case strings.Contains(path, "://"):
-		d.fail(key, "got %s, allowed: a file; a URL is not fetched, download it first", quote(path))
+		d.Fail(key, "got %s, allowed: a file; a URL is not fetched, download it first", strict.Quote(path))
 	case filepath.IsAbs(path):
 		return path
 	}

@@ -15,8 +15,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
+
+	"github.com/qnet-vm/qnet/profiles/strict"
 )
 
 // Mode is how a NIC is connected.
@@ -112,40 +113,13 @@ type PXE struct {
 }
 
 // Error is one problem of a profile.
-type Error struct {
-	File string // as given
-	Line int    // from 1; 0 = the file as a whole
-	Key  string // "nic[0].mode", "" for the file as a whole
-	Msg  string // what was got and what is allowed
-}
-
-// Error returns "vm.toml:12: nic[0].mode: got ..., allowed: ...".
-func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(e.File)
-	if e.Line > 0 {
-		fmt.Fprintf(&b, ":%d", e.Line)
-	}
-	if e.Key != "" {
-		b.WriteString(": " + e.Key)
-	}
-	return b.String() + ": " + e.Msg
-}
+type Error = strict.Error
 
 // Errors are all problems of a profile in the order of the file.
-type Errors []*Error
-
-// Error returns one problem a line.
-func (es Errors) Error() string {
-	lines := make([]string, len(es))
-	for i, e := range es {
-		lines[i] = e.Error()
-	}
-	return strings.Join(lines, "\n")
-}
+type Errors = strict.Errors
 
 // MaxSize is the largest profile read, in bytes.
-const MaxSize = 256 << 10
+const MaxSize = strict.MaxSize
 
 // Reader reads profiles. Home is the home directory of the user, for paths that begin
 // with ~/; without one such a path is refused.
@@ -205,14 +179,14 @@ func (o Reader) Decode(r io.Reader, path string) (*Profile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read profile %s: %w", path, err)
 	}
-	d := &decoder{file: path, home: o.Home, lines: map[string]int{}}
-	raw := d.decode(data)
+	d := &decoder{Decoder: strict.New(&language, path), home: o.Home}
+	var raw rawProfile
 	var p *Profile
-	if raw != nil {
-		p = d.valid(*raw, abs)
+	if d.Decode(data, &raw) {
+		p = d.valid(raw, abs)
 	}
-	if len(d.errs) > 0 {
-		return nil, d.sorted()
+	if errs := d.Errors(); len(errs) > 0 {
+		return nil, errs
 	}
 	return p, nil
 }

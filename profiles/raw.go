@@ -1,16 +1,7 @@
 package profiles
 
-// The raw structs are the profile as it is written: one field a key. The decoder and
-// Schema read their tags:
-//
-//	toml     the key; "*" stands for a name the user chooses
-//	enum     allowed strings, comma-separated
-//	pattern  regular expression a string must match
-//	words    the same in words, for errors
-//	range    smallest and largest number
-//	default  the value without the key, for the schema
-//	required the key must be there
-//	doc      one sentence for the schema
+// The raw structs are the profile as it is written: one field a key. Package strict and
+// Schema read their tags.
 type rawProfile struct {
 	Name    string                `toml:"name" pattern:"^[a-z][a-z0-9-]{0,30}$" words:"^[a-z][a-z0-9-]{0,30}$ (lower case, digits and -)" doc:"The VM's name; default: the file's name without .toml."`
 	Memory  string                `toml:"memory" pattern:"^[0-9]+(MiB|GiB|TiB)$" words:"a whole number and MiB, GiB or TiB, such as 1GiB" default:"1GiB" doc:"Memory with its unit, 16MiB to 16TiB."`
@@ -19,8 +10,8 @@ type rawProfile struct {
 	CPU     string                `toml:"cpu" pattern:"^[A-Za-z0-9_.-]{1,64}$" doc:"CPU model; default: host under kvm, max under tcg."`
 	Machine string                `toml:"machine" enum:"q35,pc" default:"q35" doc:"Machine type."`
 	Boot    rawBoot               `toml:"boot" doc:"A kernel to boot directly; default: the firmware boots the first disk."`
-	Disk    []rawDisk             `toml:"disk" doc:"Disk images, in order; at most 13."`
-	NIC     []rawNIC              `toml:"nic" doc:"Network cards, in order; at most 15. Default: one in mode nat."`
+	Disk    []rawDisk             `toml:"disk" most:"13" doc:"Disk images, in order; at most 13."`
+	NIC     []rawNIC              `toml:"nic" most:"15" doc:"Network cards, in order; at most 15. Default: one in mode nat."`
 	Network map[string]rawNetwork `toml:"network" doc:"Networks the NICs name, to pin what qnet would choose."`
 }
 

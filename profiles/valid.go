@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/qnet-vm/qnet/profiles/strict"
 )
 
 const (
@@ -39,7 +41,7 @@ func (d *decoder) valid(raw rawProfile, abs string) *Profile {
 		Kernel: d.path("boot.kernel", dir, raw.Boot.Kernel), Initrd: d.path("boot.initrd", dir, raw.Boot.Initrd), Cmdline: raw.Boot.Cmdline,
 	}
 	if p.Boot.Kernel == "" && (p.Boot.Initrd != "" || p.Boot.Cmdline != "") {
-		d.fail("boot.kernel", "missing; initrd and cmdline are for a kernel")
+		d.Fail("boot.kernel", "missing; initrd and cmdline are for a kernel")
 	}
 	p.Disks = d.disks(raw.Disk, dir)
 	if raw.NIC == nil {
@@ -52,17 +54,17 @@ func (d *decoder) valid(raw rawProfile, abs string) *Profile {
 }
 
 func (d *decoder) name(given, abs string) string {
-	if given != "" || d.lines["name"] > 0 {
+	if given != "" || d.Has("name") {
 		if why := Reserved(given); why != "" {
-			d.fail("name", "got %s, which %s; allowed: another name", quote(given), why)
+			d.Fail("name", "got %s, which %s; allowed: another name", strict.Quote(given), why)
 		}
 		return given
 	}
 	name := strings.TrimSuffix(filepath.Base(abs), ".toml")
 	if !namePattern.MatchString(name) {
-		d.fail("name", "missing, and the file's name %s cannot stand in for it; allowed: %s", quote(name), namePattern)
+		d.Fail("name", "missing, and the file's name %s cannot stand in for it; allowed: %s", strict.Quote(name), namePattern)
 	} else if why := Reserved(name); why != "" {
-		d.fail("name", "missing, and the file's name %s cannot stand in for it: it %s", quote(name), why)
+		d.Fail("name", "missing, and the file's name %s cannot stand in for it: it %s", strict.Quote(name), why)
 	}
 	return name
 }
@@ -73,7 +75,7 @@ func (d *decoder) memory(s string) int64 {
 	shift := map[string]int{"MiB": 20, "GiB": 30, "TiB": 40}[s[len(s)-3:]]
 	n, err := strconv.ParseInt(s[:len(s)-3], 10, 64)
 	if err != nil || n > mostMiB<<20>>shift || n<<shift < leastMiB<<20 {
-		d.fail("memory", "got %s, allowed: 16MiB to 16TiB", quote(s))
+		d.Fail("memory", "got %s, allowed: 16MiB to 16TiB", strict.Quote(s))
 		return 0
 	}
 	return n << shift
@@ -81,13 +83,13 @@ func (d *decoder) memory(s string) int64 {
 
 func (d *decoder) disks(raws []rawDisk, dir string) []Disk {
 	if len(raws) > maxDisks {
-		d.fail("disk", "got %d, allowed: at most %d", len(raws), maxDisks)
+		d.Fail("disk", "got %d, allowed: at most %d", len(raws), maxDisks)
 	}
 	var disks []Disk
 	for i, r := range raws {
 		disk := Disk{File: d.path(fmt.Sprintf("disk[%d].file", i), dir, r.File), Format: r.Format, Snapshot: r.Snapshot, ReadOnly: r.ReadOnly}
 		if r.File != "" && slices.ContainsFunc(disks, func(o Disk) bool { return o.File == disk.File }) {
-			d.fail(fmt.Sprintf("disk[%d].file", i), "got %s, which another disk has already", quote(r.File))
+			d.Fail(fmt.Sprintf("disk[%d].file", i), "got %s, which another disk has already", strict.Quote(r.File))
 		}
 		disks = append(disks, disk)
 	}
@@ -96,7 +98,7 @@ func (d *decoder) disks(raws []rawDisk, dir string) []Disk {
 
 func (d *decoder) nics(raws []rawNIC) []NIC {
 	if len(raws) > maxNICs {
-		d.fail("nic", "got %d, allowed: at most %d", len(raws), maxNICs)
+		d.Fail("nic", "got %d, allowed: at most %d", len(raws), maxNICs)
 	}
 	var nics []NIC
 	for i, r := range raws {
@@ -105,7 +107,7 @@ func (d *decoder) nics(raws []rawNIC) []NIC {
 		if n.Mode.NeedsNetwork() {
 			n.Network = cmp.Or(n.Network, string(n.Mode))
 		} else if n.Network != "" {
-			d.fail(key+"network", "got %s, but mode %s is on no network", quote(n.Network), n.Mode)
+			d.Fail(key+"network", "got %s, but mode %s is on no network", strict.Quote(n.Network), n.Mode)
 		}
 		n.MAC = d.mac(key+"mac", r.MAC, nics)
 		n.Address = d.address(key+"address", r.Address, n.Mode)
@@ -121,13 +123,13 @@ func (d *decoder) mac(key, s string, sofar []NIC) net.HardwareAddr {
 	mac, err := net.ParseMAC(s)
 	switch {
 	case err != nil:
-		d.fail(key, "got %s, allowed: six bytes like 52:54:00:12:34:56", quote(s))
+		d.Fail(key, "got %s, allowed: six bytes like 52:54:00:12:34:56", strict.Quote(s))
 	case mac[0]&1 != 0:
-		d.fail(key, "got %s, a multicast address; the first byte must be even", s)
+		d.Fail(key, "got %s, a multicast address; the first byte must be even", s)
 	case mac.String() == "00:00:00:00:00:00":
-		d.fail(key, "got %s, which is no address", s)
+		d.Fail(key, "got %s, which is no address", s)
 	case slices.ContainsFunc(sofar, func(n NIC) bool { return n.MAC.String() == mac.String() }):
-		d.fail(key, "got %s, which another nic has already", s)
+		d.Fail(key, "got %s, which another nic has already", s)
 	}
 	return mac
 }
@@ -137,12 +139,12 @@ func (d *decoder) address(key, s string, mode Mode) netip.Addr {
 		return netip.Addr{}
 	}
 	if !mode.HasSubnet() {
-		d.fail(key, "got %s, but in mode %s qnet gives no address; allowed in: host-only, nat", quote(s), mode)
+		d.Fail(key, "got %s, but in mode %s qnet gives no address; allowed in: host-only, nat", strict.Quote(s), mode)
 		return netip.Addr{}
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil || !a.Is4() {
-		d.fail(key, "got %s, allowed: an IPv4 address like 192.168.223.10", quote(s))
+		d.Fail(key, "got %s, allowed: an IPv4 address like 192.168.223.10", strict.Quote(s))
 		return netip.Addr{}
 	}
 	return a
@@ -157,7 +159,7 @@ func (d *decoder) networks(nics []NIC, raws map[string]rawNetwork) map[string]Ne
 		}
 		have, ok := networks[n.Network]
 		if ok && have.Mode != n.Mode {
-			d.fail(fmt.Sprintf("nic[%d].mode", i), "got %s for network %q, which another nic has in mode %s: a network has one mode", n.Mode, n.Network, have.Mode)
+			d.Fail(fmt.Sprintf("nic[%d].mode", i), "got %s for network %q, which another nic has in mode %s: a network has one mode", n.Mode, n.Network, have.Mode)
 			continue
 		}
 		networks[n.Network] = Network{Name: n.Network, Mode: n.Mode}
@@ -165,7 +167,7 @@ func (d *decoder) networks(nics []NIC, raws map[string]rawNetwork) map[string]Ne
 	for name, raw := range raws {
 		n, ok := networks[name]
 		if !ok {
-			d.fail("network."+name, "no nic is on this network")
+			d.Fail("network."+name, "no nic is on this network")
 			continue
 		}
 		networks[name] = d.network(n, raw)
@@ -179,15 +181,15 @@ func (d *decoder) network(n Network, raw rawNetwork) Network {
 	n.Subnet = d.subnet(key+".subnet", raw.Subnet, n.Mode)
 	n.Uplink = raw.Uplink
 	if raw.Uplink != "" && n.Mode != NAT && n.Mode != Bridge {
-		d.fail(key+".uplink", "got %s, but mode %s has no uplink; allowed in: nat, bridge", quote(raw.Uplink), n.Mode)
+		d.Fail(key+".uplink", "got %s, but mode %s has no uplink; allowed in: nat, bridge", strict.Quote(raw.Uplink), n.Mode)
 	}
 	n.Macvtap = raw.Macvtap
 	if raw.Macvtap && n.Mode != Bridge {
-		d.fail(key+".macvtap", "got true, but network %q is in mode %s; allowed in: bridge", n.Name, n.Mode)
+		d.Fail(key+".macvtap", "got true, but network %q is in mode %s; allowed in: bridge", n.Name, n.Mode)
 	}
 	n.MTU = int(raw.MTU)
 	if raw.MTU != 0 && n.Mode == Bridge {
-		d.fail(key+".mtu", "got %d, but mode %s has the MTU of the NIC it joins; allowed in: private, host-only, nat", raw.MTU, n.Mode)
+		d.Fail(key+".mtu", "got %d, but mode %s has the MTU of the NIC it joins; allowed in: private, host-only, nat", raw.MTU, n.Mode)
 	}
 	n.PXE = d.pxe(key+".pxe", raw.PXE, n.Mode)
 	return n
@@ -198,13 +200,13 @@ func (d *decoder) pxe(key string, raw rawPXE, mode Mode) PXE {
 		return PXE{}
 	}
 	if !mode.HasSubnet() {
-		d.fail(key, "mode %s has no DHCP server of qnet's; allowed in: host-only, nat", mode)
+		d.Fail(key, "mode %s has no DHCP server of qnet's; allowed in: host-only, nat", mode)
 	}
 	p := PXE{File: raw.File}
 	if raw.Server != "" {
 		var err error
 		if p.Server, err = netip.ParseAddr(raw.Server); err != nil || !p.Server.Is4() {
-			d.fail(key+".server", "got %s, allowed: an IPv4 address like 192.168.223.1", quote(raw.Server))
+			d.Fail(key+".server", "got %s, allowed: an IPv4 address like 192.168.223.1", strict.Quote(raw.Server))
 		}
 	}
 	return p
@@ -215,20 +217,20 @@ func (d *decoder) subnet(key, s string, mode Mode) netip.Prefix {
 		return netip.Prefix{}
 	}
 	if !mode.HasSubnet() {
-		d.fail(key, "got %s, but mode %s has no subnet of qnet's; allowed in: host-only, nat", quote(s), mode)
+		d.Fail(key, "got %s, but mode %s has no subnet of qnet's; allowed in: host-only, nat", strict.Quote(s), mode)
 		return netip.Prefix{}
 	}
 	p, err := netip.ParsePrefix(s)
 	private := func(r netip.Prefix) bool { return r.Contains(p.Addr()) && p.Bits() >= r.Bits() }
 	switch {
 	case err != nil || !p.Addr().Is4():
-		d.fail(key, "got %s, allowed: an IPv4 prefix like 192.168.223.0/24", quote(s))
+		d.Fail(key, "got %s, allowed: an IPv4 prefix like 192.168.223.0/24", strict.Quote(s))
 	case p.Bits() < minSubnet || p.Bits() > maxSubnet:
-		d.fail(key, "got %s, allowed: /%d to /%d", quote(s), minSubnet, maxSubnet)
+		d.Fail(key, "got %s, allowed: /%d to /%d", strict.Quote(s), minSubnet, maxSubnet)
 	case p != p.Masked():
-		d.fail(key, "got %s, whose host bits are set; allowed: %s", quote(s), p.Masked())
+		d.Fail(key, "got %s, whose host bits are set; allowed: %s", strict.Quote(s), p.Masked())
 	case !slices.ContainsFunc(rfc1918, private):
-		d.fail(key, "got %s, allowed: inside 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16", quote(s))
+		d.Fail(key, "got %s, allowed: inside 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16", strict.Quote(s))
 	default:
 		return p
 	}
@@ -244,19 +246,19 @@ func (d *decoder) addresses(p *Profile) {
 		}
 		key := fmt.Sprintf("nic[%d].address", i)
 		if other, ok := taken[n.Address]; ok {
-			d.fail(key, "got %s, which nic[%d] has already", n.Address, other)
+			d.Fail(key, "got %s, which nic[%d] has already", n.Address, other)
 		}
 		taken[n.Address] = i
 		subnet := p.Networks[n.Network].Subnet
 		if !subnet.IsValid() {
-			if d.lines["network."+n.Network+".subnet"] == 0 {
-				d.fail(key, "got %s, but the subnet is not pinned; add [network.%s] with subnet = ...", n.Address, n.Network)
+			if !d.Has("network." + n.Network + ".subnet") {
+				d.Fail(key, "got %s, but the subnet is not pinned; add [network.%s] with subnet = ...", n.Address, n.Network)
 			}
 			continue
 		}
 		gateway := subnet.Addr().Next()
 		if !subnet.Contains(n.Address) || n.Address == subnet.Addr() || n.Address == gateway || !subnet.Contains(n.Address.Next()) {
-			d.fail(key, "got %s, allowed: %s without its first, second (the host) and last address", n.Address, subnet)
+			d.Fail(key, "got %s, allowed: %s without its first, second (the host) and last address", n.Address, subnet)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package profiles
+package strict
 
 import (
 	"cmp"
@@ -13,21 +13,30 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// decoder gathers problems; lines has the line of each key.
-type decoder struct {
-	file  string
-	home  string // the user's home directory, "" if it is not known
-	lines map[string]int
-	twice int // line of the first key that is defined twice, 0 if none
-	errs  Errors
+// Decoder reads one file and gathers its problems.
+type Decoder struct {
+	language *Language
+	file     string
+	lines    map[string]int // of each key, by its path
+	twice    int            // line of the first key that is defined twice, 0 if none
+	errs     Errors
 }
 
-func (d *decoder) fail(key, format string, args ...any) {
+// New returns a decoder of a file, which messages name as given.
+func New(l *Language, file string) *Decoder {
+	return &Decoder{language: l, file: file, lines: map[string]int{}}
+}
+
+// Has reports whether the file sets the key, or a table of that path.
+func (d *Decoder) Has(key string) bool { return d.lines[key] > 0 }
+
+// Fail reports what is wrong with a key: what was got and what is allowed.
+func (d *Decoder) Fail(key, format string, args ...any) {
 	d.errs = append(d.errs, &Error{File: d.file, Line: d.line(key), Key: key, Msg: fmt.Sprintf(format, args...)})
 }
 
 // line returns the line of the key, or of the table that lacks it.
-func (d *decoder) line(key string) int {
+func (d *Decoder) line(key string) int {
 	for ; key != ""; key = parent(key) {
 		for _, k := range []string{key, key + "[0]"} {
 			if n, ok := d.lines[k]; ok {
@@ -40,30 +49,31 @@ func (d *decoder) line(key string) int {
 
 func parent(key string) string { return key[:max(strings.LastIndexAny(key, ".["), 0)] }
 
-func (d *decoder) sorted() Errors {
+// Errors returns the problems in the order of the file.
+func (d *Decoder) Errors() Errors {
 	slices.SortStableFunc(d.errs, func(a, b *Error) int { return a.Line - b.Line })
 	return d.errs
 }
 
-// decode returns nil if the text is not TOML.
-func (d *decoder) decode(data []byte) *rawProfile {
+// Decode fills the struct that into points to from the text, by its fields' tags. It reports
+// whether the text is TOML: if it is not, into is as it was.
+func (d *Decoder) Decode(data []byte, into any) bool {
 	data, ok := d.text(data)
 	if !ok {
-		return nil
+		return false
 	}
 	d.locate(data)
 	tree := map[string]any{}
 	if err := toml.Unmarshal(data, &tree); err != nil {
 		d.syntax(data, err)
-		return nil
+		return false
 	}
-	var raw rawProfile
-	d.table("", tree, reflect.ValueOf(&raw).Elem())
-	return &raw
+	d.table("", tree, reflect.ValueOf(into).Elem())
+	return true
 }
 
 // locate records the line of every key, by the path used in messages.
-func (d *decoder) locate(data []byte) {
+func (d *Decoder) locate(data []byte) {
 	p := &unstable.Parser{}
 	p.Reset(data)
 	arrays := map[string]int{} // elements so far of each array of tables
@@ -84,7 +94,7 @@ func (d *decoder) locate(data []byte) {
 	}
 }
 
-func (d *decoder) locateValue(p *unstable.Parser, table string, kv *unstable.Node, arrays map[string]int) {
+func (d *Decoder) locateValue(p *unstable.Parser, table string, kv *unstable.Node, arrays map[string]int) {
 	key := d.locateKey(p, table, kv.Key(), arrays)
 	switch v := kv.Value(); v.Kind {
 	case unstable.InlineTable:
@@ -106,13 +116,13 @@ func (d *decoder) locateValue(p *unstable.Parser, table string, kv *unstable.Nod
 }
 
 // locateKey records a key and returns its path.
-func (d *decoder) locateKey(p *unstable.Parser, table string, key unstable.Iterator, arrays map[string]int) string {
+func (d *Decoder) locateKey(p *unstable.Parser, table string, key unstable.Iterator, arrays map[string]int) string {
 	path := keyPath(table, key, arrays)
 	d.locateAs(p, path, key)
 	return path
 }
 
-func (d *decoder) locateAs(p *unstable.Parser, path string, key unstable.Iterator) {
+func (d *Decoder) locateAs(p *unstable.Parser, path string, key unstable.Iterator) {
 	for key.Next() {
 		line := p.Shape(key.Node().Raw).Start.Line
 		if first, ok := d.lines[path]; !ok {
@@ -146,7 +156,7 @@ func join(table, key string) string {
 }
 
 // table fills a struct from a TOML table.
-func (d *decoder) table(path string, values map[string]any, into reflect.Value) {
+func (d *Decoder) table(path string, values map[string]any, into reflect.Value) {
 	known := map[string]reflect.StructField{}
 	var names []string
 	for i := range into.NumField() {
@@ -164,7 +174,7 @@ func (d *decoder) table(path string, values map[string]any, into reflect.Value) 
 	}
 	for _, key := range names {
 		if _, ok := values[key]; !ok && known[key].Tag.Get("required") != "" {
-			d.fail(join(path, key), "%s", missing(known[key].Tag))
+			d.Fail(join(path, key), "%s", missing(known[key].Tag))
 		}
 	}
 }
@@ -180,33 +190,33 @@ func missing(tag reflect.StructTag) string {
 }
 
 // unknown reports a key that the table does not have.
-func (d *decoder) unknown(path, key string, names []string) {
-	guess := meant(path, key, names)
+func (d *Decoder) unknown(path, key string, names []string) {
+	guess := d.meant(path, key, names)
 	if guess != "" {
 		guess = "; " + guess
 	}
-	d.fail(join(path, key), "unknown key; allowed: %s%s", strings.Join(names, ", "), guess)
+	d.Fail(join(path, key), "unknown key; allowed: %s%s", strings.Join(names, ", "), guess)
 }
 
-func (d *decoder) value(path string, v any, into reflect.Value, tag reflect.StructTag) {
+func (d *Decoder) value(path string, v any, into reflect.Value, tag reflect.StructTag) {
 	switch into.Kind() {
 	case reflect.String:
 		if s, ok := v.(string); ok && d.str(path, s, tag) {
 			into.SetString(s)
 		} else if !ok {
-			d.wrongType(path, v, "a string"+form(tag)+instead(path, v, reflect.String, tag))
+			d.wrongType(path, v, "a string"+form(tag)+d.instead(path, v, reflect.String, tag))
 		}
 	case reflect.Int64:
 		if n, ok := v.(int64); ok && d.number(path, n, tag) {
 			into.SetInt(n)
 		} else if !ok {
-			d.wrongType(path, v, "a whole number"+form(tag)+instead(path, v, reflect.Int64, tag))
+			d.wrongType(path, v, "a whole number"+form(tag)+d.instead(path, v, reflect.Int64, tag))
 		}
 	case reflect.Bool:
 		if b, ok := v.(bool); ok {
 			into.SetBool(b)
 		} else {
-			d.wrongType(path, v, "true or false"+instead(path, v, reflect.Bool, tag))
+			d.wrongType(path, v, "true or false"+d.instead(path, v, reflect.Bool, tag))
 		}
 	case reflect.Struct:
 		if t, ok := v.(map[string]any); ok {
@@ -215,26 +225,33 @@ func (d *decoder) value(path string, v any, into reflect.Value, tag reflect.Stru
 			d.wrongType(path, v, fmt.Sprintf("a table: [%s]", path))
 		}
 	case reflect.Slice:
-		d.slice(path, v, into)
+		d.slice(path, v, into, tag)
 	case reflect.Map:
 		d.named(path, v, into)
 	}
 }
 
-func (d *decoder) slice(path string, v any, into reflect.Value) {
+func (d *Decoder) slice(path string, v any, into reflect.Value, tag reflect.StructTag) {
 	list, ok := v.([]any)
-	if !ok {
+	inner := reflect.StructTag("")
+	switch of := into.Type().Elem().Kind(); {
+	case !ok && of == reflect.Struct:
 		d.wrongType(path, v, fmt.Sprintf("an array of tables: [[%s]]", path))
 		return
+	case !ok:
+		d.wrongType(path, v, "an array"+form(tag)+inArray(path, v))
+		return
+	case of != reflect.Struct:
+		inner = tag
 	}
 	into.Set(reflect.MakeSlice(into.Type(), len(list), len(list)))
 	for i, element := range list {
-		d.value(fmt.Sprintf("%s[%d]", path, i), element, into.Index(i), "")
+		d.value(fmt.Sprintf("%s[%d]", path, i), element, into.Index(i), inner)
 	}
 }
 
 // named fills a map of tables whose keys the user chooses.
-func (d *decoder) named(path string, v any, into reflect.Value) {
+func (d *Decoder) named(path string, v any, into reflect.Value) {
 	tables, ok := v.(map[string]any)
 	if !ok {
 		d.wrongType(path, v, fmt.Sprintf("tables: [%s.NAME]", path))
@@ -247,45 +264,45 @@ func (d *decoder) named(path string, v any, into reflect.Value) {
 			d.wrongType(join(path, name), tables[name], fmt.Sprintf("tables: [%s.NAME]; %s belongs in one of them, such as [%s.nat]", path, name, path))
 			continue
 		}
-		if !namePattern.MatchString(name) {
-			d.fail(join(path, name), "got the name %s, allowed: %s", quote(name), namePattern)
+		if !d.language.Names.MatchString(name) {
+			d.Fail(join(path, name), "got the name %s, allowed: %s", Quote(name), d.language.Names)
 		}
 		d.value(join(path, name), tables[name], element, "")
 		into.SetMapIndex(reflect.ValueOf(name), element)
 	}
 }
 
-func (d *decoder) wrongType(path string, v any, want string) {
-	d.fail(path, "got %s, allowed: %s", describe(v), want)
+func (d *Decoder) wrongType(path string, v any, want string) {
+	d.Fail(path, "got %s, allowed: %s", describe(v), want)
 }
 
 // str reports whether a string is one that the key allows, and says what is wrong with it.
-func (d *decoder) str(path, s string, tag reflect.StructTag) bool {
+func (d *Decoder) str(path, s string, tag reflect.StructTag) bool {
 	for _, r := range s {
 		// Bidi controls make an editor show a text that differs from the file's.
 		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-			d.fail(path, "got %s, which has a control character (%U); none is allowed", quote(s), r)
+			d.Fail(path, "got %s, which has a control character (%U); none is allowed", Quote(s), r)
 			return false
 		}
 	}
 	if enum := tag.Get("enum"); enum != "" && !fits(s, tag) {
-		d.fail(path, "got %s, allowed: %s%s", quote(s), strings.ReplaceAll(enum, ",", ", "), spelled(path, s, strings.Split(enum, ",")))
+		d.Fail(path, "got %s, allowed: %s%s", Quote(s), strings.ReplaceAll(enum, ",", ", "), spelled(path, s, strings.Split(enum, ",")))
 		return false
 	}
 	if pattern := tag.Get("pattern"); pattern != "" && !fits(s, tag) {
-		d.fail(path, "got %s, allowed: %s%s", quote(s), cmp.Or(tag.Get("words"), pattern), rewritten(path, s, tag))
+		d.Fail(path, "got %s, allowed: %s%s", Quote(s), cmp.Or(tag.Get("words"), pattern), d.rewritten(path, s, tag))
 		return false
 	}
 	if s == "" && tag.Get("pattern") == "" {
-		d.fail(path, "got an empty string; leave the key out instead")
+		d.Fail(path, "got an empty string; leave the key out instead")
 		return false
 	}
 	return true
 }
 
-func (d *decoder) number(path string, n int64, tag reflect.StructTag) bool {
+func (d *Decoder) number(path string, n int64, tag reflect.StructTag) bool {
 	if !inRange(n, tag) {
-		d.fail(path, "got %d, allowed: %s", n, strings.ReplaceAll(tag.Get("range"), ",", " to "))
+		d.Fail(path, "got %d, allowed: %s", n, strings.ReplaceAll(tag.Get("range"), ",", " to "))
 		return false
 	}
 	return true

@@ -1,4 +1,4 @@
-package profiles
+package strict
 
 import (
 	"cmp"
@@ -12,7 +12,7 @@ import (
 )
 
 // syntax reports why the text is no TOML, and what the user probably meant to write.
-func (d *decoder) syntax(text []byte, err error) {
+func (d *Decoder) syntax(text []byte, err error) {
 	// The library gives no position for a key defined twice.
 	e := &Error{File: d.file, Line: d.twice, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
 	var at *toml.DecodeError
@@ -21,22 +21,22 @@ func (d *decoder) syntax(text []byte, err error) {
 		e.Key = strings.Join(at.Key(), ".")
 	}
 	if lines := strings.Split(string(text), "\n"); at != nil && e.Line > 0 && e.Line <= len(lines) {
-		explain(e, strings.TrimSuffix(lines[e.Line-1], "\r"))
+		d.explain(e, strings.TrimSuffix(lines[e.Line-1], "\r"))
 	}
 	d.errs = append(d.errs, e)
 }
 
 // otherLanguages are how texts of other languages begin.
 var otherLanguages = map[string]string{
-	"{": "a profile is TOML, not JSON: key = value, one a line", "<": "a profile is TOML, not XML: key = value, one a line",
-	";": "a comment begins with #", "//": "a comment begins with #", "---": "a profile is TOML, not YAML: key = value, one a line",
+	"{": "%s is TOML, not JSON: key = value, one a line", "<": "%s is TOML, not XML: key = value, one a line",
+	";": "a comment begins with #", "//": "a comment begins with #", "---": "%s is TOML, not YAML: key = value, one a line",
 }
 
 // assignment matches a line that sets a key: the key, what stands for "=", the value.
 var assignment = regexp.MustCompile(`^\s*([A-Za-z0-9_.-]+)(\s*[=:]\s*|\s+)(\S.*?)\s*$`)
 
 // explain words the problem of a line that the library does not take.
-func explain(e *Error, line string) {
+func (d *Decoder) explain(e *Error, line string) {
 	if r, ok := oddity(line); ok {
 		e.Msg = fmt.Sprintf("got %s, %s", visible(r.char), r.what)
 		line = plainSpelling.Replace(line)
@@ -49,7 +49,7 @@ func explain(e *Error, line string) {
 	}
 	for begin, why := range otherLanguages {
 		if strings.HasPrefix(strings.TrimSpace(line), begin) {
-			e.Msg += "; " + why
+			e.Msg += "; " + strings.Replace(why, "%s", d.language.What, 1)
 			return
 		}
 	}
@@ -68,7 +68,7 @@ func explain(e *Error, line string) {
 		return
 	}
 	if meant := valueMeant(m[3]); meant != "" && isTOML(m[1]+" = "+meant) {
-		e.Key, e.Msg = m[1], fmt.Sprintf("got %s, which is not TOML; write %s = %s", quote(strings.TrimSpace(line)), m[1], meant)
+		e.Key, e.Msg = m[1], fmt.Sprintf("got %s, which is not TOML; write %s = %s", Quote(strings.TrimSpace(line)), m[1], meant)
 	}
 }
 
@@ -81,7 +81,7 @@ func noEnd(e *Error, line string) bool {
 	if !unended.MatchString(e.Msg) {
 		return false
 	}
-	e.Msg = fmt.Sprintf("got %s, whose string has no end", quote(strings.TrimSpace(line)))
+	e.Msg = fmt.Sprintf("got %s, whose string has no end", Quote(strings.TrimSpace(line)))
 	m := assignment.FindStringSubmatch(line)
 	if m == nil {
 		return true

@@ -1,4 +1,4 @@
-package profiles
+package strict
 
 import (
 	"encoding/json"
@@ -7,24 +7,22 @@ import (
 	"strings"
 )
 
-// Schema returns the JSON Schema (draft 2020-12) of a profile, made from the types
-// that Load decodes into. Editors complete and check TOML with it.
-func Schema() ([]byte, error) {
-	s := objectSchema(reflect.TypeFor[rawProfile]())
+// Schema returns the JSON Schema (draft 2020-12) of a struct that Decode fills. Editors
+// complete and check TOML with it.
+func (l *Language) Schema(of reflect.Type, title string) map[string]any {
+	s := l.object(of)
 	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-	s["title"] = "qnet VM profile"
-	s["properties"].(map[string]any)["name"].(map[string]any)["not"] = map[string]any{"enum": ReservedNames()}
-	b, err := json.MarshalIndent(s, "", "  ")
-	return append(b, '\n'), err
+	s["title"] = title
+	return s
 }
 
-func objectSchema(t reflect.Type) map[string]any {
+func (l *Language) object(t reflect.Type) map[string]any {
 	properties := map[string]any{}
 	var required []string
 	for i := range t.NumField() {
 		f := t.Field(i)
 		key := f.Tag.Get("toml")
-		properties[key] = fieldSchema(f.Type, f.Tag)
+		properties[key] = l.field(f.Type, f.Tag)
 		if f.Tag.Get("required") != "" {
 			required = append(required, key)
 		}
@@ -36,7 +34,7 @@ func objectSchema(t reflect.Type) map[string]any {
 	return s
 }
 
-func fieldSchema(t reflect.Type, tag reflect.StructTag) map[string]any {
+func (l *Language) field(t reflect.Type, tag reflect.StructTag) map[string]any {
 	var s map[string]any
 	switch t.Kind() {
 	case reflect.String:
@@ -46,16 +44,35 @@ func fieldSchema(t reflect.Type, tag reflect.StructTag) map[string]any {
 	case reflect.Bool:
 		s = map[string]any{"type": "boolean"}
 	case reflect.Slice:
-		s = map[string]any{"type": "array", "maxItems": map[string]int{"nic": maxNICs, "disk": maxDisks}[tag.Get("toml")], "items": objectSchema(t.Elem())}
+		return l.array(t, tag)
 	case reflect.Map:
 		s = map[string]any{
-			"type": "object", "additionalProperties": objectSchema(t.Elem()),
-			"propertyNames": map[string]any{"pattern": namePattern.String()},
+			"type": "object", "additionalProperties": l.object(t.Elem()),
+			"propertyNames": map[string]any{"pattern": l.Names.String()},
 		}
 	default:
-		s = objectSchema(t)
+		s = l.object(t)
 	}
 	limits(s, t, tag)
+	return s
+}
+
+// array describes a slice: the tag's limits are those of its elements.
+func (l *Language) array(t reflect.Type, tag reflect.StructTag) map[string]any {
+	s := map[string]any{"type": "array"}
+	if of := t.Elem(); of.Kind() == reflect.Struct {
+		s["items"] = l.object(of)
+	} else {
+		element := l.field(of, tag)
+		delete(element, "description")
+		s["items"] = element
+	}
+	if most := tag.Get("most"); most != "" {
+		s["maxItems"] = json.Number(most)
+	}
+	if v := tag.Get("doc"); v != "" {
+		s["description"] = v
+	}
 	return s
 }
 

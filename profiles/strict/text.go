@@ -1,4 +1,4 @@
-package profiles
+package strict
 
 import (
 	"bytes"
@@ -14,18 +14,18 @@ var byteOrderMark = []byte("\ufeff")
 
 // text returns what the decoder reads: the file without a byte order mark. ok is false
 // for what is no text of TOML: UTF-8 with lines that end in LF or CR LF (TOML 1.0, Spec).
-func (d *decoder) text(data []byte) (text []byte, ok bool) {
+func (d *Decoder) text(data []byte) (text []byte, ok bool) {
 	if len(data) > MaxSize {
-		d.fail("", "the file is larger than %d KiB: is it a profile?", MaxSize>>10)
+		d.Fail("", "the file is larger than %d KiB: is it %s?", MaxSize>>10, d.language.What)
 		return nil, false
 	}
 	if isUTF16(data) {
-		d.fail("", "not text (UTF-8): it is UTF-16, as PowerShell's > and Notepad's \"Unicode\" write it; save it as UTF-8, or convert it: iconv -f UTF-16 -t UTF-8")
+		d.Fail("", "not text (UTF-8): it is UTF-16, as PowerShell's > and Notepad's \"Unicode\" write it; save it as UTF-8, or convert it: iconv -f UTF-16 -t UTF-8")
 		return nil, false
 	}
 	data = bytes.TrimPrefix(data, byteOrderMark)
 	if i := noText(data); i >= 0 {
-		d.failAt(lineAt(data, i), "not text (UTF-8): got the byte 0x%02x; is it a profile, saved as UTF-8?", data[i])
+		d.failAt(lineAt(data, i), "not text (UTF-8): got the byte 0x%02x; is it %s, saved as UTF-8?", data[i], d.language.What)
 		return nil, false
 	}
 	if i := loneCR(data); i >= 0 {
@@ -76,14 +76,14 @@ func loneCR(data []byte) int {
 func lineAt(data []byte, i int) int { return 1 + bytes.Count(data[:i], []byte("\n")) }
 
 // failAt reports a problem of a line that is no key's.
-func (d *decoder) failAt(line int, format string, args ...any) {
+func (d *Decoder) failAt(line int, format string, args ...any) {
 	d.errs = append(d.errs, &Error{File: d.file, Line: line, Msg: fmt.Sprintf(format, args...)})
 }
 
 func describe(v any) string {
 	switch v := v.(type) {
 	case string:
-		return "the string " + quote(v)
+		return "the string " + Quote(v)
 	case float64:
 		text := strconv.FormatFloat(v, 'f', -1, 64)
 		if !strings.Contains(text, ".") {
@@ -99,8 +99,8 @@ func describe(v any) string {
 	}
 }
 
-// quote shows a string on one line, however long.
-func quote(s string) string {
+// Quote shows a string on one line, however long.
+func Quote(s string) string {
 	if len(s) > 80 {
 		return strconv.Quote(s[:80]) + "..."
 	}
