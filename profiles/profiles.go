@@ -8,6 +8,7 @@
 package profiles
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/qnet-vm/qnet/profiles/strict"
@@ -61,19 +63,134 @@ type Profile struct {
 	Accel    Accel
 	CPU      string // "" = host under KVM, max under TCG
 	Machine  string
+	Image    Image // of the first disk; zero = none, and all disks are in Disks
+	Size     int64 // bytes of the image's disk; 0 = the image's own
+	TPM      bool
 	Boot     Boot
+	Guest    *Guest // nil = nothing is said about it
 	Disks    []Disk
+	Shares   []Share
+	Display  DisplayType
+	Devices  Devices
 	NICs     []NIC
 	Networks map[string]Network // by name, those of the NICs
 }
 
-// Boot is a kernel to boot directly. Paths are absolute, "" where not given.
-type Boot struct{ Kernel, Initrd, Cmdline string }
+// Image is what a VM's first disk is an overlay on: one of Name, URL and File.
+type Image struct {
+	Name string // of the catalog
+	URL  string // with Sum
+	Sum  string // "sha256:" or "sha512:" and lower-case hex digits
+	File string // absolute path
+}
 
-// Disk is an image. File is absolute; Format is "raw" or "qcow2".
+// String returns the image as a profile names it.
+func (i Image) String() string {
+	if i.URL != "" {
+		return i.URL + "#" + strings.Replace(i.Sum, ":", "=", 1)
+	}
+	return cmp.Or(i.Name, i.File)
+}
+
+// Firmware is what starts the machine.
+type Firmware string
+
+// The firmwares.
+const (
+	BIOS       Firmware = "bios"
+	UEFI       Firmware = "uefi"
+	UEFISecure Firmware = "uefi-secure" // with enrolled keys; starts only what they signed
+)
+
+// What the firmware may boot from, in Boot.Order.
+const (
+	BootCDROM   = "cdrom"
+	BootDisk    = "disk"
+	BootNetwork = "network"
+)
+
+// Boot is how the machine boots, or a kernel to boot directly. Paths are absolute, "" where
+// not given.
+type Boot struct {
+	Kernel, Initrd, Cmdline string
+
+	Firmware Firmware
+	Order    []string // each at most once; nil = disks, CD-ROMs, network
+	Menu     bool
+}
+
+// Guest is what the guest is set to at its first boot.
+type Guest struct {
+	User     string   // "" = who runs qnet
+	Keys     []Key    // nil = the user's own
+	Hostname string   // "" = the VM's name
+	Password string   // hash by crypt(5); "" = none
+	Timezone string   // "" = the image's, as for Locale
+	Locale   string   //
+	Packages []string // in order, as for Run
+	Run      []string // commands of root's shell
+	UserData string   // absolute path; "" = none
+}
+
+// Key is an SSH public key, or the absolute path of a file with some.
+type Key struct{ Text, File string }
+
+// DiskType is what kind of device a disk is.
+type DiskType string
+
+// The types of disks.
+const (
+	HardDisk DiskType = "disk"
+	CDROM    DiskType = "cdrom" // read only
+)
+
+// Bus is how the machine sees a disk.
+type Bus string
+
+// The buses.
+const (
+	VirtIO Bus = "virtio"
+	SCSI   Bus = "scsi"
+	NVMe   Bus = "nvme"
+	SATA   Bus = "sata"
+	USB    Bus = "usb"
+)
+
+// Disk is an image. Paths are absolute; formats are "raw" or "qcow2".
 type Disk struct {
-	File, Format       string
+	File, Format       string // File "" keeps the overlay on Base among the VM's own files
 	Snapshot, ReadOnly bool
+	Type               DiskType
+	Bus                Bus
+	Create             bool   // make File if it is missing
+	Size               int64  // bytes of a disk that is made; 0 with Base = the base's
+	Base, BaseFormat   string // "" = no overlay
+}
+
+// Share is a folder of the host that the guest mounts.
+type Share struct {
+	Path     string // absolute
+	Mount    string // in the guest, absolute
+	ReadOnly bool
+}
+
+// DisplayType is how the guest's screen is shown.
+type DisplayType string
+
+// The displays.
+const (
+	NoDisplay DisplayType = "none"
+	Window    DisplayType = "window"
+	VNC       DisplayType = "vnc"
+)
+
+// Devices are smaller devices of the machine.
+type Devices struct {
+	Balloon  bool
+	RTC      string // "utc" or "localtime"
+	Watchdog string // "none", or what it does: "reset", "poweroff", "pause"
+	GDB      bool
+	Sound    bool
 }
 
 // NIC is one network card of the guest.

@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -167,6 +168,48 @@ func TestBadProfiles(t *testing.T) {
 		"unknown-in-inline":     {"nic = [{mode=\"nat\"},\n {mod=\"nat\"}]", "vm.toml:2: nic[1].mod: unknown key"},
 		"unknown-in-dotted":     {"boot.kernel = \"k\"\nboot.x = 1", "vm.toml:2: boot.x: unknown key"},
 		"too-many-nics":         {strings.Repeat("[[nic]]\nmode=\"none\"\n", 16), "at most 15"},
+		"image-empty":           {`image = ""`, "vm.toml:1: image: got an empty string"},
+		"image-no-checksum":     {`image = "https://example.com/a.qcow2"`, "with its checksum behind it"},
+		"image-short-checksum":  {`image = "https://example.com/a.qcow2#sha256=ab"`, "64 HEX DIGITS"},
+		"image-ftp":             {`image = "ftp://example.com/a.qcow2#sha256=` + strings.Repeat("a", 64) + `"`, "a URL by https or http"},
+		"image-upper":           {`image = "Debian 12"`, "qnet image ls"},
+		"size-alone":            {`size = "20GiB"`, "vm.toml:1: size: got \"20GiB\" without image"},
+		"size-zero":             {"image = \"debian\"\nsize = \"0GiB\"", "vm.toml:2: size: got \"0GiB\", allowed: 1MiB to 64TiB"},
+		"size-large":            {"image = \"debian\"\nsize = \"65TiB\"", "1MiB to 64TiB"},
+		"size-a-number":         {"image = \"debian\"\nsize = 20", "size: got 20, allowed: a string"},
+		"firmware-unknown":      {"[boot]\nfirmware = \"efi\"", "boot.firmware: got \"efi\", allowed: bios, uefi, uefi-secure; write firmware = \"uefi\""},
+		"order-a-string":        {"[boot]\norder = \"cdrom\"", `boot.order: got the string "cdrom", allowed: an array: cdrom, disk, network; write order = ["cdrom"]`},
+		"order-unknown":         {"[boot]\norder = [\"cdrom\", \"net\"]", `boot.order[1]: got "net", allowed: cdrom, disk, network`},
+		"order-twice":           {"[boot]\norder = [\"disk\", \"disk\"]", "boot.order[1]: got \"disk\" twice"},
+		"order-empty":           {"[boot]\norder = []", "boot.order: got an empty array"},
+		"menu-a-string":         {"[boot]\nmenu = \"yes\"", "boot.menu: got the string"},
+		"user-upper":            {"[guest]\nuser = \"Me\"", "guest.user: got \"Me\""},
+		"password-plain":        {"[guest]\npassword = \"secret\"", "openssl passwd -6"},
+		"hostname-dots":         {"[guest]\nhostname = \"a.b\"", "guest.hostname: got"},
+		"timezone-path":         {"[guest]\ntimezone = \"../../etc/passwd\"", "a name such as Europe/Berlin"},
+		"packages-option":       {"[guest]\npackages = [\"-o\"]", "guest.packages[0]: got \"-o\""},
+		"run-a-string":          {"[guest]\nrun = \"make\"", `write run = ["make"]`},
+		"guest-unknown":         {"[guest]\nusers = [\"a\"]", "guest.users: unknown key"},
+		"disk-without-file":     {"[[disk]]\nformat = \"raw\"", "disk[0].file: missing"},
+		"disk-without-format":   {"[[disk]]\nfile = \"a.img\"", "disk[0].format: missing"},
+		"cdrom-qcow2":           {"[[disk]]\nfile = \"a.iso\"\ntype = \"cdrom\"\nformat = \"qcow2\"", "vm.toml:4: disk[0].format: got qcow2 for a cdrom"},
+		"cdrom-on-virtio":       {"[[disk]]\nfile = \"a.iso\"\ntype = \"cdrom\"\nbus = \"virtio\"", "allowed: sata, scsi, usb"},
+		"cdrom-created":         {"[[disk]]\nfile = \"a.iso\"\ntype = \"cdrom\"\ncreate = true\nsize = \"1GiB\"", "never written"},
+		"bus-ide":               {"[[disk]]\nfile = \"a\"\nformat = \"raw\"\nbus = \"ide\"", "allowed: virtio, scsi, nvme, sata, usb"},
+		"create-without-size":   {"[[disk]]\nfile = \"a\"\ncreate = true", "disk[0].size: missing"},
+		"size-of-a-file":        {"[[disk]]\nfile = \"a\"\nformat = \"raw\"\nsize = \"1GiB\"", "an image has its own"},
+		"create-readonly":       {"[[disk]]\nfile = \"a\"\ncreate = true\nsize = \"1GiB\"\nreadonly = true", "leave out readonly"},
+		"base-raw-overlay":      {"[[disk]]\nbase = \"a\"\nformat = \"raw\"", "an overlay is qcow2"},
+		"base-format-alone":     {"[[disk]]\nfile = \"a\"\nformat = \"raw\"\nbase_format = \"raw\"", "but no base"},
+		"too-many-disks":        {"image = \"debian\"\n" + manyDisks(13), "disk: got 13"},
+		"share-without-mount":   {"[[share]]\npath = \".\"", "share[0].mount: missing"},
+		"share-relative-mount":  {"[[share]]\npath = \".\"\nmount = \"src\"", "an absolute path in the guest"},
+		"share-on-root":         {"[[share]]\npath = \".\"\nmount = \"/x/..\"", "the guest's root"},
+		"share-twice":           {"[[share]]\npath = \".\"\nmount = \"/x\"\n[[share]]\npath = \"b\"\nmount = \"/x/\"", "vm.toml:6: share[1].mount"},
+		"too-many-shares":       {strings.Repeat("[[share]]\npath = \".\"\nmount = \"/x\"\n", 9), "at most 8"},
+		"display-spice":         {"[display]\ntype = \"spice\"", "allowed: none, window, vnc"},
+		"watchdog-debug":        {"[devices]\nwatchdog = \"debug\"", "allowed: none, reset, poweroff, pause"},
+		"tpm-a-version":         {`tpm = "2.0"`, "tpm: got the string"},
 		"raw-qemu-args-refused": {`qemu_args = ["-x"]`, "unknown key"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -176,6 +219,94 @@ func TestBadProfiles(t *testing.T) {
 				t.Errorf("got  %v\nwant ...%s", err, c.want)
 			}
 		})
+	}
+}
+
+func manyDisks(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "[[disk]]\nfile=\"%d\"\nformat=\"raw\"\n", i)
+	}
+	return b.String()
+}
+
+// What an everyday VM needs is read as it is written.
+func TestEverydayProfile(t *testing.T) {
+	p, err := decode(`image = "debian-12"
+size = "20GiB"
+tpm = true
+[boot]
+firmware = "uefi-secure"
+order = ["cdrom", "disk"]
+menu = true
+[guest]
+keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA me@here", "id.pub"]
+packages = ["git"]
+[[disk]]
+base = "golden.qcow2"
+[[disk]]
+file = "a.iso"
+type = "cdrom"
+[[disk]]
+file = "data.qcow2"
+create = true
+size = "1TiB"
+bus = "nvme"
+[[share]]
+path = "."
+mount = "/src/"
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(p.Path)
+	in := func(name string) string { return filepath.Join(dir, name) }
+	want := []Disk{
+		{Format: "qcow2", Type: HardDisk, Bus: VirtIO, Base: in("golden.qcow2"), BaseFormat: "qcow2"},
+		{File: in("a.iso"), Format: "raw", Type: CDROM, Bus: SATA, ReadOnly: true},
+		{File: in("data.qcow2"), Format: "qcow2", Type: HardDisk, Bus: NVMe, Create: true, Size: 1 << 40},
+	}
+	if !reflect.DeepEqual(p.Disks, want) {
+		t.Errorf("disks: got %+v", p.Disks)
+	}
+	if p.Image != (Image{Name: "debian-12"}) || p.Size != 20<<30 || !p.TPM || p.Display != NoDisplay || p.Devices.RTC != "utc" {
+		t.Errorf("got %+v", p)
+	}
+	if !reflect.DeepEqual(p.Boot, Boot{Firmware: UEFISecure, Order: []string{"cdrom", "disk"}, Menu: true}) {
+		t.Errorf("boot: got %+v", p.Boot)
+	}
+	if p.Guest == nil || len(p.Guest.Keys) != 2 || p.Guest.Keys[0].File != "" || p.Guest.Keys[1].File != in("id.pub") {
+		t.Errorf("guest: got %+v", p.Guest)
+	}
+	if !reflect.DeepEqual(p.Shares, []Share{{Path: dir, Mount: "/src"}}) {
+		t.Errorf("shares: got %+v", p.Shares)
+	}
+}
+
+// An image is a name, a URL or a file, by how it is written.
+func TestParseImage(t *testing.T) {
+	sum := strings.Repeat("0aF", 21) + "0"
+	for text, want := range map[string]Image{
+		"debian-12":                   {Name: "debian-12"},
+		"alpine-3.20":                 {Name: "alpine-3.20"},
+		"debian.qcow2":                {File: "/d/debian.qcow2"},
+		"./debian":                    {File: "/d/debian"},
+		"/a/b":                        {File: "/a/b"},
+		"a.img.XZ":                    {File: "/d/a.img.XZ"},
+		"https://h/a?b#sha256=" + sum: {URL: "https://h/a?b", Sum: "sha256:" + strings.ToLower(sum)},
+	} {
+		got, err := ParseImage("/d", text)
+		if err != nil || got != want {
+			t.Errorf("%s: got %+v, %v", text, got, err)
+		}
+		if again, err := ParseImage("/d", got.String()); err != nil || again != got {
+			t.Errorf("%s: as %s: got %+v, %v", text, got, again, err)
+		}
+	}
+	for _, text := range []string{"a b", "-x", "a:b", "https://h/a"} {
+		if got, err := ParseImage("/d", text); err == nil {
+			t.Errorf("%s: got %+v", text, got)
+		}
 	}
 }
 
@@ -207,6 +338,7 @@ func TestExamplesAndDocs(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	reader := Reader{Home: "/home/me"}
 	block := regexp.MustCompile("(?ms)^```toml\n(.*?)^```")
 	for _, doc := range []string{"../docs/profile.md", "../README.md"} {
 		text, err := os.ReadFile(doc)
@@ -215,7 +347,7 @@ func TestExamplesAndDocs(t *testing.T) {
 			continue
 		}
 		for i, m := range block.FindAllSubmatch(text, -1) {
-			if _, err := decode(string(m[1])); err != nil {
+			if _, err := reader.Decode(bytes.NewReader(m[1]), "vm.toml"); err != nil {
 				t.Errorf("%s, example %d: %v", doc, i+1, err)
 			}
 		}
@@ -239,14 +371,15 @@ func TestSchemaAndDocsNameEveryKey(t *testing.T) {
 	properties := schema["properties"].(map[string]any)
 	for _, typ := range []reflect.Type{
 		reflect.TypeFor[rawProfile](), reflect.TypeFor[rawBoot](), reflect.TypeFor[rawDisk](),
-		reflect.TypeFor[rawNIC](), reflect.TypeFor[rawNetwork](),
+		reflect.TypeFor[rawNIC](), reflect.TypeFor[rawNetwork](), reflect.TypeFor[rawGuest](),
+		reflect.TypeFor[rawShare](), reflect.TypeFor[rawDisplay](), reflect.TypeFor[rawDevices](),
 	} {
 		for i := range typ.NumField() {
 			key := typ.Field(i).Tag.Get("toml")
 			if !strings.Contains(string(b), fmt.Sprintf("%q", key)) {
 				t.Errorf("the schema lacks %s", key)
 			}
-			if k := typ.Field(i).Type.Kind(); k != reflect.Struct && k != reflect.Slice && k != reflect.Map &&
+			if k := typ.Field(i).Type.Kind(); k != reflect.Struct && k != reflect.Slice && k != reflect.Map && k != reflect.Pointer &&
 				!strings.Contains(string(doc), "| `"+key+"` |") {
 				t.Errorf("docs/profile.md lacks %s", key)
 			}

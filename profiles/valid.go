@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/qnet-vm/qnet/profiles/strict"
@@ -19,8 +18,6 @@ const (
 
 	maxNICs  = 15 // PCI slots of the machine that package qemu sets aside
 	maxDisks = 13
-
-	leastMiB, mostMiB = 16, 16 << 20 // memory
 )
 
 var (
@@ -37,13 +34,19 @@ func (d *decoder) valid(raw rawProfile, abs string) *Profile {
 		Accel: Accel(cmp.Or(raw.Accel, "auto")), CPU: raw.CPU, Machine: cmp.Or(raw.Machine, "q35"),
 	}
 	dir := filepath.Dir(abs)
-	p.Boot = Boot{
-		Kernel: d.path("boot.kernel", dir, raw.Boot.Kernel), Initrd: d.path("boot.initrd", dir, raw.Boot.Initrd), Cmdline: raw.Boot.Cmdline,
+	p.Image, p.Size, p.TPM = d.image(dir, raw.Image), d.size("size", raw.Size), raw.TPM
+	if raw.Size != "" && raw.Image == "" {
+		d.Fail("size", "got %s without image: it is the size of the disk made of that; a [[disk]] has a size of its own", strict.Quote(raw.Size))
 	}
-	if p.Boot.Kernel == "" && (p.Boot.Initrd != "" || p.Boot.Cmdline != "") {
-		d.Fail("boot.kernel", "missing; initrd and cmdline are for a kernel")
+	p.Boot = d.boot(raw.Boot, dir)
+	p.Guest = d.guest(raw.Guest, dir)
+	p.Disks = d.disks(raw.Disk, dir, p.Image != Image{})
+	p.Shares = d.shares(raw.Share, dir)
+	p.Display = DisplayType(cmp.Or(raw.Display.Type, string(NoDisplay)))
+	p.Devices = Devices{
+		Balloon: raw.Devices.Balloon, RTC: cmp.Or(raw.Devices.RTC, "utc"), Watchdog: cmp.Or(raw.Devices.Watchdog, "none"),
+		GDB: raw.Devices.GDB, Sound: raw.Devices.Sound,
 	}
-	p.Disks = d.disks(raw.Disk, dir)
 	if raw.NIC == nil {
 		raw.NIC = []rawNIC{{}}
 	}
@@ -67,33 +70,6 @@ func (d *decoder) name(given, abs string) string {
 		d.Fail("name", "missing, and the file's name %s cannot stand in for it: it %s", strict.Quote(name), why)
 	}
 	return name
-}
-
-// memory reads a size that matches the key's pattern, or "", in bytes.
-func (d *decoder) memory(s string) int64 {
-	s = cmp.Or(s, "1GiB")
-	shift := map[string]int{"MiB": 20, "GiB": 30, "TiB": 40}[s[len(s)-3:]]
-	n, err := strconv.ParseInt(s[:len(s)-3], 10, 64)
-	if err != nil || n > mostMiB<<20>>shift || n<<shift < leastMiB<<20 {
-		d.Fail("memory", "got %s, allowed: 16MiB to 16TiB", strict.Quote(s))
-		return 0
-	}
-	return n << shift
-}
-
-func (d *decoder) disks(raws []rawDisk, dir string) []Disk {
-	if len(raws) > maxDisks {
-		d.Fail("disk", "got %d, allowed: at most %d", len(raws), maxDisks)
-	}
-	var disks []Disk
-	for i, r := range raws {
-		disk := Disk{File: d.path(fmt.Sprintf("disk[%d].file", i), dir, r.File), Format: r.Format, Snapshot: r.Snapshot, ReadOnly: r.ReadOnly}
-		if r.File != "" && slices.ContainsFunc(disks, func(o Disk) bool { return o.File == disk.File }) {
-			d.Fail(fmt.Sprintf("disk[%d].file", i), "got %s, which another disk has already", strict.Quote(r.File))
-		}
-		disks = append(disks, disk)
-	}
-	return disks
 }
 
 func (d *decoder) nics(raws []rawNIC) []NIC {

@@ -36,6 +36,12 @@ type Places struct {
 	RootState  string   // root's state directory, likewise
 	More       []string // where else the user's VMs may run
 
+	// What is kept of VMs and for them: the user's own, with and without sudo the same. Each
+	// is "" for a user without a home.
+	VMs    string // directory of the VMs' directories, see package vmdir
+	Images string // cache of images
+	Config string // the user's settings
+
 	user   *asuser.User
 	getenv func(string) string
 }
@@ -74,13 +80,48 @@ func Choose(getenv func(string) string, user *asuser.User, runDir, stateDir stri
 	if runDir == "" {
 		p.More = p.others()
 	}
-	for _, dir := range []*string{&p.Run, &p.State} {
+	p.keep(stateDir)
+	for _, dir := range []*string{&p.Run, &p.State, &p.VMs, &p.Images, &p.Config} {
+		if *dir == "" {
+			continue
+		}
 		var err error
 		if *dir, err = filepath.Abs(*dir); err != nil {
 			return p, fmt.Errorf("choose directories: %w", err)
 		}
 	}
 	return p, nil
+}
+
+// keep chooses where VMs' files, images and settings are kept: below the state directory
+// that the user named, or in the user's home (XDG Base Directory Specification), or among
+// root's.
+func (p *Places) keep(stateDir string) {
+	switch {
+	case stateDir != "":
+		p.VMs, p.Images, p.Config = filepath.Join(stateDir, "vms"), filepath.Join(stateDir, "images"), filepath.Join(stateDir, "config")
+	case os.Geteuid() == 0 && p.user == nil:
+		p.VMs, p.Images, p.Config = filepath.Join(RootStateDir, "vms"), "/var/cache/qnet/images", "/etc/qnet"
+	default:
+		p.VMs = p.inHome("XDG_DATA_HOME", ".local/share", "qnet/vms")
+		p.Images = p.inHome("XDG_CACHE_HOME", ".cache", "qnet/images")
+		p.Config = p.inHome("XDG_CONFIG_HOME", ".config", "qnet")
+	}
+}
+
+// inHome returns a directory below the one that the variable names, if that can be the
+// caller's, or else below dir in the user's home; "" without a home.
+func (p *Places) inHome(variable, dir, below string) string {
+	if p.user == nil {
+		if xdg := p.getenv(variable); isOwn(xdg) {
+			return filepath.Join(xdg, below)
+		}
+	}
+	home := p.home()
+	if home == "" {
+		return ""
+	}
+	return filepath.Join(home, dir, below)
 }
 
 func (p *Places) defaultRun() string {
@@ -119,6 +160,15 @@ func (p *Places) homeState() string {
 			return filepath.Join(xdg, "qnet")
 		}
 	}
+	home := p.home()
+	if home == "" {
+		return ""
+	}
+	return filepath.Join(home, inHome)
+}
+
+// home returns the home directory of the user behind sudo, or of the caller, "" without one.
+func (p *Places) home() string {
 	home := p.user.Home(p.getenv)
 	if p.user == nil && !isWritable(home) {
 		// Another home only if that is better: the error names the first.
@@ -126,10 +176,7 @@ func (p *Places) homeState() string {
 			home = entry
 		}
 	}
-	if home == "" {
-		return ""
-	}
-	return filepath.Join(home, inHome)
+	return home
 }
 
 // others returns where VMs of the same person may run besides Run: those that a

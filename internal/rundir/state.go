@@ -13,7 +13,7 @@ import (
 // in it is not qnet's own, though it was given as one.
 var (
 	runNames   = []string{"locks", "vms", "networks"}
-	stateNames = []string{"salt", "subnets", "leases", "logs", "run", "known_hosts", "known_hosts.d"}
+	stateNames = []string{"salt", "subnets", "leases", "logs", "run", "known_hosts", "known_hosts.d", "vms", "images", "config"}
 )
 
 // MakeState makes a directory in the state directory; sub "" is the state directory

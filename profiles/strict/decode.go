@@ -200,35 +200,55 @@ func (d *Decoder) unknown(path, key string, names []string) {
 
 func (d *Decoder) value(path string, v any, into reflect.Value, tag reflect.StructTag) {
 	switch into.Kind() {
-	case reflect.String:
-		if s, ok := v.(string); ok && d.str(path, s, tag) {
-			into.SetString(s)
-		} else if !ok {
-			d.wrongType(path, v, "a string"+form(tag)+d.instead(path, v, reflect.String, tag))
-		}
-	case reflect.Int64:
-		if n, ok := v.(int64); ok && d.number(path, n, tag) {
-			into.SetInt(n)
-		} else if !ok {
-			d.wrongType(path, v, "a whole number"+form(tag)+d.instead(path, v, reflect.Int64, tag))
-		}
-	case reflect.Bool:
-		if b, ok := v.(bool); ok {
-			into.SetBool(b)
-		} else {
-			d.wrongType(path, v, "true or false"+d.instead(path, v, reflect.Bool, tag))
-		}
 	case reflect.Struct:
 		if t, ok := v.(map[string]any); ok {
 			d.table(path, t, into)
 		} else {
 			d.wrongType(path, v, fmt.Sprintf("a table: [%s]", path))
 		}
+	case reflect.Pointer: // a table that may be missing
+		into.Set(reflect.New(into.Type().Elem()))
+		d.value(path, v, into.Elem(), tag)
 	case reflect.Slice:
 		d.slice(path, v, into, tag)
 	case reflect.Map:
 		d.named(path, v, into)
+	default:
+		d.single(path, v, into, tag)
 	}
+}
+
+// single fills a string, a number or a truth value.
+func (d *Decoder) single(path string, v any, into reflect.Value, tag reflect.StructTag) {
+	kind, want := into.Kind(), "true or false"
+	switch v := v.(type) {
+	case string:
+		if kind == reflect.String {
+			if d.str(path, v, tag) {
+				into.SetString(v)
+			}
+			return
+		}
+	case int64:
+		if kind == reflect.Int64 {
+			if d.number(path, v, tag) {
+				into.SetInt(v)
+			}
+			return
+		}
+	case bool:
+		if kind == reflect.Bool {
+			into.SetBool(v)
+			return
+		}
+	}
+	switch kind {
+	case reflect.String:
+		want = "a string" + form(tag)
+	case reflect.Int64:
+		want = "a whole number" + form(tag)
+	}
+	d.wrongType(path, v, want+d.instead(path, v, kind, tag))
 }
 
 func (d *Decoder) slice(path string, v any, into reflect.Value, tag reflect.StructTag) {

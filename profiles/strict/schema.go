@@ -45,6 +45,8 @@ func (l *Language) field(t reflect.Type, tag reflect.StructTag) map[string]any {
 		s = map[string]any{"type": "boolean"}
 	case reflect.Slice:
 		return l.array(t, tag)
+	case reflect.Pointer:
+		return l.field(t.Elem(), tag)
 	case reflect.Map:
 		s = map[string]any{
 			"type": "object", "additionalProperties": l.object(t.Elem()),
