@@ -7,27 +7,23 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/cli/call"
 )
 
-// usage is an error in the arguments.
-type usage struct{ text string }
-
-// Error returns the text.
-func (u *usage) Error() string { return u.text }
-
 func unknownCommand(name string) error {
-	return &usage{fmt.Sprintf("unknown command %q; qnet --help lists them", name)}
+	return &call.Usage{Text: fmt.Sprintf("unknown command %q; qnet --help lists them", name)}
 }
 
 func usageError(c *cli.Context, err error, _ bool) error {
 	text := flagWords(err.Error())
 	switch name := c.Command.Name; name {
 	case c.App.Name:
-		return &usage{text + "; see qnet --help"}
+		return &call.Usage{Text: text + "; see qnet --help"}
 	case "run":
-		return &usage{"run: " + text + "; see qnet run --help; QEMU arguments go behind --"}
+		return &call.Usage{Text: "run: " + text + "; see qnet run --help; QEMU arguments go behind --"}
 	default:
-		return &usage{fmt.Sprintf("%s: %s; see qnet %s --help", name, text, name)}
+		return &call.Usage{Text: fmt.Sprintf("%s: %s; see qnet %s --help", name, text, name)}
 	}
 }
 
@@ -85,7 +81,7 @@ func flagsFirst(c *cli.App, args []string) ([]string, error) {
 		flags = append(flags, arg)
 		if takesValue(cmd.Flags, arg) {
 			if j+1 == len(tail) {
-				return nil, &usage{fmt.Sprintf("option %s needs a value", arg)}
+				return nil, &call.Usage{Text: fmt.Sprintf("option %s needs a value", arg)}
 			}
 			j++
 			flags = append(flags, tail[j])
@@ -120,16 +116,4 @@ func takesValue(flags []cli.Flag, arg string) bool {
 		}
 	}
 	return false
-}
-
-// operands returns the operands, one for each name.
-func operands(c *cli.Context, names ...string) ([]string, error) {
-	args := c.Args().Slice()
-	if len(args) < len(names) {
-		return nil, &usage{fmt.Sprintf("%s needs %s; see qnet %s --help", c.Command.Name, names[len(args)], c.Command.Name)}
-	}
-	if len(args) > len(names) {
-		return nil, &usage{fmt.Sprintf("%s takes no argument %q; see qnet %s --help", c.Command.Name, args[len(names)], c.Command.Name)}
-	}
-	return args, nil
 }

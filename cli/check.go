@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 )
 
@@ -14,12 +15,12 @@ func (a *app) checkCommand() *cli.Command {
 
 func (a *app) check(c *cli.Context) error {
 	if !c.Args().Present() {
-		return &usage{"check needs a PROFILE; see qnet check --help"}
+		return &call.Usage{Text: "check needs a PROFILE; see qnet check --help"}
 	}
 	var errs []error
 	for _, path := range c.Args().Slice() {
-		p, err := a.load(path, "")
-		errs = append(errs, err, supervisor.BadFiles(p, a.user))
+		p, err := a.Load(path, "")
+		errs = append(errs, err, supervisor.BadFiles(p, a.User))
 	}
 	return errors.Join(errs...)
 }

@@ -1,6 +1,6 @@
 // Package cli is qnet's command line: it reads the arguments, calls the packages that
 // do the work, prints results and errors, and chooses the exit code. Each command has a
-// file of its own.
+// file of its own, here or in the package of its group.
 //
 // Data goes to stdout; notes, warnings, progress and errors go to stderr. Exit codes:
 // 0 ok, 1 failure, 2 usage or bad profile, 3 host not capable, 4 QEMU failed.
@@ -8,48 +8,32 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"io"
-	"os"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/qnet-vm/qnet/internal/asuser"
-	"github.com/qnet-vm/qnet/internal/place"
+	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/cli/guests"
 	"github.com/qnet-vm/qnet/internal/signals"
-	"github.com/qnet-vm/qnet/internal/status"
-	"github.com/qnet-vm/qnet/internal/terminal"
 	"github.com/qnet-vm/qnet/netsetup/keeper/server"
 )
 
 // version is set by the Makefile.
 var version = "dev"
 
-// Env is what a command gets from its process.
-type Env struct {
-	Stdin          *os.File
-	Stdout, Stderr io.Writer
-	Getenv         func(string) string
-}
-
 // app is one invocation.
 type app struct {
-	Env
-	user     *asuser.User // the user behind sudo, nil without one
-	places   place.Places
-	terminal *terminal.Terminal // that shows the console of a VM, now or later; else nil
-	line     *status.Line
-	speech   *terminal.Speech // through which a run writes to stderr; else nil
-	unknown  string           // a word that the user wanted help on and that is no command
+	call.Call
+	unknown string // a word that the user wanted help on and that is no command
 }
 
 // Main runs one command and returns the exit code.
-func Main(ctx context.Context, args []string, env Env) int {
+func Main(ctx context.Context, args []string, env call.Env) int {
 	if len(args) > 0 && args[0] == "keeper" {
 		return server.Main(ctx, args[1:], env.Stdin, env.Stderr)
 	}
 	signals.EndByQuit()
-	a := &app{Env: env, line: status.New(env.Stderr, env.Getenv("TERM"))}
+	a := &app{Call: call.New(env)}
 	c := a.command()
 	args, err := flagsFirst(c, args)
 	if err == nil {
@@ -59,8 +43,8 @@ func Main(ctx context.Context, args []string, env Env) int {
 		err = unknownCommand(a.unknown)
 	}
 	code := a.report(err)
-	if a.speech != nil {
-		a.speech.Close()
+	if a.Speech != nil {
+		a.Speech.Close()
 	}
 	return code
 }
@@ -96,11 +80,13 @@ func (a *app) command() *cli.App {
 
 // commands returns the commands in the order of the help text.
 func (a *app) commands() []*cli.Command {
-	list := []*cli.Command{
-		a.runCommand(), a.planCommand(), a.checkCommand(), a.psCommand(), a.stopCommand(), a.consoleCommand(), a.logsCommand(),
-		a.ipCommand(), a.waitCommand(), a.sshCommand(), a.hostsCommand(), a.netCommand(), a.macCommand(), a.doctorCommand(),
-		a.schemaCommand(), a.gcCommand(), a.versionCommand(), a.completionCommand(),
-	}
+	list := slices.Concat(
+		[]*cli.Command{a.runCommand(), a.planCommand(), a.checkCommand(), a.psCommand(), a.stopCommand()},
+		guests.Commands(&a.Call),
+		[]*cli.Command{
+			a.netCommand(), a.macCommand(), a.doctorCommand(), a.schemaCommand(), a.gcCommand(), a.versionCommand(), a.completionCommand(),
+		},
+	)
 	for _, c := range list {
 		c.HideHelpCommand = true // VMs may be called "h" and "help"
 		c.OnUsageError = usageError
@@ -112,10 +98,3 @@ func (a *app) commands() []*cli.Command {
 	}
 	return list
 }
-
-// jsonFlag is the flag of each command that prints a table.
-func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }
-
-// errSilent is joined to an error that was printed already and still decides the exit
-// code.
-var errSilent = errors.New("already reported")

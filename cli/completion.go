@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/cli/completion"
 )
 
@@ -13,13 +14,13 @@ func (a *app) completionCommand() *cli.Command {
 }
 
 func (a *app) completion(c *cli.Context) error {
-	args, err := operands(c, "one of bash, zsh, fish")
+	args, err := call.Operands(c, "one of bash, zsh, fish")
 	if err != nil {
 		return err
 	}
 	script, ok := completion.Script(c.App, args[0])
 	if !ok {
-		return &usage{fmt.Sprintf("completion: got %q, allowed: bash, zsh, fish", args[0])}
+		return &call.Usage{Text: fmt.Sprintf("completion: got %q, allowed: bash, zsh, fish", args[0])}
 	}
 	fmt.Fprint(a.Stdout, script)
 	return nil

@@ -49,7 +49,7 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 		return fmt.Errorf("start supervisor: %w", err)
 	}
 	defer signals.Forward(cmd.Process)()
-	if err := a.hear(ours, a.progress(p.Name)); err != nil {
+	if err := a.hear(ours, a.Progress(p.Name)); err != nil {
 		return err
 	}
 	fmt.Fprintln(a.Stdout, p.Name)
@@ -57,7 +57,7 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 }
 
 func (a *app) detachedArguments(c *cli.Context, p *profiles.Profile, path string, extra []string) []string {
-	args := []string{"--run-dir", a.places.Run, "--state-dir", a.places.State, "run", "--detached", "--name", p.Name}
+	args := []string{"--run-dir", a.Places.Run, "--state-dir", a.Places.State, "run", "--detached", "--name", p.Name}
 	for _, flag := range []string{"verbose", "assume-yes"} {
 		if c.Bool(flag) {
 			args = append(args, "--"+flag)
@@ -75,9 +75,9 @@ func (a *app) hear(pipe io.Reader, progress func(string)) error {
 		case err != nil:
 			return fmt.Errorf("start supervisor: it ended without a word: %w", err)
 		case w.Step != "":
-			a.talk("%s", w.Step)
+			a.Talk("%s", w.Step)
 		case w.Note != nil:
-			a.warn(*w.Note)
+			a.Warn(*w.Note)
 		case w.Progress != nil:
 			progress(*w.Progress)
 		case w.Err != nil:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -127,7 +128,7 @@ func TestREADMEProfiles(t *testing.T) {
 func TestCompletionScripts(t *testing.T) {
 	for shell, check := range map[string][]string{"bash": {"bash", "-n"}, "zsh": {"zsh", "-n"}, "fish": {"fish", "-n"}} {
 		var out strings.Builder
-		code := Main(t.Context(), []string{"completion", shell}, Env{Stdout: &out, Stderr: &out, Getenv: os.Getenv})
+		code := Main(t.Context(), []string{"completion", shell}, call.Env{Stdout: &out, Stderr: &out, Getenv: os.Getenv})
 		if code != 0 || !strings.Contains(out.String(), "qnet") {
 			t.Errorf("completion %s: exit code %d\n%s", shell, code, &out)
 		}
@@ -143,7 +144,7 @@ func TestCompletionScripts(t *testing.T) {
 	// What bash offers for "qnet run --", for "qnet s", and where a VM's name goes.
 	for words, want := range map[string]string{"qnet run --": "--name", "qnet s": "stop", "qnet completion ": "zsh", "qnet ssh ": "web", "qnet wait ": "web"} {
 		var script strings.Builder
-		Main(t.Context(), []string{"completion", "bash"}, Env{Stdout: &script, Stderr: &script, Getenv: os.Getenv})
+		Main(t.Context(), []string{"completion", "bash"}, call.Env{Stdout: &script, Stderr: &script, Getenv: os.Getenv})
 		script.WriteString("qnet() { printf 'NAME\\nweb\\n'; }\n")
 		fields := strings.Split(words, " ")
 		script.WriteString("COMP_WORDS=(" + strings.Join(fields, " ") + ")\n")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/doctor"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/profiles"
@@ -27,13 +28,13 @@ func (a *app) doctorCommand() *cli.Command {
 }
 
 // errCannotWork makes the exit code 3, behind a table that says why.
-var errCannotWork = errors.Join(errSilent, &exitStatus{exitIncapable})
+var errCannotWork = errors.Join(call.ErrSilent, &call.ExitStatus{Code: exitIncapable})
 
 func (a *app) doctor(c *cli.Context) error {
 	var p *profiles.Profile
 	if c.Args().Present() {
 		var err error
-		if p, err = a.profile(c); err != nil {
+		if p, err = a.Profile(c); err != nil {
 			return err
 		}
 	}
@@ -43,21 +44,21 @@ func (a *app) doctor(c *cli.Context) error {
 	}
 	for _, flag := range []string{"target", "name"} {
 		if c.IsSet(flag) {
-			return &usage{fmt.Sprintf("doctor: --%s is for --probe", flag)}
+			return &call.Usage{Text: fmt.Sprintf("doctor: --%s is for --probe", flag)}
 		}
 	}
-	runDir, stateDir := a.dirsOf(p)
+	runDir, stateDir := a.DirsOf(p)
 	o := doctor.Options{
-		RunDir: runDir, StateDir: stateDir, QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), User: a.user, Networks: networks, Profile: p,
+		RunDir: runDir, StateDir: stateDir, QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), User: a.User, Networks: networks, Profile: p,
 	}
 	var r doctor.Report
 	var err error
-	a.during("this host's checks", func() { r, err = doctor.Run(c.Context, o) })
+	a.During("this host's checks", func() { r, err = doctor.Run(c.Context, o) })
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		err = a.json(r)
+		err = a.JSON(r)
 	} else {
 		err = r.WriteText(a.Stdout)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/cli/scarce"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/rundir"
@@ -67,10 +68,10 @@ func exitCode(err error) int {
 	var bad profiles.Errors
 	var config *qemu.ConfigError
 	var file *supervisor.FileError
-	var use *usage
+	var use *call.Usage
 	var exit *qemu.ExitError
 	var far *farError
-	var other *exitStatus
+	var other *call.ExitStatus
 	var unusable *rundir.Unusable
 	switch {
 	case err == nil:
@@ -78,7 +79,7 @@ func exitCode(err error) int {
 	case errors.As(err, &far):
 		return far.Code
 	case errors.As(err, &other):
-		return other.code
+		return other.Code
 	case (errors.Is(err, control.ErrNotUndone) || errors.Is(err, host.ErrLeft)) && !errors.As(err, &exit):
 		return exitFailure // whatever kept the undo from it
 	case errors.As(err, &unusable) && unusable.Full():
@@ -133,10 +134,10 @@ func (m message) String() string {
 
 // report prints the error on stderr and returns the exit code.
 func (a *app) report(err error) int {
-	if err == nil || errors.Is(err, errSilent) {
+	if err == nil || errors.Is(err, call.ErrSilent) {
 		return exitCode(err)
 	}
 	m := messageOf(err)
-	a.talk("%s", m)
+	a.Talk("%s", m)
 	return m.Code
 }

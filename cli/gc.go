@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
@@ -15,15 +16,15 @@ func (a *app) gcCommand() *cli.Command {
 }
 
 func (a *app) gc(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
+	if _, err := call.Operands(c); err != nil {
 		return err
 	}
 	var networks []string
 	var vms []rundir.VM
 	var netErr, vmErr error
-	a.during("what dead processes left to be undone", func() {
-		networks, netErr = keeper.Collect(c.Context, keeper.Options{RunDir: a.places.Run, StateDir: a.places.State})
-		vms, vmErr = rundir.Collect(a.places.Run)
+	a.During("what dead processes left to be undone", func() {
+		networks, netErr = keeper.Collect(c.Context, keeper.Options{RunDir: a.Places.Run, StateDir: a.Places.State})
+		vms, vmErr = rundir.Collect(a.Places.Run)
 	})
 	for _, network := range networks {
 		fmt.Fprintln(a.Stdout, "removed", network)

@@ -28,11 +28,11 @@ func (a *app) mac(c *cli.Context) error {
 		fmt.Fprintln(a.Stdout, mac)
 		return nil
 	}
-	p, err := a.profile(c)
+	p, err := a.Profile(c)
 	if err != nil {
 		return err
 	}
-	_, stateDir := a.dirsOf(p)
+	_, stateDir := a.DirsOf(p)
 	salt, err := journal.LoadSalt(stateDir)
 	if errors.Is(err, fs.ErrPermission) && len(supervisor.NetworksOf(p)) > 0 {
 		return fmt.Errorf("%w: %w", host.ErrNoPermission, err)

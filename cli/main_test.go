@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
 		lab.Instrument(os.Args)
 		armFailpoints(os.Args[1:])
-		os.Exit(Main(context.Background(), os.Args[1:], Env{
+		os.Exit(Main(context.Background(), os.Args[1:], call.Env{
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 		}))
 	}

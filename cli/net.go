@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
@@ -16,22 +17,22 @@ import (
 func (a *app) netCommand() *cli.Command {
 	return &cli.Command{
 		Name: "net", Usage: "list networks: mode, bridge, prefix, uplinks, keeper, VMs, leases",
-		Flags: []cli.Flag{jsonFlag()}, Action: a.net,
+		Flags: []cli.Flag{call.JSONFlag()}, Action: a.net,
 	}
 }
 
 func (a *app) net(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
+	if _, err := call.Operands(c); err != nil {
 		return err
 	}
-	infos, err := keeper.List(c.Context, a.places.Run)
+	infos, err := keeper.List(c.Context, a.Places.Run)
 	if err != nil {
 		return err
 	}
-	if a.places.RootRun != "" {
-		more, err := keeper.List(c.Context, a.places.RootRun)
+	if a.Places.RootRun != "" {
+		more, err := keeper.List(c.Context, a.Places.RootRun)
 		if errors.Is(err, host.ErrNoPermission) {
-			a.talk("note: networks of root run; sudo qnet net lists them")
+			a.Talk("note: networks of root run; sudo qnet net lists them")
 		} else if err != nil {
 			return err
 		}
@@ -41,9 +42,9 @@ func (a *app) net(c *cli.Context) error {
 		if infos == nil {
 			infos = []keeper.Info{}
 		}
-		return a.json(infos)
+		return a.JSON(infos)
 	}
-	if err := a.table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) { networkRows(w, infos) }); err != nil {
+	if err := a.Table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) { networkRows(w, infos) }); err != nil {
 		return err
 	}
 	return a.leases(infos)
@@ -63,8 +64,8 @@ func networkRows(w io.Writer, infos []keeper.Info) {
 		if n.Macvtap {
 			bridge = "(macvtap)"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", n.Name, n.Mode, orDash(bridge), orDash(prefix),
-			orDash(strings.Join(n.Uplinks, ",")), n.KeeperPID, orDash(strings.Join(vms, ",")))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", n.Name, n.Mode, call.OrDash(bridge), call.OrDash(prefix),
+			call.OrDash(strings.Join(n.Uplinks, ",")), n.KeeperPID, call.OrDash(strings.Join(vms, ",")))
 	}
 }
 
@@ -73,10 +74,10 @@ func networkRows(w io.Writer, infos []keeper.Info) {
 func (a *app) leases(infos []keeper.Info) error {
 	if slices.ContainsFunc(infos, func(n keeper.Info) bool { return len(n.Leases) > 0 }) {
 		fmt.Fprintln(a.Stdout)
-		err := a.table("NETWORK ADDRESS MAC NAME LEASE", func(w io.Writer) {
+		err := a.Table("NETWORK ADDRESS MAC NAME LEASE", func(w io.Writer) {
 			for _, n := range infos {
 				for _, l := range n.Leases {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.Name, l.Address, l.MAC, orDash(l.Host), l.State())
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.Name, l.Address, l.MAC, call.OrDash(l.Host), l.State())
 				}
 			}
 		})
@@ -86,7 +87,7 @@ func (a *app) leases(infos []keeper.Info) error {
 	}
 	for _, n := range infos {
 		for _, note := range n.Notes {
-			a.talk("warning: network %s: %s", n.Name, note)
+			a.Talk("warning: network %s: %s", n.Name, note)
 		}
 	}
 	return nil

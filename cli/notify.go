@@ -22,7 +22,7 @@ func (a *app) notifyReady() func() {
 			_, err = fmt.Fprint(c, "READY=1")
 		}
 		if err != nil {
-			a.talk("warning: tell the service manager that the VM runs: %v", err)
+			a.Talk("warning: tell the service manager that the VM runs: %v", err)
 		}
 	}
 }

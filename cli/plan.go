@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/preview"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -12,25 +13,25 @@ import (
 func (a *app) planCommand() *cli.Command {
 	return &cli.Command{
 		Name: "plan", Usage: "show what a run would change on this host, and the QEMU command", ArgsUsage: "PROFILE",
-		Flags: []cli.Flag{jsonFlag()}, Action: a.plan,
+		Flags: []cli.Flag{call.JSONFlag()}, Action: a.plan,
 	}
 }
 
 func (a *app) plan(c *cli.Context) error {
-	p, err := a.profile(c)
+	p, err := a.Profile(c)
 	if err != nil {
 		return err
 	}
-	runDir, stateDir := a.dirsOf(p)
-	run, err := preview.New(c.Context, p, a.user, runDir, stateDir)
+	runDir, stateDir := a.DirsOf(p)
+	run, err := preview.New(c.Context, p, a.User, runDir, stateDir)
 	if err != nil {
 		return err
 	}
 	if !run.Salted {
-		a.talk("note: the first run chooses this host's salt, and with it other MACs and subnets than shown here")
+		a.Talk("note: the first run chooses this host's salt, and with it other MACs and subnets than shown here")
 	}
 	if c.Bool("json") {
-		return a.json(run)
+		return a.JSON(run)
 	}
 	for _, network := range run.Networks {
 		a.printPlan(network)

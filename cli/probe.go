@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/doctor/probe"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -20,7 +21,7 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 		var err error
 		if options.Target, err = probe.LookupTarget(c.Context, target); err != nil {
 			if errors.Is(err, probe.ErrTarget) {
-				return &usage{fmt.Sprintf("--target: got %.80q, allowed: HOST:PORT", target)}
+				return &call.Usage{Text: fmt.Sprintf("--target: got %.80q, allowed: HOST:PORT", target)}
 			}
 			return err
 		}
@@ -29,16 +30,16 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 		networks = []keeper.Network{{Name: string(profiles.NAT), Mode: profiles.NAT}}
 	}
 	if len(networks) == 0 {
-		return &usage{"doctor --probe: the profile has no NIC on one of qnet's networks"}
+		return &call.Usage{Text: "doctor --probe: the profile has no NIC on one of qnet's networks"}
 	}
 	o := keeper.Options{
-		RunDir: a.places.Run, StateDir: a.places.State, Exe: []string{"/proc/self/exe", "keeper"}, Note: a.note, Peer: supervisor.RemotePeer(),
+		RunDir: a.Places.Run, StateDir: a.Places.State, Exe: []string{"/proc/self/exe", "keeper"}, Note: a.Note, Peer: supervisor.RemotePeer(),
 	}
 	reports, failed := []probe.Report{}, false
 	for _, n := range networks {
 		var r probe.Report
 		var err error
-		a.during(fmt.Sprintf("a synthetic guest on network %q", n.Name), func() { r, err = probe.Run(c.Context, o, n, options) })
+		a.During(fmt.Sprintf("a synthetic guest on network %q", n.Name), func() { r, err = probe.Run(c.Context, o, n, options) })
 		if err != nil {
 			return err
 		}
@@ -51,7 +52,7 @@ func (a *app) probe(c *cli.Context, networks []keeper.Network) error {
 	}
 	var err error
 	if c.Bool("json") {
-		err = a.json(reports)
+		err = a.JSON(reports)
 	}
 	if err == nil && failed {
 		return errCannotWork

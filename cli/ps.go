@@ -7,29 +7,30 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/place"
 )
 
 func (a *app) psCommand() *cli.Command {
-	return &cli.Command{Name: "ps", Usage: "list running VMs", Flags: []cli.Flag{jsonFlag()}, Action: a.ps}
+	return &cli.Command{Name: "ps", Usage: "list running VMs", Flags: []cli.Flag{call.JSONFlag()}, Action: a.ps}
 }
 
 func (a *app) ps(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
+	if _, err := call.Operands(c); err != nil {
 		return err
 	}
-	states, foreign, err := a.places.List(c.Context)
+	states, foreign, err := a.Places.List(c.Context)
 	if err != nil {
 		return err
 	}
 	if len(foreign) > 0 {
-		a.talk("%s", place.Foreign(foreign))
+		a.Talk("%s", place.Foreign(foreign))
 	}
 	if c.Bool("json") {
-		return a.json(states)
+		return a.JSON(states)
 	}
-	return a.table("NAME STATE MODE NETWORK ADDRESS MAC TAP UPTIME", func(w io.Writer) {
+	return a.Table("NAME STATE MODE NETWORK ADDRESS MAC TAP UPTIME", func(w io.Writer) {
 		for _, s := range states {
 			vmRows(w, s, time.Since(s.Started).Truncate(time.Second))
 		}
@@ -51,6 +52,6 @@ func vmRows(w io.Writer, s control.State, uptime time.Duration) {
 		if i > 0 {
 			name, state, up = "", "", ""
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, state, n.Mode, orDash(n.Network), addressOrDash(address), n.MAC, orDash(n.Tap), up)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, state, n.Mode, call.OrDash(n.Network), call.AddressOrDash(address), n.MAC, call.OrDash(n.Tap), up)
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/internal/terminal"
@@ -29,14 +30,14 @@ func (a *app) runCommand() *cli.Command {
 func runOperands(c *cli.Context) (path string, extra []string, err error) {
 	args := c.Args().Slice()
 	if len(args) == 0 {
-		return "", nil, &usage{"run needs a PROFILE; see qnet run --help"}
+		return "", nil, &call.Usage{Text: "run needs a PROFILE; see qnet run --help"}
 	}
 	extra = args[1:]
 	if len(extra) == 0 {
 		return args[0], nil, nil
 	}
 	if extra[0] != "--" {
-		return "", nil, &usage{fmt.Sprintf("run takes one profile; QEMU arguments such as %q go behind --", extra[0])}
+		return "", nil, &call.Usage{Text: fmt.Sprintf("run takes one profile; QEMU arguments such as %q go behind --", extra[0])}
 	}
 	return args[0], extra[1:], nil
 }
@@ -47,7 +48,7 @@ func (a *app) run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := a.load(path, c.String("name"))
+	p, err := a.Load(path, c.String("name"))
 	if err != nil {
 		return err
 	}
@@ -59,8 +60,8 @@ func (a *app) run(c *cli.Context) error {
 	if c.Bool("detached") {
 		return a.runDetached(c.Context, p, o)
 	}
-	a.terminal, a.speech = terminal.New(a.Stdin, a.Stdout), terminal.NewSpeech()
-	o.Terminal, o.Progress, o.Rung = a.terminal, a.progress(p.Name), a.rungs(p.Name)
+	a.Terminal, a.Speech = terminal.New(a.Stdin, a.Stdout), terminal.NewSpeech()
+	o.Terminal, o.Progress, o.Rung = a.Terminal, a.Progress(p.Name), a.rungs(p.Name)
 	o.Started = a.notifyReady()
 	return supervisor.Run(c.Context, p, o)
 }
@@ -69,13 +70,13 @@ func (a *app) run(c *cli.Context) error {
 func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func()) {
 	endings := signals.Endings()
 	o := supervisor.Options{
-		RunDir: a.places.Run, StateDir: a.places.State, Exe: []string{"/proc/self/exe", "keeper"},
-		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.user, AssumeYes: c.Bool("assume-yes"),
+		RunDir: a.Places.Run, StateDir: a.Places.State, Exe: []string{"/proc/self/exe", "keeper"},
+		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.User, AssumeYes: c.Bool("assume-yes"),
 		Stdout: a.Stdout, Signals: endings,
-		Note: a.warn,
+		Note: a.Warn,
 	}
 	if c.Bool("verbose") {
-		o.Verbose = func(step string) { a.talk("%s", step) }
+		o.Verbose = func(step string) { a.Talk("%s", step) }
 	}
 	return o, func() { signals.Ignore(endings) }
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -11,7 +12,7 @@ func (a *app) schemaCommand() *cli.Command {
 }
 
 func (a *app) schema(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
+	if _, err := call.Operands(c); err != nil {
 		return err
 	}
 	b, err := profiles.Schema()

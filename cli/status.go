@@ -4,29 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/qemu"
 )
-
-// progress returns a function that shows on the status line what a VM waits for; ""
-// clears the line.
-func (a *app) progress(vm string) func(what string) {
-	return func(what string) {
-		if what != "" {
-			what = fmt.Sprintf("%s: waiting for %s", vm, what)
-		}
-		a.say(func() { a.line.Set(what) })
-	}
-}
-
-// during calls f and shows on the status line what the user waits for meanwhile.
-func (a *app) during(what string, f func()) {
-	erase := func() { a.line.Set("") }
-	defer signals.OnInterrupt(erase)()
-	defer erase()
-	a.line.Set("waiting for " + what)
-	f()
-}
 
 // guestTime is how long a guest has to shut down, unless --timeout says otherwise.
 const guestTime = 30 * time.Second
@@ -51,14 +30,14 @@ const rungDelay = 500 * time.Millisecond
 func (a *app) rungs(vm string) func(rung string) {
 	late := time.AfterFunc(0, func() {})
 	key := "Ctrl-C"
-	if a.terminal != nil && a.terminal.HasKeys() {
+	if a.Terminal != nil && a.Terminal.HasKeys() {
 		key = "Ctrl-] q"
 	}
 	return func(rung string) {
 		late.Stop()
-		if rung != "" && a.onTerminal() {
+		if rung != "" && a.OnTerminal() {
 			late = time.AfterFunc(rungDelay, func() {
-				a.talk("%s: waiting for %s; %s again does it now", vm, rungWait(rung, guestTime), key)
+				a.Talk("%s: waiting for %s; %s again does it now", vm, rungWait(rung, guestTime), key)
 			})
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/signals"
 )
@@ -21,25 +22,25 @@ func (a *app) stopCommand() *cli.Command {
 }
 
 func (a *app) stop(c *cli.Context) error {
-	args, err := operands(c, "NAME")
+	args, err := call.Operands(c, "NAME")
 	if err != nil {
 		return err
 	}
 	timeout := c.Duration("timeout")
 	if timeout <= 0 {
-		return &usage{fmt.Sprintf("stop: --timeout: got %s, allowed: more than 0s; --force does not ask the guest", timeout)}
+		return &call.Usage{Text: fmt.Sprintf("stop: --timeout: got %s, allowed: more than 0s; --force does not ask the guest", timeout)}
 	}
-	_, runDir, err := a.places.Find(c.Context, args[0])
+	_, runDir, err := a.Places.Find(c.Context, args[0])
 	if err != nil {
 		return err
 	}
-	progress := a.progress(args[0])
+	progress := a.Progress(args[0])
 	defer progress("")
 	defer signals.OnInterrupt(func() { progress("") })()
 	return control.Stop(c.Context, runDir, args[0], control.StopOptions{
 		Force: c.Bool("force"), Timeout: timeout,
 		Report: func(rung string) {
-			a.talk("%s: %s", args[0], rung)
+			a.Talk("%s: %s", args[0], rung)
 			progress(rungWait(rung, timeout))
 		},
 		Ended: func() { progress("what was made for it to be undone") },

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
@@ -44,9 +45,9 @@ func newCaller(t *testing.T) *caller {
 func (u *caller) runDir() string   { return filepath.Join(u.dir, "run") }
 func (u *caller) stateDir() string { return filepath.Join(u.dir, "state") }
 
-func (u *caller) env(out, errout io.Writer) Env {
+func (u *caller) env(out, errout io.Writer) call.Env {
 	vars := map[string]string{"QNET_RUN_DIR": u.runDir(), "QNET_STATE_DIR": u.stateDir(), "PATH": os.Getenv("PATH"), "HOME": u.dir}
-	return Env{Stdout: out, Stderr: errout, Getenv: func(name string) string { return vars[name] }}
+	return call.Env{Stdout: out, Stderr: errout, Getenv: func(name string) string { return vars[name] }}
 }
 
 func (u *caller) qnet(args ...string) (code int, stdout, stderr string) {
@@ -260,22 +261,6 @@ func TestIPAndHosts(t *testing.T) {
 	}
 	u.fails(exitFailure, []string{"ip", "db"}, `VM "db": it is not running`, `hint: "qnet ps"`)
 	u.fails(exitUsage, []string{"ip"}, "ip needs NAME", "qnet ip --help")
-}
-
-func TestHostAddress(t *testing.T) {
-	seen := func(list ...string) control.NIC {
-		return control.NIC{Seen: guestwatch.State{Addresses: addresses(list...)}}
-	}
-	for want, nics := range map[string][]control.NIC{
-		"10.0.0.1":   {{}, {Address: netip.MustParseAddr("10.0.0.1")}},
-		"10.0.0.2":   {seen("10.0.0.2", "10.0.0.3")},
-		"10.0.0.4":   {seen("fe80::1"), seen("10.0.0.4")},
-		"invalid IP": {seen("fe80::1"), {}},
-	} {
-		if got := hostAddress(control.State{NICs: nics}); got.String() != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-	}
 }
 
 func TestStopTells(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/cli/call"
 )
 
 func (a *app) versionCommand() *cli.Command {
@@ -11,7 +13,7 @@ func (a *app) versionCommand() *cli.Command {
 }
 
 func (a *app) version(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
+	if _, err := call.Operands(c); err != nil {
 		return err
 	}
 	fmt.Fprintln(a.Stdout, "qnet", version)

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/cli/completion"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/doctor"
@@ -43,7 +44,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{nil, exitOK, ""},
 		{errors.New("any"), exitFailure, ""},
-		{&usage{"bad flag"}, exitUsage, ""},
+		{&call.Usage{Text: "bad flag"}, exitUsage, ""},
 		{profiles.Errors{}, exitUsage, ""},
 		{&qemu.ConfigError{Object: "disk"}, exitUsage, ""},
 		{file, exitUsage, "your own rights"},
@@ -78,7 +79,7 @@ func TestErrors(t *testing.T) {
 		{errors.Join(&qemu.ExitError{}, undo), exitQEMU, "qnet gc"},
 		{supervisor.ErrInterrupted, exitInterrupted, ""},
 		{context.Canceled, exitInterrupted, ""},
-		{errors.Join(errSilent, &exitStatus{7}), 7, ""},
+		{errors.Join(call.ErrSilent, &call.ExitStatus{Code: 7}), 7, ""},
 		{&farError{message{Text: "far", Hint: "go there", Code: exitQEMU}}, exitQEMU, "go there"},
 	} {
 		wrapped := c.err
@@ -138,7 +139,7 @@ func TestHear(t *testing.T) {
 	} {
 		var errout bytes.Buffer
 		var progress []string
-		a := &app{Env: Env{Stderr: &errout}}
+		a := &app{Call: call.Call{Env: call.Env{Stderr: &errout}}}
 		code := a.report(a.hear(words(append(slices.Clone(started), c.last...)...), func(what string) { progress = append(progress, what) }))
 		if want := "ip link add\nwarning: slow; wait\n" + c.said; errout.String() != want || code != c.code {
 			t.Errorf("%s: exit code %d, %q, want %q", name, code, &errout, want)
@@ -232,7 +233,7 @@ func TestFlagsFirst(t *testing.T) {
 
 func TestTables(t *testing.T) {
 	var out, errout bytes.Buffer
-	a := &app{Env: Env{Stdout: &out, Stderr: &errout}}
+	a := &app{Call: call.Call{Env: call.Env{Stdout: &out, Stderr: &errout}}}
 	infos := []keeper.Info{
 		{
 			Name: "dev", Mode: profiles.NAT, Bridge: "qn-dev", Prefix: netip.MustParsePrefix("10.0.0.0/24"), Uplinks: []string{"eth0", "wlan0"}, KeeperPID: 7,
@@ -245,7 +246,7 @@ func TestTables(t *testing.T) {
 		},
 		{Name: "lan", Mode: profiles.Bridge, Macvtap: true, KeeperPID: 8},
 	}
-	if err := a.table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) { networkRows(w, infos) }); err != nil {
+	if err := a.Table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) { networkRows(w, infos) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.leases(infos); err != nil {
@@ -322,39 +323,29 @@ func TestRungWait(t *testing.T) {
 // The directories that root and other users have by default.
 func TestDirectories(t *testing.T) {
 	dirs := func(vars map[string]string) *app {
-		a := &app{Env: Env{Stdout: io.Discard, Stderr: io.Discard, Getenv: func(name string) string { return vars[name] }}}
+		a := &app{Call: call.Call{Env: call.Env{Stdout: io.Discard, Stderr: io.Discard, Getenv: func(name string) string { return vars[name] }}}}
 		if err := a.command().Run([]string{"qnet", "version"}); err != nil {
 			t.Fatal(err)
 		}
 		return a
 	}
 	a := dirs(map[string]string{"QNET_RUN_DIR": "/r", "QNET_STATE_DIR": "/s", "XDG_RUNTIME_DIR": "/x", "XDG_STATE_HOME": "/y", "HOME": "/h"})
-	if a.places.Run != "/r" || a.places.State != "/s" || a.places.RootRun != "" || a.places.RootState != "" {
-		t.Errorf("named: %q, %q, root's %q, %q", a.places.Run, a.places.State, a.places.RootRun, a.places.RootState)
+	if a.Places.Run != "/r" || a.Places.State != "/s" || a.Places.RootRun != "" || a.Places.RootState != "" {
+		t.Errorf("named: %q, %q, root's %q, %q", a.Places.Run, a.Places.State, a.Places.RootRun, a.Places.RootState)
 	}
 	x, y, h := t.TempDir(), t.TempDir(), t.TempDir()
 	a = dirs(map[string]string{"XDG_RUNTIME_DIR": x, "XDG_STATE_HOME": y, "HOME": h})
 	b := dirs(map[string]string{"HOME": h})
 	if os.Geteuid() == 0 {
-		if a.places.Run != place.RootRunDir || a.places.State != place.RootStateDir || b.places.Run != place.RootRunDir || a.places.RootRun != "" {
-			t.Errorf("root's: %q, %q", a.places.Run, a.places.State)
+		if a.Places.Run != place.RootRunDir || a.Places.State != place.RootStateDir || b.Places.Run != place.RootRunDir || a.Places.RootRun != "" {
+			t.Errorf("root's: %q, %q", a.Places.Run, a.Places.State)
 		}
 		return
 	}
-	if a.places.Run != x+"/qnet" || a.places.State != y+"/qnet" || b.places.Run != h+"/.local/state/qnet/run" || b.places.State != h+"/.local/state/qnet" {
-		t.Errorf("a user's: %q, %q; %q, %q", a.places.Run, a.places.State, b.places.Run, b.places.State)
+	if a.Places.Run != x+"/qnet" || a.Places.State != y+"/qnet" || b.Places.Run != h+"/.local/state/qnet/run" || b.Places.State != h+"/.local/state/qnet" {
+		t.Errorf("a user's: %q, %q; %q, %q", a.Places.Run, a.Places.State, b.Places.Run, b.Places.State)
 	}
-	if a.places.RootRun != place.RootRunDir || a.places.RootState != place.RootStateDir {
-		t.Errorf("root's, for a user: %q, %q", a.places.RootRun, a.places.RootState)
-	}
-}
-
-// There is no hint to wait for an address that qnet will never see.
-func TestNoAddress(t *testing.T) {
-	for _, never := range []bool{false, true} {
-		e := &noAddress{"web", "no frame", never}
-		if waits := strings.Contains(hintFor(e), "qnet wait"); waits == never || never != strings.Contains(e.Error(), "no NIC") {
-			t.Errorf("never %t: %q, hint %q", never, e, hintFor(e))
-		}
+	if a.Places.RootRun != place.RootRunDir || a.Places.RootState != place.RootStateDir {
+		t.Errorf("root's, for a user: %q, %q", a.Places.RootRun, a.Places.RootState)
 	}
 }

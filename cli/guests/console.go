@@ -1,4 +1,4 @@
-package cli
+package guests
 
 import (
 	"fmt"
@@ -6,25 +6,26 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/internal/terminal"
 )
 
-func (a *app) consoleCommand() *cli.Command {
-	return &cli.Command{Name: "console", Usage: "connect to a VM's serial console; Ctrl-] q leaves", ArgsUsage: "NAME", Action: a.console}
+func (g guests) consoleCommand() *cli.Command {
+	return &cli.Command{Name: "console", Usage: "connect to a VM's serial console; Ctrl-] q leaves", ArgsUsage: "NAME", Action: g.console}
 }
 
-func (a *app) console(c *cli.Context) error {
-	args, err := operands(c, "NAME")
+func (g guests) console(c *cli.Context) error {
+	args, err := call.Operands(c, "NAME")
 	if err != nil {
 		return err
 	}
-	_, runDir, err := a.places.Find(c.Context, args[0])
+	_, runDir, err := g.Places.Find(c.Context, args[0])
 	if err != nil {
 		return err
 	}
-	ctx, cancel := signals.WhileRead(c.Context, a.Stdout)
+	ctx, cancel := signals.WhileRead(c.Context, g.Stdout)
 	defer cancel()
 	connect := func(in io.Reader, out io.Writer) error {
 		err := control.Console(ctx, runDir, args[0], in, out)
@@ -33,13 +34,13 @@ func (a *app) console(c *cli.Context) error {
 		}
 		return err
 	}
-	screen := terminal.New(a.Stdin, a.Stdout)
+	screen := terminal.New(g.Stdin, g.Stdout)
 	if screen == nil {
-		return connect(a.Stdin, a.Stdout)
+		return connect(g.Stdin, g.Stdout)
 	}
-	var in io.Reader = a.Stdin
+	var in io.Reader = g.Stdin
 	if screen.HasKeys() {
-		a.talk("Ctrl-] q leaves")
+		g.Talk("Ctrl-] q leaves")
 		in = screen.Keys(func() bool {
 			cancel()
 			return true

@@ -1,4 +1,4 @@
-package cli
+package guests
 
 import (
 	"fmt"
@@ -6,25 +6,26 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 )
 
-func (a *app) hostsCommand() *cli.Command {
-	return &cli.Command{Name: "hosts", Usage: "print addresses and names of the VMs, as lines for /etc/hosts", Action: a.hosts}
+func (g guests) hostsCommand() *cli.Command {
+	return &cli.Command{Name: "hosts", Usage: "print addresses and names of the VMs, as lines for /etc/hosts", Action: g.hosts}
 }
 
-func (a *app) hosts(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
+func (g guests) hosts(c *cli.Context) error {
+	if _, err := call.Operands(c); err != nil {
 		return err
 	}
-	states, _, err := a.places.List(c.Context)
+	states, _, err := g.Places.List(c.Context)
 	if err != nil {
 		return err
 	}
 	for _, s := range states {
 		if address := hostAddress(s); address.IsValid() {
-			fmt.Fprintf(a.Stdout, "%s\t%s.%s %s\n", address, s.Name, dns.Domain, s.Name)
+			fmt.Fprintf(g.Stdout, "%s\t%s.%s %s\n", address, s.Name, dns.Domain, s.Name)
 		}
 	}
 	return nil

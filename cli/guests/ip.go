@@ -1,4 +1,4 @@
-package cli
+package guests
 
 import (
 	"fmt"
@@ -6,17 +6,18 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/reach"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-func (a *app) ipCommand() *cli.Command {
+func (g guests) ipCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ip", Usage: "print the address a VM uses", ArgsUsage: "NAME",
 		Description: "In every mode, from what the guest showed on its NIC: its lease, or its ARP and ND frames.",
 		Flags:       []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON: all addresses of all NICs"}},
-		Action:      a.ip,
+		Action:      g.ip,
 	}
 }
 
@@ -63,22 +64,22 @@ func (e *noAddress) Hint() string {
 	return fmt.Sprintf("qnet wait %s waits for it", e.name)
 }
 
-func (a *app) ip(c *cli.Context) error {
-	args, err := operands(c, "NAME")
+func (g guests) ip(c *cli.Context) error {
+	args, err := call.Operands(c, "NAME")
 	if err != nil {
 		return err
 	}
-	s, _, err := a.places.Find(c.Context, args[0])
+	s, _, err := g.Places.Find(c.Context, args[0])
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		return a.json(addressesOf(s))
+		return g.JSON(addressesOf(s))
 	}
 	n, address := reach.AddressOf(s)
 	if !address.IsValid() {
 		return &noAddress{args[0], n.Seen.Last().String(), s.Launched() && !reach.HasNetwork(s)}
 	}
-	fmt.Fprintln(a.Stdout, address)
+	fmt.Fprintln(g.Stdout, address)
 	return nil
 }

@@ -1,4 +1,4 @@
-package cli
+package guests
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/reach"
 	"github.com/qnet-vm/qnet/internal/sshclient"
@@ -20,7 +21,7 @@ import (
 // sshTime is how long `qnet ssh` waits by default.
 const sshTime = 2 * time.Minute
 
-func (a *app) sshCommand() *cli.Command {
+func (g guests) sshCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ssh", Usage: "wait for a VM's SSH port and run ssh", ArgsUsage: "[SSH OPTIONS] [USER@]NAME [COMMAND]",
 		Description: "Options of ssh(1) stand on either side of NAME; a command begins behind it, or behind --.\n" +
@@ -35,53 +36,53 @@ func (a *app) sshCommand() *cli.Command {
 			&cli.BoolFlag{Name: "print", Usage: "print the command line of ssh, for a shell"},
 			&cli.BoolFlag{Name: "print-options", Usage: "print the options that ssh, scp and sftp need"},
 		},
-		Action: a.ssh,
+		Action: g.ssh,
 	}
 }
 
-func (a *app) ssh(c *cli.Context) error {
+func (g guests) ssh(c *cli.Context) error {
 	r, err := sshclient.Parse(c.Args().Slice(), sshTime)
 	switch {
 	case err != nil:
-		return &usage{err.Error()}
+		return &call.Usage{Text: err.Error()}
 	case r.Help:
 		return cli.ShowSubcommandHelp(c)
 	case r.VM == "":
-		return &usage{"ssh needs NAME; see qnet ssh --help"}
+		return &call.Usage{Text: "ssh needs NAME; see qnet ssh --help"}
 	}
 	program, err := exec.LookPath("ssh")
 	if err != nil {
 		return fmt.Errorf("run ssh: %w", err)
 	}
 	began := time.Now()
-	state, address, err := a.sshServer(c.Context, r)
+	state, address, err := g.sshServer(c.Context, r)
 	if err != nil {
 		return err
 	}
 	client := sshclient.Client{
-		Program: program, As: a.user, Home: a.user.Home(a.Getenv), Getenv: a.Getenv, Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr,
-		Talk: func(text string) { a.talk("%s", text) },
+		Program: program, As: g.User, Home: g.User.Home(g.Getenv), Getenv: g.Getenv, Stdin: g.Stdin, Stdout: g.Stdout, Stderr: g.Stderr,
+		Talk: func(text string) { g.Talk("%s", text) },
 	}
 	err = client.Run(c.Context, sshclient.Session{
-		Request: r, Address: address, Disk: cmp.Or(state.Disk, "of process "+strconv.Itoa(state.PID)), StateDir: a.places.State,
+		Request: r, Address: address, Disk: cmp.Or(state.Disk, "of process "+strconv.Itoa(state.PID)), StateDir: g.Places.State,
 		Booted: sshclient.Booted(state.Started, began),
 	})
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		return errors.Join(errSilent, &exitStatus{exit.ExitCode()})
+		return errors.Join(call.ErrSilent, &call.ExitStatus{Code: exit.ExitCode()})
 	}
 	return err
 }
 
 // sshServer waits for the VM's SSH server, unless the user does not want to wait.
-func (a *app) sshServer(ctx context.Context, r sshclient.Request) (control.State, netip.Addr, error) {
+func (g guests) sshServer(ctx context.Context, r sshclient.Request) (control.State, netip.Addr, error) {
 	port, err := strconv.Atoi(r.Port)
 	if err != nil || port < 1 || port > 65535 {
-		return control.State{}, netip.Addr{}, &usage{fmt.Sprintf("ssh: port: got %.80q, allowed: 1 to 65535", r.Port)}
+		return control.State{}, netip.Addr{}, &call.Usage{Text: fmt.Sprintf("ssh: port: got %.80q, allowed: 1 to 65535", r.Port)}
 	}
 	if !r.NoWait {
-		return a.await(ctx, r.VM, reach.Goal{Port: port}, r.Timeout)
+		return g.Await(ctx, r.VM, reach.Goal{Port: port}, r.Timeout)
 	}
-	s, _, err := a.places.Find(ctx, r.VM)
+	s, _, err := g.Places.Find(ctx, r.VM)
 	if err != nil {
 		return s, netip.Addr{}, err
 	}
@@ -91,10 +92,3 @@ func (a *app) sshServer(ctx context.Context, r sshclient.Request) (control.State
 	}
 	return s, address, err
 }
-
-// exitStatus makes an exit code that of qnet: another program's, or one that a table
-// explains.
-type exitStatus struct{ code int }
-
-// Error returns a text that is not printed: the user has seen the cause.
-func (e *exitStatus) Error() string { return fmt.Sprintf("exit status %d", e.code) }

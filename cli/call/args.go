@@ -1,0 +1,40 @@
+package call
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Usage is an error in the arguments: exit code 2.
+type Usage struct{ Text string }
+
+// Error returns the text.
+func (u *Usage) Error() string { return u.Text }
+
+// ExitStatus makes an exit code that of qnet: another program's, or one that a table
+// explains.
+type ExitStatus struct{ Code int }
+
+// Error returns a text that is not printed: the user has seen the cause.
+func (e *ExitStatus) Error() string { return fmt.Sprintf("exit status %d", e.Code) }
+
+// ErrSilent is joined to an error that was printed already and still decides the exit
+// code.
+var ErrSilent = errors.New("already reported")
+
+// JSONFlag returns the flag of each command that prints a table.
+func JSONFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }
+
+// Operands returns the operands, one for each name. Fewer or more are a Usage error.
+func Operands(c *cli.Context, names ...string) ([]string, error) {
+	args := c.Args().Slice()
+	if len(args) < len(names) {
+		return nil, &Usage{Text: fmt.Sprintf("%s needs %s; see qnet %s --help", c.Command.Name, names[len(args)], c.Command.Name)}
+	}
+	if len(args) > len(names) {
+		return nil, &Usage{Text: fmt.Sprintf("%s takes no argument %q; see qnet %s --help", c.Command.Name, args[len(names)], c.Command.Name)}
+	}
+	return args, nil
+}

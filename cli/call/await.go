@@ -1,0 +1,53 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/reach"
+	"github.com/qnet-vm/qnet/internal/signals"
+)
+
+// pollInterval is the time between two questions for a VM's state.
+const pollInterval = 100 * time.Millisecond
+
+// Await returns the VM's state and address once the goal is reached. It shows its progress on the
+// status line, or without a terminal as a line on stderr for each stage.
+func (c *Call) Await(ctx context.Context, name string, g reach.Goal, timeout time.Duration) (control.State, netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	told := ""
+	defer c.Line.Set("")
+	defer signals.OnInterrupt(func() { c.Line.Set("") })()
+	for {
+		s, _, err := c.Places.Find(ctx, name)
+		if err != nil {
+			return s, netip.Addr{}, err
+		}
+		nic, address := reach.AddressOf(s)
+		if why := g.Impossible(s, nic); why != "" {
+			return s, netip.Addr{}, &Usage{Text: fmt.Sprintf("wait for %s of VM %q: %s", g, name, why)}
+		}
+		if address.IsValid() && s.State == control.Running && g.Reached(ctx, address) {
+			return s, address, nil
+		}
+		line := fmt.Sprintf("%s: waiting for %s; %s", name, g, reach.ProgressOf(s, nic, address))
+		c.Line.Set(line)
+		if line != told && !c.Line.OnTerminal() {
+			c.Talk("%s", line)
+		}
+		told = line
+		select {
+		case <-ctx.Done():
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return s, netip.Addr{}, ctx.Err()
+			}
+			return s, netip.Addr{}, &reach.Stuck{VM: s, Goal: g, After: timeout, NIC: nic, Address: address}
+		case <-time.After(pollInterval):
+		}
+	}
+}
