@@ -3,8 +3,14 @@ package qmp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
+	"os"
+	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Run executes a command, a JSON object such as {"execute":"query-status"},
@@ -23,7 +29,7 @@ func (m *Monitor) runLine(ctx context.Context, command []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode QMP command: %w", err)
 	}
-	r, err := m.run(ctx, o)
+	r, err := m.run(ctx, o, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -33,6 +39,12 @@ func (m *Monitor) runLine(ctx context.Context, command []byte) ([]byte, error) {
 // Execute runs the named command with args (nil for none) and decodes what it
 // returns into result, unless that is nil.
 func (m *Monitor) Execute(ctx context.Context, name string, args, result any) error {
+	return m.ExecuteWith(ctx, nil, name, args, result)
+}
+
+// ExecuteWith is Execute with a file that QEMU gets along with the command (SCM_RIGHTS), for
+// "getfd" and "add-fd". The caller's file stays open and the caller's. A nil file sends none.
+func (m *Monitor) ExecuteWith(ctx context.Context, file *os.File, name string, args, result any) error {
 	quoted, err := json.Marshal(name)
 	if err != nil {
 		return fmt.Errorf("encode QMP command %q: %w", name, err)
@@ -43,7 +55,7 @@ func (m *Monitor) Execute(ctx context.Context, name string, args, result any) er
 			return fmt.Errorf("encode QMP command %q: %w", name, err)
 		}
 	}
-	r, err := m.run(ctx, o)
+	r, err := m.run(ctx, o, file)
 	if err != nil || result == nil {
 		return err
 	}
@@ -53,14 +65,14 @@ func (m *Monitor) Execute(ctx context.Context, name string, args, result any) er
 	return nil
 }
 
-func (m *Monitor) run(ctx context.Context, o object) (reply, error) {
+func (m *Monitor) run(ctx context.Context, o object, file *os.File) (reply, error) {
 	name := o.text("execute")
 	if !m.ready.Load() {
 		return reply{}, fmt.Errorf("run QMP command %q: %w", name, ErrNotConnected)
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	r, err := m.command(ctx, o)
+	r, err := m.command(ctx, o, file)
 	if err != nil {
 		return reply{}, fmt.Errorf("run QMP command %q: %w", name, err)
 	}
@@ -68,7 +80,7 @@ func (m *Monitor) run(ctx context.Context, o object) (reply, error) {
 }
 
 // command writes o under an id of ours and waits for the reply to it.
-func (m *Monitor) command(ctx context.Context, o object) (reply, error) {
+func (m *Monitor) command(ctx context.Context, o object, file *os.File) (reply, error) {
 	id := m.nextID()
 	o["id"] = json.RawMessage(`"` + id + `"`)
 	line, err := json.Marshal(o)
@@ -84,7 +96,7 @@ func (m *Monitor) command(ctx context.Context, o object) (reply, error) {
 		delete(m.waiting, id)
 		m.mu.Unlock()
 	}()
-	if err := m.write(ctx, append(line, '\n')); err != nil {
+	if err := m.write(ctx, append(line, '\n'), file); err != nil {
 		return reply{}, err
 	}
 	return m.await(ctx, c)
@@ -108,7 +120,7 @@ func (m *Monitor) await(ctx context.Context, c <-chan reply) (reply, error) {
 
 // write sends one line. A line sent in part would garble the next one, so that
 // ends the connection.
-func (m *Monitor) write(ctx context.Context, line []byte) error {
+func (m *Monitor) write(ctx context.Context, line []byte, file *os.File) error {
 	select {
 	case m.writing <- struct{}{}:
 	case <-m.ended:
@@ -126,7 +138,7 @@ func (m *Monitor) write(ctx context.Context, line []byte) error {
 		defer close(interrupted)
 		_ = m.conn.SetWriteDeadline(time.Unix(1, 0)) // fails only when closed, which ends the write too
 	})
-	n, err := m.conn.Write(line)
+	n, err := m.send(line, file)
 	if !unhook() {
 		<-interrupted // or its deadline would hit the next write
 	}
@@ -142,4 +154,25 @@ func (m *Monitor) write(ctx context.Context, line []byte) error {
 		_ = m.fail(fmt.Errorf("command sent in part: %w", err))
 	}
 	return context.Cause(ctx)
+}
+
+var errNoFiles = errors.New("the connection carries no files")
+
+// send writes a line. A file travels with its first byte: QEMU has it when it reads the
+// command (unix(7)).
+func (m *Monitor) send(line []byte, file *os.File) (int, error) {
+	if file == nil {
+		return m.conn.Write(line)
+	}
+	conn, ok := m.conn.(*net.UnixConn)
+	if !ok {
+		return 0, errNoFiles
+	}
+	n, _, err := conn.WriteMsgUnix(line[:1], unix.UnixRights(int(file.Fd())), nil)
+	runtime.KeepAlive(file)
+	if err != nil {
+		return n, err
+	}
+	rest, err := conn.Write(line[1:])
+	return n + rest, err
 }

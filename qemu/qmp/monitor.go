@@ -104,7 +104,7 @@ func (m *Monitor) handshake(ctx context.Context) error {
 	if m.ready.Load() {
 		return nil
 	}
-	_, err := m.command(ctx, object{"execute": json.RawMessage(`"qmp_capabilities"`)})
+	_, err := m.command(ctx, object{"execute": json.RawMessage(`"qmp_capabilities"`)}, nil)
 	return err
 }
 
