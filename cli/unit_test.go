@@ -122,6 +122,10 @@ func (p *played) Console(in io.Reader, out io.WriteCloser) {
 	out.Close()
 }
 
+func (p *played) Do(context.Context, string, json.RawMessage, func(string)) (any, error) {
+	return nil, errors.New("it does nothing")
+}
+
 // play serves a VM until the test's end. undo is what its end meets.
 func (u *caller) play(state control.State, undo error) *played {
 	u.Helper()

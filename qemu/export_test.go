@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-
-	"github.com/qnet-vm/qnet/qemu/qmp"
 )
 
 // WithKVM returns o with another device file in the place of /dev/kvm.
@@ -25,6 +23,3 @@ func Start(ctx context.Context, c Config, o StartOptions) (*VM, error) {
 	}
 	return vm, vm.begin(ctx, c)
 }
-
-// Monitor returns the QMP connection. The VM disconnects it at the end.
-func (v *VM) Monitor() *qmp.Monitor { return v.monitor }

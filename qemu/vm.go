@@ -84,6 +84,12 @@ func disksOf(c Config) []standstill.Disk {
 	return list
 }
 
+// Monitor returns the QMP connection. The VM disconnects it at the end.
+func (v *VM) Monitor() *qmp.Monitor { return v.monitor }
+
+// Guest returns what is known of the guest, and pauses it.
+func (v *VM) Guest() *standstill.Guest { return v.guest }
+
 // Console returns the serial console of the guest. It must be read, or the
 // guest waits when it writes. It ends with the process; closing it is up to
 // the caller.

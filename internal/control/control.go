@@ -9,6 +9,8 @@
 //	stop     replies: at once the version of the protocol, then each rung of the
 //	         shutdown ladder, the end of QEMU, and last how the undo went
 //	console  the console
+//	do       replies: what the operation does, and its result or error; after an
+//	         operation that ends the VM, the replies of stop
 //
 // The connection of a "stop" stays open until the supervisor's process has ended. A
 // connection that ends without the last reply tells that the supervisor died.
@@ -155,6 +157,7 @@ const (
 	opStatus  = "status"
 	opStop    = "stop"
 	opConsole = "console"
+	opDo      = "do"
 )
 
 // request is the first line of a connection.
@@ -162,15 +165,24 @@ type request struct {
 	Op      string        `json:"op"`
 	Force   bool          `json:"force,omitempty"`
 	Timeout time.Duration `json:"timeout,omitempty"` // nanoseconds
+
+	Do   string          `json:"do,omitempty"` // see Operation
+	Args json.RawMessage `json:"args,omitempty"`
+	Ends bool            `json:"ends,omitempty"`
 }
 
-// reply is a line of what the server sends to "stop".
+// reply is a line of what the server sends to "stop" and "do".
 type reply struct {
 	Version int    `json:"version,omitempty"` // in the first reply
 	Rung    string `json:"rung,omitempty"`
 	Ended   bool   `json:"ended,omitempty"` // QEMU has
 	Last    *end   `json:"last,omitempty"`  // the process ends soon
 	Error   string `json:"error,omitempty"` // why the request is refused
+
+	Report string          `json:"report,omitempty"` // what an operation does
+	Done   bool            `json:"done,omitempty"`   // it succeeded
+	Result json.RawMessage `json:"result,omitempty"` // of it
+	Failed *failure        `json:"failed,omitempty"` // it did not succeed
 }
 
 // end is how a VM's undo went.

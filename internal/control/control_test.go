@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -66,6 +68,24 @@ func (f *fakeVM) Console(in io.Reader, out io.WriteCloser) {
 	io.WriteString(out, "you typed "+line)
 	out.Close()
 }
+
+func (f *fakeVM) Do(_ context.Context, op string, args json.RawMessage, tell func(string)) (any, error) {
+	tell("begins")
+	switch op {
+	case "echo", "suspend":
+		return args, nil
+	case "full":
+		return nil, advised{fmt.Errorf("write \x1b[2J: %w", unix.ENOSPC)}
+	}
+	return make(chan int), nil // which JSON cannot show
+}
+
+// advised is an error with a hint.
+type advised struct{ error }
+
+func (advised) Hint() string { return "make room" }
+
+func (a advised) Unwrap() error { return a.error }
 
 // supervisor serves a fake VM on its socket until the test's end, as a process would:
 // exit closes the connections.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -32,6 +33,9 @@ type VM interface {
 	// Console connects a client to the guest's console until either ends, and closes
 	// out. Without a console it closes out at once.
 	Console(in io.Reader, out io.WriteCloser)
+	// Do carries out an operation, see Operation, and returns its result, which is sent as
+	// JSON. It tells what it does meanwhile.
+	Do(ctx context.Context, op string, args json.RawMessage, tell func(what string)) (result any, err error)
 }
 
 // Server serves a VM's control socket.
@@ -94,6 +98,8 @@ func (s *Server) serve(c net.Conn) {
 			return
 		}
 		s.stop(&waiter{c}, req)
+	case opDo:
+		s.do(&waiter{c}, req)
 	default:
 		(&waiter{c}).write(reply{Error: "unknown request " + req.Op})
 		c.Close()

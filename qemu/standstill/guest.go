@@ -38,10 +38,11 @@ type Guest struct {
 	monitor Monitor
 	disks   []Disk
 
-	panicked atomic.Bool // the guest said so, and was not reset since
-	ends     atomic.Bool // see Ends
-	sleeps   atomic.Bool // see Sleeps
-	pressed  atomic.Bool // its power button was
+	panicked atomic.Bool            // the guest said so, and was not reset since
+	ends     atomic.Bool            // see Ends
+	sleeps   atomic.Bool            // see Sleeps
+	pressed  atomic.Bool            // its power button was
+	held     atomic.Pointer[string] // by Hold, and why
 
 	mu         sync.Mutex // guards what follows
 	lastErrors []string   // of the disks, as QEMU words them
@@ -65,6 +66,9 @@ func (g *Guest) Note(e goqmp.Event) {
 		g.ends.Store(true)
 	case "STOP", "RESUME": // by -no-shutdown, QEMU stays behind a SHUTDOWN, and stops
 		g.ends.Store(false)
+		if e.Event == "RESUME" {
+			g.held.Store(nil)
+		}
 	case "RESET":
 		g.panicked.Store(false)
 		g.ends.Store(false)

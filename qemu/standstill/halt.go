@@ -96,6 +96,8 @@ func (g *Guest) Halt(ctx context.Context) (Halt, error) {
 		return Halt{}, err
 	}
 	switch h, stands := runStates[state]; {
+	case h.Kind == Paused && h.Why == "":
+		return Halt{Kind: Paused, Why: g.heldFor()}, nil
 	case stands:
 		return h, nil
 	case state == "io-error":

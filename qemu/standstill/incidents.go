@@ -28,6 +28,10 @@ func (g *Guest) incidentOfHalt(h Halt) Incident {
 		i.Text, i.Remedy = "has shut down, and QEMU stays", `"qnet stop" ends it`
 	case h.Why == whyWatchdog:
 		i.Text = "is paused by the guest's watchdog"
+	case h.Why == ByUser:
+		i.Text, i.Remedy = "is paused by qnet pause", `"qnet resume" lets it go on`
+	case h.Why == ForSaving:
+		i.Text, i.Minor = "is paused while it is saved", true
 	case h.Why == "debugger":
 		i.Text = "is paused for a debugger"
 	default:

@@ -111,6 +111,8 @@ func (m *fakeMachine) answer(command string) string {
 		return string(b)
 	case "cont":
 		m.state = m.onCont()
+	case "stop":
+		m.state = "paused"
 	}
 	if command != "qmp_capabilities" {
 		m.commands = append(m.commands, command)
