@@ -42,3 +42,24 @@ func Create(path string, b []byte) error {
 	}
 	return errors.Join(err, f.Close())
 }
+
+// WritePrivate replaces the file at path with one that only the caller may read. Any number
+// of processes may write the same path at a time: the last one wins. A process that is
+// killed may leave a file beside it whose name begins with a dot.
+func WritePrivate(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	defer os.Remove(f.Name())
+	if err = perm.Set(f, perm.Private); err == nil {
+		_, err = f.Write(b)
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}

@@ -171,6 +171,14 @@ func (r *Request) Batch() bool {
 	})
 }
 
+// namesUser reports whether the user names the account by an option of ssh's.
+func (r *Request) namesUser() bool {
+	return slices.ContainsFunc(r.Options, func(o string) bool {
+		_, ok := setting(o, "user")
+		return ok
+	})
+}
+
 // namesKey reports whether the user names a key to log in by.
 func (r *Request) namesKey() bool {
 	return slices.Contains(r.Options, "-i") || slices.ContainsFunc(r.Options, func(o string) bool {

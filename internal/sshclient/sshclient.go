@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/atomicfile"
 	"github.com/qnet-vm/qnet/internal/perm"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 )
@@ -28,6 +29,16 @@ type Session struct {
 	Disk     string    // where the guest's host keys are, see control.State
 	StateDir string    // keeps the host keys of a user without a home
 	Booted   time.Time // from when on the guest counts as booting, see Booted
+
+	Seeded Seeded // what qnet told the guest at its first boot
+	Copy   *Copy  // what scp(1) copies; nil runs ssh
+}
+
+// Seeded is what qnet told a guest at its first boot: zero if it told it nothing.
+type Seeded struct {
+	User     string   // its account for logins
+	Identity string   // path of qnet's own key, which the guest lets in
+	HostKeys []string // public keys of the guest's SSH server, which no other machine has
 }
 
 // Prepare makes the directory of the host keys, and forgets the VM's if they were those
@@ -42,6 +53,9 @@ func (s Session) Prepare(as *asuser.User, home string) (knownHosts string, err e
 	err = as.Do(func() error {
 		if err := perm.MkdirAll(dir, 0o700); err != nil {
 			return err
+		}
+		if len(s.Seeded.HostKeys) > 0 {
+			return know(knownHosts, s.alias(), s.Seeded.HostKeys)
 		}
 		return forget(knownHosts, s.Disk)
 	})
@@ -73,13 +87,49 @@ func forget(path, disk string) error {
 	return errors.Join(err, f.Close())
 }
 
+// know writes the host keys that qnet gave the guest.
+func know(path, alias string, keys []string) error {
+	text := "# host keys that qnet gave the guest\n"
+	for _, k := range keys {
+		text += alias + " " + k + "\n"
+	}
+	if b, err := os.ReadFile(path); err == nil && string(b) == text {
+		return nil
+	}
+	return atomicfile.WritePrivate(path, []byte(text))
+}
+
+// alias is the name by which ssh knows the guest's host keys.
+func (s Session) alias() string { return s.VM + "." + dns.Domain }
+
 // Options returns the options of ssh(1), scp(1) and sftp(1) that lead to the VM, behind
 // the user's own, which come first and so win. The name of the VM, not its address,
 // identifies the host key: another VM may have the address later.
 func (s Session) Options(knownHosts string) []string {
-	return append(append([]string{}, s.Request.Options...),
-		"-o", "HostName="+s.Address.String(), "-o", "HostKeyAlias="+s.VM+"."+dns.Domain,
-		"-o", "UserKnownHostsFile="+escape(knownHosts), "-o", "StrictHostKeyChecking=accept-new")
+	checking := "accept-new"
+	if len(s.Seeded.HostKeys) > 0 {
+		checking = "yes"
+	}
+	options := append(append([]string{}, s.Request.Options...),
+		"-o", "HostName="+s.Address.String(), "-o", "HostKeyAlias="+s.alias(),
+		"-o", "UserKnownHostsFile="+escape(knownHosts), "-o", "StrictHostKeyChecking="+checking)
+	if s.Seeded.Identity == "" || s.user() != s.Seeded.User {
+		return options
+	}
+	// qnet's key is enough. An agent with many others would use up the server's patience
+	// (MaxAuthTries in sshd_config(5)).
+	if !s.namesKey() {
+		options = append(options, "-o", "IdentitiesOnly=yes")
+	}
+	return append(options, "-o", "IdentityFile="+escape(s.Seeded.Identity))
+}
+
+// user is the account to log in to, "" if that is left to ssh.
+func (s Session) user() string {
+	if s.Login == "" && !s.namesUser() {
+		return s.Seeded.User
+	}
+	return s.Login
 }
 
 // escape writes a path as a value of ssh_config(5): in double quotes where it has a space,
@@ -92,11 +142,18 @@ func escape(path string) string {
 	return path
 }
 
-// Arguments returns all arguments of ssh(1).
+// Arguments returns all arguments of ssh(1), or of scp(1) for a copy.
 func (s Session) Arguments(knownHosts string, first ...string) []string {
 	args := slices.Concat(first, s.Options(knownHosts))
-	if s.Login != "" {
-		args = append(args, "-l", s.Login)
+	user := s.user()
+	if s.Copy != nil {
+		if user != "" {
+			args = append(args, "-o", "User="+user)
+		}
+		return append(args, s.Copy.arguments(s.alias())...)
+	}
+	if user != "" {
+		args = append(args, "-l", user)
 	}
 	return append(append(args, "--", s.Address.String()), s.Command...)
 }
