@@ -1,0 +1,255 @@
+// Package gather finds what a guest's first boot is made of: the profile's [guest], the
+// user's name and public keys, qnet's own key, and the guest's host keys, which it makes
+// and keeps in the VM's directory. All files are opened with the user's rights. Its
+// functions may be called concurrently, for one VM by who holds its lock.
+package gather
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/atomicfile"
+	"github.com/qnet-vm/qnet/internal/firstboot"
+	"github.com/qnet-vm/qnet/internal/sshkey"
+	"github.com/qnet-vm/qnet/internal/vmdir"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// Request says for which VM and which user.
+type Request struct {
+	Profile *profiles.Profile
+	NICs    []firstboot.NIC
+	Mounts  []firstboot.Mount
+
+	DefaultUser string // the image's account, "" if it is not known
+	Ignition    bool   // the image takes Ignition
+
+	VM     vmdir.Dir
+	Config string       // directory of the user's settings, which has qnet's key
+	User   *asuser.User // behind sudo
+	Home   string       // of the user, "" without one
+	Getenv func(string) string
+}
+
+// Wanted reports whether qnet tells a VM anything at its first boot: one that says [guest], or
+// has an image.
+func Wanted(p *profiles.Profile) bool { return p.Guest != nil || p.Image != (profiles.Image{}) }
+
+// OwnKey is the path of qnet's own key below the directory of settings. The key is among
+// those that each guest lets in, so that `qnet ssh`, exec and cp need no other.
+func OwnKey(config string) string { return filepath.Join(config, "id_ed25519") }
+
+// Settings finds everything, and makes the keys that are missing.
+func Settings(r Request) (firstboot.Settings, error) {
+	s := r.settings()
+	err := r.User.Do(func() error {
+		own, err := sshkey.Ensure(OwnKey(r.Config), sshkey.Ed25519, "qnet")
+		if err != nil {
+			return err
+		}
+		s.OwnKey = own.Public
+		if err := r.VM.Make(); err != nil {
+			return err
+		}
+		for _, k := range hostKeys {
+			pair, err := sshkey.Ensure(r.VM.File(k.file), k.kind, r.Profile.Name)
+			if err != nil {
+				return err
+			}
+			s.HostKeys = append(s.HostKeys, pair)
+		}
+		if err := r.readFiles(&s); err != nil {
+			return err
+		}
+		return r.remember(&s)
+	})
+	return s, err
+}
+
+// Preview finds what is there, and makes nothing. Of keys that are missing it says so in
+// their place.
+func Preview(r Request) (firstboot.Settings, error) {
+	s := r.settings()
+	const later = "(made by the first run)"
+	err := r.User.Do(func() error {
+		s.OwnKey = later
+		if own, err := sshkey.Load(OwnKey(r.Config), "qnet"); err == nil {
+			s.OwnKey = own.Public
+		}
+		for _, k := range hostKeys {
+			pair, err := sshkey.Load(r.VM.File(k.file), r.Profile.Name)
+			if err != nil {
+				pair = sshkey.Pair{Public: k.kind + " " + later}
+			}
+			s.HostKeys = append(s.HostKeys, pair)
+		}
+		if err := r.readFiles(&s); err != nil {
+			return err
+		}
+		if was, err := r.recall(); err == nil && s.Found && was.InstanceID == s.InstanceID() {
+			s.Keys = was.Keys
+		}
+		return nil
+	})
+	return s, err
+}
+
+// hostKeys are the keys of the guest's SSH server, below the VM's directory.
+var hostKeys = []struct{ kind, file string }{
+	{sshkey.Ed25519, "hostkeys/ssh_host_ed25519_key"},
+	{sshkey.ECDSA, "hostkeys/ssh_host_ecdsa_key"},
+}
+
+// settings returns what needs no files.
+func (r Request) settings() firstboot.Settings {
+	g := r.guest()
+	s := firstboot.Settings{
+		User: g.User, Hostname: g.Hostname, Password: g.Password, Timezone: g.Timezone, Locale: g.Locale,
+		Packages: g.Packages, Run: g.Run, NICs: r.NICs, Mounts: r.Mounts,
+		Ignition: r.Ignition || filepath.Ext(g.UserData) == ".ign",
+	}
+	if s.User == "" {
+		s.User = r.login(s.Ignition)
+	}
+	if s.Hostname == "" {
+		s.Hostname = r.Profile.Name
+	}
+	return s
+}
+
+func (r Request) guest() profiles.Guest {
+	if r.Profile.Guest == nil {
+		return profiles.Guest{}
+	}
+	return *r.Profile.Guest
+}
+
+// userName is what useradd(8) of every distribution takes.
+var userName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+
+// login returns the account by default: the user's own name. root, without a user behind
+// sudo, has the image's account: distributions let no root in.
+func (r Request) login(ignition bool) string {
+	uid := uint32(os.Geteuid())
+	if r.User != nil {
+		uid = r.User.UID
+	}
+	name := strings.ToLower(asuser.Name(uid))
+	switch {
+	case ignition:
+		return firstboot.IgnitionUser
+	case name != firstboot.Root && userName.MatchString(name):
+		return name
+	case r.DefaultUser != "":
+		return r.DefaultUser
+	case name == firstboot.Root:
+		return name
+	}
+	return "user" // such as of a directory, "DOMAIN\Jane Doe"
+}
+
+// readFiles reads the user's data and public keys.
+func (r Request) readFiles(s *firstboot.Settings) error {
+	g := r.guest()
+	if g.UserData != "" {
+		text, err := readUserData(g.UserData)
+		if err != nil {
+			return fmt.Errorf("read guest.user_data: %w", err)
+		}
+		s.UserData = firstboot.UserData{File: g.UserData, Text: text}
+	}
+	if g.Keys == nil {
+		s.Found, s.Keys = true, r.found()
+		return nil
+	}
+	for i, k := range g.Keys {
+		list, err := keysOf(k)
+		if err != nil {
+			return fmt.Errorf("guest.keys[%d]: %w", i, err)
+		}
+		s.Keys = sshkey.Merge(s.Keys, list...)
+	}
+	return nil
+}
+
+func keysOf(k profiles.Key) ([]string, error) {
+	if k.File != "" {
+		return sshkey.FromFile(k.File)
+	}
+	key, err := sshkey.Parse(k.Text)
+	return []string{key}, err
+}
+
+// found returns the user's public keys: those in the home directory, and the agent's. An
+// agent that does not answer has none: qnet's own key logs in as well.
+func (r Request) found() []string {
+	keys := sshkey.FromHome(r.Home)
+	if socket := r.Getenv("SSH_AUTH_SOCK"); socket != "" {
+		if more, err := sshkey.FromAgent(socket); err == nil {
+			keys = sshkey.Merge(keys, more...)
+		}
+	}
+	return keys
+}
+
+// readUserData reads a regular file. It tells a file that is too large by its size, and so
+// reads a little more than is allowed.
+func readUserData(path string) (string, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would block
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "", errors.Join(err, &fs.PathError{Op: "read", Path: path, Err: errors.New("it is no regular file")})
+	}
+	b, err := io.ReadAll(io.LimitReader(f, firstboot.MaxUserData+1))
+	return string(b), err
+}
+
+// memory is the file seed.json of the VM's directory: what its first boot was made of.
+type memory struct {
+	InstanceID string   `json:"instance_id"`
+	User       string   `json:"user"`
+	Keys       []string `json:"keys"` // that were found
+}
+
+func (r Request) recall() (memory, error) {
+	var m memory
+	b, err := os.ReadFile(r.VM.File("seed.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &m)
+	}
+	return m, err
+}
+
+// remember keeps the keys that were found at the first boot: the guest takes others only
+// when something else has changed, so a run from another terminal, whose agent has other
+// keys, tells it the same.
+func (r Request) remember(s *firstboot.Settings) error {
+	now := memory{s.InstanceID(), s.User, s.Keys}
+	if was, err := r.recall(); err == nil && was.InstanceID == now.InstanceID {
+		if s.Found {
+			s.Keys = was.Keys
+		}
+		return nil
+	}
+	b, err := json.MarshalIndent(now, "", "  ")
+	if err == nil {
+		err = atomicfile.Write(r.VM.File("seed.json"), append(b, '\n'))
+	}
+	if err != nil {
+		return fmt.Errorf("keep the identity of the first boot: %w", err)
+	}
+	return nil
+}
