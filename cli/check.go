@@ -6,7 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/cli/call"
-	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/hardware"
 )
 
 func (a *app) checkCommand() *cli.Command {
@@ -20,7 +20,7 @@ func (a *app) check(c *cli.Context) error {
 	var errs []error
 	for _, path := range c.Args().Slice() {
 		p, err := a.Load(path, "")
-		errs = append(errs, err, supervisor.BadFiles(p, a.User))
+		errs = append(errs, err, hardware.BadFiles(p, a.User))
 	}
 	return errors.Join(errs...)
 }

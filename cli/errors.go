@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/cli/scarce"
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -16,6 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 	"github.com/qnet-vm/qnet/qemu/imagelock"
+	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 )
 
@@ -66,8 +68,8 @@ func hintFor(err error) string {
 // exitCode returns the exit code for an error. A failed undo never ends with 0.
 func exitCode(err error) int {
 	var bad profiles.Errors
-	var config *qemu.ConfigError
-	var file *supervisor.FileError
+	var config *machine.ConfigError
+	var file *hardware.FileError
 	var use *call.Usage
 	var exit *qemu.ExitError
 	var far *farError

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/macgen"
@@ -41,7 +42,7 @@ func (a *app) mac(c *cli.Context) error {
 		return &rundir.Unusable{What: "state directory", Dir: stateDir, Err: err}
 	}
 	for i := range p.NICs {
-		fmt.Fprintln(a.Stdout, supervisor.MAC(p, i, salt))
+		fmt.Fprintln(a.Stdout, hardware.MAC(p, i, salt))
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/doctor"
 	"github.com/qnet-vm/qnet/internal/doctor/probe"
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/place"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
@@ -30,12 +31,13 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 // Each kind of error has its exit code and says what to do next.
 func TestErrors(t *testing.T) {
-	file := &supervisor.FileError{What: "disk", Path: "/d", Err: fs.ErrPermission}
+	file := &hardware.FileError{What: "disk", Path: "/d", Err: fs.ErrPermission}
 	undo := &control.UndoError{VM: "a", Err: fmt.Errorf("leave: %w", host.ErrNoPermission)}
 	for _, c := range []struct {
 		err  error
@@ -46,9 +48,9 @@ func TestErrors(t *testing.T) {
 		{errors.New("any"), exitFailure, ""},
 		{&call.Usage{Text: "bad flag"}, exitUsage, ""},
 		{profiles.Errors{}, exitUsage, ""},
-		{&qemu.ConfigError{Object: "disk"}, exitUsage, ""},
+		{&machine.ConfigError{Object: "disk"}, exitUsage, ""},
 		{file, exitUsage, "your own rights"},
-		{&supervisor.FileError{What: "disk", Path: "/d", Err: fs.ErrNotExist}, exitUsage, ""},
+		{&hardware.FileError{What: "disk", Path: "/d", Err: fs.ErrNotExist}, exitUsage, ""},
 		{rundir.ErrPathTooLong, exitUsage, "shorter --run-dir"},
 		{host.ErrNoPermission, exitIncapable, "sudo"},
 		{host.ErrNoSysctls, exitIncapable, "--privileged"},
@@ -61,7 +63,7 @@ func TestErrors(t *testing.T) {
 		{fmt.Errorf("open tap: %w", unix.ENFILE), exitFailure, "fs.file-max"},
 		{fmt.Errorf("start keeper: %w", unix.EAGAIN), exitFailure, "ulimit -u"},
 		{&qemu.ExitError{Status: qemu.ExitStatus{Stderr: "qemu_thread_create: Resource temporarily unavailable"}}, exitQEMU, "ulimit -u"},
-		{&supervisor.FileError{What: "disk", Path: "/d", Err: unix.EROFS}, exitUsage, ""},
+		{&hardware.FileError{What: "disk", Path: "/d", Err: unix.EROFS}, exitUsage, ""},
 		{keeper.ToWire(fmt.Errorf("write journal: %w", unix.ENOSPC)), exitFailure, "df"},
 		{keeper.ToWire(host.ErrNoSysctls), exitIncapable, "--privileged"},
 		{host.ErrNoTun, exitIncapable, "modprobe tun"},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/standstill"
 )
@@ -25,7 +26,7 @@ const (
 // Launched is a QEMU that loads, and then waits for Start before it looks at the
 // files of its config: taps may be attached meanwhile.
 type Launched struct {
-	config  Config
+	config  machine.Config
 	options StartOptions
 	auto    bool
 	noKVM   error // why it is not tried
@@ -36,8 +37,8 @@ type Launched struct {
 // tries KVM first; if KVM cannot be opened, or QEMU dies of it or stops the guest
 // within moments, it warns and starts again with TCG. The caller's files must
 // therefore stay open until Start returns.
-func Launch(c Config, o StartOptions) (*Launched, error) {
-	l := &Launched{config: c, options: o, auto: c.Accel == AccelAuto || c.Accel == ""}
+func Launch(c machine.Config, o StartOptions) (*Launched, error) {
+	l := &Launched{config: c, options: o, auto: c.Accel == machine.AccelAuto || c.Accel == ""}
 	if l.auto {
 		l.options.Warn = once(o.Warn) // there may be two starts
 		l.config, l.noKVM = o.firstTry(c)
@@ -51,7 +52,7 @@ func Launch(c Config, o StartOptions) (*Launched, error) {
 
 // Start lets QEMU go on, checks over QMP that it built the machine that was asked
 // for, and lets the guest run. ctx bounds the start only. A QEMU that ended early is
-// reported as an *[ExitError], a bad config as a *[ConfigError], an old QEMU with
+// reported as an *[ExitError], a bad config as a *[machine.ConfigError], an old QEMU with
 // [program.ErrTooOld]. Close is not needed afterwards, whatever Start returns.
 func (l *Launched) Start(ctx context.Context) (*VM, error) {
 	vm := l.vm
@@ -92,7 +93,7 @@ func (l *Launched) Close() error {
 }
 
 // StartAuto is Launch and Start.
-func StartAuto(ctx context.Context, c Config, o StartOptions) (*VM, error) {
+func StartAuto(ctx context.Context, c machine.Config, o StartOptions) (*VM, error) {
 	l, err := Launch(c, o)
 	if err != nil {
 		return nil, err
@@ -101,8 +102,8 @@ func StartAuto(ctx context.Context, c Config, o StartOptions) (*VM, error) {
 }
 
 // withTCG is the config without KVM, and without vhost, which saves it nothing.
-func withTCG(c Config) Config {
-	c.Accel = AccelTCG
+func withTCG(c machine.Config) machine.Config {
+	c.Accel = machine.AccelTCG
 	c.NICs = slices.Clone(c.NICs)
 	for i := range c.NICs {
 		c.NICs[i].VHost = nil
@@ -115,19 +116,19 @@ func withTCG(c Config) Config {
 
 // FirstTry returns the config that [Launch] starts first: for Accel "auto" the one for
 // KVM, or the one for TCG if KVM's device cannot be opened.
-func FirstTry(c Config) Config {
-	if c.Accel == AccelAuto || c.Accel == "" {
+func FirstTry(c machine.Config) machine.Config {
+	if c.Accel == machine.AccelAuto || c.Accel == "" {
 		c, _ = StartOptions{}.firstTry(c)
 	}
 	return c
 }
 
 // firstTry returns what to start first for Accel "auto", and why that is not KVM.
-func (o StartOptions) firstTry(c Config) (first Config, noKVM error) {
+func (o StartOptions) firstTry(c machine.Config) (first machine.Config, noKVM error) {
 	if noKVM := o.tryKVM(); noKVM != nil {
 		return withTCG(c), noKVM
 	}
-	c.Accel = AccelKVM
+	c.Accel = machine.AccelKVM
 	return c, nil
 }
 
@@ -162,7 +163,7 @@ func reason(err error) string {
 
 // startCont lets a launched QEMU go on and the guest run. With an error, the
 // process is gone.
-func (v *VM) startCont(ctx context.Context, c Config, o StartOptions) error {
+func (v *VM) startCont(ctx context.Context, c machine.Config, o StartOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(o.StartTimeout, defaultStartTimeout))
 	defer cancel()
 	if err := v.begin(ctx, c); err != nil {

@@ -9,14 +9,15 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 )
 
 // startAuto returns the machine, its warnings and the error.
-func startAuto(t *testing.T, c qemu.Config, o qemu.StartOptions) (*qemu.VM, []string, error) {
+func startAuto(t *testing.T, c machine.Config, o qemu.StartOptions) (*qemu.VM, []string, error) {
 	t.Helper()
 	var warnings []string
 	o.Warn = func(w string) { warnings = append(warnings, w) }
-	c.Accel = qemu.AccelAuto
+	c.Accel = machine.AccelAuto
 	vm, err := qemu.StartAuto(t.Context(), c, o)
 	if err == nil {
 		tend(t, vm)
@@ -39,7 +40,7 @@ func TestAutoPrefersKVM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if vm.Accel() != qemu.AccelKVM || len(warnings) != 0 {
+	if vm.Accel() != machine.AccelKVM || len(warnings) != 0 {
 		t.Errorf("got %s, %q, want kvm", vm.Accel(), warnings)
 	}
 }
@@ -57,7 +58,7 @@ func TestAutoFallsBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if vm.Accel() != qemu.AccelTCG {
+			if vm.Accel() != machine.AccelTCG {
 				t.Errorf("got %s, want tcg", vm.Accel())
 			}
 			if len(warnings) != 1 || !strings.Contains(warnings[0], want) || strings.Contains(warnings[0], "\n") {
@@ -72,7 +73,7 @@ func TestAutoDoesNotRepeatAGuestThatEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := vm.Wait(); !s.GuestShutdown || s.Code != 3 || vm.Accel() != qemu.AccelKVM || len(warnings) != 0 {
+	if s := vm.Wait(); !s.GuestShutdown || s.Code != 3 || vm.Accel() != machine.AccelKVM || len(warnings) != 0 {
 		t.Errorf("got %+v, %s, %q, want the first guest's end", s, vm.Accel(), warnings)
 	}
 }
@@ -83,7 +84,7 @@ func TestAutoWithoutKVM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if vm.Accel() != qemu.AccelTCG || len(warnings) != 1 || !strings.Contains(warnings[0], "/nonexistent/kvm") {
+	if vm.Accel() != machine.AccelTCG || len(warnings) != 1 || !strings.Contains(warnings[0], "/nonexistent/kvm") {
 		t.Errorf("got %s, %q, want tcg and one warning", vm.Accel(), warnings)
 	}
 }
@@ -100,13 +101,13 @@ func TestAutoErrorThatIsNotKVMs(t *testing.T) {
 // and a file whose descriptor both starts use.
 func TestAutoWithTheRealQEMU(t *testing.T) {
 	c := config(requireQEMU(t))
-	c.Disks = []qemu.Disk{{File: image(t, make([]byte, 1<<20)), Format: "raw"}}
-	c.NICs = []qemu.NIC{{MAC: mac, User: true}}
+	c.Disks = []machine.Disk{{File: image(t, make([]byte, 1<<20)), Format: "raw"}}
+	c.NICs = []machine.NIC{{MAC: mac, User: true}}
 	vm, warnings, err := startAuto(t, c, qemu.StartOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if (vm.Accel() == qemu.AccelTCG) != (len(warnings) == 1) {
+	if (vm.Accel() == machine.AccelTCG) != (len(warnings) == 1) {
 		t.Errorf("got %s with warnings %q", vm.Accel(), warnings)
 	}
 	t.Log(vm.Accel(), warnings)
@@ -118,7 +119,7 @@ func TestAutoWithTheRealQEMU(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if vm.Accel() != qemu.AccelTCG || len(warnings) != 1 {
+	if vm.Accel() != machine.AccelTCG || len(warnings) != 1 {
 		t.Errorf("got %s with warnings %q, want tcg", vm.Accel(), warnings)
 	}
 }
@@ -127,8 +128,8 @@ func TestAutoWithTheRealQEMU(t *testing.T) {
 // network turned out to be another than it was told.
 func TestCloseOfAQEMUThatWaits(t *testing.T) {
 	c := config(requireQEMU(t))
-	c.Accel = qemu.AccelTCG
-	c.NICs = []qemu.NIC{{MAC: mac, User: true}}
+	c.Accel = machine.AccelTCG
+	c.NICs = []machine.NIC{{MAC: mac, User: true}}
 	l, err := qemu.Launch(c, qemu.StartOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,7 @@
-// Package qemu turns a [Config] into a running virtual machine.
+// Package qemu turns a [machine.Config] into a running virtual machine.
 //
-// [Check] validates a config and looks at its disk images. [Command] is pure
-// and decides the whole command line. [Launch] starts the process, which loads
+// Package machine checks the config and decides the command line: [machine.Check],
+// [machine.Prepare], [machine.Command]. [Launch] starts the process, which loads
 // and then waits at a gate, before it looks at taps and devices: so QEMU and the
 // network come up side by side. [Launched.Start] opens the gate, checks over QMP
 // that QEMU built the machine that was asked for, lets the guest run, and falls
@@ -13,16 +13,10 @@
 // goroutine.
 //
 // QEMU gets file descriptors and no rights. Everything it needs beyond its own
-// firmware is opened by the caller and inherited: 3 is its end of the QMP
-// socketpair, 4 its end of the serial console, then disks, taps, kernel and
-// initrd. It has no capability and cannot gain one (no_new_privs, empty
-// bounding set), a fixed environment, a seccomp filter, a session of its own,
-// and it is killed when the process that started it ends for any reason.
-//
-// No text of a profile reaches one of QEMU's comma-separated options, except a
-// few that are checked against a narrow alphabet first; ids are ours; image
-// formats are named, never probed; and no backing file is opened because an
-// image asks for it.
+// firmware is opened by the caller and inherited. It has no capability and cannot
+// gain one (no_new_privs, empty bounding set), a fixed environment, a seccomp
+// filter, a session of its own, and it is killed when the process that started
+// it ends for any reason.
 //
 // The caller's files stay open and stay the caller's: close them once the
 // machine runs. Closing disk files earlier than QEMU ends is right, as the

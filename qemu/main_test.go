@@ -15,6 +15,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 )
 
@@ -133,12 +134,29 @@ func requireQEMU(t *testing.T) string {
 }
 
 // config returns a machine without disk and NIC.
-func config(binary string) qemu.Config {
-	return qemu.Config{Binary: binary, Name: "test", Memory: 64 << 20, CPUs: 1, Accel: qemu.AccelTCG}
+func config(binary string) machine.Config {
+	return machine.Config{Binary: binary, Name: "test", Memory: 64 << 20, CPUs: 1, Accel: machine.AccelTCG}
 }
 
+// image returns an open file with the given content.
+func image(t *testing.T, content []byte) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(t.TempDir(), "disk.img"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	if _, err := f.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// mac is the address of the NICs of these tests, and of those that fakeQEMU has.
+var mac = net.HardwareAddr{0x52, 0x54, 0, 0xaa, 0xbb, 0xcc}
+
 // start is Start, with the machine killed at the end of the test.
-func start(t *testing.T, c qemu.Config, o qemu.StartOptions) *qemu.VM {
+func start(t *testing.T, c machine.Config, o qemu.StartOptions) *qemu.VM {
 	t.Helper()
 	if o.Warn == nil {
 		o.Warn = func(w string) { t.Error("unexpected warning:", w) }

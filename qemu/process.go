@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/confine"
+	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/tail"
 )
@@ -22,7 +23,7 @@ type Credential = program.Credential
 // process is a child that runs, or has ended once done is closed.
 type process struct {
 	cmd    *exec.Cmd
-	spec   Spec
+	spec   machine.Spec
 	stderr *tail.Writer
 	ending chan struct{} // see VM.Ending
 	done   chan struct{}
@@ -30,7 +31,7 @@ type process struct {
 
 // launch starts binary with no rights beyond its files. Setting user and
 // groups takes root; a nil cred keeps the caller's.
-func launch(binary string, spec Spec, cred *Credential, stderr io.Writer) (*process, error) {
+func launch(binary string, spec machine.Spec, cred *Credential, stderr io.Writer) (*process, error) {
 	p := &process{spec: spec, stderr: &tail.Writer{Tee: stderr}, ending: make(chan struct{}), done: make(chan struct{})}
 	life, theirs, err := os.Pipe()
 	if err != nil {
@@ -98,7 +99,7 @@ func (p *process) exited() bool {
 
 // status returns how the child ended; done must be closed.
 func (p *process) status() ExitStatus {
-	s := ExitStatus{Stderr: p.spec.readable(p.stderr.String())}
+	s := ExitStatus{Stderr: p.spec.Readable(p.stderr.String())}
 	if w, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && w.Signaled() {
 		s.Signal = w.Signal()
 	} else {

@@ -8,11 +8,11 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/qmp"
 	"github.com/qnet-vm/qnet/qemu/tail"
@@ -57,7 +57,7 @@ func (o StartOptions) credential() (is, set *Credential, err error) {
 
 // begin opens the gate and checks over QMP that QEMU, which keeps the guest paused,
 // built the machine that was asked for. With an error, the process is gone.
-func (v *VM) begin(ctx context.Context, c Config) error {
+func (v *VM) begin(ctx context.Context, c machine.Config) error {
 	v.gate.Close()
 	err := v.handshake(ctx, c)
 	if err == nil {
@@ -67,19 +67,19 @@ func (v *VM) begin(ctx context.Context, c Config) error {
 	var died *ExitError
 	if errors.As(err, &died) {
 		// Another start may have taken an image since it was checked: that says more.
-		err = cmp.Or(c.inUse(), err)
+		err = cmp.Or(c.InUse(), err)
 	}
 	return fmt.Errorf("start QEMU: %w", err)
 }
 
 // launchVM prepares the files and starts the process.
-func launchVM(c Config, o StartOptions) (vm *VM, err error) {
+func launchVM(c machine.Config, o StartOptions) (vm *VM, err error) {
 	is, set, err := o.credential()
 	if err != nil {
 		return nil, err
 	}
-	p, err := prepare(c, is, func(w string) { o.warn("%s", w) })
-	defer func() { err = errors.Join(err, p.close()) }()
+	p, err := machine.Prepare(c, is, func(w string) { o.warn("%s", w) })
+	defer func() { err = errors.Join(err, p.Close()) }()
 	if err != nil {
 		return nil, err
 	}
@@ -87,24 +87,24 @@ func launchVM(c Config, o StartOptions) (vm *VM, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p.keep(monitorFile)
+	p.Keep(monitorFile)
 	console, consoleFile, err := socketpair("console")
 	if err != nil {
 		return nil, errors.Join(err, monitor.Close())
 	}
-	p.keep(consoleFile)
-	spec, err := Command(p.Config, monitorFile, consoleFile)
+	p.Keep(consoleFile)
+	spec, err := machine.Command(p.Config, monitorFile, consoleFile)
 	if err != nil {
 		return nil, errors.Join(err, monitor.Close(), console.Close())
 	}
 	theirs, gate, err := os.Pipe()
 	if err == nil {
-		err = p.keep(theirs).Chmod(0o444) // QEMU, another user, opens it by its path
+		err = p.Keep(theirs).Chmod(0o444) // QEMU, another user, opens it by its path
 	}
 	if err != nil {
 		return nil, errors.Join(err, monitor.Close(), console.Close())
 	}
-	proc, err := launch(c.Binary, spec.behind(theirs), set, o.Stderr)
+	proc, err := launch(c.Binary, spec.Behind(theirs), set, o.Stderr)
 	if err != nil {
 		err = program.StartError(c.Binary, is.UID, err)
 		return nil, errors.Join(err, monitor.Close(), console.Close(), gate.Close())
@@ -112,16 +112,6 @@ func launchVM(c Config, o StartOptions) (vm *VM, err error) {
 	vm = newVM(c, proc, qmp.New(monitor), console)
 	vm.gate = gate
 	return vm, nil
-}
-
-// behind adds an option that keeps QEMU from looking at its files until the other
-// end of the pipe is closed: QEMU reads a secret, which nothing uses, to its end while
-// it begins to build the machine, before it comes to accelerator, network and
-// devices (qemu_create_early_backends in softmmu/vl.c).
-func (s Spec) behind(gate *os.File) Spec {
-	fd := firstFD + len(s.Files)
-	option := fmt.Sprintf(`{"qom-type":"secret","id":"gate","file":"/proc/self/fd/%d"}`, fd)
-	return Spec{Args: append(slices.Clone(s.Args), "-object", option), Files: append(slices.Clone(s.Files), gate), names: s.names}
 }
 
 // socketpair returns a connection and, for the child, its other end.
@@ -140,7 +130,7 @@ func socketpair(name string) (net.Conn, *os.File, error) {
 }
 
 // handshake connects to QMP and compares the machine with the config.
-func (v *VM) handshake(ctx context.Context, c Config) error {
+func (v *VM) handshake(ctx context.Context, c machine.Config) error {
 	if err := v.monitor.ConnectContext(ctx); err != nil {
 		return err
 	}
@@ -153,7 +143,7 @@ func (v *VM) handshake(ctx context.Context, c Config) error {
 	}
 	for i, n := range c.NICs {
 		var mac string
-		args := map[string]string{"path": "/machine/peripheral/" + nicID(i), "property": "mac"}
+		args := map[string]string{"path": "/machine/peripheral/" + machine.NICID(i), "property": "mac"}
 		if err := v.monitor.Execute(ctx, "qom-get", args, &mac); err != nil {
 			return fmt.Errorf("check NIC %d: %w", i, err)
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 )
 
@@ -25,7 +26,7 @@ var nobody = &qemu.Credential{UID: 65534, GID: 65534}
 
 func TestStartContStop(t *testing.T) {
 	c := config(requireQEMU(t))
-	c.NICs = []qemu.NIC{{MAC: mac, User: true}, {MAC: mac, User: true, Model: "e1000"}}
+	c.NICs = []machine.NIC{{MAC: mac, User: true}, {MAC: mac, User: true, Model: "e1000"}}
 	vm := start(t, c, qemu.StartOptions{})
 	var status struct{ Status string }
 	if err := vm.Monitor().Execute(t.Context(), "query-status", nil, &status); err != nil || status.Status != "prelaunch" {
@@ -34,7 +35,7 @@ func TestStartContStop(t *testing.T) {
 	if err := vm.Cont(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if vm.Accel() != qemu.AccelTCG {
+	if vm.Accel() != machine.AccelTCG {
 		t.Errorf("got accelerator %q", vm.Accel())
 	}
 	if err := vm.Stop(t.Context(), qemu.StopOptions{Force: true}); err != nil {
@@ -190,7 +191,7 @@ func TestStartFailures(t *testing.T) {
 			t.Parallel()
 			c := config(test.binary(t))
 			if name == "wrong-address" {
-				c.NICs = []qemu.NIC{{MAC: []byte{0x52, 0x54, 0, 0, 0, 1}, User: true}}
+				c.NICs = []machine.NIC{{MAC: []byte{0x52, 0x54, 0, 0, 0, 1}, User: true}}
 			}
 			before := time.Now()
 			_, err := qemu.Start(t.Context(), c, qemu.StartOptions{StartTimeout: 5 * time.Second})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 )
 
 // openTap returns the queues of a tap in a network namespace of its own, which
@@ -73,7 +74,7 @@ func openQueue(name string, multi bool) (*os.File, error) {
 func TestTapsReachQEMU(t *testing.T) {
 	lab.Require(t, lab.Root)
 	c := config(requireQEMU(t))
-	c.NICs = []qemu.NIC{
+	c.NICs = []machine.NIC{
 		{MAC: mac, Taps: openTap(t, 2), MTU: 9000},
 		{MAC: mac, Taps: openTap(t, 1)},
 		{MAC: mac, Taps: openTap(t, 1), Model: "e1000e"},

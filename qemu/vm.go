@@ -10,6 +10,7 @@ import (
 
 	goqmp "github.com/digitalocean/go-qemu/qmp"
 
+	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/qmp"
 	"github.com/qnet-vm/qnet/qemu/standstill"
 )
@@ -33,7 +34,7 @@ type VM struct {
 	done          chan struct{} // closed when the process is gone and its events are read
 }
 
-func newVM(c Config, proc *process, monitor *qmp.Monitor, console net.Conn) *VM {
+func newVM(c machine.Config, proc *process, monitor *qmp.Monitor, console net.Conn) *VM {
 	v := &VM{proc: proc, monitor: monitor, console: console, accel: c.Accel, done: make(chan struct{}), guest: standstill.New(monitor, disksOf(c))}
 	events, _ := monitor.Events(context.Background()) // until the connection ends; has no error to give
 	watched := make(chan struct{})
@@ -71,15 +72,13 @@ func (v *VM) watch(events <-chan goqmp.Event) {
 func (v *VM) Watch(ctx context.Context, tell func(standstill.Incident)) { v.guest.Watch(ctx, tell) }
 
 // disksOf returns the config's disks for the words about them.
-func disksOf(c Config) []standstill.Disk {
+func disksOf(c machine.Config) []standstill.Disk {
 	list := make([]standstill.Disk, len(c.Disks))
 	for i, d := range c.Disks {
 		if d.File != nil {
 			list[i].File = d.File.Name()
 		}
-		if d.layered() {
-			list[i].Grows = overlayDir
-		}
+		list[i].Grows = d.Grows()
 	}
 	return list
 }

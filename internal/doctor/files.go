@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/rundir"
-	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/qemu/imagelock"
 )
@@ -29,7 +29,7 @@ func checkFiles(_ context.Context, h *Host) []Finding {
 	if h.Profile == nil {
 		return one(Pass, "", "no profile names any")
 	}
-	err := supervisor.FilesRefusal(h.Profile, h.User)
+	err := hardware.Refusal(h.Profile, h.User)
 	var used *imagelock.Error
 	switch {
 	case err == nil:

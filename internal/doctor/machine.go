@@ -15,8 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 )
 
@@ -62,9 +63,9 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 		return one(Unseen, "", "%s", err)
 	}
 	defer disk.Close()
-	machine := h.machine()
-	machine.Binary, machine.Disks = binary, []qemu.Disk{{File: disk, Format: "raw", ReadOnly: true}}
-	vm, err := qemu.StartAuto(ctx, machine, qemu.StartOptions{Credential: supervisor.Credential(h.User)})
+	small := h.machine()
+	small.Binary, small.Disks = binary, []machine.Disk{{File: disk, Format: "raw", ReadOnly: true}}
+	vm, err := qemu.StartAuto(ctx, small, qemu.StartOptions{Credential: hardware.Credential(h.User)})
 	if err != nil {
 		return one(Fail, h.startRemedy(err), "QEMU, in the sandbox of a run, starts no machine: %s", err)
 	}
@@ -73,11 +74,11 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 	switch {
 	case stage != "":
 		return one(Fail, tcgRemedy(vm.Accel()), "a machine under %s starts and %s within %s", vm.Accel(), stage, bootTime)
-	case vm.Accel() == qemu.AccelKVM && took > slowTime:
+	case vm.Accel() == machine.AccelKVM && took > slowTime:
 		return one(Warn, tcgRemedy(vm.Accel()), "KVM runs guests slower than TCG does: a million rounds of a loop take %s", took.Round(time.Millisecond))
-	case vm.Accel() == qemu.AccelKVM:
+	case vm.Accel() == machine.AccelKVM:
 		return one(Pass, "", "under KVM, in QEMU's sandbox: a million rounds of a loop take %s", took.Round(10*time.Microsecond))
-	case h.accel() == qemu.AccelTCG:
+	case h.accel() == machine.AccelTCG:
 		return one(Pass, "", "under TCG, as the profile says, in QEMU's sandbox")
 	}
 	return one(Warn, kvmRemedy(vm.NoKVM()), "only under TCG, which is slower: %s", vm.NoKVM())
@@ -86,20 +87,20 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 // machine is the profile's machine, made small: what can be missing in this QEMU is its
 // kind, its CPU, the models and boot ROMs of its NICs, which have no cables, and the ROM
 // that starts a kernel.
-func (h *Host) machine() qemu.Config {
-	small := qemu.Config{Name: "doctor", Memory: 64 << 20, CPUs: 1, Accel: h.accel()}
+func (h *Host) machine() machine.Config {
+	small := machine.Config{Name: "doctor", Memory: 64 << 20, CPUs: 1, Accel: h.accel()}
 	if h.Profile == nil {
 		return small
 	}
-	of := supervisor.QEMUConfig(h.Profile, nil, supervisor.Files{}, nil)
+	of := hardware.Config(h.Profile, nil, nil, nil)
 	small.Machine, small.CPU = of.Machine, of.CPU
 	if of.Kernel != nil {
 		small.Extra = []string{"-option-rom", "linuxboot_dma.bin"} // by which QEMU starts kernels
 	}
 	for _, n := range of.NICs {
-		same := func(o qemu.NIC) bool { return o.Model == n.Model && o.NoROM == n.NoROM }
+		same := func(o machine.NIC) bool { return o.Model == n.Model && o.NoROM == n.NoROM }
 		if !slices.ContainsFunc(small.NICs, same) {
-			small.NICs = append(small.NICs, qemu.NIC{Model: n.Model, MAC: n.MAC, NoROM: n.NoROM, Bare: true})
+			small.NICs = append(small.NICs, machine.NIC{Model: n.Model, MAC: n.MAC, NoROM: n.NoROM, Bare: true})
 		}
 	}
 	return small
@@ -108,14 +109,14 @@ func (h *Host) machine() qemu.Config {
 // accel is the profile's accelerator.
 func (h *Host) accel() string {
 	if h.Profile == nil {
-		return qemu.AccelAuto
+		return machine.AccelAuto
 	}
 	return string(h.Profile.Accel)
 }
 
 // startRemedy is what to do about a machine that does not start.
 func (h *Host) startRemedy(err error) string {
-	if h.accel() == qemu.AccelKVM && strings.Contains(err.Error(), "KVM") {
+	if h.accel() == machine.AccelKVM && strings.Contains(err.Error(), "KVM") {
 		return kvmRemedy(err.Error())
 	}
 	var lack *program.Lack
@@ -127,7 +128,7 @@ func (h *Host) startRemedy(err error) string {
 
 // tcgRemedy is what to do about a KVM that is slower than TCG.
 func tcgRemedy(accel string) string {
-	if accel == qemu.AccelKVM {
+	if accel == machine.AccelKVM {
 		return `accel = "tcg" in the profile; this host is a virtual machine whose host emulates virtualization, most likely`
 	}
 	return ""

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/apply"
@@ -19,6 +20,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 )
 
 // Run is what a run would do.
@@ -66,7 +68,7 @@ func New(ctx context.Context, p *profiles.Profile, user *asuser.User, runDir, st
 		}
 		run.Networks = append(run.Networks, network)
 	}
-	if err := supervisor.FilesRefusal(p, user); err != nil {
+	if err := hardware.Refusal(p, user); err != nil {
 		run.Notes = append(run.Notes, refused(err))
 	}
 	run.QEMU, err = v.qemuCommand(run.Networks)
@@ -90,7 +92,7 @@ func (v preview) network(ctx context.Context, n profiles.Network) (Network, erro
 	}
 	for i, nic := range v.profile.NICs {
 		if nic.Network == n.Name {
-			planned.Steps = append(planned.Steps, planned.PortSteps(plan.NIC{VM: v.profile.Name, Index: i, MAC: supervisor.MAC(v.profile, i, v.salt)})...)
+			planned.Steps = append(planned.Steps, planned.PortSteps(plan.NIC{VM: v.profile.Name, Index: i, MAC: hardware.MAC(v.profile, i, v.salt)})...)
 		}
 	}
 	np := Network{Plan: planned, Undo: apply.UndoScript(planned.Steps)}
@@ -121,12 +123,12 @@ func planOrRefusal(n plan.Network, facts host.Facts, o plan.Options) (plan.Plan,
 
 // qemuCommand returns the command line that a run would start QEMU with.
 func (v preview) qemuCommand(networks []Network) (string, error) {
-	nics := supervisor.PlanNICs(v.profile, func(network string) int {
+	nics := hardware.PlanNICs(v.profile, func(network string) int {
 		i := slices.IndexFunc(networks, func(np Network) bool { return np.Network.Name == network })
 		return networks[i].MTU
 	})
-	config := qemu.FirstTry(supervisor.QEMUConfig(v.profile, v.salt, supervisor.Files{}, nics))
-	spec, err := qemu.Command(config, nil, nil)
+	config := qemu.FirstTry(hardware.Config(v.profile, v.salt, nil, nics))
+	spec, err := machine.Command(config, nil, nil)
 	if err != nil {
 		return "", err
 	}

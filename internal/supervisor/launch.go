@@ -8,11 +8,13 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/kernel"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 )
 
 // launch starts QEMU before the network is there: QEMU loads, some 20 ms, while the
@@ -22,7 +24,7 @@ func (s *session) launch(context.Context) error {
 	if err := s.makeLogDir(); err != nil {
 		return err
 	}
-	if hasMacvtap(s.profile) {
+	if hardware.Macvtap(s.profile) {
 		return nil
 	}
 	s.onClose(func(context.Context) error { s.closeTaps(); return nil })
@@ -39,8 +41,8 @@ func (s *session) launch(context.Context) error {
 
 // openTap opens the files of a NIC's queues.
 func (s *session) openTap(i int, n profiles.NIC) error {
-	b := qemu.NIC{MTU: s.profile.Networks[n.Network].MTU}
-	b.VHost = openVHost(vhostDevice, vhostQueues(s.profile, n))
+	b := machine.NIC{MTU: s.profile.Networks[n.Network].MTU}
+	b.VHost = hardware.OpenVHost(s.profile, n)
 	defer func() { s.nics[i] = b }()
 	for range max(len(b.VHost), 1) {
 		f, err := kernel.OpenTun()
@@ -75,9 +77,9 @@ func (s *session) giveUp() {
 }
 
 // machine returns what QEMU is started with.
-func (s *session) machine() qemu.Config {
-	c := QEMUConfig(s.profile, s.salt, s.files, s.nics)
-	c.Binary, c.Extra, c.Stat = s.binary, s.Extra, s.opener.stat
+func (s *session) machine() machine.Config {
+	c := hardware.Config(s.profile, s.salt, s.files, s.nics)
+	c.Binary, c.Extra = s.binary, s.Extra
 	return c
 }
 
@@ -94,7 +96,7 @@ func (s *session) launchQEMU() error {
 	s.config = s.machine()
 	var launched *qemu.Launched
 	err = asuser.AsRoot(func() (err error) {
-		launched, err = qemu.Launch(s.config, qemu.StartOptions{Credential: Credential(s.User), Stderr: log, Warn: s.warn})
+		launched, err = qemu.Launch(s.config, qemu.StartOptions{Credential: hardware.Credential(s.User), Stderr: log, Warn: s.warn})
 		return err
 	})
 	if err != nil {
@@ -124,7 +126,7 @@ func (s *session) connect() {
 // the choice of another VM or of its uplinks. QEMU takes a NIC's MTU at its start
 // only, and was started before the network's MTU was known.
 func (s *session) relaunch() error {
-	if slices.EqualFunc(s.machine().NICs, s.config.NICs, func(a, b qemu.NIC) bool { return a.MTU == b.MTU }) {
+	if slices.EqualFunc(s.machine().NICs, s.config.NICs, func(a, b machine.NIC) bool { return a.MTU == b.MTU }) {
 		return nil
 	}
 	if err := s.qemu.Close(); err != nil {

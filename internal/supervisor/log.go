@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/perm"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -46,7 +47,7 @@ func (s *session) makeLogDir() error {
 		return err
 	})
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return &FileError{What: "log directory", Path: dir, Err: p.Err}
+		return &hardware.FileError{What: "log directory", Path: dir, Err: p.Err}
 	}
 	return err
 }

@@ -3,11 +3,10 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"net"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/control"
-	"github.com/qnet-vm/qnet/macgen"
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
@@ -20,15 +19,6 @@ func (s *session) join(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// MAC returns the address of a profile's NIC: the one that the profile gives, or the
-// derived one.
-func MAC(p *profiles.Profile, i int, salt []byte) net.HardwareAddr {
-	if p.NICs[i].MAC != nil {
-		return p.NICs[i].MAC
-	}
-	return macgen.Derive(salt, p.Path+"/"+p.Name, i)
 }
 
 // NetworksOf lists the networks of a profile's NICs, each once, in their order.
@@ -66,7 +56,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	var requests []keeper.PortRequest
 	for i, nic := range s.profile.NICs {
 		if nic.Network == n.Name {
-			requests = append(requests, keeper.PortRequest{NIC: i, MAC: MAC(s.profile, i, s.salt), Address: nic.Address, Files: s.nics[i].Taps})
+			requests = append(requests, keeper.PortRequest{NIC: i, MAC: hardware.MAC(s.profile, i, s.salt), Address: nic.Address, Files: s.nics[i].Taps})
 		}
 	}
 	s.Progress(fmt.Sprintf("network %q", n.Name))
@@ -124,7 +114,7 @@ func (s *session) describeNICs() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, n := range s.profile.NICs {
-		nic := control.NIC{Index: i, Mode: n.Mode, Network: n.Network, MAC: control.MAC(MAC(s.profile, i, s.salt))}
+		nic := control.NIC{Index: i, Mode: n.Mode, Network: n.Network, MAC: control.MAC(hardware.MAC(s.profile, i, s.salt))}
 		if port, ok := ports[i]; ok {
 			nic.Tap, nic.Bridge, nic.Address = port.Tap, infos[i].Bridge, port.Address
 		}

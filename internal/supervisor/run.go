@@ -14,11 +14,13 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/failpoint"
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/terminal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 )
 
 // undoTimeout bounds the wait for a keeper that undoes a network.
@@ -57,13 +59,12 @@ type session struct {
 	Options
 	place   rundir.VM
 	profile *profiles.Profile
-	opener  opener
-	files   Files
-	binary  string // of QEMU
-	config  qemu.Config
+	files   *hardware.Files // nil until they are open
+	binary  string          // of QEMU
+	config  machine.Config
 	salt    []byte
 	regs    []*keeper.Registration
-	nics    map[int]qemu.NIC // by a NIC's index in the profile
+	nics    map[int]machine.NIC // by a NIC's index in the profile
 	qemu    *qemu.Launched
 	vm      *qemu.VM
 	console *console
@@ -79,7 +80,7 @@ type session struct {
 
 // Run runs a VM from its profile to its end, and undoes everything. It returns nil for
 // a VM that ended by its guest or its user. The error wraps ErrRunning, ErrInterrupted,
-// a *FileError, a *qemu.ConfigError, a *qemu.ExitError, netsetup's, or a
+// a *hardware.FileError, a *machine.ConfigError, a *qemu.ExitError, netsetup's, or a
 // *control.UndoError.
 func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
 	s := newSession(p, o)
@@ -101,8 +102,8 @@ func Run(ctx context.Context, p *profiles.Profile, o Options) (err error) {
 
 func newSession(p *profiles.Profile, o Options) *session {
 	s := &session{
-		Options: o, place: rundir.VM{RunDir: o.RunDir, Name: p.Name}, profile: p, opener: opener{user: o.User},
-		nics:  map[int]qemu.NIC{},
+		Options: o, place: rundir.VM{RunDir: o.RunDir, Name: p.Name}, profile: p,
+		nics:  map[int]machine.NIC{},
 		state: control.State{Name: p.Name, State: control.Starting, Profile: p.Path, PID: os.Getpid(), Started: time.Now()},
 	}
 	s.defaults()

@@ -16,11 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 )
 
@@ -52,7 +54,7 @@ func script(t *testing.T, dir, text string) string {
 func profile() *profiles.Profile {
 	return &profiles.Profile{
 		Name: "a", Path: "/p/a.toml", Memory: 64 << 20, CPUs: 1, Accel: profiles.AccelTCG,
-		NICs: []profiles.NIC{{Mode: profiles.User, Model: qemu.VirtioNet}, {Mode: profiles.None, Model: qemu.VirtioNet}},
+		NICs: []profiles.NIC{{Mode: profiles.User, Model: machine.VirtioNet}, {Mode: profiles.None, Model: machine.VirtioNet}},
 	}
 }
 
@@ -63,9 +65,9 @@ func TestFailedRuns(t *testing.T) {
 		want   any
 	}{
 		"no-qemu":   {func(_ *profiles.Profile, o *Options) { o.QEMU = "/nowhere/qemu" }, &[]error{program.ErrNotFound, fs.ErrNotExist}},
-		"no-disk":   {func(p *profiles.Profile, _ *Options) { p.Disks = []profiles.Disk{{File: "/nowhere/d", Format: "raw"}} }, new(*FileError)},
-		"directory": {func(p *profiles.Profile, _ *Options) { p.Boot.Kernel = "/" }, new(*FileError)},
-		"bad-name":  {func(p *profiles.Profile, _ *Options) { p.CPU = "a b" }, new(*qemu.ConfigError)},
+		"no-disk":   {func(p *profiles.Profile, _ *Options) { p.Disks = []profiles.Disk{{File: "/nowhere/d", Format: "raw"}} }, new(*hardware.FileError)},
+		"directory": {func(p *profiles.Profile, _ *Options) { p.Boot.Kernel = "/" }, new(*hardware.FileError)},
+		"bad-name":  {func(p *profiles.Profile, _ *Options) { p.CPU = "a b" }, new(*machine.ConfigError)},
 		"long-path": {func(_ *profiles.Profile, o *Options) { o.RunDir += strings.Repeat("/d", 60) }, &[]error{rundir.ErrPathTooLong}},
 		"qemu-dies": {func(*profiles.Profile, *Options) {}, new(*qemu.ExitError)},
 	} {

@@ -7,9 +7,11 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 )
 
@@ -19,23 +21,23 @@ func (s *session) check(context.Context) (err error) {
 	if s.binary, err = program.Find(s.Path, s.QEMU); err != nil {
 		return err
 	}
-	if err := Credential(s.User).Check(); err != nil {
+	if err := hardware.Credential(s.User).Check(); err != nil {
 		return err
 	}
-	s.onClose(func(context.Context) error { s.opener.close(); return nil })
-	if s.files, err = s.opener.openAll(s.profile); err != nil {
+	if s.files, err = hardware.Open(s.profile, s.User); err != nil {
 		return err
 	}
-	disk, err := keysOn(s.profile, s.files.Disks, &s.opener, s.state.Started)
+	s.onClose(func(context.Context) error { s.files.Close(); return nil })
+	disk, err := s.files.KeysOn(s.profile, s.state.Started)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	s.state.Disk = disk
 	s.mu.Unlock()
-	machine := s.machine()
-	machine.NICs = nil // they have no taps yet
-	warnings, err := qemu.Check(machine)
+	c := s.machine()
+	c.NICs = nil // they have no taps yet
+	warnings, err := machine.Check(c)
 	if err != nil {
 		return err
 	}
@@ -51,7 +53,7 @@ func (s *session) check(context.Context) (err error) {
 // drop makes the process the user's behind sudo: from here on it talks to QEMU and
 // carries the guest's console.
 func (s *session) drop(context.Context) error {
-	if err := s.User.Drop(kvmGroup()...); err != nil {
+	if err := s.User.Drop(hardware.KVMGroup()...); err != nil {
 		return err
 	}
 	return s.openNotes()
@@ -81,7 +83,7 @@ func (s *session) start(ctx context.Context) error {
 	s.vm = vm
 	s.mu.Unlock()
 	// From here on, QEMU alone has the image locks and the taps.
-	s.opener.close()
+	s.files.Close()
 	s.closeTaps()
 	return s.started()
 }

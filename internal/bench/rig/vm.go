@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	guestfiles "github.com/qnet-vm/qnet/internal/lab/guest"
-	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 )
 
 //go:embed recipe.sh
@@ -104,14 +104,14 @@ func (r *Rig) RawVM(s Spec) (*VM, error) {
 }
 
 func (r *Rig) rawQEMU(s Spec, extra []string) []string {
-	c := qemu.Config{
-		Name: s.Name, Memory: 128 << 20, CPUs: max(s.CPUs, 1), Accel: qemu.AccelTCG,
-		NICs: []qemu.NIC{{MAC: net.HardwareAddr{0x52, 0x54, 0, 1, 2, s.Name[len(s.Name)-1]}, User: true}}, Extra: extra,
+	c := machine.Config{
+		Name: s.Name, Memory: 128 << 20, CPUs: max(s.CPUs, 1), Accel: machine.AccelTCG,
+		NICs: []machine.NIC{{MAC: net.HardwareAddr{0x52, 0x54, 0, 1, 2, s.Name[len(s.Name)-1]}, User: true}}, Extra: extra,
 	}
 	if s.Queues > 1 {
 		c.NICs[0].User, c.NICs[0].Taps = false, make([]*os.File, s.Queues)
 	}
-	command, err := qemu.Command(c, nil, nil)
+	command, err := machine.Command(c, nil, nil)
 	if err != nil {
 		panic(err) // the config is ours
 	}

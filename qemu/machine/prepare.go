@@ -1,4 +1,4 @@
-package qemu
+package machine
 
 import (
 	"errors"
@@ -9,22 +9,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/qcow2"
 )
 
 // overlayDir is where temporary overlays grow: /tmp is often in memory.
 const overlayDir = "/var/tmp"
 
-// prepared is a config made ready for one start, with the files opened for it.
-type prepared struct {
+// Prepared is a config made ready for one start, with the files opened for it.
+type Prepared struct {
 	Config
 	own []*os.File
 }
 
-// prepare checks c and opens what QEMU needs beyond the caller's files. The
+// Prepare checks c and opens what QEMU needs beyond the caller's files. The
 // caller closes what is returned, error or not.
-func prepare(c Config, cred *Credential, warn func(string)) (*prepared, error) {
-	p := &prepared{Config: c}
+func Prepare(c Config, cred *program.Credential, warn func(string)) (*Prepared, error) {
+	p := &Prepared{Config: c}
 	warnings, err := Check(c)
 	if err != nil {
 		return p, err
@@ -46,12 +47,15 @@ func prepare(c Config, cred *Credential, warn func(string)) (*prepared, error) {
 	return p, nil
 }
 
-func (p *prepared) keep(f *os.File) *os.File {
+// Keep adds a file, which it returns, to those that Close closes.
+func (p *Prepared) Keep(f *os.File) *os.File {
 	p.own = append(p.own, f)
 	return f
 }
 
-func (p *prepared) close() error {
+// Close closes the files that were opened for the start, once QEMU has inherited them. The
+// config's own files stay open. A second call does nothing.
+func (p *Prepared) Close() error {
 	var errs []error
 	for _, f := range p.own {
 		errs = append(errs, f.Close())
@@ -60,7 +64,7 @@ func (p *prepared) close() error {
 	return errors.Join(errs...)
 }
 
-func (p *prepared) prepareDisk(d *Disk) error {
+func (p *Prepared) prepareDisk(d *Disk) error {
 	info, err := p.stat(d.File)
 	if err != nil {
 		return err
@@ -75,14 +79,14 @@ func (p *prepared) prepareDisk(d *Disk) error {
 		if err != nil {
 			return err
 		}
-		d.overlay = p.keep(overlay)
+		d.overlay = p.Keep(overlay)
 	}
 	return p.matchMode(d)
 }
 
 // matchMode reopens a file that is only read but was opened for writing: QEMU
 // takes a descriptor from an fdset only if its access mode is the wanted one.
-func (p *prepared) matchMode(d *Disk) error {
+func (p *Prepared) matchMode(d *Disk) error {
 	mode, err := accessMode(d.File)
 	if err != nil {
 		return err
@@ -94,14 +98,14 @@ func (p *prepared) matchMode(d *Disk) error {
 	if err != nil {
 		return err
 	}
-	d.File = p.keep(f)
+	d.File = p.Keep(f)
 	return nil
 }
 
 // makeReadable replaces *f by a sealed copy in memory if QEMU could not read
 // it. Kernel and initrd are opened by QEMU once more, by path, and that checks
 // the file's permissions against QEMU's user. That user has no capability.
-func (p *prepared) makeReadable(f **os.File, cred *Credential) error {
+func (p *Prepared) makeReadable(f **os.File, cred *program.Credential) error {
 	if *f == nil {
 		return nil
 	}
@@ -116,7 +120,7 @@ func (p *prepared) makeReadable(f **os.File, cred *Credential) error {
 	if err != nil {
 		return fmt.Errorf("copy %q for QEMU: %w", (*f).Name(), err)
 	}
-	*f = p.keep(sealed)
+	*f = p.Keep(sealed)
 	return nil
 }
 

@@ -1,4 +1,4 @@
-package supervisor
+package hardware
 
 import (
 	"os"
@@ -29,7 +29,7 @@ func TestKeysOn(t *testing.T) {
 		for range disks {
 			files = append(files, open())
 		}
-		got, err := keysOn(&profiles.Profile{Disks: disks}, files, &opener{}, started)
+		got, err := (&Files{Disks: files}).KeysOn(&profiles.Profile{Disks: disks}, started)
 		if err != nil || got == "" {
 			t.Fatalf("%q, %v", got, err)
 		}

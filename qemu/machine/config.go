@@ -1,4 +1,4 @@
-package qemu
+package machine
 
 import (
 	"fmt"
@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// Accelerators, as QEMU calls them. AccelAuto is for [Launch] and [StartAuto].
+// Accelerators, as QEMU calls them. AccelAuto leaves the choice to
+// qemu.Launch; [Command] takes the other two only.
 const (
 	AccelAuto = "auto"
 	AccelKVM  = "kvm"
@@ -45,11 +46,11 @@ var (
 
 // Config says what machine to build. Files are opened by the caller.
 type Config struct {
-	Binary  string // path of qemu-system-x86_64, see Find
+	Binary  string // path of qemu-system-x86_64, see program.Find
 	Name    string // shown by QEMU, for example "web"
 	Memory  int64  // bytes
 	CPUs    int    // at least 1
-	Accel   string // "kvm" or "tcg"; "auto" for Launch
+	Accel   string // "kvm" or "tcg"; "auto" for qemu.Launch
 	CPU     string // QEMU's model name; "" is host under KVM, and under TCG max but for what slows it
 	Machine string // "" is q35
 
@@ -79,8 +80,8 @@ type Disk struct {
 	Snapshot bool   // writes go to a temporary overlay and are lost
 	ReadOnly bool
 
-	overlay *os.File // of a snapshot; made by Launch
-	block   bool     // File is a block device; set by Launch
+	overlay *os.File // of a snapshot; made by Prepare
+	block   bool     // File is a block device; set by Prepare
 }
 
 // NIC is a network card, backed either by taps or by QEMU's user network.
@@ -243,6 +244,15 @@ func (d Disk) object(i int) string {
 
 // readOnlyFile reports whether QEMU only reads the disk's own file.
 func (d Disk) readOnlyFile() bool { return d.ReadOnly || d.Snapshot }
+
+// Grows is the directory in which the disk's temporary overlay grows, "" for a disk
+// without one.
+func (d Disk) Grows() string {
+	if d.layered() {
+		return overlayDir
+	}
+	return ""
+}
 
 // layered reports whether the disk has a temporary overlay.
 func (d Disk) layered() bool { return d.Snapshot && !d.ReadOnly }

@@ -1,14 +1,15 @@
-package qemu_test
+package machine_test
 
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/qcow2"
 )
 
@@ -76,25 +77,45 @@ func TestCheckRefusesDisks(t *testing.T) {
 		}, "raw", "opened for reading only"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := config("qemu")
-			c.Disks = []qemu.Disk{{File: test.file(t), Format: test.format}}
-			_, err := qemu.Check(c)
-			var bad *qemu.ConfigError
+			c := bare()
+			c.Disks = []machine.Disk{{File: test.file(t), Format: test.format}}
+			_, err := machine.Check(c)
+			var bad *machine.ConfigError
 			if !errors.As(err, &bad) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
-			}
-			if _, err := qemu.Start(t.Context(), c, qemu.StartOptions{}); !errors.As(err, &bad) {
-				t.Errorf("Start: got %v, want the same", err)
 			}
 		})
 	}
 }
 
 func TestCheckWarnsOfQcow2NamedRaw(t *testing.T) {
-	c := config("qemu")
-	c.Disks = []qemu.Disk{{File: image(t, qcow2Image(t, func([]byte) {})), Format: "raw"}}
-	warnings, err := qemu.Check(c)
+	c := bare()
+	c.Disks = []machine.Disk{{File: image(t, qcow2Image(t, func([]byte) {})), Format: "raw"}}
+	warnings, err := machine.Check(c)
 	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "named raw") {
 		t.Errorf("got %q, %v, want one warning", warnings, err)
+	}
+}
+
+// One file is not two disks, by whatever name, unless both only read it.
+func TestSameFileTwice(t *testing.T) {
+	first := image(t, make([]byte, 1<<20))
+	linked := first.Name() + ".link"
+	if err := os.Link(first.Name(), linked); err != nil {
+		t.Fatal(err)
+	}
+	second, err := os.OpenFile(linked, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = second.Close() }()
+	c := bare()
+	for _, test := range []struct{ a, b, refused bool }{{false, false, true}, {true, false, true}, {false, true, true}, {true, true, false}} {
+		c.Disks = []machine.Disk{{File: first, Format: "raw", Snapshot: test.a}, {File: second, Format: "raw", ReadOnly: test.b}}
+		_, err := machine.Check(c)
+		var bad *machine.ConfigError
+		if errors.As(err, &bad) != test.refused || err != nil && !strings.Contains(err.Error(), fmt.Sprintf("disk %q: it is the same file as disk %q", linked, first.Name())) {
+			t.Errorf("%+v: got %v", test, err)
+		}
 	}
 }

@@ -1,4 +1,4 @@
-package qemu_test
+package machine_test
 
 import (
 	"fmt"
@@ -6,15 +6,15 @@ import (
 	"os"
 	"strings"
 
-	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 )
 
 // The command line of a VM with a tap. Command only numbers the files, and so takes
 // nil for them: the child's descriptors 3 and 4 are QMP and the console, 5 is the tap.
 func ExampleCommand() {
-	spec, err := qemu.Command(qemu.Config{
-		Name: "web", Memory: 1 << 30, CPUs: 2, Accel: qemu.AccelKVM,
-		NICs: []qemu.NIC{{MAC: net.HardwareAddr{0x52, 0x54, 0, 0x21, 0x34, 0x56}, Taps: []*os.File{nil}}},
+	spec, err := machine.Command(machine.Config{
+		Name: "web", Memory: 1 << 30, CPUs: 2, Accel: machine.AccelKVM,
+		NICs: []machine.NIC{{MAC: net.HardwareAddr{0x52, 0x54, 0, 0x21, 0x34, 0x56}, Taps: []*os.File{nil}}},
 	}, nil, nil)
 	if err != nil {
 		fmt.Println(err)

@@ -1,4 +1,4 @@
-package qemu
+package machine
 
 import (
 	"cmp"
@@ -33,7 +33,7 @@ type builder struct {
 }
 
 // Command returns the command line for c. It is pure: files are only numbered,
-// and may be nil, as in `qnet plan`. A snapshot's overlay, which Launch makes,
+// and may be nil, as in `qnet plan`. A snapshot's overlay, which Prepare makes,
 // has a nil place among the files.
 func Command(c Config, qmp, console *os.File) (Spec, error) {
 	if err := c.validate(); err != nil {
@@ -187,7 +187,7 @@ func (b *builder) image(d Disk) options {
 func (b *builder) nic(i int, n NIC, firmware bool) {
 	netdev := fmt.Sprintf("net%d", i)
 	device := options{
-		"driver": n.model(), "id": nicID(i), "netdev": netdev,
+		"driver": n.model(), "id": NICID(i), "netdev": netdev,
 		"mac": n.MAC.String(), "addr": slot(slotNIC + i),
 	}
 	if !firmware || n.NoROM {
@@ -224,8 +224,9 @@ func (b *builder) nic(i int, n NIC, firmware bool) {
 	b.json("-device", device)
 }
 
-// nicID is the id of the i-th NIC's device, also below /machine/peripheral.
-func nicID(i int) string { return fmt.Sprintf("nic%d", i) }
+// NICID is the id of the device of the NIC that is the i-th of a Config, also below QEMU's
+// /machine/peripheral.
+func NICID(i int) string { return fmt.Sprintf("nic%d", i) }
 
 // boot passes kernel and initrd, which QEMU opens by path and not by fdset.
 func (b *builder) boot(c Config) {
@@ -242,9 +243,19 @@ func (b *builder) boot(c Config) {
 // openedPath is how QEMU calls a file that it was given.
 var openedPath = regexp.MustCompile(`/(?:dev/fdset|proc/self/fd)/\d+`)
 
-// readable puts files' names into QEMU's own words.
-func (s Spec) readable(words string) string {
+// Readable puts files' names into QEMU's own words.
+func (s Spec) Readable(words string) string {
 	return openedPath.ReplaceAllStringFunc(words, func(path string) string { return cmp.Or(s.names[path], path) })
+}
+
+// Behind adds an option that keeps QEMU from looking at its files until the other
+// end of the pipe is closed: QEMU reads a secret, which nothing uses, to its end while
+// it begins to build the machine, before it comes to accelerator, network and
+// devices (qemu_create_early_backends in softmmu/vl.c).
+func (s Spec) Behind(gate *os.File) Spec {
+	fd := firstFD + len(s.Files)
+	option := fmt.Sprintf(`{"qom-type":"secret","id":"gate","file":"/proc/self/fd/%d"}`, fd)
+	return Spec{Args: append(slices.Clone(s.Args), "-object", option), Files: append(slices.Clone(s.Files), gate), names: s.names}
 }
 
 // String returns the arguments quoted for a POSIX shell.

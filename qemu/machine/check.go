@@ -1,4 +1,4 @@
-package qemu
+package machine
 
 import (
 	"fmt"
@@ -14,8 +14,9 @@ import (
 )
 
 // Check validates c and looks at its disk images, changing nothing. An image that another
-// program uses is an [imagelock.Error]. Warnings are about what works but is probably a mistake. Launch does the same; call
-// Check before preparing things that a bad disk would make useless.
+// program uses is an [imagelock.Error]. Warnings are about what works but
+// is probably a mistake. Prepare does the same; call Check before preparing things that a
+// bad disk would make useless.
 func Check(c Config) (warnings []string, err error) {
 	if c.Accel == AccelAuto || c.Accel == "" {
 		c.Accel = AccelTCG
@@ -35,11 +36,11 @@ func Check(c Config) (warnings []string, err error) {
 			warnings = append(warnings, warning)
 		}
 	}
-	return warnings, c.inUse()
+	return warnings, c.InUse()
 }
 
-// inUse returns an *imagelock.Error if another program uses one of the images.
-func (c Config) inUse() error {
+// InUse returns an *imagelock.Error if another program uses one of the images.
+func (c Config) InUse() error {
 	for _, d := range c.Disks {
 		if err := imagelock.Check(d.File, !d.readOnlyFile()); err != nil {
 			return err

@@ -1,4 +1,4 @@
-package qemu_test
+package machine_test
 
 import (
 	"encoding/json"
@@ -10,19 +10,24 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/machine"
 )
 
 var mac = net.HardwareAddr{0x52, 0x54, 0, 0xaa, 0xbb, 0xcc}
 
+// bare returns a machine without disk and NIC.
+func bare() machine.Config {
+	return machine.Config{Name: "test", Memory: 64 << 20, CPUs: 1, Accel: machine.AccelTCG}
+}
+
 // full returns a config that uses everything. Command only numbers files, so
 // any will do.
-func full() qemu.Config {
+func full() machine.Config {
 	f := os.Stdin
-	c := config("qemu")
+	c := bare()
 	c.Kernel, c.Initrd, c.Cmdline = f, f, "console=ttyS0"
-	c.Disks = []qemu.Disk{{File: f, Format: "raw"}, {File: f, Format: "qcow2", Snapshot: true}}
-	c.NICs = []qemu.NIC{
+	c.Disks = []machine.Disk{{File: f, Format: "raw"}, {File: f, Format: "qcow2", Snapshot: true}}
+	c.NICs = []machine.NIC{
 		{MAC: mac, Taps: []*os.File{f, f}, MTU: 9000},
 		{MAC: mac, Taps: []*os.File{f}, Model: "e1000"},
 		{MAC: mac, User: true},
@@ -32,7 +37,7 @@ func full() qemu.Config {
 }
 
 func TestCommand(t *testing.T) {
-	spec, err := qemu.Command(full(), os.Stdout, os.Stderr)
+	spec, err := machine.Command(full(), os.Stdout, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,15 +80,15 @@ func TestCommand(t *testing.T) {
 // TestCommandCPU: only the default is freed of what slows it.
 func TestCommandCPU(t *testing.T) {
 	for _, c := range []struct{ accel, model, want string }{
-		{qemu.AccelTCG, "", "max,erms=off,fsrm=off"},
-		{qemu.AccelTCG, "max", "max"},
-		{qemu.AccelTCG, "qemu64", "qemu64"},
-		{qemu.AccelKVM, "", "host"},
-		{qemu.AccelKVM, "max", "max"},
+		{machine.AccelTCG, "", "max,erms=off,fsrm=off"},
+		{machine.AccelTCG, "max", "max"},
+		{machine.AccelTCG, "qemu64", "qemu64"},
+		{machine.AccelKVM, "", "host"},
+		{machine.AccelKVM, "max", "max"},
 	} {
 		config := full()
 		config.Accel, config.CPU = c.accel, c.model
-		spec, err := qemu.Command(config, os.Stdout, os.Stderr)
+		spec, err := machine.Command(config, os.Stdout, os.Stderr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,12 +100,12 @@ func TestCommandCPU(t *testing.T) {
 
 func TestVHost(t *testing.T) {
 	f := os.Stdin
-	c := config("qemu")
-	c.NICs = []qemu.NIC{
+	c := bare()
+	c.NICs = []machine.NIC{
 		{MAC: mac, Taps: []*os.File{f}, VHost: []*os.File{f}},
 		{MAC: mac, Taps: []*os.File{f, f}, VHost: []*os.File{f, f}},
 	}
-	spec, err := qemu.Command(c, nil, nil)
+	spec, err := machine.Command(c, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,10 +129,10 @@ func contains(args, group []string) bool {
 }
 
 func TestCommandForPlanNeedsNoFiles(t *testing.T) {
-	c := config("qemu")
-	c.Disks = []qemu.Disk{{Format: "raw", Snapshot: true}}
-	c.NICs = []qemu.NIC{{MAC: mac, Taps: []*os.File{nil}}}
-	spec, err := qemu.Command(c, nil, nil)
+	c := bare()
+	c.Disks = []machine.Disk{{Format: "raw", Snapshot: true}}
+	c.NICs = []machine.NIC{{MAC: mac, Taps: []*os.File{nil}}}
+	spec, err := machine.Command(c, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,43 +143,43 @@ func TestCommandForPlanNeedsNoFiles(t *testing.T) {
 
 func TestCommandRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(*qemu.Config)
+		change func(*machine.Config)
 		want   string
 	}{
-		"no-name":              {func(c *qemu.Config) { c.Name = "" }, "name"},
-		"name-with-comma":      {func(c *qemu.Config) { c.Name = "a,process=sshd" }, "name"},
-		"name-with-newline":    {func(c *qemu.Config) { c.Name = "a\nb" }, "name"},
-		"long-name":            {func(c *qemu.Config) { c.Name = strings.Repeat("a", 200) }, "name"},
-		"cpu-help":             {func(c *qemu.Config) { c.CPU = "help" }, "CPU model"},
-		"machine-option":       {func(c *qemu.Config) { c.Machine = "q35,kernel=/etc/passwd" }, "machine"},
-		"accel":                {func(c *qemu.Config) { c.Accel = "xen" }, "accelerator"},
-		"no-memory":            {func(c *qemu.Config) { c.Memory = 0 }, "memory"},
-		"no-cpu":               {func(c *qemu.Config) { c.CPUs = 0 }, "CPUs"},
-		"initrd-only":          {func(c *qemu.Config) { c.Kernel, c.Cmdline = nil, "" }, "initrd"},
-		"cmdline-only":         {func(c *qemu.Config) { c.Kernel, c.Initrd = nil, nil }, "kernel command line"},
-		"nul-in-cmdline":       {func(c *qemu.Config) { c.Cmdline = "a\x00b" }, "kernel command line"},
-		"nul-in-extra":         {func(c *qemu.Config) { c.Extra = []string{"\x00"} }, "QEMU argument"},
-		"vmdk":                 {func(c *qemu.Config) { c.Disks[0].Format = "vmdk" }, "disk"},
-		"no-format":            {func(c *qemu.Config) { c.Disks[0].Format = "" }, "disk"},
-		"too-many-disks":       {func(c *qemu.Config) { c.Disks = make([]qemu.Disk, 14) }, "disks"},
-		"too-many-nics":        {func(c *qemu.Config) { c.NICs = make([]qemu.NIC, 16) }, "NICs"},
-		"model":                {func(c *qemu.Config) { c.NICs[0].Model = "vfio-pci" }, "NIC 0"},
-		"multicast-mac":        {func(c *qemu.Config) { c.NICs[1].MAC = net.HardwareAddr{1, 0, 0, 0, 0, 1} }, "NIC 1"},
-		"no-mac":               {func(c *qemu.Config) { c.NICs[1].MAC = nil }, "NIC 1"},
-		"neither-tap-nor-user": {func(c *qemu.Config) { c.NICs[2].User = false }, "NIC 2"},
-		"both-tap-and-user":    {func(c *qemu.Config) { c.NICs[0].User = true }, "NIC 0"},
-		"vhost-of-e1000":       {func(c *qemu.Config) { c.NICs[1].VHost = make([]*os.File, 1) }, "NIC 1"},
-		"too-few-vhost":        {func(c *qemu.Config) { c.NICs[0].VHost = make([]*os.File, 1) }, "NIC 0"},
-		"mtu-of-e1000":         {func(c *qemu.Config) { c.NICs[1].MTU = 9000 }, "NIC 1"},
-		"mtu-small":            {func(c *qemu.Config) { c.NICs[0].MTU = 67 }, "NIC 0"},
-		"mtu-large":            {func(c *qemu.Config) { c.NICs[0].MTU = 65536 }, "NIC 0"},
-		"queues-of-e1000":      {func(c *qemu.Config) { c.NICs[1].Taps = make([]*os.File, 2) }, "NIC 1"},
+		"no-name":              {func(c *machine.Config) { c.Name = "" }, "name"},
+		"name-with-comma":      {func(c *machine.Config) { c.Name = "a,process=sshd" }, "name"},
+		"name-with-newline":    {func(c *machine.Config) { c.Name = "a\nb" }, "name"},
+		"long-name":            {func(c *machine.Config) { c.Name = strings.Repeat("a", 200) }, "name"},
+		"cpu-help":             {func(c *machine.Config) { c.CPU = "help" }, "CPU model"},
+		"machine-option":       {func(c *machine.Config) { c.Machine = "q35,kernel=/etc/passwd" }, "machine"},
+		"accel":                {func(c *machine.Config) { c.Accel = "xen" }, "accelerator"},
+		"no-memory":            {func(c *machine.Config) { c.Memory = 0 }, "memory"},
+		"no-cpu":               {func(c *machine.Config) { c.CPUs = 0 }, "CPUs"},
+		"initrd-only":          {func(c *machine.Config) { c.Kernel, c.Cmdline = nil, "" }, "initrd"},
+		"cmdline-only":         {func(c *machine.Config) { c.Kernel, c.Initrd = nil, nil }, "kernel command line"},
+		"nul-in-cmdline":       {func(c *machine.Config) { c.Cmdline = "a\x00b" }, "kernel command line"},
+		"nul-in-extra":         {func(c *machine.Config) { c.Extra = []string{"\x00"} }, "QEMU argument"},
+		"vmdk":                 {func(c *machine.Config) { c.Disks[0].Format = "vmdk" }, "disk"},
+		"no-format":            {func(c *machine.Config) { c.Disks[0].Format = "" }, "disk"},
+		"too-many-disks":       {func(c *machine.Config) { c.Disks = make([]machine.Disk, 14) }, "disks"},
+		"too-many-nics":        {func(c *machine.Config) { c.NICs = make([]machine.NIC, 16) }, "NICs"},
+		"model":                {func(c *machine.Config) { c.NICs[0].Model = "vfio-pci" }, "NIC 0"},
+		"multicast-mac":        {func(c *machine.Config) { c.NICs[1].MAC = net.HardwareAddr{1, 0, 0, 0, 0, 1} }, "NIC 1"},
+		"no-mac":               {func(c *machine.Config) { c.NICs[1].MAC = nil }, "NIC 1"},
+		"neither-tap-nor-user": {func(c *machine.Config) { c.NICs[2].User = false }, "NIC 2"},
+		"both-tap-and-user":    {func(c *machine.Config) { c.NICs[0].User = true }, "NIC 0"},
+		"vhost-of-e1000":       {func(c *machine.Config) { c.NICs[1].VHost = make([]*os.File, 1) }, "NIC 1"},
+		"too-few-vhost":        {func(c *machine.Config) { c.NICs[0].VHost = make([]*os.File, 1) }, "NIC 0"},
+		"mtu-of-e1000":         {func(c *machine.Config) { c.NICs[1].MTU = 9000 }, "NIC 1"},
+		"mtu-small":            {func(c *machine.Config) { c.NICs[0].MTU = 67 }, "NIC 0"},
+		"mtu-large":            {func(c *machine.Config) { c.NICs[0].MTU = 65536 }, "NIC 0"},
+		"queues-of-e1000":      {func(c *machine.Config) { c.NICs[1].Taps = make([]*os.File, 2) }, "NIC 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := full()
 			test.change(&c)
-			_, err := qemu.Command(c, nil, nil)
-			var bad *qemu.ConfigError
+			_, err := machine.Command(c, nil, nil)
+			var bad *machine.ConfigError
 			if !errors.As(err, &bad) || !strings.HasPrefix(bad.Object, test.want) {
 				t.Errorf("got %v, want an error about %s", err, test.want)
 			}
@@ -184,7 +189,7 @@ func TestCommandRefuses(t *testing.T) {
 
 func TestSpecStringIsShellSafe(t *testing.T) {
 	want := []string{"", "plain", "a b", "$(touch x)", "it's", "{\"a\":1}", "new\nline", "*", "~", "-append", "\\", "é\xff"}
-	out, err := exec.Command("sh", "-c", "printf '%s\\0' "+qemu.Spec{Args: want}.String()).Output()
+	out, err := exec.Command("sh", "-c", "printf '%s\\0' "+machine.Spec{Args: want}.String()).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +213,7 @@ func FuzzCommand(f *testing.F) {
 		f.Add(s, 0)
 		f.Add(s, 3)
 	}
-	base, err := qemu.Command(full(), nil, nil)
+	base, err := machine.Command(full(), nil, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -216,7 +221,7 @@ func FuzzCommand(f *testing.F) {
 		c := full()
 		fields := []*string{&c.Name, &c.CPU, &c.Machine, &c.Cmdline, &c.Accel, &c.Disks[0].Format, &c.NICs[1].Model, &c.Extra[0]}
 		*fields[uint(field)%uint(len(fields))] = s
-		spec, err := qemu.Command(c, nil, nil)
+		spec, err := machine.Command(c, nil, nil)
 		if err != nil {
 			return
 		}

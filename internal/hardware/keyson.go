@@ -1,4 +1,4 @@
-package supervisor
+package hardware
 
 import (
 	"fmt"
@@ -10,10 +10,10 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// keysOn says on what the guest keeps what it makes at its first boot, such as its host
+// KeysOn says on what the guest keeps what it makes at its first boot, such as its host
 // keys: its first disk that can be written to. Where that is thrown away at the end, or
-// there is none, it is this run.
-func keysOn(p *profiles.Profile, disks []*os.File, o *opener, started time.Time) (string, error) {
+// there is none, it is this run, which started then. The words are for comparing only.
+func (f *Files) KeysOn(p *profiles.Profile, started time.Time) (string, error) {
 	for i, d := range p.Disks {
 		switch {
 		case d.ReadOnly:
@@ -22,8 +22,8 @@ func keysOn(p *profiles.Profile, disks []*os.File, o *opener, started time.Time)
 			return runOf(started), nil
 		}
 		var disk string
-		err := o.user.Do(func() (err error) {
-			disk, err = identify(disks[i])
+		err := f.user.Do(func() (err error) {
+			disk, err = identify(f.Disks[i])
 			return err
 		})
 		return disk, err
