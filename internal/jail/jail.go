@@ -1,0 +1,134 @@
+// Package jail runs a program on data from outside: it can use the files that it is given
+// and no others, no network, and only so much memory, time and disk. It has no capability
+// and can gain none. It ends with its caller, also one that is killed.
+//
+// The kernel enforces that by Landlock (landlock(7)), seccomp(2), prlimit(2) and
+// PR_SET_NO_NEW_PRIVS. Where the kernel has no Landlock, the program can read the files
+// that its user can read.
+package jail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/confine"
+)
+
+// Limits bound what the program uses; 0 is no limit.
+type Limits struct {
+	Memory   uint64        // bytes of address space
+	CPU      time.Duration // of processor time
+	FileSize uint64        // bytes that a file may grow to
+}
+
+// Command is a program to run.
+type Command struct {
+	Path        string   // absolute
+	Args        []string // without the program's name
+	Read, Write []*os.File
+	// Credential is the user that the program runs as, nil for the caller's own. Another one
+	// takes root.
+	Credential *syscall.Credential
+	Limits     Limits
+	Stdout     io.Writer
+	Stderr     io.Writer
+}
+
+// FD returns the path by which the program opens a file of Read, or behind those of Write, by
+// its place in both lists together.
+func FD(i int) string { return fmt.Sprintf("/proc/self/fd/%d", firstFD+i) }
+
+const (
+	firstFD  = 3
+	lastWait = time.Second // for a grandchild that keeps an output open
+)
+
+// environment is all that the program gets: others could make it load code.
+var environment = []string{"PATH=/usr/bin:/bin", "LANG=C", "LC_ALL=C"}
+
+// Run runs the program to its end. When the context ends, it kills the program.
+func Run(ctx context.Context, c Command) error {
+	result := make(chan error, 1)
+	go func() { result <- c.run(ctx) }()
+	return <-result
+}
+
+// run starts the child and waits for its end on one thread. That thread must outlive the
+// child, because the parent-death signal comes when it ends, and must not be used again,
+// because it has given up its rights. Never unlocking it does both.
+func (c Command) run(ctx context.Context) error {
+	runtime.LockOSThread()
+	if err := c.confine(); err != nil {
+		return fmt.Errorf("confine %s: %w", c.Path, err)
+	}
+	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
+	cmd.Env, cmd.Dir, cmd.WaitDelay = environment, "/", lastWait
+	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
+	cmd.ExtraFiles = append(append([]*os.File{}, c.Read...), c.Write...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true, Credential: c.Credential}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	err := c.limit(cmd.Process.Pid)
+	if err != nil {
+		_ = cmd.Process.Kill() // no error matters but "already done"
+	}
+	waitErr := cmd.Wait()
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return waitErr
+}
+
+// confine takes rights from the thread, and so from its children.
+func (c Command) confine() error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return fmt.Errorf("clear ambient capabilities: %w", err)
+	}
+	return errors.Join(confine.DropBounding(0), c.restrictFiles(), forbidCalls())
+}
+
+// limit bounds the child, as the child's own user: for another one the kernel wants
+// CAP_SYS_RESOURCE, which root in a container seldom has.
+func (c Command) limit(pid int) error {
+	var user *asuser.User
+	if c.Credential != nil {
+		user = &asuser.User{UID: c.Credential.Uid, GID: c.Credential.Gid, Groups: c.Credential.Groups}
+	}
+	return user.Do(func() error { return c.Limits.set(pid) })
+}
+
+// set bounds a process that runs. What it used in its first moment counts.
+func (l Limits) set(pid int) error {
+	for _, limit := range []struct {
+		resource int
+		value    uint64
+	}{
+		{unix.RLIMIT_AS, l.Memory}, {unix.RLIMIT_CPU, uint64(l.CPU / time.Second)}, {unix.RLIMIT_FSIZE, l.FileSize},
+	} {
+		if limit.value == 0 {
+			continue
+		}
+		r := unix.Rlimit{Cur: limit.value, Max: limit.value}
+		if err := unix.Prlimit(pid, limit.resource, &r, nil); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("limit process %d: %w", pid, err)
+		}
+	}
+	return nil
+}

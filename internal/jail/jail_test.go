@@ -1,0 +1,177 @@
+package jail
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/lab"
+)
+
+// dir is a directory that also another user may enter.
+func dir(t *testing.T) string {
+	t.Helper()
+	d := t.TempDir()
+	os.Chmod(filepath.Dir(d), 0o755)
+	os.Chmod(d, 0o755)
+	return d
+}
+
+func open(t *testing.T, path string, text string) *os.File {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// shell runs a script in the jail.
+func shell(t *testing.T, script string, c Command) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	c.Path, c.Args = "/bin/sh", []string{"-c", script}
+	c.Stdout, c.Stderr = &out, &out
+	err := Run(t.Context(), c)
+	return out.String(), err
+}
+
+// The program reads what it may read, writes what it may write, and nothing else.
+func TestOnlyItsFiles(t *testing.T) {
+	if landlockVersion() == 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs Landlock")
+		}
+		t.Skip("needs Landlock")
+	}
+	d := dir(t)
+	in, out := open(t, d+"/in", "words"), open(t, d+"/out", "old text, longer")
+	other := open(t, d+"/other", "secret").Name()
+	c := Command{Read: []*os.File{in}, Write: []*os.File{out}}
+	if text, err := shell(t, "cat "+FD(0)+" > "+FD(1), c); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if got, _ := os.ReadFile(out.Name()); string(got) != "words" {
+		t.Errorf("written: %q", got)
+	}
+	for _, script := range []string{
+		"cat " + other, "cat /etc/passwd", "echo x > " + FD(0), "echo x > " + d + "/new", "rm " + other, "ls " + d, "mkdir " + d + "/sub",
+	} {
+		if text, err := shell(t, script, c); err == nil || strings.Contains(text, "secret") || !strings.Contains(text, "ermission denied") && !strings.Contains(text, "cannot create") {
+			t.Errorf("%s: got %v, %q", script, err, text)
+		}
+	}
+	if got, _ := os.ReadFile(in.Name()); string(got) != "words" {
+		t.Errorf("the input is now %q", got)
+	}
+}
+
+// TestMain makes the test binary a program that tells what it can do.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "tell" {
+		bounding, _ := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_SYS_ADMIN, 0, 0, 0)
+		privileges, _ := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+		_, tcp := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		_, local := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		groups, _ := os.Getgroups()
+		fmt.Println(os.Getuid(), os.Getgid(), groups, bounding, privileges, tcp, local, unix.Unshare(unix.CLONE_NEWUSER), os.Environ())
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// told is what the program says of itself in the jail.
+func told(t *testing.T, c Command) string {
+	t.Helper()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Path, c.Args = filepath.Join(dir(t), "tell"), []string{"tell"}
+	if err := os.WriteFile(c.Path, self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	if err := Run(t.Context(), c); err != nil {
+		t.Fatalf("%v: %s", err, &out)
+	}
+	return strings.TrimSpace(out.String())
+}
+
+const nothing = " 1 operation not permitted operation not permitted operation not permitted [PATH=/usr/bin:/bin LANG=C LC_ALL=C]"
+
+func TestNoConnections(t *testing.T) {
+	if got := told(t, Command{}); !strings.HasSuffix(got, nothing) {
+		t.Errorf("got %s, want the end%s", got, nothing)
+	}
+}
+
+func TestNoRights(t *testing.T) {
+	lab.Require(t, lab.Root)
+	got := told(t, Command{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}})
+	if want := "65534 65534 [] 0" + nothing; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// Nothing of the thread's confinement stays with the process.
+func TestCallerKeepsItsRights(t *testing.T) {
+	if text, err := shell(t, "exit 0", Command{}); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	for range 20 {
+		if out, err := exec.Command("cat", "/etc/passwd").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	limits(t, nil)
+}
+
+func TestLimitsOfAnotherUser(t *testing.T) {
+	lab.Require(t, lab.Root)
+	limits(t, &syscall.Credential{Uid: 65534, Gid: 65534})
+}
+
+func limits(t *testing.T, user *syscall.Credential) {
+	t.Helper()
+	d := dir(t)
+	out := open(t, d+"/out", "")
+	out.Chmod(0o666)
+	c := Command{Write: []*os.File{out}, Credential: user, Limits: Limits{FileSize: 64 << 10, CPU: time.Second}}
+	if text, err := shell(t, "sleep 0.2; cat /dev/zero > "+FD(0), c); err == nil {
+		t.Errorf("no limit on a file's size: %s", text)
+	}
+	if info, err := out.Stat(); err != nil || info.Size() > 64<<10 {
+		t.Errorf("the file has %d bytes, %v", info.Size(), err)
+	}
+	began := time.Now()
+	if text, err := shell(t, "while :; do :; done", c); err == nil || time.Since(began) > 30*time.Second {
+		t.Errorf("no limit on time: %v, %s", err, text)
+	}
+}
+
+func TestContextEndsIt(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := Run(ctx, Command{Path: "/bin/sleep", Args: []string{"60"}}); err == nil || time.Since(began) > 30*time.Second {
+		t.Errorf("got %v after %s", err, time.Since(began))
+	}
+}
