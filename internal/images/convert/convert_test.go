@@ -1,0 +1,177 @@
+package convert
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/images/fetch"
+	"github.com/qnet-vm/qnet/internal/lab"
+)
+
+func file(t *testing.T, content []byte) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(t.TempDir(), "f"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if _, err := f.WriteAt(content, 0); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func zip(t *testing.T, content []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func ignore(int64) {}
+
+// Zeros become holes, and the length is right, also if the end is zeros.
+func TestUnpackMakesHoles(t *testing.T) {
+	content := make([]byte, 5<<20+777)
+	copy(content[3<<20:], "in the middle")
+	out := file(t, nil)
+	var read int64
+	in := zip(t, content)
+	if err := Unpack(t.Context(), file(t, in), out, "gz", 1<<20, func(done int64) { read = done }); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(out.Name())
+	if err != nil || !bytes.Equal(got, content) || read != int64(len(in)) {
+		t.Errorf("%d bytes, %v; %d read of %d", len(got), err, read, len(in))
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(out.Fd()), &st); err != nil || st.Blocks*512 > 256<<10 {
+		t.Errorf("%d KiB on the disk, %v", st.Blocks/2, err)
+	}
+}
+
+// What grows without end ends at the budget, and what is cut or broken is refused.
+func TestUnpackRefuses(t *testing.T) {
+	content := bytes.Repeat([]byte("boom"), 1<<20)
+	whole := zip(t, content)
+	var bomb *BombError
+	if err := Unpack(t.Context(), file(t, whole), file(t, nil), "gz", 1<<20, ignore); !errors.As(err, &bomb) || bomb.Limit != 1<<20 {
+		t.Errorf("a bomb: %v", err)
+	}
+	for name, in := range map[string][]byte{
+		"cut": whole[:len(whole)-9], "cut-in-the-middle": whole[:len(whole)/2], "nothing": nil, "text": []byte("<html>"), "more": append(bytes.Clone(whole), "garbage"...),
+	} {
+		var untrusted *UntrustedError
+		if err := Unpack(t.Context(), file(t, in), file(t, nil), "gz", 1<<30, ignore); !errors.As(err, &untrusted) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, compression := range []string{"xz", "zst", "bz2"} {
+		var untrusted *UntrustedError
+		if err := Unpack(t.Context(), file(t, whole), file(t, nil), compression, 1<<30, ignore); !errors.As(err, &untrusted) {
+			t.Errorf("gz as %s: %v", compression, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Unpack(ctx, file(t, whole), file(t, nil), "gz", 1<<30, ignore); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	lab.Require(t, lab.Program("qemu-img"))
+	lab.Run(t, func(t *testing.T) {
+		dir := t.TempDir()
+		if err := unix.Mount("none", dir, "tmpfs", 0, "size=1m"); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(dir, unix.MNT_DETACH)
+		var content []byte
+		for i := range 400_000 {
+			content = fmt.Appendf(content, "%d,", i*i)
+		}
+		out, err := os.Create(filepath.Join(dir, "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		var full *fetch.FullError
+		if err := Unpack(t.Context(), file(t, zip(t, content)), out, "gz", 1<<30, ignore); !errors.As(err, &full) || full.Dir != dir {
+			t.Errorf("unpack: %v", err)
+		}
+		if err := out.Truncate(0); err != nil {
+			t.Fatal(err)
+		}
+		c := Conversion{In: file(t, content), Out: out, Format: "raw", Search: os.Getenv("PATH"), Budget: 1 << 30, Report: func(float64) {}}
+		if err := c.Run(t.Context()); !errors.As(err, &full) || full.Dir != dir {
+			t.Errorf("qemu-img: %v", err)
+		}
+	})
+}
+
+// qemu-img ends at the budget, and tells how far it is.
+func TestConversion(t *testing.T) {
+	lab.Require(t, lab.Program("qemu-img"))
+	content := bytes.Repeat([]byte("data"), 2<<20)
+	var percent float64
+	c := Conversion{In: file(t, content), Out: file(t, nil), Format: "raw", Search: os.Getenv("PATH"), Budget: 1 << 30, Report: func(p float64) { percent = p }}
+	if err := c.Run(t.Context()); err != nil || percent < 99 {
+		t.Errorf("got %v, at %f percent", err, percent)
+	}
+	if size, err := Check(c.Out, "qcow2"); err != nil || size != 8<<20 {
+		t.Errorf("got %d bytes, %v", size, err)
+	}
+	c.Out, c.Budget = file(t, nil), 1<<20
+	var bomb *BombError
+	if err := c.Run(t.Context()); !errors.As(err, &bomb) {
+		t.Errorf("a bomb: %v", err)
+	}
+	c.Format = "vdi"
+	if err := c.Run(t.Context()); err == nil || errors.As(err, &bomb) {
+		t.Errorf("no vdi: %v", err)
+	}
+}
+
+// No header makes Check panic, or pass a file that names another.
+func FuzzCheck(f *testing.F) {
+	f.Add([]byte("QFI\xfb\x00\x00\x00\x03"), "qcow2")
+	f.Add([]byte("KDMV\x01\x00\x00\x00\x03\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00"), "vmdk")
+	path := filepath.Join(f.TempDir(), "f")
+	f.Fuzz(func(t *testing.T, content []byte, format string) {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		in, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		if size, err := Check(in, format); err == nil && (size < 0 || size > MaxSize) {
+			t.Errorf("%d bytes", size)
+		}
+	})
+}
+
+// A compressed name tells how, whatever its case.
+func TestCompression(t *testing.T) {
+	for name, want := range map[string]string{"a.raw.xz": "xz", "A.QCOW2.GZ": "gz", "a.zst": "zst", "a.img": "", "bz2": "", "a.bz2": "bz2"} {
+		if got := Compression(name); got != want {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
