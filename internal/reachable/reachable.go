@@ -38,8 +38,8 @@ func Of(profile string, allowed ...string) Folders {
 
 // resolved returns where a path leads, or the path if that cannot be told.
 func resolved(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
+	if place, err := filepath.EvalSymlinks(path); err == nil {
+		return place
 	}
 	return filepath.Clean(path)
 }
@@ -47,14 +47,14 @@ func resolved(path string) string {
 // Check returns a *Error if the file, or folder, is outside. what is for the error: "share".
 // path is what the profile says.
 func (f Folders) Check(what, path string, file *os.File) error {
-	real, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+	place, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
 	if err != nil {
 		return fmt.Errorf("find the place of %s %q: %w", what, path, err)
 	}
-	if strings.HasSuffix(real, " (deleted)") {
+	if strings.HasSuffix(place, " (deleted)") {
 		return fmt.Errorf("find the place of %s %q: it was removed meanwhile", what, path)
 	}
-	return f.judge(what, path, real)
+	return f.judge(what, path, place)
 }
 
 // CheckPath is Check for a file that may not exist yet, and for one that another process
@@ -62,10 +62,10 @@ func (f Folders) Check(what, path string, file *os.File) error {
 func (f Folders) CheckPath(what, path string) error {
 	missing := ""
 	for dir := filepath.Clean(path); ; dir = filepath.Dir(dir) {
-		real, err := filepath.EvalSymlinks(dir)
+		place, err := filepath.EvalSymlinks(dir)
 		switch {
 		case err == nil:
-			return f.judge(what, path, filepath.Join(real, missing))
+			return f.judge(what, path, filepath.Join(place, missing))
 		case !errors.Is(err, fs.ErrNotExist) || dir == "/":
 			return fmt.Errorf("find the place of %s %q: %w", what, path, err)
 		}
@@ -76,11 +76,11 @@ func (f Folders) CheckPath(what, path string) error {
 	}
 }
 
-func (f Folders) judge(what, path, real string) error {
-	if slices.ContainsFunc(append([]string{f.own}, f.more...), func(dir string) bool { return below(dir, real) }) {
+func (f Folders) judge(what, path, place string) error {
+	if slices.ContainsFunc(append([]string{f.own}, f.more...), func(dir string) bool { return below(dir, place) }) {
 		return nil
 	}
-	return &Error{What: what, Path: path, Real: real, Own: f.own}
+	return &Error{What: what, Path: path, Real: place, Own: f.own}
 }
 
 // below reports whether the path is the folder or in it. Both are free of links.
