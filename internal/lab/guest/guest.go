@@ -29,6 +29,7 @@ var initScript []byte
 var modules = []string{
 	"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
 	"failover", "net_failover", "virtio_net", "virtio_blk", "button", "evdev", "pvpanic", "pvpanic_mmio",
+	"fuse", "virtiofs",
 }
 
 // Script is the kernel argument that makes the guest run a shell script. The guest
