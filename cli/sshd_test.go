@@ -53,6 +53,12 @@ func (g *sshGuest) serve(passwords string) {
 	lab.Sh(g.T, "rm -f "+d+"/host "+d+"/host.pub; ssh-keygen -q -t ed25519 -N '' -f "+d+"/host")
 	g.config = g.write("sshd_config", "ListenAddress "+guestAddress+"\nHostKey "+d+"/host\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"+
 		"AuthorizedKeysFile "+d+"/authorized\nPasswordAuthentication "+passwords+"\nKbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\n")
+	g.again()
+}
+
+// again starts the server as it was.
+func (g *sshGuest) again() {
+	g.Helper()
 	path, err := exec.LookPath("sshd")
 	if err != nil {
 		g.Fatal(err)

@@ -25,8 +25,9 @@ func (g guests) sshCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ssh", Usage: "wait for a VM's SSH port and run ssh", ArgsUsage: "[SSH OPTIONS] [USER@]NAME [COMMAND]",
 		Description: "Options of ssh(1) stand on either side of NAME; a command begins behind it, or behind --.\n" +
-			"qnet keeps host keys in a file of its own for each VM. It accepts a key that it sees first, and knows it as long as\n" +
-			"the disk that it is on. While the guest boots, it tries a refused login again.\n\n" +
+			"A guest that qnet set up at its first boot is logged in to by its account, by qnet's key, and with known host keys.\n" +
+			"Of another one, ssh accepts the host key that it sees first, and knows it as long as the disk that it is on.\n" +
+			"While the guest boots, it tries a refused login again.\n\n" +
 			"Examples: qnet ssh -i key -L 8080:localhost:80 admin@web\n   scp $(qnet ssh --print-options web) FILE admin@web:\n   rsync -e 'qnet ssh' FILE admin@web:",
 		SkipFlagParsing: true, // ssh's options are not known here; sshclient.Parse reads them, and these
 		Flags: []cli.Flag{
@@ -50,27 +51,51 @@ func (g guests) ssh(c *cli.Context) error {
 	case r.VM == "":
 		return &call.Usage{Text: "ssh needs NAME; see qnet ssh --help"}
 	}
-	program, err := exec.LookPath("ssh")
-	if err != nil {
-		return fmt.Errorf("run ssh: %w", err)
-	}
-	began := time.Now()
-	state, address, err := g.sshServer(c.Context, r)
+	return g.logIn(c.Context, "ssh", r, nil)
+}
+
+// logIn runs ssh, or scp for a copy, once the guest's SSH server is there. The exit code is
+// that of the program.
+func (g guests) logIn(ctx context.Context, program string, r sshclient.Request, files *sshclient.Copy) error {
+	client, err := g.client(program)
 	if err != nil {
 		return err
 	}
-	client := sshclient.Client{
-		Program: program, As: g.User, Home: g.User.Home(g.Getenv), Getenv: g.Getenv, Stdin: g.Stdin, Stdout: g.Stdout, Stderr: g.Stderr,
-		Talk: func(text string) { g.Talk("%s", text) },
+	began := time.Now()
+	state, address, err := g.sshServer(ctx, r)
+	if err != nil {
+		return err
 	}
-	err = client.Run(c.Context, sshclient.Session{
-		Request: r, Address: address, Disk: cmp.Or(state.Disk, "of process "+strconv.Itoa(state.PID)), StateDir: g.Places.State,
-		Booted: sshclient.Booted(state.Started, began),
-	})
+	session := g.session(state, address, r)
+	session.Booted, session.Copy = sshclient.Booted(state.Started, began), files
+	err = client.Run(ctx, session)
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return errors.Join(call.ErrSilent, &call.ExitStatus{Code: exit.ExitCode()})
 	}
 	return err
+}
+
+// client finds a program of OpenSSH.
+func (g guests) client(program string) (sshclient.Client, error) {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return sshclient.Client{}, fmt.Errorf("run %s: %w; install OpenSSH's client: apt install openssh-client, dnf install openssh-clients, pacman -S openssh", program, err)
+	}
+	return sshclient.Client{
+		Program: path, As: g.User, Home: g.User.Home(g.Getenv), Getenv: g.Getenv, Stdin: g.Stdin, Stdout: g.Stdout, Stderr: g.Stderr,
+		Talk: func(text string) { g.Talk("%s", text) },
+	}, nil
+}
+
+// session says how to log in to a VM.
+func (g guests) session(s control.State, address netip.Addr, r sshclient.Request) sshclient.Session {
+	session := sshclient.Session{
+		Request: r, Address: address, Disk: cmp.Or(s.Disk, "of process "+strconv.Itoa(s.PID)), StateDir: g.Places.State,
+	}
+	if s.Guest != nil {
+		session.Seeded = sshclient.Seeded{User: s.Guest.User, Identity: s.Guest.Identity, HostKeys: s.Guest.HostKeys}
+	}
+	return session
 }
 
 // sshServer waits for the VM's SSH server, unless the user does not want to wait.

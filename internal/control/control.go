@@ -88,8 +88,16 @@ type State struct {
 	PID     int       `json:"pid"`            // the supervisor's
 	QEMU    int       `json:"qemu,omitempty"` // QEMU's pid
 	Started time.Time `json:"started"`
-	Disk    string    `json:"disk,omitempty"` // on which the guest's host keys are, or this run; "" before qnet knew it
+	Disk    string    `json:"disk,omitempty"`  // on which the guest's host keys are, or this run; "" before qnet knew it
+	Guest   *Guest    `json:"guest,omitempty"` // nil if qnet told the guest nothing at its first boot
 	NICs    []NIC     `json:"nics"`
+}
+
+// Guest is what qnet told a guest at its first boot, and its clients need to log in.
+type Guest struct {
+	User     string   `json:"user"`      // account for logins
+	Identity string   `json:"identity"`  // path of the private key that it lets in
+	HostKeys []string `json:"host_keys"` // public keys of its SSH server
 }
 
 // Status is how far the VM has come, and in parentheses why it stands still, if it does:

@@ -38,7 +38,7 @@ type cloudConfig struct {
 type account struct {
 	Name     string   `json:"name"`
 	Gecos    string   `json:"gecos,omitempty"`
-	Sudo     []string `json:"sudo,omitempty"`
+	Sudo     string   `json:"sudo,omitempty"`
 	Password string   `json:"hashed_passwd,omitempty"`
 	Lock     *bool    `json:"lock_passwd,omitempty"`
 	Keys     []string `json:"ssh_authorized_keys,omitempty"`
@@ -99,7 +99,7 @@ func (s Settings) logins(c *cloudConfig) {
 		return
 	}
 	c.Users = []any{"default"}
-	c.User = &account{Name: s.User, Gecos: s.User, Sudo: []string{"ALL=(ALL) NOPASSWD:ALL"}, Password: s.Password}
+	c.User = &account{Name: s.User, Gecos: s.User, Sudo: "ALL=(ALL) NOPASSWD:ALL", Password: s.Password}
 	if s.Password != "" {
 		c.User.Lock = &no
 	}

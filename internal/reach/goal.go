@@ -23,18 +23,32 @@ import (
 
 // Goal is what `qnet wait` waits for, beyond an address.
 type Goal struct {
-	Ping bool
-	Port int // 0 = none
+	Ping  bool
+	Port  int   // 0 = none
+	Login Login // what package sshclient finds out, once the port of SSH answers
 }
 
-// ParseGoal reads "address", "ping" or "port:N", N from 1 to 65535; ok is false for other
-// texts.
+// Login is what a login to the guest shows.
+type Login string
+
+// What a login shows, besides "" for no login.
+const (
+	CanLogIn Login = "ssh"  // that there is one
+	Booted   Login = "boot" // that the guest has done its first boot, or has started all services
+)
+
+// Goals are the texts that ParseGoal reads, for messages.
+const Goals = "address, ping, port:N, ssh, boot"
+
+// ParseGoal reads one of Goals, N from 1 to 65535; ok is false for other texts.
 func ParseGoal(s string) (g Goal, ok bool) {
 	switch s {
 	case "address":
 		return Goal{}, true
 	case "ping":
 		return Goal{Ping: true}, true
+	case string(CanLogIn), string(Booted):
+		return Goal{Port: ssh, Login: Login(s)}, true
 	}
 	if number, ok := strings.CutPrefix(s, "port:"); ok {
 		if n, err := strconv.Atoi(number); err == nil && n > 0 && n < 65536 {
@@ -47,6 +61,10 @@ func ParseGoal(s string) (g Goal, ok bool) {
 // String returns the goal as part of a sentence.
 func (g Goal) String() string {
 	switch {
+	case g.Login == Booted:
+		return "the end of the first boot"
+	case g.Login != "":
+		return "a login by SSH"
 	case g.Ping:
 		return "an answer to ping"
 	case g.Port != 0:

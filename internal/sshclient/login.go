@@ -87,7 +87,7 @@ func (c Client) login(ctx context.Context, s Session, knownHosts string) error {
 		switch s.next(why, Asks(why) && !s.Batch() && c.mayAsk(), options == nil, booting()) {
 		case done:
 			said.Flush()
-			c.explain(said, why, booting(), s.VM, knownHosts)
+			c.explain(said, why, booting(), s, knownHosts)
 			return err
 		case ask:
 			options = nil
@@ -153,10 +153,13 @@ func (c Client) mayAsk() bool {
 }
 
 // explain says what to do about a login that failed, where ssh does not.
-func (c Client) explain(said *Errors, why string, booting bool, vm, knownHosts string) {
+func (c Client) explain(said *Errors, why string, booting bool, s Session, knownHosts string) {
 	switch {
+	case said.ChangedKey() && len(s.Seeded.HostKeys) > 0:
+		c.Talk("hint: qnet gave the guest other host keys at its first boot: either the guest took nothing (its image has no cloud-init; look with: qnet console " +
+			s.VM + "), or another machine answers at its address")
 	case said.ChangedKey():
-		c.Talk(fmt.Sprintf("hint: the disk of VM %q is the one that the known key was on. If you installed its guest anew, copied another image over the disk or gave cloud-init another instance-id, forget the key: rm %s", vm, Quote([]string{knownHosts})))
+		c.Talk(fmt.Sprintf("hint: the disk of VM %q is the one that the known key was on. If you installed its guest anew, copied another image over the disk or gave cloud-init another instance-id, forget the key: rm %s", s.VM, Quote([]string{knownHosts})))
 	case why != "" && booting:
 		c.Talk("hint: the guest still boots, and may not have made its users yet: try again, or give ssh a key by -i")
 	}

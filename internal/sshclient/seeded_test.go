@@ -126,3 +126,28 @@ func TestAsk(t *testing.T) {
 		t.Error("without ssh: no error")
 	}
 }
+
+func TestParseExec(t *testing.T) {
+	for line, want := range map[string]string{
+		"web -- ls -l":                   "web  -T 1m0s [ls -l]",
+		"web ls -l":                      "web  -T 1m0s [ls -l]",
+		"-t me@web ls":                   "web me -tt 1m0s [ls]",
+		"--tty --login=me web -- ls -t":  "web me -tt 1m0s [ls -t]",
+		"-l me --timeout 5s web.qnet ls": "web me -T 5s [ls]",
+		"-lme web -- -- x":               "web me -T 1m0s [-- x]",
+		"web echo *;x":                   "web  -T 1m0s [echo '*;x']",
+	} {
+		r, err := ParseExec(strings.Fields(line), time.Minute)
+		got := strings.Join([]string{r.VM, r.Login, strings.Join(r.Options, " "), r.Timeout.String(), "[" + strings.Join(r.Command, "|") + "]"}, " ")
+		if err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %q", line, got, err, want)
+		}
+	}
+	for line, want := range map[string]string{
+		"": "exec needs NAME", "web": "exec needs a command", "web --": "exec needs a command", "-x web ls": "unknown option -x", "--timeout soon web ls": "exec: --timeout", "-l": "needs a value", "-h": "help",
+	} {
+		if _, err := ParseExec(strings.Fields(line), time.Minute); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "ssh:") {
+			t.Errorf("%s: got %v, want %q", line, err, want)
+		}
+	}
+}
