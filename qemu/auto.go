@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +61,7 @@ func (l *Launched) Start(ctx context.Context) (*VM, error) {
 		if l.noKVM, err = vm.underKVM(ctx, err); l.noKVM == nil {
 			return vm, err
 		}
-		l.config = withTCG(l.config)
+		l.config = machine.UnderTCG(l.config)
 		if vm, err = launchVM(l.config, l.options); err != nil {
 			return nil, fmt.Errorf("start QEMU: %w", err)
 		}
@@ -101,19 +100,6 @@ func StartAuto(ctx context.Context, c machine.Config, o StartOptions) (*VM, erro
 	return l.Start(ctx)
 }
 
-// withTCG is the config without KVM, and without vhost, which saves it nothing.
-func withTCG(c machine.Config) machine.Config {
-	c.Accel = machine.AccelTCG
-	c.NICs = slices.Clone(c.NICs)
-	for i := range c.NICs {
-		c.NICs[i].VHost = nil
-	}
-	if c.CPU == "host" {
-		c.CPU = "" // exists under KVM only
-	}
-	return c
-}
-
 // FirstTry returns the config that [Launch] starts first: for Accel "auto" the one for
 // KVM, or the one for TCG if KVM's device cannot be opened.
 func FirstTry(c machine.Config) machine.Config {
@@ -126,7 +112,7 @@ func FirstTry(c machine.Config) machine.Config {
 // firstTry returns what to start first for Accel "auto", and why that is not KVM.
 func (o StartOptions) firstTry(c machine.Config) (first machine.Config, noKVM error) {
 	if noKVM := o.tryKVM(); noKVM != nil {
-		return withTCG(c), noKVM
+		return machine.UnderTCG(c), noKVM
 	}
 	c.Accel = machine.AccelKVM
 	return c, nil
@@ -168,6 +154,11 @@ func (v *VM) startCont(ctx context.Context, c machine.Config, o StartOptions) er
 	defer cancel()
 	if err := v.begin(ctx, c); err != nil {
 		return err
+	}
+	if o.Restore != nil {
+		if err := o.Restore(ctx, v.monitor); err != nil {
+			return fmt.Errorf("start QEMU: %w", v.abandon(ctx, c.Binary, err))
+		}
 	}
 	if err := v.Cont(ctx); err != nil {
 		err = program.Explain(v.explain(err), v.proc.stderr.String())

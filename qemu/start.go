@@ -32,6 +32,8 @@ type StartOptions struct {
 	Stderr       io.Writer     // gets all that QEMU writes, raw; must not block for long
 	Warn         func(string)  // gets one sentence per warning
 	StartTimeout time.Duration // 0 is 30 s
+	// Restore loads the guest into a machine that is Incoming, before it goes on. nil boots.
+	Restore func(context.Context, *qmp.Monitor) error
 
 	kvm string // "" is /dev/kvm; tests set it
 }

@@ -25,7 +25,7 @@ type VM struct {
 	monitor *qmp.Monitor
 	console net.Conn
 	guest   *standstill.Guest
-	accel   string
+	config  machine.Config
 	noKVM   string   // set by Launched.Start
 	gate    *os.File // closed when QEMU may go on
 
@@ -35,7 +35,7 @@ type VM struct {
 }
 
 func newVM(c machine.Config, proc *process, monitor *qmp.Monitor, console net.Conn) *VM {
-	v := &VM{proc: proc, monitor: monitor, console: console, accel: c.Accel, done: make(chan struct{}), guest: standstill.New(monitor, disksOf(c))}
+	v := &VM{proc: proc, monitor: monitor, console: console, config: c, done: make(chan struct{}), guest: standstill.New(monitor, disksOf(c))}
 	events, _ := monitor.Events(context.Background()) // until the connection ends; has no error to give
 	watched := make(chan struct{})
 	go func() {
@@ -98,7 +98,10 @@ func (v *VM) Console() net.Conn { return v.console }
 func (v *VM) PID() int { return v.proc.cmd.Process.Pid }
 
 // Accel returns the accelerator in use, "kvm" or "tcg".
-func (v *VM) Accel() string { return v.accel }
+func (v *VM) Accel() string { return v.config.Accel }
+
+// Config returns what the VM was started with. Its files are the caller's, and may be closed.
+func (v *VM) Config() machine.Config { return v.config }
 
 // NoKVM says why the VM runs under TCG although Accel "auto" prefers KVM, "" if it does
 // not or the config asked for TCG.

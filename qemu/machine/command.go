@@ -50,6 +50,9 @@ func Command(c Config, qmp, console *os.File) (Spec, error) {
 		b.nic(i, n, c.Kernel == nil)
 	}
 	b.boot(c)
+	if c.Incoming {
+		b.add("-incoming", "defer")
+	}
 	b.add(c.Extra...)
 	return b.spec, b.err
 }
@@ -144,8 +147,11 @@ func (b *builder) channels(qmp, console *os.File) {
 	)
 }
 
+// ImageNode is the name of the node of the i-th disk's image in QEMU.
+func ImageNode(i int) string { return fmt.Sprintf("image%d", i) }
+
 func (b *builder) disk(i int, d Disk, firmware bool) {
-	node := fmt.Sprintf("image%d", i)
+	node := ImageNode(i)
 	image := b.image(d)
 	if d.layered() {
 		image = options{

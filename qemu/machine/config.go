@@ -61,6 +61,9 @@ type Config struct {
 	Disks []Disk
 	NICs  []NIC
 	Extra []string // further QEMU arguments, given last and as they are
+
+	Incoming bool // the guest is loaded over QMP and does not boot, see states.Load
+
 	// Stat returns what the user who opened a file saw: FUSE may bar root. nil is File.Stat.
 	Stat func(*os.File) (fs.FileInfo, error)
 }
@@ -256,3 +259,16 @@ func (d Disk) Grows() string {
 
 // layered reports whether the disk has a temporary overlay.
 func (d Disk) layered() bool { return d.Snapshot && !d.ReadOnly }
+
+// UnderTCG is the config without KVM, and without vhost, which saves TCG nothing.
+func UnderTCG(c Config) Config {
+	c.Accel = AccelTCG
+	c.NICs = slices.Clone(c.NICs)
+	for i := range c.NICs {
+		c.NICs[i].VHost = nil
+	}
+	if c.CPU == "host" {
+		c.CPU = "" // exists under KVM only
+	}
+	return c
+}

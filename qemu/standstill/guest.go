@@ -102,6 +102,8 @@ func (g *Guest) Press(ctx context.Context) error {
 		return nil
 	case err != nil:
 		return err
+	case h.Why == ForSaving: // it passes, and the VM may end by it
+		return nil
 	case !h.hears(), h.heals() && g.pressed.Load():
 		return fmt.Errorf("%w (%s)", ErrDeaf, cmp.Or(h.Short(), string(h.Kind)))
 	case h.Kind == Suspended:

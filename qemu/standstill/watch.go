@@ -151,7 +151,7 @@ func (w *watcher) becomes(h Halt) {
 		w.silent = false
 		w.tell(Incident{Halt: h})
 	default:
-		w.tell(Incident{Halt: h, Text: goesOn(before)})
+		w.tell(Incident{Halt: h, Text: goesOn(before), Minor: before.Why == ForSaving})
 	}
 	w.plan()
 }
