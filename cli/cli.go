@@ -14,6 +14,7 @@ import (
 
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/cli/guests"
+	"github.com/qnet-vm/qnet/cli/states"
 	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/netsetup/keeper/server"
 )
@@ -82,6 +83,7 @@ func (a *app) command() *cli.App {
 func (a *app) commands() []*cli.Command {
 	list := slices.Concat(
 		[]*cli.Command{a.runCommand(), a.planCommand(), a.checkCommand(), a.psCommand(), a.stopCommand()},
+		states.Commands(&a.Call),
 		guests.Commands(&a.Call),
 		[]*cli.Command{
 			a.netCommand(), a.macCommand(), a.doctorCommand(), a.schemaCommand(), a.gcCommand(), a.versionCommand(), a.completionCommand(),

@@ -58,7 +58,7 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 
 func (a *app) detachedArguments(c *cli.Context, p *profiles.Profile, path string, extra []string) []string {
 	args := []string{"--run-dir", a.Places.Run, "--state-dir", a.Places.State, "run", "--detached", "--name", p.Name}
-	for _, flag := range []string{"verbose", "assume-yes"} {
+	for _, flag := range []string{"verbose", "assume-yes", "fresh"} {
 		if c.Bool(flag) {
 			args = append(args, "--"+flag)
 		}

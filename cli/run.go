@@ -20,6 +20,7 @@ func (a *app) runCommand() *cli.Command {
 			&cli.StringFlag{Name: "name", Usage: "call the VM `NAME`, not as its profile does"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show each change to the host as it is done"},
 			&cli.BoolFlag{Name: "assume-yes", Usage: "move the host to a bridge though no gateway answers, or your session comes in by the NIC"},
+			&cli.BoolFlag{Name: "fresh", Usage: "boot a VM that was suspended, and forget what was saved of it"},
 			&cli.BoolFlag{Name: "detached", Hidden: true},
 		},
 		Action: a.run,
@@ -72,6 +73,7 @@ func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func(
 	o := supervisor.Options{
 		RunDir: a.Places.Run, StateDir: a.Places.State, Exe: []string{"/proc/self/exe", "keeper"},
 		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.User, AssumeYes: c.Bool("assume-yes"),
+		VMs: a.Places.VMs, Fresh: c.Bool("fresh"),
 		Stdout: a.Stdout, Signals: endings,
 		Note: a.Warn,
 	}

@@ -69,7 +69,7 @@ func bash(app *cli.App) string {
 	*:-*) COMPREPLY=($(compgen -W "$flags" -- "$cur")) ;;
 	:*) COMPREPLY=($(compgen -W %q -- "$cur")) ;;
 	run:*|plan:*|check:*|mac:*|doctor:*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur")) ;;
-	stop:*|console:*|logs:*|ip:*|wait:*|ssh:*|exec:*) COMPREPLY=($(compgen -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
+	stop:*|pause:*|resume:*|suspend:*|console:*|logs:*|ip:*|wait:*|ssh:*|exec:*) COMPREPLY=($(compgen -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
 	completion:*) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
 	esac
 }
@@ -91,7 +91,7 @@ func fish(app *cli.App) string {
 		}
 	}
 	b.WriteString(`complete -c qnet -n '__fish_seen_subcommand_from run plan check mac doctor' -a '(__fish_complete_suffix .toml)'
-complete -c qnet -n '__fish_seen_subcommand_from stop console logs ip wait ssh exec' -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \$1 }')"
+complete -c qnet -n '__fish_seen_subcommand_from stop pause resume suspend console logs ip wait ssh exec' -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \$1 }')"
 complete -c qnet -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
 `)
 	return b.String()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -78,7 +79,7 @@ func (s *session) giveUp() {
 
 // machine returns what QEMU is started with.
 func (s *session) machine() machine.Config {
-	c := hardware.Config(s.profile, s.salt, s.files, s.nics)
+	c := s.resumed.Config(hardware.Config(s.profile, s.salt, s.files, s.nics))
 	c.Binary, c.Extra = s.binary, s.Extra
 	return c
 }
@@ -96,7 +97,7 @@ func (s *session) launchQEMU() error {
 	s.config = s.machine()
 	var launched *qemu.Launched
 	err = asuser.AsRoot(func() (err error) {
-		launched, err = qemu.Launch(s.config, qemu.StartOptions{Credential: hardware.Credential(s.User), Stderr: log, Warn: s.warn})
+		launched, err = qemu.Launch(s.config, s.startOptions(log))
 		return err
 	})
 	if err != nil {
@@ -105,6 +106,14 @@ func (s *session) launchQEMU() error {
 	s.qemu = launched
 	s.onClose(func(context.Context) error { return launched.Close() })
 	return nil
+}
+
+func (s *session) startOptions(log io.Writer) qemu.StartOptions {
+	o := qemu.StartOptions{Credential: hardware.Credential(s.User), Stderr: log, Warn: s.warn, Restore: s.resumed.Restore(s.config)}
+	if s.resumed != nil {
+		o.StartTimeout = loadTime
+	}
+	return o
 }
 
 // connect takes over the connections that the keepers made: a network's MTU, and the

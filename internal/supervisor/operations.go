@@ -17,8 +17,14 @@ type operation func(ctx context.Context, s *session, vm *qemu.VM, args json.RawM
 
 // operations are all of them, by their names in the protocol.
 var operations = map[string]operation{
-	"pause":  pause,
-	"resume": resume,
+	"pause":   pause,
+	"resume":  resume,
+	"suspend": suspend,
+
+	"snapshot save":    takeSnapshot,
+	"snapshot ls":      listSnapshots,
+	"snapshot restore": restoreSnapshot,
+	"snapshot rm":      deleteSnapshot,
 }
 
 var errStarts = errors.New("it still starts")
@@ -40,15 +46,25 @@ func (s *session) Do(ctx context.Context, op string, args json.RawMessage, tell 
 	if vm == nil {
 		return nil, errStarts
 	}
+	s.one.Lock()
+	defer s.one.Unlock()
 	return do(ctx, s, vm, args, tell)
 }
 
 // pause has the guest stand still until resume. The result tells whether it ran.
-func pause(ctx context.Context, _ *session, vm *qemu.VM, _ json.RawMessage, _ func(string)) (any, error) {
-	return vm.Guest().Hold(ctx, standstill.ByUser)
+func pause(ctx context.Context, s *session, vm *qemu.VM, _ json.RawMessage, _ func(string)) (any, error) {
+	ran, err := vm.Guest().Hold(ctx, standstill.ByUser)
+	if ran && err == nil {
+		s.setHalt(standstill.Halt{Kind: standstill.Paused, Why: standstill.ByUser}) // QEMU's event may come later
+	}
+	return ran, err
 }
 
 // resume lets a guest go on. The result tells whether it stood still.
-func resume(ctx context.Context, _ *session, vm *qemu.VM, _ json.RawMessage, _ func(string)) (any, error) {
-	return vm.Guest().Release(ctx)
+func resume(ctx context.Context, s *session, vm *qemu.VM, _ json.RawMessage, _ func(string)) (any, error) {
+	stood, err := vm.Guest().Release(ctx)
+	if stood && err == nil {
+		s.setHalt(standstill.Halt{})
+	}
+	return stood, err
 }

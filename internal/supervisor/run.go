@@ -16,6 +16,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/internal/saved"
 	"github.com/qnet-vm/qnet/internal/terminal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
@@ -43,6 +44,8 @@ type Options struct {
 	Path             string             // the PATH
 	Extra            []string           // further QEMU arguments
 	AssumeYes        bool               // see keeper.Options
+	VMs              string             // directory of all VMs' lasting files, see package vmdir
+	Fresh            bool               // boots, also a VM that was suspended, and forgets what was saved of it
 	Verbose          func(string)       // gets each step that was done on the host
 	Note             func(keeper.Note)  // gets what the user should know
 	Progress         func(string)       // gets what takes long; "" when it is over
@@ -69,6 +72,9 @@ type session struct {
 	vm      *qemu.VM
 	console *console
 	stops   stopper
+	images  []*os.File    // of the disks, to look at after they were closed
+	resumed *saved.Resume // nil for a guest that boots
+	one     sync.Mutex    // held while an operation changes the guest's state
 	closers []func(context.Context) error
 
 	mu     sync.Mutex // guards what follows; console once it is served; vm for the keepers' calls
@@ -214,6 +220,11 @@ func (s *session) wait(ctx context.Context) error {
 		s.watchGuest(ctx)
 		close(watched)
 	}()
+	replugged := make(chan struct{})
+	go func() {
+		s.goesOn(ctx)
+		close(replugged)
+	}()
 	go s.stops.run(ctx, s.vm, func() { s.setState(control.Stopping) })
 	select {
 	case <-s.vm.Ending():
@@ -226,6 +237,7 @@ func (s *session) wait(ctx context.Context) error {
 	err := failpoint.Hit("supervisor saw the end")
 	<-pumped
 	<-watched
+	<-replugged
 	if err != nil || s.stops.asked() && !status.Panicked {
 		return err
 	}

@@ -47,7 +47,7 @@ func (s *session) check(context.Context) (err error) {
 	if s.salt, err = journal.LoadSalt(s.StateDir); err != nil {
 		return s.unusable("state directory", s.StateDir, err)
 	}
-	return nil
+	return s.findSaved()
 }
 
 // drop makes the process the user's behind sudo: from here on it talks to QEMU and
@@ -77,7 +77,7 @@ func (s *session) start(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return err
+		return s.resumed.Failed(err)
 	}
 	s.mu.Lock()
 	s.vm = vm
@@ -85,6 +85,7 @@ func (s *session) start(ctx context.Context) error {
 	// From here on, QEMU alone has the image locks and the taps.
 	s.files.Close()
 	s.closeTaps()
+	s.wentOn()
 	return s.started()
 }
 

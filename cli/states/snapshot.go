@@ -1,0 +1,85 @@
+package states
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/snapshots"
+)
+
+func (s *states) snapshotCommand() *cli.Command {
+	return &cli.Command{
+		Name: "snapshot", Usage: "save, list, restore or remove snapshots of a running VM", ArgsUsage: "save|ls|restore|rm NAME [TAG]",
+		Description: "A snapshot is the guest's memory and all its disks at one moment, kept within these: they must be of\nformat qcow2. Without a TAG, save names it after the time.\n\nExample: qnet snapshot save web clean && qnet snapshot restore web clean",
+		Flags:       []cli.Flag{call.JSONFlag()},
+		Action:      s.snapshot,
+	}
+}
+
+func (s *states) snapshot(c *cli.Context) error {
+	args := c.Args().Slice()
+	verbs := map[string]func(*cli.Context, string, string) error{"save": s.take, "ls": s.list, "restore": s.restore, "rm": s.remove}
+	if len(args) == 0 || verbs[args[0]] == nil {
+		return &call.Usage{Text: "snapshot needs save, ls, restore or rm; see qnet snapshot --help"}
+	}
+	verb, tag := args[0], ""
+	switch {
+	case len(args) == 1:
+		return &call.Usage{Text: fmt.Sprintf("snapshot %s needs NAME; see qnet snapshot --help", verb)}
+	case len(args) == 2 && (verb == "restore" || verb == "rm"):
+		return &call.Usage{Text: fmt.Sprintf("snapshot %s needs TAG; qnet snapshot ls %s lists them", verb, args[1])}
+	case len(args) > 3 || len(args) > 2 && verb == "ls":
+		return &call.Usage{Text: fmt.Sprintf("snapshot %s takes no argument %q; see qnet snapshot --help", verb, args[len(args)-1])}
+	case len(args) == 3:
+		tag = args[2]
+	}
+	if tag != "" && !snapshots.ValidTag(tag) {
+		return &call.Usage{Text: fmt.Sprintf("snapshot %s: TAG: got %.80q, allowed: %s", verb, tag, snapshots.TagPattern)}
+	}
+	return verbs[verb](c, args[1], tag)
+}
+
+// ask has the VM do something with snapshots.
+func (s *states) ask(c *cli.Context, name, verb, tag string, result any) error {
+	return s.do(c.Context, name, control.Operation{Name: "snapshot " + verb, Args: snapshots.Args{Tag: tag}}, result)
+}
+
+// take prints the tag, which the caller may not have chosen.
+func (s *states) take(c *cli.Context, name, tag string) error {
+	if tag == "" {
+		tag = time.Now().Format("2006-01-02T150405")
+	}
+	if err := s.ask(c, name, "save", tag, nil); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.Stdout, tag)
+	return nil
+}
+
+func (s *states) restore(c *cli.Context, name, tag string) error {
+	return s.ask(c, name, "restore", tag, nil)
+}
+
+func (s *states) remove(c *cli.Context, name, tag string) error {
+	return s.ask(c, name, "rm", tag, nil)
+}
+
+func (s *states) list(c *cli.Context, name, _ string) error {
+	list := []snapshots.Snapshot{}
+	if err := s.ask(c, name, "ls", "", &list); err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return s.JSON(list)
+	}
+	return s.Table("TAG MADE MEMORY", func(w io.Writer) {
+		for _, v := range list {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", v.Tag, v.Made.Local().Format(time.DateTime), size(v.Memory))
+		}
+	})
+}

@@ -1,0 +1,111 @@
+package saved
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/qnet-vm/qnet/qemu/machine"
+)
+
+// Machine is the machine that a state belongs to. QEMU loads it into an equal one only.
+type Machine struct {
+	QEMU    string   `json:"qemu"`               // version, such as "7.2.22"
+	Type    string   `json:"type"`               // with its version, such as "pc-q35-7.2"; "q35" is the newest one
+	Accel   string   `json:"accel"`              // "kvm" or "tcg"
+	HostCPU string   `json:"host_cpu,omitempty"` // the host's model, which the guest sees under KVM
+	Args    []string `json:"args"`               // QEMU's, with files numbered as they were
+}
+
+// Asker is the part of a QMP connection that Of needs.
+type Asker interface {
+	// Execute runs a command and decodes what it returns.
+	Execute(ctx context.Context, name string, args, result any) error
+}
+
+// Of returns the machine of a QEMU of that version, which was started with the config.
+func Of(ctx context.Context, qemu Asker, version string, c machine.Config) (Machine, error) {
+	m := Machine{QEMU: version, Accel: c.Accel, HostCPU: hostCPU(c.Accel, "/proc/cpuinfo")}
+	kind := ""
+	if err := qemu.Execute(ctx, "qom-get", map[string]string{"path": "/machine", "property": "type"}, &kind); err != nil {
+		return m, fmt.Errorf("ask QEMU for its machine: %w", err)
+	}
+	m.Type = strings.TrimSuffix(kind, "-machine")
+	c.Machine = m.Type
+	args, err := argsOf(c)
+	m.Args = args
+	return m, err
+}
+
+// argsOf returns what machine.Command makes of a config.
+func argsOf(c machine.Config) ([]string, error) {
+	c.Incoming = false
+	spec, err := machine.Command(c, nil, nil)
+	return spec.Args, err
+}
+
+// hostCPU returns the model of the host's CPU where the guest sees it.
+func hostCPU(accel, cpuinfo string) string {
+	f, err := os.Open(cpuinfo)
+	if accel != machine.AccelKVM || err != nil {
+		return ""
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if key, value, _ := strings.Cut(lines.Text(), ":"); strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// Differs returns why a QEMU started with the config could not go on from the state, "" if
+// it can. The config is that of Machine.Config.
+func (m Machine) Differs(c machine.Config) (why string, err error) {
+	if host := hostCPU(m.Accel, "/proc/cpuinfo"); host != m.HostCPU {
+		return fmt.Sprintf("the host's CPU is %q, and was %q", host, m.HostCPU), nil
+	}
+	args, err := argsOf(c)
+	if err != nil || slices.Equal(args, m.Args) {
+		return "", err
+	}
+	before, now := only(m.Args, args), only(args, m.Args)
+	switch {
+	case len(before) == 0:
+		return "its machine has in addition: " + strings.Join(now, " "), nil
+	case len(now) == 0:
+		return "its machine no longer has: " + strings.Join(before, " "), nil
+	}
+	return fmt.Sprintf("its machine has %s in place of %s", strings.Join(now, " "), strings.Join(before, " ")), nil
+}
+
+// only returns the first arguments of a list that another has not, as many as a person reads.
+func only(list, other []string) []string {
+	const most = 2
+	var result []string
+	for _, arg := range list {
+		if !slices.Contains(other, arg) && len(result) < most {
+			result = append(result, arg)
+		}
+	}
+	return result
+}
+
+// Config returns the config of the same machine for a QEMU that loads the state.
+func (m Machine) Config(c machine.Config) machine.Config {
+	if m.Accel == machine.AccelTCG {
+		c = machine.UnderTCG(c)
+	}
+	c.Machine, c.Accel, c.Incoming = m.Type, m.Accel, true
+	return c
+}
+
+// release returns the part of a version that decides whether a state can be loaded: "7.2" of
+// "7.2.22". What follows are corrections.
+func release(version string) string {
+	parts := strings.SplitN(version, ".", 3)
+	return strings.Join(parts[:min(len(parts), 2)], ".")
+}

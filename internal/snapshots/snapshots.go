@@ -1,0 +1,217 @@
+// Package snapshots keeps moments of a running guest, its memory and its disks, within these
+// disks, and puts the guest back. Beside the tags that the disks have, it keeps in the VM's
+// directory to which machine each belongs, in snapshots.json: the same VM may have another
+// one by the time that a snapshot is restored.
+package snapshots
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/atomicfile"
+	"github.com/qnet-vm/qnet/internal/saved"
+	"github.com/qnet-vm/qnet/internal/vmdir"
+	"github.com/qnet-vm/qnet/qemu/machine"
+	"github.com/qnet-vm/qnet/qemu/states"
+)
+
+// TagPattern is what tags look like. QEMU takes others, but one of digits only could be a
+// snapshot's number.
+const TagPattern = `^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$ with a letter`
+
+var (
+	tag    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
+	letter = regexp.MustCompile(`[a-zA-Z]`)
+)
+
+// ValidTag reports whether a snapshot may be called so.
+func ValidTag(s string) bool { return tag.MatchString(s) && letter.MatchString(s) }
+
+// Args are the arguments of the operations on snapshots.
+type Args struct {
+	Tag string `json:"tag,omitempty"`
+}
+
+// Snapshot is one that a VM has.
+type Snapshot struct {
+	Tag    string    `json:"tag"`
+	Made   time.Time `json:"made"`
+	Memory int64     `json:"memory"` // bytes
+}
+
+// Errors that callers test for.
+var (
+	// ErrNone is wrapped by the error for a tag that the VM does not have.
+	ErrNone = errors.New("the VM has no such snapshot")
+	// ErrExists is wrapped by the error for a tag that it has already.
+	ErrExists = errors.New("the VM has a snapshot of that name; remove that first, or choose another")
+)
+
+// VM is a running VM.
+type VM struct {
+	Monitor states.Monitor
+	Config  machine.Config
+	QEMU    string    // its version
+	Dir     vmdir.Dir // where snapshots.json is
+	User    *asuser.User
+}
+
+// disks returns the images that hold a snapshot: all that the guest writes to.
+func (v VM) disks() (states.Disks, error) {
+	var list states.Disks
+	for i, d := range v.Config.Disks {
+		switch {
+		case d.ReadOnly:
+			continue
+		case d.Snapshot:
+			return nil, fmt.Errorf("what the guest writes to disk %q is thrown away at the end of the run (snapshot = true), and a snapshot with it", d.File.Name())
+		case d.Format != "qcow2":
+			return nil, fmt.Errorf(`disk %q is of format %s, which holds no snapshots; convert it with: qemu-img convert -O qcow2`, d.File.Name(), d.Format)
+		}
+		list = append(list, machine.ImageNode(i))
+	}
+	if len(list) == 0 {
+		return nil, states.ErrNoDisk
+	}
+	return list, nil
+}
+
+// List returns the snapshots, the oldest first.
+func (v VM) List(ctx context.Context) ([]Snapshot, error) {
+	disks, err := v.disks()
+	if err != nil {
+		return nil, err
+	}
+	found, err := states.Snapshots(ctx, v.Monitor, disks)
+	list := []Snapshot{}
+	for _, f := range found {
+		list = append(list, Snapshot{Tag: f.Tag, Made: time.Unix(f.Made, 0).UTC(), Memory: f.Memory})
+	}
+	slices.SortStableFunc(list, func(a, b Snapshot) int { return a.Made.Compare(b.Made) })
+	return list, err
+}
+
+// has reports whether the VM has the tag.
+func (v VM) has(ctx context.Context, tag string) (bool, error) {
+	list, err := v.List(ctx)
+	return slices.ContainsFunc(list, func(s Snapshot) bool { return s.Tag == tag }), err
+}
+
+// Take makes a snapshot. The guest stands still meanwhile.
+func (v VM) Take(ctx context.Context, tag string) error {
+	there, err := v.has(ctx, tag)
+	switch {
+	case err != nil:
+		return err
+	case !ValidTag(tag):
+		return fmt.Errorf("snapshot %.80q: allowed: %s", tag, TagPattern)
+	case there:
+		return fmt.Errorf("snapshot %q: %w", tag, ErrExists)
+	}
+	m, err := saved.Of(ctx, v.Monitor, v.QEMU, v.Config)
+	if err != nil {
+		return err
+	}
+	// The machine first: a snapshot that is not known to have one is restored unchecked.
+	if err := v.note(func(all map[string]saved.Machine) { all[tag] = m }); err != nil {
+		return err
+	}
+	disks, _ := v.disks()
+	if err := states.TakeSnapshot(ctx, v.Monitor, tag, disks); err != nil {
+		return errors.Join(fmt.Errorf("snapshot %q: %w", tag, err), v.forget(tag))
+	}
+	return nil
+}
+
+// Restore puts the guest, which stands still, and its disks back. After an error that wraps
+// ErrTorn it is not to go on.
+func (v VM) Restore(ctx context.Context, tag string) error {
+	if there, err := v.has(ctx, tag); err != nil || !there {
+		return errors.Join(err, fmt.Errorf("snapshot %q: %w", tag, ErrNone))
+	}
+	all, err := v.machines()
+	if err != nil {
+		return err
+	}
+	if m, known := all[tag]; known {
+		c := v.Config
+		c.Machine = m.Type
+		why, err := m.Differs(c)
+		if err == nil && why != "" {
+			err = fmt.Errorf("snapshot %q is of another machine: %s", tag, why)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	disks, _ := v.disks()
+	if err := states.RestoreSnapshot(ctx, v.Monitor, tag, disks); err != nil {
+		return fmt.Errorf("snapshot %q: %w: %w", tag, ErrTorn, err)
+	}
+	return nil
+}
+
+// ErrTorn is wrapped by the error for a guest whose disks may be of another time than its
+// memory.
+var ErrTorn = errors.New("its guest cannot go on; stop it with --force and start it again: it boots from its disks")
+
+// Remove removes a snapshot.
+func (v VM) Remove(ctx context.Context, tag string) error {
+	if there, err := v.has(ctx, tag); err != nil || !there {
+		return errors.Join(err, fmt.Errorf("snapshot %q: %w", tag, ErrNone))
+	}
+	disks, _ := v.disks()
+	if err := states.DeleteSnapshot(ctx, v.Monitor, tag, disks); err != nil {
+		return fmt.Errorf("snapshot %q: %w", tag, err)
+	}
+	return v.forget(tag)
+}
+
+const file = "snapshots.json"
+
+// machines returns what the snapshots' machines are, by tag.
+func (v VM) machines() (all map[string]saved.Machine, err error) {
+	var b []byte
+	err = v.User.Do(func() (err error) {
+		b, err = os.ReadFile(v.Dir.File(file))
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return map[string]saved.Machine{}, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &all)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", v.Dir.File(file), err)
+	}
+	return all, nil
+}
+
+// note changes what is kept of the snapshots' machines.
+func (v VM) note(change func(map[string]saved.Machine)) error {
+	all, err := v.machines()
+	if err != nil {
+		return err
+	}
+	change(all)
+	b, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return v.User.Do(func() error {
+		return errors.Join(v.Dir.Make(), atomicfile.Write(v.Dir.File(file), append(b, '\n')))
+	})
+}
+
+func (v VM) forget(tag string) error {
+	return v.note(func(all map[string]saved.Machine) { delete(all, tag) })
+}

@@ -1,0 +1,136 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/saved"
+	"github.com/qnet-vm/qnet/internal/vmdir"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/standstill"
+	"github.com/qnet-vm/qnet/qemu/states"
+)
+
+// loadTime bounds the load of a guest's memory.
+const loadTime = 10 * time.Minute
+
+// savedPlace is where the VM's state is kept.
+func (s *session) savedPlace() (saved.Place, error) {
+	dir, err := vmdir.New(s.VMs, s.profile.Name)
+	return saved.Place{Dir: dir, User: s.User}, err
+}
+
+// findSaved looks whether the VM was suspended, and keeps an eye on its images for when it
+// will be.
+func (s *session) findSaved() error {
+	images := saved.Images(s.machine())
+	pins, err := saved.Pin(images)
+	if err != nil {
+		return err
+	}
+	s.images = pins
+	s.onClose(func(context.Context) error {
+		for _, f := range pins {
+			f.Close()
+		}
+		return nil
+	})
+	place, err := s.savedPlace()
+	if err != nil {
+		return nil //nolint:nilerr // without a place nothing was saved
+	}
+	if s.Fresh {
+		return place.Discard()
+	}
+	s.resumed, err = saved.Find(place, images)
+	return err
+}
+
+// wentOn removes what a guest went on from.
+func (s *session) wentOn() {
+	if err := s.resumed.Done(); err != nil {
+		s.note(keeper.Note{Subject: s.subject(), Text: fmt.Sprintf("what was saved of it stays: %v", err)})
+	}
+}
+
+// goesOn tells a guest that was suspended that time has passed: its DHCP client asks again
+// when the cables of its NICs were pulled.
+func (s *session) goesOn(ctx context.Context) {
+	if s.resumed != nil {
+		s.replugAll(ctx)
+		s.askForSigns(ctx)
+	}
+}
+
+// discard is the port of RFC 863: what comes there is thrown away.
+const discard = 9
+
+// askForSigns sends a packet to each address that is reserved for the guest: the host's kernel
+// asks for it by ARP, and by the guest's answer the keeper sees that it is still in use. A
+// guest without a DHCP client that follows its cables shows nothing of its own.
+func (s *session) askForSigns(ctx context.Context) {
+	var d net.Dialer
+	for _, n := range s.State().NICs {
+		if !n.Address.IsValid() {
+			continue
+		}
+		c, err := d.DialContext(ctx, "udp", netip.AddrPortFrom(n.Address, discard).String())
+		if err != nil {
+			continue // the network was just undone
+		}
+		c.Write([]byte{0}) //nolint:errcheck // as above
+		c.Close()
+	}
+}
+
+// replugAll pulls and plugs the cables of all NICs.
+func (s *session) replugAll(ctx context.Context) {
+	var nics []int
+	for i := range s.profile.NICs {
+		nics = append(nics, i)
+	}
+	s.replug(ctx, nics)
+}
+
+// suspend saves the guest and ends the VM.
+func suspend(ctx context.Context, s *session, vm *qemu.VM, _ json.RawMessage, tell func(string)) (any, error) {
+	place, err := s.savedPlace()
+	if err != nil {
+		return nil, err
+	}
+	if why := saved.Cannot(vm.Config()); why != "" {
+		return nil, errors.New(why)
+	}
+	ran, err := vm.Guest().Hold(ctx, standstill.ForSaving)
+	if err != nil {
+		return nil, err
+	}
+	tell("its memory to be saved")
+	r, err := s.save(ctx, vm, place)
+	if err != nil {
+		if ran {
+			_, again := vm.Guest().Release(ctx)
+			err = errors.Join(err, again)
+		}
+		return nil, err
+	}
+	s.stops.report(fmt.Sprintf("saved, %d MiB; qnet resume %s goes on from there", r.Bytes>>20, s.profile.Name))
+	s.Stop(true, 0)
+	return map[string]int64{"bytes": r.Bytes}, nil
+}
+
+func (s *session) save(ctx context.Context, vm *qemu.VM, place saved.Place) (saved.Record, error) {
+	m, err := saved.Of(ctx, vm.Monitor(), saved.VersionOf(vm.Monitor()), vm.Config())
+	if err != nil {
+		return saved.Record{}, err
+	}
+	r := saved.Record{Profile: s.profile.Path, Extra: s.Extra, Machine: m}
+	return place.Save(ctx, r, s.images, func(ctx context.Context, f *os.File) error { return states.Save(ctx, vm.Monitor(), f) })
+}
