@@ -14,6 +14,7 @@ import (
 
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/cli/guests"
+	"github.com/qnet-vm/qnet/cli/images"
 	"github.com/qnet-vm/qnet/cli/states"
 	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/netsetup/keeper/server"
@@ -85,6 +86,7 @@ func (a *app) commands() []*cli.Command {
 		[]*cli.Command{a.runCommand(), a.planCommand(), a.checkCommand(), a.psCommand(), a.stopCommand()},
 		states.Commands(&a.Call),
 		guests.Commands(&a.Call),
+		images.Commands(&a.Call),
 		[]*cli.Command{
 			a.netCommand(), a.macCommand(), a.doctorCommand(), a.schemaCommand(), a.gcCommand(), a.versionCommand(), a.completionCommand(),
 		},

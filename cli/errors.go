@@ -10,6 +10,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/scarce"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/hardware"
+	"github.com/qnet-vm/qnet/internal/images"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -75,6 +76,7 @@ func exitCode(err error) int {
 	var far *farError
 	var other *call.ExitStatus
 	var unusable *rundir.Unusable
+	var image *images.UnknownError
 	switch {
 	case err == nil:
 		return exitOK
@@ -87,7 +89,7 @@ func exitCode(err error) int {
 	case errors.As(err, &unusable) && unusable.Full():
 		return exitIncapable
 	case errors.As(err, &unusable), errors.As(err, &bad), errors.As(err, &config), errors.As(err, &file), errors.As(err, &use),
-		errors.Is(err, rundir.ErrPathTooLong):
+		errors.As(err, &image), errors.Is(err, rundir.ErrPathTooLong):
 		return exitUsage
 	case errors.Is(err, host.ErrNoTun), errors.Is(err, host.ErrNoPermission), errors.Is(err, host.ErrUnsupported),
 		errors.Is(err, host.ErrRefused), errors.Is(err, host.ErrNotOurs), errors.Is(err, host.ErrNoSysctls),

@@ -68,7 +68,12 @@ func bash(app *cli.App) string {
 	case $cmd:$cur in
 	*:-*) COMPREPLY=($(compgen -W "$flags" -- "$cur")) ;;
 	:*) COMPREPLY=($(compgen -W %q -- "$cur")) ;;
-	run:*|plan:*|check:*|mac:*|doctor:*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur")) ;;
+	image:*) case $COMP_CWORD in
+		2) COMPREPLY=($(compgen -W "ls pull inspect rm prune" -- "$cur")) ;;
+		*) COMPREPLY=($(compgen -W "$(qnet image ls 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")) ;;
+		esac ;;
+	run:*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur") $(compgen -W "$(qnet image ls 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")) ;;
+	plan:*|check:*|mac:*|doctor:*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur")) ;;
 	stop:*|pause:*|resume:*|suspend:*|console:*|logs:*|ip:*|wait:*|ssh:*|exec:*) COMPREPLY=($(compgen -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
 	completion:*) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
 	esac
@@ -92,6 +97,8 @@ func fish(app *cli.App) string {
 	}
 	b.WriteString(`complete -c qnet -n '__fish_seen_subcommand_from run plan check mac doctor' -a '(__fish_complete_suffix .toml)'
 complete -c qnet -n '__fish_seen_subcommand_from stop pause resume suspend console logs ip wait ssh exec' -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \$1 }')"
+complete -c qnet -n '__fish_seen_subcommand_from image; and not __fish_seen_subcommand_from ls pull inspect rm prune' -a 'ls pull inspect rm prune'
+complete -c qnet -n '__fish_seen_subcommand_from pull inspect rm run' -a "(qnet image ls 2>/dev/null | awk 'NR > 1 { print \$1 }')"
 complete -c qnet -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
 `)
 	return b.String()

@@ -95,10 +95,10 @@ func (w *work) convert(ctx context.Context, in *os.File, budget int64) (file str
 func (w *work) credential() *syscall.Credential {
 	const nobody = 65534
 	switch u := w.Store.User; {
+	case u != nil: // this thread has that user's ids already, others may have root's
+		return &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 	case os.Getuid() != 0:
 		return nil
-	case u != nil:
-		return &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 	}
 	return &syscall.Credential{Uid: nobody, Gid: nobody}
 }

@@ -36,8 +36,8 @@ type Command struct {
 	Path        string   // absolute
 	Args        []string // without the program's name
 	Read, Write []*os.File
-	// Credential is the user that the program runs as, nil for the caller's own. Another one
-	// takes root.
+	// Credential is the user that the program runs as, nil for the process's own, which must
+	// not be root. Another one takes root.
 	Credential *syscall.Credential
 	Limits     Limits
 	Stdout     io.Writer
@@ -52,6 +52,8 @@ const (
 	firstFD  = 3
 	lastWait = time.Second // for a grandchild that keeps an output open
 )
+
+var errRoot = errors.New("it is to run as root")
 
 // environment is all that the program gets: others could make it load code.
 var environment = []string{"PATH=/usr/bin:/bin", "LANG=C", "LC_ALL=C"}
@@ -68,6 +70,12 @@ func Run(ctx context.Context, c Command) error {
 // because it has given up its rights. Never unlocking it does both.
 func (c Command) run(ctx context.Context) error {
 	runtime.LockOSThread()
+	if c.Credential != nil && int(c.Credential.Uid) == os.Geteuid() {
+		c.Credential = nil // to set what is set takes root, too
+	}
+	if c.Credential == nil && os.Geteuid() == 0 || c.Credential != nil && c.Credential.Uid == 0 {
+		return fmt.Errorf("confine %s: %w", c.Path, errRoot)
+	}
 	if err := c.confine(); err != nil {
 		return fmt.Errorf("confine %s: %w", c.Path, err)
 	}

@@ -3,6 +3,7 @@ package jail
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -39,13 +40,30 @@ func open(t *testing.T, path string, text string) *os.File {
 	return f
 }
 
+// notRoot makes the command another user's where the test is root.
+func (c Command) notRoot() Command {
+	if os.Geteuid() == 0 && c.Credential == nil {
+		c.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+	}
+	return c
+}
+
+func TestNeverRoot(t *testing.T) {
+	lab.Require(t, lab.Root)
+	for _, c := range []Command{{Path: "/bin/true"}, {Path: "/bin/true", Credential: &syscall.Credential{}}} {
+		if err := Run(t.Context(), c); !errors.Is(err, errRoot) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
 // shell runs a script in the jail.
 func shell(t *testing.T, script string, c Command) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
 	c.Path, c.Args = "/bin/sh", []string{"-c", script}
 	c.Stdout, c.Stderr = &out, &out
-	err := Run(t.Context(), c)
+	err := Run(t.Context(), c.notRoot())
 	return out.String(), err
 }
 
@@ -60,6 +78,7 @@ func TestOnlyItsFiles(t *testing.T) {
 	d := dir(t)
 	in, out := open(t, d+"/in", "words"), open(t, d+"/out", "old text, longer")
 	other := open(t, d+"/other", "secret").Name()
+	out.Chmod(0o666)
 	c := Command{Read: []*os.File{in}, Write: []*os.File{out}}
 	if text, err := shell(t, "cat "+FD(0)+" > "+FD(1), c); err != nil {
 		t.Fatalf("%v: %s", err, text)
@@ -106,7 +125,7 @@ func told(t *testing.T, c Command) string {
 	}
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out
-	if err := Run(t.Context(), c); err != nil {
+	if err := Run(t.Context(), c.notRoot()); err != nil {
 		t.Fatalf("%v: %s", err, &out)
 	}
 	return strings.TrimSpace(out.String())
@@ -141,20 +160,10 @@ func TestCallerKeepsItsRights(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	limits(t, nil)
-}
-
-func TestLimitsOfAnotherUser(t *testing.T) {
-	lab.Require(t, lab.Root)
-	limits(t, &syscall.Credential{Uid: 65534, Gid: 65534})
-}
-
-func limits(t *testing.T, user *syscall.Credential) {
-	t.Helper()
 	d := dir(t)
 	out := open(t, d+"/out", "")
 	out.Chmod(0o666)
-	c := Command{Write: []*os.File{out}, Credential: user, Limits: Limits{FileSize: 64 << 10, CPU: time.Second}}
+	c := Command{Write: []*os.File{out}, Limits: Limits{FileSize: 64 << 10, CPU: time.Second}}
 	if text, err := shell(t, "sleep 0.2; cat /dev/zero > "+FD(0), c); err == nil {
 		t.Errorf("no limit on a file's size: %s", text)
 	}
@@ -171,7 +180,7 @@ func TestContextEndsIt(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if err := Run(ctx, Command{Path: "/bin/sleep", Args: []string{"60"}}); err == nil || time.Since(began) > 30*time.Second {
+	if err := Run(ctx, Command{Path: "/bin/sleep", Args: []string{"60"}}.notRoot()); err == nil || time.Since(began) > 30*time.Second {
 		t.Errorf("got %v after %s", err, time.Since(began))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -43,6 +44,19 @@ func zip(t *testing.T, content []byte) []byte {
 }
 
 func ignore(int64) {}
+
+// conversion is one that does not run as root.
+func conversion(t *testing.T, in, out *os.File, budget int64) Conversion {
+	t.Helper()
+	c := Conversion{In: in, Out: out, Format: "raw", Search: os.Getenv("PATH"), Budget: budget, Report: func(float64) {}}
+	if os.Geteuid() == 0 {
+		c.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+		if err := errors.Join(in.Chmod(0o444), out.Chmod(0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
 
 // Zeros become holes, and the length is right, also if the end is zeros.
 func TestUnpackMakesHoles(t *testing.T) {
@@ -94,7 +108,7 @@ func TestUnpackRefuses(t *testing.T) {
 }
 
 func TestFullDisk(t *testing.T) {
-	lab.Require(t, lab.Program("qemu-img"))
+	lab.Require(t, lab.Root, lab.Program("qemu-img")) // qemu-img runs as another user
 	lab.Run(t, func(t *testing.T) {
 		dir := t.TempDir()
 		if err := unix.Mount("none", dir, "tmpfs", 0, "size=1m"); err != nil {
@@ -117,7 +131,7 @@ func TestFullDisk(t *testing.T) {
 		if err := out.Truncate(0); err != nil {
 			t.Fatal(err)
 		}
-		c := Conversion{In: file(t, content), Out: out, Format: "raw", Search: os.Getenv("PATH"), Budget: 1 << 30, Report: func(float64) {}}
+		c := conversion(t, file(t, content), out, 1<<30)
 		if err := c.Run(t.Context()); !errors.As(err, &full) || full.Dir != dir {
 			t.Errorf("qemu-img: %v", err)
 		}
@@ -129,14 +143,15 @@ func TestConversion(t *testing.T) {
 	lab.Require(t, lab.Program("qemu-img"))
 	content := bytes.Repeat([]byte("data"), 2<<20)
 	var percent float64
-	c := Conversion{In: file(t, content), Out: file(t, nil), Format: "raw", Search: os.Getenv("PATH"), Budget: 1 << 30, Report: func(p float64) { percent = p }}
+	c := conversion(t, file(t, content), file(t, nil), 1<<30)
+	c.Report = func(p float64) { percent = p }
 	if err := c.Run(t.Context()); err != nil || percent < 99 {
 		t.Errorf("got %v, at %f percent", err, percent)
 	}
 	if size, err := Check(c.Out, "qcow2"); err != nil || size != 8<<20 {
 		t.Errorf("got %d bytes, %v", size, err)
 	}
-	c.Out, c.Budget = file(t, nil), 1<<20
+	c = conversion(t, c.In, file(t, nil), 1<<20)
 	var bomb *BombError
 	if err := c.Run(t.Context()); !errors.As(err, &bomb) {
 		t.Errorf("a bomb: %v", err)
