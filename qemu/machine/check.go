@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"io/fs"
@@ -41,29 +42,52 @@ func Check(c Config) (warnings []string, err error) {
 
 // InUse returns an *imagelock.Error if another program uses one of the images.
 func (c Config) InUse() error {
-	for _, d := range c.Disks {
-		if err := imagelock.Check(d.File, !d.readOnlyFile()); err != nil {
+	for _, u := range c.uses() {
+		if u.file == nil {
+			continue
+		}
+		if err := imagelock.Check(u.file, !u.reads); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// use is what a disk does with one file.
+type use struct {
+	object string // the disk, or its base
+	file   *os.File
+	reads  bool // and never writes
+}
+
+// uses lists the files of the disks and of their bases.
+func (c Config) uses() []use {
+	var list []use
+	for i, d := range c.Disks {
+		list = append(list, use{d.object(i), d.File, d.readOnlyFile()})
+		if d.Backing != nil {
+			list = append(list, use{fmt.Sprintf("base %q of %s", d.Backing.Name(), d.object(i)), d.Backing, true})
+		}
+	}
+	return list
+}
+
 // distinct refuses a file that two disks share, unless both only read it: under another
 // name, by a link, it is still the same.
 func (c Config) distinct() error {
-	infos := make([]fs.FileInfo, len(c.Disks))
-	for i, d := range c.Disks {
-		if d.File == nil {
+	uses := c.uses()
+	infos := make([]fs.FileInfo, len(uses))
+	for i, u := range uses {
+		if u.file == nil {
 			continue
 		}
 		var err error
-		if infos[i], err = c.stat(d.File); err != nil {
-			return fmt.Errorf("%s: %w", d.object(i), err)
+		if infos[i], err = c.stat(u.file); err != nil {
+			return fmt.Errorf("%s: %w", u.object, err)
 		}
-		for j, other := range c.Disks[:i] {
-			if sameImage(infos[i], infos[j]) && (!d.readOnlyFile() || !other.readOnlyFile()) {
-				return badConfig(d.object(i), "it is the same file as %s", other.object(j))
+		for j, other := range uses[:i] {
+			if sameImage(infos[i], infos[j]) && (!u.reads || !other.reads) {
+				return badConfig(u.object, "it is the same file as %s", other.object)
 			}
 		}
 	}
@@ -85,16 +109,31 @@ func (c Config) checkDisk(d Disk, i int) (warning string, err error) {
 	if d.File == nil {
 		return "", badConfig(object, "no file")
 	}
-	if err := c.checkFile(d, object); err != nil {
+	if err := c.checkFile(d.File, d.readOnlyFile(), object); err != nil {
 		return "", err
 	}
-	h, found, err := qcow2.Read(d.File)
+	if d.Backing != nil {
+		base := fmt.Sprintf("base %q of %s", d.Backing.Name(), object)
+		if err := c.checkFile(d.Backing, true, base); err != nil {
+			return "", err
+		}
+		if warning, err = checkHeader(d.Backing, d.BackingFormat, base); err != nil {
+			return "", err
+		}
+	}
+	own, err := checkHeader(d.File, d.Format, object)
+	return cmp.Or(own, warning), err
+}
+
+// checkHeader wants an image of that format by which QEMU opens no other file.
+func checkHeader(f *os.File, format, object string) (warning string, err error) {
+	h, found, err := qcow2.Read(f)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("%s: %w", object, err)
-	case d.Format == "qcow2" && !found:
+	case format == "qcow2" && !found:
 		return "", badConfig(object, "named qcow2, but it has no qcow2 header")
-	case d.Format == "qcow2":
+	case format == "qcow2":
 		if why := h.Unusable(); why != "" {
 			return "", badConfig(object, "%s", why)
 		}
@@ -106,19 +145,19 @@ func (c Config) checkDisk(d Disk, i int) (warning string, err error) {
 }
 
 // checkFile wants a regular file or block device, opened as it will be used.
-func (c Config) checkFile(d Disk, object string) error {
-	info, err := c.stat(d.File)
+func (c Config) checkFile(f *os.File, reads bool, object string) error {
+	info, err := c.stat(f)
 	if err != nil {
 		return fmt.Errorf("%s: %w", object, err)
 	}
 	if !info.Mode().IsRegular() && !isBlock(info) {
 		return badConfig(object, "neither a regular file nor a block device")
 	}
-	mode, err := accessMode(d.File)
+	mode, err := accessMode(f)
 	if err != nil {
 		return fmt.Errorf("%s: %w", object, err)
 	}
-	if !d.readOnlyFile() && mode != unix.O_RDWR {
+	if !reads && mode != unix.O_RDWR {
 		return badConfig(object, "opened for reading only, but the guest may write to it")
 	}
 	return nil

@@ -147,49 +147,6 @@ func (b *builder) channels(qmp, console *os.File) {
 	)
 }
 
-// ImageNode is the name of the node of the i-th disk's image in QEMU.
-func ImageNode(i int) string { return fmt.Sprintf("image%d", i) }
-
-func (b *builder) disk(i int, d Disk, firmware bool) {
-	node := ImageNode(i)
-	image := b.image(d)
-	if d.layered() {
-		image = options{
-			"driver": "qcow2", "backing": image, "cache": options{"no-flush": true}, // the overlay is lost anyway
-			"file": options{"driver": "file", "filename": b.fdset(d.overlay)},
-		}
-	}
-	image["node-name"] = node
-	if !d.ReadOnly {
-		image["discard"] = "unmap"
-	}
-	b.json("-blockdev", image)
-	device := options{"driver": "virtio-blk-pci", "id": fmt.Sprintf("disk%d", i), "drive": node, "addr": slot(slotDisk + i)}
-	if !d.ReadOnly {
-		// A write that fails stops the guest, and is done again when it goes on: an exceeded
-		// quota or a lost server is as little the guest's to mend as a full disk.
-		device["werror"] = "stop"
-	}
-	if firmware {
-		device["bootindex"] = i
-	}
-	b.json("-device", device)
-}
-
-// image describes the disk's own file. The format is stated, and so is that
-// there is no backing file, whatever the image's header says.
-func (b *builder) image(d Disk) options {
-	file := options{"driver": "file", "filename": b.fdset(d.File), "read-only": d.readOnlyFile()}
-	if d.block {
-		file["driver"] = "host_device"
-	}
-	image := options{"driver": d.Format, "read-only": d.readOnlyFile(), "file": file}
-	if d.Format == "qcow2" {
-		image["backing"] = nil
-	}
-	return image
-}
-
 func (b *builder) nic(i int, n NIC, firmware bool) {
 	netdev := fmt.Sprintf("net%d", i)
 	device := options{

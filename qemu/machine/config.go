@@ -39,7 +39,6 @@ const (
 var (
 	names    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
 	models   = []string{VirtioNet, "e1000", "e1000e", "rtl8139"}
-	formats  = []string{"raw", "qcow2"}
 	accels   = []string{AccelKVM, AccelTCG}
 	reserved = []string{"help", "none"} // words that QEMU takes for something else than a name
 )
@@ -73,18 +72,6 @@ func (c Config) stat(f *os.File) (fs.FileInfo, error) {
 		return f.Stat()
 	}
 	return c.Stat(f)
-}
-
-// Disk is a virtio disk. File is opened for writing unless the disk is
-// ReadOnly or a Snapshot.
-type Disk struct {
-	File     *os.File
-	Format   string // "raw" or "qcow2", never probed
-	Snapshot bool   // writes go to a temporary overlay and are lost
-	ReadOnly bool
-
-	overlay *os.File // of a snapshot; made by Prepare
-	block   bool     // File is a block device; set by Prepare
 }
 
 // NIC is a network card, backed either by taps or by QEMU's user network.
@@ -128,8 +115,8 @@ func (c Config) validate() error {
 		return badConfig("disks", "got %d, at most %d fit", len(c.Disks), maxDisks)
 	}
 	for i, d := range c.Disks {
-		if !slices.Contains(formats, d.Format) {
-			return badConfig(d.object(i), "format %q is not one of %s", d.Format, strings.Join(formats, ", "))
+		if err := d.validate(d.object(i)); err != nil {
+			return err
 		}
 	}
 	if len(c.NICs) > maxNICs {
@@ -235,40 +222,4 @@ func (c Config) cpuOption() string {
 		return c.cpu() + slowUnderTCG
 	}
 	return c.cpu()
-}
-
-// object names the disk in errors.
-func (d Disk) object(i int) string {
-	if d.File == nil {
-		return fmt.Sprintf("disk %d", i)
-	}
-	return fmt.Sprintf("disk %q", d.File.Name())
-}
-
-// readOnlyFile reports whether QEMU only reads the disk's own file.
-func (d Disk) readOnlyFile() bool { return d.ReadOnly || d.Snapshot }
-
-// Grows is the directory in which the disk's temporary overlay grows, "" for a disk
-// without one.
-func (d Disk) Grows() string {
-	if d.layered() {
-		return overlayDir
-	}
-	return ""
-}
-
-// layered reports whether the disk has a temporary overlay.
-func (d Disk) layered() bool { return d.Snapshot && !d.ReadOnly }
-
-// UnderTCG is the config without KVM, and without vhost, which saves TCG nothing.
-func UnderTCG(c Config) Config {
-	c.Accel = AccelTCG
-	c.NICs = slices.Clone(c.NICs)
-	for i := range c.NICs {
-		c.NICs[i].VHost = nil
-	}
-	if c.CPU == "host" {
-		c.CPU = "" // exists under KVM only
-	}
-	return c
 }

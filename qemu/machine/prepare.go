@@ -70,6 +70,12 @@ func (p *Prepared) prepareDisk(d *Disk) error {
 		return err
 	}
 	d.block = isBlock(info)
+	if d.Backing != nil {
+		if info, err = p.stat(d.Backing); err != nil {
+			return err
+		}
+		d.blockBacking = isBlock(info)
+	}
 	if d.layered() {
 		bytes, err := d.virtualSize()
 		if err != nil {
@@ -81,24 +87,27 @@ func (p *Prepared) prepareDisk(d *Disk) error {
 		}
 		d.overlay = p.Keep(overlay)
 	}
-	return p.matchMode(d)
+	if err := p.matchMode(&d.File, d.readOnlyFile()); err != nil {
+		return err
+	}
+	return p.matchMode(&d.Backing, true)
 }
 
 // matchMode reopens a file that is only read but was opened for writing: QEMU
 // takes a descriptor from an fdset only if its access mode is the wanted one.
-func (p *Prepared) matchMode(d *Disk) error {
-	mode, err := accessMode(d.File)
-	if err != nil {
-		return err
-	}
-	if !d.readOnlyFile() || mode == unix.O_RDONLY {
+func (p *Prepared) matchMode(f **os.File, readOnly bool) error {
+	if *f == nil || !readOnly {
 		return nil
 	}
-	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", d.File.Fd()))
+	mode, err := accessMode(*f)
+	if err != nil || mode == unix.O_RDONLY {
+		return err
+	}
+	again, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", (*f).Fd()))
 	if err != nil {
 		return err
 	}
-	d.File = p.Keep(f)
+	*f = p.Keep(again)
 	return nil
 }
 
