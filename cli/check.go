@@ -20,7 +20,7 @@ func (a *app) check(c *cli.Context) error {
 	var errs []error
 	for _, path := range c.Args().Slice() {
 		p, err := a.Load(path, "")
-		errs = append(errs, err, hardware.BadFiles(p, a.User))
+		errs = append(errs, err, hardware.BadFiles(p, a.Files()))
 	}
 	return errors.Join(errs...)
 }

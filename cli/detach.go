@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -57,7 +58,7 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 }
 
 func (a *app) detachedArguments(c *cli.Context, p *profiles.Profile, path string, extra []string) []string {
-	args := []string{"--run-dir", a.Places.Run, "--state-dir", a.Places.State, "run", "--detached", "--name", p.Name}
+	args := append(call.Again(c), "run", "--detached", "--name", p.Name)
 	for _, flag := range []string{"verbose", "assume-yes", "fresh"} {
 		if c.Bool(flag) {
 			args = append(args, "--"+flag)

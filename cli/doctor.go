@@ -49,7 +49,7 @@ func (a *app) doctor(c *cli.Context) error {
 	}
 	runDir, stateDir := a.DirsOf(p)
 	o := doctor.Options{
-		RunDir: runDir, StateDir: stateDir, QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), User: a.User, Networks: networks, Profile: p,
+		RunDir: runDir, StateDir: stateDir, QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), User: a.User, Files: a.Files(), Networks: networks, Profile: p,
 	}
 	var r doctor.Report
 	var err error

@@ -9,10 +9,12 @@ import (
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/cli/scarce"
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/disks"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/images"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
@@ -47,6 +49,7 @@ var hints = []struct {
 	{program.ErrNotFound, "install QEMU: apt install qemu-system-x86"},
 	{program.ErrTooOld, "install QEMU 7.2 or newer; Debian 12 has it"},
 	{supervisor.ErrRunning, `"qnet ps" lists what runs; --name starts it a second time under another name`},
+	{vmdir.ErrInUse, `"qnet ls" shows whether it runs; --name runs a second one beside it`},
 	{imagelock.ErrInUse, `stop what uses it; VMs share an image only where each of them has it readonly or with snapshot`},
 	{rundir.ErrPathTooLong, "choose a shorter --run-dir or QNET_RUN_DIR"},
 	{control.ErrNotRunning, `"qnet ps" lists what runs`},
@@ -77,6 +80,8 @@ func exitCode(err error) int {
 	var other *call.ExitStatus
 	var unusable *rundir.Unusable
 	var image *images.UnknownError
+	var disk *disks.Error
+	var taken *vmdir.TakenError
 	switch {
 	case err == nil:
 		return exitOK
@@ -89,7 +94,7 @@ func exitCode(err error) int {
 	case errors.As(err, &unusable) && unusable.Full():
 		return exitIncapable
 	case errors.As(err, &unusable), errors.As(err, &bad), errors.As(err, &config), errors.As(err, &file), errors.As(err, &use),
-		errors.As(err, &image), errors.Is(err, rundir.ErrPathTooLong):
+		errors.As(err, &image), errors.As(err, &disk), errors.As(err, &taken), errors.Is(err, rundir.ErrPathTooLong):
 		return exitUsage
 	case errors.Is(err, host.ErrNoTun), errors.Is(err, host.ErrNoPermission), errors.Is(err, host.ErrUnsupported),
 		errors.Is(err, host.ErrRefused), errors.Is(err, host.ErrNotOurs), errors.Is(err, host.ErrNoSysctls),

@@ -23,7 +23,7 @@ func (a *app) plan(c *cli.Context) error {
 		return err
 	}
 	runDir, stateDir := a.DirsOf(p)
-	run, err := preview.New(c.Context, p, a.User, runDir, stateDir)
+	run, err := preview.New(c.Context, p, a.Files(), runDir, stateDir)
 	if err != nil {
 		return err
 	}

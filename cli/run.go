@@ -15,16 +15,31 @@ func (a *app) runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "run a VM", ArgsUsage: "PROFILE [-- QEMU ARGUMENTS]",
 		Description: "The guest's serial console is this terminal; Ctrl-] q shuts the VM down, and again climbs to the\nnext, rougher way. Without a terminal the console is copied to stdout.\n\nExample: sudo qnet run vm.toml",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "return when the VM runs, and leave it running"},
 			&cli.StringFlag{Name: "name", Usage: "call the VM `NAME`, not as its profile does"},
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show each change to the host as it is done"},
-			&cli.BoolFlag{Name: "assume-yes", Usage: "move the host to a bridge though no gateway answers, or your session comes in by the NIC"},
-			&cli.BoolFlag{Name: "fresh", Usage: "boot a VM that was suspended, and forget what was saved of it"},
 			&cli.BoolFlag{Name: "detached", Hidden: true},
-		},
+		}, startFlags()...),
 		Action: a.run,
 	}
+}
+
+// startFlags are the flags of all commands that start a VM.
+func startFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show each change to the host as it is done"},
+		&cli.BoolFlag{Name: "assume-yes", Usage: "move the host to a bridge though no gateway answers, or your session comes in by the NIC"},
+		&cli.BoolFlag{Name: "fresh", Usage: "boot a VM that was suspended, and forget what was saved of it"},
+	}
+}
+
+// startInBackground runs the VM of an operand as qnet run -d does.
+func (a *app) startInBackground(c *cli.Context, operand, name string) error {
+	p, err := a.Load(operand, name)
+	if err != nil {
+		return err
+	}
+	return a.detach(c, p, operand, nil)
 }
 
 // runOperands returns the profile's path and the QEMU arguments behind "--".
@@ -72,8 +87,8 @@ func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func(
 	endings := signals.Endings()
 	o := supervisor.Options{
 		RunDir: a.Places.Run, StateDir: a.Places.State, Exe: []string{"/proc/self/exe", "keeper"},
-		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.User, AssumeYes: c.Bool("assume-yes"),
-		VMs: a.Places.VMs, Fresh: c.Bool("fresh"),
+		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.User, Files: a.Files(),
+		AssumeYes: c.Bool("assume-yes"), Fresh: c.Bool("fresh"),
 		Stdout: a.Stdout, Signals: endings,
 		Note: a.Warn,
 	}

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"context"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -30,17 +32,26 @@ func (a *app) stop(c *cli.Context) error {
 	if timeout <= 0 {
 		return &call.Usage{Text: fmt.Sprintf("stop: --timeout: got %s, allowed: more than 0s; --force does not ask the guest", timeout)}
 	}
-	_, runDir, err := a.Places.Find(c.Context, args[0])
+	return a.stopWithin(c.Context, args[0], c.Bool("force"), timeout)
+}
+
+// stopVM ends a VM as qnet stop does without --timeout.
+func (a *app) stopVM(ctx context.Context, name string, force bool) error {
+	return a.stopWithin(ctx, name, force, guestTime)
+}
+
+func (a *app) stopWithin(ctx context.Context, name string, force bool, timeout time.Duration) error {
+	_, runDir, err := a.Places.Find(ctx, name)
 	if err != nil {
 		return err
 	}
-	progress := a.Progress(args[0])
+	progress := a.Progress(name)
 	defer progress("")
 	defer signals.OnInterrupt(func() { progress("") })()
-	return control.Stop(c.Context, runDir, args[0], control.StopOptions{
-		Force: c.Bool("force"), Timeout: timeout,
+	return control.Stop(ctx, runDir, name, control.StopOptions{
+		Force: force, Timeout: timeout,
 		Report: func(rung string) {
-			a.Talk("%s: %s", args[0], rung)
+			a.Talk("%s: %s", name, rung)
 			progress(rungWait(rung, timeout))
 		},
 		Ended: func() { progress("what was made for it to be undone") },

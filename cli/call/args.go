@@ -24,6 +24,18 @@ func (e *ExitStatus) Error() string { return fmt.Sprintf("exit status %d", e.Cod
 // code.
 var ErrSilent = errors.New("already reported")
 
+// Again returns the global options of this invocation, for another qnet that it starts: that
+// one gets the same environment, and so comes to the same directories.
+func Again(c *cli.Context) []string {
+	var args []string
+	for _, flag := range []string{"run-dir", "state-dir"} {
+		if dir := c.String(flag); dir != "" {
+			args = append(args, "--"+flag, dir)
+		}
+	}
+	return args
+}
+
 // JSONFlag returns the flag of each command that prints a table.
 func JSONFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }
 

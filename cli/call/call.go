@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/place"
 	"github.com/qnet-vm/qnet/internal/status"
 	"github.com/qnet-vm/qnet/internal/supervisor"
@@ -35,6 +36,11 @@ type Call struct {
 // New returns a call that knows neither user nor places yet.
 func New(env Env) Call {
 	return Call{Env: env, Line: status.New(env.Stderr, env.Getenv("TERM"))}
+}
+
+// Files says whose a profile's files are, and where those of VMs are kept.
+func (c *Call) Files() hardware.Options {
+	return hardware.Options{User: c.User, VMs: c.Places.VMs, Images: c.Places.Images, Config: c.Places.Config, Getenv: c.Getenv}
 }
 
 // DirsOf returns the run and the state directory of a profile's runs. Runs that need root's

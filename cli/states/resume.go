@@ -1,7 +1,6 @@
 package states
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -37,7 +36,7 @@ func (s *states) resume(c *cli.Context) error {
 	err = s.do(c.Context, name, control.Operation{Name: "resume"}, &stood)
 	switch {
 	case errors.Is(err, control.ErrNotRunning):
-		return s.restart(c.Context, name, c.Bool("discard"), err)
+		return s.restart(c, name, err)
 	case err != nil:
 		return err
 	case !stood:
@@ -48,7 +47,7 @@ func (s *states) resume(c *cli.Context) error {
 
 // restart starts the VM that was suspended, in the background, as it was run then. Without
 // one, the error is that it does not run.
-func (s *states) restart(ctx context.Context, name string, discard bool, notRunning error) error {
+func (s *states) restart(c *cli.Context, name string, notRunning error) error {
 	dir, err := vmdir.New(s.Places.VMs, name)
 	if err != nil {
 		return notRunning
@@ -60,12 +59,16 @@ func (s *states) restart(ctx context.Context, name string, discard bool, notRunn
 	if err != nil {
 		return err
 	}
-	args := []string{"--run-dir", s.Places.Run, "--state-dir", s.Places.State, "run", "-d", "--name", name}
-	if discard {
+	profile := r.Profile
+	if _, _, err := s.Record(name); err == nil {
+		profile = name // which knows also a VM that is run by its image's name
+	}
+	args := append(call.Again(c), "run", "-d", "--name", name)
+	if c.Bool("discard") {
 		args = append(args, "--fresh")
 	}
-	args = append(append(args, r.Profile, "--"), r.Extra...)
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	args = append(append(args, profile, "--"), r.Extra...)
+	cmd := exec.CommandContext(c.Context, "/proc/self/exe", args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, s.Stdout, s.Stderr
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start VM %q: %w", name, err)

@@ -41,7 +41,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// Of two that make the file at once, one does, and the other is told.
+// Of two that make the file at once, one does, and the other gets an error.
 func TestNewTwice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "disk")
 	err := New(path, 0o600, func(*os.File) error {

@@ -22,7 +22,7 @@ type Digests struct {
 	Ledger string // absolute path of the file that remembers; "" for none
 	Unread bool   // no base is read and nothing is remembered: what is not known stays ""
 
-	Context context.Context   // ends a wait for another process that reads the base; nil waits
+	Context context.Context   // ends a wait for another process that reads the base; needed with a Ledger
 	Reads   func(path string) // is called before a file is read, which takes seconds; may be nil
 }
 
@@ -43,16 +43,28 @@ func (d Digests) Of(f *os.File) (string, error) {
 	if d.Ledger == "" {
 		return d.read(f)
 	}
-	ctx := d.Context
-	if ctx == nil {
-		ctx = context.Background() // as said: the wait has no end
-	}
-	lock, err := lockfile.Wait(ctx, d.Ledger+".lock")
+	lock, err := lockfile.Wait(d.Context, d.Ledger+".lock")
 	if err != nil {
 		return "", err
 	}
 	digest, err = d.readOnce(f)
 	return digest, errors.Join(err, lock.Release())
+}
+
+// Trust remembers the digest of a file that its caller has just verified.
+func (d Digests) Trust(f *os.File, digest string) error {
+	if had, _, err := d.known(f); err != nil || had == digest || d.Ledger == "" {
+		return err
+	}
+	lock, err := lockfile.Wait(d.Context, d.Ledger+".lock")
+	if err != nil {
+		return err
+	}
+	_, ledger, err := d.known(f)
+	if err == nil {
+		err = d.remember(ledger, f, digest)
+	}
+	return errors.Join(err, lock.Release())
 }
 
 // readOnce reads the file unless another process has done so meanwhile. The caller holds the
@@ -69,17 +81,29 @@ func (d Digests) readOnce(f *os.File) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if after, err := stamp(f); err != nil || after != before {
+		return digest, err // it was written to meanwhile: the next run reads it again
+	}
+	return digest, d.remember(ledger, f, digest)
+}
+
+// remember writes the ledger anew, with the file's digest. The caller holds the lock.
+func (d Digests) remember(ledger map[string]entry, f *os.File, digest string) error {
+	now, err := stamp(f)
+	if err != nil {
+		return err
+	}
 	for path := range ledger {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			delete(ledger, path)
 		}
 	}
-	ledger[f.Name()] = entry{before, digest}
+	ledger[f.Name()] = entry{now, digest}
 	text, err := json.MarshalIndent(ledger, "", "  ")
 	if err == nil {
 		err = atomicfile.Write(d.Ledger, append(text, '\n'))
 	}
-	return digest, err
+	return err
 }
 
 func (d Digests) read(f *os.File) (string, error) {

@@ -57,7 +57,7 @@ func TestOverlay(t *testing.T) {
 	dir := t.TempDir()
 	b := base(t, dir)
 	d := overlay(dir, b)
-	digests := Digests{Ledger: filepath.Join(dir, "digests.json")}
+	digests := Digests{Context: t.Context(), Ledger: filepath.Join(dir, "digests.json")}
 	if found, err := d.Look(b, Digests{Unread: true}); err != nil || !found.Missing || found.Size != 1<<20 || found.Pin.Digest != "" {
 		t.Errorf("look: %+v, %v", found, err)
 	}
@@ -93,7 +93,7 @@ func TestOtherBase(t *testing.T) {
 	dir := t.TempDir()
 	b := base(t, dir)
 	d := overlay(dir, b)
-	digests := Digests{Ledger: filepath.Join(dir, "digests.json")}
+	digests := Digests{Context: t.Context(), Ledger: filepath.Join(dir, "digests.json")}
 	if _, err := d.Ready(b, digests); err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestDigestIsReadOnce(t *testing.T) {
 	dir := t.TempDir()
 	b := base(t, dir)
 	reads := make(chan string, 30)
-	digests := Digests{Ledger: filepath.Join(dir, "digests.json"), Reads: func(path string) { reads <- path }}
+	digests := Digests{Context: t.Context(), Ledger: filepath.Join(dir, "digests.json"), Reads: func(path string) { reads <- path }}
 	results := make(chan string, 20)
 	for range 20 {
 		go func() {

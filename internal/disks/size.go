@@ -2,6 +2,7 @@ package disks
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -33,4 +34,18 @@ func Used(path string) int64 {
 		return 0
 	}
 	return st.Blocks * 512
+}
+
+// SizeOf returns the size of the disk in a qcow2 image, in bytes, 0 for a file that is none.
+func SizeOf(path string) int64 {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	size, err := sizeAs(f, Qcow2)
+	if err != nil {
+		return 0
+	}
+	return size
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -58,6 +59,7 @@ type Options struct {
 	QEMU             string // the binary; "" finds it in Path
 	Path             string // the PATH
 	User             *asuser.User
+	Files            hardware.Options  // whose the profile's files are
 	Networks         []plan.Network    // of a profile; nil is one of each mode
 	Profile          *profiles.Profile // nil without one
 }

@@ -29,7 +29,7 @@ func checkFiles(_ context.Context, h *Host) []Finding {
 	if h.Profile == nil {
 		return one(Pass, "", "no profile names any")
 	}
-	err := hardware.Refusal(h.Profile, h.User)
+	err := hardware.Refusal(h.Profile, h.Files)
 	var used *imagelock.Error
 	switch {
 	case err == nil:

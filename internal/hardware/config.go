@@ -27,12 +27,12 @@ func Config(p *profiles.Profile, salt []byte, files *Files, nics map[int]machine
 		Kernel: fileOf(p.Boot.Kernel, files.Kernel), Initrd: fileOf(p.Boot.Initrd, files.Initrd), Cmdline: p.Boot.Cmdline,
 		Stat: files.stat,
 	}
-	for i, d := range p.Disks {
-		disk := machine.Disk{File: planned, Format: d.Format, Snapshot: d.Snapshot, ReadOnly: d.ReadOnly}
+	for i, d := range Disks(p) {
+		var open Disk
 		if i < len(files.Disks) {
-			disk.File = files.Disks[i]
+			open = files.Disks[i]
 		}
-		c.Disks = append(c.Disks, disk)
+		c.Disks = append(c.Disks, machineDisk(i, d, open))
 	}
 	for i, n := range p.NICs {
 		if n.Mode == profiles.None {
@@ -63,7 +63,7 @@ func netBoot(p *profiles.Profile, n profiles.NIC) bool {
 	if p.Boot.Kernel != "" {
 		return false
 	}
-	return len(p.Disks) == 0 || n.Mode != profiles.User && !n.Mode.HasSubnet() || p.Networks[n.Network].PXE.File != ""
+	return len(Disks(p)) == 0 || n.Mode != profiles.User && !n.Mode.HasSubnet() || p.Networks[n.Network].PXE.File != ""
 }
 
 // fileOf returns the file that the profile names by the path, which may be "".

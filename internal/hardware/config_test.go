@@ -34,7 +34,7 @@ func TestConfig(t *testing.T) {
 		files *Files
 		nics  map[int]machine.NIC
 	}{
-		"run":  {&Files{Kernel: file, Disks: []*os.File{file, file}}, map[int]machine.NIC{0: {Taps: taps, VHost: taps, MTU: 9000}, 3: {Taps: taps[:1], MTU: 9000}, 4: {Taps: taps[:1]}}},
+		"run":  {&Files{Kernel: file, Disks: []Disk{{File: file}, {File: file}}}, map[int]machine.NIC{0: {Taps: taps, VHost: taps, MTU: 9000}, 3: {Taps: taps[:1], MTU: 9000}, 4: {Taps: taps[:1]}}},
 		"plan": {nil, map[int]machine.NIC{0: {Taps: make([]*os.File, 2), VHost: make([]*os.File, 2), MTU: 9000}, 3: {Taps: make([]*os.File, 1), MTU: 9000}, 4: {Taps: make([]*os.File, 1)}}},
 	} {
 		got := Config(p, salt, c.files, c.nics)

@@ -1,6 +1,7 @@
 package hardware
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,27 +9,32 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/images"
+	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 // Files are the files that a profile names, open.
 type Files struct {
-	Kernel, Initrd *os.File   // nil without one in the profile
-	Disks          []*os.File // in the profile's order
+	Kernel, Initrd *os.File     // nil without one in the profile
+	Disks          []Disk       // in the order of the function Disks
+	Kept           *vmdir.Claim // the VM's lasting directory; nil for a VM that keeps nothing
+	Image          images.Local // what the first disk is made of; zero for a VM without an image
 
-	user   *asuser.User
+	o      Options
 	opened []*os.File
 	infos  map[*os.File]fs.FileInfo // what the user saw
 }
 
-// Open opens everything that the profile names, with the rights of the user behind sudo;
-// nil is the caller. The error is a *FileError, and then nothing stays open.
-func Open(p *profiles.Profile, user *asuser.User) (*Files, error) {
-	f := &Files{user: user, infos: map[*os.File]fs.FileInfo{}}
-	if err := f.openAll(p); err != nil {
+// Open opens everything that the profile names, with the rights of the user behind sudo, and
+// makes what the VM keeps. It may wait for a download. The error is a *FileError, a
+// *disks.Error, or says why something could not be made; then nothing stays open, and the VM's
+// directory is free.
+func Open(ctx context.Context, p *profiles.Profile, o Options) (*Files, error) {
+	f := &Files{o: o, infos: map[*os.File]fs.FileInfo{}}
+	if err := f.openAll(ctx, p); err != nil {
 		f.Close()
-		return nil, err
+		return nil, errors.Join(err, f.Kept.Abandon())
 	}
 	return f, nil
 }
@@ -44,25 +50,44 @@ func (f *Files) Close() {
 	f.opened, f.infos = nil, nil
 }
 
-func (f *Files) openAll(p *profiles.Profile) (err error) {
-	if f.Kernel, err = f.open("kernel", p.Boot.Kernel, os.O_RDONLY); err != nil {
+// Release gives up the VM's lasting directory, once QEMU has ended. A second call does
+// nothing, nor does one without files.
+func (f *Files) Release() error {
+	if f == nil {
+		return nil
+	}
+	return f.Kept.Release()
+}
+
+// openPlain opens what a run only opens.
+func (f *Files) openPlain(p *profiles.Profile) (err error) {
+	if f.Kernel, err = f.open("kernel", p.Boot.Kernel, os.O_RDONLY); err == nil {
+		f.Initrd, err = f.open("initrd", p.Boot.Initrd, os.O_RDONLY)
+	}
+	return err
+}
+
+func (f *Files) openAll(ctx context.Context, p *profiles.Profile) error {
+	if err := f.openPlain(p); err != nil {
 		return err
 	}
-	if f.Initrd, err = f.open("initrd", p.Boot.Initrd, os.O_RDONLY); err != nil {
+	if err := f.take(p); err != nil {
 		return err
 	}
-	for _, d := range p.Disks {
-		flags := os.O_RDWR
-		if d.ReadOnly || d.Snapshot {
-			flags = os.O_RDONLY
-		}
-		disk, err := f.open("disk", d.File, flags)
-		if err != nil {
-			return err
-		}
-		f.Disks = append(f.Disks, disk)
+	return f.openDisks(ctx, p)
+}
+
+// take holds the VM's lasting directory, if it has one.
+func (f *Files) take(p *profiles.Profile) error {
+	if !keeps(p) {
+		return nil
 	}
-	return nil
+	kept, moved, err := vmdir.Take(f.o.VMs, p, f.o.User)
+	if moved != "" {
+		f.o.warn(fmt.Sprintf("VM %q: its profile was %s, which is gone; it is %s now", p.Name, moved, p.Path))
+	}
+	f.Kept = kept
+	return err
 }
 
 // open opens a file or a block device; it returns nil for the path "". A FIFO would
@@ -73,7 +98,7 @@ func (f *Files) open(what, path string, flags int) (*os.File, error) {
 	}
 	var file *os.File
 	var st fs.FileInfo
-	err := f.user.Do(func() (err error) {
+	err := f.o.User.Do(func() (err error) {
 		file, err = os.OpenFile(path, flags|unix.O_NONBLOCK, 0)
 		if err == nil {
 			f.opened = append(f.opened, file)

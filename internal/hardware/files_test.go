@@ -38,17 +38,17 @@ func TestOpener(t *testing.T) {
 			t.Errorf("%s: got %v", path, err)
 		}
 	}
-	if f, err := Open(&profiles.Profile{Boot: profiles.Boot{Kernel: file, Initrd: filepath.Join(dir, "none")}}, nil); f != nil || !errors.Is(err, fs.ErrNotExist) {
+	if f, err := Open(t.Context(), &profiles.Profile{Boot: profiles.Boot{Kernel: file, Initrd: filepath.Join(dir, "none")}}, Options{}); f != nil || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %+v, %v", f, err)
 	}
 	p := &profiles.Profile{Boot: profiles.Boot{Kernel: file, Initrd: file}, Disks: []profiles.Disk{{File: file}, {File: file, Snapshot: true}}}
-	f, err := Open(p, nil)
+	f, err := Open(t.Context(), p, Options{})
 	if err != nil || f.Kernel == nil || f.Initrd == nil || len(f.Disks) != 2 {
 		t.Fatalf("got %+v, %v", f, err)
 	}
 	f.Close()
 	f.Close()
-	for _, file := range append(f.Disks, f.Kernel, f.Initrd) {
+	for _, file := range []*os.File{f.Disks[0].File, f.Disks[1].File, f.Kernel, f.Initrd} {
 		if _, err := file.Stat(); !errors.Is(err, os.ErrClosed) {
 			t.Errorf("%s is open after Close: %v", file.Name(), err)
 		}

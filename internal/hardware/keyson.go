@@ -14,7 +14,7 @@ import (
 // keys: its first disk that can be written to. Where that is thrown away at the end, or
 // there is none, it is this run, which started then. The words are for comparing only.
 func (f *Files) KeysOn(p *profiles.Profile, started time.Time) (string, error) {
-	for i, d := range p.Disks {
+	for i, d := range Disks(p) {
 		switch {
 		case d.ReadOnly:
 			continue
@@ -22,8 +22,8 @@ func (f *Files) KeysOn(p *profiles.Profile, started time.Time) (string, error) {
 			return runOf(started), nil
 		}
 		var disk string
-		err := f.user.Do(func() (err error) {
-			disk, err = identify(f.Disks[i])
+		err := f.o.User.Do(func() (err error) {
+			disk, err = identify(f.Disks[i].File)
 			return err
 		})
 		return disk, err

@@ -25,9 +25,9 @@ func TestKeysOn(t *testing.T) {
 	started := time.Now()
 	on := func(started time.Time, disks ...profiles.Disk) string {
 		t.Helper()
-		var files []*os.File
+		var files []Disk
 		for range disks {
-			files = append(files, open())
+			files = append(files, Disk{File: open()})
 		}
 		got, err := (&Files{Disks: files}).KeysOn(&profiles.Profile{Disks: disks}, started)
 		if err != nil || got == "" {

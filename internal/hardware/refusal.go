@@ -2,38 +2,160 @@ package hardware
 
 import (
 	"errors"
+	"io/fs"
+	"os"
+	"strings"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/disks"
+	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/machine"
 )
 
 // Refusal returns the error by which a run of the profile would be refused now for the
-// sake of its files: a *FileError, a *machine.ConfigError, or one that is imagelock.ErrInUse.
-// It opens the files as a run does, with the rights of the user behind sudo, and changes
-// nothing.
-func Refusal(p *profiles.Profile, user *asuser.User) error {
-	files, err := Open(p, user)
+// sake of its files: a *FileError, a *disks.Error, a *machine.ConfigError, or one that is
+// imagelock.ErrInUse. It opens the files as a run does, with the rights of the user behind
+// sudo, and changes nothing. It reads no base: one that was changed may pass.
+func Refusal(p *profiles.Profile, o Options) error {
+	f := &Files{o: o, infos: map[*os.File]fs.FileInfo{}}
+	defer f.Close()
+	err := f.openPlain(p)
+	if err == nil {
+		_, err = f.look(p)
+	}
 	if err != nil {
 		return err
 	}
-	defer files.Close()
-	c := Config(p, nil, files, nil)
+	c := Config(p, nil, f, nil)
 	c.NICs = nil // they have no taps
+	c.Disks = nil
+	for i, d := range Disks(p) {
+		if f.Disks[i].File != nil && (f.Disks[i].Base != nil || d.Base == "") { // the others are made by a run
+			c.Disks = append(c.Disks, machineDisk(i, d, f.Disks[i]))
+		}
+	}
 	_, err = machine.Check(c)
 	return err
 }
 
-// BadFiles returns a *machine.ConfigError for what is wrong with the profile's files
-// themselves, and nil for files that are missing, or in use: that may pass. It is nil
-// without a profile.
-func BadFiles(p *profiles.Profile, user *asuser.User) error {
+// BadFiles returns a *machine.ConfigError or a *disks.Error for what is wrong with the
+// profile's files themselves, and nil for files that are missing, or in use: that may pass. It
+// is nil without a profile.
+func BadFiles(p *profiles.Profile, o Options) error {
 	if p == nil {
 		return nil
 	}
-	var bad *machine.ConfigError
-	if err := Refusal(p, user); errors.As(err, &bad) {
+	err := Refusal(p, o)
+	if _, bad := errors.AsType[*machine.ConfigError](err); bad {
+		return err
+	}
+	if _, bad := errors.AsType[*disks.Error](err); bad {
 		return err
 	}
 	return nil
+}
+
+// DiskPlan is a disk that a run makes, or that rests on a base.
+type DiskPlan struct {
+	File    string `json:"file"`
+	Size    int64  `json:"size,omitempty"`    // bytes; 0 while the base is not here
+	Missing bool   `json:"missing,omitempty"` // a run makes it
+	Grows   bool   `json:"grows,omitempty"`   // a run enlarges it to Size
+	Image   string `json:"image,omitempty"`   // that the base is
+	Base    string `json:"base,omitempty"`    // path; "" while the image is not here
+	Digest  string `json:"digest,omitempty"`  // of the base, as far as it is known
+}
+
+// PlanDisks tells what a run would do about the disks that qnet makes. It changes nothing. The
+// error is one of Refusal's.
+func PlanDisks(p *profiles.Profile, o Options) ([]DiskPlan, error) {
+	f := &Files{o: o, infos: map[*os.File]fs.FileInfo{}}
+	defer f.Close()
+	return f.look(p)
+}
+
+// look opens those disks that are there, with what they rest on, and makes none.
+func (f *Files) look(p *profiles.Profile) ([]DiskPlan, error) {
+	var list []DiskPlan
+	f.Disks = make([]Disk, len(Disks(p)))
+	dir, err := vmdir.New(f.o.VMs, p.Name)
+	if err != nil && keeps(p) {
+		return nil, err
+	}
+	for _, w := range wants(p, dir) {
+		plan, err := f.lookAt(w)
+		if err != nil {
+			return list, err
+		}
+		list = append(list, plan)
+		if !plan.Missing {
+			if f.Disks[w.i].File, err = f.open("disk", w.File, flagsOf(Disks(p)[w.i])); err != nil {
+				return list, err
+			}
+		}
+	}
+	for i, d := range Disks(p) {
+		if made(d) {
+			continue
+		}
+		if f.Disks[i].File, err = f.open("disk", d.File, flagsOf(d)); err != nil {
+			return list, err
+		}
+	}
+	return list, nil
+}
+
+// lookAt looks at one disk that qnet may make.
+func (f *Files) lookAt(w want) (DiskPlan, error) {
+	digests := disks.Digests{Ledger: f.ledger(), Unread: true}
+	if w.image != (profiles.Image{}) {
+		if known, err := f.imageLook(&w); err != nil || !known {
+			return DiskPlan{File: w.File, Size: w.Size, Missing: true, Image: w.Base.Image}, err
+		}
+	}
+	var err error
+	if f.Disks[w.i].Base, err = f.open("base", w.Base.Path, os.O_RDONLY); err != nil {
+		return DiskPlan{}, gone(f.o.User, w, err)
+	}
+	var found disks.Found
+	err = f.o.User.Do(func() (err error) {
+		found, err = w.Look(f.Disks[w.i].Base, digests)
+		return err
+	})
+	return DiskPlan{w.File, found.Size, found.Missing, found.Grows, w.Base.Image, w.Base.Path, found.Pin.Digest}, err
+}
+
+// pinOf is disks.PinOf with the rights of a user.
+func pinOf(user *asuser.User, path string) (pin disks.Pin, pinned bool, err error) {
+	err = user.Do(func() (err error) {
+		pin, pinned, err = disks.PinOf(path)
+		return err
+	})
+	return pin, pinned, err
+}
+
+// String returns for example "/v/disk.qcow2: made by a run, 20 GiB, an overlay on image debian-12".
+func (d DiskPlan) String() string {
+	words := []string{}
+	switch {
+	case d.Missing:
+		words = append(words, "made by a run")
+	case d.Grows:
+		words = append(words, "enlarged by a run")
+	}
+	if d.Size > 0 {
+		words = append(words, disks.Size(d.Size))
+	}
+	on := d.Base
+	if d.Image != "" && d.Base != d.Image {
+		on = strings.TrimSpace("image " + d.Image + " " + d.Base)
+	}
+	if on != "" {
+		words = append(words, "an overlay on "+on)
+	}
+	if d.Digest != "" {
+		words = append(words, "of "+d.Digest)
+	}
+	return d.File + ": " + strings.Join(words, ", ")
 }

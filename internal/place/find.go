@@ -134,3 +134,19 @@ func (p *Places) OpenLog(name string) (*os.File, error) {
 	}
 	return nil, fmt.Errorf("read log of VM %q: it never ran here", name)
 }
+
+// Traces lists where a VM's logs and the host keys that ssh knows of it can be, in all state
+// directories of the user. They need not exist.
+func (p *Places) Traces(name string) []string {
+	dirs := []string{p.State, p.RootState}
+	if p.user != nil {
+		dirs = append(dirs, p.homeState())
+	}
+	var list []string
+	for _, dir := range dirs {
+		if dir != "" {
+			list = append(list, filepath.Dir(supervisor.LogPath(dir, name)), filepath.Join(dir, "known_hosts.d", name))
+		}
+	}
+	return list
+}

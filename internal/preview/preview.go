@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
@@ -25,15 +24,19 @@ import (
 
 // Run is what a run would do.
 type Run struct {
-	Networks []Network `json:"networks"`
-	QEMU     string    `json:"qemu"`            // the command line
-	Notes    []string  `json:"notes,omitempty"` // about the VM, not its networks
-	Salted   bool      `json:"-"`               // the host has its salt: MACs and subnets will be those
+	Networks []Network           `json:"networks"`
+	Disks    []hardware.DiskPlan `json:"disks,omitempty"` // that qnet makes
+	QEMU     string              `json:"qemu"`            // the command line
+	Notes    []string            `json:"notes,omitempty"` // about the VM, not its networks
+	Salted   bool                `json:"-"`               // the host has its salt: MACs and subnets will be those
 }
 
-// Comments are the notes as comments of a shell, a line each.
+// Comments are what there is about disks, and the notes, as comments of a shell, a line each.
 func (r Run) Comments() string {
 	var b strings.Builder
+	for _, d := range r.Disks {
+		b.WriteString("# disk " + d.String() + "\n")
+	}
 	for _, note := range r.Notes {
 		b.WriteString("# note: " + note + "\n")
 	}
@@ -54,10 +57,9 @@ type preview struct {
 	salt             []byte
 }
 
-// New plans a run by the user behind sudo, if there is one, that has these run and state
-// directories. It does not make the salt
-// where there is none. The error is host.Observe's or plan.New's.
-func New(ctx context.Context, p *profiles.Profile, user *asuser.User, runDir, stateDir string) (run Run, err error) {
+// New plans a run of a user with these files, that has these run and state directories. It
+// does not make the salt where there is none. The error is host.Observe's or plan.New's.
+func New(ctx context.Context, p *profiles.Profile, o hardware.Options, runDir, stateDir string) (run Run, err error) {
 	salt, noSalt := os.ReadFile(filepath.Join(stateDir, "salt"))
 	run.Salted = noSalt == nil
 	v := preview{p, runDir, stateDir, salt}
@@ -68,7 +70,10 @@ func New(ctx context.Context, p *profiles.Profile, user *asuser.User, runDir, st
 		}
 		run.Networks = append(run.Networks, network)
 	}
-	if err := hardware.Refusal(p, user); err != nil {
+	if run.Disks, err = hardware.PlanDisks(p, o); err == nil {
+		err = hardware.Refusal(p, o)
+	}
+	if err != nil {
 		run.Notes = append(run.Notes, refused(err))
 	}
 	run.QEMU, err = v.qemuCommand(run.Networks)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -21,7 +22,7 @@ func TestPreviewChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	state := filepath.Join(dir, "state")
-	run, err := New(t.Context(), p, nil, filepath.Join(dir, "run"), state)
+	run, err := New(t.Context(), p, hardware.Options{}, filepath.Join(dir, "run"), state)
 	if err != nil {
 		t.Fatal(err)
 	}

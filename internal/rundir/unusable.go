@@ -9,7 +9,7 @@ import (
 
 // Unusable tells that qnet cannot keep its files in a directory.
 type Unusable struct {
-	What string // "run directory" or "state directory"
+	What string // "run directory", "state directory" or "directory of VMs"
 	Dir  string
 	Err  error
 }
@@ -33,7 +33,9 @@ func (e *Unusable) Full() bool {
 
 // Hint says what to do about the cause.
 func (e *Unusable) Hint() string {
-	flag := map[string]string{"run directory": "--run-dir (QNET_RUN_DIR)", "state directory": "--state-dir (QNET_STATE_DIR)"}[e.What]
+	flag := map[string]string{
+		"run directory": "--run-dir (QNET_RUN_DIR)", "state directory": "--state-dir (QNET_STATE_DIR)", "directory of VMs": "XDG_DATA_HOME or --state-dir (QNET_STATE_DIR)",
+	}[e.What]
 	for _, c := range []struct {
 		is  error
 		why string

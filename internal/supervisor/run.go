@@ -44,13 +44,13 @@ type Options struct {
 	Path             string             // the PATH
 	Extra            []string           // further QEMU arguments
 	AssumeYes        bool               // see keeper.Options
-	VMs              string             // directory of all VMs' lasting files, see package vmdir
 	Fresh            bool               // boots, also a VM that was suspended, and forgets what was saved of it
 	Verbose          func(string)       // gets each step that was done on the host
 	Note             func(keeper.Note)  // gets what the user should know
 	Progress         func(string)       // gets what takes long; "" when it is over
 	Rung             func(string)       // gets each rung of the shutdown ladder, and "" at QEMU's end
 	User             *asuser.User       // the user behind sudo; nil without one
+	Files            hardware.Options   // where the VM's files are; without User, Progress and Warn
 	Stdout           io.Writer          // gets the console; nil discards it
 	Terminal         *terminal.Terminal // gets the console in place of Stdout, and has its keys; nil without one
 	Started          func()             // called when the vCPUs run

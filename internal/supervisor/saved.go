@@ -23,7 +23,7 @@ const loadTime = 10 * time.Minute
 
 // savedPlace is where the VM's state is kept.
 func (s *session) savedPlace() (saved.Place, error) {
-	dir, err := vmdir.New(s.VMs, s.profile.Name)
+	dir, err := vmdir.New(s.Files.VMs, s.profile.Name)
 	return saved.Place{Dir: dir, User: s.User}, err
 }
 

@@ -17,17 +17,17 @@ import (
 
 // check opens the profile's files and checks all that can be checked before anything
 // changes.
-func (s *session) check(context.Context) (err error) {
+func (s *session) check(ctx context.Context) (err error) {
 	if s.binary, err = program.Find(s.Path, s.QEMU); err != nil {
 		return err
 	}
 	if err := hardware.Credential(s.User).Check(); err != nil {
 		return err
 	}
-	if s.files, err = hardware.Open(s.profile, s.User); err != nil {
+	if s.files, err = hardware.Open(ctx, s.profile, s.fileOptions()); err != nil {
 		return err
 	}
-	s.onClose(func(context.Context) error { s.files.Close(); return nil })
+	s.onClose(func(context.Context) error { s.files.Close(); return s.files.Release() })
 	disk, err := s.files.KeysOn(s.profile, s.state.Started)
 	if err != nil {
 		return err
@@ -48,6 +48,13 @@ func (s *session) check(context.Context) (err error) {
 		return s.unusable("state directory", s.StateDir, err)
 	}
 	return s.findSaved()
+}
+
+// fileOptions says whose the VM's files are, and where words about what takes long go.
+func (s *session) fileOptions() hardware.Options {
+	o := s.Files
+	o.User, o.Progress, o.Warn = s.User, s.Progress, s.warn
+	return o
 }
 
 // drop makes the process the user's behind sudo: from here on it talks to QEMU and

@@ -223,3 +223,16 @@ func (c Config) cpuOption() string {
 	}
 	return c.cpu()
 }
+
+// UnderTCG is the config without KVM, and without vhost, which saves TCG nothing.
+func UnderTCG(c Config) Config {
+	c.Accel = AccelTCG
+	c.NICs = slices.Clone(c.NICs)
+	for i := range c.NICs {
+		c.NICs[i].VHost = nil
+	}
+	if c.CPU == "host" {
+		c.CPU = "" // exists under KVM only
+	}
+	return c
+}

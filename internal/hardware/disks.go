@@ -1,0 +1,213 @@
+package hardware
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/qnet-vm/qnet/internal/disks"
+	"github.com/qnet-vm/qnet/internal/vmdir"
+	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu/machine"
+)
+
+// Disks lists the disks of a profile's machine in their order: the one that is made of its
+// image comes first. That has no base yet: see Files.
+func Disks(p *profiles.Profile) []profiles.Disk {
+	if p.Image == (profiles.Image{}) {
+		return p.Disks
+	}
+	first := profiles.Disk{Format: disks.Qcow2, Type: profiles.HardDisk, Bus: profiles.VirtIO, Size: p.Size, Base: p.Image.String(), BaseFormat: disks.Qcow2}
+	return append([]profiles.Disk{first}, p.Disks...)
+}
+
+// Disk is a disk of the machine, open.
+type Disk struct {
+	File *os.File
+	Base *os.File // what File is an overlay on; nil for a disk that is none
+}
+
+// machineDisk returns the i-th disk as QEMU gets it. An open one of zero is one that is
+// planned.
+func machineDisk(i int, d profiles.Disk, open Disk) machine.Disk {
+	m := machine.Disk{
+		File: cmp.Or(open.File, planned), Format: d.Format, Snapshot: d.Snapshot, ReadOnly: d.ReadOnly,
+		Bus: string(d.Bus), CDROM: d.Type == profiles.CDROM,
+	}
+	if d.Base != "" {
+		m.Backing, m.BackingFormat = cmp.Or(open.Base, planned), d.BaseFormat
+	}
+	if d.Bus != profiles.VirtIO && d.Bus != "" || made(d) {
+		m.Serial = fmt.Sprintf("qnet-disk%d", i)
+	}
+	return m
+}
+
+// made reports whether qnet makes the disk when it is missing.
+func made(d profiles.Disk) bool { return d.Create || d.Base != "" }
+
+// keeps reports whether the VM has files of its own that stay.
+func keeps(p *profiles.Profile) bool {
+	for _, d := range Disks(p) {
+		if d.Base != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// want is a disk that qnet may make.
+type want struct {
+	disks.Disk
+	image profiles.Image // zero for a disk that is not made of the profile's image
+	i     int            // its place in Disks
+}
+
+// wants lists the disks that qnet may make, with the files that they are.
+func wants(p *profiles.Profile, dir vmdir.Dir) []want {
+	var list []want
+	taken := map[string]bool{}
+	for i, d := range Disks(p) {
+		if !made(d) {
+			continue
+		}
+		w := want{Disk: disks.Disk{File: d.File, Format: d.Format, Size: d.Size, Base: disks.Pin{Path: d.Base, Format: d.BaseFormat}}, i: i}
+		if i == 0 && p.Image != (profiles.Image{}) {
+			w.image, w.File = p.Image, dir.File("disk.qcow2")
+			w.Base = disks.Pin{Image: p.Image.String(), Format: disks.Qcow2}
+		}
+		if w.File == "" {
+			w.File = dir.File(overlayName(d.Base, taken))
+		}
+		list = append(list, w)
+	}
+	return list
+}
+
+// overlayName names the overlay on a base that has no file of its own: by the base, so that
+// it stays the same when disks change their order.
+func overlayName(base string, taken map[string]bool) string {
+	name := filepath.Base(base)
+	name = strings.TrimSuffix(name, filepath.Ext(name))
+	for n := 1; ; n++ {
+		file := fmt.Sprintf("disk-%.200s-%d.qcow2", name, n)
+		if !taken[file] {
+			taken[file] = true
+			return file
+		}
+	}
+}
+
+// openDisks makes the disks that are missing, and opens all.
+func (f *Files) openDisks(ctx context.Context, p *profiles.Profile) error {
+	f.Disks = make([]Disk, len(Disks(p)))
+	if err := f.makeDisks(ctx, p); err != nil {
+		return err
+	}
+	for i, d := range Disks(p) {
+		if f.Disks[i].File != nil {
+			continue
+		}
+		var err error
+		if f.Disks[i].File, err = f.open("disk", d.File, flagsOf(d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func flagsOf(d profiles.Disk) int {
+	if d.ReadOnly || d.Snapshot {
+		return os.O_RDONLY
+	}
+	return os.O_RDWR
+}
+
+// makeDisks makes what is missing of the disks that qnet may make, and opens those. What they
+// rest on is noted before one is made, so that no base is removed meanwhile.
+func (f *Files) makeDisks(ctx context.Context, p *profiles.Profile) error {
+	var dir vmdir.Dir
+	if f.Kept != nil {
+		dir = f.Kept.Dir
+	}
+	list := wants(p, dir)
+	digests := f.digests(ctx)
+	var bases []vmdir.Base
+	for i := range list {
+		pin, err := f.base(ctx, &list[i], digests)
+		if err != nil {
+			return err
+		}
+		if pin.Path != "" {
+			bases = append(bases, vmdir.Base{Overlay: relative(dir, list[i].File), Path: pin.Path, Digest: pin.Digest})
+		}
+	}
+	if f.Kept != nil {
+		if err := f.Kept.Update(func(r *vmdir.Record) { r.Bases = bases }); err != nil {
+			return err
+		}
+	}
+	for _, w := range list {
+		err := f.o.User.Do(func() error {
+			_, err := w.Ready(f.Disks[w.i].Base, digests)
+			return err
+		})
+		if err == nil {
+			f.Disks[w.i].File, err = f.open("disk", w.File, flagsOf(Disks(p)[w.i]))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// relative returns how the record names a VM's file.
+func relative(dir vmdir.Dir, file string) string {
+	if filepath.Dir(file) == dir.Path() {
+		return filepath.Base(file)
+	}
+	return file
+}
+
+// base opens what the disk rests on, and looks whether the disk can be used on it. It returns
+// what the disk is pinned to, or will be.
+func (f *Files) base(ctx context.Context, w *want, digests disks.Digests) (disks.Pin, error) {
+	if w.image != (profiles.Image{}) {
+		if err := f.imageBase(ctx, w); err != nil {
+			return disks.Pin{}, err
+		}
+	}
+	var err error
+	if f.Disks[w.i].Base, err = f.open("base", w.Base.Path, os.O_RDONLY); err != nil {
+		return disks.Pin{}, gone(f.o.User, *w, err)
+	}
+	var found disks.Found
+	err = f.o.User.Do(func() error {
+		if w.Base.Digest != "" {
+			if err := digests.Trust(f.Disks[w.i].Base, w.Base.Digest); err != nil {
+				return err
+			}
+		}
+		found, err = w.Look(f.Disks[w.i].Base, digests)
+		return err
+	})
+	return found.Pin, err
+}
+
+// digests returns what finds the digests of bases for this user.
+func (f *Files) digests(ctx context.Context) disks.Digests {
+	reads := func(path string) { f.o.progress(fmt.Sprintf("base %s to be read", path)) }
+	return disks.Digests{Ledger: f.ledger(), Context: ctx, Reads: reads}
+}
+
+// ledger is the file that remembers the digests of bases, "" without a place for it.
+func (f *Files) ledger() string {
+	if f.o.VMs == "" {
+		return ""
+	}
+	return filepath.Join(f.o.VMs, "digests.json")
+}

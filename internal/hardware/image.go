@@ -1,0 +1,141 @@
+package hardware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/disks"
+	"github.com/qnet-vm/qnet/internal/images"
+	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu/qcow2"
+)
+
+// store is the user's cache of images.
+func (o Options) store() images.Store {
+	s := images.Store{Dir: o.Images, Config: o.Config, User: o.User}
+	if o.Getenv != nil {
+		s.Search = o.Getenv("PATH")
+	}
+	return s
+}
+
+// imageBase finds the base of the disk that is made of the profile's image: the one that the
+// disk is pinned to, or, before it is made, what the image is now, which may have to be
+// downloaded.
+func (f *Files) imageBase(ctx context.Context, w *want) error {
+	pinned, err := f.pinnedBase(w)
+	if pinned || err != nil {
+		return err
+	}
+	store := f.o.store()
+	image, err := store.Resolve(w.image)
+	if err != nil {
+		return err
+	}
+	defer f.o.progress("")
+	f.Image, err = store.Ensure(ctx, image, pulls(f.o.progress))
+	if err == nil {
+		w.Base.Path, w.Base.Digest = f.Image.Path, f.Image.Digest
+	}
+	return err
+}
+
+// pulls returns what tells how far a download is, in words that follow "waiting for".
+func pulls(tell func(string)) images.Progress {
+	last := ""
+	return func(e images.Event) {
+		words := map[images.Stage]string{
+			images.Waiting: "another qnet to pull it", images.Looking: "its published checksum", images.Downloading: "its download",
+			images.Unpacking: "it to be unpacked", images.Converting: "it to be converted", images.Hashing: "it to be verified",
+		}[e.Stage]
+		if words == "" {
+			return
+		}
+		text := fmt.Sprintf("image %s: %s", e.Image, words)
+		if e.Total > 0 {
+			text += fmt.Sprintf(", %d %%", 100*e.Done/e.Total)
+		}
+		if text != last {
+			last = text
+			tell(text)
+		}
+	}
+}
+
+// pinnedBase finds the base that the disk is pinned to. It reports whether the disk is there.
+func (f *Files) pinnedBase(w *want) (pinned bool, err error) {
+	pin, pinned, err := pinOf(f.o.User, w.File)
+	switch {
+	case err != nil || !pinned:
+		return false, err
+	case pin.Image != w.Base.Image:
+		return true, &disks.Error{
+			File: w.File, Msg: fmt.Sprintf("it was made of image %s, and the profile says image %s", pin.Image, w.Base.Image),
+			Do: fmt.Sprintf("say image = %q; or begin anew after: qnet rm", pin.Image),
+		}
+	}
+	w.Base.Path, w.Base.Format = pin.Path, pin.Format
+	f.Image = images.Local{Path: pin.Path, Digest: pin.Digest, Name: pin.Image}
+	store := f.o.store()
+	if image, err := store.Resolve(w.image); err == nil {
+		f.Image.User, f.Image.Firmware = image.User, image.Firmware
+	}
+	if cached, err := store.ByDigest(pin.Digest); err == nil {
+		f.Image = cached
+		if f.o.User.Do(func() error { _, err := os.Stat(pin.Path); return err }) != nil {
+			w.Base.Path = cached.Path // the cache was moved
+		}
+	}
+	return true, nil
+}
+
+// imageLook is imageBase without a download: it reports whether the base is known.
+func (f *Files) imageLook(w *want) (known bool, err error) {
+	if pinned, err := f.pinnedBase(w); pinned || err != nil {
+		return pinned, err
+	}
+	store := f.o.store()
+	image, err := store.Resolve(w.image)
+	if err != nil {
+		return false, err
+	}
+	if w.image.File != "" {
+		w.Base.Path = w.image.File
+		return f.usedInPlace(w.image)
+	}
+	found, err := store.Match(image, w.image.String())
+	for _, c := range found {
+		if local, err := store.ByDigest(c.Digest); c.Current && err == nil {
+			f.Image = local
+			w.Base.Path, w.Base.Digest = local.Path, local.Digest
+			return true, nil
+		}
+	}
+	return false, err
+}
+
+// usedInPlace reports whether a file needs no conversion. The error is a *FileError.
+func (f *Files) usedInPlace(image profiles.Image) (bool, error) {
+	file, err := f.open("image", image.File, os.O_RDONLY)
+	if err != nil {
+		return false, err
+	}
+	_, found, err := qcow2.Read(file)
+	return found, err
+}
+
+// gone says more about a base that an overlay rests on and that is missing.
+func gone(user *asuser.User, w want, err error) error {
+	if _, pinned, _ := pinOf(user, w.File); !pinned || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	do := fmt.Sprintf("put %s back as it was; or remove %s, and what the guest has written, to begin anew", w.Base.Path, w.File)
+	if w.image.Name != "" || w.image.URL != "" {
+		do = fmt.Sprintf("qnet image pull %s brings it back while the same is published; or begin anew after: qnet rm", w.Base.Image)
+	}
+	return &disks.Error{File: w.File, Msg: fmt.Sprintf("its base %s is gone, without which it cannot be read", w.Base.Path), Do: do, Err: err}
+}

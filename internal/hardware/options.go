@@ -1,0 +1,28 @@
+package hardware
+
+import "github.com/qnet-vm/qnet/internal/asuser"
+
+// Options say whose files a machine is made of, and where the lasting ones are kept. The zero
+// value is the caller, who keeps none. The directories are those of place.Places.
+type Options struct {
+	User   *asuser.User // the user behind sudo; nil is the caller
+	VMs    string       // directory of the VMs' directories, see package vmdir; "" for a user without a home
+	Images string       // cache of images, likewise
+	Config string       // the user's settings, likewise
+
+	Getenv   func(string) string // environment of the call; nil is an empty one
+	Progress func(what string)   // gets what takes long, and "" when it is over; may be nil
+	Warn     func(text string)   // gets what the user should know; may be nil
+}
+
+func (o Options) progress(what string) {
+	if o.Progress != nil {
+		o.Progress(what)
+	}
+}
+
+func (o Options) warn(text string) {
+	if o.Warn != nil {
+		o.Warn(text)
+	}
+}
