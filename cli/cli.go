@@ -16,6 +16,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/guests"
 	"github.com/qnet-vm/qnet/cli/images"
 	"github.com/qnet-vm/qnet/cli/states"
+	"github.com/qnet-vm/qnet/cli/vms"
 	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/netsetup/keeper/server"
 )
@@ -84,6 +85,7 @@ func (a *app) command() *cli.App {
 func (a *app) commands() []*cli.Command {
 	list := slices.Concat(
 		[]*cli.Command{a.runCommand(), a.planCommand(), a.checkCommand(), a.psCommand(), a.stopCommand()},
+		vms.Commands(&a.Call, vms.Does{Start: a.startInBackground, StartFlags: startFlags, Stop: a.stopVM}),
 		states.Commands(&a.Call),
 		guests.Commands(&a.Call),
 		images.Commands(&a.Call),

@@ -4,25 +4,34 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// Load reads a profile with the rights of the user behind sudo. The name, if there is
-// one, replaces the profile's.
-func (c *Call) Load(path, name string) (*profiles.Profile, error) {
+// Load reads the profile that an operand means, see Source, with the rights of the user
+// behind sudo. The name, if there is one, replaces the profile's.
+func (c *Call) Load(operand, name string) (*profiles.Profile, error) {
 	if name != "" && !profiles.ValidName(name) {
 		return nil, &Usage{Text: fmt.Sprintf("--name: got %.80q, allowed: %s", name, profiles.NamePattern)}
 	}
 	if why := profiles.Reserved(name); why != "" {
 		return nil, &Usage{Text: fmt.Sprintf("--name: got %q, which %s; allowed: another name", name, why)}
 	}
+	source, err := c.Source(operand, name)
+	if err != nil {
+		return nil, err
+	}
 	reader := profiles.Reader{Home: c.User.Home(c.Getenv)}
 	var p *profiles.Profile
-	err := c.User.Do(func() (err error) {
-		p, err = reader.Load(path)
+	err = c.User.Do(func() (err error) {
+		if source.Text != "" {
+			p, err = reader.Decode(strings.NewReader(source.Text), source.Path)
+		} else {
+			p, err = reader.Load(source.Path)
+		}
 		return err
 	})
 	if bad := (profiles.Errors{}); errors.As(err, &bad) {

@@ -74,6 +74,7 @@ func bash(app *cli.App) string {
 		esac ;;
 	run:*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur") $(compgen -W "$(qnet image ls 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")) ;;
 	plan:*|check:*|mac:*|doctor:*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur")) ;;
+	start:*|restart:*|rm:*|edit:*) COMPREPLY=($(compgen -W "$(qnet ls 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")) ;;
 	stop:*|pause:*|resume:*|suspend:*|console:*|logs:*|ip:*|wait:*|ssh:*|exec:*) COMPREPLY=($(compgen -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
 	completion:*) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
 	esac
@@ -96,6 +97,7 @@ func fish(app *cli.App) string {
 		}
 	}
 	b.WriteString(`complete -c qnet -n '__fish_seen_subcommand_from run plan check mac doctor' -a '(__fish_complete_suffix .toml)'
+complete -c qnet -n '__fish_seen_subcommand_from start restart rm edit' -a "(qnet ls 2>/dev/null | awk 'NR > 1 { print \$1 }')"
 complete -c qnet -n '__fish_seen_subcommand_from stop pause resume suspend console logs ip wait ssh exec' -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \$1 }')"
 complete -c qnet -n '__fish_seen_subcommand_from image; and not __fish_seen_subcommand_from ls pull inspect rm prune' -a 'ls pull inspect rm prune'
 complete -c qnet -n '__fish_seen_subcommand_from pull inspect rm run' -a "(qnet image ls 2>/dev/null | awk 'NR > 1 { print \$1 }')"

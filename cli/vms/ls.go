@@ -1,0 +1,156 @@
+package vms
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/disks"
+	"github.com/qnet-vm/qnet/internal/place"
+	"github.com/qnet-vm/qnet/internal/vmdir"
+)
+
+func (v vms) lsCommand() *cli.Command {
+	return &cli.Command{
+		Name: "ls", Usage: "list VMs that run, and those that keep a disk",
+		Description: "SIZE is the disk that the guest sees, USED what the VM's files take on the host.",
+		Flags:       []cli.Flag{call.JSONFlag()}, Action: v.ls,
+	}
+}
+
+// row is a VM in `qnet ls --json`.
+type row struct {
+	Name    string    `json:"name"`
+	State   string    `json:"state"` // as qnet ps says it, or "stopped", "suspended"
+	Image   string    `json:"image,omitempty"`
+	Size    int64     `json:"size,omitempty"` // bytes of the first disk that the VM keeps
+	Used    int64     `json:"used"`           // bytes that the VM's files take
+	LastRun time.Time `json:"last_run,omitzero"`
+	Profile string    `json:"profile,omitempty"` // path; "" for one that is run by its image's name
+	Files   string    `json:"files,omitempty"`   // directory of what it keeps; "" for a VM that keeps nothing
+}
+
+const (
+	stopped   = "stopped"
+	suspended = "suspended"
+)
+
+func (v vms) ls(c *cli.Context) error {
+	if _, err := call.Operands(c); err != nil {
+		return err
+	}
+	states, foreign, err := v.Places.List(c.Context)
+	if err != nil {
+		return err
+	}
+	rows, err := v.rows(states)
+	if err != nil {
+		return err
+	}
+	if len(foreign) > 0 {
+		v.Talk("%s", place.Foreign(foreign))
+	}
+	if c.Bool("json") {
+		return v.JSON(rows)
+	}
+	return v.Table("NAME STATE IMAGE SIZE USED LAST-RUN PROFILE", func(w io.Writer) {
+		for _, r := range rows {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.State, call.OrDash(r.Image), sizeOrDash(r.Size), sizeOrDash(r.Used), ago(r.LastRun), call.OrDash(r.Profile))
+		}
+	})
+}
+
+// rows joins the VMs that run with those that keep files.
+func (v vms) rows(states []control.State) ([]row, error) {
+	rows := []row{}
+	err := v.User.Do(func() error {
+		dirs, err := vmdir.List(v.Places.VMs)
+		for _, d := range dirs {
+			r, ok, err := rowOf(d)
+			if err != nil {
+				v.Talk("note: %v", err)
+			}
+			if ok {
+				rows = append(rows, r)
+			}
+		}
+		return err
+	})
+	for _, s := range states {
+		i := slices.IndexFunc(rows, func(r row) bool { return r.Name == s.Name })
+		if i < 0 {
+			i = len(rows)
+			rows = append(rows, row{Name: s.Name, Profile: s.Profile})
+		}
+		rows[i].State, rows[i].LastRun = s.Status(), s.Started
+	}
+	slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(a.Name, b.Name) })
+	return rows, err
+}
+
+// rowOf describes what a VM keeps. A directory without a record is one that a run has just
+// begun to make.
+func rowOf(d vmdir.Dir) (r row, ok bool, err error) {
+	record, err := d.Load()
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, false, nil
+	}
+	r = row{Name: d.Name(), State: stopped, Image: record.Image, LastRun: record.LastRun, Profile: record.Profile, Files: d.Path(), Used: usedBy(d.Path())}
+	if _, err := os.Stat(d.File("memory")); err == nil {
+		r.State = suspended
+	}
+	if len(record.Bases) > 0 {
+		file := record.Bases[0].Overlay
+		if !filepath.IsAbs(file) {
+			file = d.File(file)
+		}
+		r.Size = disks.SizeOf(file)
+	}
+	return r, true, err
+}
+
+// usedBy returns what the files in a directory take on the host, in bytes.
+func usedBy(dir string) (bytes int64) {
+	walk := func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && e.Type().IsRegular() {
+			bytes += disks.Used(path)
+		}
+		return nil
+	}
+	_ = filepath.WalkDir(dir, walk) // what cannot be seen counts as nothing
+	return bytes
+}
+
+func sizeOrDash(bytes int64) string {
+	if bytes == 0 {
+		return call.OrDash("")
+	}
+	return disks.Size(bytes)
+}
+
+// ago says how long ago a time was, in its largest unit.
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return call.OrDash("")
+	}
+	d := time.Since(t)
+	for _, u := range []struct {
+		long time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}} {
+		if d >= u.long {
+			return fmt.Sprintf("%d%s ago", d/u.long, u.name)
+		}
+	}
+	return "now"
+}
