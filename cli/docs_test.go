@@ -8,9 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/urfave/cli/v2"
-
 	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -50,7 +49,7 @@ func actual() []string {
 	var list []string
 	add := func(command string, flags []cli.Flag) {
 		for _, f := range flags {
-			if v, ok := f.(cli.VisibleFlag); ok && !v.IsVisible() {
+			if !f.IsVisible() {
 				continue
 			}
 			for _, n := range f.Names() {

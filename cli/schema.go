@@ -1,9 +1,8 @@
 package cli
 
 import (
-	"github.com/urfave/cli/v2"
-
 	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/profiles"
 )
 

@@ -6,8 +6,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
+	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
