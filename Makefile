@@ -26,7 +26,7 @@ STATICCHECK := $(CACHE)/bin/staticcheck-v0.8.2
 DEADCODE    := $(CACHE)/bin/deadcode-v0.52.0
 
 .PHONY: build demo test test-unit cover stress lan coexist bench bench-go fuzz catalog-online lint help check clean \
-	fixtures guest networkmanager resolved old
+	fixtures guest networkmanager resolved secureboot old
 
 build: ## bin/qnet
 	$(BUILD) -o bin/qnet .
@@ -105,12 +105,12 @@ packages-%: ; @$(INSTALL) $*
 fixtures: # what tests use, and skip where it cannot be had
 	@$(INSTALL) guest demo test
 	@$(MAKE) --no-print-directory guest || echo "tests skip what boots the guest" >&2
-	@$(MAKE) --no-print-directory networkmanager resolved old
+	@$(MAKE) --no-print-directory networkmanager resolved secureboot old
 
 guest: packages-guest # the kernel and initramfs that the demo, the examples and the tests boot
 	@$(GO) run ./internal/lab/guest/mkguest -dir $(CACHE)/guest
 
-networkmanager resolved: # programs for the tests, unpacked and not installed
+networkmanager resolved secureboot: # programs for the tests, unpacked and not installed
 	@$(UNPACK) $@ $(CACHE)/$@
 
 old: # an old qnet, for the test of an upgrade while VMs run

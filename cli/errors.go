@@ -19,6 +19,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
+	"github.com/qnet-vm/qnet/qemu/firmware"
 	"github.com/qnet-vm/qnet/qemu/imagelock"
 	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
@@ -73,6 +74,7 @@ func hintFor(err error) string {
 func exitCode(err error) int {
 	var bad profiles.Errors
 	var config *machine.ConfigError
+	var vars *firmware.VarsError
 	var file *hardware.FileError
 	var use *call.Usage
 	var exit *qemu.ExitError
@@ -93,7 +95,7 @@ func exitCode(err error) int {
 		return exitFailure // whatever kept the undo from it
 	case errors.As(err, &unusable) && unusable.Full():
 		return exitIncapable
-	case errors.As(err, &unusable), errors.As(err, &bad), errors.As(err, &config), errors.As(err, &file), errors.As(err, &use),
+	case errors.As(err, &unusable), errors.As(err, &bad), errors.As(err, &config), errors.As(err, &vars), errors.As(err, &file), errors.As(err, &use),
 		errors.As(err, &image), errors.As(err, &disk), errors.As(err, &taken), errors.Is(err, rundir.ErrPathTooLong):
 		return exitUsage
 	case errors.Is(err, host.ErrNoTun), errors.Is(err, host.ErrNoPermission), errors.Is(err, host.ErrUnsupported),

@@ -354,7 +354,7 @@ func TestExamplesAndDocs(t *testing.T) {
 	}
 	reader := Reader{Home: "/home/me"}
 	block := regexp.MustCompile("(?ms)^```toml\n(.*?)^```")
-	for _, doc := range []string{"../docs/profile.md", "../README.md"} {
+	for _, doc := range []string{"../docs/profile.md", "../docs/firmware.md", "../README.md"} {
 		text, err := os.ReadFile(doc)
 		if err != nil {
 			t.Error(err)

@@ -3,6 +3,7 @@ package hardware
 import (
 	"net"
 	"os"
+	"slices"
 
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -26,6 +27,7 @@ func Config(p *profiles.Profile, salt []byte, files *Files, nics map[int]machine
 		Name: p.Name, Memory: p.Memory, CPUs: p.CPUs, Accel: string(p.Accel), CPU: p.CPU, Machine: p.Machine,
 		Kernel: fileOf(p.Boot.Kernel, files.Kernel), Initrd: fileOf(p.Boot.Initrd, files.Initrd), Cmdline: p.Boot.Cmdline,
 		Stat: files.stat,
+		UEFI: files.flash(p), Boot: machine.Boot{Order: p.Boot.Order, Menu: p.Boot.Menu}, Devices: files.devices(p),
 	}
 	for i, d := range Disks(p) {
 		var open Disk
@@ -56,14 +58,35 @@ func MAC(p *profiles.Profile, i int, salt []byte) net.HardwareAddr {
 }
 
 // netBoot reports whether the firmware may boot by the NIC, for which QEMU needs a boot ROM.
-// It may where it has no disk, or where something can answer: a network with a boot file,
+// It may where the profile's order has the network, or, without an order, where it has no disk, or where something can answer: a network with a boot file,
 // the LAN of mode bridge, the VMs of mode private. On the others qnet serves DHCP, or QEMU
 // does, and names no boot file.
 func netBoot(p *profiles.Profile, n profiles.NIC) bool {
-	if p.Boot.Kernel != "" {
+	switch {
+	case p.Boot.Kernel != "":
 		return false
+	case p.Boot.Order != nil:
+		return slices.Contains(p.Boot.Order, profiles.BootNetwork)
 	}
 	return len(Disks(p)) == 0 || n.Mode != profiles.User && !n.Mode.HasSubnet() || p.Networks[n.Network].PXE.File != ""
+}
+
+// devices returns what the machine has besides disks and NICs.
+func (f *Files) devices(p *profiles.Profile) machine.Devices {
+	d := machine.Devices{
+		Screen: p.Display == profiles.VNC || p.Display == profiles.Window, Sound: p.Devices.Sound, GDB: f.GDB,
+		Balloon: p.Devices.Balloon, RTC: p.Devices.RTC, Watchdog: p.Devices.Watchdog,
+	}
+	if p.Devices.GDB && d.GDB == nil {
+		d.GDB = planned
+	}
+	switch {
+	case f.tpm != nil:
+		d.TPM = f.tpm.connect
+	case p.TPM:
+		d.TPM = func() (*os.File, error) { return planned, nil }
+	}
+	return d
 }
 
 // fileOf returns the file that the profile names by the path, which may be "".

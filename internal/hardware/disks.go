@@ -56,7 +56,7 @@ func keeps(p *profiles.Profile) bool {
 			return true
 		}
 	}
-	return false
+	return hasUEFI(p) || p.TPM
 }
 
 // want is a disk that qnet may make.

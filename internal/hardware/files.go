@@ -12,6 +12,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/images"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu/firmware"
 )
 
 // Files are the files that a profile names, open.
@@ -20,7 +21,11 @@ type Files struct {
 	Disks          []Disk       // in the order of the function Disks
 	Kept           *vmdir.Claim // the VM's lasting directory; nil for a VM that keeps nothing
 	Image          images.Local // what the first disk is made of; zero for a VM without an image
+	GDB            *os.File     // a socket that listens for gdb; the caller's; nil without one
 
+	uefi   *uefi              // nil with SeaBIOS, and before it is open
+	found  *firmware.Firmware // of a plan
+	tpm    *tpm               // nil without one
 	o      Options
 	opened []*os.File
 	infos  map[*os.File]fs.FileInfo // what the user saw
@@ -50,13 +55,13 @@ func (f *Files) Close() {
 	f.opened, f.infos = nil, nil
 }
 
-// Release gives up the VM's lasting directory, once QEMU has ended. A second call does
+// Release ends the TPM and gives up the VM's lasting directory, once QEMU has ended. A second call does
 // nothing, nor does one without files.
 func (f *Files) Release() error {
 	if f == nil {
 		return nil
 	}
-	return f.Kept.Release()
+	return errors.Join(f.tpm.close(), f.Kept.Release())
 }
 
 // openPlain opens what a run only opens.
@@ -72,6 +77,12 @@ func (f *Files) openAll(ctx context.Context, p *profiles.Profile) error {
 		return err
 	}
 	if err := f.take(p); err != nil {
+		return err
+	}
+	if err := f.openFirmware(p); err != nil {
+		return err
+	}
+	if err := f.openTPM(p); err != nil {
 		return err
 	}
 	return f.openDisks(ctx, p)

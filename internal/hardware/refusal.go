@@ -14,8 +14,8 @@ import (
 )
 
 // Refusal returns the error by which a run of the profile would be refused now for the
-// sake of its files: a *FileError, a *disks.Error, a *machine.ConfigError, or one that is
-// imagelock.ErrInUse. It opens the files as a run does, with the rights of the user behind
+// sake of its files: a *FileError, a *disks.Error, a *machine.ConfigError, a
+// *firmware.VarsError, a *program.Lack, or one that is imagelock.ErrInUse. It opens the files as a run does, with the rights of the user behind
 // sudo, and changes nothing. It reads no base: one that was changed may pass.
 func Refusal(p *profiles.Profile, o Options) error {
 	f := &Files{o: o, infos: map[*os.File]fs.FileInfo{}}
@@ -25,6 +25,9 @@ func Refusal(p *profiles.Profile, o Options) error {
 		_, err = f.look(p)
 	}
 	if err != nil {
+		return err
+	}
+	if _, err := PlanFirmware(p, o); err != nil {
 		return err
 	}
 	c := Config(p, nil, f, nil)

@@ -30,6 +30,11 @@ var (
 	// (/proc/net/ip_tables_names).
 	Legacy = Need{"iptables-legacy, as root", inFull(func() bool { return isRoot() && hasProgram("iptables-legacy") })}
 	QEMU   = Need{"qemu-system-x86_64", inFull(func() bool { return hasProgram("qemu-system-x86_64") })}
+	// OVMF is UEFI firmware with its descriptors, as distributions ship it.
+	OVMF = Need{"ovmf", func() bool {
+		list, err := filepath.Glob("/usr/share/qemu/firmware/*.json")
+		return err == nil && len(list) > 0
+	}}
 )
 
 // inFull is a need that the tests with -short do without.

@@ -24,11 +24,12 @@ import (
 
 // Run is what a run would do.
 type Run struct {
-	Networks []Network           `json:"networks"`
-	Disks    []hardware.DiskPlan `json:"disks,omitempty"` // that qnet makes
-	QEMU     string              `json:"qemu"`            // the command line
-	Notes    []string            `json:"notes,omitempty"` // about the VM, not its networks
-	Salted   bool                `json:"-"`               // the host has its salt: MACs and subnets will be those
+	Networks []Network             `json:"networks"`
+	Disks    []hardware.DiskPlan   `json:"disks,omitempty"`   // that qnet makes
+	Firmware hardware.FirmwarePlan `json:"firmware,omitzero"` // UEFI and TPM
+	QEMU     string                `json:"qemu"`              // the command line
+	Notes    []string              `json:"notes,omitempty"`   // about the VM, not its networks
+	Salted   bool                  `json:"-"`                 // the host has its salt: MACs and subnets will be those
 }
 
 // Comments are what there is about disks, and the notes, as comments of a shell, a line each.
@@ -36,6 +37,9 @@ func (r Run) Comments() string {
 	var b strings.Builder
 	for _, d := range r.Disks {
 		b.WriteString("# disk " + d.String() + "\n")
+	}
+	for line := range strings.Lines(r.Firmware.String()) {
+		b.WriteString("# " + strings.TrimSpace(line) + "\n")
 	}
 	for _, note := range r.Notes {
 		b.WriteString("# note: " + note + "\n")
@@ -76,7 +80,8 @@ func New(ctx context.Context, p *profiles.Profile, o hardware.Options, runDir, s
 	if err != nil {
 		run.Notes = append(run.Notes, refused(err))
 	}
-	run.QEMU, err = v.qemuCommand(run.Networks)
+	run.Firmware, _ = hardware.PlanFirmware(p, o) // Refusal's error
+	run.QEMU, err = v.qemuCommand(run)
 	return run, err
 }
 
@@ -127,12 +132,12 @@ func planOrRefusal(n plan.Network, facts host.Facts, o plan.Options) (plan.Plan,
 }
 
 // qemuCommand returns the command line that a run would start QEMU with.
-func (v preview) qemuCommand(networks []Network) (string, error) {
+func (v preview) qemuCommand(run Run) (string, error) {
 	nics := hardware.PlanNICs(v.profile, func(network string) int {
-		i := slices.IndexFunc(networks, func(np Network) bool { return np.Network.Name == network })
-		return networks[i].MTU
+		i := slices.IndexFunc(run.Networks, func(np Network) bool { return np.Network.Name == network })
+		return run.Networks[i].MTU
 	})
-	config := qemu.FirstTry(hardware.Config(v.profile, v.salt, nil, nics))
+	config := qemu.FirstTry(hardware.Config(v.profile, v.salt, run.Firmware.Files(), nics))
 	spec, err := machine.Command(config, nil, nil)
 	if err != nil {
 		return "", err

@@ -43,12 +43,16 @@ func Command(c Config, qmp, console *os.File) (Spec, error) {
 	b.machine(c)
 	b.panics(c.Extra)
 	b.channels(qmp, console)
+	b.flash(c.UEFI)
+	disks, nics := c.bootIndexes()
 	for i, d := range c.Disks {
-		b.disk(i, d, c.Kernel == nil)
+		b.disk(i, d, disks[i])
 	}
 	for i, n := range c.NICs {
-		b.nic(i, n, c.Kernel == nil)
+		b.nic(i, n, c.Kernel == nil, nics[i])
 	}
+	b.devices(c.Devices, c.tpm)
+	b.bootMenu(c)
 	b.boot(c)
 	if c.Incoming {
 		b.add("-incoming", "defer")
@@ -105,9 +109,9 @@ func (b *builder) named(path string, f *os.File) string {
 
 func (b *builder) machine(c Config) {
 	b.add(
-		"-nodefaults", "-no-user-config", "-display", "none",
+		"-nodefaults", "-no-user-config", "-display", c.Devices.display(),
 		"-name", "guest="+c.Name,
-		"-machine", c.machine()+",graphics=off", // the firmware talks on the serial console
+		"-machine", c.machineOption(),
 		"-accel", c.Accel,
 		"-cpu", c.cpuOption(),
 		"-smp", strconv.Itoa(c.CPUs),
@@ -147,7 +151,7 @@ func (b *builder) channels(qmp, console *os.File) {
 	)
 }
 
-func (b *builder) nic(i int, n NIC, firmware bool) {
+func (b *builder) nic(i int, n NIC, firmware bool, bootIndex int) {
 	netdev := fmt.Sprintf("net%d", i)
 	device := options{
 		"driver": n.model(), "id": NICID(i), "netdev": netdev,
@@ -155,6 +159,9 @@ func (b *builder) nic(i int, n NIC, firmware bool) {
 	}
 	if !firmware || n.NoROM {
 		device["romfile"] = "" // no PXE: saves its start-up time, and QEMU needs no such file
+	}
+	if bootIndex != notBooted {
+		device["bootindex"] = bootIndex
 	}
 	if n.MTU != 0 {
 		device["host_mtu"] = n.MTU

@@ -57,14 +57,20 @@ type Config struct {
 	Initrd  *os.File // only with Kernel
 	Cmdline string   // of the kernel, any text
 
-	Disks []Disk
-	NICs  []NIC
-	Extra []string // further QEMU arguments, given last and as they are
+	UEFI *Firmware // nil is SeaBIOS
+	Boot Boot
+
+	Disks   []Disk
+	NICs    []NIC
+	Devices Devices
+	Extra   []string // further QEMU arguments, given last and as they are
 
 	Incoming bool // the guest is loaded over QMP and does not boot, see states.Load
 
 	// Stat returns what the user who opened a file saw: FUSE may bar root. nil is File.Stat.
 	Stat func(*os.File) (fs.FileInfo, error)
+
+	tpm *os.File // QEMU's end of the connection; made by Prepare
 }
 
 func (c Config) stat(f *os.File) (fs.FileInfo, error) {
@@ -108,8 +114,10 @@ func (c Config) validate() error {
 	if err := c.validateMachine(); err != nil {
 		return err
 	}
-	if err := c.validateBoot(); err != nil {
-		return err
+	for _, part := range []func() error{c.validateBoot, c.validateFirmware, c.Devices.validate} {
+		if err := part(); err != nil {
+			return err
+		}
 	}
 	if len(c.Disks) > maxDisks {
 		return badConfig("disks", "got %d, at most %d fit", len(c.Disks), maxDisks)

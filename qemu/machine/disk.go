@@ -95,7 +95,7 @@ func (d Disk) layered() bool { return d.Snapshot && !d.ReadOnly }
 // ImageNode is the name of the node of the i-th disk's image in QEMU.
 func ImageNode(i int) string { return fmt.Sprintf("image%d", i) }
 
-func (b *builder) disk(i int, d Disk, firmware bool) {
+func (b *builder) disk(i int, d Disk, bootIndex int) {
 	node := ImageNode(i)
 	image := b.image(d)
 	if d.layered() {
@@ -119,8 +119,8 @@ func (b *builder) disk(i int, d Disk, firmware bool) {
 		// quota or a lost server is as little the guest's to mend as a full disk.
 		device["werror"] = "stop"
 	}
-	if firmware {
-		device["bootindex"] = i
+	if bootIndex != notBooted {
+		device["bootindex"] = bootIndex
 	}
 	b.json("-device", device)
 }

@@ -44,6 +44,12 @@ func Prepare(c Config, cred *program.Credential, warn func(string)) (*Prepared, 
 			return p, err
 		}
 	}
+	if c.Devices.TPM != nil {
+		if p.tpm, err = c.Devices.TPM(); err != nil {
+			return p, err
+		}
+		p.Keep(p.tpm)
+	}
 	return p, nil
 }
 

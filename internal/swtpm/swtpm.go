@@ -1,0 +1,155 @@
+// Package swtpm runs swtpm, the TPM 2.0 of a VM.
+//
+// swtpm has no rights but to its state, a directory that it gets open: it needs no way to
+// it. It talks to QEMU by a socket that both inherit, so nothing else can connect. Its own
+// seccomp filter is on. It ends with qnet, and qnet ends it after QEMU.
+package swtpm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/confine"
+	"github.com/qnet-vm/qnet/qemu/program"
+	"github.com/qnet-vm/qnet/qemu/tail"
+)
+
+const (
+	name = "swtpm"
+	// quitTime is how long swtpm may take to end by SIGTERM.
+	quitTime = 2 * time.Second
+)
+
+// Find returns the absolute path of swtpm: it is looked up in path, the value of $PATH,
+// without its relative directories, and in /usr/bin. The error is a *program.Lack.
+func Find(path string) (string, error) {
+	for _, dir := range append(filepath.SplitList(path), "/usr/bin") {
+		file := filepath.Join(dir, name)
+		if info, err := os.Stat(file); filepath.IsAbs(dir) && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return file, nil
+		}
+	}
+	return "", &program.Lack{
+		What:   "tpm = true needs the program swtpm, which is not in PATH",
+		Remedy: "install it: apt install swtpm (Fedora, Arch: swtpm); or leave tpm out of the profile",
+	}
+}
+
+// Options say how to run swtpm.
+type Options struct {
+	Program    string              // see Find
+	Credential *program.Credential // as whom; nil is the caller
+	Log        io.Writer           // gets what swtpm writes; nil discards it
+}
+
+// TPM is a swtpm that runs, or has ended once Done is closed. Its methods may be called
+// concurrently.
+type TPM struct {
+	cmd    *exec.Cmd
+	socket *os.File // QEMU's
+	words  *tail.Writer
+	done   chan struct{}
+}
+
+// Start starts swtpm with the state in a directory. That must belong to the Credential; it
+// may be open with O_PATH only. The process needs root's rights to start it for another
+// user. The caller may close state afterwards.
+func Start(state *os.File, o Options) (*TPM, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("start swtpm: make socketpair: %w", err)
+	}
+	control := os.NewFile(uintptr(fds[0]), "swtpm's socket")
+	defer control.Close()
+	t := &TPM{socket: os.NewFile(uintptr(fds[1]), "TPM"), words: &tail.Writer{Tee: o.Log}, done: make(chan struct{})}
+	t.cmd = exec.Command(o.Program, "socket", "--tpm2", "--ctrl", "type=unixio,clientfd=3", "--tpmstate", "dir=/proc/self/fd/4")
+	t.cmd.ExtraFiles = []*os.File{control, state}
+	t.cmd.Env, t.cmd.Dir = program.Environment(), "/"
+	t.cmd.Stdout, t.cmd.Stderr = t.words, t.words
+	t.cmd.WaitDelay = time.Second
+	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
+	if c := o.Credential; c != nil {
+		t.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups}
+	}
+	started := make(chan error, 1)
+	go t.run(started)
+	if err := <-started; err != nil {
+		return nil, errors.Join(fmt.Errorf("start swtpm: %w", err), t.socket.Close())
+	}
+	return t, nil
+}
+
+// run starts swtpm and waits for its end on a thread of its own, which ends then: it has
+// given up its rights, and the parent-death signal comes at its end.
+func (t *TPM) run(started chan<- error) {
+	runtime.LockOSThread() // and never unlocked
+	err := errors.Join(unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), confine.DropBounding(0))
+	if err == nil {
+		err = t.cmd.Start()
+	}
+	started <- err
+	if err != nil {
+		return
+	}
+	_ = t.cmd.Wait() // the state says it all
+	close(t.done)
+}
+
+// Socket returns QEMU's end of the connection. Close it once QEMU has it.
+func (t *TPM) Socket() *os.File { return t.socket }
+
+// Done is closed when swtpm has ended.
+func (t *TPM) Done() <-chan struct{} { return t.done }
+
+// PID returns the process id.
+func (t *TPM) PID() int { return t.cmd.Process.Pid }
+
+// Err says how swtpm failed, with its last words. It is nil while it runs, and where it ended
+// as QEMU asked it to.
+func (t *TPM) Err() error {
+	select {
+	case <-t.done:
+		if t.cmd.ProcessState.Success() {
+			return nil
+		}
+		return fmt.Errorf("swtpm, the VM's TPM, ended: %s%s", t.cmd.ProcessState, tail.Suffix(t.words.String()))
+	default:
+		return nil
+	}
+}
+
+// Explain adds to the error of a QEMU that did not start what swtpm has said, if it has said
+// anything: QEMU only knows that its TPM refused.
+func (t *TPM) Explain(err error) error {
+	if ended := t.Err(); ended != nil {
+		return fmt.Errorf("%w: %w", ended, err)
+	}
+	if words := t.words.String(); words != "" {
+		return fmt.Errorf("swtpm, the VM's TPM, says %q: %w", words, err)
+	}
+	return err
+}
+
+// Stop ends swtpm, and closes the socket. The guest's state is on disk after each command
+// of the guest that changes it (SWTPM_NVRAM_StoreData).
+func (t *TPM) Stop() error {
+	_ = t.socket.Close() // may be closed already
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		_ = t.cmd.Process.Signal(sig) // no error matters but "already done"
+		select {
+		case <-t.done:
+			return nil
+		case <-time.After(quitTime):
+		}
+	}
+	return fmt.Errorf("end swtpm: process %d does not end", t.PID())
+}
