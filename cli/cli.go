@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/cli/displays"
 	"github.com/qnet-vm/qnet/cli/guests"
 	"github.com/qnet-vm/qnet/cli/images"
 	"github.com/qnet-vm/qnet/cli/states"
@@ -84,6 +85,7 @@ func (a *app) commands() []*cli.Command {
 		vms.Commands(&a.Call, vms.Does{Start: a.startInBackground, StartFlags: startFlags, Stop: a.stopVM}),
 		states.Commands(&a.Call),
 		guests.Commands(&a.Call),
+		displays.Commands(&a.Call),
 		images.Commands(&a.Call),
 		[]*cli.Command{
 			a.netCommand(), a.macCommand(), a.doctorCommand(), a.schemaCommand(), a.gcCommand(), a.versionCommand(), a.completionCommand(),

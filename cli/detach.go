@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/cli/displays"
 	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/internal/supervisor"
@@ -35,6 +36,10 @@ type word struct {
 
 // detach starts the VM in a session of its own and returns when it runs.
 func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []string) error {
+	openWindow, err := displays.Window(c.Context, &a.Call, p)
+	if err != nil {
+		return err
+	}
 	ours, theirs, err := os.Pipe()
 	if err != nil {
 		return err
@@ -53,6 +58,7 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 		return err
 	}
 	fmt.Fprintln(a.Stdout, p.Name)
+	openWindow()
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/cli/displays"
 	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/internal/supervisor"
@@ -75,9 +76,19 @@ func (a *app) run(c *cli.Context) error {
 	if c.Bool("detached") {
 		return a.runDetached(c.Context, p, o)
 	}
+	openWindow, err := displays.Window(c.Context, &a.Call, p)
+	if err != nil {
+		return err
+	}
 	a.Terminal, a.Speech = terminal.New(a.Stdin, a.Stdout), terminal.NewSpeech()
 	o.Terminal, o.Progress, o.Rung = a.Terminal, a.Progress(p.Name), a.rungs(p.Name)
-	o.Started = a.notifyReady()
+	ready := a.notifyReady()
+	o.Started = func() {
+		if ready != nil {
+			ready()
+		}
+		openWindow()
+	}
 	return supervisor.Run(c.Context, p, o)
 }
 

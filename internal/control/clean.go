@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,17 +21,25 @@ const maxAnswer = 1 << 20
 // are escaped, so that they cannot drive a terminal, and bounded.
 func answers(r io.Reader) *decoder {
 	limited := &io.LimitedReader{R: r, N: maxAnswer}
-	return &decoder{limited: limited, lines: json.NewDecoder(limited)}
+	return &decoder{limited: limited, lines: json.NewDecoder(limited), most: maxAnswer}
 }
 
 type decoder struct {
 	limited *io.LimitedReader
 	lines   *json.Decoder
+	most    int64 // bytes of one answer
+}
+
+// upTo has the decoder take answers of so many bytes; 0 changes nothing.
+func (d *decoder) upTo(most int64) *decoder {
+	d.most = cmp.Or(most, d.most)
+	d.limited.N = d.most
+	return d
 }
 
 // decode decodes the next answer.
 func (d *decoder) decode(v any) error {
-	d.limited.N = maxAnswer
+	d.limited.N = d.most
 	if err := d.lines.Decode(v); err != nil {
 		return err
 	}

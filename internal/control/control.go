@@ -88,8 +88,10 @@ type State struct {
 	PID     int       `json:"pid"`            // the supervisor's
 	QEMU    int       `json:"qemu,omitempty"` // QEMU's pid
 	Started time.Time `json:"started"`
-	Disk    string    `json:"disk,omitempty"`  // on which the guest's host keys are, or this run; "" before qnet knew it
-	Guest   *Guest    `json:"guest,omitempty"` // nil if qnet told the guest nothing at its first boot
+	Disk    string    `json:"disk,omitempty"`   // on which the guest's host keys are, or this run; "" before qnet knew it
+	Guest   *Guest    `json:"guest,omitempty"`  // nil if qnet told the guest nothing at its first boot
+	Screen  string    `json:"screen,omitempty"` // path of the socket that speaks VNC; "" without one
+	GDB     string    `json:"gdb,omitempty"`    // path of the socket for gdb; "" without one
 	NICs    []NIC     `json:"nics"`
 }
 

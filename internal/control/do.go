@@ -20,6 +20,7 @@ type Operation struct {
 	Name string // as VM.Do knows it
 	Args any    // in JSON; nil for none; with the rest of the request 4,000 bytes at most
 	Ends bool   // done, the VM ends, as by Stop: the client waits for that
+	Most int64  // bytes that the answer may have; 0 is 1 MiB
 }
 
 // DoOptions say whom to tell what happens. The functions may be nil.
@@ -42,7 +43,7 @@ func Do(ctx context.Context, runDir, name string, op Operation, result any, o Do
 	}
 	defer c.close()
 	h := hearing{op: op, vm: name, result: result, options: o}
-	for replies := answers(c); ; {
+	for replies := answers(c).upTo(op.Most); ; {
 		var r reply
 		if err := replies.decode(&r); err != nil {
 			if !h.done && ctx.Err() == nil {

@@ -5,7 +5,7 @@
 //	locks/vm-<vm>         held by a VM's supervisor as long as it lives
 //	locks/start-<network> held by a supervisor that starts the network's keeper
 //	locks/net-<network>   held by the network's keeper as long as it lives
-//	vms/<vm>/             control.sock of the supervisor
+//	vms/<vm>/             control.sock of the supervisor; vnc.sock and gdb.sock
 //	networks/<network>/   keeper.sock and journal.json of the keeper
 //
 // The process that holds a lock for life removes the directory when it ends. After a

@@ -31,6 +31,12 @@ func (v VM) Dir() string { return filepath.Join(vmsDir(v.RunDir), v.Name) }
 // Socket returns the VM's control socket.
 func (v VM) Socket() string { return filepath.Join(v.Dir(), "control.sock") }
 
+// Screen returns the socket by which viewers see the VM's screen.
+func (v VM) Screen() string { return filepath.Join(v.Dir(), "vnc.sock") }
+
+// GDB returns the socket at which gdb controls the VM's processors.
+func (v VM) GDB() string { return filepath.Join(v.Dir(), "gdb.sock") }
+
 // Lock returns the file that the VM's supervisor keeps locked as long as it lives.
 func (v VM) Lock() string { return filepath.Join(Locks(v.RunDir), "vm-"+v.Name) }
 

@@ -21,8 +21,8 @@ import (
 // launch starts QEMU before the network is there: QEMU loads, some 20 ms, while the
 // network comes up. The supervisor opens the taps' files, as files of the tun device;
 // the keeper later makes them taps. With macvtap, QEMU starts after the join.
-func (s *session) launch(context.Context) error {
-	if err := s.makeLogDir(); err != nil {
+func (s *session) launch(ctx context.Context) error {
+	if err := errors.Join(s.makeLogDir(), s.listenForGDB(ctx), s.listenForViewers(ctx)); err != nil {
 		return err
 	}
 	if hardware.Macvtap(s.profile) {

@@ -25,6 +25,9 @@ var operations = map[string]operation{
 	"snapshot ls":      listSnapshots,
 	"snapshot restore": restoreSnapshot,
 	"snapshot rm":      deleteSnapshot,
+
+	"screenshot": takePicture,
+	"type":       typeKeys,
 }
 
 var errStarts = errors.New("it still starts")

@@ -75,7 +75,9 @@ type session struct {
 	images  []*os.File    // of the disks, to look at after they were closed
 	resumed *saved.Resume // nil for a guest that boots
 	one     sync.Mutex    // held while an operation changes the guest's state
-	closers []func(context.Context) error
+
+	showScreen func(*qemu.VM) // serves viewers; nil without a screen
+	closers    []func(context.Context) error
 
 	mu     sync.Mutex // guards what follows; console once it is served; vm for the keepers' calls
 	state  control.State

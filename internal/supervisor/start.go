@@ -84,7 +84,7 @@ func (s *session) start(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return s.resumed.Failed(err)
+		return s.files.Explain(s.resumed.Failed(err))
 	}
 	s.mu.Lock()
 	s.vm = vm
@@ -112,6 +112,9 @@ func (s *session) started() error {
 	s.console = c
 	s.state.State, s.state.Accel, s.state.QEMU = control.Running, s.vm.Accel(), s.vm.PID()
 	s.mu.Unlock()
+	if s.showScreen != nil {
+		s.showScreen(s.vm)
+	}
 	s.Progress("")
 	if s.Terminal != nil {
 		if err := s.giveTerminal(c); err != nil {
