@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -308,4 +309,85 @@ func TestDisksThatAreMade(t *testing.T) {
 			t.Errorf("left on the full disk: %v", entries)
 		}
 	})
+}
+
+// An image runs without a profile: by its file, or by a name of the user's catalog. The VM has
+// its name, is known by it, and gets a profile of its own when it is edited.
+func TestRunAnImage(t *testing.T) {
+	lab.Require(t, lab.Program("qemu-img"))
+	inLab(t, func(l *testHost) {
+		base := l.base("My-Image_1.qcow2")
+		if plan := l.must("plan", base); !strings.Contains(plan, "# disk "+l.vmDir("my-image-1")+"/disk.qcow2: made by a run, 16 MiB") || !strings.Contains(plan, "-m 2048M") {
+			t.Errorf("plan: %s", plan)
+		}
+		for _, bad := range []string{"debian-1", "nothing-like-it"} {
+			l.refused(exitUsage, []string{fmt.Sprintf("find %q: it is no file, no VM that keeps a disk, and no image of the catalog", bad)}, "run", bad)
+		}
+		editor := filepath.Join(l.dir, "editor")
+		write := func(script string) {
+			if err := os.WriteFile(editor, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.env = append(l.env, "VISUAL="+editor)
+		// Nothing runs here: TCG would take a while for 2 GiB of memory and a NIC.
+		write(`sed -i 's/^memory.*/memory = "64MiB"/; $a accel = "tcg"\n[[nic]]\nmode = "none"' "$1"`)
+		l.refused(exitUsage, nil, "edit", "no-such-vm")
+		code, _, talk := l.qnet("run", "-d", "--name", "own", base)
+		if code != exitOK {
+			t.Fatalf("run an image: exit code %d, %s", code, talk)
+		}
+		l.must("stop", "--force", "own")
+		if out := l.must("ls"); !strings.Contains(out, "own   stopped  "+base) {
+			t.Errorf("ls: %s", out)
+		}
+		l.must("edit", "own")
+		l.must("start", "own")
+		if s := l.state("own"); s.Accel != "tcg" || len(s.NICs) != 1 || s.NICs[0].Mode != "none" {
+			t.Errorf("after the edit: %+v", s)
+		}
+		l.must("stop", "--force", "own")
+		write(`echo 'memory = 1' > "$1"`)
+		l.refused(exitUsage, []string{"vm.toml:1: memory: got", "hint: the file is saved as it is; qnet edit own opens it again"}, "edit", "own")
+		l.must("rm", "own")
+	})
+}
+
+// The profile that init writes is right, and so is every example in it.
+func TestInit(t *testing.T) {
+	l := newLab(t)
+	dir := filepath.Join(l.dir, "my-project")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) (int, string) {
+		p := l.command(args...)
+		p.Dir = dir
+		p.begin()
+		return p.end(20 * time.Second), p.out.String() + p.errout.String()
+	}
+	if code, out := run("init", "no-such-image"); code != exitUsage || !strings.Contains(out, "no-such-image") {
+		t.Errorf("an unknown image: exit code %d, %s", code, out)
+	}
+	if code, out := run("init"); code != exitOK {
+		t.Fatalf("exit code %d, %s", code, out)
+	}
+	if code, out := run("init"); code != exitUsage || !strings.Contains(out, "vm.toml is here already") {
+		t.Errorf("a second time: exit code %d, %s", code, out)
+	}
+	path := filepath.Join(dir, "vm.toml")
+	if code, out := run("check", path); code != exitOK {
+		t.Errorf("as it is: exit code %d, %s", code, out)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(text), `name   = "my-project"`) || !strings.Contains(string(text), `image  = "debian-12"`) {
+		t.Errorf("%v\n%s", err, text)
+	}
+	all := regexp.MustCompile(`(?m)^#([a-z[])`).ReplaceAll(text, []byte("$1"))
+	if err := os.WriteFile(path, all, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := run("check", path); code != exitOK {
+		t.Errorf("with all examples: exit code %d, %s\n%s", code, out, all)
+	}
 }

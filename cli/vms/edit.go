@@ -34,7 +34,7 @@ func (v vms) edit(c *cli.Context) error {
 		return err
 	}
 	if source.Text != "" {
-		if err := v.writeOwn(args[0], source); err != nil {
+		if err := v.writeOwn(source); err != nil {
 			return err
 		}
 	}
@@ -53,7 +53,7 @@ func (v vms) edit(c *cli.Context) error {
 }
 
 // writeOwn writes the profile of a VM that was run by its image's name.
-func (v vms) writeOwn(name string, s call.Source) error {
+func (v vms) writeOwn(s call.Source) error {
 	dir, err := vmdir.New(v.Places.VMs, vmOf(s.Path))
 	if err != nil {
 		return err

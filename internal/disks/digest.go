@@ -128,8 +128,8 @@ func (d Digests) known(f *os.File) (string, map[string]entry, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", nil, fmt.Errorf("read digests of bases: %w", err)
 	}
-	if err != nil || json.Unmarshal(text, &ledger) != nil || ledger == nil {
-		return "", map[string]entry{}, nil
+	if json.Unmarshal(text, &ledger) != nil || ledger == nil {
+		ledger = map[string]entry{}
 	}
 	now, err := stamp(f)
 	if e, ok := ledger[f.Name()]; ok && e.Stamp == now {

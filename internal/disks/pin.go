@@ -76,8 +76,10 @@ func (d Disk) checkPin(f, base *os.File, digests Digests) (Pin, error) {
 	switch {
 	case want == "": // it was not asked for
 	case pin.Digest != want:
-		return pin, &Error{d.File, fmt.Sprintf("its base %q is not the one it was made on (%s, now %s): the guest would see a mixture of both", d.Base.Path, short(pin.Digest), short(want)),
-			fmt.Sprintf("put back the base as it was; or remove %s, and what the guest has written, to begin anew", d.File), ErrOtherBase}
+		return pin, &Error{
+			d.File, fmt.Sprintf("its base %q is not the one it was made on (%s, now %s): the guest would see a mixture of both", d.Base.Path, short(pin.Digest), short(want)),
+			fmt.Sprintf("put back the base as it was; or remove %s, and what the guest has written, to begin anew", d.File), ErrOtherBase,
+		}
 	case pin.Format != d.Base.Format:
 		return pin, &Error{d.File, fmt.Sprintf("its base was %s when it was made, and is named %s now", pin.Format, d.Base.Format), fmt.Sprintf("say base_format = %q", pin.Format), nil}
 	}

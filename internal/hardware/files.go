@@ -39,7 +39,7 @@ func Open(ctx context.Context, p *profiles.Profile, o Options) (*Files, error) {
 	f := &Files{o: o, infos: map[*os.File]fs.FileInfo{}}
 	if err := f.openAll(ctx, p); err != nil {
 		f.Close()
-		return nil, errors.Join(err, f.Kept.Abandon())
+		return nil, errors.Join(err, f.tpm.close(), f.Kept.Abandon())
 	}
 	return f, nil
 }

@@ -180,6 +180,6 @@ func (c *Claim) Abandon() error {
 
 // Destroy removes the directory and all that is in it, and releases it.
 func (c *Claim) Destroy() error {
-	err := c.user.Do(func() error { return c.Dir.Remove() })
+	err := c.user.Do(c.Remove)
 	return errors.Join(err, c.Release())
 }

@@ -52,7 +52,7 @@ func (h Header) grow(f *os.File, size int64) error {
 	if want > room {
 		return fmt.Errorf("its L1 table is full; enlarge it with: qemu-img resize -f qcow2 FILE %d", size)
 	}
-	if err := clear(f, int64(h.L1Offset)+have*8, (want-have)*8); err != nil {
+	if err := zero(f, int64(h.L1Offset)+have*8, (want-have)*8); err != nil {
 		return err
 	}
 	fields := make([]byte, l1SizeOffset+4-sizeOffset)
@@ -65,9 +65,9 @@ func (h Header) grow(f *os.File, size int64) error {
 	return f.Sync()
 }
 
-// clear makes sure of zeros in a part of the file that nothing refers to yet, on the disk
+// zero makes sure of zeros in a part of the file that nothing refers to yet, on the disk
 // before the header counts it in.
-func clear(f *os.File, offset, length int64) error {
+func zero(f *os.File, offset, length int64) error {
 	if length <= 0 {
 		return nil
 	}
