@@ -72,7 +72,7 @@ func (c command) run(ctx *cli.Context) error {
 // Store returns the cache of the call's user.
 func Store(c *call.Call) images.Store {
 	return images.Store{
-		Dir: c.Places.Images, Config: c.Places.Config, User: c.User, Search: c.Getenv("PATH"), Fetch: fetch.Fetcher{Agent: "qnet"},
+		Dir: c.Places.Images, Config: c.Places.Config, User: c.User, Search: c.Getenv("PATH"),
 	}
 }
 

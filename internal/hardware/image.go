@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/disks"
@@ -44,24 +45,18 @@ func (f *Files) imageBase(ctx context.Context, w *want) error {
 	return err
 }
 
+// pullEvery is the time between two words about a download.
+const pullEvery = 200 * time.Millisecond
+
 // pulls returns what tells how far a download is, in words that follow "waiting for".
 func pulls(tell func(string)) images.Progress {
-	last := ""
+	var meter images.Meter
+	var told time.Time
 	return func(e images.Event) {
-		words := map[images.Stage]string{
-			images.Waiting: "another qnet to pull it", images.Looking: "its published checksum", images.Downloading: "its download",
-			images.Unpacking: "it to be unpacked", images.Converting: "it to be converted", images.Hashing: "it to be verified",
-		}[e.Stage]
-		if words == "" {
-			return
-		}
-		text := fmt.Sprintf("image %s: %s", e.Image, words)
-		if e.Total > 0 {
-			text += fmt.Sprintf(", %d %%", 100*e.Done/e.Total)
-		}
-		if text != last {
-			last = text
-			tell(text)
+		now := time.Now()
+		if meter.Begins(e, now) || now.Sub(told) >= pullEvery {
+			told = now
+			tell(fmt.Sprintf("image %s: %s", e.Image, meter.Text(e, now)))
 		}
 	}
 }

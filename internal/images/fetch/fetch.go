@@ -7,6 +7,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ type Fetcher struct {
 	Client *http.Client  // nil is one that honours HTTPS_PROXY, HTTP_PROXY and NO_PROXY
 	Stall  time.Duration // how long a server may send nothing; 0 is 30 s
 	Pause  time.Duration // before the second try, doubled before each later one; 0 is 1 s
-	Agent  string        // User-Agent, such as "qnet/1.0"
+	Agent  string        // User-Agent; "" is qnet
 }
 
 // HTTPError is an answer other than the file.
@@ -136,7 +137,7 @@ func (f Fetcher) get(ctx context.Context, from string, header http.Header, redir
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("User-Agent", f.Agent)
+	request.Header.Set("User-Agent", cmp.Or(f.Agent, "qnet"))
 	request.Header.Set("Accept-Encoding", "identity") // the file's own bytes, whose length and sum are known
 	for key, values := range header {
 		request.Header[key] = values
