@@ -167,6 +167,21 @@ func TestImageCommand(t *testing.T) {
 	}
 }
 
+// A plan of a VM whose image is not in the cache shows what a run does, and downloads nothing.
+func TestPlanWithoutTheImage(t *testing.T) {
+	lab.Require(t, lab.QEMU)
+	s := newImageSite(t)
+	s.put("golden", "golden.img", "qcow2", emptyDisk(t, 3<<30))
+	profile := filepath.Join(s.dir, "web.toml")
+	if err := os.WriteFile(profile, []byte("image = \"golden\"\n[[nic]]\nmode = \"user\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, code := s.qnet("plan", profile)
+	if code != 0 || strings.Contains(out, "refused") || !strings.Contains(out, "an overlay on image golden") || len(s.gets) > 0 {
+		t.Errorf("exit code %d, GETs %v\n%s", code, s.gets, out)
+	}
+}
+
 // Of twenty processes that pull an image at once, one downloads it.
 func TestTwentyPulls(t *testing.T) {
 	s := newImageSite(t)

@@ -102,15 +102,12 @@ func (f *Files) imageLook(w *want) (known bool, err error) {
 		w.Base.Path = w.image.File
 		return f.usedInPlace(w.image)
 	}
-	found, err := store.Match(image, w.image.String())
-	for _, c := range found {
-		if local, err := store.ByDigest(c.Digest); c.Current && err == nil {
-			f.Image = local
-			w.Base.Path, w.Base.Digest = local.Path, local.Digest
-			return true, nil
-		}
+	local, found, err := store.Find(image)
+	if found {
+		f.Image = local
+		w.Base.Path, w.Base.Digest = local.Path, local.Digest
 	}
-	return false, err
+	return found, err
 }
 
 // usedInPlace reports whether a file needs no conversion. The error is a *FileError.

@@ -139,6 +139,9 @@ func TestEnsureAndPull(t *testing.T) {
 	if i.Name != "test" || i.User != "me" || i.Firmware != "uefi" || !i.Own {
 		t.Errorf("resolved: %+v", i)
 	}
+	if _, found, err := store.Find(i); found || err != nil {
+		t.Errorf("found before it was pulled: %v, %v", found, err)
+	}
 	var stages []Stage
 	local, err := store.Ensure(t.Context(), i, func(e Event) {
 		if len(stages) == 0 || stages[len(stages)-1] != e.Stage {
@@ -151,6 +154,9 @@ func TestEnsureAndPull(t *testing.T) {
 	}
 	if got, _ := os.ReadFile(local.Path); !bytes.Equal(got, first) {
 		t.Error("the image has other bytes")
+	}
+	if there, found, err := store.Find(i); !found || err != nil || there != local {
+		t.Errorf("not found afterwards: %+v, %v, %v", there, found, err)
 	}
 	if info, err := os.Stat(local.Path); err != nil || info.Mode() != 0o444 {
 		t.Errorf("permissions: %v, %v", info.Mode(), err)

@@ -281,6 +281,18 @@ func (s Store) find(i Image) (Local, error) {
 	return s.byDigest(r.Digest)
 }
 
+// Find returns the image if the cache has it. It makes nothing and needs no network.
+func (s Store) Find(i Image) (local Local, found bool, err error) {
+	err = s.User.Do(func() error {
+		local, err = s.find(i)
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return Local{}, false, nil
+	}
+	return local, err == nil, err
+}
+
 // ByDigest returns an image of the cache, whatever name it has now. The error wraps
 // fs.ErrNotExist if it is not there.
 func (s Store) ByDigest(digest string) (local Local, err error) {
