@@ -26,7 +26,7 @@ STATICCHECK := $(CACHE)/bin/staticcheck-v0.8.2
 DEADCODE    := $(CACHE)/bin/deadcode-v0.52.0
 
 .PHONY: build demo test test-unit cover stress lan coexist bench bench-go fuzz catalog-online lint help check clean \
-	fixtures guest networkmanager resolved secureboot old
+	fixtures guest debian networkmanager resolved secureboot old
 
 build: ## bin/qnet
 	$(BUILD) -o bin/qnet .
@@ -105,10 +105,14 @@ packages-%: ; @$(INSTALL) $*
 fixtures: # what tests use, and skip where it cannot be had
 	@$(INSTALL) guest demo test
 	@$(MAKE) --no-print-directory guest || echo "tests skip what boots the guest" >&2
+	@$(MAKE) --no-print-directory debian || echo "tests skip what boots Debian" >&2
 	@$(MAKE) --no-print-directory networkmanager resolved secureboot old
 
 guest: packages-guest # the kernel and initramfs that the demo, the examples and the tests boot
 	@$(GO) run ./internal/lab/guest/mkguest -dir $(CACHE)/guest
+
+debian: packages-debian # a Debian 12 with cloud-init, for tests of the first boot; root, two minutes once
+	@sh internal/lab/guest/debian.sh $(CACHE)/debian
 
 networkmanager resolved secureboot: # programs for the tests, unpacked and not installed
 	@$(UNPACK) $@ $(CACHE)/$@

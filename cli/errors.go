@@ -10,6 +10,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/scarce"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/disks"
+	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/images"
 	"github.com/qnet-vm/qnet/internal/rundir"
@@ -75,6 +76,7 @@ func exitCode(err error) int {
 	var bad profiles.Errors
 	var config *machine.ConfigError
 	var vars *firmware.VarsError
+	var guest *firstboot.Mistake
 	var file *hardware.FileError
 	var use *call.Usage
 	var exit *qemu.ExitError
@@ -95,7 +97,7 @@ func exitCode(err error) int {
 		return exitFailure // whatever kept the undo from it
 	case errors.As(err, &unusable) && unusable.Full():
 		return exitIncapable
-	case errors.As(err, &unusable), errors.As(err, &bad), errors.As(err, &config), errors.As(err, &vars), errors.As(err, &file), errors.As(err, &use),
+	case errors.As(err, &unusable), errors.As(err, &bad), errors.As(err, &config), errors.As(err, &guest), errors.As(err, &vars), errors.As(err, &file), errors.As(err, &use),
 		errors.As(err, &image), errors.As(err, &disk), errors.As(err, &taken), errors.Is(err, rundir.ErrPathTooLong):
 		return exitUsage
 	case errors.Is(err, host.ErrNoTun), errors.Is(err, host.ErrNoPermission), errors.Is(err, host.ErrUnsupported),

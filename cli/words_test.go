@@ -22,6 +22,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/doctor"
 	"github.com/qnet-vm/qnet/internal/doctor/probe"
+	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/place"
 	"github.com/qnet-vm/qnet/internal/rundir"
@@ -49,6 +50,7 @@ func TestErrors(t *testing.T) {
 		{&call.Usage{Text: "bad flag"}, exitUsage, ""},
 		{profiles.Errors{}, exitUsage, ""},
 		{&machine.ConfigError{Object: "disk"}, exitUsage, ""},
+		{&firstboot.Mistake{Key: "guest.user_data", Err: errors.New("empty")}, exitUsage, ""},
 		{file, exitUsage, "your own rights"},
 		{&hardware.FileError{What: "disk", Path: "/d", Err: fs.ErrNotExist}, exitUsage, ""},
 		{rundir.ErrPathTooLong, exitUsage, "shorter --run-dir"},

@@ -38,6 +38,8 @@ type Settings struct {
 	Ignition bool // the image takes Ignition in place of cloud-init
 	NICs     []NIC
 	Mounts   []Mount
+
+	id string // of the settings that were blanked
 }
 
 // NIC is a network card of the guest.
@@ -93,6 +95,9 @@ func New(s Settings) (Seed, error) {
 // InstanceID returns the hash of what a new first boot is for. Mounts are made at each
 // boot, and keys that were found may be others at each run.
 func (s Settings) InstanceID() string {
+	if s.id != "" {
+		return s.id
+	}
 	s.Mounts, s.UserData.File = nil, ""
 	if s.Found {
 		s.Keys = nil
@@ -114,6 +119,7 @@ const secret = "(secret)"
 
 // Blanked returns the settings without secrets, to be shown.
 func (s Settings) Blanked() Settings {
+	s.id = s.InstanceID()
 	s.HostKeys = slices.Clone(s.HostKeys)
 	for i := range s.HostKeys {
 		s.HostKeys[i].Private = secret

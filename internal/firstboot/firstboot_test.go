@@ -111,6 +111,9 @@ func TestBlanked(t *testing.T) {
 			}
 		}
 	}
+	if s.Blanked().InstanceID() != s.InstanceID() {
+		t.Error("the blanked settings have another instance-id")
+	}
 	if s.HostKeys[0].Private != "PRIVATE-ED" {
 		t.Error("the settings themselves were changed")
 	}
@@ -212,8 +215,8 @@ func TestBadUserData(t *testing.T) {
 		s := settings()
 		s.UserData = u
 		_, err := New(s)
-		var bad *UserDataError
-		if !errors.As(err, &bad) || bad.File != u.File {
+		var bad *Mistake
+		if !errors.As(err, &bad) || !strings.HasPrefix(err.Error(), "guest.user_data: "+u.File+": ") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

@@ -35,14 +35,20 @@ var kinds = []struct{ first, kind string }{
 	{"MIME-Version:", "multipart"},
 }
 
-// UserDataError is a file of user data that no guest would take: the user's mistake.
-type UserDataError struct{ File, Msg string }
+// Mistake is something in [guest] or in a file that it names that no guest would take.
+type Mistake struct {
+	Key string // such as "guest.user_data"
+	Err error  // what is wrong, with the file
+}
 
-// Error names the file.
-func (e *UserDataError) Error() string { return fmt.Sprintf("guest.user_data %q: %s", e.File, e.Msg) }
+// Error names the key.
+func (m *Mistake) Error() string { return m.Key + ": " + m.Err.Error() }
+
+// Unwrap returns the cause.
+func (m *Mistake) Unwrap() error { return m.Err }
 
 func (u UserData) bad(format string, args ...any) error {
-	return &UserDataError{u.File, fmt.Sprintf(format, args...)}
+	return &Mistake{"guest.user_data", fmt.Errorf("%s: "+format, append([]any{u.File}, args...)...)}
 }
 
 func (u UserData) isIgnition() bool {

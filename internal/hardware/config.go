@@ -36,6 +36,7 @@ func Config(p *profiles.Profile, salt []byte, files *Files, nics map[int]machine
 		}
 		c.Disks = append(c.Disks, machineDisk(i, d, open))
 	}
+	tell(&c, p, files)
 	for i, n := range p.NICs {
 		if n.Mode == profiles.None {
 			continue

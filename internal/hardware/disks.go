@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/disks"
+	"github.com/qnet-vm/qnet/internal/firstboot/gather"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/machine"
@@ -56,7 +57,7 @@ func keeps(p *profiles.Profile) bool {
 			return true
 		}
 	}
-	return hasUEFI(p) || p.TPM
+	return hasUEFI(p) || p.TPM || gather.Wanted(p)
 }
 
 // want is a disk that qnet may make.

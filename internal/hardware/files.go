@@ -23,6 +23,7 @@ type Files struct {
 	Image          images.Local // what the first disk is made of; zero for a VM without an image
 	GDB            *os.File     // a socket that listens for gdb; the caller's; nil without one
 
+	told   *told              // nil before Seed, and for a guest that qnet tells nothing
 	uefi   *uefi              // nil with SeaBIOS, and before it is open
 	found  *firmware.Firmware // of a plan
 	tpm    *tpm               // nil without one

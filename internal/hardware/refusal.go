@@ -8,6 +8,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/disks"
+	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/machine"
@@ -38,11 +39,13 @@ func Refusal(p *profiles.Profile, o Options) error {
 			c.Disks = append(c.Disks, machineDisk(i, d, f.Disks[i]))
 		}
 	}
-	_, err = machine.Check(c)
+	if _, err = machine.Check(c); err == nil {
+		_, err = PlanSeed(p, o, nil)
+	}
 	return err
 }
 
-// BadFiles returns a *machine.ConfigError or a *disks.Error for what is wrong with the
+// BadFiles returns a *machine.ConfigError, a *disks.Error or a *firstboot.Mistake for what is wrong with the
 // profile's files themselves, and nil for files that are missing, or in use: that may pass. It
 // is nil without a profile.
 func BadFiles(p *profiles.Profile, o Options) error {
@@ -54,6 +57,9 @@ func BadFiles(p *profiles.Profile, o Options) error {
 		return err
 	}
 	if _, bad := errors.AsType[*disks.Error](err); bad {
+		return err
+	}
+	if _, bad := errors.AsType[*firstboot.Mistake](err); bad {
 		return err
 	}
 	return nil

@@ -27,9 +27,10 @@ type Run struct {
 	Networks []Network             `json:"networks"`
 	Disks    []hardware.DiskPlan   `json:"disks,omitempty"`   // that qnet makes
 	Firmware hardware.FirmwarePlan `json:"firmware,omitzero"` // UEFI and TPM
-	QEMU     string                `json:"qemu"`              // the command line
-	Notes    []string              `json:"notes,omitempty"`   // about the VM, not its networks
-	Salted   bool                  `json:"-"`                 // the host has its salt: MACs and subnets will be those
+	Seed     *hardware.SeedPlan    `json:"first_boot,omitempty"`
+	QEMU     string                `json:"qemu"`            // the command line
+	Notes    []string              `json:"notes,omitempty"` // about the VM, not its networks
+	Salted   bool                  `json:"-"`               // the host has its salt: MACs and subnets will be those
 }
 
 // Comments are what there is about disks, and the notes, as comments of a shell, a line each.
@@ -40,6 +41,9 @@ func (r Run) Comments() string {
 	}
 	for line := range strings.Lines(r.Firmware.String()) {
 		b.WriteString("# " + strings.TrimSpace(line) + "\n")
+	}
+	if r.Seed != nil {
+		b.WriteString(r.Seed.String())
 	}
 	for _, note := range r.Notes {
 		b.WriteString("# note: " + note + "\n")
@@ -81,6 +85,9 @@ func New(ctx context.Context, p *profiles.Profile, o hardware.Options, runDir, s
 		run.Notes = append(run.Notes, refused(err))
 	}
 	run.Firmware, _ = hardware.PlanFirmware(p, o) // Refusal's error
+	if run.Seed, err = hardware.PlanSeed(p, o, salt); err != nil {
+		run.Notes = append(run.Notes, refused(err))
+	}
 	run.QEMU, err = v.qemuCommand(run)
 	return run, err
 }

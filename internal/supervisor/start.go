@@ -47,6 +47,12 @@ func (s *session) check(ctx context.Context) (err error) {
 	if s.salt, err = journal.LoadSalt(s.StateDir); err != nil {
 		return s.unusable("state directory", s.StateDir, err)
 	}
+	if err := s.files.Seed(s.profile, s.salt); err != nil {
+		return fmt.Errorf("prepare the first boot of VM %q: %w", s.profile.Name, err)
+	}
+	s.mu.Lock()
+	s.state.Guest = s.files.Guest()
+	s.mu.Unlock()
 	return s.findSaved()
 }
 

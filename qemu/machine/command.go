@@ -54,6 +54,7 @@ func Command(c Config, qmp, console *os.File) (Spec, error) {
 	b.devices(c.Devices, c.tpm)
 	b.bootMenu(c)
 	b.boot(c)
+	b.told(c)
 	if c.Incoming {
 		b.add("-incoming", "defer")
 	}

@@ -63,6 +63,9 @@ type Config struct {
 	Disks   []Disk
 	NICs    []NIC
 	Devices Devices
+
+	Strings []*os.File // of SMBIOS type 11, which the guest's system reads, one a file
+	Blobs   []Blob
 	Extra   []string // further QEMU arguments, given last and as they are
 
 	Incoming bool // the guest is loaded over QMP and does not boot, see states.Load
@@ -114,7 +117,7 @@ func (c Config) validate() error {
 	if err := c.validateMachine(); err != nil {
 		return err
 	}
-	for _, part := range []func() error{c.validateBoot, c.validateFirmware, c.Devices.validate} {
+	for _, part := range []func() error{c.validateBoot, c.validateFirmware, c.Devices.validate, c.validateTold} {
 		if err := part(); err != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/atomicfile"
 	"github.com/qnet-vm/qnet/internal/firstboot"
+	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/sshkey"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
@@ -44,6 +45,11 @@ type Request struct {
 // Wanted reports whether qnet tells a VM anything at its first boot: one that says [guest], or
 // has an image.
 func Wanted(p *profiles.Profile) bool { return p.Guest != nil || p.Image != (profiles.Image{}) }
+
+// Ignition reports whether a profile has an Ignition config of its own.
+func Ignition(p *profiles.Profile) bool {
+	return p.Guest != nil && filepath.Ext(p.Guest.UserData) == ".ign"
+}
 
 // OwnKey is the path of qnet's own key below the directory of settings. The key is among
 // those that each guest lets in, so that `qnet ssh`, exec and cp need no other.
@@ -116,7 +122,7 @@ func (r Request) settings() firstboot.Settings {
 	s := firstboot.Settings{
 		User: g.User, Hostname: g.Hostname, Password: g.Password, Timezone: g.Timezone, Locale: g.Locale,
 		Packages: g.Packages, Run: g.Run, NICs: r.NICs, Mounts: r.Mounts,
-		Ignition: r.Ignition || filepath.Ext(g.UserData) == ".ign",
+		Ignition: r.Ignition || Ignition(r.Profile),
 	}
 	if s.User == "" {
 		s.User = r.login(s.Ignition)
@@ -162,9 +168,9 @@ func (r Request) login(ignition bool) string {
 func (r Request) readFiles(s *firstboot.Settings) error {
 	g := r.guest()
 	if g.UserData != "" {
-		text, err := readUserData(g.UserData)
+		text, err := readUserData(r.Profile)
 		if err != nil {
-			return fmt.Errorf("read guest.user_data: %w", err)
+			return &firstboot.Mistake{Key: "guest.user_data", Err: err}
 		}
 		s.UserData = firstboot.UserData{File: g.UserData, Text: text}
 	}
@@ -175,7 +181,7 @@ func (r Request) readFiles(s *firstboot.Settings) error {
 	for i, k := range g.Keys {
 		list, err := keysOf(k)
 		if err != nil {
-			return fmt.Errorf("guest.keys[%d]: %w", i, err)
+			return &firstboot.Mistake{Key: fmt.Sprintf("guest.keys[%d]", i), Err: err}
 		}
 		s.Keys = sshkey.Merge(s.Keys, list...)
 	}
@@ -204,7 +210,8 @@ func (r Request) found() []string {
 
 // readUserData reads a regular file. It tells a file that is too large by its size, and so
 // reads a little more than is allowed.
-func readUserData(path string) (string, error) {
+func readUserData(p *profiles.Profile) (string, error) {
+	path := p.Guest.UserData
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would block
 	if err != nil {
 		return "", err
@@ -212,6 +219,9 @@ func readUserData(path string) (string, error) {
 	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return "", errors.Join(err, &fs.PathError{Op: "read", Path: path, Err: errors.New("it is no regular file")})
+	}
+	if err := reachable.Of(p.Path).Check("user_data", path, f); err != nil {
+		return "", err
 	}
 	b, err := io.ReadAll(io.LimitReader(f, firstboot.MaxUserData+1))
 	return string(b), err

@@ -26,7 +26,7 @@ func request(t *testing.T) Request {
 		t.Fatal(err)
 	}
 	r := Request{
-		Profile: &profiles.Profile{Name: "web", Guest: &profiles.Guest{User: "me"}},
+		Profile: &profiles.Profile{Name: "web", Path: filepath.Join(dir, "web.toml"), Guest: &profiles.Guest{User: "me"}},
 		VM:      vm, Config: filepath.Join(dir, "config"), Home: filepath.Join(dir, "home"),
 		Getenv: func(string) string { return "" },
 	}
@@ -157,7 +157,8 @@ func TestBadFiles(t *testing.T) {
 		guest func(dir string) profiles.Guest
 		want  string
 	}{
-		"no-user-data": {func(d string) profiles.Guest { return profiles.Guest{UserData: d + "/none"} }, "read guest.user_data: open"},
+		"no-user-data": {func(d string) profiles.Guest { return profiles.Guest{UserData: d + "/none"} }, "guest.user_data: open"},
+		"elsewhere":    {func(string) profiles.Guest { return profiles.Guest{UserData: "/etc/passwd"} }, "guest.user_data: "},
 		"directory":    {func(d string) profiles.Guest { return profiles.Guest{UserData: d} }, "no regular file"},
 		"no-key":       {func(d string) profiles.Guest { return profiles.Guest{Keys: []profiles.Key{{File: d + "/none.pub"}}} }, "guest.keys[0]: read public key: open"},
 		"private-key": {func(d string) profiles.Guest {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -55,19 +56,24 @@ func Make(s firstboot.Seed) (f Files, err error) {
 	return f, err
 }
 
+// All returns those that there are.
+func (f Files) All() []*os.File {
+	return slices.DeleteFunc(append([]*os.File{f.Disk, f.Ignition}, f.SMBIOS...), func(file *os.File) bool { return file == nil })
+}
+
 // Close closes all of them.
 func (f Files) Close() error {
 	var errs []error
-	for _, file := range append([]*os.File{f.Disk, f.Ignition}, f.SMBIOS...) {
-		if file != nil {
-			errs = append(errs, file.Close())
-		}
+	for _, file := range f.All() {
+		errs = append(errs, file.Close())
 	}
 	return errors.Join(errs...)
 }
 
 // memory returns a sealed file in memory, open for reading alone: QEMU refuses a
-// descriptor that could write where it only reads (fdset in util/osdep.c of QEMU).
+// descriptor that could write where it only reads (fdset in util/osdep.c of QEMU). QEMU, which
+// is another user where root runs it, opens some of them again by /proc/self/fd; others
+// cannot look into that directory (proc(5)).
 func memory(name string, data []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -75,7 +81,7 @@ func memory(name string, data []byte) (*os.File, error) {
 	}
 	w := os.NewFile(uintptr(fd), name)
 	defer w.Close()
-	if err := unix.Fchmod(fd, 0o400); err != nil {
+	if err := unix.Fchmod(fd, 0o444); err != nil {
 		return nil, fmt.Errorf("make %s in memory: %w", name, err)
 	}
 	if _, err := w.Write(data); err != nil {
