@@ -213,7 +213,7 @@ func TestBadUserData(t *testing.T) {
 		"version": {"f.ign", `{"ignition":{"version":"1.0.0"}}`}, "no-version": {"f.ign", `{"ignition":[]}`}, "gzip": {"f.gz", "\x1f\x8b\x08"},
 	} {
 		s := settings()
-		s.UserData = u
+		s.UserData, s.Packages, s.Run = u, nil, nil
 		_, err := New(s)
 		var bad *Mistake
 		if !errors.As(err, &bad) || !strings.HasPrefix(err.Error(), "guest.user_data: "+u.File+": ") {
@@ -225,7 +225,11 @@ func TestBadUserData(t *testing.T) {
 // An Ignition config keeps all that it says, and gets keys and the host's name.
 func TestIgnition(t *testing.T) {
 	s := settings()
-	s.User = IgnitionUser
+	s.User, s.Ignition = IgnitionUser, true
+	if _, err := New(s); err == nil || !strings.HasPrefix(err.Error(), "guest.packages: a system with Ignition") {
+		t.Errorf("packages: %v", err)
+	}
+	s.Packages, s.Run = nil, nil
 	s.UserData = UserData{"x.ign", `{"ignition":{"version":"3.4.0"},"passwd":{"users":[{"name":"core","sshAuthorizedKeys":["ssh-rsa GGGG"]}]},
 		"storage":{"files":[{"path":"/etc/hostname","contents":{"source":"data:,mine"}}],"disks":[1]},"systemd":{"units":[]}}`}
 	seed := seedOf(t, s)

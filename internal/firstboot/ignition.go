@@ -2,6 +2,7 @@ package firstboot
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 )
 
@@ -15,6 +16,9 @@ type object = map[string]any
 // server, and the host's name, unless it says so itself. Without one it is made
 // (Ignition's configuration specification, version 3.0.0).
 func (s Settings) ignition() ([]byte, error) {
+	if key := s.notIgnitions(); key != "" {
+		return nil, &Mistake{key, errors.New("a system with Ignition does not take it; say it in the config of user_data")}
+	}
 	config := object{"ignition": object{"version": "3.0.0"}}
 	if s.UserData.Text != "" {
 		config = nil
@@ -32,6 +36,21 @@ func (s Settings) ignition() ([]byte, error) {
 		s.ignitionFiles(config)
 	}
 	return []byte(asJSON(config)), nil
+}
+
+// notIgnitions names a key that says what Ignition has no words for, "" without one.
+func (s Settings) notIgnitions() string {
+	switch {
+	case len(s.Packages) > 0:
+		return "guest.packages"
+	case len(s.Run) > 0:
+		return "guest.run"
+	case s.Timezone != "":
+		return "guest.timezone"
+	case s.Locale != "":
+		return "guest.locale"
+	}
+	return ""
 }
 
 // ignitionUser adds the keys to the account.

@@ -68,9 +68,9 @@ func Run(t *testing.T, f func(t *testing.T)) {
 	t.Logf("in the namespace:\n%s", &out)
 }
 
-// childArgs make the test binary run one test, for at most 5 minutes.
+// childArgs make the test binary run one test, for at most 15 minutes.
 func childArgs(name string) []string {
-	timeout := "300s"
+	timeout := "900s"
 	if Stress() {
 		timeout = "1h"
 	}

@@ -1,0 +1,216 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qnet-vm/qnet/internal/firstboot/gather"
+	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/sshkey"
+)
+
+// debianTime is how long a Debian may take under TCG on a machine that runs other tests.
+const debianTime = 10 * time.Minute
+
+// debianHost is a host on which Debian guests can run, and a user with a key.
+func debianHost(t *testing.T, f func(l *testHost)) {
+	t.Helper()
+	lab.Require(t, lab.File(".cache/debian/debian.qcow2", "debian"), lab.Program("ssh"), lab.Program("scp"), lab.Program("dpkg-deb"))
+	inLab(t, func(l *testHost) {
+		home := filepath.Join(l.dir, "home")
+		if _, err := sshkey.Ensure(home+"/.ssh/id_ed25519", sshkey.Ed25519, "mine"); err != nil {
+			t.Fatal(err)
+		}
+		l.env = append(l.env, "HOME="+home, "SSH_AUTH_SOCK=")
+		f(l)
+	})
+}
+
+// debian writes a profile of a Debian that boots by its own kernel.
+func (l *testHost) debian(name, cmdline, rest string) string {
+	l.Helper()
+	dir := lab.Module(".cache/debian")
+	return l.profile(name, fmt.Sprintf(`memory = "1GiB"
+accel = "tcg"
+image = %q
+size = "6GiB"
+%s
+[boot]
+kernel = %q
+initrd = %q
+cmdline = "root=LABEL=root rw console=ttyS0 %s"
+`, dir+"/debian.qcow2", rest, dir+"/vmlinuz", dir+"/initrd.img", cmdline))
+}
+
+// in runs a command in a guest, and returns what it says.
+func (l *testHost) in(vm string, command ...string) string {
+	l.Helper()
+	return strings.TrimSpace(l.must(append([]string{"exec", vm, "--"}, command...)...))
+}
+
+// boots waits for the end of a guest's first boot.
+func (l *testHost) boots(vm string) {
+	l.Helper()
+	p := l.start("wait", "--for", "boot", "--timeout", debianTime.String(), vm)
+	if code := p.end(debianTime + time.Minute); code != 0 || strings.Contains(p.errout.String(), "warning") {
+		console, _ := os.ReadFile(filepath.Join(l.dir, "state/logs", vm, "console.log"))
+		l.Fatalf("exit code %d\n%s\n%s", code, &p.errout, console[max(0, len(console)-4000):])
+	}
+}
+
+// repository returns user data that gives the guest a repository with one package.
+func repository(l *testHost) string {
+	l.Helper()
+	dir := filepath.Join(l.dir, "repository")
+	lab.Sh(l, `mkdir -p `+dir+`/greeter/DEBIAN `+dir+`/greeter/usr/bin; cd `+dir+`
+printf 'Package: greeter\nVersion: 1.0\nArchitecture: all\nMaintainer: T <t@example.org>\nDescription: greets\n' > greeter/DEBIAN/control
+printf '#!/bin/sh\necho hello\n' > greeter/usr/bin/greeter; chmod 755 greeter/usr/bin/greeter
+dpkg-deb --root-owner-group -b greeter greeter.deb > /dev/null
+{ cat greeter/DEBIAN/control; echo "Filename: ./greeter.deb"; echo "Size: $(stat -c %s greeter.deb)"; echo "SHA256: $(sha256sum greeter.deb | cut -d ' ' -f 1)"; } > Packages`)
+	code := func(name string) string {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			l.Fatal(err)
+		}
+		return base64.StdEncoding.EncodeToString(b)
+	}
+	return `#cloud-config
+apt: {preserve_sources_list: true}
+bootcmd:
+  - rm -rf /etc/apt/sources.list.d
+write_files:
+  - {path: /srv/greeter.deb, encoding: b64, content: ` + code("greeter.deb") + `}
+  - {path: /srv/Packages, encoding: b64, content: ` + code("Packages") + `}
+  - {path: /etc/apt/sources.list, content: "deb [trusted=yes] file:/srv ./"}
+runcmd:
+  - echo the user data >> /ran
+`
+}
+
+// A real Debian is set up at its first boot as the profile says, lets its user in without a
+// question, and its second boot changes nothing.
+func TestFirstBoot(t *testing.T) {
+	debianHost(t, func(l *testHost) {
+		if err := os.WriteFile(l.dir+"/data.yaml", []byte(repository(l)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		profile := l.debian("web", "", `
+[guest]
+user = "me"
+hostname = "webby"
+timezone = "Europe/Berlin"
+packages = ["greeter"]
+run = ["greeter >> /ran", "cd /etc", "pwd >> /ran"]
+user_data = "data.yaml"
+[[nic]]
+[[nic]]
+mode = "private"
+[[nic]]
+mode = "none"
+[[nic]]
+mode = "host-only"
+`)
+		l.must("run", "-d", profile)
+		l.boots("web")
+		const ran = "the user data\nhello\n/etc"
+		for command, want := range map[string]string{
+			"id -un; hostname; sudo -n id -un": "me\nwebby\nroot",
+			"readlink /etc/localtime":          "/usr/share/zoneinfo/Europe/Berlin",
+			"cat /ran":                         ran,
+			"test $(df --output=size / | tail -n 1) -gt 5000000 && echo grown":                        "grown",
+			"ip -4 route show default | wc -l":                                                        "1",
+			"ip -br -4 address | grep -c eth":                                                         "2", // of nat and host-only
+			"ip link show eth1 | grep -o 'state UP'":                                                  "state UP",
+			"cut -d ' ' -f 3 ~/.ssh/authorized_keys | sort":                                           "mine\nqnet",
+			"cat /etc/systemd/system/serial-getty@ttyS0.service.d/qnet.conf | grep -c 'autologin me'": "1",
+		} {
+			if got := l.in("web", "sh", "-c", command); got != want {
+				t.Errorf("%s: got %q, want %q", command, got, want)
+			}
+		}
+		l.copies()
+		l.keys()
+		id := l.in("web", "cat", "/run/cloud-init/.instance-id")
+		l.stops("web")
+		l.must("run", "-d", profile)
+		l.boots("web")
+		if got := l.in("web", "cat", "/ran"); got != ran {
+			t.Errorf("the second boot ran the commands again: %q", got)
+		}
+		if got := l.in("web", "cat", "/run/cloud-init/.instance-id"); got != id || !strings.HasPrefix(id, "qnet-") {
+			t.Errorf("instance-id %q, before %q", got, id)
+		}
+		l.must("stop", "--force", "web")
+	})
+}
+
+// stops has a guest shut down, which takes long on a busy machine.
+func (l *testHost) stops(vm string) {
+	l.Helper()
+	p := l.start("stop", "--timeout", debianTime.String(), vm)
+	if code := p.end(debianTime + time.Minute); code != 0 {
+		l.Fatalf("stop: exit code %d, %s", code, &p.errout)
+	}
+}
+
+// copies moves a file to the guest and back.
+func (l *testHost) copies() {
+	l.Helper()
+	want := bytes.Repeat([]byte("content\n"), 1000)
+	if err := os.WriteFile(l.dir+"/file", want, 0o644); err != nil {
+		l.Fatal(err)
+	}
+	l.must("cp", l.dir+"/file", "web:/tmp/")
+	l.must("cp", "web:/tmp/file", l.dir+"/back")
+	if got, err := os.ReadFile(l.dir + "/back"); err != nil || !bytes.Equal(got, want) {
+		l.Errorf("%d bytes came back, %v", len(got), err)
+	}
+}
+
+// keys checks who gets in, and that secrets are where they should be only.
+func (l *testHost) keys() {
+	l.Helper()
+	if got := l.must("ssh", "-o", "IdentitiesOnly=yes", "-i", l.dir+"/home/.ssh/id_ed25519", "web", "id", "-un"); got != "me\n" {
+		l.Errorf("by the user's own key: %q", got)
+	}
+	plan := l.must("plan", "--json", l.dir+"/web.toml")
+	if strings.Contains(plan, "PRIVATE KEY") || !strings.Contains(plan, "first_boot") {
+		l.Errorf("plan: %s", plan)
+	}
+	out, err := exec.Command("grep", "-rlE", "PRIVATE KEY", l.dir+"/state", l.run).Output()
+	for _, path := range strings.Fields(string(out)) {
+		info, statErr := os.Stat(path)
+		known := path == gather.OwnKey(l.dir+"/state/config") || strings.Contains(path, "/hostkeys/") || strings.HasSuffix(path, "/disk.qcow2")
+		if statErr != nil || !known || info.Mode().Perm() != 0o600 {
+			l.Errorf("a private key is in %s, %v", path, info.Mode())
+		}
+	}
+	if err != nil || len(out) == 0 {
+		l.Errorf("%v, %s", err, out)
+	}
+}
+
+// A guest without cloud-init takes root's key and its host keys as systemd's credentials.
+func TestCredentials(t *testing.T) {
+	if !lab.Stress() {
+		t.Skip("one more boot; QNET_STRESS=1 runs it")
+	}
+	debianHost(t, func(l *testHost) {
+		l.must("run", "-d", l.debian("old", "cloud-init=disabled", "[guest]\nuser = \"root\"\n"))
+		p := l.start("wait", "--for", "ssh", "--timeout", debianTime.String(), "old")
+		if code := p.end(debianTime + time.Minute); code != 0 {
+			t.Fatalf("exit code %d, %s", code, &p.errout)
+		}
+		if got := l.in("old", "id", "-un"); got != "root" {
+			t.Errorf("got %q", got)
+		}
+		l.must("stop", "--force", "old")
+	})
+}
