@@ -8,6 +8,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/sshclient"
 )
 
 // seeds makes the guest one that qnet set up: root is its account.
@@ -39,6 +40,11 @@ func TestSSHToASeededGuest(t *testing.T) {
 		g.seeds()
 		if code, out, said := g.call("ssh", "web", "id -un"); code != 0 || out != "root\n" || said != "" {
 			t.Errorf("exit code %d, %q, %q", code, out, said)
+		}
+		os.Remove(g.dir + "/authorized")
+		g.vm.change(func(s *control.State) { s.Started = time.Now().Add(-sshclient.BootLimit) })
+		if code, _, said := g.call("ssh", "web", "id -un"); code != 255 || !strings.Contains(said, "hint: the guest has no account root that takes qnet's key") {
+			t.Errorf("a guest that took no key: exit code %d, %s", code, said)
 		}
 		g.serve("no") // with another host key
 		code, _, said := g.ssh("web", "id -un")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
@@ -160,6 +161,8 @@ func (c Client) explain(said *Errors, why string, booting bool, s Session, known
 			s.VM + "), or another machine answers at its address")
 	case said.ChangedKey():
 		c.Talk(fmt.Sprintf("hint: the disk of VM %q is the one that the known key was on. If you installed its guest anew, copied another image over the disk or gave cloud-init another instance-id, forget the key: rm %s", s.VM, Quote([]string{knownHosts})))
+	case strings.HasPrefix(why, "Permission denied") && !booting && s.Seeded.Identity != "" && s.user() == s.Seeded.User:
+		c.Talk("hint: the guest has no account " + s.Seeded.User + " that takes qnet's key: its first boot failed, or its image has no cloud-init; look with: qnet console " + s.VM)
 	case why != "" && booting:
 		c.Talk("hint: the guest still boots, and may not have made its users yet: try again, or give ssh a key by -i")
 	}
