@@ -126,6 +126,10 @@ func pings(ctx context.Context, a netip.Addr) bool {
 // ssh is the TCP port of SSH.
 const ssh = 22
 
+// bannerTime is how long an SSH server may take to speak. It starts a process before it
+// does, which takes seconds in a guest that still boots on a busy host under TCG.
+const bannerTime = 10 * time.Second
+
 // dials reports whether a server listens on the port.
 func dials(ctx context.Context, address netip.Addr, port int) bool {
 	d := net.Dialer{Timeout: time.Second}
@@ -136,7 +140,7 @@ func dials(ctx context.Context, address netip.Addr, port int) bool {
 	if port == ssh {
 		// QEMU's user network and some load balancers accept though no server listens.
 		// An SSH server speaks first (RFC 4253, section 4.2).
-		c.SetReadDeadline(time.Now().Add(time.Second)) //nolint:errcheck // the read fails then
+		c.SetReadDeadline(time.Now().Add(bannerTime)) //nolint:errcheck // the read fails then
 		b := make([]byte, 4)
 		_, err = io.ReadFull(c, b)
 		if err == nil && !strings.HasPrefix(string(b), "SSH-") {
