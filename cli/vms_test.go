@@ -391,3 +391,27 @@ func TestInit(t *testing.T) {
 		t.Errorf("with all examples: exit code %d, %s\n%s", code, out, all)
 	}
 }
+
+// A guest whose disk finds no more room on the host is paused, says qnet by the disk's name,
+// and goes on when there is room.
+func TestNoRoomForTheOverlay(t *testing.T) {
+	lab.Require(t, lab.Program("qemu-img"))
+	inLab(t, func(l *testHost) {
+		state := filepath.Join(l.dir, "state")
+		lab.Sh(l, fmt.Sprintf("mkdir -m 755 %[1]s; mount -t tmpfs -o size=3m,mode=755 none %[1]s", state))
+		l.Cleanup(func() { syscall.Unmount(state, syscall.MNT_DETACH) })
+		l.prepared()
+		text := vm(t, "g", guest.Script("dd if=/dev/urandom of=/dev/vda bs=1M count=8 conv=fsync 2>/dev/null && echo THROUGH"))
+		path := l.profile("g", strings.Replace(text, "\n[boot]", fmt.Sprintf("image = %q\n[boot]", l.base("base.qcow2")), 1)+"[[nic]]\nmode = \"none\"\n")
+		p := l.start("run", path)
+		p.says("warning: VM g ", bootTime)
+		l.becomes("g", "paused (no space: disk.qcow2)", time.Second)
+		lab.Sh(l, "mount -o remount,size=40m "+state)
+		l.must("resume", "g")
+		p.says("THROUGH", bootTime)
+		l.must("stop", "--force", "g")
+		p.end(20 * time.Second)
+		l.checked(filepath.Join(l.vmDir("g"), "disk.qcow2"))
+		l.must("rm", "g")
+	})
+}

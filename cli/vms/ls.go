@@ -101,11 +101,15 @@ func (v vms) rows(states []control.State) ([]row, error) {
 // begun to make.
 func rowOf(d vmdir.Dir) (r row, ok bool, err error) {
 	record, err := d.Load()
+	_, memory := os.Stat(d.File("memory"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, false, nil
+		if memory != nil {
+			return r, false, nil
+		}
+		err = nil // all that the VM keeps is its memory
 	}
 	r = row{Name: d.Name(), State: stopped, Image: record.Image, LastRun: record.LastRun, Profile: record.Profile, Files: d.Path(), Used: usedBy(d.Path())}
-	if _, err := os.Stat(d.File("memory")); err == nil {
+	if memory == nil {
 		r.State = suspended
 	}
 	if len(record.Bases) > 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/disks"
 	"github.com/qnet-vm/qnet/internal/images"
+	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/qcow2"
 )
@@ -36,6 +37,11 @@ func (f *Files) imageBase(ctx context.Context, w *want) error {
 	image, err := store.Resolve(w.image)
 	if err != nil {
 		return err
+	}
+	if f.o.Images != "" {
+		if err := vmdir.MakeFor(f.o.Images, f.o.User); err != nil {
+			return fmt.Errorf("make directory of images: %w", err)
+		}
 	}
 	defer f.o.progress("")
 	f.Image, err = store.Ensure(ctx, image, pulls(f.o.progress))

@@ -58,25 +58,32 @@ func (d Dir) Hold(user *asuser.User) (*Claim, error) {
 	return c, nil
 }
 
-// makeFor makes the directory with the user's rights. Where the user may not make that of all
-// VMs, as in a state directory that root was told to use, root makes it for the user.
+// makeFor makes the directory with the user's rights.
 func (d Dir) makeFor(user *asuser.User) error {
-	err := user.Do(d.Make)
+	if err := MakeFor(d.vms, user); err != nil {
+		return err
+	}
+	return user.Do(d.Make)
+}
+
+// MakeFor makes a directory of a user's own, with the user's rights. Where the user may not, as
+// in a state directory that root was told to use, root makes it for the user.
+func MakeFor(path string, user *asuser.User) error {
+	err := user.Do(func() error { return os.MkdirAll(path, 0o700) })
 	if user == nil || !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	if _, there := os.Lstat(d.vms); there == nil {
+	if _, there := os.Lstat(path); there == nil {
 		return err
 	}
-	if err := perm.MkdirAll(d.vms, 0o755); err != nil {
+	if err := perm.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
-	dir, err := os.OpenFile(d.vms, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0) // not a link that took its place
 	if err != nil {
 		return err
 	}
-	err = dir.Chown(int(user.UID), int(user.GID))
-	return errors.Join(err, dir.Close(), user.Do(d.Make))
+	return errors.Join(dir.Chown(int(user.UID), int(user.GID)), dir.Close())
 }
 
 // Take holds the directory of the profile's VM for a run, and notes the run in its record. It
