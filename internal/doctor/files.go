@@ -39,7 +39,12 @@ func checkFiles(_ context.Context, h *Host) []Finding {
 	case used != nil:
 		return one(Fail, "stop what uses it; VMs share an image only where each of them has it readonly or with snapshot", "%s", err)
 	}
-	return one(Fail, "mend the profile, or the file", "%s", err)
+	remedy := "mend the profile, or the file"
+	var own interface{ Hint() string }
+	if errors.As(err, &own) && own.Hint() != "" {
+		remedy = own.Hint()
+	}
+	return one(Fail, remedy, "%s", err)
 }
 
 // usedBy reports whether the VM alone uses the image.

@@ -136,6 +136,84 @@ func TestSecureBoot(t *testing.T) {
 	}
 }
 
+// hello is the boot sector of a CD-ROM: it writes a word to the console (int 10h, function
+// 0Eh), and stops.
+var hello = append([]byte{
+	0x31, 0xc0, 0x8e, 0xd8, 0xfc, 0x31, 0xdb, // ds = 0, bx = 0
+	0xbe, 0x18, 0x7c, 0xb4, 0x0e, 0xac, 0x84, 0xc0, 0x74, 0x04, 0xcd, 0x10, 0xeb, 0xf7, // each character
+	0xf4, 0xeb, 0xfd, // hlt
+}, "from the CD-ROM\x00"...)
+
+// An empty disk is passed over, so that an installer starts; with an order nothing else is
+// tried.
+func TestBootOrderOfSeaBIOS(t *testing.T) {
+	lab.Require(t, lab.QEMU, lab.Program("genisoimage"))
+	dir := t.TempDir()
+	iso, disk := filepath.Join(dir, "cd.iso"), filepath.Join(dir, "disk.raw")
+	if err := errors.Join(os.Mkdir(dir+"/cd", 0o700), os.WriteFile(dir+"/cd/boot", append(hello, make([]byte, 2048)...), 0o600), os.WriteFile(disk, nil, 0o600), os.Truncate(disk, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("genisoimage", "-quiet", "-b", "boot", "-no-emul-boot", "-boot-load-size", "4", "-o", iso, dir+"/cd").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	const cd, none = "from the CD-ROM", "No bootable device"
+	for _, c := range []struct {
+		order []string
+		want  string
+	}{
+		{nil, cd},
+		{[]string{profiles.BootCDROM, profiles.BootDisk}, cd},
+		{[]string{profiles.BootDisk}, none},
+	} {
+		p := uefiProfile(profiles.BIOS, "")
+		p.Boot.Order = c.order
+		p.Disks = []profiles.Disk{
+			{File: disk, Format: "raw", Type: profiles.HardDisk, Bus: profiles.VirtIO},
+			{File: iso, Format: "raw", ReadOnly: true, Type: profiles.CDROM, Bus: profiles.SATA},
+		}
+		if got := boot(t, p, options(t), cd, none); got != c.want {
+			t.Errorf("order %q: got %q, want %q", c.order, got, c.want)
+		}
+	}
+}
+
+// A second start of QEMU, as the one without KVM, has a TPM of its own, in place of the first.
+func TestTPMOfASecondStart(t *testing.T) {
+	lab.Require(t, lab.Root, lab.Program("swtpm"))
+	p := uefiProfile(profiles.BIOS, "")
+	p.TPM = true
+	o := options(t)
+	var warned []string
+	o.Warn = func(text string) { warned = append(warned, text) }
+	files, err := Open(t.Context(), p, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Close()
+	for range 2 {
+		before := files.tpm.current
+		socket, err := Config(p, nil, files, nil).Devices.TPM()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before != nil && before == files.tpm.current {
+			t.Error("there is no new one")
+		}
+		if before != nil {
+			<-before.Done()
+		}
+		socket.Close()
+	}
+	last := files.tpm.current
+	if err := files.Release(); err != nil {
+		t.Error(err)
+	}
+	<-last.Done()
+	if len(warned) != 0 {
+		t.Errorf("got %q", warned)
+	}
+}
+
 // A run that would be refused says so before, and a plan makes nothing.
 func TestPlanFirmware(t *testing.T) {
 	lab.Require(t, lab.OVMF, lab.Program("swtpm"))

@@ -55,6 +55,7 @@ type Options struct {
 // concurrently.
 type TPM struct {
 	cmd    *exec.Cmd
+	state  string   // path of the directory
 	socket *os.File // QEMU's
 	words  *tail.Writer
 	done   chan struct{}
@@ -70,7 +71,7 @@ func Start(state *os.File, o Options) (*TPM, error) {
 	}
 	control := os.NewFile(uintptr(fds[0]), "swtpm's socket")
 	defer control.Close()
-	t := &TPM{socket: os.NewFile(uintptr(fds[1]), "TPM"), words: &tail.Writer{Tee: o.Log}, done: make(chan struct{})}
+	t := &TPM{socket: os.NewFile(uintptr(fds[1]), "TPM"), state: state.Name(), words: &tail.Writer{Tee: o.Log}, done: make(chan struct{})}
 	t.cmd = exec.Command(o.Program, "socket", "--tpm2", "--ctrl", "type=unixio,clientfd=3", "--tpmstate", "dir=/proc/self/fd/4")
 	t.cmd.ExtraFiles = []*os.File{control, state}
 	t.cmd.Env, t.cmd.Dir = program.Environment(), "/"
@@ -127,16 +128,34 @@ func (t *TPM) Err() error {
 	}
 }
 
-// Explain adds to the error of a QEMU that did not start what swtpm has said, if it has said
-// anything: QEMU only knows that its TPM refused.
+// Explain adds to the error of a QEMU that did not start what swtpm has said, as a *StateError,
+// if it has said anything: QEMU only knows that its TPM refused.
 func (t *TPM) Explain(err error) error {
-	if ended := t.Err(); ended != nil {
-		return fmt.Errorf("%w: %w", ended, err)
+	words := t.words.String()
+	if ended := t.Err(); ended == nil && words == "" {
+		return err
 	}
-	if words := t.words.String(); words != "" {
-		return fmt.Errorf("swtpm, the VM's TPM, says %q: %w", words, err)
-	}
-	return err
+	return &StateError{State: t.state, Words: words, Err: err}
+}
+
+// StateError tells that a VM's TPM could not start.
+type StateError struct {
+	State string // path of the directory
+	Words string // swtpm's, of several lines
+	Err   error  // QEMU's
+}
+
+// Error returns QEMU's error and swtpm's words.
+func (e *StateError) Error() string {
+	return fmt.Sprintf("%v; swtpm, the VM's TPM, says%s", e.Err, tail.Suffix(e.Words))
+}
+
+// Unwrap returns QEMU's error.
+func (e *StateError) Unwrap() error { return e.Err }
+
+// Hint says what the user can do.
+func (e *StateError) Hint() string {
+	return fmt.Sprintf("its state is in %s: it must belong to the user that QEMU runs as; or remove it, and the next run makes a new TPM, without the keys that the guest sealed in it", e.State)
 }
 
 // Stop ends swtpm, and closes the socket. The guest's state is on disk after each command

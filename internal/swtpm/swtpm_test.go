@@ -125,7 +125,9 @@ func TestTPMWithoutState(t *testing.T) {
 		t.Fatal("it has taken a directory that is closed to it")
 	}
 	died := errors.New("QEMU exited with status 1")
-	if err := tpm.Explain(died); !errors.Is(err, died) || !strings.Contains(err.Error(), "swtpm") || !strings.Contains(err.Error(), "Permission denied") {
+	err := tpm.Explain(died)
+	var bad *StateError
+	if !errors.Is(err, died) || !errors.As(err, &bad) || !strings.Contains(err.Error(), "Permission denied") || !strings.Contains(bad.Hint(), state.Name()) {
 		t.Errorf("got %v", err)
 	}
 }
