@@ -36,6 +36,8 @@ type Command struct {
 	Path        string   // absolute
 	Args        []string // without the program's name
 	Read, Write []*os.File
+	Dirs        []*os.File // in which the program may make, change and remove files; not for Run, which opens none for it
+	Also        []string   // further paths below which it may read; missing ones are no error
 	// Credential is the user that the program runs as, nil for the process's own, which must
 	// not be root. Another one takes root.
 	Credential *syscall.Credential
@@ -76,7 +78,7 @@ func (c Command) run(ctx context.Context) error {
 	if c.Credential == nil && os.Geteuid() == 0 || c.Credential != nil && c.Credential.Uid == 0 {
 		return fmt.Errorf("confine %s: %w", c.Path, errRoot)
 	}
-	if err := c.confine(); err != nil {
+	if err := c.Confine(); err != nil {
 		return fmt.Errorf("confine %s: %w", c.Path, err)
 	}
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
@@ -101,8 +103,10 @@ func (c Command) run(ctx context.Context) error {
 	return waitErr
 }
 
-// confine takes rights from the thread, and so from its children.
-func (c Command) confine() error {
+// Confine takes rights from the calling thread, and so from the children that it starts: all
+// that Run takes, for a caller that starts the program by itself. The thread must be locked
+// and never be used again (package confine).
+func (c Command) Confine() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}

@@ -23,6 +23,8 @@ const (
 	writeFile = unix.LANDLOCK_ACCESS_FS_WRITE_FILE
 	load      = unix.LANDLOCK_ACCESS_FS_EXECUTE | readFile | unix.LANDLOCK_ACCESS_FS_READ_DIR
 	firstAll  = 1<<13 - 1 // what the first version of Landlock handles
+
+	keep = readFile | writeFile | unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_READ_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE
 )
 
 // landlockVersion returns the version that the kernel has, 0 without Landlock.
@@ -76,7 +78,7 @@ func (c Command) restrictFiles() error {
 
 // allow adds the rules.
 func (c Command) allow(ruleset int, all uint64) error {
-	for _, path := range append([]string{filepath.Dir(c.Path)}, libraries...) {
+	for _, path := range slices.Concat([]string{filepath.Dir(c.Path)}, libraries, c.Also) {
 		dir, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err != nil {
 			continue
@@ -91,7 +93,8 @@ func (c Command) allow(ruleset int, all uint64) error {
 		c.Write = append(slices.Clone(c.Write), null)
 	}
 	for access, files := range map[uint64][]*os.File{
-		readFile: c.Read,
+		keep & all: c.Dirs,
+		readFile:   c.Read,
 		(readFile | writeFile | unix.LANDLOCK_ACCESS_FS_TRUNCATE) & all: c.Write,
 	} {
 		for _, f := range files {

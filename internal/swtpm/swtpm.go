@@ -1,8 +1,9 @@
 // Package swtpm runs swtpm, the TPM 2.0 of a VM.
 //
 // swtpm has no rights but to its state, a directory that it gets open: it needs no way to
-// it. It talks to QEMU by a socket that both inherit, so nothing else can connect. Its own
-// seccomp filter is on. It ends with qnet, and qnet ends it after QEMU.
+// it, and, by Landlock, reaches no other file but programs and libraries (package jail). It
+// talks to QEMU by a socket that both inherit, so nothing else can connect, and makes none.
+// Its own seccomp filter is on. It ends with qnet, and qnet ends it after QEMU.
 package swtpm
 
 import (
@@ -18,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/confine"
+	"github.com/qnet-vm/qnet/internal/jail"
 	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/tail"
 )
@@ -28,6 +29,9 @@ const (
 	// quitTime is how long swtpm may take to end by SIGTERM.
 	quitTime = 2 * time.Second
 )
+
+// settings are what swtpm's cryptographic library reads.
+var settings = []string{"/etc/ssl", "/etc/pki", "/etc/crypto-policies"}
 
 // Find returns the absolute path of swtpm: it is looked up in path, the value of $PATH,
 // without its relative directories, and in /usr/bin. The error is a *program.Lack.
@@ -93,7 +97,7 @@ func Start(state *os.File, o Options) (*TPM, error) {
 // given up its rights, and the parent-death signal comes at its end.
 func (t *TPM) run(started chan<- error) {
 	runtime.LockOSThread() // and never unlocked
-	err := errors.Join(unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), confine.DropBounding(0))
+	err := jail.Command{Path: t.cmd.Path, Dirs: t.cmd.ExtraFiles[1:], Also: settings}.Confine()
 	if err == nil {
 		err = t.cmd.Start()
 	}

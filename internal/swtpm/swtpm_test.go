@@ -132,6 +132,46 @@ func TestTPMWithoutState(t *testing.T) {
 	}
 }
 
+// landlock is a kernel that has Landlock (landlock(7)).
+var landlock = lab.Need{Name: "Landlock", OK: func() bool {
+	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	return errno == 0 && version > 0
+}}
+
+// A program in swtpm's place can change its state, and reaches no other file.
+func TestReachesItsStateOnly(t *testing.T) {
+	lab.Require(t, lab.Root, landlock)
+	state, c := stateDir(t)
+	beside := t.TempDir()
+	secret := filepath.Join(beside, "secret")
+	script := filepath.Join(t.TempDir(), "swtpm")
+	text := "#!/bin/sh\ncd /proc/self/fd/4 && echo a > new && mv new kept || echo NO STATE >&2\n" +
+		"cat " + secret + " >&2\necho x > " + beside + "/made\nexit 3\n"
+	if err := errors.Join(os.WriteFile(secret, []byte("SECRET"), 0o644), os.Chmod(beside, 0o777), os.WriteFile(script, []byte(text), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for dir := range strings.SplitSeq(beside+" "+filepath.Dir(script), " ") { // the user that swtpm runs as may enter
+		for ; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+			os.Chmod(dir, 0o777)
+		}
+	}
+	tpm, err := Start(state, Options{Program: script, Credential: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-tpm.Done()
+	words := tpm.Err().Error()
+	if strings.Contains(words, "SECRET") || strings.Contains(words, "NO STATE") || !strings.Contains(words, "Permission denied") {
+		t.Errorf("got %s", words)
+	}
+	if _, err := os.Stat(state.Name() + "/kept"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(beside + "/made"); err == nil {
+		t.Error("it has written beside its state")
+	}
+}
+
 func TestStartRefuses(t *testing.T) {
 	if _, err := Start(os.Stdin, Options{Program: "/none/swtpm"}); !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), "start swtpm: ") {
 		t.Errorf("got %v", err)
