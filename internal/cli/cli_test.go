@@ -41,10 +41,6 @@ func program(out *bytes.Buffer) *App {
 		Commands: []*Command{
 			{Name: "do", Usage: "do it", ArgsUsage: "NAME", Description: "One.\n\nTwo.", Flags: flags, Action: say, OnUsageError: bad},
 			{Name: "raw", Usage: "all words", SkipFlagParsing: true, Flags: flags, Action: say, OnUsageError: bad},
-			{Name: "many", Usage: "several", Flags: []Flag{&StringSliceFlag{Name: "in", Usage: "look in `DIR`"}}, OnUsageError: bad, Action: func(c *Context) error {
-				fmt.Fprintf(out, "%q", c.StringSlice("in"))
-				return nil
-			}},
 			{Name: "hidden", Hidden: true, Action: say, OnUsageError: bad},
 		},
 	}
@@ -62,8 +58,6 @@ func TestRun(t *testing.T) {
 		"hidden":                     "hidden [] all=false text= time=0s dir= set=false",
 		"":                           "p [] all=false text= time=0s dir= set=false",
 		"frob x":                     "p [frob x] all=false text= time=0s dir= set=false",
-		"many --in a,b --in=c":       `["a,b" "c"]`,
-		"many":                       "[]",
 		"help frob":                  "no frob",
 		"do --frob":                  "error: do true usage: flag provided but not defined: -frob",
 		"--frob do":                  "error: p false usage: flag provided but not defined: -frob",
@@ -114,7 +108,6 @@ USAGE:
 COMMANDS:
    do       do it
    raw      all words
-   many     several
    help, h  show the commands, or the help of one
 
 GLOBAL OPTIONS:

@@ -3,7 +3,6 @@ package cli
 import (
 	"flag"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -43,42 +42,6 @@ type DurationFlag struct {
 	Value   time.Duration // the default
 	Hidden  bool
 }
-
-// StringSliceFlag is a flag that may be given several times, each time with a text. A comma
-// has no meaning.
-type StringSliceFlag struct {
-	Name    string
-	Aliases []string
-	Usage   string
-	Hidden  bool
-}
-
-// texts is the value of a StringSliceFlag (flag.Getter).
-type texts []string
-
-func (t *texts) String() string { return strings.Join(*t, " ") }
-
-func (t *texts) Get() any { return []string(*t) }
-
-func (t *texts) Set(text string) error {
-	*t = append(*t, text)
-	return nil
-}
-
-// Names returns the names, see Flag.
-func (f *StringSliceFlag) Names() []string { return append([]string{f.Name}, f.Aliases...) }
-
-// IsVisible reports whether help shows the flag.
-func (f *StringSliceFlag) IsVisible() bool { return !f.Hidden }
-
-func (f *StringSliceFlag) define(set *flag.FlagSet) {
-	value := new(texts)
-	for _, name := range f.Names() {
-		set.Var(value, name, "")
-	}
-}
-
-func (f *StringSliceFlag) usage() (text, defaultText string) { return f.Usage, "" }
 
 // Names returns the names, see Flag.
 func (f *BoolFlag) Names() []string { return append([]string{f.Name}, f.Aliases...) }
@@ -155,13 +118,6 @@ func (c *Context) String(name string) string {
 // Duration returns the value of a DurationFlag, 0 if there is no such flag.
 func (c *Context) Duration(name string) time.Duration {
 	v, _ := c.value(name).(time.Duration)
-	return v
-}
-
-// StringSlice returns the values of a StringSliceFlag in the order of the command line, none
-// if there is no such flag.
-func (c *Context) StringSlice(name string) []string {
-	v, _ := c.value(name).([]string)
 	return v
 }
 
