@@ -13,9 +13,9 @@ TESTFLAGS ?=
 FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -buildid= -X $(MODULE)/cli.version=$(VERSION)
-# A static binary, the same from every directory, without HTTP/2, which one large file has no
-# use for.
-BUILD   := CGO_ENABLED=0 $(GO) build -tags nethttpomithttp2 -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+# A static binary, the same from every directory, without what qnet does not use: documents of
+# the library for commands, and HTTP/2, which is slower for one large file.
+BUILD   := CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs,nethttpomithttp2 -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 # The race detector needs cgo.
 RACE    := $$(command -v gcc > /dev/null && echo -race)
 # The last commit whose keeper speaks the protocol without a version.

@@ -10,13 +10,14 @@ import (
 	"context"
 	"slices"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/cli/displays"
 	"github.com/qnet-vm/qnet/cli/guests"
 	"github.com/qnet-vm/qnet/cli/images"
 	"github.com/qnet-vm/qnet/cli/states"
 	"github.com/qnet-vm/qnet/cli/vms"
-	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/netsetup/keeper/server"
 )
@@ -54,9 +55,12 @@ func Main(ctx context.Context, args []string, env call.Env) int {
 
 func (a *app) command() *cli.App {
 	return &cli.App{
-		Name: "qnet", Usage: "launch VMs with networking", Version: version,
-		UsageText:       "qnet [--run-dir DIR] [--state-dir DIR] COMMAND ...\n\nExample: sudo qnet run examples/nat.toml",
-		Writer:          a.Stdout,
+		Name: "qnet", Usage: "launch VMs with networking", Version: version, HideVersion: true,
+		UsageText: "qnet [--run-dir DIR] [--state-dir DIR] COMMAND ...\n\nExample: sudo qnet run examples/nat.toml",
+		Writer:    a.Stdout, ErrWriter: a.Stderr,
+		DisableSliceFlagSeparator: true,
+		// The default handler calls os.Exit, and deferred functions would not run.
+		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    usageError,
 		CommandNotFound: func(_ *cli.Context, name string) { a.unknown = name },
 		Action: func(c *cli.Context) error {
@@ -72,7 +76,7 @@ func (a *app) command() *cli.App {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "run-dir", Usage: "keep sockets and journals in `DIR` while VMs run (QNET_RUN_DIR)"},
 			&cli.StringFlag{Name: "state-dir", Usage: "keep the salt, subnets and logs in `DIR` (QNET_STATE_DIR)"},
-			&cli.BoolFlag{Name: "version", Usage: "print the version"},
+			&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true},
 		},
 		Commands: a.commands(),
 	}
@@ -92,7 +96,13 @@ func (a *app) commands() []*cli.Command {
 		},
 	)
 	for _, c := range list {
+		c.HideHelpCommand = true // VMs may be called "h" and "help"
 		c.OnUsageError = usageError
+		for _, f := range c.Flags {
+			if f, ok := f.(*cli.BoolFlag); ok {
+				f.DisableDefaultText = true
+			}
+		}
 	}
 	return list
 }

@@ -3,9 +3,10 @@ package cli
 import (
 	"fmt"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/cli/completion"
-	"github.com/qnet-vm/qnet/internal/cli"
 )
 
 func (a *app) completionCommand() *cli.Command {

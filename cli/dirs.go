@@ -5,9 +5,10 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/asuser"
-	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/internal/place"
 )
 

@@ -8,8 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/cli/call"
-	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -49,7 +50,7 @@ func actual() []string {
 	var list []string
 	add := func(command string, flags []cli.Flag) {
 		for _, f := range flags {
-			if !f.IsVisible() {
+			if v, ok := f.(cli.VisibleFlag); ok && !v.IsVisible() {
 				continue
 			}
 			for _, n := range f.Names() {

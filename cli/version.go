@@ -3,8 +3,9 @@ package cli
 import (
 	"fmt"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/cli/call"
-	"github.com/qnet-vm/qnet/internal/cli"
 )
 
 func (a *app) versionCommand() *cli.Command {

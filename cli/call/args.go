@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/qnet-vm/qnet/internal/cli"
+	"github.com/urfave/cli/v2"
 )
 
 // Usage is an error in the arguments: exit code 2.

@@ -6,7 +6,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/qnet-vm/qnet/internal/cli"
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/profiles"
 )
 

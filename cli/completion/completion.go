@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/qnet-vm/qnet/internal/cli"
+	"github.com/urfave/cli/v2"
 )
 
 // Script returns the script for a shell, bash, zsh or fish; ok is false for another one.
@@ -37,7 +37,7 @@ func visible(app *cli.App) []*cli.Command {
 func FlagWords(flags []cli.Flag) []string {
 	var words []string
 	for _, f := range flags {
-		if !f.IsVisible() {
+		if v, ok := f.(cli.VisibleFlag); ok && !v.IsVisible() {
 			continue
 		}
 		for _, n := range f.Names() {

@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/cli/call"
-	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/qemu/screen"
 )

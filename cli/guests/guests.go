@@ -3,8 +3,9 @@
 package guests
 
 import (
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/cli/call"
-	"github.com/qnet-vm/qnet/internal/cli"
 )
 
 // guests is one invocation of one of the commands.

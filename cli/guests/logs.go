@@ -6,8 +6,9 @@ import (
 	"io"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/cli/call"
-	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/internal/scroll"
 	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/internal/terminal"

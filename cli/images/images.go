@@ -8,8 +8,9 @@ import (
 	"os"
 	"strings"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/cli/call"
-	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/internal/images"
 	"github.com/qnet-vm/qnet/internal/images/fetch"
 	"github.com/qnet-vm/qnet/profiles"

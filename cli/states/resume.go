@@ -6,8 +6,9 @@ import (
 	"os"
 	"os/exec"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/cli/call"
-	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/saved"
 	"github.com/qnet-vm/qnet/internal/signals"

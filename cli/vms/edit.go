@@ -9,9 +9,10 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/atomicfile"
-	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/internal/perm"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 )

@@ -8,10 +8,10 @@ import (
 	"os"
 	"strings"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
 	"github.com/qnet-vm/qnet/cli/call"
-	"github.com/qnet-vm/qnet/internal/cli"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/disks"
 	"github.com/qnet-vm/qnet/internal/vmdir"

@@ -5,8 +5,9 @@ package vms
 import (
 	"context"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/qnet-vm/qnet/cli/call"
-	"github.com/qnet-vm/qnet/internal/cli"
 )
 
 // Does is what package cli does for these commands.
