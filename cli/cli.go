@@ -19,6 +19,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/states"
 	"github.com/qnet-vm/qnet/cli/vms"
 	"github.com/qnet-vm/qnet/internal/signals"
+	"github.com/qnet-vm/qnet/internal/virtiofs"
 	"github.com/qnet-vm/qnet/netsetup/keeper/server"
 )
 
@@ -35,6 +36,9 @@ type app struct {
 func Main(ctx context.Context, args []string, env call.Env) int {
 	if len(args) > 0 && args[0] == "keeper" {
 		return server.Main(ctx, args[1:], env.Stdin, env.Stderr)
+	}
+	if len(args) > 0 && args[0] == "virtiofs" {
+		return virtiofs.Main(args[1:], env.Stderr)
 	}
 	signals.EndByQuit()
 	a := &app{Call: call.New(env)}

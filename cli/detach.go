@@ -70,6 +70,9 @@ func (a *app) detachedArguments(c *cli.Context, p *profiles.Profile, path string
 			args = append(args, "--"+flag)
 		}
 	}
+	for _, dir := range c.StringSlice("allow-path") {
+		args = append(args, "--allow-path", dir)
+	}
 	return append(append(args, path, "--"), extra...)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/images"
+	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/internal/vmdir"
@@ -86,6 +87,7 @@ func exitCode(err error) int {
 	var image *images.UnknownError
 	var disk *disks.Error
 	var taken *vmdir.TakenError
+	var outside *reachable.Error
 	switch {
 	case err == nil:
 		return exitOK
@@ -98,7 +100,7 @@ func exitCode(err error) int {
 	case errors.As(err, &unusable) && unusable.Full():
 		return exitIncapable
 	case errors.As(err, &unusable), errors.As(err, &bad), errors.As(err, &config), errors.As(err, &guest), errors.As(err, &vars), errors.As(err, &file), errors.As(err, &use),
-		errors.As(err, &image), errors.As(err, &disk), errors.As(err, &taken), errors.Is(err, rundir.ErrPathTooLong):
+		errors.As(err, &image), errors.As(err, &disk), errors.As(err, &taken), errors.As(err, &outside), errors.Is(err, rundir.ErrPathTooLong):
 		return exitUsage
 	case errors.Is(err, host.ErrNoTun), errors.Is(err, host.ErrNoPermission), errors.Is(err, host.ErrUnsupported),
 		errors.Is(err, host.ErrRefused), errors.Is(err, host.ErrNotOurs), errors.Is(err, host.ErrNoSysctls),

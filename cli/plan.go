@@ -13,12 +13,15 @@ import (
 func (a *app) planCommand() *cli.Command {
 	return &cli.Command{
 		Name: "plan", Usage: "show what a run would change on this host, and the QEMU command", ArgsUsage: "PROFILE",
-		Flags: []cli.Flag{call.JSONFlag()}, Action: a.plan,
+		Flags: []cli.Flag{call.JSONFlag(), call.AllowPathFlag()}, Action: a.plan,
 	}
 }
 
 func (a *app) plan(c *cli.Context) error {
 	p, err := a.Profile(c)
+	if err == nil {
+		err = call.Allow(c, p)
+	}
 	if err != nil {
 		return err
 	}
@@ -37,7 +40,7 @@ func (a *app) plan(c *cli.Context) error {
 		a.printPlan(network)
 	}
 	fmt.Fprint(a.Stdout, run.Comments())
-	fmt.Fprintln(a.Stdout, "# QEMU: file descriptor 3 is QMP, 4 the serial console, then disks, taps, kernel and initrd")
+	fmt.Fprintln(a.Stdout, "# QEMU: file descriptor 3 is QMP, 4 the serial console, then disks, taps, shares, kernel and initrd")
 	if p.Accel == profiles.AccelAuto {
 		fmt.Fprintln(a.Stdout, "# a run tries whether KVM works; where it does not, as with accel = \"tcg\"")
 	}

@@ -31,6 +31,7 @@ func startFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show each change to the host as it is done"},
 		&cli.BoolFlag{Name: "assume-yes", Usage: "move the host to a bridge though no gateway answers, or your session comes in by the NIC"},
 		&cli.BoolFlag{Name: "fresh", Usage: "boot a VM that was suspended, and forget what was saved of it"},
+		call.AllowPathFlag(),
 	}
 }
 
@@ -66,6 +67,9 @@ func (a *app) run(c *cli.Context) error {
 		return err
 	}
 	p, err := a.Load(path, c.String("name"))
+	if err == nil {
+		err = call.Allow(c, p)
+	}
 	if err != nil {
 		return err
 	}
@@ -97,7 +101,7 @@ func (a *app) run(c *cli.Context) error {
 func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func()) {
 	endings := signals.Endings()
 	o := supervisor.Options{
-		RunDir: a.Places.Run, StateDir: a.Places.State, Exe: []string{"/proc/self/exe", "keeper"},
+		RunDir: a.Places.Run, StateDir: a.Places.State, Exe: []string{"/proc/self/exe", "keeper"}, Stage: []string{"/proc/self/exe", "virtiofs"},
 		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.User, Files: a.Files(),
 		AssumeYes: c.Bool("assume-yes"), Fresh: c.Bool("fresh"),
 		Stdout: a.Stdout, Signals: endings,

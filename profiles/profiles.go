@@ -74,6 +74,10 @@ type Profile struct {
 	Devices  Devices
 	NICs     []NIC
 	Networks map[string]Network // by name, those of the NICs
+
+	// Allowed are folders that the user lets the profile name besides its own, as absolute
+	// paths. The profile has no say in it: who loads it sets them.
+	Allowed []string
 }
 
 // Image is what a VM's first disk is an overlay on: one of Name, URL and File.

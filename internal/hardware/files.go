@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/images"
+	"github.com/qnet-vm/qnet/internal/virtiofs"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/firmware"
@@ -23,10 +24,14 @@ type Files struct {
 	Image          images.Local // what the first disk is made of; zero for a VM without an image
 	GDB            *os.File     // a socket that listens for gdb; the caller's; nil without one
 
-	told   *told              // nil before Seed, and for a guest that qnet tells nothing
-	uefi   *uefi              // nil with SeaBIOS, and before it is open
-	found  *firmware.Firmware // of a plan
-	tpm    *tpm               // nil without one
+	told      *told              // nil before Seed, and for a guest that qnet tells nothing
+	uefi      *uefi              // nil with SeaBIOS, and before it is open
+	found     *firmware.Firmware // of a plan
+	tpm       *tpm               // nil without one
+	folders   []virtiofs.Share   // in the profile's order
+	virtiofsd string             // the program that serves them
+	serving   []*virtiofs.Daemon // of the folders, while a run has them served
+
 	o      Options
 	opened []*os.File
 	infos  map[*os.File]fs.FileInfo // what the user saw
@@ -34,7 +39,7 @@ type Files struct {
 
 // Open opens everything that the profile names, with the rights of the user behind sudo, and
 // makes what the VM keeps. It may wait for a download. The error is a *FileError, a
-// *disks.Error, or says why something could not be made; then nothing stays open, and the VM's
+// *reachable.Error, a *disks.Error, or says why something could not be made; then nothing stays open, and the VM's
 // directory is free.
 func Open(ctx context.Context, p *profiles.Profile, o Options) (*Files, error) {
 	f := &Files{o: o, infos: map[*os.File]fs.FileInfo{}}
@@ -69,6 +74,9 @@ func (f *Files) Release() error {
 func (f *Files) openPlain(p *profiles.Profile) (err error) {
 	if f.Kernel, err = f.open("kernel", p.Boot.Kernel, os.O_RDONLY); err == nil {
 		f.Initrd, err = f.open("initrd", p.Boot.Initrd, os.O_RDONLY)
+	}
+	if err == nil {
+		err = f.openFolders(p)
 	}
 	return err
 }

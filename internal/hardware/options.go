@@ -26,3 +26,10 @@ func (o Options) warn(text string) {
 		o.Warn(text)
 	}
 }
+
+func (o Options) getenv(name string) string {
+	if o.Getenv == nil {
+		return ""
+	}
+	return o.Getenv(name)
+}

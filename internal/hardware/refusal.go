@@ -15,7 +15,7 @@ import (
 )
 
 // Refusal returns the error by which a run of the profile would be refused now for the
-// sake of its files: a *FileError, a *disks.Error, a *machine.ConfigError, a
+// sake of its files: a *FileError, a *reachable.Error, a *disks.Error, a *machine.ConfigError, a
 // *firmware.VarsError, a *program.Lack, or one that is imagelock.ErrInUse. It opens the files as a run does, with the rights of the user behind
 // sudo, and changes nothing. It reads no base: one that was changed may pass.
 func Refusal(p *profiles.Profile, o Options) error {

@@ -5,6 +5,7 @@ package preview
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,12 +29,38 @@ type Run struct {
 	Disks    []hardware.DiskPlan   `json:"disks,omitempty"`   // that qnet makes
 	Firmware hardware.FirmwarePlan `json:"firmware,omitzero"` // UEFI and TPM
 	Seed     *hardware.SeedPlan    `json:"first_boot,omitempty"`
+	Shares   []Share               `json:"shares,omitempty"`
 	QEMU     string                `json:"qemu"`            // the command line
 	Notes    []string              `json:"notes,omitempty"` // about the VM, not its networks
 	Salted   bool                  `json:"-"`               // the host has its salt: MACs and subnets will be those
 }
 
-// Comments are what there is about disks, and the notes, as comments of a shell, a line each.
+// Share is a folder of the host that a virtiofsd of its own would share.
+type Share struct {
+	Path     string `json:"path"` // on the host
+	Tag      string `json:"tag"`
+	Mount    string `json:"mount"` // in the guest
+	ReadOnly bool   `json:"readonly,omitempty"`
+}
+
+// String returns the share as a comment of a shell.
+func (s Share) String() string {
+	access := "read and write"
+	if s.ReadOnly {
+		access = "read only"
+	}
+	return fmt.Sprintf("# share %s: %s, in the guest %s, %s; virtiofsd sees nothing else", s.Tag, s.Path, s.Mount, access)
+}
+
+func sharesOf(p *profiles.Profile) (list []Share) {
+	for i, m := range hardware.Mounts(p) {
+		list = append(list, Share{Path: p.Shares[i].Path, Tag: m.Tag, Mount: m.Path, ReadOnly: m.ReadOnly})
+	}
+	return list
+}
+
+// Comments are what there is about disks and shares, and the notes, as comments of a shell, a
+// line each.
 func (r Run) Comments() string {
 	var b strings.Builder
 	for _, d := range r.Disks {
@@ -47,6 +74,9 @@ func (r Run) Comments() string {
 	}
 	for _, note := range r.Notes {
 		b.WriteString("# note: " + note + "\n")
+	}
+	for _, share := range r.Shares {
+		b.WriteString(share.String() + "\n")
 	}
 	return b.String()
 }
@@ -84,6 +114,7 @@ func New(ctx context.Context, p *profiles.Profile, o hardware.Options, runDir, s
 	if err != nil {
 		run.Notes = append(run.Notes, refused(err))
 	}
+	run.Shares = sharesOf(p)
 	run.Firmware, _ = hardware.PlanFirmware(p, o) // Refusal's error
 	if run.Seed, err = hardware.PlanSeed(p, o, salt); err != nil {
 		run.Notes = append(run.Notes, refused(err))

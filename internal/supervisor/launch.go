@@ -94,6 +94,10 @@ func (s *session) launchQEMU() error {
 		return fmt.Errorf("open log: %w", s.unusable("state directory", s.StateDir, err))
 	}
 	s.onClose(func(context.Context) error { return log.Close() })
+	if err := s.serveShares(); err != nil {
+		return err
+	}
+	defer s.leaveShares()
 	s.config = s.machine()
 	var launched *qemu.Launched
 	err = asuser.AsRoot(func() (err error) {

@@ -90,7 +90,7 @@ func (s *session) start(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return s.files.Explain(s.resumed.Failed(err))
+		return s.withShares(s.files.Explain(s.resumed.Failed(err)))
 	}
 	s.mu.Lock()
 	s.vm = vm
@@ -121,6 +121,7 @@ func (s *session) started() error {
 	if s.showScreen != nil {
 		s.showScreen(s.vm)
 	}
+	s.watchShares()
 	s.Progress("")
 	if s.Terminal != nil {
 		if err := s.giveTerminal(c); err != nil {

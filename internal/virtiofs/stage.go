@@ -56,6 +56,9 @@ func stage(text string) error {
 	if err := giveUp(d.rights()); err != nil {
 		return fmt.Errorf("give up rights: %w", err)
 	}
+	if _, err := unix.FcntlInt(listenFD, unix.F_SETFD, 0); err != nil { // qnet's main closes what it inherits
+		return fmt.Errorf("pass on the socket: %w", err)
+	}
 	argv := append([]string{"virtiofsd"}, d.arguments()...)
 	return fmt.Errorf("execute %q: %w", o.Program, unix.Exec(o.Program, argv, os.Environ()))
 }

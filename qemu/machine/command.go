@@ -51,6 +51,7 @@ func Command(c Config, qmp, console *os.File) (Spec, error) {
 	for i, n := range c.NICs {
 		b.nic(i, n, c.Kernel == nil, nics[i])
 	}
+	b.shares(c) // whose slot is fixed: before those that take a free one
 	b.devices(c.Devices, c.tpm)
 	b.bootMenu(c)
 	b.boot(c)

@@ -62,6 +62,7 @@ type Config struct {
 
 	Disks   []Disk
 	NICs    []NIC
+	Shares  []Share
 	Devices Devices
 
 	Strings []*os.File // of SMBIOS type 11, which the guest's system reads, one a file
@@ -129,6 +130,9 @@ func (c Config) validate() error {
 		if err := d.validate(d.object(i)); err != nil {
 			return err
 		}
+	}
+	if err := c.validateShares(); err != nil {
+		return err
 	}
 	if len(c.NICs) > maxNICs {
 		return badConfig("NICs", "got %d, at most %d fit", len(c.NICs), maxNICs)

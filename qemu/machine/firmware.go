@@ -55,7 +55,7 @@ func (c Config) validateFirmware() error {
 // machineOption is the value of -machine. graphics=off has the firmware talk on the serial
 // console, and on a screen, too, where there is one.
 func (c Config) machineOption() string {
-	option := c.machine() + ",graphics=off"
+	option := c.machine() + ",graphics=off" + c.memoryOption()
 	if c.UEFI == nil {
 		return option
 	}

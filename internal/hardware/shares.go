@@ -1,0 +1,129 @@
+package hardware
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/firstboot"
+	"github.com/qnet-vm/qnet/internal/reachable"
+	"github.com/qnet-vm/qnet/internal/virtiofs"
+	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu/machine"
+)
+
+// tagOf returns the tag by which the guest mounts a share, by its index in the profile.
+func tagOf(i int) string { return fmt.Sprintf("share%d", i) }
+
+// Mounts returns what a profile's guest mounts at each boot.
+func Mounts(p *profiles.Profile) []firstboot.Mount {
+	var list []firstboot.Mount
+	for i, s := range p.Shares {
+		list = append(list, firstboot.Mount{Tag: tagOf(i), Path: s.Mount, ReadOnly: s.ReadOnly})
+	}
+	return list
+}
+
+// openFolders opens the folders that the profile shares, and finds the program that serves
+// them. Each must be where the profile may reach.
+func (f *Files) openFolders(p *profiles.Profile) error {
+	if len(p.Shares) == 0 {
+		return nil
+	}
+	var err error
+	if f.virtiofsd, err = virtiofs.Find(f.o.getenv("QNET_VIRTIOFSD")); err != nil {
+		return err
+	}
+	return f.o.User.Do(func() error {
+		folders := reachable.Of(p.Path, p.Allowed...)
+		for _, s := range p.Shares {
+			folder, err := os.OpenFile(s.Path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+			if err != nil {
+				return &FileError{What: "share", Path: s.Path, Err: errors.Unwrap(err)}
+			}
+			f.opened = append(f.opened, folder)
+			f.folders = append(f.folders, virtiofs.Share{Folder: folder, ReadOnly: s.ReadOnly, Keep: kept(p.Path, folder)})
+			if err := folders.Check("share", s.Path, folder); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Serving says how shared folders are served.
+type Serving struct {
+	Exe []string // argv that runs virtiofs.Main
+	Dir string   // where a socket can be made for a moment
+	Log io.Writer
+}
+
+// Serve starts a virtiofsd for each folder that is shared, with the rights of the user
+// behind sudo, and gives the machine their sockets. The process must be root for that if
+// there is such a user. Unserve ends them.
+func (f *Files) Serve(s Serving) error {
+	for _, share := range f.folders {
+		d, err := virtiofs.Start(share, virtiofs.Options{Exe: s.Exe, Program: f.virtiofsd, User: f.o.User, Dir: s.Dir, Log: s.Log})
+		if err != nil {
+			return errors.Join(err, f.Unserve())
+		}
+		f.serving = append(f.serving, d)
+	}
+	return nil
+}
+
+// kept returns the profile's path in a folder that has it: a guest that could write its own
+// profile would choose what the next run shares with it.
+func kept(profile string, folder *os.File) []string {
+	place, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", folder.Fd()))
+	if err != nil {
+		return nil
+	}
+	if profile, err = filepath.EvalSymlinks(profile); err != nil {
+		return nil // a profile that is not there is in no folder
+	}
+	path, err := filepath.Rel(place, profile)
+	if err != nil || !filepath.IsLocal(path) {
+		return nil
+	}
+	return []string{path}
+}
+
+// Serving returns what serves the folders, in the profile's order.
+func (f *Files) Serving() []*virtiofs.Daemon {
+	if f == nil {
+		return nil
+	}
+	return f.serving
+}
+
+// Unserve ends what serves the folders.
+func (f *Files) Unserve() error {
+	if f == nil {
+		return nil
+	}
+	var errs []error
+	for _, d := range f.serving {
+		errs = append(errs, d.Stop())
+	}
+	f.serving = nil
+	return errors.Join(errs...)
+}
+
+// shares returns the machine's shares: those that are served, and for a plan those of the
+// profile.
+func (f *Files) shares(p *profiles.Profile) []machine.Share {
+	var list []machine.Share
+	for i := range p.Shares {
+		share := machine.Share{Tag: tagOf(i), Socket: planned}
+		if i < len(f.serving) {
+			share.Socket = f.serving[i].Socket()
+		}
+		list = append(list, share)
+	}
+	return list
+}
