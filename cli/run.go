@@ -29,7 +29,7 @@ func (a *app) runCommand() *cli.Command {
 func startFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show each change to the host as it is done"},
-		&cli.BoolFlag{Name: "assume-yes", Usage: "move the host to a bridge though no gateway answers, or your session comes in by the NIC"},
+		&cli.BoolFlag{Name: "assume-yes", Usage: "move the host to a bridge though no gateway answers, or by your session's NIC"},
 		&cli.BoolFlag{Name: "fresh", Usage: "boot a VM that was suspended, and forget what was saved of it"},
 		call.AllowPathFlag(),
 	}

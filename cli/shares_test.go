@@ -113,8 +113,8 @@ func (l *testHost) notLetOut(c *console, dir string) {
 	}
 }
 
-// A virtiofsd that dies is told, and the others end with the VM, also when its supervisor is
-// killed. A guest that starts again finds its folders.
+// qnet tells of a virtiofsd that dies. The others end with the VM, also when its supervisor is
+// killed.
 func TestSharesEnd(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		lab.Require(t, virtiofsd)
