@@ -67,7 +67,7 @@ func (f *Files) request(p *profiles.Profile, salt []byte, dir vmdir.Dir) gather.
 		getenv = func(string) string { return "" }
 	}
 	r := gather.Request{
-		Mounts: Mounts(p),
+		Mounts:  Mounts(p),
 		Profile: p, DefaultUser: f.Image.User, VM: dir, Config: f.o.Config, User: f.o.User, Home: f.o.User.Home(getenv), Getenv: getenv,
 	}
 	for i, n := range p.NICs {

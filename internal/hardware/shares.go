@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -93,12 +94,43 @@ func kept(profile string, folder *os.File) []string {
 	return []string{path}
 }
 
-// Serving returns what serves the folders, in the profile's order.
-func (f *Files) Serving() []*virtiofs.Daemon {
-	if f == nil {
-		return nil
+// LeaveServing closes the caller's own sockets of the shares once QEMU has them: virtiofsd
+// ends when the last one is closed.
+func (f *Files) LeaveServing() {
+	for _, d := range f.serving {
+		d.Socket().Close()
 	}
-	return f.serving
+}
+
+// endsTogether is how long the ends of QEMU and of a virtiofsd may lie apart where one is
+// the cause of the other.
+const endsTogether = 2 * time.Second
+
+// WatchServing calls lost for each virtiofsd that ends while the VM runs, with where the guest
+// mounts the share, and how it ended. ending is closed when QEMU begins to end. It returns at
+// once.
+func (f *Files) WatchServing(p *profiles.Profile, ending <-chan struct{}, lost func(mount string, err error)) {
+	for i, d := range f.serving {
+		mount := p.Shares[i].Mount
+		go func() {
+			<-d.Done()
+			select {
+			case <-ending:
+			case <-time.After(endsTogether):
+				lost(mount, d.Err())
+			}
+		}()
+	}
+}
+
+// explainServing adds to a failed start how a virtiofsd ended, which may be why.
+func (f *Files) explainServing(err error) error {
+	for _, d := range f.serving {
+		if ended := d.Err(); ended != nil {
+			err = fmt.Errorf("%w\n%w", err, ended)
+		}
+	}
+	return err
 }
 
 // Unserve ends what serves the folders.

@@ -109,9 +109,14 @@ func (t *tpm) close() error {
 	return errors.Join(t.stop(), t.state.Close())
 }
 
-// Explain adds swtpm's words to the error of a QEMU that did not start, if there are any.
+// Explain adds swtpm's words, and virtiofsd's, to the error of a QEMU that did not start, if
+// there are any.
 func (f *Files) Explain(err error) error {
-	if f == nil || f.tpm == nil || err == nil {
+	if f == nil || err == nil {
+		return err
+	}
+	err = f.explainServing(err)
+	if f.tpm == nil {
 		return err
 	}
 	f.tpm.mu.Lock()

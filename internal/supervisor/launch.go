@@ -97,7 +97,7 @@ func (s *session) launchQEMU() error {
 	if err := s.serveShares(); err != nil {
 		return err
 	}
-	defer s.leaveShares()
+	defer s.files.LeaveServing()
 	s.config = s.machine()
 	var launched *qemu.Launched
 	err = asuser.AsRoot(func() (err error) {

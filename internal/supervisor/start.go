@@ -90,7 +90,7 @@ func (s *session) start(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return s.withShares(s.files.Explain(s.resumed.Failed(err)))
+		return s.files.Explain(s.resumed.Failed(err))
 	}
 	s.mu.Lock()
 	s.vm = vm
