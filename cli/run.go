@@ -101,7 +101,7 @@ func (a *app) run(c *cli.Context) error {
 func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func()) {
 	endings := signals.Endings()
 	o := supervisor.Options{
-		RunDir: a.Places.Run, StateDir: a.Places.State, Exe: []string{"/proc/self/exe", "keeper"}, Stage: []string{"/proc/self/exe", "virtiofs"},
+		RunDir: a.Places.Run, StateDir: a.Places.State, Exe: []string{"/proc/self/exe", "keeper"},
 		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.User, Files: a.Files(),
 		AssumeYes: c.Bool("assume-yes"), Fresh: c.Bool("fresh"),
 		Stdout: a.Stdout, Signals: endings,

@@ -56,19 +56,16 @@ func (f *Files) openFolders(p *profiles.Profile) error {
 	})
 }
 
-// Serving says how shared folders are served.
-type Serving struct {
-	Exe []string // argv that runs virtiofs.Main
-	Dir string   // where a socket can be made for a moment
-	Log io.Writer
-}
+// stage is the command that runs virtiofs.Main.
+var stage = []string{"/proc/self/exe", "virtiofs"}
 
 // Serve starts a virtiofsd for each folder that is shared, with the rights of the user
 // behind sudo, and gives the machine their sockets. The process must be root for that if
-// there is such a user. Unserve ends them.
-func (f *Files) Serve(s Serving) error {
+// there is such a user. dir is where a socket can be made for a moment, and log gets what
+// virtiofsd writes. Unserve ends them.
+func (f *Files) Serve(dir string, log io.Writer) error {
 	for _, share := range f.folders {
-		d, err := virtiofs.Start(share, virtiofs.Options{Exe: s.Exe, Program: f.virtiofsd, User: f.o.User, Dir: s.Dir, Log: s.Log})
+		d, err := virtiofs.Start(share, virtiofs.Options{Exe: stage, Program: f.virtiofsd, User: f.o.User, Dir: dir, Log: log})
 		if err != nil {
 			return errors.Join(err, f.Unserve())
 		}

@@ -85,15 +85,10 @@ func (s *session) machine() machine.Config {
 }
 
 func (s *session) launchQEMU() error {
-	var log *logFile
-	err := s.User.Do(func() (err error) {
-		log, err = openLog(s.logPath("qemu.log"))
-		return err
-	})
+	log, err := s.programLog("qemu.log")
 	if err != nil {
-		return fmt.Errorf("open log: %w", s.unusable("state directory", s.StateDir, err))
+		return err
 	}
-	s.onClose(func(context.Context) error { return log.Close() })
 	if err := s.serveShares(); err != nil {
 		return err
 	}
@@ -110,6 +105,19 @@ func (s *session) launchQEMU() error {
 	s.qemu = launched
 	s.onClose(func(context.Context) error { return launched.Close() })
 	return nil
+}
+
+// programLog opens a log of what a program writes, until the end.
+func (s *session) programLog(file string) (log *logFile, err error) {
+	err = s.User.Do(func() (err error) {
+		log, err = openLog(s.logPath(file))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", s.unusable("state directory", s.StateDir, err))
+	}
+	s.onClose(func(context.Context) error { return log.Close() })
+	return log, nil
 }
 
 func (s *session) startOptions(log io.Writer) qemu.StartOptions {

@@ -40,7 +40,6 @@ var (
 type Options struct {
 	RunDir, StateDir string
 	Exe              []string           // argv that runs server.Main
-	Stage            []string           // argv that runs virtiofs.Main
 	QEMU             string             // the binary; "" finds it in the PATH
 	Path             string             // the PATH
 	Extra            []string           // further QEMU arguments

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
-	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
@@ -16,18 +15,13 @@ func (s *session) serveShares() error {
 	if len(s.profile.Shares) == 0 {
 		return nil
 	}
-	var log *logFile
-	err := s.User.Do(func() (err error) {
-		log, err = openLog(s.logPath("virtiofsd.log"))
-		return err
-	})
+	log, err := s.programLog("virtiofsd.log")
 	if err != nil {
-		return fmt.Errorf("open log: %w", s.unusable("state directory", s.StateDir, err))
+		return err
 	}
-	s.onClose(func(context.Context) error { return log.Close() })
 	s.onClose(func(context.Context) error { return s.files.Unserve() })
 	return asuser.AsRoot(func() error {
-		return errors.Join(s.files.Unserve(), s.files.Serve(hardware.Serving{Exe: s.Stage, Dir: s.place.Dir(), Log: log}))
+		return errors.Join(s.files.Unserve(), s.files.Serve(s.place.Dir(), log))
 	})
 }
 
