@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/qnet-vm/qnet/internal/cli"
+	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/profiles"
 )

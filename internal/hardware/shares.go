@@ -13,6 +13,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/virtiofs"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/machine"
 )
@@ -103,18 +104,19 @@ func (f *Files) LeaveServing() {
 // the cause of the other.
 const endsTogether = 2 * time.Second
 
-// WatchServing calls lost for each virtiofsd that ends while the VM runs, with where the guest
-// mounts the share, and how it ended. ending is closed when QEMU begins to end. It returns at
-// once.
-func (f *Files) WatchServing(p *profiles.Profile, ending <-chan struct{}, lost func(mount string, err error)) {
+// WatchServing tells of each virtiofsd that ends while the VM runs: the guest's requests are
+// not answered any more, and the guest's kernel waits for them. ending is closed when QEMU
+// begins to end. It returns at once.
+func (f *Files) WatchServing(p *profiles.Profile, ending <-chan struct{}, tell func(keeper.Note)) {
 	for i, d := range f.serving {
-		mount := p.Shares[i].Mount
+		note := keeper.Note{Subject: "VM " + p.Name, Remedy: fmt.Sprintf("end the VM by qnet stop --force %s, and run it again", p.Name)}
 		go func() {
 			<-d.Done()
 			select {
 			case <-ending:
 			case <-time.After(endsTogether):
-				lost(mount, d.Err())
+				note.Text = fmt.Sprintf("%v; programs in the guest that use %s hang", d.Err(), p.Shares[i].Mount)
+				tell(note)
 			}
 		}()
 	}

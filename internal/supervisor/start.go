@@ -121,7 +121,7 @@ func (s *session) started() error {
 	if s.showScreen != nil {
 		s.showScreen(s.vm)
 	}
-	s.watchShares()
+	s.files.WatchServing(s.profile, s.vm.Ending(), s.note)
 	s.Progress("")
 	if s.Terminal != nil {
 		if err := s.giveTerminal(c); err != nil {
