@@ -415,3 +415,33 @@ func TestNoRoomForTheOverlay(t *testing.T) {
 		l.must("rm", "g")
 	})
 }
+
+// What a VM keeps is listed and removed also where its record is damaged, where only its memory
+// is kept, and where another run directory has it.
+func TestWhatVMsKeep(t *testing.T) {
+	l := newLab(t)
+	lab.Sh(l, fmt.Sprintf("mkdir -p %[1]s/damaged %[1]s/asleep/memory %[1]s/held; echo '{' > %[1]s/damaged/record.json; echo '{}' > %[1]s/held/record.json; touch %[1]s/held/lock", filepath.Dir(l.vmDir("x"))))
+	lock, err := os.Open(filepath.Join(l.vmDir("held"), "lock"))
+	if err == nil {
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	code, out, talk := l.qnet("ls")
+	for _, want := range []string{"damaged  stopped", "asleep   suspended", "held     in use"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("ls: exit code %d, no %q in\n%s", code, want, out)
+		}
+	}
+	if !strings.Contains(talk, `note: read record of VM "damaged"`) {
+		t.Errorf("ls says %q", talk)
+	}
+	l.refused(exitFailure, []string{`start VM "asleep"`, "hint: qnet resume asleep"}, "start", "asleep")
+	l.refused(exitFailure, []string{"the VM runs, or another qnet changes its files", `hint: "qnet ls" shows`}, "rm", "held")
+	l.must("rm", "damaged", "asleep")
+	if list := l.must("ls"); strings.Contains(list, "damaged") || strings.Contains(list, "asleep") {
+		t.Errorf("after rm:\n%s", list)
+	}
+}

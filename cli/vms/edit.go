@@ -108,6 +108,7 @@ func (v vms) run(args []string) error {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = v.Stdin, v.Stdout, v.Stderr
 	if v.User != nil {
+		cmd.Env = append(os.Environ(), "HOME="+v.User.Home(v.Getenv))
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: v.User.UID, Gid: v.User.GID, Groups: v.User.Groups}}
 	}
 	return cmd.Run()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -31,7 +30,7 @@ func (v vms) lsCommand() *cli.Command {
 // row is a VM in `qnet ls --json`.
 type row struct {
 	Name    string    `json:"name"`
-	State   string    `json:"state"` // as qnet ps says it, or "stopped", "suspended"
+	State   string    `json:"state"` // as qnet ps says it, or "stopped", "suspended", "in use"
 	Image   string    `json:"image,omitempty"`
 	Size    int64     `json:"size,omitempty"` // bytes of the first disk that the VM keeps
 	Used    int64     `json:"used"`           // bytes that the VM's files take
@@ -40,9 +39,11 @@ type row struct {
 	Files   string    `json:"files,omitempty"`   // directory of what it keeps; "" for a VM that keeps nothing
 }
 
+// States of VMs that qnet ps does not list.
 const (
 	stopped   = "stopped"
 	suspended = "suspended"
+	elsewhere = "in use" // by a run with another run directory, or a command that changes its files
 )
 
 func (v vms) ls(c *cli.Context) error {
@@ -102,15 +103,17 @@ func (v vms) rows(states []control.State) ([]row, error) {
 // begun to make.
 func rowOf(d vmdir.Dir) (r row, ok bool, err error) {
 	record, err := d.Load()
-	_, memory := os.Stat(d.File("memory"))
 	if errors.Is(err, fs.ErrNotExist) {
-		if memory != nil {
+		if !d.Suspended() {
 			return r, false, nil
 		}
 		err = nil // all that the VM keeps is its memory
 	}
 	r = row{Name: d.Name(), State: stopped, Image: record.Image, LastRun: record.LastRun, Profile: record.Profile, Files: d.Path(), Used: usedBy(d.Path())}
-	if memory == nil {
+	switch {
+	case d.Held():
+		r.State = elsewhere
+	case d.Suspended():
 		r.State = suspended
 	}
 	if len(record.Bases) > 0 {

@@ -49,9 +49,13 @@ func (v vms) remove(c *cli.Context, name string) error {
 	if err := v.ended(c, name); err != nil {
 		return err
 	}
-	record, dir, err := v.Record(name)
-	kept := !errors.Is(err, fs.ErrNotExist)
-	if err != nil && kept {
+	dir, err := vmdir.New(v.Places.VMs, name)
+	if err != nil {
+		return err
+	}
+	kept := v.User.Do(func() error { _, err := os.Lstat(dir.Path()); return err }) == nil
+	record, _, err := v.Record(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		v.Talk("note: %v", err) // it is removed all the same
 	}
 	traces := v.traces(name)

@@ -23,14 +23,17 @@ func (v vms) start(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := v.Record(args[0]); errors.Is(err, fs.ErrNotExist) {
-		return &neverRan{args[0]}
+	if _, dir, err := v.Record(args[0]); errors.Is(err, fs.ErrNotExist) {
+		return &neverRan{args[0], dir.Name() != "" && dir.Suspended()}
 	}
 	return v.does.Start(c, args[0], args[0])
 }
 
 // neverRan tells that a VM cannot be started by its name.
-type neverRan struct{ name string }
+type neverRan struct {
+	name      string
+	suspended bool // and only its memory is kept
+}
 
 // Error names it.
 func (e *neverRan) Error() string {
@@ -39,6 +42,9 @@ func (e *neverRan) Error() string {
 
 // Hint says what to do instead.
 func (e *neverRan) Hint() string {
+	if e.suspended {
+		return "qnet resume " + e.name + " goes on from where it was suspended"
+	}
 	return "qnet run PROFILE, or qnet run IMAGE, starts it; qnet ls lists the VMs that start by their names"
 }
 

@@ -56,6 +56,11 @@ func (e *Error) Hint() string { return e.Do }
 // Look tells whether the disk can be used, and changes nothing. base is the open base of an
 // overlay, nil for other disks. The error may be an *Error.
 func (d Disk) Look(base *os.File, digests Digests) (Found, error) {
+	if d.Base.Path != "" {
+		if err := d.checkBase(base); err != nil {
+			return Found{}, err
+		}
+	}
 	f, err := os.OpenFile(d.File, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.lookAnew(base, digests)
@@ -82,6 +87,15 @@ func (d Disk) Look(base *os.File, digests Digests) (Found, error) {
 	}
 	found.Grows, found.Size = true, d.Size
 	return found, nil
+}
+
+// checkBase refuses a base whose changes could not be seen: a block device has no times.
+func (d Disk) checkBase(base *os.File) error {
+	info, err := base.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		return &Error{d.File, fmt.Sprintf("its base %q is no regular file", d.Base.Path), "copy it into a file: qemu-img convert -O qcow2", nil}
+	}
+	return err
 }
 
 // lookAnew is Look for a disk that is missing.

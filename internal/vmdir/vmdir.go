@@ -24,6 +24,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/qnet-vm/qnet/internal/atomicfile"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/profiles"
@@ -89,6 +91,22 @@ func (d Dir) Remove() error {
 // Lock takes the VM's lock, or returns an error that wraps lockfile.ErrHeld. The directory
 // must exist.
 func (d Dir) Lock() (*lockfile.Lock, error) { return lockfile.Try(d.File("lock")) }
+
+// Held reports whether a process holds the VM's lock. It changes nothing.
+func (d Dir) Held() bool {
+	f, err := os.Open(d.File("lock"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// Suspended reports whether the VM's memory is kept, so that its next run goes on from there.
+func (d Dir) Suspended() bool {
+	_, err := os.Stat(d.File("memory"))
+	return err == nil
+}
 
 // Record is what qnet knows of a VM that was run.
 type Record struct {
