@@ -53,9 +53,9 @@ func TestBadProfiles(t *testing.T) {
 		l.refused(exitUsage, []string{"PROFILE"}, "run")
 		l.refused(exitUsage, []string{"behind --"}, "run", huge, "-nographic")
 		l.refused(exitUsage, []string{"--name"}, "run", "--name", "A/b", huge)
-		l.refused(exitUsage, []string{"unknown command"}, "start")
+		l.refused(exitUsage, []string{"unknown command"}, "begin")
 		l.refused(exitUsage, []string{"colour"}, "ps", "--colour")
-		l.refused(exitUsage, []string{"unknown command"}, "help", "start")
+		l.refused(exitUsage, []string{"unknown command"}, "help", "begin")
 		l.refused(exitUsage, []string{"is a directory"}, "run", l.dir)
 		l.refused(exitUsage, []string{"soon", "30s"}, "stop", "--timeout", "soon", "web")
 		for _, none := range []string{"0s", "-5s"} {
