@@ -13,7 +13,6 @@ import (
 	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/virtiofs"
-	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/machine"
 )
@@ -107,16 +106,17 @@ const endsTogether = 2 * time.Second
 // WatchServing tells of each virtiofsd that ends while the VM runs: the guest's requests are
 // not answered any more, and the guest's kernel waits for them. ending is closed when QEMU
 // begins to end. It returns at once.
-func (f *Files) WatchServing(p *profiles.Profile, ending <-chan struct{}, tell func(keeper.Note)) {
+func (f *Files) WatchServing(p *profiles.Profile, ending <-chan struct{}, tell func(text, remedy string)) {
 	for i, d := range f.serving {
-		note := keeper.Note{Subject: "VM " + p.Name, Remedy: fmt.Sprintf("end the VM by qnet stop --force %s, and run it again", p.Name)}
 		go func() {
 			<-d.Done()
 			select {
 			case <-ending:
 			case <-time.After(endsTogether):
-				note.Text = fmt.Sprintf("%v; programs in the guest that use %s hang", d.Err(), p.Shares[i].Mount)
-				tell(note)
+				tell(
+					fmt.Sprintf("%v; programs in the guest that use %s hang", d.Err(), p.Shares[i].Mount),
+					fmt.Sprintf("end the VM by qnet stop --force %s, and run it again", p.Name),
+				)
 			}
 		}()
 	}

@@ -121,7 +121,9 @@ func (s *session) started() error {
 	if s.showScreen != nil {
 		s.showScreen(s.vm)
 	}
-	s.files.WatchServing(s.profile, s.vm.Ending(), s.note)
+	s.files.WatchServing(s.profile, s.vm.Ending(), func(text, remedy string) {
+		s.note(keeper.Note{Subject: s.subject(), Text: text, Remedy: remedy})
+	})
 	s.Progress("")
 	if s.Terminal != nil {
 		if err := s.giveTerminal(c); err != nil {
