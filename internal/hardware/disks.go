@@ -104,6 +104,9 @@ func overlayName(base string, taken map[string]bool) string {
 
 // openDisks makes the disks that are missing, and opens all.
 func (f *Files) openDisks(ctx context.Context, p *profiles.Profile) error {
+	if err := f.mayReach(p); err != nil {
+		return err
+	}
 	f.Disks = make([]Disk, len(Disks(p)))
 	if err := f.makeDisks(ctx, p); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/machine"
@@ -32,7 +33,7 @@ func golden(t *testing.T) string {
 // vmOn is a profile of a VM with two overlays on one base, and a disk that is made.
 func vmOn(t *testing.T, name, base string) *profiles.Profile {
 	t.Helper()
-	data := filepath.Join(t.TempDir(), "data.raw")
+	data := filepath.Join(filepath.Dir(base), name+"-data.raw")
 	text := fmt.Sprintf("name = %q\naccel = \"tcg\"\n[[disk]]\nbase = %[2]q\n[[disk]]\nbase = %[2]q\nsize = \"2GiB\"\nbus = \"sata\"\n[[disk]]\nfile = %[3]q\nformat = \"raw\"\ncreate = true\nsize = \"1GiB\"\n", name, base, data)
 	p, err := profiles.Decode(strings.NewReader(text), filepath.Join(filepath.Dir(base), name+".toml"))
 	if err != nil {
@@ -102,6 +103,42 @@ func TestClaimOfDisks(t *testing.T) {
 	}
 	if list, err := vmdir.List(vms); err != nil || len(list) != 1 {
 		t.Errorf("left %v, %v", list, err)
+	}
+}
+
+// A profile makes its disks of nothing outside its own folder, unless the user allows it.
+func TestDisksReach(t *testing.T) {
+	base, elsewhere := golden(t), golden(t)
+	outside := filepath.Join(filepath.Dir(elsewhere), "made.raw")
+	for name, change := range map[string]func(p *profiles.Profile){
+		"base":  func(p *profiles.Profile) { p.Disks[0].Base = elsewhere },
+		"disk":  func(p *profiles.Profile) { p.Disks[2].File = outside },
+		"image": func(p *profiles.Profile) { p.Image.File = elsewhere },
+	} {
+		p := vmOn(t, "g", base)
+		change(p)
+		vms := filepath.Join(t.TempDir(), "vms")
+		var bad *reachable.Error
+		if _, err := Open(t.Context(), p, Options{VMs: vms}); !errors.As(err, &bad) || bad.What != name {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if err := Refusal(p, Options{VMs: vms}); !errors.As(err, &bad) {
+			t.Errorf("%s: plan: %v", name, err)
+		}
+		if _, err := os.Stat(outside); err == nil {
+			t.Errorf("%s: made outside", name)
+		}
+		p.Allowed = []string{filepath.Dir(elsewhere)}
+		f, err := Open(t.Context(), p, Options{VMs: vms, Images: filepath.Join(t.TempDir(), "images")})
+		if err != nil {
+			t.Errorf("%s: allowed: %v", name, err)
+			continue
+		}
+		f.Close()
+		if err := f.Release(); err != nil {
+			t.Error(err)
+		}
+		os.Remove(outside)
 	}
 }
 

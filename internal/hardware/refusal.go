@@ -87,6 +87,9 @@ func PlanDisks(p *profiles.Profile, o Options) ([]DiskPlan, error) {
 // look opens those disks that are there, with what they rest on, and makes none.
 func (f *Files) look(p *profiles.Profile) ([]DiskPlan, error) {
 	var list []DiskPlan
+	if err := f.mayReach(p); err != nil {
+		return nil, err
+	}
 	f.Disks = make([]Disk, len(Disks(p)))
 	dir, err := vmdir.New(f.o.VMs, p.Name)
 	if err != nil && keeps(p) {
