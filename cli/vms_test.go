@@ -430,7 +430,7 @@ func TestWhatVMsKeep(t *testing.T) {
 	}
 	defer lock.Close()
 	code, out, talk := l.qnet("ls")
-	for _, want := range []string{"damaged  stopped", "asleep   suspended", "held     in use"} {
+	for _, want := range []string{"damaged  stopped", "asleep   saved", "held     in use"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("ls: exit code %d, no %q in\n%s", code, want, out)
 		}

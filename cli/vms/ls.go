@@ -30,7 +30,7 @@ func (v vms) lsCommand() *cli.Command {
 // row is a VM in `qnet ls --json`.
 type row struct {
 	Name    string    `json:"name"`
-	State   string    `json:"state"` // as qnet ps says it, or "stopped", "suspended", "in use"
+	State   string    `json:"state"` // as qnet ps says it, or "stopped", "saved", "in use"
 	Image   string    `json:"image,omitempty"`
 	Size    int64     `json:"size,omitempty"` // bytes of the first disk that the VM keeps
 	Used    int64     `json:"used"`           // bytes that the VM's files take
@@ -42,7 +42,7 @@ type row struct {
 // States of VMs that qnet ps does not list.
 const (
 	stopped   = "stopped"
-	suspended = "suspended"
+	suspended = "saved"  // by qnet suspend
 	elsewhere = "in use" // by a run with another run directory, or a command that changes its files
 )
 

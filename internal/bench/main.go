@@ -48,6 +48,7 @@ var groups = []struct {
 	{"dhcp", (*bench).dhcp},
 	{"dns", (*bench).dns},
 	{"scale", (*bench).scale},
+	{"states", (*bench).states},
 	{"start", (*bench).start},
 	{"plan", (*bench).plan},
 	{"churn", (*bench).churn},

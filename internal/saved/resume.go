@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/qmp"
 	"github.com/qnet-vm/qnet/qemu/states"
@@ -108,9 +109,14 @@ func VersionOf(m *qmp.Monitor) string {
 func Images(c machine.Config) []*os.File {
 	var list []*os.File
 	for _, d := range c.Disks {
-		if d.File != nil {
-			list = append(list, d.File)
+		for _, f := range []*os.File{d.File, d.Backing} {
+			if f != nil {
+				list = append(list, f)
+			}
 		}
+	}
+	if c.UEFI != nil && c.UEFI.Vars != nil {
+		list = append(list, c.UEFI.Vars)
 	}
 	return list
 }
@@ -131,8 +137,12 @@ func Pin(images []*os.File) (pins []*os.File, err error) {
 	return pins, nil
 }
 
-// Cannot returns why a guest with such a machine cannot be saved, "" if it can.
-func Cannot(c machine.Config) string {
+// Cannot returns why the guest of a profile, with the machine that was made of it, cannot be
+// saved, "" if it can.
+func Cannot(p *profiles.Profile, c machine.Config) string {
+	if len(p.Shares) > 0 {
+		return "it shares folders with the host, and what its guest and virtiofsd agreed on about open files cannot be saved"
+	}
 	for _, d := range c.Disks {
 		if d.Snapshot && !d.ReadOnly {
 			return fmt.Sprintf("what its guest wrote to disk %q is thrown away at the end of the run (snapshot = true)", d.File.Name())

@@ -105,7 +105,7 @@ func suspend(ctx context.Context, s *session, vm *qemu.VM, _ json.RawMessage, te
 	if err != nil {
 		return nil, err
 	}
-	if why := saved.Cannot(vm.Config()); why != "" {
+	if why := saved.Cannot(s.profile, vm.Config()); why != "" {
 		return nil, errors.New(why)
 	}
 	ran, err := vm.Guest().Hold(ctx, standstill.ForSaving)
