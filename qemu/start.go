@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/agent"
 	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/qmp"
@@ -95,6 +96,15 @@ func launchVM(c machine.Config, o StartOptions) (vm *VM, err error) {
 		return nil, errors.Join(err, monitor.Close())
 	}
 	p.Keep(consoleFile)
+	link, err := giveAgent(p)
+	defer func() {
+		if err != nil {
+			link.Close() //nolint:errcheck // the error tells more
+		}
+	}()
+	if err != nil {
+		return nil, errors.Join(err, monitor.Close(), console.Close())
+	}
 	spec, err := machine.Command(p.Config, monitorFile, consoleFile)
 	if err != nil {
 		return nil, errors.Join(err, monitor.Close(), console.Close())
@@ -111,9 +121,22 @@ func launchVM(c machine.Config, o StartOptions) (vm *VM, err error) {
 		err = program.StartError(c.Binary, is.UID, err)
 		return nil, errors.Join(err, monitor.Close(), console.Close(), gate.Close())
 	}
-	vm = newVM(c, proc, qmp.New(monitor), console)
+	vm = newVM(c, proc, qmp.New(monitor), console, link)
 	vm.gate = gate
 	return vm, nil
+}
+
+// giveAgent connects the guest's agent, where the config has one.
+func giveAgent(p *machine.Prepared) (*agent.Conn, error) {
+	if !p.Config.Agent {
+		return nil, nil // no agent, no error
+	}
+	conn, theirs, err := socketpair("agent")
+	if err != nil {
+		return nil, err
+	}
+	p.GiveAgent(theirs)
+	return agent.New(conn), nil
 }
 
 // socketpair returns a connection and, for the child, its other end.

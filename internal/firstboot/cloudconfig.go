@@ -82,7 +82,7 @@ func (s Settings) cloudConfig(merged bool) cloudConfig {
 		// the result of the last one.
 		c.AtTheEnd = append([]string{"set -e"}, s.Run...)
 	}
-	c.EachBoot = append(s.mounts(), s.console())
+	c.EachBoot = append(s.mounts(), s.console(), s.agent())
 	return c
 }
 

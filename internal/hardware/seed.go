@@ -95,6 +95,7 @@ func tell(c *machine.Config, p *profiles.Profile, files *Files) {
 	}
 	if v.Disk != nil {
 		c.Disks = append(c.Disks, machine.Disk{File: v.Disk, Format: "raw", ReadOnly: true})
+		c.Agent = true // the documents on the disk have its other end
 	}
 	c.Strings = v.SMBIOS
 	if v.Ignition != nil {

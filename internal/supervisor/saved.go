@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"time"
@@ -63,40 +62,29 @@ func (s *session) wentOn() {
 // goesOn tells a guest that was suspended that time has passed: its DHCP client asks again
 // when the cables of its NICs were pulled.
 func (s *session) goesOn(ctx context.Context) {
-	if s.resumed != nil {
-		s.replugAll(ctx)
-		s.askForSigns(ctx)
+	if s.resumed == nil {
+		return
+	}
+	set := make(chan error, 1)
+	go func() { set <- saved.SetClock(ctx, s.vm.Agent()) }()
+	s.replugAll(ctx)
+	if err := <-set; err != nil {
+		s.record(err.Error())
 	}
 }
 
-// discard is the port of RFC 863: what comes there is thrown away.
-const discard = 9
-
-// askForSigns sends a packet to each address that is reserved for the guest: the host's kernel
-// asks for it by ARP, and by the guest's answer the keeper sees that it is still in use. A
-// guest without a DHCP client that follows its cables shows nothing of its own.
-func (s *session) askForSigns(ctx context.Context) {
-	var d net.Dialer
-	for _, n := range s.State().NICs {
-		if !n.Address.IsValid() {
-			continue
-		}
-		c, err := d.DialContext(ctx, "udp", netip.AddrPortFrom(n.Address, discard).String())
-		if err != nil {
-			continue // the network was just undone
-		}
-		c.Write([]byte{0}) //nolint:errcheck // as above
-		c.Close()
-	}
-}
-
-// replugAll pulls and plugs the cables of all NICs.
+// replugAll pulls and plugs the cables of all NICs, and has the guest show its addresses.
 func (s *session) replugAll(ctx context.Context) {
 	var nics []int
 	for i := range s.profile.NICs {
 		nics = append(nics, i)
 	}
 	s.replug(ctx, nics)
+	var addresses []netip.Addr
+	for _, n := range s.State().NICs {
+		addresses = append(addresses, n.Address)
+	}
+	saved.AskForSigns(ctx, addresses)
 }
 
 // suspend saves the guest and ends the VM.

@@ -70,6 +70,5 @@ func restoreSnapshot(ctx context.Context, s *session, vm *qemu.VM, args json.Raw
 		return nil, errors.Join(err, again)
 	}
 	s.replugAll(ctx)
-	s.askForSigns(ctx)
 	return nil, nil
 }

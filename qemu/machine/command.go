@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/qnet-vm/qnet/internal/agent"
 )
 
 // firstFD is the number that the first inherited file has in a child.
@@ -43,6 +45,9 @@ func Command(c Config, qmp, console *os.File) (Spec, error) {
 	b.machine(c)
 	b.panics(c.Extra)
 	b.channels(qmp, console)
+	if c.Agent {
+		b.agent(c.agent)
+	}
 	b.flash(c.UEFI)
 	disks, nics := c.bootIndexes()
 	for i, d := range c.Disks {
@@ -122,7 +127,11 @@ func (b *builder) machine(c Config) {
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 	)
 	b.json("-object", options{"qom-type": "rng-builtin", "id": "rng0"})
-	b.json("-device", options{"driver": "virtio-rng-pci", "id": "entropy0", "rng": "rng0", "addr": slot(slotRNG)})
+	entropy := options{"driver": "virtio-rng-pci", "id": "entropy0", "rng": "rng0", "addr": slot(slotRNG)}
+	if c.Agent {
+		entropy["multifunction"] = true
+	}
+	b.json("-device", entropy)
 }
 
 // panics adds the device by which the guest's kernel says that it crashed. QEMU leaves what
@@ -151,6 +160,14 @@ func (b *builder) channels(qmp, console *os.File) {
 		"-chardev", "socket,id=qmp,fd="+b.file(qmp), "-mon", "chardev=qmp,mode=control",
 		"-chardev", "socket,id=console,fd="+b.file(console), "-serial", "chardev:console",
 	)
+}
+
+// agent adds a port of virtio-serial. Its device shares the slot of the entropy device, which
+// has a function more for it then.
+func (b *builder) agent(theirs *os.File) {
+	b.add("-chardev", "socket,id=agent,fd="+b.file(theirs))
+	b.json("-device", options{"driver": "virtio-serial-pci", "id": "serial0", "addr": slot(slotRNG) + ".1", "max_ports": 2})
+	b.json("-device", options{"driver": "virtserialport", "bus": "serial0.0", "chardev": "agent", "name": agent.Port})
 }
 
 func (b *builder) nic(i int, n NIC, firmware bool, bootIndex int) {

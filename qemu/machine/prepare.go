@@ -53,6 +53,9 @@ func Prepare(c Config, cred *program.Credential, warn func(string)) (*Prepared, 
 	return p, nil
 }
 
+// GiveAgent gives QEMU the other end of its guest's agent, which Close closes.
+func (p *Prepared) GiveAgent(theirs *os.File) { p.Config.agent = p.Keep(theirs) }
+
 // Keep adds a file, which it returns, to those that Close closes.
 func (p *Prepared) Keep(f *os.File) *os.File {
 	p.own = append(p.own, f)
