@@ -90,7 +90,7 @@ func (g Goal) Impossible(s control.State, nic control.NIC) string {
 	if s.Launched() && !HasNetwork(s) {
 		return Unseen
 	}
-	if g != (Goal{}) && nic.Mode == profiles.Private {
+	if g != (Goal{}) && nic.Mode == profiles.Private && !slices.ContainsFunc(s.NICs, reachable) {
 		return "it is on a private network, which the host cannot reach"
 	}
 	return ""
@@ -153,14 +153,31 @@ func dials(ctx context.Context, address netip.Addr, port int) bool {
 // Unseen says why qnet will never know a VM's address.
 const Unseen = "it has no NIC on one of qnet's networks, so qnet sees no address of it"
 
+// reachable reports whether the host can reach what is on the NIC's network.
+func reachable(n control.NIC) bool { return n.Mode.NeedsNetwork() && n.Mode != profiles.Private }
+
 // AddressOf returns the first NIC with an address that is not link-local, and that
-// address. Without one it returns the NIC whose guest has come furthest.
+// address; NICs that the host can reach come before others. Without an address it returns
+// the NIC whose guest has come furthest, of those that the host can reach if there are any.
 func AddressOf(s control.State) (control.NIC, netip.Addr) {
-	var furthest control.NIC
+	var near, far []control.NIC
 	for _, n := range s.NICs {
+		if reachable(n) {
+			near = append(near, n)
+		} else {
+			far = append(far, n)
+		}
+	}
+	for _, n := range slices.Concat(near, far) {
 		if list := n.Addresses(); len(list) > 0 && !list[0].IsLinkLocalUnicast() {
 			return n, list[0]
 		}
+	}
+	if len(near) == 0 {
+		near = far
+	}
+	var furthest control.NIC
+	for _, n := range near {
 		if n.Seen.Last() > furthest.Seen.Last() || furthest.Mode == "" {
 			furthest = n
 		}

@@ -132,3 +132,30 @@ func TestProgressOf(t *testing.T) {
 		}
 	}
 }
+
+// A NIC on a private network, whose guest may be seen first, keeps nobody from waiting for
+// the address of another one.
+func TestPrivateNICBesideAnother(t *testing.T) {
+	seen := func(mode profiles.Mode, stage guestwatch.Stage, addresses ...netip.Addr) control.NIC {
+		return control.NIC{Mode: mode, Seen: guestwatch.State{Stages: 1 << stage &^ 1, Addresses: addresses}}
+	}
+	here, there := netip.MustParseAddr("10.0.0.9"), netip.MustParseAddr("192.0.2.1")
+	port := Goal{Port: 22}
+	for name, c := range map[string]struct {
+		nics       []control.NIC
+		want       netip.Addr
+		mode       profiles.Mode
+		impossible bool
+	}{
+		"private-first":   {[]control.NIC{seen("private", guestwatch.Discover), seen("host-only", guestwatch.Silent)}, netip.Addr{}, "host-only", false},
+		"private-address": {[]control.NIC{seen("private", guestwatch.ARP, there), seen("nat", guestwatch.ARP, here)}, here, "nat", false},
+		"other-silent":    {[]control.NIC{seen("private", guestwatch.ARP, there), seen("nat", guestwatch.Silent)}, there, "private", false},
+		"private-alone":   {[]control.NIC{seen("private", guestwatch.Discover)}, netip.Addr{}, "private", true},
+	} {
+		s := control.State{State: control.Running, NICs: c.nics}
+		nic, address := AddressOf(s)
+		if address != c.want || nic.Mode != c.mode || (port.Impossible(s, nic) != "") != c.impossible {
+			t.Errorf("%s: NIC %s, address %s, %q", name, nic.Mode, address, port.Impossible(s, nic))
+		}
+	}
+}
