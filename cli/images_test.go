@@ -8,6 +8,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -222,6 +225,51 @@ func (w *watcher) Write(b []byte) (int, error) {
 		w.seen = nil
 	}
 	return n, err
+}
+
+// The proxy of the environment is used, for the checksums and for the image.
+func TestPullByProxy(t *testing.T) {
+	s := newImageSite(t)
+	s.put("golden", "golden.img", "qcow2", emptyDisk(t, 3<<30))
+	var tunnels atomic.Int32
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect || r.Host != "example.com:443" { // as the certificate says
+			http.Error(w, "no", http.StatusForbidden)
+			return
+		}
+		tunnels.Add(1)
+		to, err := net.Dial("tcp", s.Listener.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		from, buffered, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(from, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() {
+			io.Copy(to, buffered)
+			to.(*net.TCPConn).CloseWrite()
+		}()
+		io.Copy(from, to)
+		from.Close()
+	}))
+	defer proxy.Close()
+	config := filepath.Join(s.dir, "state/config/images.toml")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.ReplaceAll(text, []byte(s.URL), []byte("https://example.com"))
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.env = append(s.env, "HTTPS_PROXY="+proxy.URL, "NO_PROXY=")
+	if out, code := s.qnet("image", "pull", "golden"); code != 0 || tunnels.Load() != 2 {
+		t.Errorf("exit code %d, %d tunnels\n%s", code, tunnels.Load(), out)
+	}
 }
 
 // A pull that is killed in the middle leaves a part, with which the next one goes on.
