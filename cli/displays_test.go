@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"image/png"
 	"net"
@@ -116,6 +117,27 @@ func say(l *testHost, path, words string, n int) string {
 		got += string(b[:m])
 	}
 	return got[:min(n, len(got))]
+}
+
+// The log of a VM names the end of its TPM; the guest runs on.
+func TestTPMDies(t *testing.T) {
+	lab.Require(t, lab.Program("swtpm"))
+	inLab(t, func(l *testHost) {
+		l.must("run", "-d", l.profile("tpm", "memory = \"64MiB\"\naccel = \"tcg\"\ntpm = true\n[[nic]]\nmode = \"none\"\n"))
+		var state []struct{ PID int }
+		if err := json.Unmarshal([]byte(l.must("ps", "--json")), &state); err != nil || len(state) != 1 {
+			t.Fatal(err)
+		}
+		lab.Sh(t, fmt.Sprintf("pkill -KILL -P %d swtpm", state[0].PID))
+		lab.Eventually(t, 20*time.Second, "a note", func() bool {
+			b, _ := os.ReadFile(filepath.Join(l.dir, "state/logs/tpm/qnet.log"))
+			return strings.Contains(string(b), "swtpm, the VM's TPM, ended: signal: killed; the guest runs on without a TPM")
+		})
+		if got := l.must("ps"); !strings.Contains(got, "running") {
+			t.Errorf("got %s", got)
+		}
+		l.must("stop", "--force", "tpm")
+	})
 }
 
 // type = "window" opens the viewer when the VM runs; without one nothing is started.

@@ -13,6 +13,7 @@ type Options struct {
 	Getenv   func(string) string // environment of the call; nil is an empty one
 	Progress func(what string)   // gets what takes long, and "" when it is over; may be nil
 	Warn     func(text string)   // gets what the user should know; may be nil
+	Tell     func(text string)   // gets what happens while the VM runs; may be nil
 }
 
 func (o Options) progress(what string) {

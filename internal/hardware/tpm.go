@@ -84,8 +84,8 @@ func (t *tpm) watch(one *swtpm.TPM) {
 	t.mu.Lock()
 	running := t.current == one
 	t.mu.Unlock()
-	if err := one.Err(); running && err != nil {
-		t.o.warn(fmt.Sprintf("%v; the guest runs on without a TPM", err))
+	if err := one.Err(); running && err != nil && t.o.Tell != nil {
+		t.o.Tell(fmt.Sprintf("%v; the guest runs on without a TPM", err))
 	}
 }
 

@@ -184,7 +184,7 @@ func TestTPMOfASecondStart(t *testing.T) {
 	p.TPM = true
 	o := options(t)
 	var warned []string
-	o.Warn = func(text string) { warned = append(warned, text) }
+	o.Tell = func(text string) { warned = append(warned, text) }
 	files, err := Open(t.Context(), p, o)
 	if err != nil {
 		t.Fatal(err)

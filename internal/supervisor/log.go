@@ -75,6 +75,9 @@ func (s *session) note(n keeper.Note) {
 // warn tells the user something that matters only while the VM starts.
 func (s *session) warn(text string) { s.Note(keeper.Note{Subject: s.subject(), Text: text}) }
 
+// tell notes what happens while the VM runs.
+func (s *session) tell(text string) { s.note(keeper.Note{Subject: s.subject(), Text: text}) }
+
 // subject returns the subject of notes about the VM.
 func (s *session) subject() string { return "VM " + s.profile.Name }
 

@@ -49,7 +49,7 @@ func (s *session) listenForViewers(ctx context.Context) error {
 	s.showScreen = func(vm *qemu.VM) {
 		go viewers.Serve(context.WithoutCancel(ctx), l, // until the socket is closed
 			func(ctx context.Context, viewer *os.File) error { return screen.AddViewer(ctx, vm.Monitor(), viewer) },
-			func(err error) { s.warn(err.Error()) })
+			func(err error) { s.tell(err.Error()) })
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

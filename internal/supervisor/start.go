@@ -59,7 +59,7 @@ func (s *session) check(ctx context.Context) (err error) {
 // fileOptions says whose the VM's files are, and where words about what takes long go.
 func (s *session) fileOptions() hardware.Options {
 	o := s.Files
-	o.User, o.Progress, o.Warn = s.User, s.Progress, s.warn
+	o.User, o.Progress, o.Warn, o.Tell = s.User, s.Progress, s.warn, s.tell
 	return o
 }
 
