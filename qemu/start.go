@@ -128,7 +128,7 @@ func launchVM(c machine.Config, o StartOptions) (vm *VM, err error) {
 
 // giveAgent connects the guest's agent, where the config has one.
 func giveAgent(p *machine.Prepared) (*agent.Conn, error) {
-	if !p.Config.Agent {
+	if !p.Agent {
 		return nil, nil // no agent, no error
 	}
 	conn, theirs, err := socketpair("agent")
