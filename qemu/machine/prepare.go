@@ -54,7 +54,7 @@ func Prepare(c Config, cred *program.Credential, warn func(string)) (*Prepared, 
 }
 
 // GiveAgent gives QEMU the other end of its guest's agent, which Close closes.
-func (p *Prepared) GiveAgent(theirs *os.File) { p.Config.agent = p.Keep(theirs) }
+func (p *Prepared) GiveAgent(theirs *os.File) { p.agent = p.Keep(theirs) }
 
 // Keep adds a file, which it returns, to those that Close closes.
 func (p *Prepared) Keep(f *os.File) *os.File {
