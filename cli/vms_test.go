@@ -312,7 +312,8 @@ func TestDisksThatAreMade(t *testing.T) {
 }
 
 // An image runs without a profile: by its file, or by a name of the user's catalog. The VM has
-// its name, is known by it, and gets a profile of its own when it is edited.
+// its name, is known by it, and gets a profile of its own when it is edited, which may name
+// files anywhere.
 func TestRunAnImage(t *testing.T) {
 	lab.Require(t, lab.Program("qemu-img"))
 	inLab(t, func(l *testHost) {
@@ -331,7 +332,7 @@ func TestRunAnImage(t *testing.T) {
 		}
 		l.env = append(l.env, "VISUAL="+editor)
 		// Nothing runs here: TCG would take a while for 2 GiB of memory and a NIC.
-		write(`sed -i 's/^memory.*/memory = "64MiB"/; $a accel = "tcg"\n[[nic]]\nmode = "none"' "$1"`)
+		write(`sed -i 's/^memory.*/memory = "64MiB"/; $a accel = "tcg"\n[guest]\nuser_data = "'$(dirname $0)/user-data'"\n[[nic]]\nmode = "none"' "$1"; echo '#cloud-config' > $(dirname $0)/user-data`)
 		l.refused(exitUsage, nil, "edit", "no-such-vm")
 		code, _, talk := l.qnet("run", "-d", "--name", "own", base)
 		if code != exitOK {

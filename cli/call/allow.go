@@ -11,7 +11,7 @@ import (
 
 // AllowPathFlag is the flag of each command that opens what a profile names.
 func AllowPathFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "allow-path", Usage: "let the profile share `DIR` and what is below it; without, only its own folder"}
+	return &cli.StringSliceFlag{Name: "allow-path", Usage: "let the profile name `DIR` and what is below it; without, only its own folder"}
 }
 
 // Allow lets the profile name what is below the folders of --allow-path.

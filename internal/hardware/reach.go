@@ -1,19 +1,13 @@
 package hardware
 
 import (
-	"path/filepath"
-
 	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 // mayReach refuses what the profile's disks rest on, and where they are made, outside the
-// folders that the profile may reach. A VM that is run by its image's name has its profile by
-// the user's own words. The error is a *reachable.Error.
+// folders that the profile may reach. The error is a *reachable.Error.
 func (f *Files) mayReach(p *profiles.Profile) error {
-	if filepath.Dir(p.Path) == filepath.Join(f.o.VMs, p.Name) {
-		return nil
-	}
 	folders := reachable.Of(p.Path, append([]string{f.o.VMs, f.o.Images}, p.Allowed...)...)
 	return f.o.User.Do(func() error {
 		if p.Image.File != "" {

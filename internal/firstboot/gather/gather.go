@@ -220,7 +220,7 @@ func readUserData(p *profiles.Profile) (string, error) {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return "", errors.Join(err, &fs.PathError{Op: "read", Path: path, Err: errors.New("it is no regular file")})
 	}
-	if err := reachable.Of(p.Path).Check("user_data", path, f); err != nil {
+	if err := reachable.Of(p.Path, p.Allowed...).Check("user_data", path, f); err != nil {
 		return "", err
 	}
 	b, err := io.ReadAll(io.LimitReader(f, firstboot.MaxUserData+1))

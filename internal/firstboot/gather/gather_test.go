@@ -12,6 +12,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/sshkey"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
@@ -148,6 +149,23 @@ func TestLogin(t *testing.T) {
 		if got := c.request.login(c.request.Ignition); got != c.want {
 			t.Errorf("%+v: got %s, want %s", c.request, got, c.want)
 		}
+	}
+}
+
+// The user's data may be in a folder that the user allows.
+func TestAllowed(t *testing.T) {
+	r, elsewhere := request(t), filepath.Join(t.TempDir(), "user-data")
+	if err := os.WriteFile(elsewhere, []byte("#cloud-config\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.Profile.Guest.UserData = elsewhere
+	var bad *reachable.Error
+	if _, err := Settings(r); !errors.As(err, &bad) || bad.What != "user_data" {
+		t.Errorf("not allowed: %v", err)
+	}
+	r.Profile.Allowed = []string{filepath.Dir(elsewhere)}
+	if s := get(t, r); s.UserData.Text != "#cloud-config\n" {
+		t.Errorf("got %+v", s.UserData)
 	}
 }
 
