@@ -72,10 +72,15 @@ func bash(app *cli.App) string {
 		2) COMPREPLY=($(compgen -W "ls pull inspect rm prune" -- "$cur")) ;;
 		*) COMPREPLY=($(compgen -W "$(qnet image ls 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")) ;;
 		esac ;;
-	run:*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur") $(compgen -W "$(qnet image ls 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")) ;;
-	plan:*|check:*|mac:*|doctor:*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur")) ;;
+	run:*|plan:*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur") $(compgen -W "$({ qnet ls; qnet image ls; } 2>/dev/null | awk '$1 != "NAME" && !seen[$1]++ { print $1 }')" -- "$cur")) ;;
+	check:*|mac:*|doctor:*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur")) ;;
 	start:*|restart:*|rm:*|edit:*) COMPREPLY=($(compgen -W "$(qnet ls 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")) ;;
-	stop:*|pause:*|resume:*|suspend:*|console:*|logs:*|ip:*|wait:*|ssh:*|exec:*) COMPREPLY=($(compgen -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
+	stop:*|pause:*|resume:*|suspend:*|console:*|logs:*|ip:*|wait:*|ssh:*|exec:*|view:*|screenshot:*|type:*) COMPREPLY=($(compgen -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
+	cp:*) COMPREPLY=($(compgen -f -- "$cur") $(compgen -S : -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
+	snapshot:*) case $COMP_CWORD in
+		2) COMPREPLY=($(compgen -W "save ls restore rm" -- "$cur")) ;;
+		3) COMPREPLY=($(compgen -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
+		esac ;;
 	completion:*) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
 	esac
 }
@@ -97,10 +102,12 @@ func fish(app *cli.App) string {
 		}
 	}
 	b.WriteString(`complete -c qnet -n '__fish_seen_subcommand_from run plan check mac doctor' -a '(__fish_complete_suffix .toml)'
-complete -c qnet -n '__fish_seen_subcommand_from start restart rm edit' -a "(qnet ls 2>/dev/null | awk 'NR > 1 { print \$1 }')"
-complete -c qnet -n '__fish_seen_subcommand_from stop pause resume suspend console logs ip wait ssh exec' -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \$1 }')"
+complete -c qnet -n '__fish_seen_subcommand_from start restart rm edit run plan' -a "(qnet ls 2>/dev/null | awk 'NR > 1 { print \$1 }')"
+complete -c qnet -n '__fish_seen_subcommand_from stop pause resume suspend console logs ip wait ssh exec view screenshot type' -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \$1 }')"
 complete -c qnet -n '__fish_seen_subcommand_from image; and not __fish_seen_subcommand_from ls pull inspect rm prune' -a 'ls pull inspect rm prune'
-complete -c qnet -n '__fish_seen_subcommand_from pull inspect rm run' -a "(qnet image ls 2>/dev/null | awk 'NR > 1 { print \$1 }')"
+complete -c qnet -n '__fish_seen_subcommand_from pull inspect rm run plan' -a "(qnet image ls 2>/dev/null | awk 'NR > 1 { print \$1 }')"
+complete -c qnet -n '__fish_seen_subcommand_from cp' -F -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \$1 \":\" }')"
+complete -c qnet -n '__fish_seen_subcommand_from snapshot; and not __fish_seen_subcommand_from save ls restore rm' -a 'save ls restore rm'
 complete -c qnet -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
 `)
 	return b.String()
