@@ -10,6 +10,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/disks"
 	"github.com/qnet-vm/qnet/internal/firstboot/gather"
+	"github.com/qnet-vm/qnet/internal/images"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/machine"
@@ -188,6 +189,11 @@ func (f *Files) base(ctx context.Context, w *want, digests disks.Digests) (disks
 	var err error
 	if f.Disks[w.i].Base, err = f.open("base", w.Base.Path, os.O_RDONLY); err != nil {
 		return disks.Pin{}, gone(f.o.User, *w, err)
+	}
+	if w.image != (profiles.Image{}) {
+		if err := images.Hold(f.Disks[w.i].Base); err != nil {
+			return disks.Pin{}, err
+		}
 	}
 	var found disks.Found
 	err = f.o.User.Do(func() error {

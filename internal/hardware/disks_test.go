@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
@@ -139,6 +141,31 @@ func TestDisksReach(t *testing.T) {
 			t.Error(err)
 		}
 		os.Remove(outside)
+	}
+}
+
+// What opened an image holds it, so that no qnet image prune removes it before the VM's record
+// tells of it.
+func TestImageIsHeld(t *testing.T) {
+	base := golden(t)
+	p := vmOn(t, "g", base)
+	p.Image.File = base
+	f, err := Open(t.Context(), p, Options{VMs: filepath.Join(t.TempDir(), "vms"), Images: filepath.Join(t.TempDir(), "images")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.Open(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	remove := func() error { return unix.Flock(int(other.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
+	if err := remove(); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("nothing holds it: %v", err)
+	}
+	f.Close()
+	if err := errors.Join(f.Release(), remove()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -470,6 +470,49 @@ func TestChangedImage(t *testing.T) {
 	}
 }
 
+// An image that a run has just opened stays, though no record tells of the run yet.
+func TestHold(t *testing.T) {
+	s := newSite(t)
+	content := disk(t, 1<<30)
+	s.put("a.qcow2", content)
+	store := s.store(t, "")
+	local, err := store.Ensure(t.Context(), resolve(t, store, s.URL+"/a.qcow2#sha256="+sha(content)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unused := func(string) []string { return nil }
+	open := func() *os.File {
+		f, err := os.Open(local.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	first, late := open(), open()
+	if err := Hold(first); err != nil {
+		t.Fatal(err)
+	}
+	found, err := store.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held *HeldError
+	if err := store.Remove(found[0], unused); !errors.As(err, &held) {
+		t.Errorf("remove: %v", err)
+	}
+	if pruned, err := store.Prune(unused); err != nil || len(pruned.Images) != 0 {
+		t.Errorf("pruned %+v, %v", pruned, err)
+	}
+	first.Close()
+	if pruned, err := store.Prune(unused); err != nil || len(pruned.Images) != 1 {
+		t.Errorf("pruned %+v, %v", pruned, err)
+	}
+	if err := Hold(late); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("hold of what is removed: %v", err)
+	}
+}
+
 // rm and prune leave what VMs need.
 func TestRemove(t *testing.T) {
 	s := newSite(t)

@@ -158,7 +158,8 @@ func (s Store) Match(i Image, text string) (found []Cached, err error) {
 	return found, nil
 }
 
-// Remove removes an image of the cache, unless VMs need it.
+// Remove removes an image of the cache, unless VMs need it. The error is then a *UsedError or
+// a *HeldError.
 func (s Store) Remove(c Cached, inUse InUse) error {
 	if vms := inUse(c.Digest); len(vms) > 0 {
 		return &UsedError{c.Name, vms}
@@ -168,6 +169,13 @@ func (s Store) Remove(c Cached, inUse InUse) error {
 
 // remove removes the names of an image first: without them nothing finds it.
 func (s Store) remove(c Cached) error {
+	image, err := c.seize()
+	if held := (*HeldError)(nil); errors.As(err, &held) {
+		return err
+	}
+	if err == nil {
+		defer image.Close()
+	}
 	entries, err := os.ReadDir(filepath.Join(s.Dir, "refs"))
 	if err != nil {
 		return fmt.Errorf("remove image %s: %w", c.Name, err)
@@ -205,7 +213,11 @@ func (s Store) Prune(inUse InUse) (p Pruned, err error) {
 			if len(inUse(c.Digest)) > 0 {
 				continue
 			}
-			if err := s.remove(c); err != nil {
+			err := s.remove(c)
+			if held := (*HeldError)(nil); errors.As(err, &held) {
+				continue
+			}
+			if err != nil {
 				errs = append(errs, err)
 				continue
 			}
