@@ -342,6 +342,9 @@ func TestRunAnImage(t *testing.T) {
 		if out := l.must("ls"); !strings.Contains(out, "own   stopped  "+base) {
 			t.Errorf("ls: %s", out)
 		}
+		if plan := l.must("plan", filepath.Join(l.vmDir("own"), "vm.toml")); !strings.Contains(plan, "-m 2048M") { // as messages name it
+			t.Errorf("plan of a profile that stands for an image: %s", plan)
+		}
 		l.must("edit", "own")
 		l.must("start", "own")
 		if s := l.state("own"); s.Accel != "tcg" || len(s.NICs) != 1 || s.NICs[0].Mode != "none" {

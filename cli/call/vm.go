@@ -30,7 +30,7 @@ var imageFiles = regexp.MustCompile(`(?i)\.(qcow2|img|raw|iso|vmdk|vhdx?|vdi)(\.
 func (c *Call) Source(operand, name string) (Source, error) {
 	image := imageFiles.MatchString(operand) || strings.Contains(operand, "://")
 	if !image && (strings.Contains(operand, "/") || strings.HasSuffix(operand, ".toml") || operand == "" || operand == "-") {
-		return Source{Path: operand}, nil
+		return c.file(operand)
 	}
 	if !image {
 		if _, err := os.Stat(operand); err == nil {
@@ -48,6 +48,17 @@ func (c *Call) Source(operand, name string) (Source, error) {
 		return s, &Usage{Text: noSource(operand, unknown.Similar)}
 	}
 	return s, err
+}
+
+// file returns the profile in a file. That of a VM which is run by its image's name, as messages
+// show it, need not exist.
+func (c *Call) file(path string) (Source, error) {
+	if vm := filepath.Dir(path); filepath.Dir(vm) == c.Places.VMs {
+		if record, dir, err := c.Record(filepath.Base(vm)); err == nil && path == dir.OwnProfile() {
+			return c.own(dir, record.Image)
+		}
+	}
+	return Source{Path: path}, nil
 }
 
 // noSource says that an operand means nothing.
