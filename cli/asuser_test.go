@@ -27,6 +27,26 @@ func (p *process) as(uid uint32) (code int, stdout, stderr string) {
 	return code, p.out.String(), p.errout.String()
 }
 
+// Behind sudo a VM goes on from its state, which is the user's, and opened with his rights.
+func TestResumeBehindSudo(t *testing.T) {
+	inLab(t, func(l *testHost) {
+		l.prepared()
+		lab.Sh(t, "install -d -o 65534 "+l.dir+"/home "+l.vmDir(""))
+		l.env = append(l.env, "HOME="+l.dir+"/home", "SUDO_UID=65534", "SUDO_GID=65534")
+		l.must("run", "-d", l.profile("web", idle+"[[nic]]\nmode = \"nat\"\n"))
+		l.must("suspend", "web")
+		p := l.command("resume", "web")
+		p.begin()
+		if code := p.end(20 * time.Second); code != exitOK {
+			t.Fatalf("resume: exit code %d\n%s", code, &p.errout)
+		}
+		if s := l.state("web"); s.State != "running" {
+			t.Errorf("got %+v", s)
+		}
+		l.must("stop", "--force", "web")
+	})
+}
+
 // A user finds what he started with sudo, with the default directories. qnet says what
 // the user may not see.
 func TestWithoutSudo(t *testing.T) {

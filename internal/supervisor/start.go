@@ -84,8 +84,14 @@ func (s *session) start(ctx context.Context) error {
 	if err := launch(); err != nil {
 		return err
 	}
+	asRoot := asuser.AsRoot // QEMU may have to be started again, without KVM
+	if s.resumed != nil {
+		// It is started once, and its state is opened with the user's rights, for which
+		// asuser.User.Do would wait until AsRoot ends.
+		asRoot = func(f func() error) error { return f() }
+	}
 	var vm *qemu.VM
-	err := asuser.AsRoot(func() (err error) {
+	err := asRoot(func() (err error) {
 		vm, err = s.qemu.Start(ctx)
 		return err
 	})
