@@ -79,7 +79,7 @@ func (e *NetError) Unwrap() error { return e.Err }
 
 // Hint says what to do.
 func (e *NetError) Hint() string {
-	return "look at the network, and at HTTPS_PROXY and NO_PROXY; the part that came is kept and goes on from there. An image of \"qnet image ls\" needs no network"
+	return "look at the network, and at HTTPS_PROXY and NO_PROXY; the part that came is kept and goes on from there. An image that is in the cache needs no network"
 }
 
 // ErrStalled is wrapped by the error about a server that sends nothing for a while.
