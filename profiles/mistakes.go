@@ -85,6 +85,8 @@ func textMeant(key, text string) string {
 		return memoryMeant(text)
 	case key == "name" && Reserved(text) != "":
 		return ""
+	case key == "", key == "locale": // a string of an array; no guess is near
+		return ""
 	}
 	return text
 }

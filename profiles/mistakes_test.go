@@ -246,3 +246,11 @@ func TestNoRegularFile(t *testing.T) {
 		t.Errorf("an empty file: %+v, %v", p, err)
 	}
 }
+
+// What is wrong in an array has no key to write, and a locale no spelling to guess.
+func TestNoGuess(t *testing.T) {
+	_, err := Decode(strings.NewReader("[guest]\npackages = [\"a b\"]\nlocale = \"x y\"\n"), "/p/vm.toml")
+	if err == nil || strings.Contains(err.Error(), "; write") {
+		t.Errorf("got %v", err)
+	}
+}
