@@ -116,8 +116,9 @@ func New(ctx context.Context, p *profiles.Profile, o hardware.Options, runDir, s
 	}
 	run.Shares = sharesOf(p)
 	run.Firmware, _ = hardware.PlanFirmware(p, o) // Refusal's error
-	if run.Seed, err = hardware.PlanSeed(p, o, salt); err != nil {
-		run.Notes = append(run.Notes, refused(err))
+	var noSeed error
+	if run.Seed, noSeed = hardware.PlanSeed(p, o, salt); noSeed != nil && (err == nil || err.Error() != noSeed.Error()) {
+		run.Notes = append(run.Notes, refused(noSeed))
 	}
 	run.QEMU, err = v.qemuCommand(run)
 	return run, err
