@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -166,6 +167,37 @@ func TestImageIsHeld(t *testing.T) {
 	f.Close()
 	if err := errors.Join(f.Release(), remove()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A run that is refused leaves the record of the run before.
+func TestRefusedRunIsNotRecorded(t *testing.T) {
+	base, vms := golden(t), filepath.Join(t.TempDir(), "vms")
+	p := vmOn(t, "g", base)
+	p.Image.File = base
+	o := Options{VMs: vms, Images: filepath.Join(t.TempDir(), "images")}
+	f, err := Open(t.Context(), p, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if err := f.Release(); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := vmdir.New(vms, "g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, err := dir.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Image.File = filepath.Join(filepath.Dir(base), "other.qcow2")
+	if _, err := Open(t.Context(), p, o); err == nil {
+		t.Fatal("an overlay on one image was taken for one on another")
+	}
+	if is, err := dir.Load(); err != nil || !reflect.DeepEqual(is, was) {
+		t.Errorf("got %+v, %v, want %+v", is, err, was)
 	}
 }
 

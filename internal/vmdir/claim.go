@@ -28,6 +28,7 @@ type Claim struct {
 
 	user *asuser.User
 	lock *lockfile.Lock
+	was  Record // before this run
 }
 
 // Hold makes the VM's directory where it is missing, and locks it. The error wraps ErrInUse,
@@ -97,6 +98,7 @@ func Take(vms string, p *profiles.Profile, user *asuser.User) (c *Claim, moved s
 	if c, err = d.Hold(user); err != nil {
 		return nil, "", err
 	}
+	c.was = c.Record
 	if err = user.Do(func() (err error) { moved, err = c.belongs(p); return err }); err == nil {
 		err = c.Update(func(r *Record) {
 			r.Profile, r.Image, r.LastRun = d.ProfileOf(p), p.Image.String(), time.Now().UTC().Truncate(time.Second)
@@ -177,12 +179,17 @@ func (c *Claim) Release() error {
 }
 
 // Abandon is Release for a run that failed before QEMU was started: of a VM that never ran
-// nothing stays.
+// nothing stays, and the record of another tells of the run before. It keeps the bases: the
+// run may have made overlays.
 func (c *Claim) Abandon() error {
-	if c != nil && c.lock != nil && c.First {
+	switch {
+	case c == nil || c.lock == nil:
+		return nil
+	case c.First:
 		return c.Destroy()
 	}
-	return c.Release()
+	err := c.Update(func(r *Record) { r.Profile, r.Image, r.LastRun = c.was.Profile, c.was.Image, c.was.LastRun })
+	return errors.Join(err, c.Release())
 }
 
 // Destroy removes the directory and all that is in it, and releases it.
