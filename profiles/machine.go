@@ -96,6 +96,9 @@ func (d *decoder) boot(raw rawBoot, dir string) Boot {
 	if b.Kernel == "" && (b.Initrd != "" || b.Cmdline != "") {
 		d.Fail("boot.kernel", "missing; initrd and cmdline are for a kernel")
 	}
+	if b.Kernel != "" && raw.Order != nil {
+		d.Fail("boot.order", "the kernel of boot.kernel is what boots; leave order out")
+	}
 	for i, what := range b.Order {
 		if slices.Contains(b.Order[:i], what) {
 			d.Fail(fmt.Sprintf("boot.order[%d]", i), "got %s twice, allowed: each once", strict.Quote(what))
@@ -142,7 +145,7 @@ func (d *decoder) shares(raws []rawShare, dir string) []Share {
 		if r.Mount != "" && s.Mount == "/" {
 			d.Fail(key+"mount", "got %s, the guest's root; allowed: a folder below it", strict.Quote(r.Mount))
 		}
-		if slices.ContainsFunc(shares, func(o Share) bool { return o.Mount == s.Mount }) {
+		if s.Mount != "/" && slices.ContainsFunc(shares, func(o Share) bool { return o.Mount == s.Mount }) {
 			d.Fail(key+"mount", "got %s, where another share is mounted already", strict.Quote(r.Mount))
 		}
 		shares = append(shares, s)

@@ -191,6 +191,8 @@ func TestBadEverydayProfiles(t *testing.T) {
 		"order-unknown":        {"[boot]\norder = [\"cdrom\", \"net\"]", `boot.order[1]: got "net", allowed: cdrom, disk, network`},
 		"order-twice":          {"[boot]\norder = [\"disk\", \"disk\"]", "boot.order[1]: got \"disk\" twice"},
 		"order-empty":          {"[boot]\norder = []", "boot.order: got an empty array"},
+		"order-and-kernel":     {"[boot]\nkernel = \"k\"\norder = [\"disk\"]", "vm.toml:3: boot.order: the kernel of boot.kernel is what boots"},
+		"secure-on-pc":         {"machine = \"pc\"\n[boot]\nfirmware = \"uefi-secure\"", "vm.toml:3: boot.firmware: got \"uefi-secure\" with machine \"pc\""},
 		"menu-a-string":        {"[boot]\nmenu = \"yes\"", "boot.menu: got the string"},
 		"user-upper":           {"[guest]\nuser = \"Me\"", "guest.user: got \"Me\""},
 		"password-plain":       {"[guest]\npassword = \"secret\"", "openssl passwd -6"},
@@ -221,6 +223,15 @@ func TestBadEverydayProfiles(t *testing.T) {
 		"tpm-a-version":        {`tpm = "2.0"`, "tpm: got the string"},
 	} {
 		refuses(t, name, c.text, c.want)
+	}
+}
+
+// A mount that is refused is not compared with another one.
+func TestBadMountsAreNotTheSame(t *testing.T) {
+	_, err := decode("[[share]]\npath = \".\"\nmount = \"/\"\n[[share]]\npath = \".\"\nmount = \"a\"")
+	var errs Errors
+	if !errors.As(err, &errs) || len(errs) != 2 {
+		t.Errorf("got %v, want one error for each mount", err)
 	}
 }
 

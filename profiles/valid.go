@@ -39,6 +39,9 @@ func (d *decoder) valid(raw rawProfile, abs string) *Profile {
 		d.Fail("size", "got %s without image: it is the size of the disk made of that; a [[disk]] has a size of its own", strict.Quote(raw.Size))
 	}
 	p.Boot = d.boot(raw.Boot, dir)
+	if p.Boot.Firmware == UEFISecure && p.Machine != "q35" {
+		d.Fail("boot.firmware", "got \"uefi-secure\" with machine %s, allowed: with q35, which has the system management mode that it needs", strict.Quote(p.Machine))
+	}
 	p.Guest = d.guest(raw.Guest, dir)
 	p.Disks = d.disks(raw.Disk, dir, p.Image != Image{})
 	p.Shares = d.shares(raw.Share, dir)
