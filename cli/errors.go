@@ -55,7 +55,7 @@ var hints = []struct {
 	{vmdir.ErrInUse, `"qnet ls" shows whether it runs; --name runs a second one beside it`},
 	{imagelock.ErrInUse, `stop what uses it; VMs share an image only where each of them has it readonly or with snapshot`},
 	{rundir.ErrPathTooLong, "choose a shorter --run-dir or QNET_RUN_DIR"},
-	{control.ErrNotRunning, `"qnet ps" lists what runs`},
+	{control.ErrNotRunning, `"qnet ps" lists what runs, "qnet ls" also what was stopped or saved`},
 }
 
 // hintFor returns the hint about an error, "" without one.
