@@ -37,6 +37,10 @@ func debianHost(t *testing.T, f func(l *testHost)) {
 func (l *testHost) debian(name, cmdline, rest string) string {
 	l.Helper()
 	dir := lab.Module(".cache/debian")
+	image := filepath.Join(l.dir, "debian.qcow2") // in the profile's own folder
+	if _, err := os.Stat(image); err != nil {
+		lab.Sh(l.T, fmt.Sprintf("ln %[1]s %[2]s 2> /dev/null || cp %[1]s %[2]s", dir+"/debian.qcow2", image))
+	}
 	return l.profile(name, fmt.Sprintf(`memory = "1GiB"
 accel = "tcg"
 image = %q
@@ -46,7 +50,7 @@ size = "6GiB"
 kernel = %q
 initrd = %q
 cmdline = "root=LABEL=root rw console=ttyS0 %s"
-`, dir+"/debian.qcow2", rest, dir+"/vmlinuz", dir+"/initrd.img", cmdline))
+`, image, rest, dir+"/vmlinuz", dir+"/initrd.img", cmdline))
 }
 
 // in runs a command in a guest, and returns what it says.

@@ -57,6 +57,13 @@ func newImageSite(t *testing.T) *imageSite {
 	return s
 }
 
+// holds has the site hold its answers back from here on, until the channel is closed.
+func (s *imageSite) holds() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hold = make(chan struct{})
+}
+
 func (s *imageSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	s.mu.Lock()
@@ -189,7 +196,7 @@ func TestPlanWithoutTheImage(t *testing.T) {
 func TestTwentyPulls(t *testing.T) {
 	s := newImageSite(t)
 	s.put("held", "held.img", "qcow2", emptyDisk(t, 1<<30))
-	s.hold = make(chan struct{})
+	s.holds()
 	var all sync.WaitGroup
 	var waiting sync.WaitGroup
 	waiting.Add(19)
@@ -278,7 +285,7 @@ func TestKilledPull(t *testing.T) {
 		s := newImageSite(t)
 		content := emptyDisk(t, 1<<30)
 		s.put("held", "held.img", "qcow2", content)
-		s.hold = make(chan struct{})
+		s.holds()
 		cmd := s.command("image", "pull", "held")
 		var stderr text
 		cmd.Stderr = &stderr

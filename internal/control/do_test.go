@@ -7,8 +7,11 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // An operation's answer, reports, error and hint cross.
@@ -27,9 +30,11 @@ func TestDo(t *testing.T) {
 	if err := Do(t.Context(), s.place.RunDir, "web", Operation{Name: "other"}, nil, DoOptions{}); err == nil {
 		t.Error("an answer that is no JSON")
 	}
-	if len(s.clients) != 0 {
-		t.Errorf("%d clients are kept", len(s.clients))
-	}
+	lab.Eventually(t, time.Second, "no client is kept", func() bool {
+		s.Server.mu.Lock()
+		defer s.Server.mu.Unlock()
+		return len(s.clients) == 0
+	})
 }
 
 // The client of an operation that ends the VM waits for that and for the undo.

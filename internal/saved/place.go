@@ -48,11 +48,16 @@ type Place struct {
 	User *asuser.User
 }
 
-// Load returns the record of a VM that is saved; ok is false for one that is not.
+// Load returns the record of a VM that is saved; ok is false for one that is not, and where
+// the user may not even look: he has saved none there.
 func (p Place) Load() (r Record, ok bool, err error) {
 	var b []byte
 	err = p.User.Do(func() (err error) {
-		b, err = os.ReadFile(p.Dir.File(filepath.Join(whole, recordFile)))
+		path := p.Dir.File(filepath.Join(whole, recordFile))
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrPermission) {
+			return fs.ErrNotExist
+		}
+		b, err = os.ReadFile(path)
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -188,6 +193,9 @@ func (p Place) Discard() error {
 
 // forget removes a directory and what is in it. It follows no symbolic link.
 func (p Place) forget(name string) error {
+	if _, err := os.Lstat(p.Dir.Path()); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil // also where the user may not look: see Load
+	}
 	root, err := os.OpenRoot(p.Dir.Path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -286,8 +286,9 @@ done`)
 					out, _ := lab.Try("cat /sys/class/net/qn-dev/ifindex; ip link show qnweb0 | grep -q 'master qn-dev' && ip link show qn-dev | grep -q '[<,]UP'")
 					return out == index
 				})
-				if told.count("they have their names again") == 0 || told.count("cannot be put right") > 0 {
-					t.Errorf("told %q", told.texts)
+				lab.Eventually(t, 5*time.Second, "a note about that", func() bool { return told.count("they have their names again") > 0 })
+				if told.count("cannot be put right") > 0 {
+					t.Error("told that the names cannot be put right")
 				}
 				unix.Kill(r.Info().KeeperPID, unix.SIGSTOP)
 				renameBoth(t)
