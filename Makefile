@@ -39,8 +39,8 @@ demo: ## a VM behind NAT, with a stand-in for the Internet; needs root
 
 # As root, it installs the packages that it lacks. Without root, the tests run in
 # user namespaces, and skip what needs more.
-test: fixtures ## all tests: some 10 minutes
-	$(GO) test $(RACE) -timeout 30m $(TESTFLAGS) $(PKG)
+test: fixtures ## all tests: some 25 minutes
+	$(GO) test $(RACE) -timeout 60m $(TESTFLAGS) $(PKG)
 
 test-unit: ## the tests that need no root, no QEMU and no taps: less than a minute
 	$(GO) test -short $(TESTFLAGS) $(PKG)
