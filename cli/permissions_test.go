@@ -58,6 +58,9 @@ func followsTable(t *testing.T, run, state string, bits func(permissions) string
 				return fs.SkipDir // a user's run directory is in the state directory
 			}
 			short := name + strings.TrimPrefix(path, dir)
+			if short == "RUN/locks/plan" {
+				return nil // there only while a keeper looks at the host
+			}
 			for _, row := range rows {
 				if row.pattern.MatchString(short) {
 					seen[row.path] = true

@@ -132,9 +132,16 @@ func (t *TPM) Err() error {
 	}
 }
 
+// dyingTime is how long swtpm may take to end after a QEMU that did not start.
+const dyingTime = time.Second
+
 // Explain adds to the error of a QEMU that did not start what swtpm has said, as a *StateError,
 // if it has said anything: QEMU only knows that its TPM refused.
 func (t *TPM) Explain(err error) error {
+	select { // it may be just about to say why
+	case <-t.done:
+	case <-time.After(dyingTime):
+	}
 	words := t.words.String()
 	if ended := t.Err(); ended == nil && words == "" {
 		return err

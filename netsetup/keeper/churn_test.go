@@ -91,7 +91,8 @@ ip link add eth1 type veth peer name lan1; ip link set lan1 up; ip link set eth1
 			const window = 3 * time.Second
 			before := cpuTime(t, keeper)
 			<-time.After(window) // the figure is about a time
-			if used := cpuTime(t, keeper) - before; used > window/10 {
+			// Under the race detector; where each change is looked at, it is more than the window.
+			if used := cpuTime(t, keeper) - before; used > window/5 {
 				t.Errorf("the keeper used %s of CPU in %s", used, window)
 			} else {
 				t.Logf("the keeper used %s of CPU in %s", used, window)
