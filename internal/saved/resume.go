@@ -148,8 +148,5 @@ func Cannot(p *profiles.Profile, c machine.Config) string {
 			return fmt.Sprintf("what its guest wrote to disk %q is thrown away at the end of the run (snapshot = true)", d.File.Name())
 		}
 	}
-	if len(c.Shares) > 0 {
-		return "it shares folders ([[share]]), and what virtiofsd knows of them ends with it"
-	}
 	return ""
 }
