@@ -74,7 +74,7 @@ func (p *process) follow(life *os.File) {
 // up its rights. Never unlocking it does both: it ends with this goroutine.
 func (p *process) run(started chan<- error) {
 	runtime.LockOSThread()
-	if err := errors.Join(confineThread(), confine.Deafen(), closeOnExec()); err != nil {
+	if err := errors.Join(confine.NoNewRights(), confine.Deafen(), closeOnExec()); err != nil {
 		started <- fmt.Errorf("confine QEMU: %w", err)
 		return
 	}

@@ -17,6 +17,19 @@ import (
 // maxCapabilities is how many capabilities the kernel's interface has room for.
 const maxCapabilities = 64
 
+// NoNewRights gives up, for the calling thread and its children, ever gaining privileges.
+// Root can also empty the bounding set, without which a child that stays root would have
+// every capability.
+func NoNewRights() error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return fmt.Errorf("clear ambient capabilities: %w", err)
+	}
+	return DropBounding(0)
+}
+
 // DropBounding removes every capability from the calling thread's bounding set but
 // those in keep, a mask of 1<<unix.CAP_*. The bounding set limits what a program of
 // root's gets at execve(2).

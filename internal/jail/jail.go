@@ -107,13 +107,10 @@ func (c Command) run(ctx context.Context) error {
 // that Run takes, for a caller that starts the program by itself. The thread must be locked
 // and never be used again (package confine).
 func (c Command) Confine() error {
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("set no_new_privs: %w", err)
+	if err := confine.NoNewRights(); err != nil {
+		return err
 	}
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return fmt.Errorf("clear ambient capabilities: %w", err)
-	}
-	return errors.Join(confine.DropBounding(0), c.restrictFiles(), forbidCalls())
+	return errors.Join(c.restrictFiles(), forbidCalls())
 }
 
 // limit bounds the child, as the child's own user: for another one the kernel wants
