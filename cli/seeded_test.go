@@ -143,8 +143,10 @@ func TestWaitForLogin(t *testing.T) {
 			want string
 		}{
 			"echo 'status: done'": {0, ""},
-			"echo 'status: error'; echo 'detail: users failed'; exit 1": {1, "the first boot of VM \"web\" failed: status: error; detail: users failed"},
-			"echo 'status: degraded'; exit 2":                           {0, "warning: the first boot of VM \"web\" is done, but not everything went well: status: degraded"},
+			"echo 'status: error'; echo 'detail: users failed'; exit 1":                                             {1, "the first boot of VM \"web\" failed: status: error; detail: users failed"},
+			`printf "status: error\ndetail:\n('locale', ProcessExecutionError(\"Unexpected error\"))\n"; exit 1`:    {0, "warning: the first boot of VM \"web\" is done, but the image's own settings did not all work: status: error; detail:; ('locale', "},
+			`printf "detail:\n('locale', RuntimeError())\n('scripts_user', RuntimeError('Runparts: 1'))\n"; exit 1`: {1, "the first boot of VM \"web\" failed: detail:; ('locale', RuntimeError()); ('scripts_user', "},
+			"echo 'status: degraded'; exit 2": {0, "warning: the first boot of VM \"web\" is done, but not everything went well: status: degraded"},
 		} {
 			g.boots(script)
 			code, _, said := g.call("wait", "--for", "boot", "--timeout", "20s", "web")

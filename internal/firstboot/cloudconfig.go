@@ -1,6 +1,7 @@
 package firstboot
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/qnet-vm/qnet/internal/sshkey"
@@ -56,6 +57,11 @@ type password struct {
 	Type     string `json:"type"`
 }
 
+// imagesLocale has cloud-init leave the locale as it is. Without a word it sets the
+// distribution's usual one, which many images cannot generate; its module fails there
+// (cloudinit/config/cc_locale.py).
+const imagesLocale = "false"
+
 // keys returns all keys that may log in.
 func (s Settings) keys() []string {
 	if s.OwnKey == "" {
@@ -68,7 +74,7 @@ func (s Settings) keys() []string {
 func (s Settings) cloudConfig(merged bool) cloudConfig {
 	c := cloudConfig{
 		Keys: s.keys(), HostKeys: map[string]string{}, SSH: map[string]bool{"emit_keys_to_console": false}, NoFingerprints: true,
-		EtcHosts: "localhost", Timezone: s.Timezone, Locale: s.Locale, UpdatePackages: len(s.Packages) > 0, Packages: s.Packages,
+		EtcHosts: "localhost", Timezone: s.Timezone, Locale: cmp.Or(s.Locale, imagesLocale), UpdatePackages: len(s.Packages) > 0, Packages: s.Packages,
 	}
 	if merged {
 		c.MergeHow = mergeHow
