@@ -55,7 +55,6 @@ var hints = []struct {
 	{vmdir.ErrInUse, `"qnet ls" shows whether it runs; --name runs a second one beside it`},
 	{imagelock.ErrInUse, `stop what uses it; VMs share an image only where each of them has it readonly or with snapshot`},
 	{rundir.ErrPathTooLong, "choose a shorter --run-dir or QNET_RUN_DIR"},
-	{control.ErrNotRunning, `"qnet ps" lists what runs, "qnet ls" also what was stopped or saved`},
 }
 
 // hintFor returns the hint about an error, "" without one.
@@ -66,8 +65,11 @@ func hintFor(err error) string {
 		}
 	}
 	var own interface{ Hint() string }
-	if errors.As(err, &own) {
+	if errors.As(err, &own) && own.Hint() != "" {
 		return own.Hint()
+	}
+	if errors.Is(err, control.ErrNotRunning) {
+		return `"qnet ps" lists what runs, "qnet ls" also what was stopped or saved`
 	}
 	return scarce.Hint(err)
 }

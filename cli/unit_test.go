@@ -267,6 +267,27 @@ func TestIPAndHosts(t *testing.T) {
 	u.fails(exitUsage, []string{"ip"}, "ip needs NAME", "qnet ip --help")
 }
 
+// A VM that was suspended or stopped is not just one that does not run: each command says how
+// it goes on.
+func TestCommandsForVMsThatDoNotRun(t *testing.T) {
+	u := newCaller(t)
+	vm := filepath.Join(u.stateDir(), "vms/web")
+	if err := os.MkdirAll(vm, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	u.write("state/vms/web/record.json", `{"profile": "/p/web.toml"}`)
+	commands := [][]string{{"exec", "web", "--", "true"}, {"ssh", "web"}, {"cp", "a", "web:"}, {"pause", "web"}, {"suspend", "web"}, {"stop", "web"}, {"console", "web"}}
+	for _, args := range append(commands, []string{"resume", "web"}) {
+		u.fails(exitFailure, args, `VM "web": it is not running`, "hint: qnet start web runs it")
+	}
+	if err := os.Mkdir(filepath.Join(vm, "memory"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range commands {
+		u.fails(exitFailure, args, `VM "web": it is saved, and does not run`, "hint: qnet resume web lets it go on")
+	}
+}
+
 func TestStopTells(t *testing.T) {
 	u := newCaller(t)
 	u.play(web(), nil)

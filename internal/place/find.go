@@ -15,14 +15,15 @@ import (
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/vmdir"
 )
 
 // runDirs returns the run directories in which the user's VMs can be.
 func (p *Places) runDirs() []string { return append([]string{p.Run}, p.More...) }
 
 // Find asks a VM for its state, and returns the run directory that the VM is in. The
-// error wraps a *control.ForeignError if the VM of that name is another user's, and else
-// control.ErrNotRunning if there is none.
+// error wraps a *control.ForeignError if the VM of that name is another user's, and else is a
+// *NotRunning if there is none.
 func (p *Places) Find(ctx context.Context, name string) (s control.State, runDir string, err error) {
 	var foreign, none error
 	for _, dir := range p.runDirs() {
@@ -47,7 +48,53 @@ func (p *Places) Find(ctx context.Context, name string) (s control.State, runDir
 	if foreign != nil {
 		return s, p.Run, foreign
 	}
-	return s, p.Run, none
+	return s, p.Run, p.notRunning(name, none)
+}
+
+// NotRunning tells that a VM does not run, and what is kept of it. It wraps
+// control.ErrNotRunning.
+type NotRunning struct {
+	VM          string
+	Saved, Kept bool // it was suspended to disk; a run by its name goes on with its disk
+	Err         error
+}
+
+// notRunning looks for what is kept of the VM, with the user's rights.
+func (p *Places) notRunning(name string, err error) error {
+	dir, bad := vmdir.New(p.VMs, name)
+	if bad != nil {
+		return err
+	}
+	e := &NotRunning{VM: name, Err: err}
+	look := p.user.Do(func() error {
+		e.Saved = dir.Suspended()
+		_, err := dir.Load()
+		return err
+	})
+	e.Kept = look == nil
+	return e
+}
+
+// Error says so.
+func (e *NotRunning) Error() string {
+	if e.Saved {
+		return fmt.Sprintf("VM %q: it is saved, and does not run", e.VM)
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *NotRunning) Unwrap() error { return e.Err }
+
+// Hint says how it runs again; "" for a VM that nothing is known of.
+func (e *NotRunning) Hint() string {
+	switch {
+	case e.Saved:
+		return fmt.Sprintf("qnet resume %s lets it go on", e.VM)
+	case e.Kept:
+		return fmt.Sprintf("qnet start %s runs it", e.VM)
+	}
+	return ""
 }
 
 // List returns all VMs whose sockets the user may use, and those of other users.
