@@ -70,7 +70,7 @@ func (a *app) detachedArguments(c *cli.Context, p *profiles.Profile, path string
 			args = append(args, "--"+flag)
 		}
 	}
-	for _, dir := range c.StringSlice("allow-path") {
+	for _, dir := range p.Allowed {
 		args = append(args, "--allow-path", dir)
 	}
 	return append(append(args, path, "--"), extra...)

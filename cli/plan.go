@@ -20,7 +20,7 @@ func (a *app) planCommand() *cli.Command {
 func (a *app) plan(c *cli.Context) error {
 	p, err := a.Profile(c)
 	if err == nil {
-		err = call.Allow(c, p)
+		err = a.Allow(c, p)
 	}
 	if err != nil {
 		return err

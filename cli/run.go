@@ -35,10 +35,14 @@ func startFlags() []cli.Flag {
 	}
 }
 
-// startInBackground runs the VM of an operand as qnet run -d does.
-func (a *app) startInBackground(c *cli.Context, operand, name string) error {
+// startInBackground runs the VM of an operand as qnet run -d does, with further folders that
+// its profile is allowed.
+func (a *app) startInBackground(c *cli.Context, operand, name string, allowed []string) error {
 	p, err := a.Load(operand, name)
 	if err != nil {
+		return err
+	}
+	if err := a.Allow(c, p, allowed...); err != nil {
 		return err
 	}
 	return a.detach(c, p, operand, nil)
@@ -68,7 +72,7 @@ func (a *app) run(c *cli.Context) error {
 	}
 	p, err := a.Load(path, c.String("name"))
 	if err == nil {
-		err = call.Allow(c, p)
+		err = a.Allow(c, p)
 	}
 	if err != nil {
 		return err

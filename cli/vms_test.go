@@ -170,8 +170,36 @@ func TestStartByName(t *testing.T) {
 		if code != exitOK || !strings.Contains(talk, "its profile was "+path+", which is gone; it is "+moved+" now") {
 			t.Errorf("moved: exit code %d, %s", code, talk)
 		}
+		l.startsAsAllowed("g", other)
 		l.must("rm", "--force", "g")
 	})
+}
+
+// startsAsAllowed starts a VM again whose profile names what only --allow-path let it name,
+// and one that keeps no record. A run by the profile's path gets what is said then.
+func (l *testHost) startsAsAllowed(name, other string) {
+	l.Helper()
+	says := "g: its profile may name what is below " + l.dir + ", as --allow-path of its last run said"
+	for _, args := range [][]string{{"restart", "--force", name}, {"stop", "--force", name}, {"start", name}} {
+		if code, _, talk := l.qnet(args...); code != exitOK || args[0] != "stop" && strings.Count(talk, says) != 1 {
+			l.Errorf("%v: exit code %d, %s", args, code, talk)
+		}
+	}
+	if out := l.must("ls", "--json"); !strings.Contains(out, fmt.Sprintf("\"allowed\": [\n      %q", l.dir)) {
+		l.Errorf("ls: %s", out)
+	}
+	l.must("stop", "--force", name)
+	l.refused(exitUsage, []string{"outside the profile's own folder", "--allow-path"}, "run", filepath.Join(other, name+".toml"))
+	l.must("start", name) // what was refused changed nothing
+
+	path := filepath.Join(other, "h.toml")
+	text := idle + fmt.Sprintf("[[nic]]\nmode = \"none\"\n[[disk]]\nfile = %q\nformat = \"raw\"\nsize = \"1MiB\"\ncreate = true\n", filepath.Join(l.dir, "h.raw"))
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		l.Fatal(err)
+	}
+	l.must("run", "-d", "--allow-path", l.dir, path)
+	l.must("restart", "--force", "h")
+	l.must("stop", "--force", "h")
 }
 
 // A base that changes, vanishes, or is another one is refused, with what to do. Put back, it

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -47,8 +46,9 @@ func (c *Call) Load(operand, name string) (*profiles.Profile, error) {
 	if name != "" {
 		p.Name = name
 	}
-	if c.Places.VMs != "" && filepath.Dir(filepath.Dir(p.Path)) == c.Places.VMs {
-		p.Allowed = []string{"/"} // the user wrote it, by qnet edit: nobody hands such a file on
+	p.Allowed = source.Allowed
+	if c.isOwn(p) {
+		p.Allowed = []string{"/"}
 	}
 	return p, nil
 }

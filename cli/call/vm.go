@@ -19,6 +19,8 @@ import (
 type Source struct {
 	Path string // of the file; that of a VM which is run by its image's name need not exist
 	Text string // what stands for a file that does not exist
+
+	Allowed []string // folders that the last run of the VM was allowed; nil for a file
 }
 
 // imageFiles matches the names of files that are images and no profiles.
@@ -95,7 +97,7 @@ func (c *Call) again(r vmdir.Record, dir vmdir.Dir, name string, err error) (Sou
 		if _, err := os.Stat(r.Profile); errors.Is(err, fs.ErrNotExist) {
 			return Source{}, &lostProfile{dir.Name(), r.Profile}
 		}
-		return Source{Path: r.Profile}, nil
+		return Source{Path: r.Profile, Allowed: r.Allowed}, nil
 	case name == "" || name == dir.Name():
 		return c.own(dir, r.Image)
 	}

@@ -67,6 +67,9 @@ func (s *states) restart(c *cli.Context, name string, notRunning error) error {
 	if c.Bool("discard") {
 		args = append(args, "--fresh")
 	}
+	for _, dir := range r.Allowed {
+		args = append(args, "--allow-path", dir)
+	}
 	args = append(append(args, profile, "--"), r.Extra...)
 	cmd := exec.CommandContext(c.Context, "/proc/self/exe", args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, s.Stdout, s.Stderr

@@ -36,6 +36,7 @@ type row struct {
 	Used    int64     `json:"used"`           // bytes that the VM's files take
 	LastRun time.Time `json:"last_run,omitzero"`
 	Profile string    `json:"profile,omitempty"` // path; "" for one that is run by its image's name
+	Allowed []string  `json:"allowed,omitempty"` // folders that the profile may name besides its own
 	Files   string    `json:"files,omitempty"`   // directory of what it keeps; "" for a VM that keeps nothing
 }
 
@@ -91,7 +92,7 @@ func (v vms) rows(states []control.State) ([]row, error) {
 		i := slices.IndexFunc(rows, func(r row) bool { return r.Name == s.Name })
 		if i < 0 {
 			i = len(rows)
-			rows = append(rows, row{Name: s.Name, Profile: s.Profile})
+			rows = append(rows, row{Name: s.Name, Profile: s.Profile, Allowed: s.Allowed})
 		}
 		rows[i].State, rows[i].LastRun = s.Status(), s.Started
 	}
@@ -109,7 +110,7 @@ func rowOf(d vmdir.Dir) (r row, ok bool, err error) {
 		}
 		err = nil // all that the VM keeps is its memory
 	}
-	r = row{Name: d.Name(), State: stopped, Image: record.Image, LastRun: record.LastRun, Profile: record.Profile, Files: d.Path(), Used: usedBy(d.Path())}
+	r = row{Name: d.Name(), State: stopped, Image: record.Image, LastRun: record.LastRun, Profile: record.Profile, Allowed: record.Allowed, Files: d.Path(), Used: usedBy(d.Path())}
 	switch {
 	case d.Held():
 		r.State = elsewhere

@@ -26,7 +26,7 @@ func (v vms) start(c *cli.Context) error {
 	if _, dir, err := v.Record(args[0]); errors.Is(err, fs.ErrNotExist) {
 		return &neverRan{args[0], dir.Name() != "" && dir.Suspended()}
 	}
-	return v.does.Start(c, args[0], args[0])
+	return v.does.Start(c, args[0], args[0], nil)
 }
 
 // neverRan tells that a VM cannot be started by its name.
@@ -62,7 +62,7 @@ func (v vms) restart(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	operand := args[0]
+	operand, allowed := args[0], []string(nil) // the record has them
 	s, _, err := v.Places.Find(c.Context, args[0])
 	if errors.Is(err, control.ErrNotRunning) {
 		return v.start(c)
@@ -71,7 +71,7 @@ func (v vms) restart(c *cli.Context) error {
 		return err
 	}
 	if _, _, err := v.Record(args[0]); errors.Is(err, fs.ErrNotExist) {
-		operand = s.Profile
+		operand, allowed = s.Profile, s.Allowed
 	}
 	// A profile that is wrong now is refused before the VM ends.
 	if _, err := v.Load(operand, args[0]); err != nil {
@@ -80,5 +80,5 @@ func (v vms) restart(c *cli.Context) error {
 	if err := v.does.Stop(c.Context, args[0], c.Bool("force")); err != nil {
 		return err
 	}
-	return v.does.Start(c, operand, args[0])
+	return v.does.Start(c, operand, args[0], allowed)
 }

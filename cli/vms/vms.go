@@ -13,8 +13,8 @@ import (
 // Does is what package cli does for these commands.
 type Does struct {
 	// Start runs the VM of an operand in the background, and prints its name. It reads the
-	// flags that StartFlags returns.
-	Start func(c *cli.Context, operand, name string) error
+	// flags that StartFlags returns. The profile may name what is below the allowed folders.
+	Start func(c *cli.Context, operand, name string, allowed []string) error
 	// StartFlags are those of Start.
 	StartFlags func() []cli.Flag
 	// Stop ends a VM that runs, as qnet stop does.

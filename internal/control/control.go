@@ -81,9 +81,10 @@ const (
 type State struct {
 	Name    string    `json:"name"`
 	State   Phase     `json:"state"`
-	Reason  string    `json:"reason,omitempty"` // why it is paused: "no space: web.qcow2"
-	Disks   []string  `json:"disks,omitempty"`  // files of the disks that paused it
-	Profile string    `json:"profile"`          // path of the file
+	Reason  string    `json:"reason,omitempty"`  // why it is paused: "no space: web.qcow2"
+	Disks   []string  `json:"disks,omitempty"`   // files of the disks that paused it
+	Profile string    `json:"profile"`           // path of the file
+	Allowed []string  `json:"allowed,omitempty"` // folders that the profile may name besides its own
 	Accel   string    `json:"accel,omitempty"`
 	PID     int       `json:"pid"`            // the supervisor's
 	QEMU    int       `json:"qemu,omitempty"` // QEMU's pid

@@ -34,9 +34,10 @@ const version = 1
 type Record struct {
 	Version int       `json:"version"`
 	Saved   time.Time `json:"saved"`
-	Profile string    `json:"profile"`         // absolute path
-	Extra   []string  `json:"extra,omitempty"` // further QEMU arguments of the run
-	Bytes   int64     `json:"bytes"`           // of the state
+	Profile string    `json:"profile"`           // absolute path
+	Allowed []string  `json:"allowed,omitempty"` // folders that the profile may name besides its own
+	Extra   []string  `json:"extra,omitempty"`   // further QEMU arguments of the run
+	Bytes   int64     `json:"bytes"`             // of the state
 	Machine Machine   `json:"machine"`
 	Disks   []Disk    `json:"disks"`
 }

@@ -112,7 +112,7 @@ func newSession(p *profiles.Profile, o Options) *session {
 	s := &session{
 		Options: o, place: rundir.VM{RunDir: o.RunDir, Name: p.Name}, profile: p,
 		nics:  map[int]machine.NIC{},
-		state: control.State{Name: p.Name, State: control.Starting, Profile: p.Path, PID: os.Getpid(), Started: time.Now()},
+		state: control.State{Name: p.Name, State: control.Starting, Profile: p.Path, Allowed: p.Allowed, PID: os.Getpid(), Started: time.Now()},
 	}
 	s.defaults()
 	return s

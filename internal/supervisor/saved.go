@@ -119,6 +119,6 @@ func (s *session) save(ctx context.Context, vm *qemu.VM, place saved.Place) (sav
 	if err != nil {
 		return saved.Record{}, err
 	}
-	r := saved.Record{Profile: s.profile.Path, Extra: s.Extra, Machine: m}
+	r := saved.Record{Profile: s.profile.Path, Allowed: s.profile.Allowed, Extra: s.Extra, Machine: m}
 	return place.Save(ctx, r, s.images, func(ctx context.Context, f *os.File) error { return states.Save(ctx, vm.Monitor(), f) })
 }

@@ -102,6 +102,9 @@ func Take(vms string, p *profiles.Profile, user *asuser.User) (c *Claim, moved s
 	if err = user.Do(func() (err error) { moved, err = c.belongs(p); return err }); err == nil {
 		err = c.Update(func(r *Record) {
 			r.Profile, r.Image, r.LastRun = d.ProfileOf(p), p.Image.String(), time.Now().UTC().Truncate(time.Second)
+			if r.Allowed = p.Allowed; r.Profile == "" { // one's own may name everything
+				r.Allowed = nil
+			}
 		})
 	}
 	if err != nil {
@@ -188,7 +191,9 @@ func (c *Claim) Abandon() error {
 	case c.First:
 		return c.Destroy()
 	}
-	err := c.Update(func(r *Record) { r.Profile, r.Image, r.LastRun = c.was.Profile, c.was.Image, c.was.LastRun })
+	err := c.Update(func(r *Record) {
+		r.Profile, r.Allowed, r.Image, r.LastRun = c.was.Profile, c.was.Allowed, c.was.Image, c.was.LastRun
+	})
 	return errors.Join(err, c.Release())
 }
 

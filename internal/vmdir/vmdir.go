@@ -112,6 +112,7 @@ func (d Dir) Suspended() bool {
 type Record struct {
 	Profile string    `json:"profile,omitempty"` // absolute path of its profile; "" for one that was run by its image's name
 	Image   string    `json:"image,omitempty"`   // as profiles.Image.String
+	Allowed []string  `json:"allowed,omitempty"` // folders that the profile may name besides its own, by --allow-path
 	User    string    `json:"user,omitempty"`    // the account that the first boot made
 	LastRun time.Time `json:"last_run,omitzero"`
 	Bases   []Base    `json:"bases,omitempty"` // what its overlays rest on
