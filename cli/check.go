@@ -10,7 +10,10 @@ import (
 )
 
 func (a *app) checkCommand() *cli.Command {
-	return &cli.Command{Name: "check", Usage: "show every problem of profiles", ArgsUsage: "PROFILE...", Action: a.check}
+	return &cli.Command{
+		Name: "check", Usage: "show every problem of profiles", ArgsUsage: "PROFILE...",
+		Flags: []cli.Flag{call.AllowPathFlag()}, Action: a.check,
+	}
 }
 
 func (a *app) check(c *cli.Context) error {
@@ -20,6 +23,9 @@ func (a *app) check(c *cli.Context) error {
 	var errs []error
 	for _, path := range c.Args().Slice() {
 		p, err := a.Load(path, "")
+		if err == nil {
+			err = a.Allow(c, p)
+		}
 		errs = append(errs, err, hardware.BadFiles(p, a.Files()))
 	}
 	return errors.Join(errs...)

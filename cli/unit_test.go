@@ -375,6 +375,23 @@ func TestCheckMacSchemaVersion(t *testing.T) {
 	}
 	u.fails(exitUsage, []string{"check", good, bad}, "bad.toml:1: ", "bad.toml:2: ")
 	u.fails(exitUsage, []string{"check"}, "check needs a PROFILE")
+	files := u.write("files.toml", `[guest]
+user_data = "no.yaml"
+keys = ["no.pub", "nor.pub"]
+[[share]]
+path = "no"
+mount = "/src"
+[[share]]
+path = "/usr"
+mount = "/srv"
+[[nic]]
+mode = "none"
+`)
+	u.fails(exitUsage, []string{"check", files}, "guest.user_data: open", "no.yaml", "guest.keys[0]: ", "guest.keys[1]: ", `open share "`+u.dir+`/no": no such file`, `use share "/usr": it is outside`)
+	u.fails(exitUsage, []string{"run", files}, `open share "`+u.dir+`/no": no such file`, `use share "/usr": it is outside`)
+	if _, _, talk := u.qnet("check", "--allow-path", "/usr", files); strings.Contains(talk, "/usr") {
+		t.Errorf("with --allow-path: %s", talk)
+	}
 	u.fails(exitUsage, []string{"check", u.dir + "/none.toml"}, "no such file")
 
 	macs := strings.Fields(u.must("mac", good))

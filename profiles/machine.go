@@ -134,6 +134,28 @@ func (d *decoder) guest(raw *rawGuest, dir string) *Guest {
 // publicKey matches a public key as ssh-keygen(1) writes it.
 var publicKey = regexp.MustCompile(`^(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?$`)
 
+// taken says why a share cannot be mounted at a clean path in the guest, "" if it can: it would
+// hide what the guest runs on. Below these a folder is the user's to choose, but where the
+// guest's kernel makes all files.
+func taken(mount string) string {
+	first, _, _ := strings.Cut(mount[1:], "/")
+	switch {
+	case mount == "/":
+		return "the guest's root"
+	case slices.Contains([]string{"proc", "sys", "dev"}, first):
+		return "where the guest's kernel shows its own files"
+	case slices.Contains(systemFolders, mount):
+		return "without which the guest does not run"
+	}
+	return ""
+}
+
+// systemFolders hold a guest's programs, settings and state (file-hierarchy(7)).
+var systemFolders = []string{
+	"/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/run", "/sbin", "/tmp",
+	"/usr", "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/sbin", "/usr/share", "/var", "/var/lib",
+}
+
 func (d *decoder) shares(raws []rawShare, dir string) []Share {
 	if len(raws) > maxShares {
 		d.Fail("share", "got %d, allowed: at most %d", len(raws), maxShares)
@@ -142,8 +164,8 @@ func (d *decoder) shares(raws []rawShare, dir string) []Share {
 	for i, r := range raws {
 		key := fmt.Sprintf("share[%d].", i)
 		s := Share{Path: d.path(key+"path", dir, r.Path), Mount: filepath.Clean(cmp.Or(r.Mount, "/")), ReadOnly: r.ReadOnly}
-		if r.Mount != "" && s.Mount == "/" {
-			d.Fail(key+"mount", "got %s, the guest's root; allowed: a folder below it", strict.Quote(r.Mount))
+		if why := taken(s.Mount); r.Mount != "" && why != "" {
+			d.Fail(key+"mount", "got %s, %s; allowed: a folder that the guest does not need, such as /src", strict.Quote(r.Mount), why)
 		}
 		if s.Mount != "/" && slices.ContainsFunc(shares, func(o Share) bool { return o.Mount == s.Mount }) {
 			d.Fail(key+"mount", "got %s, where another share is mounted already", strict.Quote(r.Mount))

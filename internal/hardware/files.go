@@ -76,7 +76,7 @@ func (f *Files) openPlain(p *profiles.Profile) (err error) {
 		f.Initrd, err = f.open("initrd", p.Boot.Initrd, os.O_RDONLY)
 	}
 	if err == nil {
-		err = f.openFolders(p)
+		err = f.openShares(p)
 	}
 	return err
 }

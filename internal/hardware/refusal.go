@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/disks"
 	"github.com/qnet-vm/qnet/internal/firstboot"
+	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/machine"
@@ -45,24 +46,30 @@ func Refusal(p *profiles.Profile, o Options) error {
 	return err
 }
 
-// BadFiles returns a *machine.ConfigError, a *disks.Error or a *firstboot.Mistake for what is wrong with the
-// profile's files themselves, and nil for files that are missing, or in use: that may pass. It
-// is nil without a profile.
+// BadFiles returns all that is wrong with the profile's files themselves: a
+// *machine.ConfigError, a *disks.Error, for each share a *FileError or a *reachable.Error, and
+// for each file that [guest] names a *firstboot.Mistake. Kernels and disks that are missing, or
+// in use, may pass: they are none of it. It is nil without a profile.
 func BadFiles(p *profiles.Profile, o Options) error {
 	if p == nil {
 		return nil
 	}
-	err := Refusal(p, o)
-	if _, bad := errors.AsType[*machine.ConfigError](err); bad {
-		return err
+	f := &Files{o: o}
+	defer f.Close()
+	_, seed := PlanSeed(p, o, nil)
+	if _, bad := errors.AsType[*firstboot.Mistake](seed); !bad {
+		seed = nil
 	}
-	if _, bad := errors.AsType[*disks.Error](err); bad {
-		return err
+	rest := *p // Refusal stops at the first
+	rest.Shares, rest.Guest = nil, nil
+	err := Refusal(&rest, o)
+	_, config := errors.AsType[*machine.ConfigError](err)
+	_, disk := errors.AsType[*disks.Error](err)
+	_, outside := errors.AsType[*reachable.Error](err)
+	if !config && !disk && !outside {
+		err = nil
 	}
-	if _, bad := errors.AsType[*firstboot.Mistake](err); bad {
-		return err
-	}
-	return nil
+	return errors.Join(f.openFolders(p), seed, err)
 }
 
 // DiskPlan is a disk that a run makes, or that rests on a base.

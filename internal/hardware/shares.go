@@ -29,30 +29,36 @@ func Mounts(p *profiles.Profile) []firstboot.Mount {
 	return list
 }
 
-// openFolders opens the folders that the profile shares, and finds the program that serves
-// them. Each must be where the profile may reach.
+// openShares opens the folders that the profile shares, and finds the program that serves
+// them.
+func (f *Files) openShares(p *profiles.Profile) error {
+	err := f.openFolders(p)
+	if err == nil && len(p.Shares) > 0 {
+		f.virtiofsd, err = virtiofs.Find(f.o.getenv("QNET_VIRTIOFSD"))
+	}
+	return err
+}
+
+// openFolders opens the folders that the profile shares. Each must be where the profile may
+// reach. The error has all that are wrong, a *FileError or a *reachable.Error each.
 func (f *Files) openFolders(p *profiles.Profile) error {
 	if len(p.Shares) == 0 {
 		return nil
 	}
-	var err error
-	if f.virtiofsd, err = virtiofs.Find(f.o.getenv("QNET_VIRTIOFSD")); err != nil {
-		return err
-	}
 	return f.o.User.Do(func() error {
+		var errs []error
 		folders := reachable.Of(p.Path, p.Allowed...)
 		for _, s := range p.Shares {
 			folder, err := os.OpenFile(s.Path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 			if err != nil {
-				return &FileError{What: "share", Path: s.Path, Err: errors.Unwrap(err)}
+				errs = append(errs, &FileError{What: "share", Path: s.Path, Err: errors.Unwrap(err)})
+				continue
 			}
 			f.opened = append(f.opened, folder)
 			f.folders = append(f.folders, virtiofs.Share{Folder: folder, ReadOnly: s.ReadOnly, Keep: kept(p.Path, folder)})
-			if err := folders.Check("share", s.Path, folder); err != nil {
-				return err
-			}
+			errs = append(errs, folders.Check("share", s.Path, folder))
 		}
-		return nil
+		return errors.Join(errs...)
 	})
 }
 

@@ -164,28 +164,29 @@ func (r Request) login(ignition bool) string {
 	return "user" // such as of a directory, "DOMAIN\Jane Doe"
 }
 
-// readFiles reads the user's data and public keys.
+// readFiles reads the user's data and public keys. The error has a *firstboot.Mistake for each
+// file that is wrong.
 func (r Request) readFiles(s *firstboot.Settings) error {
 	g := r.guest()
+	var errs []error
 	if g.UserData != "" {
 		text, err := readUserData(r.Profile)
 		if err != nil {
-			return &firstboot.Mistake{Key: "guest.user_data", Err: err}
+			errs = append(errs, &firstboot.Mistake{Key: "guest.user_data", Err: err})
 		}
 		s.UserData = firstboot.UserData{File: g.UserData, Text: text}
 	}
 	if g.Keys == nil {
 		s.Found, s.Keys = true, r.found()
-		return nil
 	}
 	for i, k := range g.Keys {
 		list, err := keysOf(k)
 		if err != nil {
-			return &firstboot.Mistake{Key: fmt.Sprintf("guest.keys[%d]", i), Err: err}
+			errs = append(errs, &firstboot.Mistake{Key: fmt.Sprintf("guest.keys[%d]", i), Err: err})
 		}
 		s.Keys = sshkey.Merge(s.Keys, list...)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func keysOf(k profiles.Key) ([]string, error) {
