@@ -22,7 +22,7 @@ const (
 	defaultStall = 30 * time.Second
 	defaultPause = time.Second
 	tries        = 5 // in a row that bring nothing
-	dialTime     = 15 * time.Second
+	dialTime     = 10 * time.Second // for the server's name and a connection to it
 )
 
 // Fetcher downloads files. The zero Fetcher works.
@@ -70,6 +70,10 @@ func (e *NetError) Error() string {
 	host := e.URL
 	if u, err := url.Parse(e.URL); err == nil {
 		host = u.Host
+	}
+	var dns *net.DNSError
+	if errors.As(e.Err, &dns) && dns.IsTimeout {
+		return fmt.Sprintf("get from %s: no name server answers: %v", host, e.Err)
 	}
 	return fmt.Sprintf("get from %s: %v", host, e.Err)
 }
@@ -199,13 +203,14 @@ func (f Fetcher) repeatedly(ctx context.Context, try func() (progress bool, err 
 		first = defaultPause
 	}
 	pause := first
+	came := false
 	for left := tries; ; {
 		progress, err := try()
 		if progress {
-			left, pause = tries, first
+			left, pause, came = tries, first, true
 		}
 		left--
-		if err == nil || left <= 0 || !temporary(err) {
+		if err == nil || left <= 0 || !temporary(err) || !came && unreachable(err) {
 			return err
 		}
 		timer := time.NewTimer(pause)
@@ -217,6 +222,13 @@ func (f Fetcher) repeatedly(ctx context.Context, try func() (progress bool, err 
 		}
 		pause *= 2
 	}
+}
+
+// unreachable reports whether no name server, or no server, answered within dialTime. Where
+// nothing has come before, the user waits for no second try.
+func unreachable(err error) bool {
+	var dial *net.OpError
+	return errors.As(err, &dial) && dial.Op == "dial" && dial.Timeout()
 }
 
 // temporary reports whether another try may help.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -323,6 +324,27 @@ func TestNoNetwork(t *testing.T) {
 
 // A disk that cannot hold the file is found before it fills, and one that fills meanwhile
 // keeps what came.
+// A name server that answers nothing is waited for once, not at each try.
+func TestDeadNameServer(t *testing.T) {
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", silent.LocalAddr().String())
+	}}
+	dialer := &net.Dialer{Timeout: 200 * time.Millisecond, Resolver: resolver}
+	f := Fetcher{Client: &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}, Pause: time.Hour}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err = f.Text(ctx, "https://images.example.org/SHA256SUMS", 1000)
+	var bad *NetError
+	if !errors.As(err, &bad) || !strings.Contains(err.Error(), "get from images.example.org: no name server answers") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestFullDisk(t *testing.T) {
 	lab.Run(t, func(t *testing.T) {
 		dir := t.TempDir()
