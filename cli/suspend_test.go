@@ -206,6 +206,25 @@ func TestSuspendInterrupted(t *testing.T) {
 	}
 }
 
+// Behind sudo, a VM that kept nothing before is saved for its user, in a state directory of
+// root's, too.
+func TestSuspendBehindSudo(t *testing.T) {
+	inLab(t, func(l *testHost) {
+		lab.Sh(t, "chmod 755 "+l.dir)
+		l.env = append(l.env, "SUDO_UID=64001", "SUDO_GID=64001")
+		path := l.profile("g", vm(t, "g", guest.Script("echo begun; sleep 1000"))+"[[nic]]\nmode = \"private\"\n")
+		l.must("run", "-d", path)
+		l.must("suspend", "g")
+		dir, there := l.memory("g")
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Join(dir, "state"), &st); !there || err != nil || st.Uid != 64001 {
+			t.Errorf("there %v, of %d, %v", there, st.Uid, err)
+		}
+		l.must("resume", "g")
+		l.must("stop", "--force", "g")
+	})
+}
+
 // A state that cannot be loaded is kept, and the VM boots when its user says so. A guest that
 // cannot be saved, because there is no room, goes on.
 func TestResumeFails(t *testing.T) {

@@ -112,8 +112,11 @@ func (p Place) Open(r Record) (f *os.File, err error) {
 // Save has write fill the state's file, and keeps it with the record, to which it adds time,
 // size and disks. With an error the VM has no state.
 func (p Place) Save(ctx context.Context, r Record, images []*os.File, write func(context.Context, *os.File) error) (Record, error) {
+	if err := p.Dir.MakeFor(p.User); err != nil {
+		return r, err
+	}
 	err := p.User.Do(func() (err error) {
-		if err := errors.Join(p.Dir.Make(), p.forget(begun)); err != nil {
+		if err := p.forget(begun); err != nil {
 			return err
 		}
 		if err = os.Mkdir(p.Dir.File(begun), 0o700); err == nil {

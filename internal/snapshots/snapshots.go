@@ -207,9 +207,10 @@ func (v VM) note(change func(map[string]saved.Machine)) error {
 	if err != nil {
 		return err
 	}
-	return v.User.Do(func() error {
-		return errors.Join(v.Dir.Make(), atomicfile.Write(v.Dir.File(file), append(b, '\n')))
-	})
+	if err := v.Dir.MakeFor(v.User); err != nil {
+		return err
+	}
+	return v.User.Do(func() error { return atomicfile.Write(v.Dir.File(file), append(b, '\n')) })
 }
 
 func (v VM) forget(tag string) error {

@@ -35,7 +35,7 @@ type Claim struct {
 // or is a *rundir.Unusable.
 func (d Dir) Hold(user *asuser.User) (*Claim, error) {
 	c := &Claim{Dir: d, user: user}
-	if err := d.makeFor(user); err != nil {
+	if err := d.MakeFor(user); err != nil {
 		return nil, &rundir.Unusable{What: "directory of VMs", Dir: d.vms, Err: err}
 	}
 	err := user.Do(func() (err error) {
@@ -59,8 +59,9 @@ func (d Dir) Hold(user *asuser.User) (*Claim, error) {
 	return c, nil
 }
 
-// makeFor makes the directory with the user's rights.
-func (d Dir) makeFor(user *asuser.User) error {
+// MakeFor makes the directory with the user's rights, and that of all VMs as the function
+// MakeFor does.
+func (d Dir) MakeFor(user *asuser.User) error {
 	if err := MakeFor(d.vms, user); err != nil {
 		return err
 	}
@@ -77,14 +78,16 @@ func MakeFor(path string, user *asuser.User) error {
 	if _, there := os.Lstat(path); there == nil {
 		return err
 	}
-	if err := perm.MkdirAll(path, 0o700); err != nil {
-		return err
-	}
-	dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0) // not a link that took its place
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Chown(int(user.UID), int(user.GID)), dir.Close())
+	return asuser.AsRoot(func() error {
+		if err := perm.MkdirAll(path, 0o700); err != nil {
+			return err
+		}
+		dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0) // not a link that took its place
+		if err != nil {
+			return err
+		}
+		return errors.Join(dir.Chown(int(user.UID), int(user.GID)), dir.Close())
+	})
 }
 
 // Take holds the directory of the profile's VM for a run, and notes the run in its record. It
