@@ -128,8 +128,21 @@ func TestTwoRunDirectories(t *testing.T) {
 }
 
 // refusedAsNobody runs the profile without any right to the network.
+// It is said before anything is made for the VM.
 func (l *testHost) refusedAsNobody(path string) {
 	l.Helper()
+	raw := make([]byte, 1<<20)
+	raw[510], raw[511] = 0x55, 0xaa
+	image := filepath.Join(l.dir, "disk.raw")
+	if err := os.WriteFile(image, raw, 0o644); err != nil {
+		l.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		l.Fatal(err)
+	}
+	lab.Sh(l, "chmod 755 "+l.dir)
+	path = l.profile("nobody", "image = \"disk.raw\"\n"+string(text))
 	p := l.command("run", path)
 	p.Env = append(p.Env, "QNET_RUN_DIR="+filepath.Join(l.dir, "nobody/run"), "QNET_STATE_DIR="+filepath.Join(l.dir, "nobody/state"))
 	lab.Sh(l, "install -d -o 65534 "+l.dir+"/nobody")
@@ -141,6 +154,11 @@ func (l *testHost) refusedAsNobody(path string) {
 	for _, w := range []string{"CAP_NET_ADMIN", "sudo", `mode = "user"`} {
 		if !strings.Contains(p.errout.String(), w) {
 			l.Errorf("as nobody: no %q in %q", w, &p.errout)
+		}
+	}
+	for _, dir := range []string{"images", "vms/nobody"} {
+		if _, err := os.Stat(filepath.Join(l.dir, "nobody/state", dir)); err == nil {
+			l.Errorf("as nobody: %s was made", dir)
 		}
 	}
 }

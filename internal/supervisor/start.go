@@ -24,6 +24,9 @@ func (s *session) check(ctx context.Context) (err error) {
 	if err := hardware.Credential(s.User).Check(); err != nil {
 		return err
 	}
+	if err := s.mayJoin(); err != nil {
+		return err
+	}
 	if s.files, err = hardware.Open(ctx, s.profile, s.fileOptions()); err != nil {
 		return err
 	}
@@ -54,6 +57,17 @@ func (s *session) check(ctx context.Context) (err error) {
 	s.state.Guest = s.files.Guest()
 	s.mu.Unlock()
 	return s.findSaved()
+}
+
+// mayJoin refuses networks that the process has no rights for before an image is downloaded,
+// or a disk is made.
+func (s *session) mayJoin() error {
+	for _, n := range NetworksOf(s.profile) {
+		if err := keeper.CheckRights(); err != nil {
+			return fmt.Errorf("join network %q: %w", n.Name, err)
+		}
+	}
+	return nil
 }
 
 // fileOptions says whose the VM's files are, and where words about what takes long go.

@@ -21,7 +21,7 @@ import (
 const (
 	defaultStall = 30 * time.Second
 	defaultPause = time.Second
-	tries        = 5 // in a row that bring nothing
+	tries        = 5                // in a row that bring nothing
 	dialTime     = 10 * time.Second // for the server's name and a connection to it
 )
 
