@@ -418,6 +418,31 @@ func TestUntrustedImages(t *testing.T) {
 	}
 }
 
+// A file that is no disk by its contents is not made one, unless its name says so.
+func TestFileThatIsNoDisk(t *testing.T) {
+	lab.Require(t, lab.Program("qemu-img"))
+	store := newSite(t).store(t, "")
+	for name, c := range map[string]struct {
+		offset int
+		sign   string
+		ok     bool
+	}{
+		"a.toml.bak": {0, "name = \"a\"\n", false}, "mbr.img": {510, "\x55\xaa", true}, "gpt": {512, "EFI PART", true},
+		"cd.iso": {32769, "CD001", true}, "root.ext4": {1080, "\x53\xef", true}, "any.raw": {0, "text", true},
+	} {
+		path := filepath.Join(t.TempDir(), name)
+		content := make([]byte, 1<<20)
+		copy(content[c.offset:], c.sign)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := store.Ensure(t.Context(), resolve(t, store, path), nil)
+		if (err == nil) != c.ok || !c.ok && (!errors.Is(err, convert.ErrNoDisk) || !strings.Contains(err.Error(), path)) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 // A file that is used in its place has its digest, which changes with it.
 func TestOwnFile(t *testing.T) {
 	store := newSite(t).store(t, "")

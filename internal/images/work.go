@@ -48,7 +48,7 @@ func (w *work) qcow2(ctx context.Context, compression string) (file string, size
 		}
 	}
 	if w.format = w.Format; w.format == "" {
-		if w.format, err = convert.Format(in); err != nil {
+		if w.format, err = convert.Guess(in); err != nil {
 			return "", 0, err
 		}
 	}

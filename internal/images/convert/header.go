@@ -25,6 +25,35 @@ var signatures = []struct {
 	{"vdi", 64, "\x7f\x10\xda\xbe"},
 }
 
+// rawSigns are how a disk shows that it is one, at an offset: by a partition table, MBR or, with
+// sectors of 512 or 4096 bytes, GPT (UEFI Specification, 5.3.2); by ISO 9660 (ECMA-119, 9.1); or
+// by a file system that fills the disk, ext2 to ext4, XFS or btrfs.
+var rawSigns = []struct {
+	offset int64
+	bytes  string
+}{
+	{510, "\x55\xaa"}, {512, "EFI PART"}, {4096, "EFI PART"}, {32769, "CD001"},
+	{1080, "\x53\xef"}, {0, "XFSB"}, {65600, "_BHRfS_M"},
+}
+
+// ErrNoDisk is the refusal of a file that shows no format, and is no disk by its contents.
+var ErrNoDisk = refuse("the file is no image of a disk: it has neither a header of qcow2, vmdk, vhdx or vdi, nor a partition table, nor a file system that qnet knows; if it is a disk all the same, give it a name that ends with .raw")
+
+// Guess is Format for a file of which nobody says what it is: ErrNoDisk, if it does not show it.
+func Guess(f *os.File) (string, error) {
+	format, err := Format(f)
+	if err != nil || format != "raw" {
+		return format, err
+	}
+	for _, s := range rawSigns {
+		b := make([]byte, len(s.bytes))
+		if _, err := f.ReadAt(b, s.offset); err == nil && string(b) == s.bytes {
+			return format, nil
+		}
+	}
+	return "", ErrNoDisk
+}
+
 const headLength = 4096
 
 // Format returns the format that a file's begin shows, "raw" if it shows none.
