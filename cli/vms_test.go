@@ -382,6 +382,17 @@ func TestRunAnImage(t *testing.T) {
 		write(`echo 'memory = 1' > "$1"`)
 		l.refused(exitUsage, []string{"vm.toml:1: memory: got", "hint: the file is saved as it is; qnet edit own opens it again"}, "edit", "own")
 		l.must("rm", "own")
+
+		// One that is edited before it ever ran is known like others.
+		write("true")
+		l.must("edit", base)
+		if out := l.must("ls"); !strings.Contains(out, "my-image-1  stopped  "+base) {
+			t.Errorf("ls after an edit: %s", out)
+		}
+		l.must("rm", "my-image-1")
+		if out := l.must("ls", "--json"); out != "[]\n" {
+			t.Errorf("ls: %s", out)
+		}
 	})
 }
 

@@ -20,6 +20,7 @@ type Source struct {
 	Path string // of the file; that of a VM which is run by its image's name need not exist
 	Text string // what stands for a file that does not exist
 
+	Image   string   // that Text is of
 	Allowed []string // folders that the last run of the VM was allowed; nil for a file
 }
 
@@ -181,7 +182,7 @@ func (c *Call) own(dir vmdir.Dir, image string) (Source, error) {
 	s := Source{Path: dir.OwnProfile()}
 	err := c.User.Do(func() error { _, err := os.Stat(s.Path); return err })
 	if err != nil {
-		s.Text = Implicit(dir.Name(), image)
+		s.Text, s.Image = Implicit(dir.Name(), image), image
 	}
 	return s, nil
 }

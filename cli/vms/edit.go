@@ -34,14 +34,14 @@ func (v vms) edit(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	editor, err := v.editor()
+	if err != nil {
+		return err
+	}
 	if source.Text != "" {
 		if err := v.writeOwn(source); err != nil {
 			return err
 		}
-	}
-	editor, err := v.editor()
-	if err != nil {
-		return err
 	}
 	if err := v.run(append(editor, source.Path)); err != nil {
 		return fmt.Errorf("edit %s: %w", source.Path, err)
@@ -53,7 +53,8 @@ func (v vms) edit(c *cli.Context) error {
 	return nil
 }
 
-// writeOwn writes the profile of a VM that was run by its image's name.
+// writeOwn writes the profile of a VM that is run by its image's name. One that never ran gets a
+// record, by which qnet ls, start and rm know it.
 func (v vms) writeOwn(s call.Source) error {
 	dir, err := vmdir.New(v.Places.VMs, vmOf(s.Path))
 	if err != nil {
@@ -66,7 +67,10 @@ func (v vms) writeOwn(s call.Source) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(v.write(s), claim.Release())
+	if err = v.write(s); err == nil && claim.First {
+		err = claim.Update(func(r *vmdir.Record) { r.Image = s.Image })
+	}
+	return errors.Join(err, claim.Release())
 }
 
 // vmOf returns the VM in whose directory a profile is.
