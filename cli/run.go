@@ -51,7 +51,7 @@ func (a *app) startInBackground(c *cli.Context, operand, name string, allowed []
 // runOperands returns the profile's path and the QEMU arguments behind "--".
 func runOperands(c *cli.Context) (path string, extra []string, err error) {
 	args := c.Args().Slice()
-	if len(args) == 0 {
+	if len(args) == 0 || args[0] == "" {
 		return "", nil, &call.Usage{Text: "run needs a PROFILE; see qnet run --help"}
 	}
 	extra = args[1:]

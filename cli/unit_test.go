@@ -288,6 +288,19 @@ func TestCommandsForVMsThatDoNotRun(t *testing.T) {
 	}
 }
 
+// An empty operand is a variable of a shell that is not set: it means nothing.
+func TestEmptyOperands(t *testing.T) {
+	u := newCaller(t)
+	for _, args := range [][]string{
+		{"start", ""}, {"edit", ""}, {"stop", ""}, {"plan", ""}, {"image", "rm", ""}, {"image", "pull", "debian-12", ""}, {"suspend", ""}, {"ip", ""}, {"screenshot", "web", ""},
+	} {
+		u.fails(exitUsage, args, " is empty; ")
+	}
+	u.fails(exitUsage, []string{"run", ""}, "run needs a PROFILE")
+	u.fails(exitUsage, []string{"type", "web", ""}, "TEXT is empty; --enter presses Enter alone")
+	u.fails(exitUsage, []string{"screenshot", "web", "a.BMP"}, `got "a.BMP", but the picture is PNG; allowed: a name that ends with .png`)
+}
+
 func TestStopTells(t *testing.T) {
 	u := newCaller(t)
 	u.play(web(), nil)

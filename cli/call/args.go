@@ -39,7 +39,8 @@ func Again(c *cli.Context) []string {
 // JSONFlag returns the flag of each command that prints a table.
 func JSONFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }
 
-// Operands returns the operands, one for each name. Fewer or more are a Usage error.
+// Operands returns the operands, one for each name. Fewer or more are a Usage error, and so is an
+// empty one, as of a shell's variable that is not set, but for a TEXT.
 func Operands(c *cli.Context, names ...string) ([]string, error) {
 	args := c.Args().Slice()
 	if len(args) < len(names) {
@@ -47,6 +48,11 @@ func Operands(c *cli.Context, names ...string) ([]string, error) {
 	}
 	if len(args) > len(names) {
 		return nil, &Usage{Text: fmt.Sprintf("%s takes no argument %q; see qnet %s --help", c.Command.Name, args[len(names)], c.Command.Name)}
+	}
+	for i, name := range names {
+		if args[i] == "" && name != "TEXT" {
+			return nil, &Usage{Text: fmt.Sprintf("%s: %s is empty; see qnet %[1]s --help", c.Command.Name, name)}
+		}
 	}
 	return args, nil
 }

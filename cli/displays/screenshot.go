@@ -3,6 +3,9 @@ package displays
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,10 +22,16 @@ func (d displays) screenshotCommand() *cli.Command {
 	}
 }
 
+// otherPictures are the suffixes of names that promise another format than PNG.
+var otherPictures = []string{".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".pnm", ".ppm", ".svg", ".tif", ".tiff", ".webp"}
+
 func (d displays) screenshot(c *cli.Context) error {
 	args, err := call.Operands(c, "NAME", "FILE")
 	if err != nil {
 		return err
+	}
+	if suffix := strings.ToLower(filepath.Ext(args[1])); slices.Contains(otherPictures, suffix) {
+		return &call.Usage{Text: fmt.Sprintf("screenshot: FILE: got %q, but the picture is PNG; allowed: a name that ends with .png", args[1])}
 	}
 	var picture []byte
 	most := int64(screen.MaxShot)*4/3 + 4096 // base64

@@ -34,6 +34,9 @@ func (d displays) typeText(c *cli.Context) error {
 	if err != nil {
 		return &call.Usage{Text: "type: " + err.Error()}
 	}
+	if len(strokes) == 0 && !c.Bool("enter") {
+		return &call.Usage{Text: "type: TEXT is empty; --enter presses Enter alone"}
+	}
 	if c.Bool("enter") {
 		strokes = append(strokes, screen.Enter)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -57,6 +58,8 @@ func (c command) run(ctx *cli.Context) error {
 			return &call.Usage{Text: fmt.Sprintf("image %s takes no argument %q; see qnet image --help", v.name, others[0])}
 		case v.others != "" && len(others) == 0:
 			return &call.Usage{Text: fmt.Sprintf("image %s needs an image; \"qnet image ls\" lists their names", v.name)}
+		case slices.Contains(others, ""):
+			return &call.Usage{Text: fmt.Sprintf("image %s: IMAGE is empty; \"qnet image ls\" lists their names", v.name)}
 		case v.others == "IMAGE" && len(others) > 1:
 			return &call.Usage{Text: fmt.Sprintf("image %s takes one image, got also %q", v.name, others[1])}
 		default:

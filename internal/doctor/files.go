@@ -33,7 +33,7 @@ func checkFiles(_ context.Context, h *Host) []Finding {
 	var used *imagelock.Error
 	switch {
 	case err == nil:
-		return one(Pass, "", "a run can open kernel, initrd and %d disks", len(h.Profile.Disks))
+		return one(Pass, "", "a run can open kernel, initrd and disks")
 	case errors.As(err, &used) && usedBy(used, h.Profile.Name):
 		return one(Pass, "", "VM %s runs, and has its disks", h.Profile.Name)
 	case used != nil:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
@@ -76,7 +77,7 @@ func (f *Files) pinnedBase(w *want) (pinned bool, err error) {
 	case pin.Image != w.Base.Image:
 		return true, &disks.Error{
 			File: w.File, Msg: fmt.Sprintf("it was made of image %s, and the profile says image %s", pin.Image, w.Base.Image),
-			Do: fmt.Sprintf("say image = %q; or begin anew after: qnet rm", pin.Image),
+			Do: fmt.Sprintf("say image = %q; or begin anew after: qnet rm %s", pin.Image, w.vm()),
 		}
 	}
 	w.Base.Path, w.Base.Format = pin.Path, pin.Format
@@ -93,6 +94,9 @@ func (f *Files) pinnedBase(w *want) (pinned bool, err error) {
 	}
 	return true, nil
 }
+
+// vm is the VM in whose directory the disk that is made of its image is.
+func (w want) vm() string { return filepath.Base(filepath.Dir(w.File)) }
 
 // imageLook is imageBase without a download: it reports whether the base is known.
 func (f *Files) imageLook(w *want) (known bool, err error) {
@@ -133,7 +137,7 @@ func gone(user *asuser.User, w want, err error) error {
 	}
 	do := fmt.Sprintf("put %s back as it was; or remove %s, and what the guest has written, to begin anew", w.Base.Path, w.File)
 	if w.image.Name != "" || w.image.URL != "" {
-		do = fmt.Sprintf("qnet image pull %s brings it back while the same is published; or begin anew after: qnet rm", w.Base.Image)
+		do = fmt.Sprintf("qnet image pull %s brings it back while the same is published; or begin anew after: qnet rm %s", w.Base.Image, w.vm())
 	}
 	return &disks.Error{File: w.File, Msg: fmt.Sprintf("its base %s is gone, without which it cannot be read", w.Base.Path), Do: do, Err: err}
 }

@@ -151,7 +151,11 @@ func PlanSeed(p *profiles.Profile, o Options, salt []byte) (*SeedPlan, error) {
 // String returns lines of comments for a shell: what the guest gets, document by document.
 func (s *SeedPlan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# first boot, instance %s: account %s, %d keys\n", s.InstanceID, s.User, s.Keys)
+	keys := "keys"
+	if s.Keys == 1 {
+		keys = "key"
+	}
+	fmt.Fprintf(&b, "# first boot, instance %s: account %s, %d %s\n", s.InstanceID, s.User, s.Keys, keys)
 	for _, name := range slices.Sorted(maps.Keys(s.Documents)) {
 		b.WriteString("# " + name + ":\n")
 		for line := range strings.Lines(s.Documents[name]) {
