@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -18,13 +19,8 @@ import (
 // check opens the profile's files and checks all that can be checked before anything
 // changes.
 func (s *session) check(ctx context.Context) (err error) {
-	if s.binary, err = program.Find(s.Path, s.QEMU); err != nil {
-		return err
-	}
-	if err := hardware.Credential(s.User).Check(); err != nil {
-		return err
-	}
-	if err := s.mayJoin(); err != nil {
+	s.binary, err = program.Find(s.Path, s.QEMU)
+	if err = cmp.Or(err, hardware.Credential(s.User).Check(), keeper.MayJoin(NetworksOf(s.profile))); err != nil {
 		return err
 	}
 	if s.files, err = hardware.Open(ctx, s.profile, s.fileOptions()); err != nil {
@@ -57,17 +53,6 @@ func (s *session) check(ctx context.Context) (err error) {
 	s.state.Guest = s.files.Guest()
 	s.mu.Unlock()
 	return s.findSaved()
-}
-
-// mayJoin refuses networks that the process has no rights for before an image is downloaded,
-// or a disk is made.
-func (s *session) mayJoin() error {
-	for _, n := range NetworksOf(s.profile) {
-		if err := keeper.CheckRights(); err != nil {
-			return fmt.Errorf("join network %q: %w", n.Name, err)
-		}
-	}
-	return nil
 }
 
 // fileOptions says whose the VM's files are, and where words about what takes long go.

@@ -1,11 +1,13 @@
 package keeper
 
 import (
+	"fmt"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 // needed are the capabilities that no network can do without: to change links, and to read
@@ -39,6 +41,17 @@ func MissingRights() []string {
 func CheckRights() error {
 	if missing := MissingRights(); missing != nil {
 		return host.OfKind(host.ErrNoPermission, "it needs %s", strings.Join(missing, " and "))
+	}
+	return nil
+}
+
+// MayJoin is CheckRights for a process that is about to join networks: before it downloads an
+// image, or makes a disk. There may be none.
+func MayJoin(networks []profiles.Network) error {
+	for _, n := range networks {
+		if err := CheckRights(); err != nil {
+			return fmt.Errorf("join network %q: %w", n.Name, err)
+		}
 	}
 	return nil
 }

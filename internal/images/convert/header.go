@@ -39,7 +39,8 @@ var rawSigns = []struct {
 // ErrNoDisk is the refusal of a file that shows no format, and is no disk by its contents.
 var ErrNoDisk = refuse("the file is no image of a disk: it has neither a header of qcow2, vmdk, vhdx or vdi, nor a partition table, nor a file system that qnet knows; if it is a disk all the same, give it a name that ends with .raw")
 
-// Guess is Format for a file of which nobody says what it is: ErrNoDisk, if it does not show it.
+// Guess is Format for a file whose format is not stated. The error is ErrNoDisk if its contents
+// show none.
 func Guess(f *os.File) (string, error) {
 	format, err := Format(f)
 	if err != nil || format != "raw" {
