@@ -17,6 +17,8 @@ LDFLAGS := -s -w -buildid= -funcalign=16 -X $(MODULE)/cli.version=$(VERSION)
 # library for commands, without HTTP/2, which one large file has no use for, and without
 # inlining, which buys a program that waits for the kernel and for QEMU nothing.
 BUILD   := CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs,nethttpomithttp2 -trimpath -buildvcs=false -gcflags=all=-l -ldflags '$(LDFLAGS)'
+# Tests with a host of their own run side by side. They wait most of the time.
+BESIDE  := -parallel $$(( $$(nproc) + 1 ))
 # The race detector needs cgo.
 RACE    := $$(command -v gcc > /dev/null && echo -race)
 # The last commit whose keeper speaks the protocol without a version.
@@ -39,8 +41,8 @@ demo: ## a VM behind NAT, with a stand-in for the Internet; needs root
 
 # As root, it installs the packages that it lacks. Without root, the tests run in
 # user namespaces, and skip what needs more.
-test: fixtures ## all tests: some 25 minutes
-	$(GO) test $(RACE) -timeout 60m $(TESTFLAGS) $(PKG)
+test: fixtures ## all tests: some 15 minutes
+	$(GO) test $(RACE) $(BESIDE) -timeout 60m $(TESTFLAGS) $(PKG)
 
 test-unit: ## the tests that need no root, no QEMU and no taps: less than a minute
 	$(GO) test -short $(TESTFLAGS) $(PKG)
@@ -56,12 +58,12 @@ cover: fixtures ## coverage by all tests and by the processes they start; TESTFL
 	@grep FAIL $(CACHE)/cover.log; exit $$(cat $(CACHE)/cover.status)
 
 stress: fixtures ## the whole of what `make test` tries a part of: some 20 minutes
-	@{ QNET_STRESS=1 $(GO) test -p 1 -count=1 -timeout 2h -v \
+	@{ QNET_STRESS=1 $(GO) test -p 1 -parallel 1 -count=1 -timeout 2h -v \
 		-run 'CrashMatrix|ManyRuns|Cycles|TwoHundred|FullBridge|PulledCable' ./cli ./netsetup/...; echo $$? > $(CACHE)/stress.status; } | \
 		grep --line-buffered '| \|^ok\|FAIL'; exit $$(cat $(CACHE)/stress.status)
 
 lan: fixtures ## the whole of what `make test` tries a part of on the host's own NIC: some 15 minutes
-	@{ QNET_STRESS=1 $(GO) test -p 1 -count=1 -timeout 1h -v \
+	@{ QNET_STRESS=1 $(GO) test -p 1 -parallel 1 -count=1 -timeout 1h -v \
 		-run 'RandomSets|HundredMoves|DeadGateway|KilledInTheMiddle' ./netsetup/...; echo $$? > $(CACHE)/lan.status; } | \
 		grep --line-buffered '| \|^ok\|FAIL'; exit $$(cat $(CACHE)/lan.status)
 

@@ -81,13 +81,14 @@ func (l *testHost) sockets(home string) {
 	if got := say(l, dir+"/gdb.sock", "$?#3f", 3); !strings.Contains(got, "$T") { // the remote protocol's question why it stopped
 		l.Errorf("gdb got %q", got)
 	}
-	l.refused(exitFailure, []string{"no desktop", dir + "/vnc.sock"}, "view", "scr")
 	viewer := "#!/bin/sh\n[ \"$1\" = --version ] && echo TigerVNC Viewer && exit 1\necho \"$(id -u) $DISPLAY $1\" > " + home + "/viewed\n"
 	if err := os.WriteFile(filepath.Join(l.dir, "vncviewer"), []byte(viewer), 0o755); err != nil {
 		l.Fatal(err)
 	}
 	defer func(env []string) { l.env = env }(l.env)
-	l.env = append(l.env, "DISPLAY=:7", "PATH="+l.dir)
+	l.env = append(l.env, "PATH="+l.dir)
+	l.refused(exitFailure, []string{"no desktop", dir + "/vnc.sock"}, "view", "scr")
+	l.env = append(l.env, "DISPLAY=:7")
 	l.must("view", "scr")
 	if b, err := os.ReadFile(home + "/viewed"); err != nil || string(b) != "65534 :7 "+dir+"/vnc.sock\n" {
 		l.Errorf("the viewer was run as %q, %v", b, err)

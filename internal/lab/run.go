@@ -42,6 +42,10 @@ func Stress() bool { return os.Getenv("QNET_STRESS") != "" }
 // Without root, the child also enters a new user namespace, in which it is uid 0
 // with all capabilities over its own network, but has no more rights to files
 // than the user. There /run is empty.
+//
+// The tests of a package that call Run run side by side, as many as -parallel says,
+// after those that do not. So a test, or a parent of it, with statements after its t.Run
+// does not find them done.
 func Run(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	if os.Getenv(insideEnv) == t.Name() {
@@ -50,6 +54,7 @@ func Run(t *testing.T, f func(t *testing.T)) {
 		return
 	}
 	Require(t, Namespaces, Program("nft"), Program("ping"))
+	beside(t)
 	cmd := exec.Command("/proc/self/exe", childArgs(t.Name())...)
 	cmd.Env = append(os.Environ(), insideEnv+"="+t.Name(), raceEnv+"="+noSleep)
 	cmd.SysProcAttr = newNamespaces()
@@ -66,6 +71,18 @@ func Run(t *testing.T, f func(t *testing.T)) {
 		t.Fatalf("in the namespace: %v\n%s", err, &out)
 	}
 	t.Logf("in the namespace:\n%s", &out)
+}
+
+// besides are the tests that run beside others, by their T.
+var besides sync.Map
+
+// beside lets the test run beside the other labs of its package: each is a process of its
+// own, which waits for guests and for other programs most of the time. A lab within a lab
+// is the one that its test waits for.
+func beside(t *testing.T) {
+	if _, twice := besides.LoadOrStore(t, true); !twice && os.Getenv(insideEnv) == "" {
+		t.Parallel()
+	}
 }
 
 // childArgs make the test binary run one test, for at most 15 minutes.

@@ -127,13 +127,11 @@ func (r *random) rule() string {
 // host's packets and for guests'.
 func TestLookupEqualsTheKernels(t *testing.T) {
 	lab.Require(t, lab.Program("ip"))
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("QNET_SEED"); s != "" {
-		seed, _ = strconv.ParseUint(s, 10, 64)
-	}
-	t.Setenv("QNET_SEED", strconv.FormatUint(seed, 10))
 	lab.Run(t, func(t *testing.T) {
-		seed, _ := strconv.ParseUint(os.Getenv("QNET_SEED"), 10, 64)
+		seed := uint64(time.Now().UnixNano())
+		if s := os.Getenv("QNET_SEED"); s != "" {
+			seed, _ = strconv.ParseUint(s, 10, 64)
+		}
 		t.Logf("QNET_SEED=%d", seed)
 		lab.Sh(t, twoUplinks+`
 ip link add qn-dev type bridge

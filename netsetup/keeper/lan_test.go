@@ -106,7 +106,6 @@ func unjoin(t *testing.T) {
 func TestWhileOnTheLAN(t *testing.T) {
 	for name, n := range lanNetworks {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			if n.Macvtap {
 				lab.Require(t, lab.Root)
 			}
@@ -183,7 +182,6 @@ ip route add default via 198.51.100.1 metric 600`)
 // stays up. When the cable is back all is as before, time after time, also if the keeper
 // dies or the VM ends meanwhile.
 func TestPulledCableGivesWay(t *testing.T) {
-	t.Parallel()
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		wifi(t)
 		before := lab.Snapshot(t, o.RunDir)
@@ -234,7 +232,6 @@ func TestPulledCableGivesWay(t *testing.T) {
 
 // qnet asks the server again for the lease of a deaf client when the cable is back.
 func TestLeaseIsConfirmedAfterReplug(t *testing.T) {
-	t.Parallel()
 	lab.Require(t, programs.DHCPClientNeeds("udhcpc")...)
 	onLAN(t, lab.LANOptions{DHCP: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		address, _ := programs.DHCPClient(t, "udhcpc")
@@ -279,7 +276,6 @@ func found() bool {
 // After the host slept, the keeper tells the LAN where the host is, and guests ask for
 // their lease again.
 func TestAfterSleep(t *testing.T) {
-	t.Parallel()
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 		file := filepath.Join(t.TempDir(), "slept")
 		o.Exe = []string{"/proc/self/exe", "sleepy", file}
@@ -302,7 +298,6 @@ func TestAfterSleep(t *testing.T) {
 // names STP if it receives a switch's. When the gateway answers, the keeper says that
 // too, and tells the LAN where the host is.
 func TestGatewayAfterReplug(t *testing.T) {
-	t.Parallel()
 	inLAN(t, lab.LANOptions{Static: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		var h heard
 		r := mustJoin(t, h.options(o), lanNetworks["bridge"], "web", port(1))
@@ -363,7 +358,6 @@ func advertisesBy(t *testing.T, lan *lab.LAN, ns, link, lifetimes string) (stop 
 // What routers advertise and what a lease brings while the host is on the bridge has the
 // same effect as on the NIC, and is on the NIC afterwards.
 func TestAdvertisementsAndLeasesChange(t *testing.T) {
-	t.Parallel()
 	lab.Require(t, lab.Program("radvd"))
 	inLAN(t, lab.LANOptions{Static: true, RA: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		r := mustJoin(t, o, lanNetworks["bridge"], "web", port(1))
@@ -394,7 +388,6 @@ func TestAdvertisementsAndLeasesChange(t *testing.T) {
 // With two routers by advertisements, the kernel takes the other router when the cable
 // is pulled, and goes on with either when it is back.
 func TestAdvertisedRouterGivesWay(t *testing.T) {
-	t.Parallel()
 	lab.Require(t, lab.Program("radvd"))
 	inLAN(t, lab.LANOptions{Static: true, RA: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		r := mustJoin(t, o, lanNetworks["bridge"], "web", port(1))
@@ -423,7 +416,6 @@ func TestAdvertisedRouterGivesWay(t *testing.T) {
 // a DHCP server, in the host's name and the guest's, and not over and over where there is
 // none.
 func TestPortSecurityWithoutGateway(t *testing.T) {
-	t.Parallel()
 	inLAN(t, lab.LANOptions{DHCP: true}, func(t *testing.T, lan *lab.LAN, o Options) {
 		n := Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0"}
 		var h heard

@@ -23,7 +23,6 @@ func TestNamesWhileAPort(t *testing.T) {
 		"by hand": byHand, "systemd-networkd": clientCases()["systemd-networkd"], "NetworkManager": clientCases()["NetworkManager"],
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			lab.Require(t, c.needs...)
 			onLAN(t, lab.LANOptions{DHCP: true}, func(t *testing.T, lan *lab.LAN, o Options) { namesWhileAPort(t, lan, o, c) })
 		})

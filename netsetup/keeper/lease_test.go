@@ -77,7 +77,6 @@ func held(t *testing.T, link string) string {
 func TestLeaseWhileAPort(t *testing.T) {
 	for name, c := range clientCases() {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			lab.Require(t, c.needs...)
 			onLAN(t, lab.LANOptions{DHCP: true, Lease: 2 * time.Minute, Renew: 9 * time.Second}, func(t *testing.T, lan *lab.LAN, o Options) {
 				leaseWhileAPort(t, lan, o, c)
@@ -168,7 +167,6 @@ func TestConfiguratorRestarted(t *testing.T) {
 		}, 30},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			lab.Require(t, c.needs...)
 			onLAN(t, lab.LANOptions{DHCP: true}, func(t *testing.T, _ *lab.LAN, o Options) {
 				restart := c.start(t)

@@ -57,7 +57,6 @@ func TestAddressesTaken(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			inLab(t, func(t *testing.T, o Options) {
 				told := &notes{}
 				o.Note = told.add

@@ -46,7 +46,6 @@ func client(t *testing.T, name string) string {
 func TestObserve(t *testing.T) {
 	for program, s := range starters {
 		t.Run(string(program), func(t *testing.T) {
-			t.Parallel()
 			lab.Require(t, append(s.needs, lab.Program("dnsmasq"))...)
 			lab.Run(t, func(t *testing.T) {
 				lan := lab.NewLAN(t, lab.LANOptions{DHCP: true})

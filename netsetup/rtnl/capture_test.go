@@ -142,7 +142,7 @@ func load(t *testing.T) capture {
 func TestCommandsMakeTheSame(t *testing.T) {
 	lab.Require(t, lab.Program("ip"))
 	if *update {
-		t.Setenv(updateEnv, "1")
+		os.Setenv(updateEnv, "1") //nolint:usetesting // labs run in parallel, where T forbids it
 	}
 	lab.Run(t, func(t *testing.T) {
 		lab.Sh(t, setUp)

@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
@@ -179,18 +178,9 @@ var faults = map[string]fault{
 // The first step that a fault breaks names it. The remedy in its cause helps. The probe
 // leaves the host as it was, with the fault.
 func TestFaults(t *testing.T) {
-	// More of them run at once than there are CPUs, because they wait most of the time.
-	const atOnce = 8
-	slots := make(chan struct{}, atOnce)
-	var tests sync.WaitGroup
 	for name, f := range faults {
-		tests.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) { inLab(t, f.test) })
-		})
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) { inLab(t, f.test) })
 	}
-	tests.Wait()
 }
 
 func (f fault) test(l *testHost) {

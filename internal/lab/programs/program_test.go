@@ -89,7 +89,6 @@ func TestComplete(t *testing.T) {
 func TestAlone(t *testing.T) {
 	for _, p := range []Program{NFTables(), IPTables("nft"), VPN("two /1 routes"), VPN("policy rules")} {
 		t.Run(strings.NewReplacer(" ", "_", "/", "").Replace(p.Name), func(t *testing.T) {
-			t.Parallel()
 			lab.Require(t, p.Needs...)
 			lab.Run(t, func(t *testing.T) {
 				lab.Uplink(t)
@@ -115,7 +114,6 @@ func TestAlone(t *testing.T) {
 func TestKillSwitches(t *testing.T) {
 	for i, k := range KillSwitches {
 		t.Run(strings.ReplaceAll(k.Program, " ", "_")+string(rune('0'+i)), func(t *testing.T) {
-			t.Parallel()
 			lab.Require(t, KillSwitchNeeds...)
 			lab.Run(t, func(t *testing.T) {
 				lab.Uplink(t)
