@@ -21,6 +21,7 @@ type row struct {
 	URL     string         `json:"url,omitempty"`
 	Sums    string         `json:"sums,omitempty"`
 	Signed  string         `json:"signed,omitempty"`
+	Keys    []string       `json:"keys,omitempty"`
 	Format  string         `json:"format,omitempty"`
 	User    string         `json:"user,omitempty"`
 	Own     bool           `json:"own"` // of the user's images.toml
@@ -62,7 +63,7 @@ func (c command) rows() ([]row, error) {
 
 func ofCatalog(e catalog.Entry) row {
 	return row{
-		Name: e.Name, Title: e.Title, Aliases: e.Aliases, URL: e.URL, Sums: e.Sums, Signed: e.Signed, Format: e.Format, User: e.User, Own: e.Own, VMs: []string{},
+		Name: e.Name, Title: e.Title, Aliases: e.Aliases, URL: e.URL, Sums: e.Sums, Signed: e.Signed, Keys: e.Keys, Format: e.Format, User: e.User, Own: e.Own, VMs: []string{},
 	}
 }
 
@@ -151,6 +152,7 @@ func (r row) print(w io.Writer) {
 	line("url", r.URL)
 	line("sums", r.Sums)
 	line("signature", r.Signed)
+	line("keys", strings.Join(r.Keys, ", "))
 	line("format", r.Format)
 	line("user", r.User)
 	if r.Own {
@@ -163,6 +165,7 @@ func (r row) print(w io.Writer) {
 	line("file", r.Cached.Path)
 	line("digest", r.Cached.Digest)
 	line("published", r.Cached.Published)
+	line("signed", r.Cached.Signature)
 	line("size", fetch.Bytes(r.Cached.Bytes))
 	line("disk", fetch.Bytes(r.Cached.Size))
 	line("pulled", r.Cached.Pulled.Local().Format("2006-01-02 15:04:05"))

@@ -49,6 +49,7 @@ type pulling struct {
 	Image
 	report Progress
 	part   string // path of what is downloaded
+	trust  string // Record.Signature
 }
 
 // pull makes the image be there, under its lock. With fresh it looks whether a newer one is
@@ -106,7 +107,10 @@ func (p *pulling) download(ctx context.Context, have Local) (Local, bool, error)
 	if want, err = p.verify(ctx, want, got); err != nil {
 		return Local{}, false, errors.Join(err, fetch.Forget(p.part))
 	}
-	local, err := p.accept(ctx, Record{Published: want.String(), Sums: p.Sums}, got.Of(sums.SHA256))
+	if err := p.signedImage(ctx); err != nil {
+		return Local{}, false, errors.Join(err, fetch.Forget(p.part))
+	}
+	local, err := p.accept(ctx, Record{Published: want.String(), Sums: p.Sums, Signature: p.trust}, got.Of(sums.SHA256))
 	if err != nil {
 		var bad *convert.UntrustedError
 		var bomb *convert.BombError
@@ -129,6 +133,9 @@ func (p *pulling) published(ctx context.Context) (sums.Sum, error) {
 	p.report(Event{Stage: Looking, Image: p.Source(), From: p.Sums, Total: -1})
 	text, err := p.Fetch.Text(ctx, p.Sums, mostSums)
 	if err != nil {
+		return sums.Sum{}, err
+	}
+	if text, err = p.signedSums(ctx, text); err != nil {
 		return sums.Sum{}, err
 	}
 	alone := strings.HasPrefix(p.Sums, p.URL+".")

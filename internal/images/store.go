@@ -54,12 +54,13 @@ type Image struct {
 	URL      string // "" for a file
 	File     string // absolute path; "" for a URL
 	Sum      sums.Sum
-	Sums     string // URL where the checksum is published, if Sum is zero
-	Signed   string // URL of the signature of that, which is not verified; may be ""
-	Format   string // before compression
-	User     string // that its cloud-init makes; may be ""
-	Firmware string // "bios", "uefi", "uefi-secure"; "" says nothing
-	Own      bool   // of the user's catalog
+	Sums     string   // URL where the checksum is published, if Sum is zero
+	Signed   string   // URL of the signature of that, or with an ending behind URL, of the image itself; may be ""
+	Keys     []string // files of the keys that make the signature, of which the first that is there counts
+	Format   string   // before compression
+	User     string   // that its cloud-init makes; may be ""
+	Firmware string   // "bios", "uefi", "uefi-secure"; "" says nothing
+	Own      bool     // of the user's catalog
 }
 
 // Source is the image as a user names it.
@@ -132,7 +133,7 @@ func (s Store) Resolve(ref profiles.Image) (image Image, err error) {
 	}
 	sum, err := e.Sum()
 	return Image{
-		Name: e.Name, Title: e.Title, URL: e.URL, Sum: sum, Sums: e.Sums, Signed: e.Signed,
+		Name: e.Name, Title: e.Title, URL: e.URL, Sum: sum, Sums: e.Sums, Signed: e.Signed, Keys: e.Keys,
 		Format: e.Format, User: e.User, Firmware: e.Firmware, Own: e.Own,
 	}, err
 }
@@ -216,6 +217,7 @@ type Record struct {
 	URL       string    `json:"url,omitempty"`
 	Published string    `json:"published,omitempty"` // checksum of what was downloaded, which was verified
 	Sums      string    `json:"sums,omitempty"`      // where that was published
+	Signature string    `json:"signature,omitempty"` // whether its signature was verified, and by which keys, or why not
 	Format    string    `json:"format"`              // of what was downloaded
 	User      string    `json:"user,omitempty"`
 	Firmware  string    `json:"firmware,omitempty"`

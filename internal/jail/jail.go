@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
@@ -59,6 +60,18 @@ var errRoot = errors.New("it is to run as root")
 
 // environment is all that the program gets: others could make it load code.
 var environment = []string{"PATH=/usr/bin:/bin", "LANG=C", "LC_ALL=C"}
+
+// Find returns the path of a program in the directories of search, the value of PATH, or in
+// /usr/bin. Those that are not absolute count for nothing.
+func Find(name, search string) (path string, ok bool) {
+	for _, dir := range append(filepath.SplitList(search), "/usr/bin") {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); filepath.IsAbs(dir) && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, true
+		}
+	}
+	return "", false
+}
 
 // Run runs the program to its end. When the context ends, it kills the program.
 func Run(ctx context.Context, c Command) error {

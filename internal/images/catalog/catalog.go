@@ -47,7 +47,8 @@ type Entry struct {
 	Sums     string   `toml:"sums"`    // URL of the published checksum, always HTTPS; "" with a checksum below
 	SHA256   string   `toml:"sha256"`  // checksum in place of Sums, hexadecimal
 	SHA512   string   `toml:"sha512"`  // likewise
-	Signed   string   `toml:"signed"`  // URL of the checksums' signature, which qnet does not verify; may be ""
+	Signed   string   `toml:"signed"`  // URL of the checksums' OpenPGP signature; with an ending behind URL, of the image's own; may be ""
+	Keys     []string `toml:"keys"`    // files of OpenPGP keys that sign, absolute once loaded; the first that is there counts
 	Format   string   `toml:"format"`  // one of Formats, before compression; default qcow2
 	User     string   `toml:"user"`    // that cloud-init makes without one of the caller's; may be ""
 	Firmware string   `toml:"firmware"`
@@ -102,6 +103,11 @@ func (c Catalog) add(text []byte, file string, own bool) error {
 		if e.Format == "" {
 			e.Format = "qcow2"
 		}
+		for i, key := range e.Keys {
+			if !filepath.IsAbs(key) {
+				e.Keys[i] = filepath.Join(filepath.Dir(file), key)
+			}
+		}
 		for _, problem := range e.problems() {
 			errs = append(errs, fmt.Errorf("%s: %s.%s", file, name, problem))
 		}
@@ -145,11 +151,24 @@ func (e Entry) problems() []string {
 	if given := count(e.Sums, e.SHA256, e.SHA512); given != 1 {
 		list = append(list, fmt.Sprintf("sums: got %d of sums, sha256, sha512; exactly one is needed", given))
 	}
+	list = append(list, e.signedProblems()...)
 	if !slices.Contains(Formats, e.Format) {
 		list = append(list, fmt.Sprintf("format: got %q, allowed: %s", e.Format, strings.Join(Formats, ", ")))
 	}
 	if e.Firmware != "" && !slices.Contains(Firmwares, e.Firmware) {
 		list = append(list, fmt.Sprintf("firmware: got %q, allowed: %s", e.Firmware, strings.Join(Firmwares, ", ")))
+	}
+	return list
+}
+
+// signedProblems are those of signed and keys.
+func (e Entry) signedProblems() []string {
+	var list []string
+	if e.Signed != "" && !isURL(e.Signed, "http", "https") {
+		list = append(list, fmt.Sprintf("signed: got %q, allowed: http://... or https://...", e.Signed))
+	}
+	if len(e.Keys) > 0 && (e.Signed == "" || e.Sums == "" && !strings.HasPrefix(e.Signed, e.URL+".")) {
+		list = append(list, "keys: nothing is signed; allowed: beside signed, which is of sums, or url with an ending behind, such as .sig")
 	}
 	return list
 }

@@ -93,6 +93,8 @@ func TestBadCatalog(t *testing.T) {
 		"[A]\n" + url + `sums = "https://e.org/S"`:                         `A.name: got "A", allowed: ^`,
 		"[a]\n" + url + "sums = \"https://e.org/S\"\nformat = \"iso\"\n":   `a.format: got "iso", allowed: qcow2, raw`,
 		"[a]\n" + url + "sums = \"https://e.org/S\"\nfirmware = \"efi\"\n": `a.firmware: got "efi", allowed: bios`,
+		"[a]\n" + url + "sums = \"https://e.org/S\"\nsigned = \"S.gpg\"\n": `a.signed: got "S.gpg", allowed: http`,
+		"[a]\n" + url + "sums = \"https://e.org/S\"\nkeys = [\"k\"]\n":     "a.keys: nothing is signed",
 	} {
 		if _, err := own(t, text); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), FileName) {
 			t.Errorf("%q: got %v, want %q", text, err, want)

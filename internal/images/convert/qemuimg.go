@@ -25,11 +25,8 @@ const (
 
 // find returns the path of qemu-img. search is the value of PATH.
 func find(search string) (string, error) {
-	for _, dir := range append(filepath.SplitList(search), "/usr/bin") {
-		path := filepath.Join(dir, "qemu-img")
-		if info, err := os.Stat(path); filepath.IsAbs(dir) && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return path, nil
-		}
+	if path, ok := jail.Find("qemu-img", search); ok {
+		return path, nil
 	}
 	return "", &program.Lack{
 		What:   "the program qemu-img is not installed, which converts images that are not qcow2",
