@@ -60,8 +60,11 @@ func migrate(ctx context.Context, m Monitor, file *os.File, command string) erro
 		// QEMU still has the file: it closes it only when it uses it.
 		return errors.Join(err, m.Execute(context.WithoutCancel(ctx), "closefd", map[string]string{"fdname": fileName}, nil))
 	}
-	err := await(ctx, m)
-	if ctx.Err() == nil || command != "migrate" {
+	if command != "migrate" {
+		return await(ctx, ctx, m) // a QEMU that does not answer is given up, too: it is of no use
+	}
+	err := await(ctx, context.WithoutCancel(ctx), m)
+	if ctx.Err() == nil {
 		return err
 	}
 	// Given up. Until QEMU has ended the migration, it would stop the guest again.
@@ -71,20 +74,21 @@ func migrate(ctx context.Context, m Monitor, file *os.File, command string) erro
 	}
 	ctx, done := context.WithTimeout(ctx, cancelTime)
 	defer done()
-	if ended := await(ctx, m); ended == nil || ctx.Err() != nil {
+	if ended := await(ctx, context.WithoutCancel(ctx), m); ended == nil || ctx.Err() != nil {
 		return ended // it was complete already, or hangs
 	}
 	return err
 }
 
-// await waits for the end of a migration, and returns why it failed.
-func await(ctx context.Context, m Monitor) error {
+// await waits for the end of a migration, and returns why it failed. Each question for it is
+// asked within the context ask.
+func await(ctx, ask context.Context, m Monitor) error {
 	for {
 		var status struct {
 			Status string `json:"status"`
 			Error  string `json:"error-desc"`
 		}
-		if err := m.Execute(context.WithoutCancel(ctx), "query-migrate", nil, &status); err != nil {
+		if err := m.Execute(ask, "query-migrate", nil, &status); err != nil {
 			return err
 		}
 		switch status.Status {

@@ -272,3 +272,34 @@ func TestSnapshots(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// mute is a monitor of a QEMU that takes a state and then says nothing more.
+type mute struct{}
+
+func (mute) Execute(ctx context.Context, name string, _, _ any) error {
+	if name != "query-migrate" {
+		return nil
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func (m mute) ExecuteWith(ctx context.Context, _ *os.File, name string, args, result any) error {
+	return m.Execute(ctx, name, args, result)
+}
+
+// A start waits for a QEMU that does not answer no longer than it is told to.
+func TestLoadHeedsItsContext(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- states.Load(ctx, mute{}, os.Stdin) }()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits on")
+	}
+}
