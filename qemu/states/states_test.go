@@ -288,7 +288,7 @@ func (m mute) ExecuteWith(ctx context.Context, _ *os.File, name string, args, re
 	return m.Execute(ctx, name, args, result)
 }
 
-// A start waits for a QEMU that does not answer no longer than it is told to.
+// A load of a QEMU that does not answer ends with its context.
 func TestLoadHeedsItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
