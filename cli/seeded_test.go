@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -107,13 +109,52 @@ func TestCopy(t *testing.T) {
 			}
 		}
 		lab.Sh(t, "cd "+g.dir+"; cmp to back; cmp back tree/back; cmp tree/leaf tree2/leaf")
-		for _, args := range [][]string{{"cp", "a", "b"}, {"cp", "web:a", "web:b"}, {"cp", "a"}} {
+		for _, args := range [][]string{{"cp", "a", "b"}, {"cp", "web:a", "b", "web:c"}, {"cp", "a"}} {
 			if code, _, said := g.call(args...); code != 2 {
 				t.Errorf("%q: exit code %d, %s", args, code, said)
 			}
 		}
 		if code, _, said := g.call("cp", "web:/no/such", g.dir); code != 1 || !strings.Contains(said, "No such file") {
 			t.Errorf("no such file: exit code %d, %s", code, said)
+		}
+	})
+}
+
+// Files get from one guest to another, each with its own host key, and the host keeps nothing.
+func TestCopyBetweenGuests(t *testing.T) {
+	withSSHGuest(t, func(g *sshGuest) {
+		lab.Require(t, lab.Program("scp"))
+		g.admit()
+		g.seeds()
+		const address = "127.0.0.10"
+		db := &sshGuest{caller: &caller{t, g.dir + "/db"}, key: g.key, address: address}
+		lab.Sh(t, "mkdir -p "+db.dir+" "+g.dir+"/tree; echo from > "+db.dir+"/a; echo leaf > '"+g.dir+"/tree/a leaf'")
+		db.serve("no")
+		db.admit()
+		b, err := os.ReadFile(db.dir + "/host.pub")
+		if err != nil {
+			t.Fatal(err)
+		}
+		state := web()
+		state.Name, state.NICs[0].Seen.Addresses, state.NICs[0].Address = "db", addresses(address), addresses(address)[0]
+		state.Disk, state.Started = "inode 2", time.Now()
+		state.Guest = &control.Guest{User: "root", Identity: g.key, HostKeys: []string{strings.TrimSpace(string(b))}}
+		g.play(state, nil)
+		for _, args := range [][]string{
+			{"cp", "web:" + g.dir + "/tree/a leaf", "db:" + db.dir + "/there"},
+			{"cp", "-r", "db:" + db.dir, "web:" + g.dir + "/whole"},
+		} {
+			if code, _, said := g.call(args...); code != 0 || strings.Contains(strings.ReplaceAll(said, "waiting for port", ""), "waiting") {
+				t.Errorf("%q: exit code %d, %s", args, code, said)
+			}
+		}
+		lab.Sh(t, fmt.Sprintf("cmp '%[1]s/tree/a leaf' '%[2]s/there'; cmp '%[2]s/a' %[1]s/whole/a", g.dir, db.dir))
+		if left, _ := filepath.Glob(g.stateDir() + "/known_hosts.d/.cp-*"); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+		db.serve("no") // with another host key
+		if code, _, said := g.call("cp", "web:"+g.dir+"/tree/a leaf", "db:/tmp/"); code == 0 || !strings.Contains(said, "REMOTE HOST IDENTIFICATION HAS CHANGED") {
+			t.Errorf("another machine: exit code %d, %s", code, said)
 		}
 	})
 }

@@ -17,12 +17,13 @@ import (
 // sshGuest is a VM that the test plays, whose address has a real SSH server.
 type sshGuest struct {
 	*caller
-	vm     *played
-	key    string // of the user root, who is let in once admit has run
-	config string
-	server *exec.Cmd
-	vars   map[string]string
-	onTalk func(said string) // gets what qnet and ssh said so far
+	vm      *played
+	key     string // of the user root, who is let in once admit has run
+	config  string
+	server  *exec.Cmd
+	vars    map[string]string
+	address string
+	onTalk  func(said string) // gets what qnet and ssh said so far
 }
 
 const guestAddress = "127.0.0.9"
@@ -33,7 +34,7 @@ func withSSHGuest(t *testing.T, f func(g *sshGuest)) {
 	lab.Run(t, func(t *testing.T) {
 		lab.Sh(t, "ip link set lo up; mkdir -p /run/sshd")
 		u := newCaller(t)
-		g := &sshGuest{caller: u, key: u.dir + "/key", vars: map[string]string{}}
+		g := &sshGuest{caller: u, key: u.dir + "/key", address: guestAddress, vars: map[string]string{}}
 		state := web()
 		state.NICs[0].Seen.Addresses = addresses(guestAddress)
 		state.NICs[0].Address = addresses(guestAddress)[0]
@@ -51,7 +52,7 @@ func (g *sshGuest) serve(passwords string) {
 	g.stop()
 	d := g.dir
 	lab.Sh(g.T, "rm -f "+d+"/host "+d+"/host.pub; ssh-keygen -q -t ed25519 -N '' -f "+d+"/host")
-	g.config = g.write("sshd_config", "ListenAddress "+guestAddress+"\nHostKey "+d+"/host\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"+
+	g.config = g.write("sshd_config", "ListenAddress "+g.address+"\nHostKey "+d+"/host\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"+
 		"AuthorizedKeysFile "+d+"/authorized\nPasswordAuthentication "+passwords+"\nKbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\n")
 	g.again()
 }

@@ -37,9 +37,9 @@ func (g guests) exec(c *cli.Context) error {
 
 func (g guests) copyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "cp", Usage: "copy files to a VM or from it, by SSH", ArgsUsage: "[-r] SOURCE ... TARGET",
-		Description: "Files of a VM are [USER@]NAME:PATH; a relative PATH starts from the user's home.\n\n" +
-			"Examples: qnet cp -r src web:\n   qnet cp web:/var/log/syslog .",
+		Name: "cp", Usage: "copy files to a VM, from it, or between two, by SSH", ArgsUsage: "[-r] SOURCE ... TARGET",
+		Description: "Files of a VM are [USER@]NAME:PATH; a relative PATH starts from the user's home.\nBetween two VMs they go through this host, which keeps none.\n\n" +
+			"Examples: qnet cp -r src web:\n   qnet cp web:/var/log/syslog .\n   qnet cp web:dump.sql db:",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "recursive", Aliases: []string{"r"}, Usage: "copy folders"},
 			&cli.BoolFlag{Name: "times", Aliases: []string{"p"}, Usage: "keep times and permissions"},
@@ -50,10 +50,21 @@ func (g guests) copyCommand() *cli.Command {
 }
 
 func (g guests) copyFiles(c *cli.Context) error {
-	files, vm, login, err := sshclient.ParseCopy(c.Args().Slice())
+	o, err := sshclient.ParseCopy(c.Args().Slice())
 	if err != nil {
 		return &call.Usage{Text: err.Error()}
 	}
-	files.Recursive, files.Times = c.Bool("recursive"), c.Bool("times")
-	return g.logIn(c.Context, "scp", sshclient.Request{VM: vm, Login: login, Port: "22", Timeout: c.Duration("timeout")}, &files)
+	o.Recursive, o.Times = c.Bool("recursive"), c.Bool("times")
+	to := sshclient.Request{VM: o.VM, Login: o.Login, Port: "22", Timeout: c.Duration("timeout")}
+	if o.FromVM != "" {
+		from := to
+		from.VM, from.Login = o.FromVM, o.FromLogin
+		state, address, err := g.sshServer(c.Context, from)
+		if err != nil {
+			return err
+		}
+		session := g.session(state, address, from)
+		o.From = &session
+	}
+	return g.logIn(c.Context, "scp", to, &o.Copy)
 }

@@ -1,7 +1,10 @@
 package sshclient
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/qnet-vm/qnet/profiles"
@@ -12,33 +15,49 @@ type Copy struct {
 	Sources          []string // paths on the one side
 	Target           string   // a path on the other side
 	ToVM             bool
-	Recursive, Times bool // folders; times and permissions
+	Recursive, Times bool     // folders; times and permissions
+	From             *Session // VM of the sources where the target is in another one; else nil
+
+	config string // path of the file of ssh_config(5) that leads to both
 }
 
-// ParseCopy reads the operands of `qnet cp`: the last one is the target, and either it or
-// all others are [USER@]NAME:PATH. It returns the name and the user, "" for none.
-func ParseCopy(words []string) (c Copy, vm, login string, err error) {
+// Operands are what `qnet cp` copies between: the VM of the session, and, where both ends are in
+// VMs, that of the sources.
+type Operands struct {
+	Copy
+	VM, Login         string // of the target, or of the sources where the target is on the host
+	FromVM, FromLogin string // "" where one end is on the host
+}
+
+// ParseCopy reads the operands of `qnet cp`: the last one is the target, and it, all others, or
+// both are [USER@]NAME:PATH.
+func ParseCopy(words []string) (c Operands, err error) {
 	if len(words) < 2 {
-		return c, "", "", fmt.Errorf("cp needs a source and a target; one of them is NAME:PATH, such as: qnet cp FILE web:/tmp/")
+		return c, fmt.Errorf("cp needs a source and a target; one of them is NAME:PATH, such as: qnet cp FILE web:/tmp/")
 	}
 	target := remote(words[len(words)-1])
 	c.ToVM = target.vm != ""
-	c.Target, vm, login = target.path, target.vm, target.login
-	for _, word := range words[:len(words)-1] {
+	c.Target, c.VM, c.Login = target.path, target.vm, target.login
+	var first end
+	for i, word := range words[:len(words)-1] {
 		source := remote(word)
+		if i == 0 {
+			first = source
+		}
 		switch {
-		case source.vm != "" && c.ToVM:
-			return c, "", "", fmt.Errorf("cp: both %q and %q are in VMs; copy by way of the host, or run scp in one of them", word, words[len(words)-1])
 		case source.vm == "" && !c.ToVM:
-			return c, "", "", fmt.Errorf("cp: neither %q nor %q is in a VM; write NAME:PATH for one", word, words[len(words)-1])
-		case !c.ToVM && vm != "" && (vm != source.vm || login != source.login):
-			return c, "", "", fmt.Errorf("cp: the sources are in several VMs; copy from one at a time")
-		case !c.ToVM:
-			vm, login = source.vm, source.login
+			return c, fmt.Errorf("cp: neither %q nor %q is in a VM; write NAME:PATH for one", word, words[len(words)-1])
+		case first.vm != source.vm || first.login != source.login:
+			return c, fmt.Errorf("cp: the sources are in several places; copy from one at a time")
 		}
 		c.Sources = append(c.Sources, source.path)
 	}
-	return c, vm, login, nil
+	if !c.ToVM {
+		c.VM, c.Login = first.vm, first.login
+	} else {
+		c.FromVM, c.FromLogin = first.vm, first.login
+	}
+	return c, nil
 }
 
 // end is an operand: a path of the host, or of a VM.
@@ -58,6 +77,48 @@ func remote(word string) end {
 	return end{login, name, path}
 }
 
+// lines are the VM's part of a file of ssh_config(5): the options with which ssh gets to it.
+func (s Session) lines(knownHosts string) string {
+	text := "Host " + s.alias() + "\n"
+	for _, o := range s.Options(knownHosts) {
+		if o != "-o" {
+			text += "\t" + o + "\n"
+		}
+	}
+	if user := s.user(); user != "" {
+		text += "\tUser " + user + "\n"
+	}
+	return text
+}
+
+// join writes the file by which scp(1) gets to both VMs of a copy, and returns what removes it:
+// options of its command line would be for both. The user's own settings come behind it. Nothing
+// is done for a copy to or from the host.
+func (c Client) join(s *Session, knownHosts string) (remove func(), err error) {
+	if s.Copy == nil || s.Copy.From == nil {
+		return func() {}, nil
+	}
+	others, err := s.Copy.From.Prepare(c.As, c.Home)
+	if err != nil {
+		return nil, err
+	}
+	text := s.Copy.From.lines(others) + s.lines(knownHosts) + "Match all\n"
+	if c.Home != "" {
+		text += "\tInclude " + escape(filepath.Join(c.Home, ".ssh/config")) + "\n"
+	}
+	text += "\tInclude /etc/ssh/ssh_config\n"
+	err = c.As.Do(func() error {
+		f, err := os.CreateTemp(filepath.Dir(knownHosts), ".cp-*")
+		if err != nil {
+			return err
+		}
+		s.Copy.config = f.Name()
+		_, err = f.WriteString(text)
+		return errors.Join(err, f.Close())
+	})
+	return func() { c.As.Do(func() error { return os.Remove(s.Copy.config) }) }, err //nolint:errcheck // it holds no secret
+}
+
 // arguments returns the arguments of scp(1) behind the options. The host's paths get a
 // slash, so that scp takes none for another machine's or for an option.
 func (c *Copy) arguments(host string) []string {
@@ -70,6 +131,9 @@ func (c *Copy) arguments(host string) []string {
 	}
 	args = append(args, "--")
 	here, there := plain, func(path string) string { return host + ":" + path }
+	if c.From != nil {
+		here = func(path string) string { return c.From.alias() + ":" + path }
+	}
 	from, to := there, here
 	if c.ToVM {
 		from, to = here, there

@@ -51,6 +51,11 @@ func (c Client) Run(ctx context.Context, s Session) error {
 	if err != nil {
 		return err
 	}
+	remove, err := c.join(&s, knownHosts)
+	if err != nil {
+		return fmt.Errorf("join VMs %q and %q: %w", s.Copy.From.VM, s.VM, err)
+	}
+	defer remove()
 	switch {
 	case s.PrintOptions:
 		_, err = fmt.Fprintln(c.Stdout, Quote(s.Options(knownHosts)))

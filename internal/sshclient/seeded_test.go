@@ -82,17 +82,23 @@ func TestParseCopy(t *testing.T) {
 		"web:/a web:b:c dir": "web  false [/a b:c] dir",
 		"./x:y web:z":        "web  true [./x:y] z",
 		"C:/x web:z":         "web  true [C:/x] z",
+		"a:x me@b:y":         "b me true [x] y a ",
+		"me@a:x me@a:z b:":   "b  true [x z]  a me",
 	} {
-		c, vm, login, err := ParseCopy(strings.Fields(line))
-		got := strings.Join([]string{vm, login, map[bool]string{true: "true", false: "false"}[c.ToVM], "[" + strings.Join(c.Sources, " ") + "]", c.Target}, " ")
+		c, err := ParseCopy(strings.Fields(line))
+		got := strings.Join([]string{c.VM, c.Login, map[bool]string{true: "true", false: "false"}[c.ToVM], "[" + strings.Join(c.Sources, " ") + "]", c.Target}, " ")
+		if c.FromVM != "" {
+			got += " " + c.FromVM + " " + c.FromLogin
+		}
 		if err != nil || got != want {
 			t.Errorf("%s: got %q, %v, want %q", line, got, err, want)
 		}
 	}
 	for line, want := range map[string]string{
-		"": "needs a source", "f": "needs a source", "a b": "neither", "a:x b:y": "both", "a:x b:y .": "several VMs", "a:x b .": "neither", "me@a:x a:y .": "several VMs",
+		"": "needs a source", "f": "needs a source", "a b": "neither", "a:x b:y .": "several places", "a:x b .": "neither", "me@a:x a:y .": "several places",
+		"a:x b c:y": "several places", "x a:y b:z": "several places",
 	} {
-		if _, _, _, err := ParseCopy(strings.Fields(line)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := ParseCopy(strings.Fields(line)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", line, err, want)
 		}
 	}

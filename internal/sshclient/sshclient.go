@@ -144,6 +144,9 @@ func escape(path string) string {
 
 // Arguments returns all arguments of ssh(1), or of scp(1) for a copy.
 func (s Session) Arguments(knownHosts string, first ...string) []string {
+	if s.Copy != nil && s.Copy.config != "" {
+		return slices.Concat(first, []string{"-3", "-F", s.Copy.config}, s.Copy.arguments(s.alias()))
+	}
 	args := slices.Concat(first, s.Options(knownHosts))
 	user := s.user()
 	if s.Copy != nil {
