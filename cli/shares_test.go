@@ -81,6 +81,7 @@ func TestShares(t *testing.T) {
 			t.Errorf("for the guest they belong to %s", out)
 		}
 		l.notLetOut(c, dir)
+		l.refused(exitFailure, []string{"shares folders", "cannot be kept"}, "snapshot", "save", "web")
 		l.must("stop", "--force", "web")
 	})
 }

@@ -301,6 +301,15 @@ func TestEmptyOperands(t *testing.T) {
 	u.fails(exitUsage, []string{"screenshot", "web", "a.BMP"}, `got "a.BMP", but the picture is PNG; allowed: a name that ends with .png`)
 }
 
+// A guest that its user has paused is not waited for.
+func TestPausedGuestIsNotWaitedFor(t *testing.T) {
+	u := newCaller(t)
+	u.play(web(), nil).change(func(s *control.State) { s.State, s.Reason = control.Paused, "by qnet pause" })
+	for _, args := range [][]string{{"exec", "web", "--", "true"}, {"cp", "a", "web:"}, {"wait", "web"}, {"ssh", "web"}} {
+		u.fails(exitFailure, args, `VM "web": it is paused (by qnet pause), and answers nothing`, "hint: qnet resume web lets it go on")
+	}
+}
+
 func TestStopTells(t *testing.T) {
 	u := newCaller(t)
 	u.play(web(), nil)

@@ -28,6 +28,9 @@ func (c *Call) Await(ctx context.Context, name string, g reach.Goal, timeout tim
 		if err != nil {
 			return s, netip.Addr{}, err
 		}
+		if reach.IsHeld(s) {
+			return s, netip.Addr{}, &reach.Held{VM: s}
+		}
 		nic, address := reach.AddressOf(s)
 		if why := g.Impossible(s, nic); why != "" {
 			return s, netip.Addr{}, &Usage{Text: fmt.Sprintf("wait for %s of VM %q: %s", g, name, why)}

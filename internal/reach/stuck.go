@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu/standstill"
 )
 
 // Stuck tells how far a VM and its guest have come when the time of a wait is over, and
@@ -88,6 +89,20 @@ func (e *Stuck) paused() string {
 	}
 	return "QEMU stopped the guest; qnet.log in the directory of its logs says why"
 }
+
+// Held tells that a guest answers nothing because its user had it stand still.
+type Held struct{ VM control.State }
+
+// IsHeld reports whether the VM stands still until its user lets it go on.
+func IsHeld(s control.State) bool { return s.State == control.Paused && s.Reason == standstill.ByUser }
+
+// Error says so.
+func (e *Held) Error() string {
+	return fmt.Sprintf("VM %q: it is %s, and answers nothing", e.VM.Name, e.VM.Status())
+}
+
+// Hint says how it goes on.
+func (e *Held) Hint() string { return fmt.Sprintf("qnet resume %s lets it go on", e.VM.Name) }
 
 func noOffer(mode profiles.Mode) string {
 	switch mode {

@@ -107,6 +107,9 @@ func (v VM) has(ctx context.Context, tag string) (bool, error) {
 
 // Take makes a snapshot. The guest stands still meanwhile.
 func (v VM) Take(ctx context.Context, tag string) error {
+	if len(v.Config.Shares) > 0 {
+		return fmt.Errorf("snapshot %.80q: the VM shares folders with the host, and what its guest and virtiofsd agreed on about open files cannot be kept", tag)
+	}
 	there, err := v.has(ctx, tag)
 	switch {
 	case err != nil:
