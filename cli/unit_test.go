@@ -415,6 +415,16 @@ mode = "none"
 		t.Errorf("with --allow-path: %s", talk)
 	}
 	u.fails(exitUsage, []string{"check", u.dir + "/none.toml"}, "no such file")
+	u.write("text.img", "no image")
+	for image, want := range map[string]string{"debian-99": `image "debian-99": not in the catalog`, "none.qcow2": `open image "` + u.dir + `/none.qcow2": no such file`, "text.img": "the file is no image of a disk"} {
+		code, _, said := u.qnet("check", u.write("image.toml", fmt.Sprintf("image = %q\n[[nic]]\nmode = \"none\"\n", image)))
+		if code == exitOK || !strings.Contains(said, want) {
+			t.Errorf("check of image %s: exit code %d, %s", image, code, said)
+		}
+		if _, out, _ := u.qnet("plan", u.dir+"/image.toml"); !strings.Contains(out, want) {
+			t.Errorf("plan of image %s: %s", image, out)
+		}
+	}
 
 	macs := strings.Fields(u.must("mac", good))
 	if len(macs) != 2 || !strings.HasPrefix(macs[0], "52:54:00:") || macs[1] != "52:54:00:01:02:03" {

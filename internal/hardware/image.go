@@ -120,13 +120,17 @@ func (f *Files) imageLook(w *want) (known bool, err error) {
 	return found, err
 }
 
-// usedInPlace reports whether a file needs no conversion. The error is a *FileError.
+// usedInPlace reports whether a file needs no conversion. The error is a *FileError, or says that
+// it is no image.
 func (f *Files) usedInPlace(image profiles.Image) (bool, error) {
 	file, err := f.open("image", image.File, os.O_RDONLY)
 	if err != nil {
 		return false, err
 	}
 	_, found, err := qcow2.Read(file)
+	if err == nil && !found {
+		err = images.Plausible(file)
+	}
 	return found, err
 }
 

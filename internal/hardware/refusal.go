@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/disks"
 	"github.com/qnet-vm/qnet/internal/firstboot"
+	"github.com/qnet-vm/qnet/internal/images"
 	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
@@ -48,8 +49,9 @@ func Refusal(p *profiles.Profile, o Options) error {
 
 // BadFiles returns all that is wrong with the profile's files themselves: a
 // *machine.ConfigError, a *disks.Error, for each share a *FileError or a *reachable.Error, and
-// for each file that [guest] names a *firstboot.Mistake. Kernels and disks that are missing, or
-// in use, may pass: they are none of it. It is nil without a profile.
+// for each file that [guest] names a *firstboot.Mistake; an image that is missing, unknown or
+// none. Kernels and disks that are missing, or in use, may pass: they are none of it. It is nil
+// without a profile.
 func BadFiles(p *profiles.Profile, o Options) error {
 	if p == nil {
 		return nil
@@ -66,7 +68,9 @@ func BadFiles(p *profiles.Profile, o Options) error {
 	_, config := errors.AsType[*machine.ConfigError](err)
 	_, disk := errors.AsType[*disks.Error](err)
 	_, outside := errors.AsType[*reachable.Error](err)
-	if !config && !disk && !outside {
+	_, unknown := errors.AsType[*images.UnknownError](err)
+	file, missing := errors.AsType[*FileError](err)
+	if !config && !disk && !outside && !unknown && !errors.Is(err, images.ErrNoDisk) && !(missing && file.What == "image") {
 		err = nil
 	}
 	return errors.Join(f.openFolders(p), seed, err)

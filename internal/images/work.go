@@ -19,6 +19,9 @@ type work struct {
 	format string // that it found
 }
 
+// ErrNoDisk is wrapped by the refusal of a file that is no image by its contents.
+var ErrNoDisk = convert.ErrNoDisk
+
 // names of the files in work, behind the image's key.
 const (
 	unpacked  = ".unpacked"
@@ -156,4 +159,16 @@ func (p *pulling) adopt(ctx context.Context) (Local, error) {
 		return Local{Path: file, Digest: digest.String(), Size: size, Name: p.File}, err
 	}
 	return p.keep(file, Record{Digest: digest.String(), Size: size, Format: w.format})
+}
+
+// Plausible refuses a file of the user's that a pull would refuse because it is no image by its
+// contents. One that is compressed may be one.
+func Plausible(f *os.File) error {
+	if convert.Compression(f.Name()) != "" || formatOf(f.Name()) != "" {
+		return nil
+	}
+	if _, err := convert.Guess(f); err != nil {
+		return fmt.Errorf("image %s: %w", f.Name(), err)
+	}
+	return nil
 }
