@@ -30,7 +30,7 @@ func New(path string, bits fs.FileMode, fill func(*os.File) error) error {
 		err = appear(f, named, path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("make %s: %w", filepath.Base(path), err)
@@ -91,7 +91,7 @@ func appear(f *os.File, named, path string) error {
 
 // syncDir makes the names in a directory outlive a loss of power. Some file systems have no
 // such call.
-func syncDir(path string) error {
+func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return nil // one may write to a directory that one may not list

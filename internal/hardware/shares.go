@@ -83,7 +83,7 @@ func (f *Files) Serve(dir string, log io.Writer) error {
 // kept returns the profile's path in a folder that has it: a guest that could write its own
 // profile would choose what the next run shares with it.
 func kept(profile string, folder *os.File) []string {
-	place, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", folder.Fd()))
+	place, err := reachable.Place(folder)
 	if err != nil {
 		return nil
 	}

@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Folders are where a profile may reach: everything in them and below.
@@ -47,14 +49,39 @@ func resolved(path string) string {
 // Check returns a *Error if the file, or folder, is outside. what is for the error: "share".
 // path is what the profile says.
 func (f Folders) Check(what, path string, file *os.File) error {
-	place, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+	place, err := Place(file)
 	if err != nil {
 		return fmt.Errorf("find the place of %s %q: %w", what, path, err)
 	}
-	if strings.HasSuffix(place, " (deleted)") {
-		return fmt.Errorf("find the place of %s %q: it was removed meanwhile", what, path)
-	}
 	return f.judge(what, path, place)
+}
+
+// Place returns where a file or folder that is open is now, as a path without links. The error
+// says why that cannot be told, such as that it was removed.
+func Place(file *os.File) (string, error) {
+	place, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+	if err == nil && strings.HasSuffix(place, " (deleted)") {
+		err = errors.New("it was removed meanwhile")
+	}
+	return place, err
+}
+
+// OpenRegular opens a regular file for reading. The error is an *fs.PathError. A FIFO would
+// block, and is refused like all other things.
+func OpenRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("it is no regular file")}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // CheckPath is Check for a file that may not exist yet, and for one that another process

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/atomicfile"
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 )
@@ -131,7 +132,7 @@ func (p Place) Save(ctx context.Context, r Record, images []*os.File, write func
 		if err != nil {
 			return errors.Join(err, p.forget(begun))
 		}
-		return errors.Join(syncDir(p.Dir.Path()), failpoint.Hit("saved did keep"))
+		return errors.Join(atomicfile.SyncDir(p.Dir.Path()), failpoint.Hit("saved did keep"))
 	})
 	return r, err
 }
@@ -170,13 +171,13 @@ func (p Place) record(r Record) error {
 		return err
 	}
 	_, err = f.Write(append(b, '\n'))
-	return errors.Join(err, f.Sync(), f.Close(), syncDir(p.Dir.File(begun)))
+	return errors.Join(err, f.Sync(), f.Close(), atomicfile.SyncDir(p.Dir.File(begun)))
 }
 
 // Spend takes the state away for a guest that is about to go on from it.
 func (p Place) Spend() error {
 	return p.User.Do(func() error {
-		return errors.Join(p.forget(spent), os.Rename(p.Dir.File(whole), p.Dir.File(spent)), syncDir(p.Dir.Path()))
+		return errors.Join(p.forget(spent), os.Rename(p.Dir.File(whole), p.Dir.File(spent)), atomicfile.SyncDir(p.Dir.Path()))
 	})
 }
 
@@ -208,14 +209,6 @@ func (p Place) forget(name string) error {
 		return err
 	}
 	return errors.Join(root.RemoveAll(name), root.Close())
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Unusable tells that a VM is saved and cannot go on from that.

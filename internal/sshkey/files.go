@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/perm"
+	"github.com/qnet-vm/qnet/internal/reachable"
 )
 
 // maxFile bounds a file of public keys, in bytes.
@@ -136,14 +137,11 @@ func globQuote(path string) string {
 
 // readFile reads a regular file, as far as maxFile.
 func readFile(path string) (string, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would block
+	f, err := reachable.OpenRegular(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return "", errors.Join(err, &fs.PathError{Op: "read", Path: path, Err: errors.New("it is no regular file")})
-	}
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(b) > maxFile {
 		err = &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it is larger than %d bytes", maxFile)}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/memfile"
 	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/qcow2"
 )
@@ -134,26 +135,10 @@ func (p *Prepared) makeReadable(f **os.File, cred *program.Credential) error {
 	if cred.Reads(info) {
 		return nil
 	}
-	sealed, err := sealedCopy(*f, info.Size())
+	sealed, err := memfile.New((*f).Name(), io.NewSectionReader(*f, 0, info.Size()))
 	if err != nil {
-		return fmt.Errorf("copy %q for QEMU: %w", (*f).Name(), err)
+		return err
 	}
 	*f = p.Keep(sealed)
 	return nil
-}
-
-func sealedCopy(f *os.File, size int64) (*os.File, error) {
-	fd, err := unix.MemfdCreate("qnet", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return nil, err
-	}
-	m := os.NewFile(uintptr(fd), f.Name())
-	if _, err := io.Copy(m, io.NewSectionReader(f, 0, size)); err != nil {
-		return nil, errors.Join(err, m.Close())
-	}
-	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
-		return nil, errors.Join(err, m.Close())
-	}
-	return m, nil
 }

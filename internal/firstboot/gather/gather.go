@@ -9,13 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/atomicfile"
@@ -213,14 +210,11 @@ func (r Request) found() []string {
 // reads a little more than is allowed.
 func readUserData(p *profiles.Profile) (string, error) {
 	path := p.Guest.UserData
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would block
+	f, err := reachable.OpenRegular(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return "", errors.Join(err, &fs.PathError{Op: "read", Path: path, Err: errors.New("it is no regular file")})
-	}
 	if err := reachable.Of(p.Path, p.Allowed...).Check("user_data", path, f); err != nil {
 		return "", err
 	}

@@ -4,15 +4,15 @@
 package volume
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
-
-	"golang.org/x/sys/unix"
+	"strings"
 
 	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/firstboot/iso9660"
+	"github.com/qnet-vm/qnet/internal/memfile"
 )
 
 // Files are what QEMU gets. Nil ones are not needed.
@@ -39,19 +39,19 @@ func Make(s firstboot.Seed) (f Files, err error) {
 		if err != nil {
 			return f, err
 		}
-		if f.Disk, err = memory("first boot", image); err != nil {
+		if f.Disk, err = memfile.New("first boot", bytes.NewReader(image)); err != nil {
 			return f, err
 		}
 	}
 	for _, c := range s.Credentials {
-		file, err := memory("credential", []byte(c))
+		file, err := memfile.New("credential", strings.NewReader(c))
 		if err != nil {
 			return f, err
 		}
 		f.SMBIOS = append(f.SMBIOS, file)
 	}
 	if s.Ignition != nil {
-		f.Ignition, err = memory("Ignition config", s.Ignition)
+		f.Ignition, err = memfile.New("Ignition config", bytes.NewReader(s.Ignition))
 	}
 	return f, err
 }
@@ -68,32 +68,4 @@ func (f Files) Close() error {
 		errs = append(errs, file.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// memory returns a sealed file in memory, open for reading alone: QEMU refuses a
-// descriptor that could write where it only reads (fdset in util/osdep.c of QEMU). QEMU, which
-// is another user where root runs it, opens some of them again by /proc/self/fd; others
-// cannot look into that directory (proc(5)).
-func memory(name string, data []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return nil, fmt.Errorf("make %s in memory: %w", name, err)
-	}
-	w := os.NewFile(uintptr(fd), name)
-	defer w.Close()
-	if err := unix.Fchmod(fd, 0o444); err != nil {
-		return nil, fmt.Errorf("make %s in memory: %w", name, err)
-	}
-	if _, err := w.Write(data); err != nil {
-		return nil, fmt.Errorf("make %s in memory: %w", name, err)
-	}
-	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
-	if _, err := unix.FcntlInt(w.Fd(), unix.F_ADD_SEALS, seals); err != nil {
-		return nil, fmt.Errorf("seal %s: %w", name, err)
-	}
-	r, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open %s in memory: %w", name, err)
-	}
-	return os.NewFile(uintptr(r), name), nil
 }
