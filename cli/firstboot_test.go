@@ -3,11 +3,14 @@ package cli
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -151,8 +154,72 @@ mode = "host-only"
 		if got := l.in("web", "cat", "/run/cloud-init/.instance-id"); got != id || !strings.HasPrefix(id, "qnet-") {
 			t.Errorf("instance-id %q, before %q", got, id)
 		}
-		l.must("stop", "--force", "web")
+		l.sleeps("web")
+		l.losesPower("web", profile)
 	})
+}
+
+// sleeps suspends a Debian and resumes it: it has its address and processes, the host's time,
+// and its lease is renewed at once, and for its whole time.
+func (l *testHost) sleeps(vm string) {
+	l.Helper()
+	address := l.must("ip", vm)
+	l.in(vm, "sudo", "sh", "-c", "echo kept > /run/kept; sleep 1000 > /dev/null 2>&1 & echo $! > /run/sleeper")
+	l.must("suspend", vm)
+	time.Sleep(5 * time.Second) // that the guest's clock would lack
+	began := time.Now()
+	l.must("resume", vm)
+	l.Log("resume took", time.Since(began))
+	p := l.start("wait", "--for", "ssh", "--timeout", debianTime.String(), vm)
+	if code := p.end(debianTime + time.Minute); code != 0 {
+		l.Fatalf("exit code %d\n%s", code, &p.errout)
+	}
+	l.Log("a login after", time.Since(began))
+	if got := l.must("ip", vm); got != address {
+		l.Errorf("its address was %q and is %q", address, got)
+	}
+	if got := l.in(vm, "sh", "-c", "cat /run/kept; ps -o comm= -p $(cat /run/sleeper)"); got != "kept\nsleep" {
+		l.Errorf("of what ran in the guest there is %q", got)
+	}
+	before := time.Now()
+	seconds, err := strconv.ParseInt(l.in(vm, "date", "+%s"), 10, 64)
+	if now := time.Unix(seconds, 0); err != nil || now.Before(before.Add(-2*time.Second)) || now.After(time.Now().Add(2*time.Second)) {
+		l.Errorf("the guest's time is %v at %v, %v", now, before, err)
+	}
+	l.in(vm, "sudo", "networkctl", "renew", "eth0")
+	lease := l.in(vm, "sh", "-c", "ip -4 -o address show dev eth0 | grep -o 'valid_lft [0-9]*'; ping -c 1 -W 5 203.0.113.1 > /dev/null && echo outside")
+	if !strings.HasPrefix(lease, "valid_lft ") || !strings.HasSuffix(lease, "outside") {
+		l.Errorf("after DHCP: %q", lease)
+	}
+}
+
+// losesPower kills a Debian's QEMU and its supervisor while it writes and syncs. Its disk has
+// what was synced, and boots again, with a share now: host and guest have each other's files,
+// which belong to the user on both sides.
+func (l *testHost) losesPower(vm, profile string) {
+	l.Helper()
+	l.in(vm, "sh", "-c", "echo synced > ~/synced; sync; { while :; do dd if=/dev/urandom of=$HOME/written bs=64k count=16 conv=fsync; done; } > /dev/null 2>&1 & sleep 3; test -s ~/written")
+	s := l.state(vm)
+	for _, pid := range []int{s.QEMU, s.PID} {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			l.Fatal(err)
+		}
+	}
+	lab.Eventually(l, time.Minute, "the VM is gone", func() bool { return !strings.Contains(l.must("ps"), vm) })
+	lab.Require(l, virtiofsd)
+	lab.Sh(l, "mkdir "+l.dir+"/shared; echo of the host > "+l.dir+"/shared/theirs")
+	text := read(l.T, profile)
+	l.profile(vm, strings.Replace(text, "\n[boot]", "\n[[share]]\npath = \"shared\"\nmount = \"/src\"\n[boot]", 1))
+	l.must("run", "-d", profile)
+	l.boots(vm)
+	if got := l.in(vm, "sh", "-c", "cat ~/synced; cat /src/theirs; echo of the guest > /src/ours; stat -c %U /src/theirs /src/ours"); got != "synced\nof the host\nme\nme" {
+		l.Errorf("after the power was lost: %q", got)
+	}
+	info, err := os.Stat(l.dir + "/shared/ours")
+	if err != nil || int(info.Sys().(*syscall.Stat_t).Uid) != os.Getuid() || read(l.T, l.dir+"/shared/ours") != "of the guest\n" {
+		l.Errorf("what the guest wrote: %+v, %v", info, err)
+	}
+	l.must("stop", "--force", vm)
 }
 
 // stops has a guest shut down, which takes long on a busy machine.

@@ -80,7 +80,7 @@ func (c *console) sh(script string) (out string, ok bool) {
 	// The quotes keep an echo of the command from looking like its answer.
 	fmt.Fprintf(c.keys, "%s\necho QNET-\"RC%d\" $?\n", script, c.count)
 	answer := regexp.MustCompile(fmt.Sprintf(`(?s)(.*)QNET-RC%d (\d+)`, c.count))
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(bootTime); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if m := answer.FindStringSubmatch(c.view.out.String()[before:]); m != nil {
 			return m[1], m[2] == "0"
 		}

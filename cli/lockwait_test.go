@@ -29,7 +29,7 @@ func TestSignalDuringLockWait(t *testing.T) {
 			if code := p.end(15 * time.Second); code != exitInterrupted {
 				t.Errorf("%s: exit code %d\n%s", name, code, &p.errout)
 			}
-			if took := time.Since(begin); took > 200*time.Millisecond {
+			if took := time.Since(begin); took > 2*time.Second { // 20 ms if the machine does nothing else
 				t.Errorf("%s: SIGTERM took effect after %s", name, took.Truncate(time.Millisecond))
 			}
 			if err := lock.Release(); err != nil {
