@@ -123,6 +123,8 @@ mode = "private"
 mode = "none"
 [[nic]]
 mode = "host-only"
+[devices]
+guest_agent = true
 `)
 		l.must("run", "-d", profile)
 		l.boots("web")
@@ -144,6 +146,7 @@ mode = "host-only"
 		}
 		l.copies()
 		l.keys()
+		l.agent("web")
 		id := l.in("web", "cat", "/run/cloud-init/.instance-id")
 		l.stops("web")
 		l.must("run", "-d", profile)
@@ -157,6 +160,24 @@ mode = "host-only"
 		l.sleeps("web")
 		l.losesPower("web", profile)
 	})
+}
+
+// agent has QEMU's guest agent run commands, and none for longer than it may take.
+func (l *testHost) agent(vm string) {
+	l.Helper()
+	code, out, errout := l.qnet("exec", "--agent", vm, "--", "sh", "-c", `id -un; printf 'a\0b'; echo "$1" >&2; exit 7`, "sh", "it's $HOME")
+	if code != 7 || out != "root\na\x00b" || errout != "it's $HOME\n" {
+		l.Errorf("exit code %d, %q, %q", code, out, errout)
+	}
+	if out := l.must("exec", "--agent", vm, "head", "-c", "1000000", "/dev/zero"); len(out) != 1000000 {
+		l.Errorf("%d bytes of a million", len(out))
+	}
+	for _, c := range []struct{ want, command string }{{"no-such", "no-such"}, {"still runs after 2s; --timeout", "sleep"}} {
+		code, _, errout := l.qnet("exec", "--agent", "--timeout", "2s", vm, c.command, "60")
+		if code != exitFailure || !strings.Contains(errout, c.want) {
+			l.Errorf("%s: exit code %d, %s", c.command, code, errout)
+		}
+	}
 }
 
 // sleeps suspends a Debian and resumes it: it has its address and processes, the host's time,

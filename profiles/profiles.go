@@ -195,6 +195,8 @@ type Devices struct {
 	Watchdog string // "none", or what it does: "reset", "poweroff", "pause"
 	GDB      bool
 	Sound    bool
+
+	GuestAgent bool // a port for QEMU's guest agent
 }
 
 // NIC is one network card of the guest.

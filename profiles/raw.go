@@ -94,4 +94,6 @@ type rawDevices struct {
 	Watchdog string `toml:"watchdog" enum:"none,reset,poweroff,pause" default:"none" doc:"What happens when the guest stops feeding its watchdog."`
 	GDB      bool   `toml:"gdb" doc:"A socket for gdb beside the VM's control socket."`
 	Sound    bool   `toml:"sound" doc:"A sound card; what it plays is discarded unless a display carries it."`
+
+	GuestAgent bool `toml:"guest_agent" doc:"A port for QEMU's guest agent, by which qnet exec works without a network."`
 }

@@ -48,7 +48,7 @@ func (d *decoder) valid(raw rawProfile, abs string) *Profile {
 	p.Display = DisplayType(cmp.Or(raw.Display.Type, string(NoDisplay)))
 	p.Devices = Devices{
 		Balloon: raw.Devices.Balloon, RTC: cmp.Or(raw.Devices.RTC, "utc"), Watchdog: cmp.Or(raw.Devices.Watchdog, "none"),
-		GDB: raw.Devices.GDB, Sound: raw.Devices.Sound,
+		GDB: raw.Devices.GDB, Sound: raw.Devices.Sound, GuestAgent: raw.Devices.GuestAgent,
 	}
 	if raw.NIC == nil {
 		raw.NIC = []rawNIC{{}}

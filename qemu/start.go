@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/qnet-vm/qnet/internal/agent"
 	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/qmp"
@@ -96,10 +95,10 @@ func launchVM(c machine.Config, o StartOptions) (vm *VM, err error) {
 		return nil, errors.Join(err, monitor.Close())
 	}
 	p.Keep(consoleFile)
-	link, err := giveAgent(p)
+	link, err := giveAgents(p)
 	defer func() {
 		if err != nil {
-			link.Close() //nolint:errcheck // the error tells more
+			link.close()
 		}
 	}()
 	if err != nil {
@@ -124,19 +123,6 @@ func launchVM(c machine.Config, o StartOptions) (vm *VM, err error) {
 	vm = newVM(c, proc, qmp.New(monitor), console, link)
 	vm.gate = gate
 	return vm, nil
-}
-
-// giveAgent connects the guest's agent, where the config has one.
-func giveAgent(p *machine.Prepared) (*agent.Conn, error) {
-	if !p.Agent {
-		return nil, nil // no agent, no error
-	}
-	conn, theirs, err := socketpair("agent")
-	if err != nil {
-		return nil, err
-	}
-	p.GiveAgent(theirs)
-	return agent.New(conn), nil
 }
 
 // socketpair returns a connection and, for the child, its other end.

@@ -10,7 +10,6 @@ import (
 
 	goqmp "github.com/digitalocean/go-qemu/qmp"
 
-	"github.com/qnet-vm/qnet/internal/agent"
 	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/qmp"
 	"github.com/qnet-vm/qnet/qemu/standstill"
@@ -25,7 +24,7 @@ type VM struct {
 	proc    *process
 	monitor *qmp.Monitor
 	console net.Conn
-	agent   *agent.Conn // nil without one
+	agents  agents
 	guest   *standstill.Guest
 	config  machine.Config
 	noKVM   string   // set by Launched.Start
@@ -36,8 +35,8 @@ type VM struct {
 	done          chan struct{} // closed when the process is gone and its events are read
 }
 
-func newVM(c machine.Config, proc *process, monitor *qmp.Monitor, console net.Conn, link *agent.Conn) *VM {
-	v := &VM{proc: proc, monitor: monitor, console: console, agent: link, config: c, done: make(chan struct{}), guest: standstill.New(monitor, disksOf(c))}
+func newVM(c machine.Config, proc *process, monitor *qmp.Monitor, console net.Conn, link agents) *VM {
+	v := &VM{proc: proc, monitor: monitor, console: console, agents: link, config: c, done: make(chan struct{}), guest: standstill.New(monitor, disksOf(c))}
 	events, _ := monitor.Events(context.Background()) // until the connection ends; has no error to give
 	watched := make(chan struct{})
 	go func() {
@@ -54,7 +53,7 @@ func newVM(c machine.Config, proc *process, monitor *qmp.Monitor, console net.Co
 		case <-timer.C:
 		}
 		_ = monitor.Disconnect() // the process is gone
-		_ = link.Close()         // likewise
+		link.close()
 		<-watched
 	}()
 	return v
@@ -91,10 +90,6 @@ func (v *VM) Monitor() *qmp.Monitor { return v.monitor }
 
 // Guest returns what is known of the guest, and pauses it.
 func (v *VM) Guest() *standstill.Guest { return v.guest }
-
-// Agent returns what has the guest do things for its host, nil if the config has none. It
-// ends with the process.
-func (v *VM) Agent() *agent.Conn { return v.agent }
 
 // Console returns the serial console of the guest. It must be read, or the
 // guest waits when it writes. It ends with the process; closing it is up to

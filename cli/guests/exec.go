@@ -1,24 +1,32 @@
 package guests
 
 import (
+	"context"
 	"errors"
+	"fmt"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/guestagent"
+	"github.com/qnet-vm/qnet/internal/reach"
 	"github.com/qnet-vm/qnet/internal/sshclient"
 )
 
 func (g guests) execCommand() *cli.Command {
 	return &cli.Command{
-		Name: "exec", Usage: "run a command in a VM, by SSH", ArgsUsage: "[-t] [USER@]NAME [--] COMMAND ...",
-		Description: "Options stand before NAME. The command gets its words as they are; its exit code is qnet's, and 255 is ssh's own.\n\n" +
+		Name: "exec", Usage: "run a command in a VM, by SSH or the guest agent", ArgsUsage: "[--agent] [-t] [USER@]NAME [--] COMMAND ...",
+		Description: "Options stand before NAME. The command gets its words as they are; its exit code is qnet's, and 255 is ssh's own.\n" +
+			"In a VM without a network, or with --agent, QEMU's guest agent runs it: as root,\n" +
+			"without input. Its output comes when it has ended.\n\n" +
 			"Examples: qnet exec web -- sudo apt-get -y install git\n   tar -c src | qnet exec web -- tar -x -C /tmp",
 		SkipFlagParsing: true, // what follows NAME is the command's; sshclient.ParseExec reads these
 		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "agent", Usage: "by QEMU's guest agent (guest_agent in [devices]), not by SSH"},
 			&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "give the command a terminal"},
 			&cli.StringFlag{Name: "login", Aliases: []string{"l"}, Usage: "log in as `USER`"},
-			&cli.DurationFlag{Name: "timeout", Value: sshTime, Usage: "wait for the port for `TIME`, such as 30s or 2m"},
+			&cli.DurationFlag{Name: "timeout", Value: sshTime, Usage: "wait for the port, or the guest agent's command, for `TIME`, such as 30s or 2m"},
 		},
 		Action: g.exec,
 	}
@@ -32,7 +40,38 @@ func (g guests) exec(c *cli.Context) error {
 	case err != nil:
 		return &call.Usage{Text: err.Error()}
 	}
+	s, runDir, err := g.Places.Find(c.Context, r.VM)
+	if r.Agent && err != nil {
+		return err
+	}
+	if r.Agent || err == nil && s.Launched() && !reach.HasNetwork(s) {
+		return g.byAgent(c.Context, runDir, r)
+	}
 	return g.logIn(c.Context, "ssh", r, nil)
+}
+
+// mostOutput bounds what the guest agent gives of a command's output, in bytes of the answer.
+const mostOutput = 16 << 20
+
+// byAgent has QEMU's guest agent run a command.
+func (g guests) byAgent(ctx context.Context, runDir string, r sshclient.Request) error {
+	var result guestagent.Result
+	op := control.Operation{Name: guestagent.Operation, Args: guestagent.Args{Words: r.Words, Within: r.Timeout}, Most: mostOutput}
+	if err := control.Do(ctx, runDir, r.VM, op, &result, control.DoOptions{}); err != nil {
+		return err
+	}
+	_, outErr := g.Stdout.Write(result.Out)
+	_, errErr := g.Stderr.Write(result.Err)
+	if err := errors.Join(outErr, errErr); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	if result.Cut != "" {
+		g.Talk("%s: the guest agent cut the output", r.VM)
+	}
+	if result.Code != 0 {
+		return errors.Join(call.ErrSilent, &call.ExitStatus{Code: result.Code})
+	}
+	return nil
 }
 
 func (g guests) copyCommand() *cli.Command {

@@ -27,7 +27,7 @@ func Config(p *profiles.Profile, salt []byte, files *Files, nics map[int]machine
 		Name: p.Name, Memory: p.Memory, CPUs: p.CPUs, Accel: string(p.Accel), CPU: p.CPU, Machine: p.Machine,
 		Kernel: fileOf(p.Boot.Kernel, files.Kernel), Initrd: fileOf(p.Boot.Initrd, files.Initrd), Cmdline: p.Boot.Cmdline,
 		Stat: files.stat, Shares: files.shares(p),
-		UEFI: files.flash(p), Boot: machine.Boot{Order: p.Boot.Order, Menu: p.Boot.Menu}, Devices: files.devices(p),
+		UEFI: files.flash(p), Boot: machine.Boot{Order: p.Boot.Order, Menu: p.Boot.Menu}, Devices: files.devices(p), GuestAgent: p.Devices.GuestAgent,
 	}
 	for i, d := range Disks(p) {
 		var open Disk

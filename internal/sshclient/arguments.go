@@ -22,6 +22,8 @@ type Request struct {
 	Login   string   // "" leaves the name to ssh
 	Options []string // of ssh, in their order, without the login
 	Command []string // nil starts a shell
+	Words   []string // of Command, as the caller gave them to ParseExec
+	Agent   bool     // QEMU's guest agent runs the command, in place of ssh; of ParseExec
 	Port    string   // that ssh connects to, "22" by default
 
 	Timeout time.Duration // to wait for the port

@@ -30,7 +30,7 @@ func ParseExec(args []string, timeout time.Duration) (Request, error) {
 	case len(args) == 0:
 		return r, errors.New("exec needs a command; qnet ssh " + r.VM + " starts a shell")
 	}
-	r.Command = []string{Quote(args)}
+	r.Command, r.Words = []string{Quote(args)}, args
 	return r, nil
 }
 
@@ -40,6 +40,9 @@ func (r *Request) execOption(word string, rest []string) ([]string, error) {
 	switch {
 	case word == "--help" || word == "-h":
 		return nil, ErrHelp
+	case word == "--agent":
+		r.Agent = true
+		return rest, nil
 	case word == "-t" || word == "--tty":
 		r.Options = []string{"-tt"}
 		return rest, nil
@@ -49,7 +52,7 @@ func (r *Request) execOption(word string, rest []string) ([]string, error) {
 	case word == "-l":
 		word = "--login"
 	case name != "--login" && name != "--timeout" && strings.HasPrefix(word, "-"):
-		return nil, fmt.Errorf("exec: unknown option %s; allowed: --tty, --login, --timeout, before NAME", word)
+		return nil, fmt.Errorf("exec: unknown option %s; allowed: --agent, --tty, --login, --timeout, before NAME", word)
 	case name != "--login" && name != "--timeout":
 		r.host(word)
 		return rest, nil

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
+	"github.com/qnet-vm/qnet/internal/guestagent"
 	"github.com/qnet-vm/qnet/qemu"
 	"github.com/qnet-vm/qnet/qemu/standstill"
 )
@@ -35,12 +37,8 @@ var errStarts = errors.New("it still starts")
 // Do carries out an operation, for control.VM.
 func (s *session) Do(ctx context.Context, op string, args json.RawMessage, tell func(string)) (any, error) {
 	do, known := operations[op]
-	if !known {
-		var names []string
-		for name := range operations {
-			names = append(names, name)
-		}
-		slices.Sort(names)
+	if !known && op != guestagent.Operation {
+		names := append(slices.Sorted(maps.Keys(operations)), guestagent.Operation)
 		return nil, fmt.Errorf("operation %q: its supervisor knows %s", op, strings.Join(names, ", "))
 	}
 	s.mu.Lock()
@@ -48,6 +46,9 @@ func (s *session) Do(ctx context.Context, op string, args json.RawMessage, tell 
 	s.mu.Unlock()
 	if vm == nil {
 		return nil, errStarts
+	}
+	if op == guestagent.Operation { // which may take long, and changes nothing of qnet's
+		return vm.GuestAgent().Do(ctx, args)
 	}
 	s.one.Lock()
 	defer s.one.Unlock()

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/agent"
+	"github.com/qnet-vm/qnet/internal/guestagent"
 )
 
 // firstFD is the number that the first inherited file has in a child.
@@ -45,9 +46,7 @@ func Command(c Config, qmp, console *os.File) (Spec, error) {
 	b.machine(c)
 	b.panics(c.Extra)
 	b.channels(qmp, console)
-	if c.Agent {
-		b.agent(c.agent)
-	}
+	b.ports(c)
 	b.flash(c.UEFI)
 	disks, nics := c.bootIndexes()
 	for i, d := range c.Disks {
@@ -128,7 +127,7 @@ func (b *builder) machine(c Config) {
 	)
 	b.json("-object", options{"qom-type": "rng-builtin", "id": "rng0"})
 	entropy := options{"driver": "virtio-rng-pci", "id": "entropy0", "rng": "rng0", "addr": slot(slotRNG)}
-	if c.Agent {
+	if c.Agent || c.GuestAgent {
 		entropy["multifunction"] = true
 	}
 	b.json("-device", entropy)
@@ -162,12 +161,25 @@ func (b *builder) channels(qmp, console *os.File) {
 	)
 }
 
-// agent adds a port of virtio-serial. Its device shares the slot of the entropy device, which
-// has a function more for it then.
-func (b *builder) agent(theirs *os.File) {
-	b.add("-chardev", "socket,id=agent,fd="+b.file(theirs))
-	b.json("-device", options{"driver": "virtio-serial-pci", "id": "serial0", "addr": slot(slotRNG) + ".1", "max_ports": 2})
-	b.json("-device", options{"driver": "virtserialport", "bus": "serial0.0", "chardev": "agent", "name": agent.Port})
+// ports adds those of virtio-serial. Their device shares the slot of the entropy device, which
+// has a function more for it then. Port 0 is for a console.
+func (b *builder) ports(c Config) {
+	ports := []options{}
+	if c.Agent {
+		b.add("-chardev", "socket,id=agent,fd="+b.file(c.agent))
+		ports = append(ports, options{"driver": "virtserialport", "bus": "serial0.0", "chardev": "agent", "name": agent.Port})
+	}
+	if c.GuestAgent {
+		b.add("-chardev", "socket,id=guestagent,fd="+b.file(c.guestAgent))
+		ports = append(ports, options{"driver": "virtserialport", "bus": "serial0.0", "chardev": "guestagent", "name": guestagent.Port})
+	}
+	if len(ports) == 0 {
+		return
+	}
+	b.json("-device", options{"driver": "virtio-serial-pci", "id": "serial0", "addr": slot(slotRNG) + ".1", "max_ports": len(ports) + 1})
+	for _, port := range ports {
+		b.json("-device", port)
+	}
 }
 
 func (b *builder) nic(i int, n NIC, firmware bool, bootIndex int) {

@@ -69,10 +69,11 @@ type Config struct {
 	Blobs   []Blob
 	Extra   []string // further QEMU arguments, given last and as they are
 
-	Agent    bool // the guest has a port by which it does things for its host, see internal/agent
-	Incoming bool // the guest is loaded over QMP and does not boot, see states.Load
+	Agent      bool // the guest has a port by which it does things for its host, see internal/agent
+	GuestAgent bool // the guest has a port for QEMU's guest agent, see internal/guestagent
+	Incoming   bool // the guest is loaded over QMP and does not boot, see states.Load
 
-	agent *os.File // QEMU's end of the agent; set by GiveAgent
+	agent, guestAgent *os.File // QEMU's ends of both; set by GiveAgent and GiveGuestAgent
 
 	// Stat returns what the user who opened a file saw: FUSE may bar root. nil is File.Stat.
 	Stat func(*os.File) (fs.FileInfo, error)

@@ -57,6 +57,9 @@ func Prepare(c Config, cred *program.Credential, warn func(string)) (*Prepared, 
 // GiveAgent gives QEMU the other end of its guest's agent, which Close closes.
 func (p *Prepared) GiveAgent(theirs *os.File) { p.agent = p.Keep(theirs) }
 
+// GiveGuestAgent is GiveAgent for the port of QEMU's guest agent.
+func (p *Prepared) GiveGuestAgent(theirs *os.File) { p.guestAgent = p.Keep(theirs) }
+
 // Keep adds a file, which it returns, to those that Close closes.
 func (p *Prepared) Keep(f *os.File) *os.File {
 	p.own = append(p.own, f)

@@ -54,7 +54,7 @@ ROOT=$root unshare --mount --propagation private sh -euc '
 	chroot "$ROOT" apt-get update -qq
 	chroot "$ROOT" apt-get install -y -qq --no-install-recommends \
 		systemd-sysv systemd-resolved udev dbus iproute2 iputils-ping netbase ca-certificates sudo less locales \
-		openssh-server cloud-init cloud-guest-utils e2fsprogs initramfs-tools linux-image-cloud-amd64
+		openssh-server cloud-init cloud-guest-utils qemu-guest-agent e2fsprogs initramfs-tools linux-image-cloud-amd64
 	chroot "$ROOT" apt-get clean
 ' > install.log 2>&1 || fail install.log
 
