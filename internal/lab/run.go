@@ -85,9 +85,9 @@ func beside(t *testing.T) {
 	}
 }
 
-// childArgs make the test binary run one test, for at most 15 minutes.
+// childArgs make the test binary run one test, for at most half an hour.
 func childArgs(name string) []string {
-	timeout := "900s"
+	timeout := "30m"
 	if Stress() {
 		timeout = "1h"
 	}

@@ -30,8 +30,8 @@ func TestSignatures(t *testing.T) {
 		t.Fatal(err)
 	}
 	sums := []byte("0123  disk.qcow2\n")
-	detached, armored, clear := s.GPG(sums, "--detach-sign"), s.GPG(sums, "--armor", "--detach-sign"), s.GPG(sums, "--clearsign")
-	changed := bytes.Replace(clear, []byte("0123"), []byte("4567"), 1)
+	detached, armored, message := s.GPG(sums, "--detach-sign"), s.GPG(sums, "--armor", "--detach-sign"), s.GPG(sums, "--clearsign")
+	changed := bytes.Replace(message, []byte("0123"), []byte("4567"), 1)
 	for name, c := range map[string]struct {
 		keys            string
 		signature, text []byte
@@ -40,11 +40,11 @@ func TestSignatures(t *testing.T) {
 		"detached":               {s.Keys, detached, sums, ""},
 		"armored":                {s.Keys, armored, sums, ""},
 		"by keys without armor":  {binary, detached, sums, ""},
-		"cleartext":              {s.Keys, clear, []byte("what another file says"), ""},
+		"cleartext":              {s.Keys, message, []byte("what another file says"), ""},
 		"of another text":        {s.Keys, detached, []byte("4567  disk.qcow2\n"), "BAD signature"},
 		"cleartext changed":      {s.Keys, changed, nil, "BAD signature"},
 		"by another key":         {other.Keys, detached, sums, "No public key"},
-		"cleartext, another key": {other.Keys, clear, nil, "No public key"},
+		"cleartext, another key": {other.Keys, message, nil, "No public key"},
 		"no signature":           {s.Keys, []byte("<html>not found</html>"), sums, "no valid OpenPGP data"},
 		"the text as signature":  {s.Keys, sums, sums, "no valid OpenPGP data"},
 		"empty":                  {s.Keys, nil, sums, "exit status"},
