@@ -89,7 +89,7 @@ func appear(f *os.File, named, path string) error {
 	return failpoint.Hit("atomicfile named")
 }
 
-// syncDir makes the names in a directory outlive a loss of power. Some file systems have no
+// SyncDir makes the names in a directory outlive a loss of power. Some file systems have no
 // such call.
 func SyncDir(path string) error {
 	dir, err := os.Open(path)

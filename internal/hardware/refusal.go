@@ -59,21 +59,35 @@ func BadFiles(p *profiles.Profile, o Options) error {
 	f := &Files{o: o}
 	defer f.Close()
 	_, seed := PlanSeed(p, o, nil)
-	if _, bad := errors.AsType[*firstboot.Mistake](seed); !bad {
+	if !is[*firstboot.Mistake](seed) {
 		seed = nil
 	}
 	rest := *p // Refusal stops at the first
 	rest.Shares, rest.Guest = nil, nil
 	err := Refusal(&rest, o)
-	_, config := errors.AsType[*machine.ConfigError](err)
-	_, disk := errors.AsType[*disks.Error](err)
-	_, outside := errors.AsType[*reachable.Error](err)
-	_, unknown := errors.AsType[*images.UnknownError](err)
-	file, missing := errors.AsType[*FileError](err)
-	if !config && !disk && !outside && !unknown && !errors.Is(err, images.ErrNoDisk) && !(missing && file.What == "image") {
+	if !isMistake(err) {
 		err = nil
 	}
 	return errors.Join(f.openFolders(p), seed, err)
+}
+
+// isMistake reports whether an error of Refusal is about what the profile says, and not about
+// what there is on the host just now.
+func isMistake(err error) bool {
+	file, missing := errors.AsType[*FileError](err)
+	switch {
+	case is[*machine.ConfigError](err), is[*disks.Error](err), is[*reachable.Error](err), is[*images.UnknownError](err):
+		return true
+	case missing:
+		return file.What == "image"
+	}
+	return errors.Is(err, images.ErrNoDisk)
+}
+
+// is reports whether an error has one of the type E in it.
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 // DiskPlan is a disk that a run makes, or that rests on a base.

@@ -32,8 +32,13 @@ var rawSigns = []struct {
 	offset int64
 	bytes  string
 }{
-	{510, "\x55\xaa"}, {512, "EFI PART"}, {4096, "EFI PART"}, {32769, "CD001"},
-	{1080, "\x53\xef"}, {0, "XFSB"}, {65600, "_BHRfS_M"},
+	{510, "\x55\xaa"},
+	{512, "EFI PART"},
+	{4096, "EFI PART"},
+	{32769, "CD001"},
+	{1080, "\x53\xef"},
+	{0, "XFSB"},
+	{65600, "_BHRfS_M"},
 }
 
 // ErrNoDisk is the refusal of a file that shows no format, and is no disk by its contents.
