@@ -26,7 +26,7 @@ const (
 
 // unasked are cloud-init's modules that run in every image and carry out nothing that a profile
 // says, but for a locale, without which a guest is usable. One that fails is no failed boot.
-// Modules have "_" for "-" since cloud-init 22.4.
+// Newer cloud-inits write "_" for "-".
 var unasked = []string{"locale", "grub-dpkg", "apt-pipelining", "keys-to-console", "install-hotplug", "final-message"}
 
 // failedModule matches the names of modules in the errors that cloud-init lists, such as
