@@ -47,6 +47,8 @@ func ParseCopy(words []string) (c Operands, err error) {
 		switch {
 		case source.vm == "" && !c.ToVM:
 			return c, fmt.Errorf("cp: neither %q nor %q is in a VM; write NAME:PATH for one", word, words[len(words)-1])
+		case strings.ContainsAny(source.login+target.login, " \t\r\n\"'#"):
+			return c, fmt.Errorf("cp: USER of %q or %q is no name of an account", word, words[len(words)-1])
 		case first.vm != source.vm || first.login != source.login:
 			return c, fmt.Errorf("cp: the sources are in several places; copy from one at a time")
 		}
@@ -114,7 +116,10 @@ func (c Client) join(s *Session, knownHosts string) (remove func(), err error) {
 		}
 		s.Copy.config = f.Name()
 		_, err = f.WriteString(text)
-		return errors.Join(err, f.Close())
+		if err = errors.Join(err, f.Close()); err != nil {
+			os.Remove(f.Name())
+		}
+		return err
 	})
 	return func() { c.As.Do(func() error { return os.Remove(s.Copy.config) }) }, err //nolint:errcheck // it holds no secret
 }

@@ -96,7 +96,7 @@ func TestParseCopy(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"": "needs a source", "f": "needs a source", "a b": "neither", "a:x b:y .": "several places", "a:x b .": "neither", "me@a:x a:y .": "several places",
-		"a:x b c:y": "several places", "x a:y b:z": "several places",
+		"a:x b c:y": "several places", "a#b@c:x y": "no name of an account", "x a:y b:z": "several places",
 	} {
 		if _, err := ParseCopy(strings.Fields(line)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", line, err, want)
