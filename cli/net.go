@@ -47,7 +47,33 @@ func (a *app) net(c *cli.Context) error {
 	if err := a.Table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) { networkRows(w, infos) }); err != nil {
 		return err
 	}
+	if err := a.guards(infos); err != nil {
+		return err
+	}
 	return a.leases(infos)
+}
+
+// guards prints the NICs that no guard watches, and what the guards of the others have
+// dropped.
+func (a *app) guards(infos []keeper.Info) error {
+	var rows []string
+	for _, n := range infos {
+		for _, vm := range n.VMs {
+			for _, p := range vm.Ports {
+				if p.Unguarded {
+					rows = append(rows, fmt.Sprintf("%s\t%s\t%d\t-\tguard = \"off\"", n.Name, vm.Name, p.NIC))
+				}
+				for _, d := range p.Dropped {
+					rows = append(rows, fmt.Sprintf("%s\t%s\t%d\t%d\t%s", n.Name, vm.Name, p.NIC, d.Packets, d.Of))
+				}
+			}
+		}
+	}
+	if rows == nil {
+		return nil
+	}
+	fmt.Fprintln(a.Stdout)
+	return a.Table("NETWORK VM NIC DROPPED GUARD", func(w io.Writer) { fmt.Fprintln(w, strings.Join(rows, "\n")) })
 }
 
 func networkRows(w io.Writer, infos []keeper.Info) {

@@ -52,6 +52,10 @@ func vmRows(w io.Writer, s control.State, uptime time.Duration) {
 		if i > 0 {
 			name, state, up = "", "", ""
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, state, n.Mode, call.OrDash(n.Network), call.AddressOrDash(address), n.MAC, call.OrDash(n.Tap), up)
+		mode := string(n.Mode)
+		if n.Unguarded {
+			mode += ",guard=off"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, state, mode, call.OrDash(n.Network), call.AddressOrDash(address), n.MAC, call.OrDash(n.Tap), up)
 	}
 }

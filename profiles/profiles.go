@@ -206,6 +206,8 @@ type NIC struct {
 	Address netip.Addr       // zero = derived
 	MAC     net.HardwareAddr // nil = derived
 	Model   string
+
+	Unguarded bool // guard = "off"
 }
 
 // MinMTU and MaxMTU bound the MTU of a network, in bytes. Every host takes packets of

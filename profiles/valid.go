@@ -82,11 +82,14 @@ func (d *decoder) nics(raws []rawNIC) []NIC {
 	var nics []NIC
 	for i, r := range raws {
 		key := fmt.Sprintf("nic[%d].", i)
-		n := NIC{Mode: Mode(cmp.Or(r.Mode, "nat")), Network: r.Network, Model: cmp.Or(r.Model, "virtio-net-pci")}
+		n := NIC{Mode: Mode(cmp.Or(r.Mode, "nat")), Network: r.Network, Model: cmp.Or(r.Model, "virtio-net-pci"), Unguarded: r.Guard == "off"}
 		if n.Mode.NeedsNetwork() {
 			n.Network = cmp.Or(n.Network, string(n.Mode))
 		} else if n.Network != "" {
 			d.Fail(key+"network", "got %s, but mode %s is on no network", strict.Quote(n.Network), n.Mode)
+		}
+		if r.Guard != "" && !n.Mode.NeedsNetwork() {
+			d.Fail(key+"guard", "got %s, but mode %s is on no network; allowed in: private, host-only, nat, bridge", strict.Quote(r.Guard), n.Mode)
 		}
 		n.MAC = d.mac(key+"mac", r.MAC, nics)
 		n.Address = d.address(key+"address", r.Address, n.Mode)

@@ -125,6 +125,8 @@ type NIC struct {
 	MAC     MAC           `json:"mac"`
 	Address netip.Addr    `json:"address,omitzero"` // host-only and nat: reserved for it
 
+	Unguarded bool `json:"unguarded,omitempty"` // guard = "off"
+
 	Seen guestwatch.State `json:"seen,omitzero"` // what the guest does on it
 }
 

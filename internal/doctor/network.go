@@ -18,6 +18,7 @@ var networkChecks = []Check{
 	{Name: "plan", Run: checkPlans},
 	{Name: "filters", Run: checkFilters},
 	{Name: "br_netfilter", Modes: all, Run: checkBridgeNetfilter},
+	{Name: "guards", Modes: all, Run: checkGuards},
 	{Name: "uplinks", Modes: routed, Run: checkUplinks},
 	{Name: "MTU", Modes: routed, Run: checkMTU},
 	{Name: "rp_filter", Modes: routed, Run: checkRPFilter},

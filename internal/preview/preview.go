@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/apply"
+	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/plan"
@@ -139,16 +141,43 @@ func (v preview) network(ctx context.Context, n profiles.Network) (Network, erro
 	if err != nil {
 		return Network{}, err
 	}
-	for i, nic := range v.profile.NICs {
-		if nic.Network == n.Name {
-			planned.Steps = append(planned.Steps, planned.PortSteps(plan.NIC{VM: v.profile.Name, Index: i, MAC: hardware.MAC(v.profile, i, v.salt)})...)
-		}
+	ports, err := v.ports(planned)
+	if err != nil {
+		return Network{}, err
+	}
+	for _, port := range ports {
+		planned.Steps = append(planned.Steps, planned.PortSteps(port)...)
 	}
 	np := Network{Plan: planned, Undo: apply.UndoScript(planned.Steps)}
 	for _, s := range planned.Steps {
 		np.Do = append(np.Do, s.String())
 	}
 	return np, nil
+}
+
+// ports are the profile's NICs on the network, with the addresses that they have unless another
+// VM took one of them before.
+func (v preview) ports(p plan.Plan) ([]plan.NIC, error) {
+	var ports []plan.NIC
+	var addresses []netip.Addr
+	for i, nic := range v.profile.NICs {
+		if nic.Network != p.Network.Name {
+			continue
+		}
+		port := plan.NIC{VM: v.profile.Name, Index: i, MAC: hardware.MAC(v.profile, i, v.salt), Unguarded: nic.Unguarded}
+		if p.Prefix.IsValid() {
+			a, err := dhcp.AddressOf(p.Prefix, p.Gateway, port.MAC, nic.Address)
+			if err != nil {
+				return nil, err
+			}
+			addresses = append(addresses, a)
+		}
+		ports = append(ports, port)
+	}
+	for i := range ports {
+		ports[i].Addresses = addresses
+	}
+	return ports, nil
 }
 
 // refused is the note about an error by which a run is refused.

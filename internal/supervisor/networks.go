@@ -56,7 +56,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	var requests []keeper.PortRequest
 	for i, nic := range s.profile.NICs {
 		if nic.Network == n.Name {
-			requests = append(requests, keeper.PortRequest{NIC: i, MAC: hardware.MAC(s.profile, i, s.salt), Address: nic.Address, Files: s.nics[i].Taps})
+			requests = append(requests, keeper.PortRequest{NIC: i, MAC: hardware.MAC(s.profile, i, s.salt), Address: nic.Address, Unguarded: nic.Unguarded, Files: s.nics[i].Taps})
 		}
 	}
 	s.Progress(fmt.Sprintf("network %q", n.Name))
@@ -114,7 +114,7 @@ func (s *session) describeNICs() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, n := range s.profile.NICs {
-		nic := control.NIC{Index: i, Mode: n.Mode, Network: n.Network, MAC: control.MAC(hardware.MAC(s.profile, i, s.salt))}
+		nic := control.NIC{Index: i, Mode: n.Mode, Network: n.Network, Unguarded: n.Unguarded, MAC: control.MAC(hardware.MAC(s.profile, i, s.salt))}
 		if port, ok := ports[i]; ok {
 			nic.Tap, nic.Bridge, nic.Address = port.Tap, infos[i].Bridge, port.Address
 		}

@@ -114,6 +114,12 @@ func (p *pool) reserve(m mac, wish netip.Addr, host string) (netip.Addr, error) 
 	return a, nil
 }
 
+// AddressOf is the address that a VM's NIC gets of a subnet whose other addresses are free:
+// wish, or else one derived from its MAC.
+func AddressOf(subnet netip.Prefix, gateway netip.Addr, hw net.HardwareAddr, wish netip.Addr) (netip.Addr, error) {
+	return newPool(subnet, gateway).reserve(toMAC(hw), wish, "")
+}
+
 // derive finds a VM's address: its last one, else the first free one from the place that
 // its MAC's hash gives, and only then one of the other clients' range.
 func (p *pool) derive(m mac) netip.Addr {

@@ -12,7 +12,6 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
-	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
@@ -22,26 +21,27 @@ import (
 // bridge has. No mark tells what else the network changed of the host's own: the forwarding of
 // uplinks, and a NIC that it set up.
 func UndoByMarks(ctx context.Context, k step.Kernel, f host.Facts, network string) error {
-	mark, table := host.NetworkMark(network), host.TableName(network)
+	mark := host.NetworkMark(network)
 	steps := slices.Clone(plan.LeaveAloneSteps(managers.Programs))
 	for _, l := range f.Links {
 		if l.Alias == mark {
 			steps = append(steps, bridgeByMark(ctx, k, f, l)...)
 		}
 	}
-	for _, family := range []nft.Family{nft.INet, nft.NetDev} {
-		steps = append(steps, step.AddTable{Table: nft.Table{Family: family, Name: table, Comment: mark}})
+	tables, unlisted := k.MarkedTables(ctx, mark) // of ports that are gone, too
+	for _, t := range tables {
+		steps = append(steps, step.AddTable{Table: t})
 	}
 	for _, l := range f.Links {
 		if l.Alias == mark {
 			steps = append(steps, zoneOf(f, l)...)
 		}
 		if strings.HasPrefix(l.Alias, mark+"/") {
-			steps = append(steps, portByMark(l)...)
+			steps = append(steps, step.AddTap{Name: l.Name, Alias: l.Alias})
 		}
 	}
 	pins, err := strayPins(ctx, k, f, mark)
-	return errors.Join(err, apply.Undo(ctx, k, append(steps, pins...)), step.SweepAccepts(ctx, k, network))
+	return errors.Join(err, unlisted, apply.Undo(ctx, k, append(steps, pins...)), step.SweepAccepts(ctx, k, network))
 }
 
 // bridgeByMark returns the steps that a bridge of ours and its ports show.
@@ -75,15 +75,6 @@ func zoneOf(f host.Facts, bridge host.Link) step.List {
 		zone.Rules = plan.ZoneRules(a.Masked())
 	}
 	return step.List{step.SetZone{Zone: zone}}
-}
-
-// portByMark returns the steps that made a tap of ours, and the tables of its trace.
-func portByMark(tap host.Link) step.List {
-	steps := step.List{step.AddTap{Name: tap.Name, Alias: tap.Alias}}
-	for _, family := range []nft.Family{nft.Bridge, nft.INet} {
-		steps = append(steps, step.AddTable{Table: nft.Table{Family: family, Name: plan.TraceTableName(tap.Name), Comment: tap.Alias}})
-	}
-	return steps
 }
 
 // strayPins returns the policy rules of pins that belong to the network, or to no network that

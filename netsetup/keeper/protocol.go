@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -56,6 +57,9 @@ type PortRequest struct {
 	MAC     net.HardwareAddr `json:"mac"`
 	Address netip.Addr       `json:"address,omitzero"` // zero: derived from the MAC
 
+	// Unguarded lets the guest send by any MAC and address, and serve DHCP and routes.
+	Unguarded bool `json:"unguarded,omitempty"`
+
 	// Trace is set by a probe: the packets of the port and those from these addresses
 	// are marked for nft.Trace. Nil marks none.
 	Trace []netip.Addr `json:"trace,omitzero"`
@@ -73,6 +77,9 @@ type Port struct {
 	MAC     net.HardwareAddr `json:"mac"`
 	Address netip.Addr       `json:"address,omitzero"` // host-only and nat: the address reserved for the guest
 	Seen    guestwatch.State `json:"seen,omitzero"`    // how far the guest has got, and what it uses
+
+	Unguarded bool        `json:"unguarded,omitempty"`
+	Dropped   []nft.Count `json:"dropped,omitempty"` // by the port's guard, for each reason of package guard; OpInfo only
 
 	// File is the tap's, for the supervisor that joined without files of its own, which
 	// closes it; else nil. The tap lives as long as any file on it is open.

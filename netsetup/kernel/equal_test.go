@@ -173,7 +173,11 @@ func compareWays(t *testing.T, n plan.Network) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps := slices.Concat(planned.Steps, planned.PortSteps(plan.NIC{VM: "web", Index: 0, MAC: hosttest.GuestMAC}))
+	nic := plan.NIC{VM: "web", Index: 0, MAC: hosttest.GuestMAC}
+	if planned.Prefix.IsValid() {
+		nic.Addresses = []netip.Addr{planned.Gateway.Next()}
+	}
+	steps := slices.Concat(planned.Steps, planned.PortSteps(nic))
 	before := kernelState(t)
 
 	host := newHost(t)

@@ -56,6 +56,13 @@ func (h *Host) HasTable(ctx context.Context, t nft.Table) (bool, error) {
 	return h.nft.Has(t.Family, t.Name, t.Comment)
 }
 
+// MarkedTables returns the tables of a network and of its ports, by the network's mark.
+//
+//	nft list tables
+func (h *Host) MarkedTables(ctx context.Context, mark string) ([]nft.Table, error) {
+	return h.nft.Marked(mark)
+}
+
 // DelTable deletes the table if it has qnet's comment, and does nothing otherwise.
 //
 //	nft delete table FAMILY NAME

@@ -91,6 +91,44 @@ func (c *Conn) Has(family Family, name, comment string) (bool, error) {
 	return ok && got == comment, err
 }
 
+// Marked returns the tables, without what is in them, whose comment is the mark or begins with
+// it and a slash.
+//
+//	nft list tables
+func (c *Conn) Marked(mark string) ([]Table, error) {
+	msgs, err := c.raw.Execute(netlink.Message{
+		Header: netlink.Header{Type: msgType(unix.NFT_MSG_GETTABLE), Flags: netlink.Request | netlink.Dump},
+		Data:   genHeader(unix.NFPROTO_UNSPEC, 0),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list tables: %w", err)
+	}
+	var list []Table
+	for _, m := range msgs {
+		if len(m.Data) <= 4 {
+			continue
+		}
+		t := Table{Family: FamilyOf(m.Data[0]), Name: tableName(m.Data[4:]), Comment: tableComment(m.Data[4:])}
+		if t.Comment == mark || strings.HasPrefix(t.Comment, mark+"/") {
+			list = append(list, t)
+		}
+	}
+	return list, nil
+}
+
+func tableName(data []byte) string {
+	attrs, err := netlink.UnmarshalAttributes(data)
+	if err != nil {
+		return ""
+	}
+	for _, a := range attrs {
+		if a.Type == unix.NFTA_TABLE_NAME {
+			return unix.ByteSliceToString(a.Data)
+		}
+	}
+	return ""
+}
+
 func (c *Conn) fill(table *nftables.Table, t Table) error {
 	sets := map[string]*nftables.Set{}
 	for _, s := range t.Sets {
@@ -108,7 +146,11 @@ func (c *Conn) fill(table *nftables.Table, t Table) error {
 			if err != nil {
 				return fmt.Errorf("rule %q: %w", r, err)
 			}
-			c.lib.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: exprs})
+			rule := &nftables.Rule{Table: table, Chain: chain, Exprs: exprs}
+			if r.Counts != "" {
+				rule.UserData = userdata.AppendString(nil, userdata.TypeComment, r.Counts)
+			}
+			c.lib.AddRule(rule)
 		}
 	}
 	return c.lib.Flush()

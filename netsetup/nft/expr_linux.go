@@ -69,6 +69,16 @@ func (c *Conn) ruleExprs(table *nftables.Table, r Rule, sets map[string]*nftable
 	if r.Established {
 		es = append(es, establishedExprs()...)
 	}
+	for _, m := range r.Frame {
+		match, err := c.matchExprs(table, m)
+		if err != nil {
+			return nil, err
+		}
+		es = append(es, match...)
+	}
+	if r.Counts != "" {
+		es = append(es, &expr.Counter{})
+	}
 	return append(es, actionExprs(r.Do)...), nil
 }
 

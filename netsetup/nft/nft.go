@@ -93,7 +93,10 @@ type Rule struct {
 	UDPPort     uint16       `json:"dport,omitempty"`  // UDP to this port only
 	SYN         bool         `json:"syn,omitempty"`    // TCP segments with SYN and without RST
 	Established bool         `json:"established,omitempty"`
+	Frame       []Match      `json:"frame,omitempty"`
 	Do          Action       `json:"do"`
+	// Counts names what the rule does, and makes the kernel count for ReadCounts.
+	Counts string `json:"counts,omitempty"`
 }
 
 // LinkMatch matches a link's name. "qn*" matches all names that begin with qn, and
@@ -136,7 +139,13 @@ func (r Rule) String() string {
 	add(r.UDPPort != 0, fmt.Sprintf("udp dport %d", r.UDPPort))
 	add(r.SYN, "tcp flags syn / syn,rst")
 	add(r.Established, "ct state established,related")
-	return strings.Join(append(words, string(r.Do)), " ")
+	for _, m := range r.Frame {
+		words = append(words, m.String())
+	}
+	add(r.Counts != "", "counter")
+	words = append(words, string(r.Do))
+	add(r.Counts != "", fmt.Sprintf("comment %q", r.Counts))
+	return strings.Join(words, " ")
 }
 
 // prefixText leaves out the length of a single address, as nft does.

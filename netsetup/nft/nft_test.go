@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"net"
 	"net/netip"
 	"os/exec"
 	"regexp"
@@ -37,11 +38,42 @@ func everything() []Table {
 		}},
 		{Family: NetDev, Name: "qnet_t", Comment: "qnet:t", Chains: []Chain{
 			{Name: "to_host", Type: "filter", Hook: Ingress, Device: "lo", Priority: -300, Policy: Drop},
+			{Name: "from_guest", Type: "filter", Hook: Ingress, Device: "lo", Priority: -299, Policy: Drop, Rules: everyMatch()},
+			{Name: "to_uplink", Type: "filter", Hook: Egress, Device: "lo", Priority: -300, Policy: Accept, Rules: everyMatch()},
 		}},
 		{Family: Bridge, Name: "qnet_t", Comment: "qnet:t", Chains: []Chain{
 			{Name: "from_guest", Type: "filter", Hook: Prerouting, Priority: -1000, Policy: Accept, Rules: []Rule{{InLink: Link("qnt0"), Do: TracePacket}}},
 			{Name: "to_guest", Type: "filter", Hook: Output, Priority: -1000, Policy: Accept, Rules: []Rule{{OutLink: Link("qnt0"), Do: TracePacket}}},
 		}},
+	}
+}
+
+// everyMatch uses each field once, with one value and with several where it may have several.
+func everyMatch() []Rule {
+	const (
+		mac  = "52:54:00:21:34:56"
+		six  = "fe80::5054:ff:fe21:3456"
+		four = "10.1.2.3"
+	)
+	drop := func(why string, m ...Match) Rule { return Rule{Frame: m, Counts: why, Do: Drop} }
+	accept := func(m ...Match) Rule { return Rule{Frame: m, Do: Accept} }
+	icmp6 := []Match{Is(Protocol, "ip6"), Is(IP6Source, six), Is(Transport, "ipv6-icmp")}
+	return []Rule{
+		drop("foreign MAC", IsNot(EtherSource, MACValue(net.HardwareAddr{0x52, 0x54, 0, 0x21, 0x34, 0x56}))),
+		drop("another protocol", IsNot(EtherType, "0x0800"), IsNot(EtherType, "0x86dd")),
+		drop("no EtherType", IsBelow(EtherType, "0x0600")),
+		drop("VLAN", Is(Protocol, "8021q", "8021ad", "0x0001", "0x0004")),
+		accept(Is(Protocol, "arp"), Is(ARPHardware, "1"), Is(ARPProtocol, "ip"), Is(ARPHardwareLen, "6"), Is(ARPProtocolLen, "4"),
+			Is(ARPSenderMAC, mac), Is(ARPSenderIP, "0.0.0.0", four)),
+		drop("server", Is(Transport, "udp"), Is(UDPSource, "67", "547")),
+		drop("server", Is(Transport, "udp"), Is(UDPDest, "68", "546")),
+		accept(Is(Protocol, "ip"), Is(IPSource, four, "10.1.2.4"), Is(IPDest, "255.255.255.255"), Is(Transport, "udp"), Is(UDPSource, "68")),
+		accept(Is(Protocol, "ip"), Is(IPSource, "0.0.0.0"), Is(Transport, "igmp")),
+		accept(append(icmp6[:3:3], IsNot(ICMPv6Type, "134", "137"))...),
+		accept(append(icmp6[:3:3], Is(ICMPv6Type, "135"), Is(NDTarget, IP6Value(netip.MustParseAddr(six))))...),
+		accept(append(icmp6[:3:3], IsNot(FragmentOffset, "0"))...),
+		accept(Is(Protocol, "ip6"), Is(IP6Source, "::", six), IsNot(Transport, "ipv6-icmp")),
+		drop("the rest"),
 	}
 }
 

@@ -35,7 +35,7 @@ func steps(t *testing.T, golden string) []step.Step {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(p.Steps, p.PortSteps(NIC{VM: "web", Index: 0, MAC: hosttest.GuestMAC})...)
+	return append(p.Steps, p.PortSteps(guarded(p))...)
 }
 
 // Whichever call fails, before or after its change, the host is as before, and the error has

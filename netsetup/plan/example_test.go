@@ -20,7 +20,7 @@ func ExampleNew() {
 		fmt.Println(err)
 		return
 	}
-	for _, s := range append(p.Steps, p.PortSteps(plan.NIC{VM: "web", Index: 0})...) {
+	for _, s := range append(p.Steps, p.PortSteps(plan.NIC{VM: "web", Index: 0, Unguarded: true})...) {
 		fmt.Println(s)
 	}
 	// Output:
@@ -69,7 +69,7 @@ func ExampleNew_refused() {
 	// Output: plan network "lan": uplink "eth7": there is no such link: name one of eth0 (enp2s0); or leave uplink out
 }
 
-// A macvtap link for a guest, and how it is undone.
+// A macvtap link for a guest without a guard, and how it is undone.
 func ExamplePlan_PortSteps() {
 	f := host.Facts{Links: []host.Link{{Index: 2, Name: "eth0", Kind: "device", Ethernet: true, Up: true, MTU: 1500}}}
 	p, err := plan.New(plan.Network{Name: "lan", Mode: profiles.Bridge, Uplink: "eth0", Macvtap: true}, f, plan.Options{})
@@ -77,7 +77,7 @@ func ExamplePlan_PortSteps() {
 		fmt.Println(err)
 		return
 	}
-	steps := p.PortSteps(plan.NIC{VM: "web", Index: 0, MAC: net.HardwareAddr{0x52, 0x54, 0, 0x21, 0x34, 0x56}})
+	steps := p.PortSteps(plan.NIC{VM: "web", Index: 0, MAC: net.HardwareAddr{0x52, 0x54, 0, 0x21, 0x34, 0x56}, Unguarded: true})
 	for _, s := range steps {
 		fmt.Println(s)
 	}

@@ -45,7 +45,7 @@ func goldenPlan(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := p.PortSteps(NIC{VM: "web", Index: 0, MAC: hosttest.GuestMAC})
+	port := p.PortSteps(guarded(p))
 	if len(p.Steps) == 0 {
 		return "# for each NIC\n" + steptest.Script(port) + "\n\n# afterwards\n" + apply.UndoScript(port) + "\n"
 	}
@@ -285,4 +285,13 @@ func TestPlanWithoutSysctls(t *testing.T) {
 			t.Errorf("%s without IPv6: got %v", n.Mode, err)
 		}
 	}
+}
+
+// guarded is a NIC with the addresses that a run would give it.
+func guarded(p Plan) NIC {
+	n := NIC{VM: "web", Index: 0, MAC: hosttest.GuestMAC}
+	if p.Prefix.IsValid() {
+		n.Addresses = []netip.Addr{p.Gateway.Next()}
+	}
+	return n
 }

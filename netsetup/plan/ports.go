@@ -2,28 +2,50 @@ package plan
 
 import (
 	"net"
+	"net/netip"
 
+	"github.com/qnet-vm/qnet/netsetup/guard"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 // NIC is one of a VM's, to be connected by a port.
 type NIC struct {
 	VM    string
 	Index int              // 0 to 15
-	MAC   net.HardwareAddr // the guest's; only a macvtap link needs it
+	MAC   net.HardwareAddr // the guest's
+
+	// Addresses are those of the VM's NICs on the network, this one's among them; none where
+	// qnet gives none. Unguarded lets the guest send what it likes.
+	Addresses []netip.Addr
+	Unguarded bool
 }
 
 // PortSteps connect one NIC: a tap that is a port of the bridge, or a macvtap link on the
-// uplink. The host has no IPv6 on it: it would speak to the guest.
+// uplink. The host has no IPv6 on it: it would speak to the guest. The guard's table is there
+// before the guest's first frame.
 func (p Plan) PortSteps(n NIC) step.List {
 	name, mark := host.TapName(n.VM, n.Index), host.PortMark(p.Network.Name, n.VM, n.Index)
 	if p.Network.Macvtap {
 		steps := step.List{step.AddMacvtap{Name: name, Uplink: p.Network.Uplink, MAC: n.MAC, Alias: mark}}
 		steps = append(steps, p.withoutIPv6(name)...)
-		return append(steps, step.SetUp{Link: name})
+		return append(append(steps, p.guardSteps(n)...), step.SetUp{Link: name})
 	}
 	steps := step.List{step.AddTap{Name: name, Alias: mark, MTU: p.MTU}}
 	steps = append(steps, p.withoutIPv6(name)...)
+	steps = append(steps, p.guardSteps(n)...)
 	return append(steps, step.SetPort{Link: name, Bridge: p.Bridge}, step.SetUp{Link: name})
+}
+
+// guardSteps keep the guest from sending what is another one's to send.
+func (p Plan) guardSteps(n NIC) step.List {
+	if n.Unguarded {
+		return nil
+	}
+	port := guard.Port{
+		Link: host.TapName(n.VM, n.Index), Mark: host.PortMark(p.Network.Name, n.VM, n.Index), Macvtap: p.Network.Macvtap,
+		MAC: n.MAC, Addresses: n.Addresses, LAN: p.Network.Mode == profiles.Bridge,
+	}
+	return step.List{step.AddTable{Table: port.Table()}}
 }

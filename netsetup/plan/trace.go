@@ -27,6 +27,10 @@ func (p Plan) TraceSteps(n NIC, address netip.Addr, from []netip.Addr) step.List
 		chain("bridged_to_guest", nft.Forward, to),
 		chain("sent_to_guest", nft.Output, to),
 	}}
+	// The guard of the port drops before the bridge sees a frame.
+	ingress := chain("to_port", nft.Ingress, nft.Rule{Do: nft.TracePacket})
+	ingress.Device = tap
+	port := nft.Table{Family: nft.NetDev, Name: TraceTableName(tap), Comment: mark, Chains: []nft.Chain{ingress}}
 	single := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 	var replies, sent []nft.Rule
 	for _, a := range from {
@@ -39,7 +43,7 @@ func (p Plan) TraceSteps(n NIC, address netip.Addr, from []netip.Addr) step.List
 		chain("answers", nft.Prerouting, replies...),
 		chain("from_host", nft.Output, sent...),
 	}}
-	return step.List{step.AddTable{Table: frames}, step.AddTable{Table: packets}}
+	return step.List{step.AddTable{Table: port}, step.AddTable{Table: frames}, step.AddTable{Table: packets}}
 }
 
 // TraceTableName is the name of the tables of TraceSteps. No network's tables have it: the

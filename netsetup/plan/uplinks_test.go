@@ -79,14 +79,14 @@ func TestTraceSteps(t *testing.T) {
 	steps := p.TraceSteps(NIC{VM: "probe"}, netip.MustParseAddr("10.1.2.3"), []netip.Addr{netip.MustParseAddr("192.0.2.53")})
 	words := steptest.Script(steps)
 	for _, want := range []string{
-		"table bridge qnet_trace_qnprobe0", "table inet qnet_trace_qnprobe0", `comment "qnet:dev/probe/0"`,
+		"table netdev qnet_trace_qnprobe0", "table bridge qnet_trace_qnprobe0", "table inet qnet_trace_qnprobe0", `comment "qnet:dev/probe/0"`,
 		`iifname "qnprobe0" meta nftrace set 1`, "ip saddr 192.0.2.53 meta nftrace set 1", "ip daddr 10.1.2.3 meta nftrace set 1",
 	} {
 		if !strings.Contains(words, want) {
 			t.Errorf("no %q in\n%s", want, words)
 		}
 	}
-	if len(steps) != 2 || strings.Contains(words, "drop") {
+	if len(steps) != 3 || strings.Contains(words, "drop") {
 		t.Errorf("got\n%s", words)
 	}
 	if words := steptest.Script(p.TraceSteps(NIC{VM: "probe"}, netip.Addr{}, nil)); strings.Contains(words, "addr") {

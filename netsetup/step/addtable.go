@@ -16,6 +16,7 @@ type Tables interface {
 	AdoptTable(ctx context.Context, t nft.Table) error
 	// HasTable reports whether the table is there and bears its comment.
 	HasTable(ctx context.Context, t nft.Table) (bool, error)
+	MarkedTables(ctx context.Context, mark string) ([]nft.Table, error) // see nft.Conn.Marked
 	// DelTable deletes the table if it bears its comment.
 	DelTable(ctx context.Context, t nft.Table) error
 }

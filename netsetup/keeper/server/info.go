@@ -6,7 +6,9 @@ import (
 	"os"
 	"slices"
 
+	"github.com/qnet-vm/qnet/netsetup/guard"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 )
 
@@ -19,10 +21,25 @@ func (s *server) info(ctx context.Context) keeper.Info {
 		info.Leases = s.dhcp.Leases()
 	}
 	for _, m := range s.Members() {
+		for i := range m.Ports { // of a copy
+			m.Ports[i].Dropped = s.dropped(m.Ports[i])
+		}
 		info.VMs = append(info.VMs, keeper.VMInfo{Name: m.VM, Ports: m.Ports})
 	}
 	slices.SortFunc(info.VMs, func(a, b keeper.VMInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return info
+}
+
+// dropped is what the guard of a port has dropped.
+func (s *server) dropped(p keeper.Port) []nft.Count {
+	if p.Unguarded {
+		return nil
+	}
+	counts, err := nft.ReadCounts(nft.NetDev, guard.TableName(p.Tap), guard.Chain)
+	if err != nil {
+		s.log.Warn("read what a guard dropped", "port", p.Tap, "error", err)
+	}
+	return counts
 }
 
 // brief is what a VM that joins gets to know: no more the more VMs there are.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 
@@ -110,7 +111,10 @@ func (s *server) connect(ctx context.Context, req keeper.Request, m *member) ([]
 		if err := s.host.GiveTap(ctx, info.Tap, p.Files); err != nil {
 			return nil, err
 		}
-		port := plan.NIC{VM: req.VM, Index: p.NIC, MAC: p.MAC}
+	}
+	for i, p := range req.Ports {
+		info := m.ports[i]
+		port := plan.NIC{VM: req.VM, Index: p.NIC, MAC: p.MAC, Addresses: addressesOf(m.ports), Unguarded: p.Unguarded}
 		m.steps = append(m.steps, s.journal.Plan.PortSteps(port)...)
 		if p.Trace != nil {
 			m.steps = append(m.steps, s.journal.Plan.TraceSteps(port, info.Address, p.Trace)...)
@@ -127,6 +131,18 @@ func (s *server) connect(ctx context.Context, req keeper.Request, m *member) ([]
 	var done []string
 	err = apply.Do(ctx, s.host.Kernel(), m.steps, func(did step.Step) { done = append(done, did.String()) })
 	return done, err
+}
+
+// addressesOf are the addresses reserved for the ports. A guest with two NICs on a network
+// sends from either by the address of the other.
+func addressesOf(ports []keeper.Port) []netip.Addr {
+	var list []netip.Addr
+	for _, p := range ports {
+		if p.Address.IsValid() {
+			list = append(list, p.Address)
+		}
+	}
+	return list
 }
 
 // release gives the addresses of a VM's NICs back.
@@ -187,7 +203,7 @@ func (s *server) names() []string {
 
 // portInfo decides a port's name and address and refuses a MAC or an address in use.
 func (s *server) portInfo(vm string, r keeper.PortRequest, sofar []keeper.Port) (keeper.Port, error) {
-	info := keeper.Port{NIC: r.NIC, Tap: host.TapName(vm, r.NIC), MAC: r.MAC, Address: r.Address}
+	info := keeper.Port{NIC: r.NIC, Tap: host.TapName(vm, r.NIC), MAC: r.MAC, Address: r.Address, Unguarded: r.Unguarded}
 	err := s.fits(vm, info, sofar)
 	if err != nil || !s.journal.Plan.Prefix.IsValid() {
 		return info, err

@@ -136,6 +136,21 @@ func (c calls) HasTable(_ context.Context, t nft.Table) (bool, error) {
 	return ok && comment == t.Comment, nil
 }
 
+func (c calls) MarkedTables(_ context.Context, mark string) ([]nft.Table, error) {
+	var list []nft.Table
+	c.each("table ", func(key, comment string) {
+		if comment != mark && !strings.HasPrefix(comment, mark+"/") {
+			return
+		}
+		for _, family := range []nft.Family{nft.INet, nft.NetDev, nft.Bridge} {
+			if name, ok := strings.CutSuffix(key, string(family)); ok {
+				list = append(list, nft.Table{Name: name, Family: family, Comment: comment})
+			}
+		}
+	})
+	return list, nil
+}
+
 // DelTable leaves a table alone that does not bear the comment.
 func (c calls) DelTable(ctx context.Context, t nft.Table) error {
 	return c.change(ctx, func(state map[string]string) {
