@@ -28,8 +28,8 @@ LINT        := $(CACHE)/bin/golangci-lint-v2.15.0
 STATICCHECK := $(CACHE)/bin/staticcheck-v0.8.2
 DEADCODE    := $(CACHE)/bin/deadcode-v0.52.0
 
-.PHONY: build demo test test-unit cover stress lan coexist bench bench-go fuzz catalog-online lint help check clean \
-	fixtures guest debian networkmanager resolved secureboot old
+.PHONY: build demo test test-unit cover stress lan coexist bench bench-go fuzz installer catalog-online lint help check clean \
+	fixtures guest debian networkmanager resolved secureboot old installer-files
 
 build: ## bin/qnet
 	$(BUILD) -o bin/qnet .
@@ -85,6 +85,9 @@ fuzz: ## each fuzz target for FUZZTIME
 	@grep -roH --include=*_test.go --exclude-dir=.cache '^func Fuzz[A-Za-z]*' . | sed 's|/[^/]*:func | |' | while read -r dir target; do \
 		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; done
 
+installer: fixtures installer-files ## Debian's installer up to its first menu, from its kernel and by PXE: 130 MB and some minutes
+	QNET_INSTALLER=1 $(GO) test -count=1 -timeout 30m -v -run 'TestInstaller$$' ./cli
+
 catalog-online: ## ask the Internet whether the catalog's images are where it says
 	QNET_ONLINE=1 $(GO) test -count=1 -timeout 30m -v -run 'TestCatalogOnline$$' ./internal/images
 
@@ -117,8 +120,8 @@ guest: packages-guest # the kernel and initramfs that the demo, the examples and
 debian: packages-debian # a Debian 12 with cloud-init, for tests of the first boot; root, two minutes once
 	@sh internal/lab/guest/debian.sh $(CACHE)/debian
 
-networkmanager resolved secureboot: # programs for the tests, unpacked and not installed
-	@$(UNPACK) $@ $(CACHE)/$@
+networkmanager resolved secureboot installer-files: # programs for the tests, unpacked and not installed
+	@$(UNPACK) $(@:-files=) $(CACHE)/$(@:-files=)
 
 old: # an old qnet, for the test of an upgrade while VMs run
 	@[ -e $(CACHE)/old/qnet ] || { rm -rf $(CACHE)/old && mkdir -p $(CACHE)/old/src && \
