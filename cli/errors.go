@@ -65,10 +65,11 @@ func hintFor(err error) string {
 		}
 	}
 	var own interface{ Hint() string }
-	if errors.As(err, &own) && own.Hint() != "" {
-		return own.Hint()
+	notRunning := errors.Is(err, control.ErrNotRunning)
+	if errors.As(err, &own) && (own.Hint() != "" || !notRunning) {
+		return own.Hint() // "" for a disk on a read-only file system, of which no option helps
 	}
-	if errors.Is(err, control.ErrNotRunning) {
+	if notRunning {
 		return `"qnet ps" lists what runs, "qnet ls" also what was stopped or saved`
 	}
 	return scarce.Hint(err)
