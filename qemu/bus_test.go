@@ -127,6 +127,37 @@ func TestSharedBase(t *testing.T) {
 	}
 }
 
+// A guest reads through two layers, and writes into the uppermost only.
+func TestOverlayOnOverlay(t *testing.T) {
+	binary := requireQEMU(t)
+	image := overlayOn(t, nil, "", 1<<20)
+	middle := overlayOn(t, readOnly(t, image.File.Name()), "qcow2", 1<<20)
+	top := overlayOn(t, readOnly(t, middle.File.Name()), "qcow2", 1<<20)
+	top.Below = middle.Backing
+	for _, c := range []struct {
+		disk     machine.Disk
+		commands []string
+	}{
+		{image, []string{"write -P 0x11 0 192k"}},
+		{middle, []string{"read -P 0x11 0 192k", "write -P 0x22 64k 128k"}},
+		{top, []string{"read -P 0x11 0 64k", "read -P 0x22 64k 128k", "write -P 0x33 128k 64k", "read -P 0x33 128k 64k"}},
+		{middle, []string{"read -P 0x22 64k 128k"}},
+	} {
+		m := config(binary)
+		m.Disks = []machine.Disk{c.disk}
+		vm := start(t, m, qemu.StartOptions{})
+		for _, command := range c.commands {
+			qemuIO(t, vm, command)
+		}
+		stopped(t, vm, len(c.commands))
+	}
+	bad := config(binary)
+	bad.Disks = []machine.Disk{{File: top.File, Format: "qcow2", Backing: middle.File, BackingFormat: "raw", Below: image.File}}
+	if _, err := machine.Check(bad); err == nil || !strings.Contains(err.Error(), "a base of format \"raw\" has no base") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // used returns how much of the host's disk a file takes, in bytes.
 func used(info os.FileInfo) int64 {
 	st, ok := info.Sys().(*syscall.Stat_t)

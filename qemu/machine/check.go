@@ -68,6 +68,9 @@ func (c Config) uses() []use {
 		if d.Backing != nil {
 			list = append(list, use{fmt.Sprintf("base %q of %s", d.Backing.Name(), d.object(i)), d.Backing, true})
 		}
+		if d.Below != nil {
+			list = append(list, use{fmt.Sprintf("base %q below %s", d.Below.Name(), d.object(i)), d.Below, true})
+		}
 	}
 	return list
 }
@@ -118,6 +121,15 @@ func (c Config) checkDisk(d Disk, i int) (warning string, err error) {
 			return "", err
 		}
 		if warning, err = checkHeader(d.Backing, d.BackingFormat, base); err != nil {
+			return "", err
+		}
+	}
+	if d.Below != nil {
+		base := fmt.Sprintf("base %q below %s", d.Below.Name(), object)
+		if err := c.checkFile(d.Below, true, base); err != nil {
+			return "", err
+		}
+		if _, err = checkHeader(d.Below, "qcow2", base); err != nil {
 			return "", err
 		}
 	}

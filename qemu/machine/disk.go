@@ -34,6 +34,7 @@ type Disk struct {
 
 	Backing       *os.File // what a qcow2 File is an overlay on, opened for reading; nil for none
 	BackingFormat string   // "raw" or "qcow2", never probed
+	Below         *os.File // what a qcow2 Backing is an overlay on in its turn: a qcow2 image, opened for reading; nil for none
 
 	Bus    string // "" is BusVirtIO
 	CDROM  bool   // ReadOnly, on another bus than BusVirtIO and BusNVMe
@@ -45,6 +46,13 @@ type Disk struct {
 }
 
 func (d Disk) validate(object string) error {
+	if d.Below != nil && d.BackingFormat != "qcow2" {
+		return badConfig(object, "a base of format %q has no base", d.BackingFormat)
+	}
+	return d.validateOwn(object)
+}
+
+func (d Disk) validateOwn(object string) error {
 	switch {
 	case !slices.Contains(formats, d.Format):
 		return badConfig(object, "format %q is not one of %s", d.Format, strings.Join(formats, ", "))
@@ -168,7 +176,11 @@ func (b *builder) drive(i int, d Disk) options {
 func (b *builder) image(d Disk) options {
 	image := b.layer(d.File, d.Format, d.readOnlyFile(), d.block)
 	if d.Backing != nil {
-		image["backing"] = b.layer(d.Backing, d.BackingFormat, true, d.blockBacking)
+		backing := b.layer(d.Backing, d.BackingFormat, true, d.blockBacking)
+		if d.Below != nil {
+			backing["backing"] = b.layer(d.Below, "qcow2", true, false)
+		}
+		image["backing"] = backing
 	}
 	return image
 }

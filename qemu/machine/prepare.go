@@ -103,7 +103,7 @@ func (p *Prepared) prepareDisk(d *Disk) error {
 	if err := p.matchMode(&d.File, d.readOnlyFile()); err != nil {
 		return err
 	}
-	return p.matchMode(&d.Backing, true)
+	return errors.Join(p.matchMode(&d.Backing, true), p.matchMode(&d.Below, true))
 }
 
 // matchMode reopens a file that is only read but was opened for writing: QEMU
