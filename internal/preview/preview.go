@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
@@ -30,7 +31,7 @@ type Run struct {
 	Networks []Network             `json:"networks"`
 	Disks    []hardware.DiskPlan   `json:"disks,omitempty"`   // that qnet makes
 	Firmware hardware.FirmwarePlan `json:"firmware,omitzero"` // UEFI and TPM
-	Seed     *hardware.SeedPlan    `json:"first_boot,omitempty"`
+	Seed     *firstboot.Plan       `json:"first_boot,omitempty"`
 	Shares   []Share               `json:"shares,omitempty"`
 	QEMU     string                `json:"qemu"`            // the command line
 	Notes    []string              `json:"notes,omitempty"` // about the VM, not its networks
@@ -205,7 +206,7 @@ func (v preview) qemuCommand(run Run) (string, error) {
 		i := slices.IndexFunc(run.Networks, func(np Network) bool { return np.Network.Name == network })
 		return run.Networks[i].MTU
 	})
-	config := qemu.FirstTry(hardware.Config(v.profile, v.salt, run.Firmware.Files(), nics))
+	config := qemu.FirstTry(hardware.Config(v.profile, v.salt, run.Firmware.Files(run.Disks), nics))
 	spec, err := machine.Command(config, nil, nil)
 	if err != nil {
 		return "", err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/hardware"
+	"github.com/qnet-vm/qnet/internal/logfile"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/kernel"
@@ -108,9 +109,9 @@ func (s *session) launchQEMU() error {
 }
 
 // programLog opens a log of what a program writes, until the end.
-func (s *session) programLog(file string) (log *logFile, err error) {
+func (s *session) programLog(file string) (log *logfile.File, err error) {
 	err = s.User.Do(func() (err error) {
-		log, err = openLog(s.logPath(file))
+		log, err = logfile.Open(s.logPath(file))
 		return err
 	})
 	if err != nil {

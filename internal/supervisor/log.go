@@ -9,14 +9,11 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/hardware"
+	"github.com/qnet-vm/qnet/internal/logfile"
 	"github.com/qnet-vm/qnet/internal/perm"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
-
-// maxLog is the size, in bytes, at which a log is put aside: a guest must not fill the
-// disk.
-const maxLog = 4 << 20
 
 // LogPath returns the file that keeps a VM's console, also after its end.
 func LogPath(stateDir, name string) string {
@@ -55,7 +52,7 @@ func (s *session) makeLogDir() error {
 // openNotes opens qnet.log, as the user behind sudo. It stays open until everything is
 // undone.
 func (s *session) openNotes() error {
-	log, err := openLog(s.logPath("qnet.log"))
+	log, err := logfile.Open(s.logPath("qnet.log"))
 	if err != nil {
 		return fmt.Errorf("open log: %w", s.unusable("state directory", s.StateDir, err))
 	}
@@ -109,52 +106,3 @@ func (s *session) closeNotes() error {
 	}
 	return log.Close()
 }
-
-// logFile is a log that is renamed to .1, in place of an older one, when it grows past
-// maxLog.
-type logFile struct {
-	path string
-	file *os.File
-	size int64
-}
-
-func openLog(path string) (*logFile, error) {
-	l := &logFile{path: path}
-	return l, l.create()
-}
-
-// create removes the file and creates a new one: a link that a user put there must not
-// choose the file that root writes to.
-func (l *logFile) create() error {
-	if err := os.Remove(l.path); err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm.Private)
-	if err == nil {
-		err = perm.Set(f, perm.Private)
-	}
-	if err != nil {
-		return err
-	}
-	l.file, l.size = f, 0
-	return nil
-}
-
-// Write appends to the log.
-func (l *logFile) Write(b []byte) (int, error) {
-	if l.size+int64(len(b)) > maxLog {
-		l.file.Close()
-		if err := os.Rename(l.path, l.path+".1"); err != nil {
-			return 0, err
-		}
-		if err := l.create(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := l.file.Write(b)
-	l.size += int64(n)
-	return n, err
-}
-
-// Close closes the file.
-func (l *logFile) Close() error { return l.file.Close() }

@@ -203,14 +203,14 @@ func TestEnd(t *testing.T) {
 // A line that a full disk does not take is written with the next one.
 func TestRecordOnAFullDisk(t *testing.T) {
 	s := started(t)
-	log := s.notes.file
+	log := s.notes
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.notes.file = full
+	s.notes = full
 	s.record("paused: no space")
-	s.notes.file = log
+	s.notes = log
 	full.Close()
 	s.record("goes on")
 	if err := s.end(t.Context()); err != nil {

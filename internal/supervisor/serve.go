@@ -122,5 +122,5 @@ func (s *session) Console(in io.Reader, out io.WriteCloser) {
 		out.Close() // the VM still starts
 		return
 	}
-	c.attach(in, out)
+	c.Attach(in, out)
 }

@@ -1,12 +1,10 @@
-package supervisor
+package console
 
 import (
 	"bytes"
 	"errors"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 )
@@ -16,11 +14,11 @@ import (
 func TestConsole(t *testing.T) {
 	guest, ours := net.Pipe()
 	var log, out bytes.Buffer
-	c := newConsole(ours, &log, &out)
+	c := New(ours, &log, &out)
 	client, theirs := net.Pipe()
 	attached := make(chan struct{})
 	go func() {
-		c.attach(theirs, theirs)
+		c.Attach(theirs, theirs)
 		close(attached)
 	}()
 	io.WriteString(client, "ls\n")
@@ -30,7 +28,7 @@ func TestConsole(t *testing.T) {
 	}
 	pumped := make(chan struct{})
 	go func() {
-		c.pump()
+		c.Pump()
 		close(pumped)
 	}()
 	io.WriteString(guest, "login: ")
@@ -49,7 +47,7 @@ func TestConsole(t *testing.T) {
 	}
 
 	late, theirs := net.Pipe()
-	c.attach(theirs, theirs)
+	c.Attach(theirs, theirs)
 	if _, err := late.Read(b); !errors.Is(err, io.EOF) {
 		t.Errorf("a client after the end: %v", err)
 	}
@@ -57,9 +55,9 @@ func TestConsole(t *testing.T) {
 
 // A client that does not read does not hold the guest up.
 func TestSlowClient(t *testing.T) {
-	c := newConsole(nil, io.Discard, io.Discard)
+	c := New(nil, io.Discard, io.Discard)
 	_, theirs := net.Pipe()
-	go c.attach(blocking{}, theirs)
+	go c.Attach(blocking{}, theirs)
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		c.mu.Lock()
 		n := len(c.clients)
@@ -83,36 +81,3 @@ func TestSlowClient(t *testing.T) {
 type blocking struct{}
 
 func (blocking) Read([]byte) (int, error) { select {} }
-
-// A log that grows too long begins anew, and the one before is kept.
-func TestLogFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "console.log")
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(secret, path); err != nil {
-		t.Fatal(err)
-	}
-	log, err := openLog(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, second := bytes.Repeat([]byte("a"), maxLog-1), []byte("bc")
-	for _, b := range [][]byte{first, second} {
-		if n, err := log.Write(b); n != len(b) || err != nil {
-			t.Errorf("%d, %v", n, err)
-		}
-	}
-	if err := log.Close(); err != nil {
-		t.Error(err)
-	}
-	for file, want := range map[string][]byte{path: second, path + ".1": first, secret: []byte("secret")} {
-		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s: %d bytes, %v, want %d", file, len(got), err, len(want))
-		}
-	}
-	if _, err := openLog(filepath.Join(path, "below-a-file")); err == nil {
-		t.Error("a log below a file is opened")
-	}
-}

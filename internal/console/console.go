@@ -1,4 +1,6 @@
-package supervisor
+// Package console is the serial console of a guest: copied to its log, to a terminal, and to
+// clients that come and go.
+package console
 
 import (
 	"io"
@@ -11,27 +13,28 @@ import (
 // misses chunks: it must not hold the guest up.
 const backlog = 256
 
-// console copies the guest's output to its log, to the terminal and to the clients of
+// Console copies the guest's output to its log, to the terminal and to the clients of
 // `qnet console`, and their keys to the guest.
-type console struct {
+type Console struct {
 	guest io.ReadWriter
 	log   io.Writer
-	out   io.Writer // the terminal or stdout of `qnet run`
+	Out   io.Writer // the terminal or stdout of `qnet run`
 
-	lost func(error) // called when out does not take the output, once; may be nil
+	Lost func(error) // called when Out does not take the output, once; may be nil
 
 	mu      sync.Mutex               // guards clients
 	clients map[chan []byte]struct{} // each gets the output; closed and nil after the guest's end
 }
 
-func newConsole(guest io.ReadWriter, log, out io.Writer) *console {
-	return &console{guest: guest, log: log, out: out, clients: map[chan []byte]struct{}{}}
+// New returns the console of a guest, which Pump serves.
+func New(guest io.ReadWriter, log, out io.Writer) *Console {
+	return &Console{guest: guest, log: log, Out: out, clients: map[chan []byte]struct{}{}}
 }
 
-// pump copies the guest's output until QEMU closes its end.
-func (c *console) pump() {
+// Pump copies the guest's output until QEMU closes its end.
+func (c *Console) Pump() {
 	buf := make([]byte, 4096)
-	out := terminal.NewOutlet(c.out, c.lost)
+	out := terminal.NewOutlet(c.Out, c.Lost)
 	for {
 		n, err := c.guest.Read(buf)
 		if n > 0 {
@@ -48,7 +51,10 @@ func (c *console) pump() {
 	}
 }
 
-func (c *console) spread(chunk []byte) {
+// Keys is where the guest reads what is typed.
+func (c *Console) Keys() io.Writer { return c.guest }
+
+func (c *Console) spread(chunk []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for ch := range c.clients {
@@ -59,7 +65,7 @@ func (c *console) spread(chunk []byte) {
 	}
 }
 
-func (c *console) close() {
+func (c *Console) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for ch := range c.clients {
@@ -68,8 +74,8 @@ func (c *console) close() {
 	c.clients = nil
 }
 
-// attach serves a client until it or the guest ends, and closes out.
-func (c *console) attach(in io.Reader, out io.WriteCloser) {
+// Attach serves a client until it or the guest ends, and closes out.
+func (c *Console) Attach(in io.Reader, out io.WriteCloser) {
 	ch := make(chan []byte, backlog)
 	c.mu.Lock()
 	if c.clients == nil {
