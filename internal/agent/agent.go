@@ -3,7 +3,8 @@
 // (firstboot), which root runs there: the host is the guest's master anyway.
 //
 // The host sends lines "ID SCRIPT", the script in base64. The guest runs it with sh(1), and
-// answers "ID STATUS". The guest is not believed: lines are bounded, and what is no answer to
+// answers "ID STATUS", and behind that, in base64, how what the script wrote to its standard
+// output begins, if it wrote anything. The guest is not believed: lines are bounded, and what is no answer to
 // the question is passed over. A guest without the script never answers.
 package agent
 
@@ -17,13 +18,14 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 )
 
 // Port is the name of the port in the guest: /dev/virtio-ports/qnet.agent.
 const Port = "qnet.agent"
 
 // maxAnswer is the longest line of a guest, in bytes.
-const maxAnswer = 256
+const maxAnswer = 1024
 
 // Conn is the host's end. Its methods may be called concurrently.
 type Conn struct {
@@ -46,11 +48,18 @@ func (c *Conn) Close() error {
 }
 
 // StatusError tells that a script failed in the guest.
-type StatusError struct{ Status string }
+type StatusError struct {
+	Status string
+	Said   string // how the script's output begins, printable
+}
 
-// Error has the script's exit status.
+// Error has the script's exit status and output.
 func (e *StatusError) Error() string {
-	return fmt.Sprintf("the guest answers with status %.20q", e.Status)
+	text := fmt.Sprintf("the guest answers with status %.20q", e.Status)
+	if e.Said != "" {
+		text += ": " + e.Said
+	}
+	return text
 }
 
 // Run has the guest run a script of sh(1), as root, and waits for its end. The error is a
@@ -73,15 +82,31 @@ func (c *Conn) Run(ctx context.Context, script string) error {
 		if err != nil {
 			return c.cause(ctx, err)
 		}
-		answered, status, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
+		answered, rest, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
+		status, said, _ := strings.Cut(rest, " ")
 		switch {
 		case answered != id:
 		case status == "0":
 			return nil
 		default:
-			return &StatusError{status}
+			return &StatusError{status, printable(said)}
 		}
 	}
+}
+
+// printable decodes what a guest says, as words in a line.
+func printable(code string) string {
+	text, err := base64.StdEncoding.DecodeString(code)
+	if err != nil {
+		return ""
+	}
+	words := strings.Fields(string(text))
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, strings.Join(words, " "))
 }
 
 func (c *Conn) cause(ctx context.Context, err error) error {

@@ -12,8 +12,10 @@ until [ -e $port ]; do
 done
 exec 3<>$port
 while read -r id script <&3; do
-	echo "$script" | base64 -d | sh >/dev/null 2>&1 3>&-
-	echo "$id $?" >&3
+	said=$(echo "$script" | base64 -d | sh 2>/dev/null 3>&-)
+	status=$?
+	[ -z "$said" ] || said=$(printf %.300s "$said" | base64 -w 0)
+	echo "$id $status $said" >&3
 done
 `
 
