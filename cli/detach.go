@@ -15,6 +15,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/displays"
 	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/warm"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -36,17 +37,31 @@ type word struct {
 }
 
 // detach starts the VM in a session of its own and returns when it runs.
-func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []string) error {
+func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []string, booted *warm.State) error {
 	openWindow, err := displays.Window(c.Context, &a.Call, p)
 	if err != nil {
 		return err
 	}
+	flags := []string{"--detached"}
+	if booted != nil {
+		flags = append(flags, "--warm")
+	}
+	if err := a.inSession(a.sessionArguments(c, p, path, extra, flags...), a.Progress(p.Name)); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.Stdout, p.Name)
+	openWindow()
+	return nil
+}
+
+// inSession runs another qnet in a session of its own, and hears it until it is done.
+func (a *app) inSession(args []string, progress func(string)) error {
 	ours, theirs, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer ours.Close()
-	cmd := exec.Command("/proc/self/exe", a.detachedArguments(c, p, path, extra)...)
+	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
@@ -55,16 +70,12 @@ func (a *app) detach(c *cli.Context, p *profiles.Profile, path string, extra []s
 		return fmt.Errorf("start supervisor: %w", err)
 	}
 	defer signals.Forward(cmd.Process)()
-	if err := a.hear(ours, a.Progress(p.Name)); err != nil {
-		return err
-	}
-	fmt.Fprintln(a.Stdout, p.Name)
-	openWindow()
-	return nil
+	return a.hear(ours, progress)
 }
 
-func (a *app) detachedArguments(c *cli.Context, p *profiles.Profile, path string, extra []string) []string {
-	args := append(call.Again(c), "run", "--detached", "--name", p.Name)
+// sessionArguments are those of another qnet that runs the profile as this one was asked to.
+func (a *app) sessionArguments(c *cli.Context, p *profiles.Profile, path string, extra []string, flags ...string) []string {
+	args := append(append(call.Again(c), "run", "--name", p.Name), flags...)
 	for _, flag := range []string{"verbose", "assume-yes", "fresh"} {
 		if c.Bool(flag) {
 			args = append(args, "--"+flag)
@@ -98,12 +109,17 @@ func (a *app) hear(pipe io.Reader, progress func(string)) error {
 	}
 }
 
+// speech returns what writes to the process that this one was started by, see inSession.
+func speech() (say func(word), end func()) {
+	pipe := os.NewFile(3, "words")
+	encoder := json.NewEncoder(pipe)
+	return func(w word) { encoder.Encode(w) }, func() { pipe.Close() } //nolint:errcheck // a parent that is gone needs no word
+}
+
 // runDetached is the process that detach starts. Once the VM runs, what it says goes to
 // qnet.log only.
 func (a *app) runDetached(ctx context.Context, p *profiles.Profile, o supervisor.Options) error {
-	pipe := os.NewFile(3, "words")
-	words := json.NewEncoder(pipe)
-	say := func(w word) { words.Encode(w) } //nolint:errcheck // a parent that is gone needs no word
+	say, end := speech()
 	o.Note = func(n keeper.Note) { say(word{Note: &n}) }
 	if o.Verbose != nil {
 		o.Verbose = func(step string) { say(word{Step: step}) }
@@ -112,7 +128,7 @@ func (a *app) runDetached(ctx context.Context, p *profiles.Profile, o supervisor
 	o.Stdout = io.Discard
 	o.Started = func() {
 		say(word{Done: true})
-		pipe.Close() // the supervisor tells later errors to `qnet stop` and qnet.log
+		end() // the supervisor tells later errors to `qnet stop` and qnet.log
 	}
 	err := supervisor.Run(ctx, p, o)
 	if err != nil {

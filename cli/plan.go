@@ -13,7 +13,10 @@ import (
 func (a *app) planCommand() *cli.Command {
 	return &cli.Command{
 		Name: "plan", Usage: "show what a run would change on this host, and the QEMU command", ArgsUsage: "PROFILE",
-		Flags: []cli.Flag{call.JSONFlag(), call.AllowPathFlag()}, Action: a.plan,
+		Flags: []cli.Flag{
+			call.JSONFlag(), call.AllowPathFlag(),
+			&cli.BoolFlag{Name: "warm", Usage: "as a run with --warm"},
+		}, Action: a.plan,
 	}
 }
 
@@ -26,9 +29,16 @@ func (a *app) plan(c *cli.Context) error {
 		return err
 	}
 	runDir, stateDir := a.DirsOf(p)
-	run, err := preview.New(c.Context, p, a.Files(), runDir, stateDir)
+	files, about, err := a.planWarm(c, p)
 	if err != nil {
 		return err
+	}
+	run, err := preview.New(c.Context, p, files, runDir, stateDir)
+	if err != nil {
+		return err
+	}
+	if about != "" {
+		run.Notes = append(run.Notes, about)
 	}
 	if !run.Salted {
 		a.Talk("note: the first run chooses this host's salt, and with it other MACs and subnets than shown here")

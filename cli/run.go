@@ -19,7 +19,9 @@ func (a *app) runCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "return when the VM runs, and leave it running"},
 			&cli.StringFlag{Name: "name", Usage: "call the VM `NAME`, not as its profile does"},
+			&cli.BoolFlag{Name: "warm", Usage: "begin from a booted guest that all VMs like this one share; the first run makes it"},
 			&cli.BoolFlag{Name: "detached", Hidden: true},
+			&cli.StringFlag{Name: "for-others", Hidden: true},
 		}, startFlags()...),
 		Action: a.run,
 	}
@@ -45,7 +47,7 @@ func (a *app) startInBackground(c *cli.Context, operand, name string, allowed []
 	if err := a.Allow(c, p, allowed...); err != nil {
 		return err
 	}
-	return a.detach(c, p, operand, nil)
+	return a.detach(c, p, operand, nil, nil)
 }
 
 // runOperands returns the profile's path and the QEMU arguments behind "--".
@@ -77,11 +79,19 @@ func (a *app) run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if key := c.String("for-others"); key != "" {
+		return a.bootForOthers(c, p, key, extra)
+	}
+	booted, err := a.warmOf(c, p, path, extra)
+	if err != nil {
+		return err
+	}
 	if c.Bool("detach") {
-		return a.detach(c, p, path, extra)
+		return a.detach(c, p, path, extra, booted)
 	}
 	o, done := a.options(c, extra)
 	defer done()
+	o.Warm = booted
 	if c.Bool("detached") {
 		return a.runDetached(c.Context, p, o)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/reach"
 	"github.com/qnet-vm/qnet/internal/sshclient"
 )
@@ -23,11 +24,6 @@ const (
 	bootFailed   = 1
 	bootDegraded = 2
 )
-
-// unasked are cloud-init's modules that run in every image and carry out nothing that a profile
-// says, but for a locale, without which a guest is usable. One that fails is no failed boot.
-// Newer cloud-inits write "_" for "-".
-var unasked = []string{"locale", "grub-dpkg", "apt-pipelining", "keys-to-console", "install-hotplug", "final-message"}
 
 // failedModule matches the names of modules in the errors that cloud-init lists, such as
 // "('locale', ProcessExecutionError(...))".
@@ -160,11 +156,11 @@ func (g guests) bootEnded(w *waitForLogin, a sshclient.Answer) error {
 	return &failedBoot{w.vm.Name, fmt.Sprintf("exit code %d; %s", a.Code, said)}
 }
 
-// onlyUnasked reports whether cloud-init names modules that failed, and all are unasked ones.
+// onlyUnasked reports whether cloud-init names modules that failed, and all are firstboot.Unasked ones.
 // Before 23.4 its status is "error" for each of them.
 func onlyUnasked(said string) bool {
 	failed := failedModule.FindAllStringSubmatch(said, -1)
 	return len(failed) > 0 && !slices.ContainsFunc(failed, func(m []string) bool {
-		return !slices.Contains(unasked, strings.ReplaceAll(m[1], "_", "-"))
+		return !slices.Contains(firstboot.Unasked, strings.ReplaceAll(m[1], "_", "-"))
 	})
 }

@@ -29,7 +29,7 @@ var verbs = []struct {
 	{"pull", "IMAGE...", "download images, or newer ones of the same name", command.pull},
 	{"inspect", "IMAGE", "show what is known of an image", command.inspect},
 	{"rm", "IMAGE...", "remove images from the cache", command.remove},
-	{"prune", "", "remove the images that no VM uses", command.prune},
+	{"prune", "", "remove the images, and booted guests, that no VM uses", command.prune},
 }
 
 // Commands returns the command, which may be run once c has its user and places.
@@ -147,9 +147,17 @@ func (c command) remove(_ *cli.Context, names []string) error {
 	}
 	var errs []error
 	for _, name := range names {
+		if known, err := c.removeBooted(name, inUse); known {
+			errs = append(errs, err)
+			continue
+		}
 		found, err := c.match(name)
 		errs = append(errs, err)
 		for _, image := range found {
+			if err := c.removeOn(image, inUse); err != nil {
+				errs = append(errs, err)
+				continue
+			}
 			if err := c.store().Remove(image, inUse); err != nil {
 				errs = append(errs, err)
 				continue
@@ -165,9 +173,17 @@ func (c command) prune(ctx *cli.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
+	gone, err := c.warm().Prune(inUse) // first: they rest on images
+	if err != nil {
+		return err
+	}
 	pruned, err := c.store().Prune(inUse)
 	if ctx.Bool("json") {
-		return errors.Join(c.JSON(pruned), err)
+		return errors.Join(c.JSON(prunedAll{pruned, gone}), err)
+	}
+	for _, s := range gone {
+		pruned.Bytes += s.Bytes()
+		fmt.Fprintf(c.Stdout, "%s\t%s\t%s\n", s.Name, short(s.Digest), fetch.Bytes(s.Bytes()))
 	}
 	for _, image := range pruned.Images {
 		fmt.Fprintf(c.Stdout, "%s\t%s\t%s\n", image.Name, short(image.Digest), fetch.Bytes(image.Bytes))

@@ -11,6 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/images"
 	"github.com/qnet-vm/qnet/internal/images/catalog"
 	"github.com/qnet-vm/qnet/internal/images/fetch"
+	"github.com/qnet-vm/qnet/internal/warm"
 )
 
 // row is an image of the catalog, of the cache, or of both.
@@ -26,7 +27,8 @@ type row struct {
 	User    string         `json:"user,omitempty"`
 	Own     bool           `json:"own"` // of the user's images.toml
 	Cached  *images.Cached `json:"cached,omitempty"`
-	VMs     []string       `json:"vms"` // whose disks rest on it
+	VMs     []string       `json:"vms"`              // whose disks rest on it
+	Booted  *warm.State    `json:"booted,omitempty"` // a guest that was booted for several VMs
 }
 
 // rows returns the images of the cache, then the others of the catalog.
@@ -45,6 +47,13 @@ func (c command) rows() ([]row, error) {
 		return nil, err
 	}
 	list, there := []row{}, map[string]bool{}
+	booted, err := c.warm().List()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range booted {
+		list = append(list, row{Name: s.Name, Booted: &s, VMs: append([]string{}, inUse(s.Digest)...)})
+	}
 	for _, image := range cached {
 		r := row{Name: image.Name, Title: image.Title, URL: image.URL, Sums: image.Sums, Format: image.Format, User: image.User}
 		if e, ok := known.Find(image.Name); ok && e.Name == image.Name {
@@ -77,6 +86,11 @@ func (c command) list(ctx *cli.Context, _ []string) error {
 	}
 	return c.Table("NAME DIGEST SIZE DISK PULLED VMS IMAGE", func(w io.Writer) {
 		for _, r := range rows {
+			if s := r.Booted; s != nil {
+				fmt.Fprintf(w, "%s\t%s\t%s\t-\t%s\t%s\tbooted from %s, for run --warm\n", r.Name, short(s.Digest), fetch.Bytes(s.Bytes()),
+					s.Made.Local().Format("2006-01-02"), call.OrDash(strings.Join(r.VMs, ",")), s.Image)
+				continue
+			}
 			title := strings.Join(append([]string{r.Title}, r.Aliases...), ", ")
 			if r.Cached == nil {
 				fmt.Fprintf(w, "%s\t-\t-\t-\t-\t-\t%s\n", r.Name, title)

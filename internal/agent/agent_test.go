@@ -51,6 +51,19 @@ func TestRunFails(t *testing.T) {
 	}
 }
 
+// A guest says why its script failed, in words that a terminal can show.
+func TestRunSaysWhy(t *testing.T) {
+	for said, want := range map[string]string{
+		base64.StdEncoding.EncodeToString([]byte("no\nlink \x1b[31meth0\n")): "no link [31meth0", "!": "", "": "",
+	} {
+		c := play(t, func(id, _ string) string { return id + " 1 " + said + "\n" })
+		var status *StatusError
+		if err := c.Run(t.Context(), "false"); !errors.As(err, &status) || status.Status != "1" || status.Said != want {
+			t.Errorf("%q: got %v", said, err)
+		}
+	}
+}
+
 // A guest without an agent costs the time that its caller gives it, and a late answer is none
 // to the next question.
 func TestSilentGuest(t *testing.T) {

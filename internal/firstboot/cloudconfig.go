@@ -81,7 +81,7 @@ func (s Settings) cloudConfig(merged bool) cloudConfig {
 	}
 	s.logins(&c)
 	for _, k := range s.HostKeys {
-		c.HostKeys[keyName(k)+"_private"], c.HostKeys[keyName(k)+"_public"] = k.Private, k.Public
+		c.HostKeys[KeyName(k)+"_private"], c.HostKeys[KeyName(k)+"_public"] = k.Private, k.Public
 	}
 	if len(s.Run) > 0 {
 		// One shell runs all of them. Without -e it would go on after a failure, and end with

@@ -14,7 +14,7 @@ import (
 func (s Settings) credentials() []string {
 	var files strings.Builder
 	for _, k := range s.HostKeys {
-		path := "/etc/ssh/ssh_host_" + keyName(k) + "_key"
+		path := "/etc/ssh/ssh_host_" + KeyName(k) + "_key"
 		fmt.Fprintf(&files, "f+~ %s 0600 root root - %s\n", path, encode(k.Private))
 		fmt.Fprintf(&files, "f+~ %s.pub 0644 root root - %s\n", path, encode(k.Public+"\n"))
 	}
@@ -42,8 +42,8 @@ func credential(name, value string) string {
 
 func encode(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 
-// keyName is the name of a host key in cloud-init's keys and in the names of its files.
-func keyName(k sshkey.Pair) string {
+// KeyName is the name of a host key in cloud-init's keys and in the names of its files.
+func KeyName(k sshkey.Pair) string {
 	if strings.HasPrefix(k.Public, sshkey.ECDSA+" ") {
 		return "ecdsa"
 	}

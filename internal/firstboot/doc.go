@@ -18,6 +18,11 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 )
 
+// Unasked are cloud-init's modules that run in every image and carry out nothing that a profile
+// says, but for a locale, without which a guest is usable. One that fails is no failed boot.
+// Newer cloud-inits write "_" for "-".
+var Unasked = []string{"locale", "grub-dpkg", "apt-pipelining", "keys-to-console", "install-hotplug", "final-message"}
+
 // Root is the account that is there already.
 const Root = "root"
 

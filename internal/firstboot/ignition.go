@@ -95,7 +95,7 @@ func (s Settings) ignitionFiles(config object) {
 		}
 	}
 	for _, k := range s.HostKeys {
-		path := "/etc/ssh/ssh_host_" + keyName(k) + "_key"
+		path := "/etc/ssh/ssh_host_" + KeyName(k) + "_key"
 		add(path, k.Private, 0o600)
 		add(path+".pub", k.Public+"\n", 0o644)
 	}

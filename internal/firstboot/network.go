@@ -20,6 +20,9 @@ type ethernet struct {
 	Optional  bool              `json:"optional,omitempty"`
 }
 
+// LinkName is what the link of the i-th NIC is called in a guest.
+func LinkName(i int) string { return fmt.Sprintf("eth%d", i) }
+
 // metric of the first NIC's routes. Each further one has 100 more, so that the first NIC
 // with a default route is the guest's way out.
 const metric = 100
@@ -34,7 +37,7 @@ func (s Settings) network() networkConfig {
 		if n.Mode == profiles.None {
 			continue
 		}
-		name := fmt.Sprintf("eth%d", i)
+		name := LinkName(i)
 		e := ethernet{Match: map[string]string{"macaddress": n.MAC}, Name: name, DHCP4: n.Mode != profiles.Private}
 		if e.DHCP4 {
 			e.Overrides = map[string]any{"route-metric": metric * (i + 1)}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/qnet-vm/qnet/internal/disks"
 	"github.com/qnet-vm/qnet/internal/firstboot/gather"
@@ -28,8 +27,9 @@ func Disks(p *profiles.Profile) []profiles.Disk {
 
 // Disk is a disk of the machine, open.
 type Disk struct {
-	File *os.File
-	Base *os.File // what File is an overlay on; nil for a disk that is none
+	File  *os.File
+	Base  *os.File // what File is an overlay on; nil for a disk that is none
+	Below *os.File // what Base is an overlay on in its turn; nil if it is none
 }
 
 // machineDisk returns the i-th disk as QEMU gets it. An open one of zero is one that is
@@ -40,7 +40,7 @@ func machineDisk(i int, d profiles.Disk, open Disk) machine.Disk {
 		Bus: string(d.Bus), CDROM: d.Type == profiles.CDROM,
 	}
 	if d.Base != "" {
-		m.Backing, m.BackingFormat = cmp.Or(open.Base, planned), d.BaseFormat
+		m.Backing, m.BackingFormat, m.Below = cmp.Or(open.Base, planned), d.BaseFormat, open.Below
 	}
 	if d.Bus != profiles.VirtIO && d.Bus != "" || made(d) {
 		m.Serial = fmt.Sprintf("qnet-disk%d", i)
@@ -61,6 +61,9 @@ func keeps(p *profiles.Profile) bool {
 	return hasUEFI(p) || p.TPM || gather.Wanted(p)
 }
 
+// imageDisk is the name of the disk that is made of the profile's image.
+const imageDisk = "disk.qcow2"
+
 // want is a disk that qnet may make.
 type want struct {
 	disks.Disk
@@ -78,29 +81,15 @@ func wants(p *profiles.Profile, dir vmdir.Dir) []want {
 		}
 		w := want{Disk: disks.Disk{File: d.File, Format: d.Format, Size: d.Size, Base: disks.Pin{Path: d.Base, Format: d.BaseFormat}}, i: i}
 		if i == 0 && p.Image != (profiles.Image{}) {
-			w.image, w.File = p.Image, dir.File("disk.qcow2")
+			w.image, w.File = p.Image, dir.File(imageDisk)
 			w.Base = disks.Pin{Image: p.Image.String(), Format: disks.Qcow2}
 		}
 		if w.File == "" {
-			w.File = dir.File(overlayName(d.Base, taken))
+			w.File = dir.File(disks.OverlayName(d.Base, taken))
 		}
 		list = append(list, w)
 	}
 	return list
-}
-
-// overlayName names the overlay on a base that has no file of its own: by the base, so that
-// it stays the same when disks change their order.
-func overlayName(base string, taken map[string]bool) string {
-	name := filepath.Base(base)
-	name = strings.TrimSuffix(name, filepath.Ext(name))
-	for n := 1; ; n++ {
-		file := fmt.Sprintf("disk-%.200s-%d.qcow2", name, n)
-		if !taken[file] {
-			taken[file] = true
-			return file
-		}
-	}
 }
 
 // openDisks makes the disks that are missing, and opens all.
@@ -139,6 +128,9 @@ func (f *Files) makeDisks(ctx context.Context, p *profiles.Profile) error {
 		dir = f.Kept.Dir
 	}
 	list := wants(p, dir)
+	if err := f.forgetUnnamed(list); err != nil {
+		return err
+	}
 	digests := f.digests(ctx)
 	var bases []vmdir.Base
 	for i := range list {
@@ -149,9 +141,10 @@ func (f *Files) makeDisks(ctx context.Context, p *profiles.Profile) error {
 		if pin.Path != "" {
 			bases = append(bases, vmdir.Base{Overlay: relative(dir, list[i].File), Path: pin.Path, Digest: pin.Digest})
 		}
+		bases = append(bases, f.below...)
 	}
 	if f.Kept != nil {
-		if err := f.Kept.Update(func(r *vmdir.Record) { r.Bases = bases }); err != nil {
+		if err := f.Kept.Update(func(r *vmdir.Record) { r.Bases, r.Unnamed = bases, f.onBase }); err != nil {
 			return err
 		}
 	}
@@ -192,6 +185,9 @@ func (f *Files) base(ctx context.Context, w *want, digests disks.Digests) (disks
 	}
 	if w.image != (profiles.Image{}) {
 		if err := images.Hold(f.Disks[w.i].Base); err != nil {
+			return disks.Pin{}, err
+		}
+		if err := f.openBelow(w, digests); err != nil {
 			return disks.Pin{}, err
 		}
 	}

@@ -31,6 +31,8 @@ type Files struct {
 	folders   []virtiofs.Share   // in the profile's order
 	virtiofsd string             // the program that serves them
 	serving   []*virtiofs.Daemon // of the folders, while a run has them served
+	onBase    bool               // this run makes the disk of the image on Options.Base
+	below     []vmdir.Base       // what the bases rest on in their turn
 
 	o      Options
 	opened []*os.File

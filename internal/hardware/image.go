@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/disks"
@@ -34,38 +33,30 @@ func (f *Files) imageBase(ctx context.Context, w *want) error {
 	if pinned || err != nil {
 		return err
 	}
-	store := f.o.store()
-	image, err := store.Resolve(w.image)
-	if err != nil {
-		return err
+	if f.onBase = f.o.Base.Path != ""; f.onBase {
+		return f.begunBase(w)
 	}
-	if f.o.Images != "" {
-		if err := vmdir.MakeFor(f.o.Images, f.o.User); err != nil {
-			return fmt.Errorf("make directory of images: %w", err)
-		}
-	}
-	defer f.o.progress("")
-	f.Image, err = store.Ensure(ctx, image, pulls(f.o.progress))
+	f.Image, err = EnsureImage(ctx, w.image, f.o)
 	if err == nil {
 		w.Base.Path, w.Base.Digest = f.Image.Path, f.Image.Digest
 	}
 	return err
 }
 
-// pullEvery is the time between two words about a download.
-const pullEvery = 200 * time.Millisecond
-
-// pulls returns what tells how far a download is, in words that follow "waiting for".
-func pulls(tell func(string)) images.Progress {
-	var meter images.Meter
-	var told time.Time
-	return func(e images.Event) {
-		now := time.Now()
-		if meter.Begins(e, now) || now.Sub(told) >= pullEvery {
-			told = now
-			tell(fmt.Sprintf("image %s: %s", e.Image, meter.Text(e, now)))
+// EnsureImage returns what an image is now, which may have to be downloaded.
+func EnsureImage(ctx context.Context, ref profiles.Image, o Options) (local images.Local, err error) {
+	store := o.store()
+	image, err := store.Resolve(ref)
+	if err != nil {
+		return local, err
+	}
+	if o.Images != "" {
+		if err := vmdir.MakeFor(o.Images, o.User); err != nil {
+			return local, fmt.Errorf("make directory of images: %w", err)
 		}
 	}
+	defer o.progress("")
+	return store.Ensure(ctx, image, images.InWords(o.progress))
 }
 
 // pinnedBase finds the base that the disk is pinned to. It reports whether the disk is there.
@@ -102,6 +93,9 @@ func (w want) vm() string { return filepath.Base(filepath.Dir(w.File)) }
 func (f *Files) imageLook(w *want) (known bool, err error) {
 	if pinned, err := f.pinnedBase(w); pinned || err != nil {
 		return pinned, err
+	}
+	if f.o.Base.Path != "" {
+		return true, f.begunBase(w)
 	}
 	store := f.o.store()
 	image, err := store.Resolve(w.image)
@@ -140,7 +134,7 @@ func gone(user *asuser.User, w want, err error) error {
 		return err
 	}
 	do := fmt.Sprintf("put %s back as it was; or remove %s, and what the guest has written, to begin anew", w.Base.Path, w.File)
-	if w.image.Name != "" || w.image.URL != "" {
+	if named := w.image.Name != "" || w.image.URL != ""; named && filepath.Base(w.Base.Path) != imageDisk {
 		do = fmt.Sprintf("qnet image pull %s brings it back while the same is published; or begin anew after: qnet rm %s", w.Base.Image, w.vm())
 	}
 	return &disks.Error{File: w.File, Msg: fmt.Sprintf("its base %s is gone, without which it cannot be read", w.Base.Path), Do: do, Err: err}

@@ -99,6 +99,7 @@ type DiskPlan struct {
 	Image   string `json:"image,omitempty"`   // that the base is
 	Base    string `json:"base,omitempty"`    // path; "" while the image is not here
 	Digest  string `json:"digest,omitempty"`  // of the base, as far as it is known
+	Below   string `json:"below,omitempty"`   // path of what the base rests on in its turn
 }
 
 // PlanDisks tells what a run would do about the disks that qnet makes. It changes nothing. The
@@ -155,12 +156,21 @@ func (f *Files) lookAt(w want) (DiskPlan, error) {
 	if f.Disks[w.i].Base, err = f.open("base", w.Base.Path, os.O_RDONLY); err != nil {
 		return DiskPlan{}, gone(f.o.User, w, err)
 	}
+	if w.image != (profiles.Image{}) {
+		if err := f.openBelow(&w, digests); err != nil {
+			return DiskPlan{}, err
+		}
+	}
 	var found disks.Found
 	err = f.o.User.Do(func() (err error) {
 		found, err = w.Look(f.Disks[w.i].Base, digests)
 		return err
 	})
-	return DiskPlan{w.File, found.Size, found.Missing, found.Grows, w.Base.Image, w.Base.Path, found.Pin.Digest}, err
+	plan := DiskPlan{w.File, found.Size, found.Missing, found.Grows, w.Base.Image, w.Base.Path, found.Pin.Digest, ""}
+	if below := f.Disks[w.i].Below; below != nil {
+		plan.Below = below.Name()
+	}
+	return plan, err
 }
 
 // pinOf is disks.PinOf with the rights of a user.
@@ -193,6 +203,9 @@ func (d DiskPlan) String() string {
 	}
 	if d.Digest != "" {
 		words = append(words, "of "+d.Digest)
+	}
+	if d.Below != "" {
+		words = append(words, "which is one on "+d.Below)
 	}
 	return d.File + ": " + strings.Join(words, ", ")
 }

@@ -1,12 +1,8 @@
 package hardware
 
 import (
-	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/firstboot"
@@ -23,8 +19,9 @@ const ignitionBlob = "opt/com.coreos/config"
 // told is what QEMU needs to tell a guest at its first boot; nil for a guest that qnet
 // tells nothing.
 type told struct {
-	files volume.Files
-	guest control.Guest
+	files    volume.Files
+	guest    control.Guest
+	settings firstboot.Settings
 }
 
 // Seed makes what the guest gets at its first boot, where the profile says [guest] or has an
@@ -41,7 +38,7 @@ func (f *Files) Seed(p *profiles.Profile, salt []byte) error {
 	if err != nil {
 		return err
 	}
-	t := &told{guest: control.Guest{User: settings.User, Identity: gather.OwnKey(f.o.Config)}}
+	t := &told{settings: settings, guest: control.Guest{User: settings.User, Identity: gather.OwnKey(f.o.Config)}}
 	for _, k := range settings.HostKeys {
 		t.guest.HostKeys = append(t.guest.HostKeys, k.Public)
 	}
@@ -103,17 +100,9 @@ func tell(c *machine.Config, p *profiles.Profile, files *Files) {
 	}
 }
 
-// SeedPlan is what a guest gets at its first boot, without its secrets.
-type SeedPlan struct {
-	InstanceID string            `json:"instance_id"` // cloud-init does all again when it changes
-	User       string            `json:"user"`        // account for logins
-	Keys       int               `json:"keys"`        // that log in
-	Documents  map[string]string `json:"documents"`   // by their names
-}
-
 // PlanSeed tells what a guest gets at its first boot; nil for one that qnet tells nothing.
 // It makes nothing.
-func PlanSeed(p *profiles.Profile, o Options, salt []byte) (*SeedPlan, error) {
+func PlanSeed(p *profiles.Profile, o Options, salt []byte) (*firstboot.Plan, error) {
 	if !gather.Wanted(p) {
 		return nil, nil
 	}
@@ -132,7 +121,7 @@ func PlanSeed(p *profiles.Profile, o Options, salt []byte) (*SeedPlan, error) {
 	if _, err := firstboot.New(settings); err != nil {
 		return nil, err
 	}
-	plan := &SeedPlan{InstanceID: settings.InstanceID(), User: settings.User, Keys: len(settings.Keys) + 1, Documents: map[string]string{}}
+	plan := &firstboot.Plan{InstanceID: settings.InstanceID(), User: settings.User, Keys: len(settings.Keys) + 1, Documents: map[string]string{}}
 	shown := settings.Blanked()
 	if settings.UserData.Text != "" && !gather.Ignition(p) {
 		plan.Documents["user-data of "+settings.UserData.File] = "(" + strconv.Itoa(len(settings.UserData.Text)) + " bytes, which are not shown)"
@@ -146,21 +135,4 @@ func PlanSeed(p *profiles.Profile, o Options, salt []byte) (*SeedPlan, error) {
 		plan.Documents["config.ign"] = string(seed.Ignition)
 	}
 	return plan, err
-}
-
-// String returns lines of comments for a shell: what the guest gets, document by document.
-func (s *SeedPlan) String() string {
-	var b strings.Builder
-	keys := "keys"
-	if s.Keys == 1 {
-		keys = "key"
-	}
-	fmt.Fprintf(&b, "# first boot, instance %s: account %s, %d %s\n", s.InstanceID, s.User, s.Keys, keys)
-	for _, name := range slices.Sorted(maps.Keys(s.Documents)) {
-		b.WriteString("# " + name + ":\n")
-		for line := range strings.Lines(s.Documents[name]) {
-			b.WriteString("#   " + strings.TrimRight(line, "\n") + "\n")
-		}
-	}
-	return b.String()
 }

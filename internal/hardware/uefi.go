@@ -150,8 +150,14 @@ func (f FirmwarePlan) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// Files stands for the files of a plan in Config.
-func (f FirmwarePlan) Files() *Files { return &Files{found: f.found} }
+// Files stands for the files of a plan in Config, with what PlanDisks says.
+func (f FirmwarePlan) Files(list []DiskPlan) *Files {
+	files := &Files{found: f.found}
+	if len(list) > 0 && list[0].Below != "" { // the image's
+		files.Disks = []Disk{{Below: planned}}
+	}
+	return files
+}
 
 // flash returns the firmware as QEMU gets it, nil for SeaBIOS.
 func (f *Files) flash(p *profiles.Profile) *machine.Firmware {

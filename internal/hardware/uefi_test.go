@@ -224,7 +224,7 @@ func TestPlanFirmware(t *testing.T) {
 	if err != nil || !plan.Missing || !strings.HasPrefix(plan.String(), "firmware /usr/share/") || !strings.Contains(plan.String(), "vars-secure.fd: made by a run\nTPM by swtpm, state in "+o.VMs) {
 		t.Errorf("got %q, %v", plan, err)
 	}
-	if c := Config(p, nil, plan.Files(), nil); c.UEFI == nil || !c.UEFI.SMM || c.Devices.TPM == nil {
+	if c := Config(p, nil, plan.Files(nil), nil); c.UEFI == nil || !c.UEFI.SMM || c.Devices.TPM == nil {
 		t.Errorf("got %+v", c)
 	}
 	if err := Refusal(p, o); err != nil {

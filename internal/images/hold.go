@@ -32,16 +32,19 @@ func (e *HeldError) Error() string {
 // Hint says what to do.
 func (e *HeldError) Hint() string { return `"qnet ls" lists VMs; qnet rm VM removes one with its disk` }
 
-// seize opens an image that is about to be removed, and keeps Hold away from it. The error is
-// a *HeldError if another process holds it.
-func (c Cached) seize() (*os.File, error) {
-	f, err := os.Open(c.Path)
+// seize is Seize of an image.
+func (c Cached) seize() (*os.File, error) { return Seize(c.Path, c.Name) }
+
+// Seize opens a file that is about to be removed, and keeps Hold away from it. The error is
+// a *HeldError with that name if another process holds it.
+func Seize(path, name string) (*os.File, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		f.Close()
-		return nil, &HeldError{c.Name}
+		return nil, &HeldError{name}
 	}
 	return f, nil
 }

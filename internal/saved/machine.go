@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -28,26 +29,44 @@ type Asker interface {
 
 // Of returns the machine of a QEMU of that version, which was started with the config.
 func Of(ctx context.Context, qemu Asker, version string, c machine.Config) (Machine, error) {
-	m := Machine{QEMU: version, Accel: c.Accel, HostCPU: hostCPU(c.Accel, "/proc/cpuinfo")}
+	m := Machine{QEMU: version, Accel: c.Accel, HostCPU: HostCPU(c.Accel)}
 	kind := ""
 	if err := qemu.Execute(ctx, "qom-get", map[string]string{"path": "/machine", "property": "type"}, &kind); err != nil {
 		return m, fmt.Errorf("ask QEMU for its machine: %w", err)
 	}
 	m.Type = strings.TrimSuffix(kind, "-machine")
 	c.Machine = m.Type
-	args, err := argsOf(c)
+	args, err := Arguments(c)
 	m.Args = args
 	return m, err
 }
 
-// argsOf returns what machine.Command makes of a config.
-func argsOf(c machine.Config) ([]string, error) {
+// Anyone returns the config without what is the VM's own: its name, its MAC addresses, and on
+// what its first disk, which is the image's, rests. Two VMs that are equal so can go on from one
+// state.
+func Anyone(c machine.Config) machine.Config {
+	c.Name = "anyone"
+	c.NICs = slices.Clone(c.NICs)
+	for i := range c.NICs {
+		c.NICs[i].MAC = net.HardwareAddr{0x52, 0x54, 0, 0, 0, byte(i)}
+	}
+	c.Disks = slices.Clone(c.Disks)
+	if len(c.Disks) > 0 {
+		c.Disks[0].Backing, c.Disks[0].Below = nil, nil
+	}
+	return c
+}
+
+// Arguments returns what machine.Command makes of a config.
+func Arguments(c machine.Config) ([]string, error) {
 	c.Incoming = false
 	spec, err := machine.Command(c, nil, nil)
 	return spec.Args, err
 }
 
-// hostCPU returns the model of the host's CPU where the guest sees it.
+// HostCPU returns the model of the host's CPU where the guest sees it, under KVM.
+func HostCPU(accel string) string { return hostCPU(accel, "/proc/cpuinfo") }
+
 func hostCPU(accel, cpuinfo string) string {
 	f, err := os.Open(cpuinfo)
 	if accel != machine.AccelKVM || err != nil {
@@ -65,10 +84,10 @@ func hostCPU(accel, cpuinfo string) string {
 // Differs returns why a QEMU started with the config could not go on from the state, "" if
 // it can. The config is that of Machine.Config.
 func (m Machine) Differs(c machine.Config) (why string, err error) {
-	if host := hostCPU(m.Accel, "/proc/cpuinfo"); host != m.HostCPU {
+	if host := HostCPU(m.Accel); host != m.HostCPU {
 		return fmt.Sprintf("the host's CPU is %q, and was %q", host, m.HostCPU), nil
 	}
-	args, err := argsOf(c)
+	args, err := Arguments(c)
 	if err != nil || slices.Equal(args, m.Args) {
 		return "", err
 	}

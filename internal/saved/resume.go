@@ -18,8 +18,19 @@ import (
 type Resume struct {
 	Record Record
 
-	place Place
-	spent bool
+	place  Place
+	spent  bool
+	shared bool // others go on from the state, too: see Shared
+}
+
+// Shared returns what a run goes on from that is one of several with the same state: the state
+// stays. The guest's cables are pulled until the caller has told it who it is.
+func Shared(p Place) (*Resume, error) {
+	r, ok, err := p.Load()
+	if err == nil && !ok {
+		err = fmt.Errorf("find state: %w", os.ErrNotExist)
+	}
+	return &Resume{Record: r, place: p, shared: true}, err
 }
 
 // Find returns the state that a run goes on from, nil without one, and removes what is none.
@@ -56,7 +67,11 @@ func (r *Resume) Restore(c machine.Config) func(context.Context, *qmp.Monitor) e
 		if is, was := VersionOf(m), r.Record.Machine.QEMU; release(is) != release(was) {
 			return r.place.unusable(fmt.Errorf("QEMU is version %s, and was %s", is, was))
 		}
-		why, err := r.Record.Machine.Differs(c)
+		like := c
+		if r.shared {
+			like = Anyone(c)
+		}
+		why, err := r.Record.Machine.Differs(like)
 		if err == nil && why != "" {
 			err = r.place.unusable(errors.New(why))
 		}
@@ -71,9 +86,22 @@ func (r *Resume) Restore(c machine.Config) func(context.Context, *qmp.Monitor) e
 		if err := states.Load(ctx, m, f); err != nil {
 			return err
 		}
+		if r.shared {
+			return pull(ctx, m, len(c.NICs))
+		}
 		r.spent = true
 		return r.place.Spend()
 	}
+}
+
+// pull pulls the cables of a guest's NICs.
+func pull(ctx context.Context, m Asker, nics int) error {
+	for i := range nics {
+		if err := m.Execute(ctx, "set_link", map[string]any{"name": machine.NICID(i), "up": false}, nil); err != nil {
+			return fmt.Errorf("pull cable of NIC %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // Failed takes that the guest does not go on: the state is kept.
@@ -84,6 +112,9 @@ func (r *Resume) Failed(err error) error {
 	if r.spent {
 		err = errors.Join(err, r.place.Unspend())
 	}
+	if r.shared {
+		return err
+	}
 	var known *Unusable
 	if errors.As(err, &known) || errors.Is(err, context.Canceled) {
 		return err
@@ -93,7 +124,7 @@ func (r *Resume) Failed(err error) error {
 
 // Done takes that the guest goes on: the state is removed.
 func (r *Resume) Done() error {
-	if r == nil {
+	if r == nil || r.shared {
 		return nil
 	}
 	return r.place.Clean()
@@ -109,7 +140,7 @@ func VersionOf(m *qmp.Monitor) string {
 func Images(c machine.Config) []*os.File {
 	var list []*os.File
 	for _, d := range c.Disks {
-		for _, f := range []*os.File{d.File, d.Backing} {
+		for _, f := range []*os.File{d.File, d.Backing, d.Below} {
 			if f != nil {
 				list = append(list, f)
 			}

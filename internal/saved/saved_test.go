@@ -132,7 +132,7 @@ func TestChangedDisks(t *testing.T) {
 func TestMachineDiffers(t *testing.T) {
 	c := machine.Config{Name: "web", Memory: 64 << 20, CPUs: 1, Accel: machine.AccelTCG}
 	m := Machine{Type: "pc-q35-7.2", Accel: machine.AccelTCG}
-	m.Args, _ = argsOf(m.Config(c))
+	m.Args, _ = Arguments(m.Config(c))
 	if why, err := m.Differs(m.Config(c)); why != "" || err != nil {
 		t.Errorf("the same: %q, %v", why, err)
 	}

@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/console"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/saved"
 	"github.com/qnet-vm/qnet/internal/terminal"
+	"github.com/qnet-vm/qnet/internal/warm"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
@@ -44,6 +46,8 @@ type Options struct {
 	Path             string             // the PATH
 	Extra            []string           // further QEMU arguments
 	AssumeYes        bool               // see keeper.Options
+	Warm             *warm.State        // the booted guest that a VM without a disk begins from; nil boots
+	ForOthers        bool               // the guest is booted for others: it is suspended when its first boot is over
 	Fresh            bool               // boots, also a VM that was suspended, and forgets what was saved of it
 	Verbose          func(string)       // gets each step that was done on the host
 	Note             func(keeper.Note)  // gets what the user should know
@@ -70,10 +74,11 @@ type session struct {
 	nics    map[int]machine.NIC // by a NIC's index in the profile
 	qemu    *qemu.Launched
 	vm      *qemu.VM
-	console *console
+	console *console.Console
 	stops   stopper
 	images  []*os.File    // of the disks, to look at after they were closed
 	resumed *saved.Resume // nil for a guest that boots
+	failed  error         // of a boot for others
 	one     sync.Mutex    // held while an operation changes the guest's state
 
 	showScreen func(*qemu.VM) // serves viewers; nil without a screen
@@ -82,7 +87,7 @@ type session struct {
 	mu     sync.Mutex // guards what follows; console once it is served; vm for the keepers' calls
 	state  control.State
 	server *control.Server // nil until it serves
-	notes  *logFile        // qnet.log; nil until it is open
+	notes  io.WriteCloser  // qnet.log; nil until it is open
 	late   []byte          // lines that it did not take
 }
 
@@ -214,7 +219,7 @@ func internalError(panicked any) error {
 func (s *session) wait(ctx context.Context) error {
 	pumped := make(chan struct{})
 	go func() {
-		s.console.pump()
+		s.console.Pump()
 		close(pumped)
 	}()
 	watched := make(chan struct{})
@@ -240,6 +245,7 @@ func (s *session) wait(ctx context.Context) error {
 	<-pumped
 	<-watched
 	<-replugged
+	err = errors.Join(err, s.failed)
 	if err != nil || s.stops.asked() && !status.Panicked {
 		return err
 	}

@@ -45,6 +45,10 @@ func (s *session) findSaved() error {
 	if err != nil {
 		return nil //nolint:nilerr // without a place nothing was saved
 	}
+	if s.files.OnBase() {
+		s.resumed, err = saved.Shared(s.Warm.Place)
+		return errors.Join(err, place.Discard())
+	}
 	if s.Fresh {
 		return place.Discard()
 	}
@@ -62,7 +66,11 @@ func (s *session) wentOn() {
 // goesOn tells a guest that was suspended that time has passed: its DHCP client asks again
 // when the cables of its NICs were pulled.
 func (s *session) goesOn(ctx context.Context) {
-	if s.resumed == nil {
+	if s.ForOthers {
+		s.failed = s.bootForOthers(ctx)
+		return
+	}
+	if s.resumed == nil || s.files.OnBase() {
 		return
 	}
 	set := make(chan error, 1)
@@ -75,11 +83,7 @@ func (s *session) goesOn(ctx context.Context) {
 
 // replugAll pulls and plugs the cables of all NICs, and has the guest show its addresses.
 func (s *session) replugAll(ctx context.Context) {
-	var nics []int
-	for i := range s.profile.NICs {
-		nics = append(nics, i)
-	}
-	s.replug(ctx, nics)
+	s.replug(ctx, s.allNICs())
 	var addresses []netip.Addr
 	for _, n := range s.State().NICs {
 		addresses = append(addresses, n.Address)
@@ -115,7 +119,11 @@ func suspend(ctx context.Context, s *session, vm *qemu.VM, _ json.RawMessage, te
 }
 
 func (s *session) save(ctx context.Context, vm *qemu.VM, place saved.Place) (saved.Record, error) {
-	m, err := saved.Of(ctx, vm.Monitor(), saved.VersionOf(vm.Monitor()), vm.Config())
+	c := vm.Config()
+	if s.ForOthers {
+		c = saved.Anyone(c)
+	}
+	m, err := saved.Of(ctx, vm.Monitor(), saved.VersionOf(vm.Monitor()), c)
 	if err != nil {
 		return saved.Record{}, err
 	}

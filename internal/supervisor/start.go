@@ -7,8 +7,10 @@ import (
 	"io"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/console"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/hardware"
+	"github.com/qnet-vm/qnet/internal/logfile"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/qemu"
@@ -59,6 +61,9 @@ func (s *session) check(ctx context.Context) (err error) {
 func (s *session) fileOptions() hardware.Options {
 	o := s.Files
 	o.User, o.Progress, o.Warn, o.Tell = s.User, s.Progress, s.warn, s.tell
+	if s.Warm != nil {
+		o.Base = s.Warm.Base()
+	}
 	return o
 }
 
@@ -104,21 +109,24 @@ func (s *session) start(ctx context.Context) error {
 	s.files.Close()
 	s.closeTaps()
 	s.wentOn()
-	return s.started()
+	return s.started(ctx)
 }
 
-func (s *session) started() error {
+func (s *session) started(ctx context.Context) error {
 	s.onClose(func(ctx context.Context) error {
 		// Does nothing unless a later step of the start failed.
 		return s.vm.Stop(ctx, qemu.StopOptions{Force: true})
 	})
-	log, err := openLog(LogPath(s.StateDir, s.profile.Name))
+	if err := s.becomeClone(ctx); err != nil {
+		return err
+	}
+	log, err := logfile.Open(LogPath(s.StateDir, s.profile.Name))
 	if err != nil {
 		return fmt.Errorf("open console log: %w", s.unusable("state directory", s.StateDir, err))
 	}
 	s.onClose(func(context.Context) error { return log.Close() })
-	c := newConsole(s.vm.Console(), log, s.Stdout)
-	c.lost = s.outLost
+	c := console.New(s.vm.Console(), log, s.Stdout)
+	c.Lost = s.outLost
 	s.mu.Lock()
 	s.console = c
 	s.state.State, s.state.Accel, s.state.QEMU = control.Running, s.vm.Accel(), s.vm.PID()
@@ -140,16 +148,16 @@ func (s *session) started() error {
 }
 
 // giveTerminal gives the user's terminal to the guest's console.
-func (s *session) giveTerminal(c *console) error {
+func (s *session) giveTerminal(c *console.Console) error {
 	if err := s.Terminal.Begin(); err != nil {
 		return fmt.Errorf("set terminal raw: %w", err)
 	}
 	s.onClose(func(context.Context) error { return s.Terminal.Restore() })
-	c.out = s.Terminal
+	c.Out = s.Terminal
 	if s.Terminal.HasKeys() {
 		done := s.Terminal.FollowShell()
 		s.onClose(func(context.Context) error { done(); return nil })
-		go io.Copy(c.guest, s.Terminal.Keys(func() bool { //nolint:errcheck // ends with the process
+		go io.Copy(c.Keys(), s.Terminal.Keys(func() bool { //nolint:errcheck // ends with the process
 			s.stops.ask(stopRequest{})
 			return false
 		}))

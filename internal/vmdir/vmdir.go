@@ -116,6 +116,9 @@ type Record struct {
 	User    string    `json:"user,omitempty"`    // the account that the first boot made
 	LastRun time.Time `json:"last_run,omitzero"`
 	Bases   []Base    `json:"bases,omitempty"` // what its overlays rest on
+	// Unnamed says that the VM's disk is that of a guest which was booted for several VMs, and
+	// which was not told yet that it is this one: the next run begins the disk anew.
+	Unnamed bool `json:"unnamed,omitempty"`
 }
 
 // Base is what one of the VM's overlays rests on. With another base the guest would see mixed

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
@@ -76,6 +77,25 @@ func Settings(r Request) (firstboot.Settings, error) {
 		}
 		return r.remember(&s)
 	})
+	return s, err
+}
+
+// Shared is Settings for several VMs: without host keys, host name and MAC addresses, which are
+// each VM's own. It makes qnet's own key if it is missing, and nothing else.
+func Shared(r Request) (firstboot.Settings, error) {
+	s := r.settings()
+	err := r.User.Do(func() error {
+		own, err := sshkey.Ensure(OwnKey(r.Config), sshkey.Ed25519, "qnet")
+		if err != nil {
+			return err
+		}
+		s.OwnKey = own.Public
+		return r.readFiles(&s)
+	})
+	s.Hostname, s.NICs = "", slices.Clone(s.NICs)
+	for i := range s.NICs {
+		s.NICs[i].MAC = ""
+	}
 	return s, err
 }
 
