@@ -26,9 +26,9 @@
 //     would drop the network's packets. Package filters decides which.
 //
 // PortSteps, for each NIC of a VM: a tap, its mark "qnet:<network>/<vm>/<nic>", no IPv6 on
-// the host's side of it, port of the bridge, up; or, with macvtap and without a bridge, a
+// the host's side of it, the table of its guard (package guard), port of the bridge, up; or, with macvtap and without a bridge, a
 // macvtap link on the uplink. TraceSteps, for the ports of a probe: tables qnet_trace_<tap>
-// (bridge and inet), whose rules mark its packets for a trace.
+// (netdev, bridge and inet), whose rules mark its packets for a trace.
 //
 // While a network runs, the keeper asks the plan again: for accepts when other programs'
 // filters change (AcceptSteps), for uplinks that appear (ForwardingStep), for a firewalld
