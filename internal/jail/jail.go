@@ -123,7 +123,7 @@ func (c Command) Confine() error {
 	if err := confine.NoNewRights(); err != nil {
 		return err
 	}
-	return errors.Join(c.restrictFiles(), forbidCalls())
+	return errors.Join(confine.Files(c.rules()), calls().Install())
 }
 
 // limit bounds the child, as the child's own user: for another one the kernel wants

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/confine"
 	"github.com/qnet-vm/qnet/internal/lab"
 )
 
@@ -69,7 +70,7 @@ func shell(t *testing.T, script string, c Command) (string, error) {
 
 // The program reads what it may read, writes what it may write, and nothing else.
 func TestOnlyItsFiles(t *testing.T) {
-	if landlockVersion() == 0 {
+	if confine.Landlock() == 0 {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("needs Landlock")
 		}

@@ -58,7 +58,7 @@ func chown(dir string, uid, gid int) error {
 // filtered does the attempts under the filter.
 func filtered(dir string) int {
 	runtime.LockOSThread()
-	if err := errors.Join(unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), install(filter(Owner))); err != nil {
+	if err := errors.Join(unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), filter(Owner).Install()); err != nil {
 		fmt.Println(err)
 		return 1
 	}

@@ -46,8 +46,8 @@ func stage(text string) error {
 	if err := (&root{order: o}).build(); err != nil {
 		return err
 	}
-	if err := install(filter(Owner)); err != nil {
-		return fmt.Errorf("install seccomp filter: %w", err)
+	if err := filter(Owner).Install(); err != nil {
+		return err
 	}
 	d, err := dialectOf(o.Program)
 	if err != nil {
