@@ -23,6 +23,9 @@ import (
 const fakeVariable = "QNET_TEST_FAKE_QEMU"
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == hostileName {
+		os.Exit(hostile(os.Args[1:]))
+	}
 	if mode, ok := os.LookupEnv(fakeVariable); ok {
 		os.Exit(fakeQEMU(mode, os.Args[1:]))
 	}

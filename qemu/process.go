@@ -11,9 +11,13 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/confine"
 	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
+	"github.com/qnet-vm/qnet/qemu/sandbox"
 	"github.com/qnet-vm/qnet/qemu/tail"
 )
 
@@ -24,15 +28,34 @@ type Credential = program.Credential
 type process struct {
 	cmd    *exec.Cmd
 	spec   machine.Spec
+	layers *sandbox.Layers
 	stderr *tail.Writer
 	ending chan struct{} // see VM.Ending
 	done   chan struct{}
 }
 
 // launch starts binary with no rights beyond its files. Setting user and
-// groups takes root; a nil cred keeps the caller's.
-func launch(binary string, spec machine.Spec, cred *Credential, stderr io.Writer) (*process, error) {
-	p := &process{spec: spec, stderr: &tail.Writer{Tee: stderr}, ending: make(chan struct{}), done: make(chan struct{})}
+// groups takes root; a nil cred keeps the caller's. Where the kernel refuses the layers'
+// namespaces, it starts without them, if they are not required.
+func launch(binary string, spec machine.Spec, cred *Credential, layers *sandbox.Layers, stderr io.Writer) (*process, error) {
+	p, err := launchIn(binary, spec, cred, layers, stderr)
+	if layers.Cloneflags() == 0 || !namespacesRefused(err) {
+		return p, err
+	}
+	if err := layers.WithoutNamespaces(err); err != nil {
+		return nil, err
+	}
+	return launchIn(binary, spec, cred, layers, stderr)
+}
+
+// namespacesRefused reports whether the error of a start can come of the child's namespaces:
+// a container forbids them, or there are as many as there may be (clone(2)).
+func namespacesRefused(err error) bool {
+	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EUSERS) || errors.Is(err, unix.EINVAL)
+}
+
+func launchIn(binary string, spec machine.Spec, cred *Credential, layers *sandbox.Layers, stderr io.Writer) (*process, error) {
+	p := &process{spec: spec, layers: layers, stderr: &tail.Writer{Tee: stderr}, ending: make(chan struct{}), done: make(chan struct{})}
 	life, theirs, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make pipe: %w", err)
@@ -45,8 +68,9 @@ func launch(binary string, spec machine.Spec, cred *Credential, stderr io.Writer
 	p.cmd.Stdout, p.cmd.Stderr = p.stderr, p.stderr
 	p.cmd.WaitDelay = time.Second // for a grandchild that keeps stderr open
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{
-		Pdeathsig: syscall.SIGKILL,
-		Setsid:    true, // a Ctrl-C on the terminal is for qnet alone
+		Pdeathsig:  syscall.SIGKILL,
+		Setsid:     true, // a Ctrl-C on the terminal is for qnet alone
+		Cloneflags: layers.Cloneflags(),
 	}
 	if cred != nil {
 		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: cred.UID, Gid: cred.GID, Groups: cred.Groups}
@@ -74,17 +98,34 @@ func (p *process) follow(life *os.File) {
 // up its rights. Never unlocking it does both: it ends with this goroutine.
 func (p *process) run(started chan<- error) {
 	runtime.LockOSThread()
-	if err := errors.Join(confine.NoNewRights(), confine.Deafen(), closeOnExec()); err != nil {
+	if err := errors.Join(confine.NoNewRights(), confine.Deafen(), closeOnExec(), p.layers.Confine()); err != nil {
 		started <- fmt.Errorf("confine QEMU: %w", err)
 		return
 	}
 	err := p.cmd.Start()
+	if err == nil {
+		// As the child's own user: for another one the kernel wants CAP_SYS_RESOURCE,
+		// which root in a container seldom has.
+		if err = userOf(p.cmd).Do(func() error { return p.layers.Limit(p.cmd.Process.Pid) }); err != nil {
+			_ = p.cmd.Process.Kill() // no error matters but "already done"
+			_ = p.cmd.Wait()
+		}
+	}
 	started <- err
 	if err != nil {
 		return
 	}
 	_ = p.cmd.Wait() // the state says it all; other errors are about copying stderr
 	close(p.done)
+}
+
+// userOf is the user that the child became, nil if it stayed the caller's.
+func userOf(cmd *exec.Cmd) *asuser.User {
+	c := cmd.SysProcAttr.Credential
+	if c == nil {
+		return nil
+	}
+	return &asuser.User{UID: c.Uid, GID: c.Gid, Groups: c.Groups}
 }
 
 // exited reports whether the child has ended.

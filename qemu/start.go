@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,7 @@ import (
 	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/qmp"
+	"github.com/qnet-vm/qnet/qemu/sandbox"
 	"github.com/qnet-vm/qnet/qemu/tail"
 )
 
@@ -32,6 +34,7 @@ type StartOptions struct {
 	Stderr       io.Writer     // gets all that QEMU writes, raw; must not block for long
 	Warn         func(string)  // gets one sentence per warning
 	StartTimeout time.Duration // 0 is 30 s
+	Sandbox      sandbox.Mode  // "" is auto
 	// Restore loads the guest into a machine that is Incoming, before it goes on. nil boots.
 	Restore func(context.Context, *qmp.Monitor) error
 
@@ -74,6 +77,21 @@ func (v *VM) begin(ctx context.Context, c machine.Config) error {
 	return fmt.Errorf("start QEMU: %w", err)
 }
 
+// need is what the machine needs of the host besides its files.
+func (o StartOptions) need(c machine.Config) sandbox.Need {
+	n := sandbox.Need{Mode: o.Sandbox, Binary: c.Binary, Extra: len(c.Extra) > 0}
+	n.Network = slices.ContainsFunc(c.NICs, func(n machine.NIC) bool { return n.User })
+	for _, f := range []*os.File{c.Kernel, c.Initrd} {
+		if f != nil {
+			n.Files = append(n.Files, f)
+		}
+	}
+	if c.Accel == machine.AccelKVM {
+		n.KVM = cmp.Or(o.kvm, defaultKVM)
+	}
+	return n
+}
+
 // launchVM prepares the files and starts the process.
 func launchVM(c machine.Config, o StartOptions) (vm *VM, err error) {
 	is, set, err := o.credential()
@@ -82,6 +100,10 @@ func launchVM(c machine.Config, o StartOptions) (vm *VM, err error) {
 	}
 	p, err := machine.Prepare(c, is, func(w string) { o.warn("%s", w) })
 	defer func() { err = errors.Join(err, p.Close()) }()
+	if err != nil {
+		return nil, err
+	}
+	layers, err := sandbox.Decide(o.need(p.Config), is.UID)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +137,7 @@ func launchVM(c machine.Config, o StartOptions) (vm *VM, err error) {
 	if err != nil {
 		return nil, errors.Join(err, monitor.Close(), console.Close())
 	}
-	proc, err := launch(c.Binary, spec.Behind(theirs), set, o.Stderr)
+	proc, err := launch(c.Binary, spec.Behind(theirs), set, layers, o.Stderr)
 	if err != nil {
 		err = program.StartError(c.Binary, is.UID, err)
 		return nil, errors.Join(err, monitor.Close(), console.Close(), gate.Close())

@@ -12,6 +12,7 @@ import (
 
 	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/qmp"
+	"github.com/qnet-vm/qnet/qemu/sandbox"
 	"github.com/qnet-vm/qnet/qemu/standstill"
 )
 
@@ -101,6 +102,9 @@ func (v *VM) PID() int { return v.proc.cmd.Process.Pid }
 
 // Accel returns the accelerator in use, "kvm" or "tcg".
 func (v *VM) Accel() string { return v.config.Accel }
+
+// Confined returns what confines QEMU.
+func (v *VM) Confined() sandbox.Report { return v.proc.layers.Report() }
 
 // Config returns what the VM was started with. Its files are the caller's, and may be closed.
 func (v *VM) Config() machine.Config { return v.config }
