@@ -19,7 +19,7 @@ func told(r doctor.Report, warning string) bool {
 }
 
 // notPlanned are the checks that are not about a network's plan: what machines are like differs.
-var notPlanned = []string{"QEMU", "guests run", "Landlock", "limits", "nftables", "resolver", "uplinks", "MTU", "conntrack", "port 53"}
+var notPlanned = []string{"QEMU", "guests run", "confinement", "limits", "nftables", "resolver", "uplinks", "MTU", "conntrack", "port 53"}
 
 // agree runs a profile and compares what the run warns of, "" for nothing, with what doctor
 // and the plan say before.

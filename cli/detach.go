@@ -81,6 +81,9 @@ func (a *app) sessionArguments(c *cli.Context, p *profiles.Profile, path string,
 			args = append(args, "--"+flag)
 		}
 	}
+	if mode := c.String("sandbox"); mode != "" {
+		args = append(args, "--sandbox", mode)
+	}
 	for _, dir := range p.Allowed {
 		args = append(args, "--allow-path", dir)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) psCommand() *cli.Command {
-	return &cli.Command{Name: "ps", Usage: "list running VMs", Flags: []cli.Flag{call.JSONFlag()}, Action: a.ps}
+	return &cli.Command{Name: "ps", Usage: "list running VMs", Flags: []cli.Flag{call.JSONFlag(), &cli.BoolFlag{Name: "security", Usage: "show what confines each QEMU, and what is missing"}}, Action: a.ps}
 }
 
 func (a *app) ps(c *cli.Context) error {
@@ -30,11 +30,26 @@ func (a *app) ps(c *cli.Context) error {
 	if c.Bool("json") {
 		return a.JSON(states)
 	}
+	if c.Bool("security") {
+		return a.Table("NAME QEMU CONFINED MISSING", func(w io.Writer) {
+			for _, s := range states {
+				fmt.Fprintln(w, securityRow(s))
+			}
+		})
+	}
 	return a.Table("NAME STATE MODE NETWORK ADDRESS MAC TAP UPTIME", func(w io.Writer) {
 		for _, s := range states {
 			vmRows(w, s, time.Since(s.Started).Truncate(time.Second))
 		}
 	})
+}
+
+// securityRow is what confines a VM's QEMU.
+func securityRow(s control.State) string {
+	if s.Confined == nil { // it starts, or has a supervisor of an older qnet
+		return s.Name + "\t-\t-\t-"
+	}
+	return fmt.Sprintf("%s\t%d\t%s\t%s", s.Name, s.QEMU, s.Confined, call.OrDash(s.Confined.Lacks()))
 }
 
 // vmRows prints a row for each NIC of a VM. Those behind the first do not repeat what

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/signals"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/internal/terminal"
+	"github.com/qnet-vm/qnet/qemu/sandbox"
 )
 
 func (a *app) runCommand() *cli.Command {
@@ -33,8 +35,17 @@ func startFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show each change to the host as it is done"},
 		&cli.BoolFlag{Name: "assume-yes", Usage: "move the host to a bridge though no gateway answers, or by your session's NIC"},
 		&cli.BoolFlag{Name: "fresh", Usage: "boot a VM that was suspended, and forget what was saved of it"},
+		&cli.StringFlag{Name: "sandbox", Value: string(sandbox.Auto), Action: knownMode, Usage: "confine QEMU as far as the kernel can (auto), start only if all of it is possible (required), or not beyond its user and its own filter (off): `MODE`"},
 		call.AllowPathFlag(),
 	}
+}
+
+// knownMode refuses a --sandbox that is none.
+func knownMode(_ *cli.Context, mode string) error {
+	if !slices.Contains(sandbox.Modes(), sandbox.Mode(mode)) {
+		return &call.Usage{Text: fmt.Sprintf("--sandbox: got %.80q, allowed: auto, required, off", mode)}
+	}
+	return nil
 }
 
 // startInBackground runs the VM of an operand as qnet run -d does, with further folders that
@@ -117,7 +128,7 @@ func (a *app) options(c *cli.Context, extra []string) (supervisor.Options, func(
 	o := supervisor.Options{
 		RunDir: a.Places.Run, StateDir: a.Places.State, Exe: []string{"/proc/self/exe", "keeper"},
 		QEMU: a.Getenv("QNET_QEMU"), Path: a.Getenv("PATH"), Extra: extra, User: a.User, Files: a.Files(),
-		AssumeYes: c.Bool("assume-yes"), Fresh: c.Bool("fresh"),
+		Sandbox: sandbox.Mode(c.String("sandbox")), AssumeYes: c.Bool("assume-yes"), Fresh: c.Bool("fresh"),
 		Stdout: a.Stdout, Signals: endings,
 		Note: a.Warn,
 	}

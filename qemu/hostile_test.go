@@ -312,7 +312,7 @@ func serve(t *testing.T, network, address string) string {
 func TestTakenOverQEMU(t *testing.T) {
 	lab.Require(t, lab.Root, lab.Tun, lab.Need{Name: "Landlock of version 6", OK: func() bool { return confine.Landlock() >= 6 }})
 	victim := exec.Command("/bin/sleep", "300")
-	victim.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody.UID, Gid: nobody.GID}, Pdeathsig: syscall.SIGKILL}
+	victim.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody.UID, Gid: nobody.GID}}
 	if err := victim.Start(); err != nil {
 		t.Fatal(err)
 	}

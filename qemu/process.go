@@ -103,14 +103,6 @@ func (p *process) run(started chan<- error) {
 		return
 	}
 	err := p.cmd.Start()
-	if err == nil {
-		// As the child's own user: for another one the kernel wants CAP_SYS_RESOURCE,
-		// which root in a container seldom has.
-		if err = userOf(p.cmd).Do(func() error { return p.layers.Limit(p.cmd.Process.Pid) }); err != nil {
-			_ = p.cmd.Process.Kill() // no error matters but "already done"
-			_ = p.cmd.Wait()
-		}
-	}
 	started <- err
 	if err != nil {
 		return
@@ -119,13 +111,18 @@ func (p *process) run(started chan<- error) {
 	close(p.done)
 }
 
-// userOf is the user that the child became, nil if it stayed the caller's.
-func userOf(cmd *exec.Cmd) *asuser.User {
-	c := cmd.SysProcAttr.Credential
-	if c == nil {
-		return nil
+// limit bounds the process. For one of another user the kernel wants CAP_SYS_RESOURCE
+// (prlimit(2)), which root in a container seldom has: it then does so as that user. Behind
+// sudo the process's real user is QEMU's, and that counts. The caller may be within
+// asuser.AsRoot.
+func (p *process) limit() error {
+	err := p.layers.Limit(p.cmd.Process.Pid)
+	c := p.cmd.SysProcAttr.Credential
+	if !errors.Is(err, unix.EPERM) || c == nil {
+		return err
 	}
-	return &asuser.User{UID: c.Uid, GID: c.Gid, Groups: c.Groups}
+	user := &asuser.User{UID: c.Uid, GID: c.Gid, Groups: c.Groups}
+	return user.Within(func() error { return p.layers.Limit(p.cmd.Process.Pid) })
 }
 
 // exited reports whether the child has ended.

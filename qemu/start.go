@@ -63,8 +63,11 @@ func (o StartOptions) credential() (is, set *Credential, err error) {
 // begin opens the gate and checks over QMP that QEMU, which keeps the guest paused,
 // built the machine that was asked for. With an error, the process is gone.
 func (v *VM) begin(ctx context.Context, c machine.Config) error {
+	err := v.proc.limit()
 	v.gate.Close()
-	err := v.handshake(ctx, c)
+	if err == nil {
+		err = v.handshake(ctx, c)
+	}
 	if err == nil {
 		return nil
 	}

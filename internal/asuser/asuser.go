@@ -87,6 +87,15 @@ func (u *User) Do(f func() error) error {
 		rights.Unlock()
 		return f()
 	}
+	return u.onThread(f, rights.Unlock)
+}
+
+// Within is Do for an f of AsRoot, which holds what Do would wait for, or for a process that
+// calls no Drop.
+func (u *User) Within(f func() error) error { return u.onThread(f, func() {}) }
+
+// onThread runs f on a thread that became the user, which it tells before.
+func (u *User) onThread(f func() error, tell func()) error {
 	became, result := make(chan error), make(chan error)
 	onOwnThread(func() {
 		err := u.become()
@@ -96,7 +105,7 @@ func (u *User) Do(f func() error) error {
 		}
 	})
 	err := <-became
-	rights.Unlock() // halfway to the user's rights, the thread could not follow Drop
+	tell() // Do unlocks: halfway to the user's rights, the thread could not follow Drop
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu/sandbox"
 )
 
 // Errors that callers test for.
@@ -92,8 +93,10 @@ type State struct {
 	Disk    string    `json:"disk,omitempty"`   // on which the guest's host keys are, or this run; "" before qnet knew it
 	Guest   *Guest    `json:"guest,omitempty"`  // nil if qnet told the guest nothing at its first boot
 	Screen  string    `json:"screen,omitempty"` // path of the socket that speaks VNC; "" without one
-	GDB     string    `json:"gdb,omitempty"`    // path of the socket for gdb; "" without one
-	NICs    []NIC     `json:"nics"`
+	// Confined tells what confines QEMU; nil before QEMU runs, and of older supervisors.
+	Confined *sandbox.Report `json:"confined,omitempty"`
+	GDB      string          `json:"gdb,omitempty"` // path of the socket for gdb; "" without one
+	NICs     []NIC           `json:"nics"`
 }
 
 // Guest is what qnet told a guest at its first boot, and its clients need to log in.

@@ -19,13 +19,14 @@ import (
 	"github.com/qnet-vm/qnet/qemu"
 	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
+	"github.com/qnet-vm/qnet/qemu/sandbox"
 )
 
 // machineChecks are about the machine that runs a guest.
 var machineChecks = []Check{
 	{Name: "QEMU", Modes: all, Run: checkQEMU},
 	{Name: "guests run", Modes: all, Run: checkGuests},
-	{Name: "Landlock", Run: checkLandlock},
+	{Name: "confinement", Run: checkConfinement},
 	{Name: "limits", Modes: all, Run: checkLimits},
 }
 
@@ -65,7 +66,7 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 	defer disk.Close()
 	small := h.machine()
 	small.Binary, small.Disks = binary, []machine.Disk{{File: disk, Format: "raw", ReadOnly: true}}
-	vm, err := qemu.StartAuto(ctx, small, qemu.StartOptions{Credential: hardware.Credential(h.User)})
+	vm, err := qemu.StartAuto(ctx, small, qemu.StartOptions{Credential: hardware.Credential(h.User, small.Name)})
 	if err != nil {
 		return one(Fail, h.startRemedy(err), "QEMU, in the sandbox of a run, starts no machine: %s", err)
 	}
@@ -188,13 +189,25 @@ func kvmRemedy(why string) string {
 	return "this host is a virtual machine without nested virtualization, most likely: turn that on, or live with TCG"
 }
 
-// checkLandlock asks the kernel for the version of Landlock (landlock_create_ruleset(2)).
-func checkLandlock(context.Context, *Host) []Finding {
-	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 {
-		return one(Warn, "boot with lsm=landlock,... or a kernel that has it", "the kernel has no Landlock (%s): a QEMU that a guest has taken over can read more files", errno)
+// checkConfinement asks for the layers that would confine a QEMU of the caller's.
+func checkConfinement(_ context.Context, h *Host) []Finding {
+	binary, err := program.Find(h.Path, h.QEMU)
+	if err != nil {
+		return one(Unseen, "", "there is no QEMU")
 	}
-	return one(Pass, "", "ABI %d", abi)
+	uid := uint32(os.Geteuid())
+	if c := hardware.Credential(h.User, "doctor"); c != nil {
+		uid = c.UID
+	}
+	layers, err := sandbox.Decide(sandbox.Need{Binary: binary}, uid)
+	if err != nil {
+		return one(Fail, "", "%s", err)
+	}
+	r := layers.Report()
+	if len(r.Missing) > 0 {
+		return one(Warn, "boot with lsm=landlock,... or a kernel that has it; run as root for namespaces; qnet run --sandbox=required refuses to go without", "%s; without %s", r, r.Lacks())
+	}
+	return one(Pass, "", "%s", r)
 }
 
 // What a VM with its keeper needs: open files, and processes with threads.

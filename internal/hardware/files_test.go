@@ -55,13 +55,18 @@ func TestOpener(t *testing.T) {
 	}
 }
 
-// QEMU runs as the user behind sudo, never as root.
+// QEMU runs as the user behind sudo or, for root, as one of the VM's own, and never as root.
 func TestCredential(t *testing.T) {
-	if c := Credential(&asuser.User{UID: 7, GID: 8, Groups: []uint32{8, 9}}); c.UID != 7 || c.GID != 8 || !slices.Contains(c.Groups, 9) {
+	if c := Credential(&asuser.User{UID: 7, GID: 8, Groups: []uint32{8, 9}}, "a"); c.UID != 7 || c.GID != 8 || slices.Contains(c.Groups, 9) {
 		t.Errorf("got %+v", c)
 	}
-	c := Credential(nil)
-	if root := os.Geteuid() == 0; root && (c == nil || c.UID != 65534) || !root && c != nil {
-		t.Errorf("without sudo: %+v", c)
+	a, again, b := Credential(nil, "a"), Credential(nil, "a"), Credential(nil, "b")
+	switch {
+	case os.Geteuid() != 0:
+		if a != nil {
+			t.Errorf("for a caller without rights: %+v", a)
+		}
+	case a.UID < 0x70000000 || a.UID > 0x7fffffff || a.GID != a.UID || a.UID != again.UID || a.UID == b.UID:
+		t.Errorf("for root: %+v, %+v and, another VM's, %+v", a, again, b)
 	}
 }

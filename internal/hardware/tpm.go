@@ -5,20 +5,23 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/swtpm"
 	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 // tpm is the TPM of a VM. There is a swtpm for each start of QEMU: one QEMU takes its
 // connection, and ends it.
 type tpm struct {
-	o       Options
-	program string
-	state   *os.File // the directory, open by O_PATH
+	o          Options
+	program    string
+	state      *os.File            // the directory, open by O_PATH
+	credential *program.Credential // as whom swtpm runs
 
 	mu      sync.Mutex // guards what follows
 	current *swtpm.TPM // nil while none is to run
@@ -34,15 +37,15 @@ func (f *Files) openTPM(p *profiles.Profile) error {
 	if err != nil {
 		return err
 	}
-	t := &tpm{o: f.o, program: binary}
+	t := &tpm{o: f.o, program: binary, credential: Credential(f.o.User, p.Name)}
 	dir := f.Kept.File("tpm")
 	err = f.o.User.Do(func() error {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		t.state, err = os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-		if c := Credential(f.o.User); err == nil && f.o.User == nil && c != nil { // root's own VM: swtpm runs as nobody
-			err = os.Lchown(dir, int(c.UID), int(c.GID))
+		if c := Credential(f.o.User, p.Name); err == nil && f.o.User == nil && c != nil {
+			err = give(dir, c)
 		}
 		return err
 	})
@@ -50,6 +53,25 @@ func (f *Files) openTPM(p *profiles.Profile) error {
 		return fmt.Errorf("make directory of the TPM's state: %w", err)
 	}
 	f.tpm = t
+	return nil
+}
+
+// give makes a directory and its files the user's. Those of root's own VM may be of another
+// user: a VM has the user of its name.
+func give(dir string, c *program.Credential) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	paths := []string{dir}
+	for _, e := range entries {
+		paths = append(paths, filepath.Join(dir, e.Name()))
+	}
+	for _, path := range paths {
+		if err := os.Lchown(path, int(c.UID), int(c.GID)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -67,7 +89,7 @@ func (t *tpm) connect() (*os.File, error) {
 	if err := t.stop(); err != nil {
 		return nil, err
 	}
-	next, err := swtpm.Start(t.state, swtpm.Options{Program: t.program, Credential: Credential(t.o.User)})
+	next, err := swtpm.Start(t.state, swtpm.Options{Program: t.program, Credential: t.credential})
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ func boot(t *testing.T, p *profiles.Profile, o Options, texts ...string) string 
 	}
 	c := Config(p, nil, files, nil)
 	c.Binary = binary
-	vm, err := qemu.StartAuto(t.Context(), c, qemu.StartOptions{Credential: Credential(o.User)})
+	vm, err := qemu.StartAuto(t.Context(), c, qemu.StartOptions{Credential: Credential(o.User, c.Name)})
 	if err = files.Explain(err); err != nil {
 		t.Fatal(err)
 	}

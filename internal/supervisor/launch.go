@@ -122,7 +122,7 @@ func (s *session) programLog(file string) (log *logfile.File, err error) {
 }
 
 func (s *session) startOptions(log io.Writer) qemu.StartOptions {
-	o := qemu.StartOptions{Credential: hardware.Credential(s.User), Stderr: log, Warn: s.warn, Restore: s.resumed.Restore(s.config)}
+	o := qemu.StartOptions{Credential: hardware.Credential(s.User, s.profile.Name), Stderr: log, Warn: s.warn, Restore: s.resumed.Restore(s.config), Sandbox: s.Sandbox}
 	if s.resumed != nil {
 		o.StartTimeout = loadTime
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 	"github.com/qnet-vm/qnet/qemu/machine"
+	"github.com/qnet-vm/qnet/qemu/sandbox"
 )
 
 // undoTimeout bounds the wait for a keeper that undoes a network.
@@ -48,6 +49,7 @@ type Options struct {
 	AssumeYes        bool               // see keeper.Options
 	Warm             *warm.State        // the booted guest that a VM without a disk begins from; nil boots
 	ForOthers        bool               // the guest is booted for others: it is suspended when its first boot is over
+	Sandbox          sandbox.Mode       // what to do about a part of QEMU's confinement that is missing
 	Fresh            bool               // boots, also a VM that was suspended, and forgets what was saved of it
 	Verbose          func(string)       // gets each step that was done on the host
 	Note             func(keeper.Note)  // gets what the user should know

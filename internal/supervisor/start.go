@@ -22,7 +22,7 @@ import (
 // changes.
 func (s *session) check(ctx context.Context) (err error) {
 	s.binary, err = program.Find(s.Path, s.QEMU)
-	if err = cmp.Or(err, hardware.Credential(s.User).Check(), keeper.MayJoin(NetworksOf(s.profile))); err != nil {
+	if err = cmp.Or(err, hardware.Credential(s.User, s.profile.Name).Check(), keeper.MayJoin(NetworksOf(s.profile))); err != nil {
 		return err
 	}
 	if s.files, err = hardware.Open(ctx, s.profile, s.fileOptions()); err != nil {
@@ -102,9 +102,13 @@ func (s *session) start(ctx context.Context) error {
 	if err != nil {
 		return s.files.Explain(s.resumed.Failed(err))
 	}
+	confined := vm.Confined()
 	s.mu.Lock()
-	s.vm = vm
+	s.vm, s.state.Confined = vm, &confined
 	s.mu.Unlock()
+	if s.Verbose != nil {
+		s.Verbose("confine QEMU: " + confined.String())
+	}
 	// From here on, QEMU alone has the image locks and the taps.
 	s.files.Close()
 	s.closeTaps()

@@ -37,6 +37,12 @@ func (c *Credential) Check() error {
 	return nil
 }
 
+// Mapped reports whether this process's user namespace has the user and the group
+// (user_namespaces(7)). It reads /proc/self.
+func (c *Credential) Mapped() bool {
+	return mapped("/proc/self/uid_map", c.UID) && mapped("/proc/self/gid_map", c.GID)
+}
+
 // mapped reports whether the user namespace has the id, by a map of lines "first id here,
 // first id outside, how many". It does where the kernel tells no map.
 func mapped(path string, id uint32) bool {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/confine"
+	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 // Mode says what to do about a layer that the kernel, or the caller's rights, lack.
@@ -82,11 +83,8 @@ type Layers struct {
 	report Report
 }
 
-// ErrLack is wrapped by the error of Decide for a layer that is required and missing.
-var ErrLack = errors.New("--sandbox=required, and a layer is missing")
-
 // Decide chooses the layers of a QEMU that runs as the user. With Required, a layer that
-// the kernel or the caller lacks is an error, which wraps ErrLack. It reads the
+// the kernel or the caller lacks is a *program.Lack. It reads the
 // binary's head and the calling thread's capabilities.
 func Decide(n Need, uid uint32) (*Layers, error) {
 	if n.Mode == "" {
@@ -105,7 +103,7 @@ func Decide(n Need, uid uint32) (*Layers, error) {
 	l.decideNamespaces()
 	l.add(Limits)
 	if n.Mode == Required && len(l.report.Missing) > 0 {
-		return nil, fmt.Errorf("confine QEMU: %w: %s", ErrLack, l.report.Lacks())
+		return nil, l.refusal()
 	}
 	return l, nil
 }
@@ -155,16 +153,23 @@ func (l *Layers) decideNamespaces() {
 	l.add(Namespaces)
 }
 
-// WithoutNamespaces says that the kernel refused them, with the cause. It returns an error,
-// which wraps ErrLack, if they are required.
+// WithoutNamespaces says that the kernel refused them, with the cause. It returns a
+// *program.Lack if they are required.
 func (l *Layers) WithoutNamespaces(cause error) error {
 	l.clone = 0
 	l.report.Layers = slices.DeleteFunc(l.report.Layers, func(layer Layer) bool { return layer == Namespaces })
 	l.lack(Namespaces, "the kernel refuses them: %v", cause)
 	if l.need.Mode == Required {
-		return fmt.Errorf("confine QEMU: %w: %s", ErrLack, l.report.Lacks())
+		return l.refusal()
 	}
 	return nil
+}
+
+func (l *Layers) refusal() error {
+	return &program.Lack{
+		What:   "--sandbox=required, and QEMU cannot be confined in full: " + l.report.Lacks(),
+		Remedy: "--sandbox=auto starts without what is missing, and qnet ps --security shows it",
+	}
 }
 
 // Confine takes rights from the calling thread, and so from the children that it starts. The
