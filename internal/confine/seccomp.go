@@ -66,9 +66,11 @@ func (f *Filter) Refuse(errno unix.Errno, numbers ...uint32) {
 func (f *Filter) Instructions() []bpf.Instruction {
 	return slices.Concat([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: offArch, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: audit(), SkipTrue: 1}, bpf.RetConstant{Val: unix.SECCOMP_RET_KILL_PROCESS},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: audit(), SkipTrue: 1},
+		bpf.RetConstant{Val: unix.SECCOMP_RET_KILL_PROCESS},
 		bpf.LoadAbsolute{Off: offNumber, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32, SkipTrue: 1}, Fail(unix.ENOSYS),
+		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32, SkipTrue: 1},
+		Fail(unix.ENOSYS),
 	}, f.list, []bpf.Instruction{Allow})
 }
 

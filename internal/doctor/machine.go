@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/hardware"
+	"github.com/qnet-vm/qnet/internal/vmuser"
 	"github.com/qnet-vm/qnet/qemu"
 	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
@@ -66,7 +67,7 @@ func checkGuests(ctx context.Context, h *Host) []Finding {
 	defer disk.Close()
 	small := h.machine()
 	small.Binary, small.Disks = binary, []machine.Disk{{File: disk, Format: "raw", ReadOnly: true}}
-	vm, err := qemu.StartAuto(ctx, small, qemu.StartOptions{Credential: hardware.Credential(h.User, small.Name)})
+	vm, err := qemu.StartAuto(ctx, small, qemu.StartOptions{Credential: vmuser.Credential(h.User, small.Name)})
 	if err != nil {
 		return one(Fail, h.startRemedy(err), "QEMU, in the sandbox of a run, starts no machine: %s", err)
 	}
@@ -196,7 +197,7 @@ func checkConfinement(_ context.Context, h *Host) []Finding {
 		return one(Unseen, "", "there is no QEMU")
 	}
 	uid := uint32(os.Geteuid())
-	if c := hardware.Credential(h.User, "doctor"); c != nil {
+	if c := vmuser.Credential(h.User, "doctor"); c != nil {
 		uid = c.UID
 	}
 	layers, err := sandbox.Decide(sandbox.Need{Binary: binary}, uid)

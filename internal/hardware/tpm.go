@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/swtpm"
+	"github.com/qnet-vm/qnet/internal/vmuser"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/program"
 )
@@ -37,14 +38,14 @@ func (f *Files) openTPM(p *profiles.Profile) error {
 	if err != nil {
 		return err
 	}
-	t := &tpm{o: f.o, program: binary, credential: Credential(f.o.User, p.Name)}
+	t := &tpm{o: f.o, program: binary, credential: vmuser.Credential(f.o.User, p.Name)}
 	dir := f.Kept.File("tpm")
 	err = f.o.User.Do(func() error {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		t.state, err = os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-		if c := Credential(f.o.User, p.Name); err == nil && f.o.User == nil && c != nil {
+		if c := vmuser.Credential(f.o.User, p.Name); err == nil && f.o.User == nil && c != nil {
 			err = give(dir, c)
 		}
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/vmuser"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 	"github.com/qnet-vm/qnet/qemu/firmware"
@@ -69,7 +70,7 @@ func boot(t *testing.T, p *profiles.Profile, o Options, texts ...string) string 
 	}
 	c := Config(p, nil, files, nil)
 	c.Binary = binary
-	vm, err := qemu.StartAuto(t.Context(), c, qemu.StartOptions{Credential: Credential(o.User, c.Name)})
+	vm, err := qemu.StartAuto(t.Context(), c, qemu.StartOptions{Credential: vmuser.Credential(o.User, c.Name)})
 	if err = files.Explain(err); err != nil {
 		t.Fatal(err)
 	}

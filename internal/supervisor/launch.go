@@ -11,6 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/logfile"
+	"github.com/qnet-vm/qnet/internal/vmuser"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/kernel"
@@ -122,7 +123,7 @@ func (s *session) programLog(file string) (log *logfile.File, err error) {
 }
 
 func (s *session) startOptions(log io.Writer) qemu.StartOptions {
-	o := qemu.StartOptions{Credential: hardware.Credential(s.User, s.profile.Name), Stderr: log, Warn: s.warn, Restore: s.resumed.Restore(s.config), Sandbox: s.Sandbox}
+	o := qemu.StartOptions{Credential: vmuser.Credential(s.User, s.profile.Name), Stderr: log, Warn: s.warn, Restore: s.resumed.Restore(s.config), Sandbox: s.Sandbox}
 	if s.resumed != nil {
 		o.StartTimeout = loadTime
 	}

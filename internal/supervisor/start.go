@@ -11,6 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/logfile"
+	"github.com/qnet-vm/qnet/internal/vmuser"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/qemu"
@@ -22,7 +23,7 @@ import (
 // changes.
 func (s *session) check(ctx context.Context) (err error) {
 	s.binary, err = program.Find(s.Path, s.QEMU)
-	if err = cmp.Or(err, hardware.Credential(s.User, s.profile.Name).Check(), keeper.MayJoin(NetworksOf(s.profile))); err != nil {
+	if err = cmp.Or(err, vmuser.Credential(s.User, s.profile.Name).Check(), keeper.MayJoin(NetworksOf(s.profile))); err != nil {
 		return err
 	}
 	if s.files, err = hardware.Open(ctx, s.profile, s.fileOptions()); err != nil {
@@ -70,7 +71,7 @@ func (s *session) fileOptions() hardware.Options {
 // drop makes the process the user's behind sudo: from here on it talks to QEMU and
 // carries the guest's console.
 func (s *session) drop(context.Context) error {
-	if err := s.User.Drop(hardware.KVMGroup()...); err != nil {
+	if err := s.User.Drop(vmuser.KVMGroup()...); err != nil {
 		return err
 	}
 	return s.openNotes()

@@ -46,7 +46,9 @@ func ExamplePort_Table() {
 // A guard drops what no rule accepts, and hangs where the guest's frames come in.
 func TestTable(t *testing.T) {
 	for _, p := range []guard.Port{
-		{Link: "qnweb0", MAC: mac}, {Link: "qnweb0", MAC: mac, LAN: true}, {Link: "qnweb0", MAC: mac, LAN: true, Macvtap: true},
+		{Link: "qnweb0", MAC: mac},
+		{Link: "qnweb0", MAC: mac, LAN: true},
+		{Link: "qnweb0", MAC: mac, LAN: true, Macvtap: true},
 		{Link: "qnweb0", MAC: mac, Addresses: []netip.Addr{netip.MustParseAddr("10.77.0.9"), netip.MustParseAddr("10.77.0.10")}},
 	} {
 		table := p.Table()

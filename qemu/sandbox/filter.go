@@ -53,7 +53,8 @@ func (n Need) filter() *confine.Filter {
 func requests() []bpf.Instruction {
 	number := []bpf.Instruction{confine.Argument(1), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: numberMask}}
 	list := []bpf.Instruction{
-		confine.Argument(1), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: kindMask},
+		confine.Argument(1),
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: kindMask},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: terminals, SkipTrue: 3},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: links, SkipTrue: 1},
 		confine.Allow, // of another kind, such as KVM's

@@ -1,4 +1,5 @@
-package hardware
+// Package vmuser says which user QEMU, and the programs that it needs, run as.
+package vmuser
 
 import (
 	"hash/fnv"
