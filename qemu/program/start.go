@@ -1,7 +1,6 @@
 package program
 
 import (
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -130,15 +129,8 @@ func interpreter(path string) string {
 		line, _, _ = strings.Cut(line, "\n")
 		return fmt.Sprintf("%q", strings.TrimSpace(line))
 	}
-	program, err := elf.NewFile(f)
-	if err != nil {
-		return "a loader"
-	}
-	for _, p := range program.Progs {
-		if p.Type == elf.PT_INTERP {
-			loader, _ := io.ReadAll(io.LimitReader(p.Open(), 256))
-			return fmt.Sprintf("the loader %q", strings.TrimRight(string(loader), "\x00"))
-		}
+	if loader, err := Loader(path); err == nil && loader != "" {
+		return fmt.Sprintf("the loader %q", loader)
 	}
 	return "a loader"
 }

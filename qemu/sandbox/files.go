@@ -1,36 +1,11 @@
 package sandbox
 
 import (
-	"debug/elf"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/qnet-vm/qnet/internal/confine"
 )
-
-// loaderOf returns the path of the program that the kernel starts to load the binary, "" for
-// a static one. A script, or what is no program, is an error.
-func loaderOf(binary string) (string, error) {
-	f, err := os.Open(binary)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	program, err := elf.NewFile(f)
-	if err != nil {
-		return "", fmt.Errorf("read its head: %w", err)
-	}
-	for _, p := range program.Progs {
-		if p.Type == elf.PT_INTERP {
-			loader, err := io.ReadAll(io.LimitReader(p.Open(), 4096))
-			return strings.TrimRight(string(loader), "\x00"), err
-		}
-	}
-	return "", nil
-}
 
 // rules are the files that QEMU opens by itself: its program, what it loads, firmware and
 // boot ROMs, the device of KVM. It executes nothing but its program.

@@ -123,7 +123,7 @@ func (l *Layers) user(uid uint32) {
 }
 
 func (l *Layers) decideFiles() {
-	loader, err := loaderOf(l.need.Binary)
+	loader, err := program.Loader(l.need.Binary)
 	switch version := confine.Landlock(); {
 	case version == 0:
 		l.lack(Files, "the kernel has no Landlock: QEMU opens what its user can open")
