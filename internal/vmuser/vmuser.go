@@ -44,7 +44,7 @@ func Credential(u *asuser.User, vm string) *program.Credential {
 // state belongs to it.
 func ownUID(vm string) uint32 {
 	h := fnv.New32a()
-	h.Write([]byte(vm)) //nolint:errcheck // it returns none
+	h.Write([]byte(vm))
 	return firstUID + h.Sum32()&lastUIDs
 }
 

@@ -38,11 +38,11 @@ func (n Need) rules(loader string) []confine.Rule {
 // beside its bin directory, or in the tree that it was built in (qemu_add_data_dir,
 // get_relocated_path).
 func besides(binary string) []string {
-	real, err := filepath.EvalSymlinks(binary)
+	at, err := filepath.EvalSymlinks(binary)
 	if err != nil {
 		return nil
 	}
-	dir := filepath.Dir(real)
+	dir := filepath.Dir(at)
 	list := []string{filepath.Join(dir, "pc-bios"), filepath.Join(dir, "qemu-bundle"), filepath.Join(dir, "..", "pc-bios")}
 	if filepath.Base(dir) == "bin" {
 		for _, sub := range []string{"share/qemu", "share/seabios", "lib", "lib64"} {
