@@ -49,6 +49,7 @@ var groups = []struct {
 	{"dns", (*bench).dns},
 	{"scale", (*bench).scale},
 	{"states", (*bench).states},
+	{"warm", (*bench).warm},
 	{"start", (*bench).start},
 	{"plan", (*bench).plan},
 	{"churn", (*bench).churn},
