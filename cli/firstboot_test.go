@@ -178,6 +178,48 @@ func (l *testHost) agent(vm string) {
 			l.Errorf("%s: exit code %d, %s", c.command, code, errout)
 		}
 	}
+	l.copiesByAgent(vm)
+}
+
+// copiesByAgent has QEMU's guest agent copy files to the guest and back.
+func (l *testHost) copiesByAgent(vm string) {
+	l.Helper()
+	want := bytes.Repeat([]byte("a\x00\xffz\n"), 400_000)
+	for _, name := range []string{"one", "it's $two"} {
+		if err := os.WriteFile(l.dir+"/"+name, want, 0o640); err != nil {
+			l.Fatal(err)
+		}
+	}
+	began := time.Now()
+	l.must("cp", "--agent", l.dir+"/one", l.dir+"/it's $two", vm+":/root")
+	l.Logf("%d bytes to the guest in %s", 2*len(want), time.Since(began))
+	began = time.Now()
+	l.must("cp", "--agent", vm+":/root/it's $two", l.dir+"/back by agent")
+	l.Logf("%d bytes back in %s", len(want), time.Since(began))
+	got, err := os.ReadFile(l.dir + "/back by agent")
+	info, statErr := os.Stat(l.dir + "/back by agent")
+	if err != nil || statErr != nil || !bytes.Equal(got, want) || info.Mode() != 0o640 {
+		l.Errorf("%d bytes came back, %v, %v", len(got), err, info)
+	}
+	l.must("cp", "--agent", vm+":/proc/version", l.dir)
+	if got, err := os.ReadFile(l.dir + "/version"); err != nil || !strings.HasPrefix(string(got), "Linux version") {
+		l.Errorf("got %q, %v", got, err)
+	}
+	for want, args := range map[string][]string{
+		"there is no such file": {vm + ":/no/such", l.dir},
+		"is no file":            {l.dir + "/one", vm + ":/dev/null"},
+		"No space left":         {l.dir + "/one", vm + ":/run/small/"},
+		"not done within 1ms":   {"--timeout", "1ms", l.dir + "/one", vm + ":/run/late"},
+	} {
+		l.must("exec", "--agent", vm, "sh", "-c", "mountpoint -q /run/small || { mkdir -p /run/small; mount -t tmpfs -o size=64k none /run/small; }")
+		code, _, errout := l.qnet(append([]string{"cp", "--agent"}, args...)...)
+		if code != exitFailure || !strings.Contains(errout, want) {
+			l.Errorf("cp %q: exit code %d, %s", args, code, errout)
+		}
+	}
+	if got := l.must("exec", "--agent", vm, "sh", "-c", "stat -c '%a %U %n' /root/one /root/it*; ls -A /run/small"); got != "640 root /root/one\n640 root /root/it's $two\n" {
+		l.Errorf("in the guest: %q", got)
+	}
 }
 
 // sleeps suspends a Debian and resumes it: it has its address and processes, the host's time,
@@ -287,6 +329,23 @@ func (l *testHost) keys() {
 	if err != nil || len(out) == 0 {
 		l.Errorf("%v, %s", err, out)
 	}
+}
+
+// Files come to a guest that has neither network nor cloud-init, and from it.
+func TestCopyWithoutANetwork(t *testing.T) {
+	if !lab.Stress() {
+		t.Skip("one more boot; QNET_STRESS=1 runs it")
+	}
+	debianHost(t, func(l *testHost) {
+		l.must("run", "-d", l.debian("alone", "cloud-init=disabled", "[guest]\nuser = \"root\"\n[[nic]]\nmode = \"none\"\n[devices]\nguest_agent = true\n"))
+		lab.Eventually(t, debianTime, "the guest agent answers", func() bool {
+			code, _, _ := l.qnet("exec", "--timeout", "10s", "alone", "true")
+			return code == 0
+		})
+		l.copiesByAgent("alone")
+		l.must("cp", "alone:/etc/hostname", l.dir)
+		l.must("stop", "--force", "alone")
+	})
 }
 
 // A guest without cloud-init takes root's key and its host keys as systemd's credentials.

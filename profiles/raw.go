@@ -96,5 +96,5 @@ type rawDevices struct {
 	GDB      bool   `toml:"gdb" doc:"A socket for gdb beside the VM's control socket."`
 	Sound    bool   `toml:"sound" doc:"A sound card; what it plays is discarded unless a display carries it."`
 
-	GuestAgent bool `toml:"guest_agent" doc:"A port for QEMU's guest agent, by which qnet exec works without a network."`
+	GuestAgent bool `toml:"guest_agent" doc:"A port for QEMU's guest agent, by which qnet exec and qnet cp work without a network."`
 }

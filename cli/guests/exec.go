@@ -40,14 +40,24 @@ func (g guests) exec(c *cli.Context) error {
 	case err != nil:
 		return &call.Usage{Text: err.Error()}
 	}
-	s, runDir, err := g.Places.Find(c.Context, r.VM)
-	if r.Agent && err != nil {
+	runDir, agent, err := g.wantsAgent(c.Context, r.VM, r.Agent)
+	switch {
+	case err != nil:
 		return err
-	}
-	if r.Agent || err == nil && s.Launched() && !reach.HasNetwork(s) {
+	case agent:
 		return g.byAgent(c.Context, runDir, r)
 	}
 	return g.logIn(c.Context, "ssh", r, nil)
+}
+
+// wantsAgent reports whether the guest agent works in place of SSH: because the user says so,
+// or the VM has no network. The error is for a VM that is not found, where the user says so.
+func (g guests) wantsAgent(ctx context.Context, vm string, said bool) (runDir string, agent bool, err error) {
+	s, runDir, err := g.Places.Find(ctx, vm)
+	if said {
+		return runDir, err == nil, err
+	}
+	return runDir, err == nil && s.Launched() && !reach.HasNetwork(s), nil
 }
 
 // mostOutput bounds what the guest agent gives of a command's output, in bytes of the answer.
@@ -76,13 +86,16 @@ func (g guests) byAgent(ctx context.Context, runDir string, r sshclient.Request)
 
 func (g guests) copyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "cp", Usage: "copy files to a VM, from it, or between two, by SSH", ArgsUsage: "[-r] SOURCE ... TARGET",
-		Description: "Files of a VM are [USER@]NAME:PATH; a relative PATH starts from the user's home.\nBetween two VMs they go through this host, which keeps none.\n\n" +
+		Name: "cp", Usage: "copy files to a VM, from it, or between two, by SSH or the guest agent", ArgsUsage: "[-r] SOURCE ... TARGET",
+		Description: "Files of a VM are [USER@]NAME:PATH; a relative PATH starts from the user's home.\nBetween two VMs they go through this host, which keeps none.\n" +
+			"To and from a VM without a network, or with --agent, QEMU's guest agent copies files: as root,\n" +
+			"no folders; PATH begins with /.\n\n" +
 			"Examples: qnet cp -r src web:\n   qnet cp web:/var/log/syslog .\n   qnet cp web:dump.sql db:",
 		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "agent", Usage: "by QEMU's guest agent (guest_agent in [devices]), not by SSH"},
 			&cli.BoolFlag{Name: "recursive", Aliases: []string{"r"}, Usage: "copy folders"},
 			&cli.BoolFlag{Name: "times", Aliases: []string{"p"}, Usage: "keep times and permissions"},
-			&cli.DurationFlag{Name: "timeout", Value: sshTime, Usage: "wait for the port for `TIME`, such as 30s or 2m"},
+			&cli.DurationFlag{Name: "timeout", Value: sshTime, Usage: "wait for the port, or the guest agent's copies, for `TIME`, such as 30s or 2m"},
 		},
 		Action: g.copyFiles,
 	}
@@ -94,6 +107,13 @@ func (g guests) copyFiles(c *cli.Context) error {
 		return &call.Usage{Text: err.Error()}
 	}
 	o.Recursive, o.Times = c.Bool("recursive"), c.Bool("times")
+	runDir, agent, err := g.wantsAgent(c.Context, o.VM, c.Bool("agent"))
+	switch {
+	case err != nil:
+		return err
+	case agent:
+		return g.copyByAgent(c.Context, runDir, o, c.Duration("timeout"))
+	}
 	to := sshclient.Request{VM: o.VM, Login: o.Login, Port: "22", Timeout: c.Duration("timeout")}
 	if o.FromVM != "" {
 		from := to

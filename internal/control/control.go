@@ -206,8 +206,9 @@ type end struct {
 	Error *keeper.WireError `json:"error,omitempty"`
 }
 
-// maxRequest is the longest request, in bytes.
-const maxRequest = 4096
+// maxRequest is the longest request, in bytes: a piece of a file for a guest, in base64, is the
+// longest.
+const maxRequest = 64 << 10
 
 // readRequest reads the first line and leaves the rest, a console's keys, in the
 // reader.

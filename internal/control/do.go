@@ -18,7 +18,7 @@ var ErrUnknown = errors.New("its supervisor, of an older qnet, does not know tha
 // as "pause".
 type Operation struct {
 	Name string // as VM.Do knows it
-	Args any    // in JSON; nil for none; with the rest of the request 4,000 bytes at most
+	Args any    // in JSON; nil for none; with the rest of the request 64 KiB at most
 	Ends bool   // done, the VM ends, as by Stop: the client waits for that
 	Most int64  // bytes that the answer may have; 0 is 1 MiB
 }

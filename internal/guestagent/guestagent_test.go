@@ -7,20 +7,23 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // play is a guest that answers each command by what answer makes of its line, and each
 // synchronization as the agent does.
 func play(t *testing.T, answer func(line string) string) *Conn {
 	t.Helper()
-	ours, theirs := net.Pipe()
+	ours, theirs := buffered(t)
 	t.Cleanup(func() { ours.Close(); theirs.Close() })
 	go func() {
 		for in := bufio.NewScanner(theirs); in.Scan(); {
-			line := strings.TrimPrefix(in.Text(), "\xff")
+			line := in.Text()[strings.LastIndexByte(in.Text(), delimiter)+1:] // before it, a question that was given up
 			said := answer(line)
 			if _, rest, ok := strings.Cut(line, `{"id":`); ok && said == "" {
 				said = "\xff{\"return\": " + strings.TrimRight(strings.Split(rest, ",")[0], "}") + "}\n"
@@ -31,6 +34,25 @@ func play(t *testing.T, answer func(line string) string) *Conn {
 		}
 	}()
 	return New(ours)
+}
+
+// buffered returns the ends of a port: unlike those of net.Pipe, neither waits for the other to
+// read.
+func buffered(t *testing.T) (ours, theirs net.Conn) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]net.Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "port")
+		if ends[i], err = net.FileConn(f); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	return ends[0], ends[1]
 }
 
 // A command's output comes as bytes, with its exit code; what came before, and late answers

@@ -8,8 +8,17 @@ import (
 	"time"
 )
 
-// Operation is what a VM's supervisor calls Do.
-const Operation = "guest exec"
+// What a VM's supervisor calls Do and DoFile.
+const (
+	Operation     = "guest exec"
+	FileOperation = "guest file"
+)
+
+// Operations are what a supervisor has the agent do, by their names. They take a nil Conn.
+var Operations = map[string]func(context.Context, *Conn, json.RawMessage) (any, error){
+	Operation:     func(ctx context.Context, c *Conn, args json.RawMessage) (any, error) { return c.Do(ctx, args) },
+	FileOperation: func(ctx context.Context, c *Conn, args json.RawMessage) (any, error) { return c.DoFile(ctx, args) },
+}
 
 // Args are the arguments of Operation. Its answer is a Result.
 type Args struct {

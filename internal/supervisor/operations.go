@@ -37,8 +37,9 @@ var errStarts = errors.New("it still starts")
 // Do carries out an operation, for control.VM.
 func (s *session) Do(ctx context.Context, op string, args json.RawMessage, tell func(string)) (any, error) {
 	do, known := operations[op]
-	if !known && op != guestagent.Operation {
-		names := append(slices.Sorted(maps.Keys(operations)), guestagent.Operation)
+	ask, ofAgent := guestagent.Operations[op]
+	if !known && !ofAgent {
+		names := append(slices.Sorted(maps.Keys(operations)), slices.Sorted(maps.Keys(guestagent.Operations))...)
 		return nil, fmt.Errorf("operation %q: its supervisor knows %s", op, strings.Join(names, ", "))
 	}
 	s.mu.Lock()
@@ -47,8 +48,8 @@ func (s *session) Do(ctx context.Context, op string, args json.RawMessage, tell 
 	if vm == nil {
 		return nil, errStarts
 	}
-	if op == guestagent.Operation { // which may take long, and changes nothing of qnet's
-		return vm.GuestAgent().Do(ctx, args)
+	if ofAgent { // which may take long, and changes nothing of qnet's
+		return ask(ctx, vm.GuestAgent(), args)
 	}
 	s.one.Lock()
 	defer s.one.Unlock()
