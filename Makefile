@@ -29,7 +29,7 @@ STATICCHECK := $(CACHE)/bin/staticcheck-v0.8.2
 DEADCODE    := $(CACHE)/bin/deadcode-v0.52.0
 
 .PHONY: build demo test test-unit cover stress lan coexist bench bench-go fuzz installer catalog-online lint help check clean \
-	fixtures guest debian networkmanager resolved secureboot old installer-files
+	fixtures guest debian whole networkmanager resolved secureboot old installer-files
 
 build: ## bin/qnet
 	$(BUILD) -o bin/qnet .
@@ -119,6 +119,9 @@ guest: packages-guest # the kernel and initramfs that the demo, the examples and
 
 debian: packages-debian # a Debian 12 with cloud-init, for tests of the first boot; root, two minutes once
 	@sh internal/lab/guest/debian.sh $(CACHE)/debian
+
+whole: packages-guest # a kernel that has 9p, which Debian's for clouds has not, for the rows of shared folders
+	@$(GO) run ./internal/lab/guest/mkguest -whole -dir $(CACHE)/whole || echo "the rows beside 9p are left out" >&2
 
 networkmanager resolved secureboot installer-files: # programs for the tests, unpacked and not installed
 	@$(UNPACK) $(@:-files=) $(CACHE)/$(@:-files=)

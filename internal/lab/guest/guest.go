@@ -42,17 +42,7 @@ func Script(script string) string {
 // downloads the kernel package with apt-get. It never installs the package.
 func Build(dir string) error {
 	tree := filepath.Join(dir, "kernel")
-	images, _ := filepath.Glob(filepath.Join(tree, "boot", "vmlinuz-*"))
-	if len(images) == 0 {
-		if err := download(dir, tree); err != nil {
-			return err
-		}
-		images, _ = filepath.Glob(filepath.Join(tree, "boot", "vmlinuz-*"))
-	}
-	if len(images) == 0 {
-		return errors.New("unpack kernel package: no vmlinuz in it")
-	}
-	kernel, err := os.ReadFile(images[0])
+	kernel, err := kernelOf("linux-image-cloud-amd64", tree)
 	if err != nil {
 		return err
 	}
@@ -61,6 +51,23 @@ func Build(dir string) error {
 		return err
 	}
 	return errors.Join(write(filepath.Join(dir, "vmlinuz"), kernel), write(filepath.Join(dir, "initrd.gz"), archive))
+}
+
+// kernelOf returns the kernel of the package that a meta package depends on, and leaves the
+// package's files in a directory.
+func kernelOf(meta, tree string) ([]byte, error) {
+	pattern := filepath.Join(tree, "boot", "vmlinuz-*")
+	images, _ := filepath.Glob(pattern)
+	if len(images) == 0 {
+		if err := download(meta, tree); err != nil {
+			return nil, err
+		}
+		images, _ = filepath.Glob(pattern)
+	}
+	if len(images) == 0 {
+		return nil, errors.New("unpack kernel package: no vmlinuz in it")
+	}
+	return os.ReadFile(images[0])
 }
 
 // write leaves a file alone that holds the data already: root may have made it.
@@ -74,20 +81,20 @@ func write(path string, data []byte) error {
 // downloadScript finds the package that the meta package depends on, and unpacks it. The
 // lists of packages may be missing, or older than the archive: then it updates them.
 const downloadScript = `set -e
-cd "$0"
+cd "$1"
 fetch() {
-	name=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+	name=$(apt-cache depends "$0" | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
 	[ -n "$name" ] && apt-get download -q "$name"
 }
 fetch || { apt-get update -qq; fetch; }
-dpkg -x "$name"_*.deb "$1"
+dpkg -x "$name"_*.deb .
 rm -f "$name"_*.deb`
 
-func download(dir, tree string) error {
+func download(meta, tree string) error {
 	if err := os.MkdirAll(tree, 0o755); err != nil {
 		return err
 	}
-	out, err := exec.Command("sh", "-c", downloadScript, dir, tree).CombinedOutput()
+	out, err := exec.Command("sh", "-c", downloadScript, meta, tree).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("download kernel package: %w\n%s", err, out)
 	}
@@ -96,11 +103,7 @@ func download(dir, tree string) error {
 
 // initramfs packs init, busybox and the modules as a gzipped newc archive.
 func initramfs(tree string) ([]byte, error) {
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		return nil, fmt.Errorf("find busybox (package busybox-static): %w", err)
-	}
-	program, err := os.ReadFile(busybox)
+	program, err := busybox()
 	if err != nil {
 		return nil, err
 	}
@@ -114,12 +117,21 @@ func initramfs(tree string) ([]byte, error) {
 	a.add("bin/sh", 0o120777, []byte("busybox"))
 	a.add("init", 0o100755, initScript)
 	a.add("www/index.html", 0o100644, []byte("hello from the guest\n"))
-	if err := a.addModules(tree); err != nil {
+	if err := a.addModules("lib", tree, modules); err != nil {
 		return nil, err
 	}
 	a.add("TRAILER!!!", 0, nil)
 	err = errors.Join(a.err, zip.Close())
 	return b.Bytes(), err
+}
+
+// busybox returns this machine's, which needs no libraries.
+func busybox() ([]byte, error) {
+	path, err := exec.LookPath("busybox")
+	if err != nil {
+		return nil, fmt.Errorf("find busybox (package busybox-static): %w", err)
+	}
+	return os.ReadFile(path)
 }
 
 // Archive packs one program as an archive to append to the guest's initramfs. The
@@ -134,7 +146,9 @@ func Archive(name string, program []byte) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-func (a *archive) addModules(tree string) error {
+// addModules packs modules of an unpacked package into a directory. The order of their names is
+// that of the list.
+func (a *archive) addModules(dir, tree string, list []string) error {
 	found := map[string]string{}
 	err := filepath.WalkDir(filepath.Join(tree, "lib", "modules"), func(path string, _ fs.DirEntry, err error) error {
 		if name, ok := strings.CutSuffix(filepath.Base(path), ".ko"); ok {
@@ -145,13 +159,13 @@ func (a *archive) addModules(tree string) error {
 	if err != nil {
 		return err
 	}
-	for i, m := range modules {
+	for i, m := range list {
 		if path, ok := found[m]; ok {
 			data, err := os.ReadFile(path)
 			if err != nil {
 				return err
 			}
-			a.add(fmt.Sprintf("lib/%02d-%s.ko", i, m), 0o100644, data)
+			a.add(fmt.Sprintf("%s/%02d-%s.ko", dir, i, m), 0o100644, data)
 		}
 	}
 	return nil

@@ -63,8 +63,9 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// The guest has busybox, init, and the kernel's modules in the order to load them.
-func TestInitramfs(t *testing.T) {
+// packages makes a busybox to be found, and returns an unpacked kernel package with one module.
+func packages(t *testing.T) (tree string) {
+	t.Helper()
 	bin, tree := t.TempDir(), t.TempDir()
 	module := filepath.Join(tree, "lib/modules/6.1/kernel/virtio-net.ko") // or virtio_net.ko
 	for path, text := range map[string]string{filepath.Join(bin, "busybox"): "#!", module: "ELF"} {
@@ -76,19 +77,39 @@ func TestInitramfs(t *testing.T) {
 		}
 	}
 	t.Setenv("PATH", bin)
-	packed, err := initramfs(tree)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return tree
+}
+
+// holds fails the test unless an archive has files that hold a text.
+func holds(t *testing.T, packed []byte, files map[string]string) {
+	t.Helper()
 	found := map[string]entry{}
 	for _, e := range unpack(t, packed) {
 		found[e.name] = e
 	}
-	for name, want := range map[string]string{"bin/busybox": "#!", "bin/sh": "busybox", "init": string(initScript), "lib/07-virtio_net.ko": "ELF"} {
+	for name, want := range files {
 		if found[name].data != want {
 			t.Errorf("%s holds %q, want %q", name, found[name].data, want)
 		}
 	}
+}
+
+// The guest has busybox, init, and the kernel's modules in the order to load them.
+func TestInitramfs(t *testing.T) {
+	packed, err := initramfs(packages(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(t, packed, map[string]string{"bin/busybox": "#!", "bin/sh": "busybox", "init": string(initScript), "lib/07-virtio_net.ko": "ELF"})
+}
+
+// Before Debian's own init, the modules of another kernel are loaded in their order.
+func TestFirstArchive(t *testing.T) {
+	packed, err := firstArchive(packages(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(t, packed, map[string]string{"first/busybox": "#!", "first/init": firstInit, "first/07-virtio_net.ko": "ELF"})
 }
 
 func TestScript(t *testing.T) {

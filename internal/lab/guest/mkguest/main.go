@@ -11,8 +11,13 @@ import (
 
 func main() {
 	dir := flag.String("dir", ".cache/guest", "where vmlinuz and initrd.gz go")
+	whole := flag.Bool("whole", false, "make vmlinuz and first.gz: a kernel with all drivers, for the Debian disk")
 	flag.Parse()
-	if err := guest.Build(*dir); err != nil {
+	build := guest.Build
+	if *whole {
+		build = guest.BuildWhole
+	}
+	if err := build(*dir); err != nil {
 		fmt.Fprintln(os.Stderr, "mkguest:", err)
 		os.Exit(1)
 	}
