@@ -71,7 +71,7 @@ coexist: fixtures packages-coexist ## every mode beside Docker, ufw, firewalld a
 	QNET_COEXIST=1 $(GO) test -count=1 -timeout 60m -v -run 'TestCoexist$$' ./internal/lab/programs
 	QNET_COEXIST=1 $(GO) test -count=1 -run 'FollowVPN|KillSwitch|SubnetsBesideLibvirt' ./netsetup/...
 
-bench: packages-coexist packages-bench fixtures build ## qnet beside the shell recipe, libvirt, dnsmasq, passt; GROUPS="launch dns" for some; BEFORE=FILE GROUPS=before beside an earlier build
+bench: packages-coexist packages-bench fixtures whole build ## qnet beside the shell recipe, libvirt, dnsmasq, passt; GROUPS="launch dns" for some; BEFORE=FILE GROUPS=before beside an earlier build
 	@mkdir -p $(CACHE)/bench
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(CACHE)/bench/wire ./internal/bench/wire
 	@$(GO) build -o $(CACHE)/bench/bench ./internal/bench

@@ -50,6 +50,7 @@ var groups = []struct {
 	{"scale", (*bench).scale},
 	{"states", (*bench).states},
 	{"warm", (*bench).warm},
+	{"shares", (*bench).shares},
 	{"start", (*bench).start},
 	{"plan", (*bench).plan},
 	{"churn", (*bench).churn},
