@@ -54,10 +54,13 @@ func (a *app) net(c *cli.Context) error {
 }
 
 // guards prints the NICs that no guard watches, and what the guards of the others have
-// dropped.
+// dropped, and what was dropped of a whole network's.
 func (a *app) guards(infos []keeper.Info) error {
 	var rows []string
 	for _, n := range infos {
+		for _, d := range n.Dropped {
+			rows = append(rows, fmt.Sprintf("%s\t-\t-\t%d\t%s", n.Name, d.Packets, d.Of))
+		}
 		for _, vm := range n.VMs {
 			for _, p := range vm.Ports {
 				if p.Unguarded {

@@ -229,6 +229,8 @@ type Network struct {
 	Macvtap bool         // bridge: without one
 	MTU     int          // bytes, MinMTU to MaxMTU; 0 = choose it
 	PXE     PXE
+
+	Metadata bool // nat: guests may send to 169.254.0.0/16
 }
 
 // PXE is the boot file of BOOTP and PXE clients of a network. File "" is none.

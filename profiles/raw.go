@@ -72,6 +72,8 @@ type rawNetwork struct {
 	Macvtap bool   `toml:"macvtap" doc:"bridge: a macvtap link per NIC instead of a bridge; leaves the NIC alone, but host and VMs do not reach each other."`
 	MTU     int64  `toml:"mtu" range:"576,65521" doc:"private, host-only and nat: bytes a packet may have on the network; default: 1500, in nat more where all uplinks carry more."`
 	PXE     rawPXE `toml:"pxe" doc:"What BOOTP and PXE clients of host-only and nat load."`
+
+	Metadata bool `toml:"metadata" doc:"nat: whether guests reach 169.254.0.0/16, where a cloud tells the host its credentials."`
 }
 
 type rawPXE struct {

@@ -173,6 +173,10 @@ func (d *decoder) network(n Network, raw rawNetwork) Network {
 	if raw.MTU != 0 && n.Mode == Bridge {
 		d.Fail(key+".mtu", "got %d, but mode %s has the MTU of the NIC it joins; allowed in: private, host-only, nat", raw.MTU, n.Mode)
 	}
+	n.Metadata = raw.Metadata
+	if raw.Metadata && n.Mode != NAT {
+		d.Fail(key+".metadata", "got true, but network %q is in mode %s; allowed in: nat", n.Name, n.Mode)
+	}
 	n.PXE = d.pxe(key+".pxe", raw.PXE, n.Mode)
 	return n
 }

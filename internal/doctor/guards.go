@@ -16,6 +16,13 @@ func checkGuards(ctx context.Context, h *Host) []Finding {
 	}
 	var list []Finding
 	for _, n := range infos {
+		for _, d := range n.Dropped {
+			list = append(list, Finding{
+				Status:   Warn,
+				Evidence: fmt.Sprintf("network %s: %d packets dropped: %s", n.Name, d.Packets, d.Of),
+				Remedy:   fmt.Sprintf("if its guests shall have what the host's cloud tells there: metadata = true in [network.%s] (docs/profile.md)", n.Name),
+			})
+		}
 		for _, vm := range n.VMs {
 			for _, p := range vm.Ports {
 				list = append(list, guardOf(vm.Name, p)...)

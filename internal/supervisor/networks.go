@@ -36,7 +36,7 @@ func NetworksOf(p *profiles.Profile) []profiles.Network {
 
 // NetworkOf returns a profile's network as the keeper takes it.
 func NetworkOf(n profiles.Network) keeper.Network {
-	return keeper.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink, Macvtap: n.Macvtap, MTU: n.MTU, PXE: n.PXE}
+	return keeper.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink, Macvtap: n.Macvtap, MTU: n.MTU, PXE: n.PXE, Metadata: n.Metadata}
 }
 
 // portsChanged takes over what a keeper has seen of the guest on its NICs.

@@ -101,6 +101,9 @@ type Info struct {
 	VMs       []VMInfo      `json:"vms"`
 	Leases    []dhcp.Lease  `json:"leases,omitempty"`
 	Notes     []string      `json:"notes,omitempty"` // what does not work, as sentences
+
+	// Dropped is what the network's rules have dropped of all guests' packets, by reason.
+	Dropped []nft.Count `json:"dropped,omitempty"`
 }
 
 // VMInfo is a VM registered with a network.

@@ -116,7 +116,6 @@ func badName(what, name string) error {
 
 // validNetwork refuses a network that no profile can ask for. MTU is package plan's to check.
 func validNetwork(n Network) error {
-	server := n.PXE.Server
 	switch {
 	case !profiles.ValidName(n.Name):
 		return badName("network", n.Name)
@@ -128,6 +127,16 @@ func validNetwork(n Network) error {
 		return host.Refuse("network %q: subnet %s: allowed in host-only and nat, private (RFC 1918), /20 to /29", n.Name, n.Subnet)
 	case n.Macvtap && n.Mode != profiles.Bridge:
 		return host.Refuse("network %q: macvtap in mode %s; allowed in: bridge", n.Name, n.Mode)
+	case n.Metadata && n.Mode != profiles.NAT:
+		return host.Refuse("network %q: metadata in mode %s; allowed in: nat", n.Name, n.Mode)
+	}
+	return validPXE(n)
+}
+
+// validPXE refuses a boot file that no profile can ask for.
+func validPXE(n Network) error {
+	server := n.PXE.Server
+	switch {
 	case n.PXE.File != "" && (!n.Mode.HasSubnet() || !profiles.ValidBootFile(n.PXE.File)):
 		return host.Refuse("network %q: pxe file %.200q: allowed in host-only and nat, 1 to 127 printable characters", n.Name, n.PXE.File)
 	case server.IsValid() && (n.PXE.File == "" || !server.Is4()):

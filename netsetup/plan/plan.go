@@ -26,6 +26,8 @@ type Network struct {
 	Macvtap bool         `json:"macvtap,omitempty"`
 	MTU     int          `json:"mtu,omitempty"` // bytes; 0: choose it; not in mode bridge
 	PXE     profiles.PXE `json:"pxe,omitzero"`
+	// Metadata, in mode nat, lets guests send to where clouds keep metadata.
+	Metadata bool `json:"metadata,omitempty"`
 }
 
 // Query returns what host.Observe must read for the network's plan.

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"net/netip"
+
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/profiles"
@@ -27,6 +29,9 @@ func (p *Plan) tables(forwarded, bridges []string) []nft.Table {
 	switch p.Network.Mode {
 	case profiles.NAT:
 		inet.Chains = append(inet.Chains, mssChain(br), p.masqueradeChain())
+		if !p.Network.Metadata {
+			inet.Chains = append(inet.Chains, metadataChain(br))
+		}
 	case profiles.Private:
 		// Nothing goes up from the bridge to the host, not even IPv6 and ARP, whatever
 		// addresses a guest gives itself.
@@ -75,6 +80,26 @@ func (p *Plan) forwardRules(bridges []string) []nft.Rule {
 		rules = append(rules, nft.Rule{InLink: nft.Link("@" + forwardedSet), OutLink: nft.NotLink("qn*"), Do: nft.Drop})
 	}
 	return rules
+}
+
+// MetadataChain is the chain of a network's table that counts what was for the metadata of a
+// cloud. An older qnet's table has none.
+const MetadataChain = "to_metadata"
+
+// linkLocal is where clouds tell a machine its credentials (169.254.169.254, and others). No
+// guest has an address there (RFC 3927).
+var linkLocal = netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254}), 16)
+
+// forMetadata names the counter of what the chain drops.
+const forMetadata = "what is for 169.254.0.0/16, where clouds keep metadata"
+
+// metadataChain drops what guests send to the metadata of the host's cloud, before rules of
+// other programs turn it into something else: agents of clusters redirect it to a port of the
+// host.
+func metadataChain(br string) nft.Chain {
+	return nft.Chain{Name: MetadataChain, Type: "filter", Hook: nft.Prerouting, Priority: -300, Policy: nft.Accept, Rules: []nft.Rule{
+		{InLink: nft.Link(br), Dest: linkLocal, Counts: forMetadata, Do: nft.Drop},
+	}}
 }
 
 // mssChain keeps TCP working where the uplink's MTU is smaller and a router loses ICMP (F42).

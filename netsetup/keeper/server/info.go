@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/guard"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/plan"
@@ -17,6 +18,7 @@ func (s *server) info(ctx context.Context) keeper.Info {
 	s.changes.lock(ctx) //nolint:errcheck // ctx has no end
 	defer s.changes.unlock()
 	info := s.brief()
+	info.Dropped = s.counted(nft.INet, host.TableName(info.Name), plan.MetadataChain)
 	if s.dhcp != nil {
 		info.Leases = s.dhcp.Leases()
 	}
@@ -35,9 +37,14 @@ func (s *server) dropped(p keeper.Port) []nft.Count {
 	if p.Unguarded {
 		return nil
 	}
-	counts, err := nft.ReadCounts(nft.NetDev, guard.TableName(p.Tap), guard.Chain)
+	return s.counted(nft.NetDev, guard.TableName(p.Tap), guard.Chain)
+}
+
+// counted is what a chain of qnet's has dropped.
+func (s *server) counted(family nft.Family, table, chain string) []nft.Count {
+	counts, err := nft.ReadCounts(family, table, chain)
 	if err != nil {
-		s.log.Warn("read what a guard dropped", "port", p.Tap, "error", err)
+		s.log.Warn("read what was dropped", "table", table, "error", err)
 	}
 	return counts
 }

@@ -179,6 +179,8 @@ func (s *server) check(ctx context.Context, req keeper.Request) error {
 		return host.Refuse("VM %q wants network %q with pxe file %q, VMs %v run it with %q", req.VM, n.Name, n.PXE.File, others, have.Network.PXE.File)
 	case n.MTU != 0 && n.MTU != have.MTU:
 		return host.Refuse("VM %q wants network %q with mtu %d, VMs %v run it with %d", req.VM, n.Name, n.MTU, others, have.MTU)
+	case n.Metadata != have.Network.Metadata:
+		return host.Refuse("VM %q wants network %q %s metadata, VMs %v run it %s", req.VM, n.Name, with(n.Metadata), others, with(have.Network.Metadata))
 	case n.Uplink != "" && !uplink:
 		return host.Refuse("VM %q wants network %q with uplink %s, VMs %v run it with %q", req.VM, n.Name, n.Uplink, others, have.Network.Uplink)
 	}
