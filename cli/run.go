@@ -35,7 +35,7 @@ func startFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show each change to the host as it is done"},
 		&cli.BoolFlag{Name: "assume-yes", Usage: "move the host to a bridge though no gateway answers, or by your session's NIC"},
 		&cli.BoolFlag{Name: "fresh", Usage: "boot a VM that was suspended, and forget what was saved of it"},
-		&cli.StringFlag{Name: "sandbox", Value: string(sandbox.Auto), Action: knownMode, Usage: "confine QEMU as far as the kernel can (auto), start only if all of it is possible (required), or not beyond its user and its own filter (off): `MODE`"},
+		&cli.StringFlag{Name: "sandbox", Value: string(sandbox.Auto), Action: knownMode, Usage: "confine QEMU by `MODE`: auto, required or off"},
 		call.AllowPathFlag(),
 	}
 }

@@ -107,9 +107,6 @@ func (s *session) start(ctx context.Context) error {
 	s.mu.Lock()
 	s.vm, s.state.Confined = vm, &confined
 	s.mu.Unlock()
-	if s.Verbose != nil {
-		s.Verbose("confine QEMU: " + confined.String())
-	}
 	// From here on, QEMU alone has the image locks and the taps.
 	s.files.Close()
 	s.closeTaps()
