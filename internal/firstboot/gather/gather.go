@@ -57,11 +57,9 @@ func OwnKey(config string) string { return filepath.Join(config, "id_ed25519") }
 func Settings(r Request) (firstboot.Settings, error) {
 	s := r.settings()
 	err := r.User.Do(func() error {
-		own, err := sshkey.Ensure(OwnKey(r.Config), sshkey.Ed25519, "qnet")
-		if err != nil {
+		if err := r.ensureOwnKey(&s); err != nil {
 			return err
 		}
-		s.OwnKey = own.Public
 		if err := r.VM.Make(); err != nil {
 			return err
 		}
@@ -80,16 +78,21 @@ func Settings(r Request) (firstboot.Settings, error) {
 	return s, err
 }
 
+// ensureOwnKey adds qnet's own key, which it makes if it is missing.
+func (r Request) ensureOwnKey(s *firstboot.Settings) error {
+	own, err := sshkey.Ensure(OwnKey(r.Config), sshkey.Ed25519, "qnet")
+	s.OwnKey = own.Public
+	return err
+}
+
 // Shared is Settings for several VMs: without host keys, host name and MAC addresses, which are
 // each VM's own. It makes qnet's own key if it is missing, and nothing else.
 func Shared(r Request) (firstboot.Settings, error) {
 	s := r.settings()
 	err := r.User.Do(func() error {
-		own, err := sshkey.Ensure(OwnKey(r.Config), sshkey.Ed25519, "qnet")
-		if err != nil {
+		if err := r.ensureOwnKey(&s); err != nil {
 			return err
 		}
-		s.OwnKey = own.Public
 		return r.readFiles(&s)
 	})
 	s.Hostname, s.NICs = "", slices.Clone(s.NICs)
