@@ -58,14 +58,18 @@ func Landlock() int {
 	return int(v)
 }
 
-// handled returns the rights that a version of Landlock can take away.
-func handled(version int) unix.LandlockRulesetAttr {
+// handled returns the rights that a version of Landlock can take away; those to TCP stay
+// where the program uses it.
+func handled(version int, tcp bool) unix.LandlockRulesetAttr {
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: firstAll}
 	if version >= 2 {
 		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_REFER
 	}
 	if version >= 3 {
 		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
+	}
+	if version >= 4 && !tcp {
+		attr.Handled_access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
 	}
 	if version >= 5 {
 		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
@@ -77,15 +81,16 @@ func handled(version int) unix.LandlockRulesetAttr {
 }
 
 // Files leaves the calling thread and its children the rules' files, to open. It also takes
-// away ptrace(2) on processes outside and, from version 6 on, signals to them and their
-// abstract UNIX sockets (landlock(7)). It needs PR_SET_NO_NEW_PRIVS. Files that are open
-// stay usable. Without Landlock it changes nothing and returns nil.
-func Files(rules []Rule) error {
+// away ptrace(2) on processes outside; from version 4 on TCP, unless tcp is true; and from
+// version 6 on signals to processes outside and their abstract UNIX sockets (landlock(7)). It
+// needs PR_SET_NO_NEW_PRIVS. Files that are open stay usable. Without Landlock it changes
+// nothing and returns nil.
+func Files(rules []Rule, tcp bool) error {
 	version := Landlock()
 	if version == 0 {
 		return nil
 	}
-	attr := handled(version)
+	attr := handled(version, tcp)
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0) // older kernels accept zeros beyond what they know
 	if errno != 0 {
 		return fmt.Errorf("make Landlock ruleset: %w", errno)

@@ -123,7 +123,7 @@ func (c Command) Confine() error {
 	if err := confine.NoNewRights(); err != nil {
 		return err
 	}
-	return errors.Join(confine.Files(c.rules()), calls().Install())
+	return errors.Join(confine.Files(c.rules(), false), calls().Install())
 }
 
 // limit bounds the child, as the child's own user: for another one the kernel wants

@@ -179,7 +179,7 @@ func (l *Layers) Confine() error {
 		return nil
 	}
 	if l.files != nil {
-		if err := confine.Files(l.files); err != nil {
+		if err := confine.Files(l.files, l.need.Network); err != nil {
 			return err
 		}
 	}
