@@ -30,6 +30,17 @@ func NoNewRights() error {
 	return DropBounding(0)
 }
 
+// Effective returns the calling thread's effective capabilities, a mask of 1<<unix.CAP_*
+// (capget(2)). It fails where a filter of system calls forbids the question.
+func Effective() (uint64, error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return 0, fmt.Errorf("read capabilities: %w", err)
+	}
+	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), nil
+}
+
 // DropBounding removes every capability from the calling thread's bounding set but
 // those in keep, a mask of 1<<unix.CAP_*. The bounding set limits what a program of
 // root's gets at execve(2).

@@ -62,8 +62,8 @@ func (f *Filter) Refuse(errno unix.Errno, numbers ...uint32) {
 	}
 }
 
-// Instructions returns the whole filter.
-func (f *Filter) Instructions() []bpf.Instruction {
+// whole returns the filter with its beginning and end.
+func (f *Filter) whole() []bpf.Instruction {
 	return slices.Concat([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: offArch, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: audit(), SkipTrue: 1},
@@ -77,7 +77,7 @@ func (f *Filter) Instructions() []bpf.Instruction {
 // Install puts the filter upon the calling thread and its children. It needs
 // PR_SET_NO_NEW_PRIVS. Of several filters the strictest answer counts.
 func (f *Filter) Install() error {
-	raw, err := bpf.Assemble(f.Instructions())
+	raw, err := bpf.Assemble(f.whole())
 	if err != nil {
 		return fmt.Errorf("assemble seccomp filter: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/confine"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -23,14 +24,13 @@ var needed = []struct {
 // MissingRights names the capabilities that a keeper needs and the calling process lacks
 // (capabilities(7)).
 func MissingRights() []string {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		data[0].Effective = 0 // a filter forbids the question; it would forbid the answer's use
+	capabilities, err := confine.Effective()
+	if err != nil {
+		capabilities = 0 // a filter forbids the question; it would forbid the answer's use
 	}
 	var missing []string
 	for _, c := range needed {
-		if data[0].Effective&(1<<c.bit) == 0 {
+		if capabilities&(1<<c.bit) == 0 {
 			missing = append(missing, c.name)
 		}
 	}

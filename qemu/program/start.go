@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/confine"
 )
 
 // Check returns a *Lack if this process cannot make a child that is the user: in a user
@@ -57,9 +59,8 @@ func mapped(path string, id uint32) bool {
 
 // missingCapabilities names those of the needed capabilities that this thread lacks.
 func missingCapabilities() string {
-	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if unix.Capget(&head, &data[0]) != nil {
+	capabilities, err := confine.Effective()
+	if err != nil {
 		return ""
 	}
 	var missing []string
@@ -67,7 +68,7 @@ func missingCapabilities() string {
 		bit  uint
 		name string
 	}{{unix.CAP_SETUID, "CAP_SETUID"}, {unix.CAP_SETGID, "CAP_SETGID"}} {
-		if data[0].Effective&(1<<c.bit) == 0 {
+		if capabilities&(1<<c.bit) == 0 {
 			missing = append(missing, c.name)
 		}
 	}

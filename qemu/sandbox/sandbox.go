@@ -246,7 +246,6 @@ func (r Report) String() string {
 
 // canNamespace reports whether the thread may make namespaces without one of users.
 func canNamespace() bool {
-	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	return unix.Capget(&head, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
+	capabilities, err := confine.Effective()
+	return err == nil && capabilities&(1<<unix.CAP_SYS_ADMIN) != 0
 }
