@@ -103,6 +103,20 @@ func download(meta, tree string) error {
 
 // initramfs packs init, busybox and the modules as a gzipped newc archive.
 func initramfs(tree string) ([]byte, error) {
+	return pack(func(a *archive, program []byte) error {
+		for _, d := range []string{"bin", "dev", "etc", "proc", "sys", "lib", "www", "tmp"} {
+			a.add(d, 0o40755, nil)
+		}
+		a.add("bin/busybox", 0o100755, program)
+		a.add("bin/sh", 0o120777, []byte("busybox"))
+		a.add("init", 0o100755, initScript)
+		a.add("www/index.html", 0o100644, []byte("hello from the guest\n"))
+		return a.addModules("lib", tree, modules)
+	})
+}
+
+// pack makes a gzipped newc archive of what fill adds, which gets busybox.
+func pack(fill func(a *archive, program []byte) error) ([]byte, error) {
 	program, err := busybox()
 	if err != nil {
 		return nil, err
@@ -110,14 +124,7 @@ func initramfs(tree string) ([]byte, error) {
 	var b bytes.Buffer
 	zip := gzip.NewWriter(&b)
 	a := &archive{w: zip}
-	for _, d := range []string{"bin", "dev", "etc", "proc", "sys", "lib", "www", "tmp"} {
-		a.add(d, 0o40755, nil)
-	}
-	a.add("bin/busybox", 0o100755, program)
-	a.add("bin/sh", 0o120777, []byte("busybox"))
-	a.add("init", 0o100755, initScript)
-	a.add("www/index.html", 0o100644, []byte("hello from the guest\n"))
-	if err := a.addModules("lib", tree, modules); err != nil {
+	if err := fill(a, program); err != nil {
 		return nil, err
 	}
 	a.add("TRAILER!!!", 0, nil)

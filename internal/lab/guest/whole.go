@@ -1,8 +1,6 @@
 package guest
 
 import (
-	"bytes"
-	"compress/gzip"
 	"errors"
 	"os"
 	"path/filepath"
@@ -52,20 +50,10 @@ func BuildWhole(dir string) error {
 
 // firstArchive packs the modules with what loads them.
 func firstArchive(tree string) ([]byte, error) {
-	program, err := busybox()
-	if err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	zip := gzip.NewWriter(&b)
-	a := &archive{w: zip}
-	a.add("first", 0o40755, nil)
-	a.add("first/busybox", 0o100755, program)
-	a.add("first/init", 0o100755, []byte(firstInit))
-	if err := a.addModules("first", tree, wholeModules); err != nil {
-		return nil, err
-	}
-	a.add("TRAILER!!!", 0, nil)
-	err = errors.Join(a.err, zip.Close())
-	return b.Bytes(), err
+	return pack(func(a *archive, program []byte) error {
+		a.add("first", 0o40755, nil)
+		a.add("first/busybox", 0o100755, program)
+		a.add("first/init", 0o100755, []byte(firstInit))
+		return a.addModules("first", tree, wholeModules)
+	})
 }
