@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -157,23 +156,24 @@ func (v preview) network(ctx context.Context, n profiles.Network) (Network, erro
 }
 
 // ports are the profile's NICs on the network, with the addresses that they have unless another
-// VM took one of them before.
+// VM took one of them before. All of a VM's NICs there may use all of its addresses.
 func (v preview) ports(p plan.Plan) ([]plan.NIC, error) {
 	var ports []plan.NIC
-	var addresses []netip.Addr
+	var wants []dhcp.NIC
 	for i, nic := range v.profile.NICs {
 		if nic.Network != p.Network.Name {
 			continue
 		}
 		port := plan.NIC{VM: v.profile.Name, Index: i, MAC: hardware.MAC(v.profile, i, v.salt), Unguarded: nic.Unguarded}
-		if p.Prefix.IsValid() {
-			a, err := dhcp.AddressOf(p.Prefix, p.Gateway, port.MAC, nic.Address)
-			if err != nil {
-				return nil, err
-			}
-			addresses = append(addresses, a)
-		}
 		ports = append(ports, port)
+		wants = append(wants, dhcp.NIC{MAC: port.MAC, Wish: nic.Address})
+	}
+	if !p.Prefix.IsValid() {
+		return ports, nil
+	}
+	addresses, err := dhcp.AddressesOf(p.Prefix, p.Gateway, wants)
+	if err != nil {
+		return nil, err
 	}
 	for i := range ports {
 		ports[i].Addresses = addresses

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -212,6 +213,29 @@ func TestReservations(t *testing.T) {
 	}
 	if _, err := s.Reserve(hw(254), seenOne(seen), "z"); !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), "vm") {
 		t.Errorf("taken address: %v", err)
+	}
+}
+
+// A plan names the addresses that a run reserves, also where the MACs of two NICs lead to one
+// address: 60 NICs of 253 addresses do.
+func TestPlannedAddressesAreTheReserved(t *testing.T) {
+	s := newServer(t, nil)
+	var nics []NIC
+	var want []netip.Addr
+	for i := range 60 {
+		nic := NIC{MAC: hw(i)}
+		if i == 0 {
+			nic.Wish = netip.MustParseAddr("10.91.0.10")
+		}
+		a, err := s.Reserve(nic.MAC, nic.Wish, "v")
+		if err != nil {
+			t.Fatal(err)
+		}
+		nics, want = append(nics, nic), append(want, a)
+	}
+	got, err := AddressesOf(prefix, gateway, nics)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v\nwant %v", got, err, want)
 	}
 }
 

@@ -114,10 +114,24 @@ func (p *pool) reserve(m mac, wish netip.Addr, host string) (netip.Addr, error) 
 	return a, nil
 }
 
-// AddressOf is the address that a VM's NIC gets of a subnet whose other addresses are free:
-// wish, or else one derived from its MAC.
-func AddressOf(subnet netip.Prefix, gateway netip.Addr, hw net.HardwareAddr, wish netip.Addr) (netip.Addr, error) {
-	return newPool(subnet, gateway).reserve(toMAC(hw), wish, "")
+// A NIC is a VM's NIC that wants an address.
+type NIC struct {
+	MAC  net.HardwareAddr
+	Wish netip.Addr // its address of the profile, if that names one
+}
+
+// AddressesOf are the addresses that a VM's NICs get of a subnet whose other addresses are
+// free: each its wish, or else one derived from its MAC.
+func AddressesOf(subnet netip.Prefix, gateway netip.Addr, nics []NIC) ([]netip.Addr, error) {
+	p := newPool(subnet, gateway)
+	addresses := make([]netip.Addr, len(nics))
+	for i, nic := range nics {
+		var err error
+		if addresses[i], err = p.reserve(toMAC(nic.MAC), nic.Wish, ""); err != nil {
+			return nil, err
+		}
+	}
+	return addresses, nil
 }
 
 // derive finds a VM's address: its last one, else the first free one from the place that

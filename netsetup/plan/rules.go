@@ -63,7 +63,7 @@ func (p *Plan) inputRules() []nft.Rule {
 func (p *Plan) forwardRules(bridges []string) []nft.Rule {
 	br := nft.Link(p.Bridge)
 	// With br_netfilter, frames between two guests pass here, too (F02).
-	rules := []nft.Rule{{InLink: br, OutLink: br, Do: nft.Accept}}
+	rules := append(make([]nft.Rule, 0, 6+len(bridges)), nft.Rule{InLink: br, OutLink: br, Do: nft.Accept})
 	if p.Network.Mode == profiles.NAT {
 		out := nft.Rule{InLink: br, Source: p.Prefix, Do: nft.Accept}
 		if p.Network.Uplink != "" {
