@@ -97,35 +97,11 @@ func ttlsOf(raw []byte) (at []int, least uint32, ok bool) {
 		return nil, 0, false
 	}
 	least = math.MaxUint32
-	i := headerLen
-	for range binary.BigEndian.Uint16(raw[4:]) {
-		i = skipName(raw, i) + 4
-	}
-	records := int(binary.BigEndian.Uint16(raw[6:])) + int(binary.BigEndian.Uint16(raw[8:])) + int(binary.BigEndian.Uint16(raw[10:]))
-	for range records {
-		i = skipName(raw, i)
-		if i+10 > len(raw) {
-			return nil, 0, false
+	ok = records(raw, func(r rawRecord) {
+		if r.kind != dnsmessage.TypeOPT { // its TTL are flags
+			at = append(at, r.ttl)
+			least = min(least, binary.BigEndian.Uint32(raw[r.ttl:]))
 		}
-		if dnsmessage.Type(binary.BigEndian.Uint16(raw[i:])) != dnsmessage.TypeOPT { // its TTL are flags
-			at = append(at, i+4)
-			least = min(least, binary.BigEndian.Uint32(raw[i+4:]))
-		}
-		i += 10 + int(binary.BigEndian.Uint16(raw[i+8:]))
-	}
-	return at, least, i <= len(raw)
-}
-
-// skipName returns where the name at i ends, beyond the message if it does not.
-func skipName(raw []byte, i int) int {
-	for i < len(raw) {
-		switch {
-		case raw[i] == 0:
-			return i + 1
-		case raw[i]&0xc0 != 0:
-			return i + 2
-		}
-		i += 1 + int(raw[i])
-	}
-	return len(raw) + 1
+	})
+	return at, least, ok
 }

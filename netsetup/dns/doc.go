@@ -12,12 +12,15 @@
 //     to the servers of resolv.conf in their order, over the transport it came by.
 //   - Clients outside the prefix and messages other than queries get no answer.
 //
+// An answer that leads a client to itself (loopback, link-local) has no records: see rebinds.
+//
 // A small cache keeps answers of the name servers for as long as their records live,
 // a minute at most. It forgets them all when resolv.conf names other servers, so that
 // no answer outlives a change of the host's network.
 //
 // The package reads resolv.conf and uses its two sockets and those to the name servers.
-// How a message becomes an answer (zone, query) is pure and is fuzzed. Around it,
-// everything that a client can make grow is bounded: see limits. A [Server]'s methods
+// How a message becomes an answer (zone, query, records) is pure and is fuzzed. Around it,
+// everything that a client can make grow is bounded, for all clients and for each: see
+// limits. A panic costs one message its answer. A [Server]'s methods
 // may be called concurrently; it calls the functions of its [Config] concurrently, too.
 package dns

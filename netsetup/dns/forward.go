@@ -18,12 +18,13 @@ type forwarder struct {
 	self   netip.Addr // this server, which is never asked
 	conf   *resolvConf
 	limits limits
-	asked  crowd
+	asked  crowd[key]
 	cache  cache
 
 	log        *slog.Logger
 	looped     occasion
 	noUpstream occasion
+	rebound    occasion
 }
 
 // cached returns the reply to a query from the cache, or nil.
@@ -55,6 +56,12 @@ func (f *forwarder) answer(ctx context.Context, raw []byte, q query, over transp
 	got := f.relay(ctx, raw, q, over)
 	if got == nil {
 		return q.pack(failure, over)
+	}
+	if a := rebinds(k.name, got); a.IsValid() {
+		if f.rebound.due(f.limits.warnEvery) {
+			f.log.Warn("a public name has an address that leads a guest to itself: its answer is dropped", "name", k.name, "address", a.String())
+		}
+		return q.pack(response{}, over)
 	}
 	copy(got, raw[:2]) // the client's id
 	f.cache.put(raw, got, over, servers)
@@ -122,33 +129,33 @@ func timedOut(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// key is a question as crowd counts it.
+// key is a question, of which a crowd counts the queries.
 type key struct {
 	name string // lower case
 	kind dnsmessage.Type
 }
 
-// crowd counts the queries in flight for each question. The zero value is empty.
-type crowd struct {
+// crowd counts what is in flight for each key. The zero value is empty.
+type crowd[K comparable] struct {
 	mu    sync.Mutex
-	count map[key]int // guarded by mu; has no zeros
+	count map[K]int // guarded by mu; has no zeros
 }
 
-// enter counts one more query, unless most are in flight already.
-func (c *crowd) enter(k key, most int) bool {
+// enter counts one more of k, unless most are in flight already.
+func (c *crowd[K]) enter(k K, most int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.count[k] >= most {
 		return false
 	}
 	if c.count == nil {
-		c.count = map[key]int{}
+		c.count = map[K]int{}
 	}
 	c.count[k]++
 	return true
 }
 
-func (c *crowd) leave(k key) {
+func (c *crowd[K]) leave(k K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.count[k]--; c.count[k] == 0 {

@@ -29,6 +29,8 @@ const (
 	rcodeBadVers dnsmessage.RCode = 16 // RFC 6891, 9
 	typeDS       dnsmessage.Type  = 43
 	typeDNSKEY   dnsmessage.Type  = 48
+	typeSVCB     dnsmessage.Type  = 64
+	typeHTTPS    dnsmessage.Type  = 65
 	typeIXFR     dnsmessage.Type  = 251
 )
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -37,7 +38,9 @@ type limits struct {
 	pause     time.Duration // after a failure to receive
 
 	inFlight     int // queries being forwarded
+	perClient    int // of them, one client's over UDP
 	connections  int // of clients, over TCP
+	fromClient   int // of them, one client's
 	sameQuestion int // queries for one name and type being forwarded
 }
 
@@ -51,7 +54,9 @@ func defaultLimits() limits {
 		warnEvery:    time.Minute,
 		pause:        100 * time.Millisecond,
 		inFlight:     256,
+		perClient:    64,
 		connections:  64,
+		fromClient:   16,
 		sameQuestion: 16,
 	}
 }
@@ -68,16 +73,18 @@ type Server struct {
 
 	withoutTCP error // names the holder of the TCP port
 
-	forwards chan struct{} // holds one for each query being forwarded
-	failed   occasion      // of warnings about failures to receive
+	forwards chan struct{}     // holds one for each query being forwarded
+	clients  crowd[netip.Addr] // that have queries over UDP being forwarded
+	failed   occasion          // of warnings about failures to receive
+	broken   occasion          // of errors about messages that make this code panic
 
 	ctx    context.Context // done when Close is called
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // all goroutines
 
 	mu     sync.Mutex
-	closed bool                  // guarded by mu
-	conns  map[net.Conn]struct{} // of TCP clients; guarded by mu
+	closed bool                    // guarded by mu
+	conns  map[net.Conn]netip.Addr // of TCP clients, and whose; guarded by mu
 }
 
 func newServer(c Config, l limits, udp *net.UDPConn) *Server {
@@ -98,7 +105,7 @@ func newServer(c Config, l limits, udp *net.UDPConn) *Server {
 			conf: &resolvConf{path: c.ResolvConf, every: l.recheck},
 		},
 		forwards: make(chan struct{}, l.inFlight),
-		conns:    map[net.Conn]struct{}{},
+		conns:    map[net.Conn]netip.Addr{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // until Close
 	return s
@@ -169,6 +176,7 @@ func (s *Server) serveUDP() {
 // serveDatagram answers questions about VMs at once, in this goroutine, so that their
 // names keep working however slow the host's name servers are.
 func (s *Server) serveDatagram(raw []byte, client netip.AddrPort) {
+	defer s.contain()
 	what, q, answer := s.zone.answer(raw, overUDP)
 	if what == drop {
 		return
@@ -182,18 +190,46 @@ func (s *Server) serveDatagram(raw []byte, client netip.AddrPort) {
 		s.send(kept, client)
 		return
 	}
-	select {
-	case s.forwards <- struct{}{}:
-	default:
+	if !s.enter(client.Addr()) {
 		return // the client asks again
 	}
 	raw = bytes.Clone(raw)
 	started := s.start(func() {
-		defer func() { <-s.forwards }()
+		defer s.leave(client.Addr())
+		defer s.contain()
 		s.send(s.forwarder.answer(s.ctx, raw, q, overUDP), client)
 	})
 	if !started {
-		<-s.forwards
+		s.leave(client.Addr())
+	}
+}
+
+// enter counts one more query over UDP that is forwarded, unless that are too many already, of
+// all clients or of this one: a client that floods the host's name servers leaves the others
+// room.
+func (s *Server) enter(client netip.Addr) bool {
+	if !s.clients.enter(client, s.limits.perClient) {
+		return false
+	}
+	select {
+	case s.forwards <- struct{}{}:
+		return true
+	default:
+		s.clients.leave(client)
+		return false
+	}
+}
+
+func (s *Server) leave(client netip.Addr) {
+	<-s.forwards
+	s.clients.leave(client)
+}
+
+// contain ends a panic, so that a mistake here in how a message is read costs its sender the
+// answer, and not all guests their network. It is deferred.
+func (s *Server) contain() {
+	if cause := recover(); cause != nil && s.broken.due(s.limits.warnEvery) {
+		s.config.Log.Error("a DNS message made the name server panic", "cause", cause, "stack", string(debug.Stack()))
 	}
 }
 

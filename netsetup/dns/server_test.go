@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,6 +135,46 @@ func TestServeBoundsFlood(t *testing.T) {
 	eventually(t, "all are answered", func() bool { return b.answered.Load() == 1+4+1 })
 	if got := b.ask(t, "example.net."); got != "up" {
 		t.Errorf("got %q after the flood", got)
+	}
+}
+
+// A message that makes the server panic has no answer; others have, over both transports.
+func TestPanicEndsOneMessageOnly(t *testing.T) {
+	at, log := freePort(t), &safeBuffer{}
+	s, err := Listen(Config{
+		Address: at.Addr(), Port: at.Port(), Prefix: loopback, Log: slog.New(slog.NewTextHandler(log, nil)),
+		Lookup: func(name string) []netip.Addr {
+			if name == "broken" {
+				panic("a mistake")
+			}
+			return testZone().lookup(name)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Serve()
+	defer s.Close()
+	for _, over := range []transport{overUDP, overTCP} {
+		conn := dialFrom(t, over, at.Addr(), at)
+		if over == overTCP {
+			if err := writeMessage(conn, packed(message("broken.qnet.", dnsmessage.TypeA))); err != nil {
+				t.Fatal(err)
+			}
+			if err := isClosed(conn); err != nil {
+				t.Error(err)
+			}
+			conn = dialFrom(t, over, at.Addr(), at)
+		} else if _, err := conn.Write(packed(message("broken.qnet.", dnsmessage.TypeA))); err != nil {
+			t.Fatal(err)
+		}
+		got, err := roundTrip(conn, over, packed(message("web.qnet.", dnsmessage.TypeA)))
+		if err != nil || summary(unpacked(t, got)) != "Success|web.qnet.=10.0.2.4" {
+			t.Errorf("%s: afterwards: %v", over, err)
+		}
+	}
+	if n := strings.Count(log.String(), "made the name server panic"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, log)
 	}
 }
 

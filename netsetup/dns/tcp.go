@@ -16,7 +16,7 @@ func (s *Server) serveTCP() {
 			continue
 		}
 		client := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-		if !s.serves(client) || !s.adopt(conn) {
+		if !s.serves(client) || !s.adopt(conn, client) {
 			conn.Close()
 			continue
 		}
@@ -27,14 +27,20 @@ func (s *Server) serveTCP() {
 }
 
 // adopt makes Close close the connection, too. It reports false if there are too many
-// connections.
-func (s *Server) adopt(conn net.Conn) bool {
+// connections, of all clients or of this one.
+func (s *Server) adopt(conn net.Conn, client netip.Addr) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.conns) >= s.limits.connections {
+	own := 0
+	for _, of := range s.conns {
+		if of == client {
+			own++
+		}
+	}
+	if len(s.conns) >= s.limits.connections || own >= s.limits.fromClient {
 		return false
 	}
-	s.conns[conn] = struct{}{}
+	s.conns[conn] = client
 	return true
 }
 
@@ -49,6 +55,7 @@ func (s *Server) disown(conn net.Conn) {
 // hangs up, is idle for too long, or sends another message than a query.
 func (s *Server) serveConn(conn net.Conn, client netip.Addr) {
 	defer s.disown(conn)
+	defer s.contain()
 	for s.extend(conn) {
 		raw, err := readMessage(conn)
 		if err != nil {
