@@ -445,6 +445,72 @@ func TestNotForUs(t *testing.T) {
 	}
 }
 
+// Promise P15: a guest gets nothing by the MAC of another VM's NIC: neither its lease nor a
+// word in its place. Its own clients, such as containers, get their leases.
+func TestLeaseIsForItsOwnNIC(t *testing.T) {
+	var told []string
+	s := newServer(t, func(c *Config) { c.Warn = func(text string) { told = append(told, text) } })
+	for i, vm := range []string{"web", "evil"} {
+		if _, err := s.Reserve(hw(i), netip.Addr{}, vm); err != nil {
+			t.Fatal(err)
+		}
+	}
+	web := s.Leases()
+	address := web[slices.IndexFunc(web, func(l Lease) bool { return l.Host == "web" })].Address
+	forged := func(m *dhcpv4.DHCPv4) []byte {
+		d := fromClient(m)
+		d.SrcMAC = hw(1)
+		return s.handle(d.Frame())
+	}
+	for _, kind := range []dhcpv4.MessageType{
+		dhcpv4.MessageTypeDiscover, dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeInform, dhcpv4.MessageTypeDecline,
+		dhcpv4.MessageTypeRelease, dhcpv4.MessageTypeNone,
+	} {
+		m := message(hw(0), kind, requested(address), dhcpv4.WithBroadcast(true))
+		if kind == dhcpv4.MessageTypeNone {
+			m.Options = dhcpv4.Options{} // BOOTP
+		}
+		if frame := forged(m); frame != nil {
+			t.Errorf("%s: answered with %x", kind, frame)
+		}
+	}
+	if i := slices.IndexFunc(s.Leases(), func(l Lease) bool { return l.Host == "web" && l.Bound }); i >= 0 {
+		t.Errorf("the lease shows as taken: %+v", s.Leases()[i])
+	}
+	if len(told) != 1 || !strings.Contains(told[0], hw(1).String()) || !strings.Contains(told[0], "web") {
+		t.Errorf("told %q", told)
+	}
+	if got := takeLease(t, s, hw(0)); got != address {
+		t.Errorf("its own NIC gets %s, want %s", got, address)
+	}
+	if forged(message(hw(7), dhcpv4.MessageTypeDiscover)) == nil {
+		t.Error("a client behind the guest's NIC gets no offer")
+	}
+}
+
+// A message that makes the server panic has no answer; the next one has.
+func TestPanicEndsOneMessageOnly(t *testing.T) {
+	broken := true
+	s := newServer(t, func(c *Config) {
+		c.Warn = func(string) {
+			if broken {
+				panic("a mistake")
+			}
+		}
+	})
+	m := message(hw(1), dhcpv4.MessageTypeRequest, dhcpv4.WithOption(dhcpv4.OptHostName("no name")))
+	offer, _ := ask(t, s, message(hw(1), dhcpv4.MessageTypeDiscover))
+	m.UpdateOption(dhcpv4.OptRequestedIPAddress(offer.YourIPAddr))
+	frame := fromClient(m).Frame()
+	if answer := s.contained(frame); answer != nil {
+		t.Errorf("answered %x", answer)
+	}
+	broken = false
+	if s.contained(frame) == nil {
+		t.Error("no answer afterwards")
+	}
+}
+
 // FuzzHandle feeds frames; answers must be whole and go to the client.
 func FuzzHandle(f *testing.F) {
 	seed := func(m *dhcpv4.DHCPv4) {

@@ -14,6 +14,7 @@
 package dhcp
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -132,7 +134,7 @@ func (s *Server) Serve() error {
 		case err != nil:
 			return fmt.Errorf("serve DHCP: %w", err)
 		}
-		answer := s.handle(b[:n])
+		answer := s.contained(b[:n])
 		if answer == nil {
 			continue
 		}
@@ -157,6 +159,17 @@ func (s *Server) Close() error {
 	return err
 }
 
+// contained is handle, but that a panic is no answer: a mistake here in how a message is read
+// costs its sender the answer, and not all guests their network.
+func (s *Server) contained(frame []byte) (answer []byte) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.c.Log.Error("a DHCP message made the server panic", "cause", cause, "stack", string(debug.Stack()))
+		}
+	}()
+	return s.handle(frame)
+}
+
 // handle returns the frame that answers a frame, or nil.
 func (s *Server) handle(frame []byte) []byte {
 	d, ok := packet.ParseDatagram(frame)
@@ -167,13 +180,25 @@ func (s *Server) handle(frame []byte) []byte {
 	if err != nil {
 		return nil
 	}
-	s.mu.Lock()
-	r := s.answer(m)
-	s.mu.Unlock()
+	r := s.locked(d.SrcMAC, m)
 	if r == nil {
 		return nil
 	}
 	return s.envelope(m, r).Frame()
+}
+
+// locked returns the answer to a message that came from a MAC. The lease of a VM's NIC is
+// for messages from that NIC only: no other guest learns it, shows it as taken or declines it.
+func (s *Server) locked(from net.HardwareAddr, m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(m.ClientHWAddr) == 6 && !bytes.Equal(from, m.ClientHWAddr) {
+		if l := s.pool.find(toMAC(m.ClientHWAddr)); l != nil && l.reserved {
+			s.warn("client %s asks for the lease of %s, which is a NIC of VM %q", from, m.ClientHWAddr, l.host)
+			return nil
+		}
+	}
+	return s.answer(m)
 }
 
 // envelope addresses an answer (RFC 2131, section 4.1).
