@@ -49,8 +49,8 @@
 //
 // A task must not wait for the end, because the end joins the task: it calls
 // server.stop, which only asks for it. A connection's reader may wait: server.finish.
-// A panic in any goroutine ends the process, as a kill does: the next keeper adopts
-// the network, or the watchdog or `qnet gc` undoes it.
+// A panic in any goroutine, but over a message of DHCP or DNS, ends the process, as a kill
+// does: the next keeper adopts the network, or the watchdog or `qnet gc` undoes it.
 //
 // # Locks
 //
