@@ -13,6 +13,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/hardware"
+	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/netsetup/apply"
@@ -202,11 +203,11 @@ func planOrRefusal(n plan.Network, facts host.Facts, o plan.Options) (plan.Plan,
 
 // qemuCommand returns the command line that a run would start QEMU with.
 func (v preview) qemuCommand(run Run) (string, error) {
-	nics := hardware.PlanNICs(v.profile, func(network string) int {
+	planned := nics.Plan(v.profile, func(network string) int {
 		i := slices.IndexFunc(run.Networks, func(np Network) bool { return np.Network.Name == network })
 		return run.Networks[i].MTU
 	})
-	config := qemu.FirstTry(hardware.Config(v.profile, v.salt, run.Firmware.Files(run.Disks), nics))
+	config := qemu.FirstTry(hardware.Config(v.profile, v.salt, run.Firmware.Files(run.Disks), planned))
 	spec, err := machine.Command(config, nil, nil)
 	if err != nil {
 		return "", err

@@ -11,6 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/logfile"
+	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/internal/vmuser"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -27,7 +28,7 @@ func (s *session) launch(ctx context.Context) error {
 	if err := errors.Join(s.makeLogDir(), s.listenForGDB(ctx), s.listenForViewers(ctx)); err != nil {
 		return err
 	}
-	if hardware.Macvtap(s.profile) {
+	if nics.Macvtap(s.profile) {
 		return nil
 	}
 	s.onClose(func(context.Context) error { s.closeTaps(); return nil })
@@ -45,7 +46,7 @@ func (s *session) launch(ctx context.Context) error {
 // openTap opens the files of a NIC's queues.
 func (s *session) openTap(i int, n profiles.NIC) error {
 	b := machine.NIC{MTU: s.profile.Networks[n.Network].MTU}
-	b.VHost = hardware.OpenVHost(s.profile, n)
+	b.VHost = nics.OpenVHost(s.profile, n)
 	defer func() { s.nics[i] = b }()
 	for range max(len(b.VHost), 1) {
 		f, err := kernel.OpenTun()

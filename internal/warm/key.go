@@ -13,6 +13,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/firstboot/gather"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/images"
+	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/internal/saved"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
@@ -96,8 +97,7 @@ func Key(p *profiles.Profile, image images.Local, o hardware.Options, binary str
 	if err != nil {
 		return "", err
 	}
-	nics := hardware.PlanNICs(p, func(string) int { return 0 })
-	c := qemu.FirstTry(saved.Anyone(hardware.Config(p, nil, nil, nics)))
+	c := qemu.FirstTry(saved.Anyone(hardware.Config(p, nil, nil, nics.Plan(p, func(string) int { return 0 }))))
 	c.Extra = extra
 	k := keyed{Version: version, Image: image.Digest, Size: p.Size, Settings: settings, CPU: saved.HostCPU(c.Accel)}
 	if k.Args, err = saved.Arguments(c); err != nil {

@@ -1,4 +1,6 @@
-package hardware
+// Package nics decides by the same words, for a run and for `qnet plan`, what connects the NICs of
+// a profile to the host: how many queues each has, and whether the kernel moves its packets.
+package nics
 
 import (
 	"errors"
@@ -10,9 +12,9 @@ import (
 	"github.com/qnet-vm/qnet/qemu/machine"
 )
 
-// PlanNICs returns what a run would give Config, without any files. mtu returns a
+// Plan returns what a run would give hardware.Config, without any files. mtu returns a
 // network's MTU.
-func PlanNICs(p *profiles.Profile, mtu func(network string) int) map[int]machine.NIC {
+func Plan(p *profiles.Profile, mtu func(network string) int) map[int]machine.NIC {
 	nics := map[int]machine.NIC{}
 	vhost := planVHost(vhostDevice)
 	for i, n := range p.NICs {

@@ -1,4 +1,4 @@
-package hardware
+package nics
 
 import (
 	"os"
@@ -8,6 +8,21 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/machine"
 )
+
+// mixed is a profile with NICs of every kind.
+func mixed() *profiles.Profile {
+	return &profiles.Profile{
+		Name: "a", CPUs: 4, Accel: profiles.AccelKVM,
+		NICs: []profiles.NIC{
+			{Mode: profiles.NAT, Network: "dev", Model: machine.VirtioNet},
+			{Mode: profiles.None, Model: machine.VirtioNet},
+			{Mode: profiles.User, Model: machine.VirtioNet, MAC: []byte{2, 0, 0, 0, 0, 7}},
+			{Mode: profiles.Private, Network: "p", Model: "e1000e"},
+			{Mode: profiles.NAT, Network: "dev", Model: machine.VirtioNet},
+		},
+		Networks: map[string]profiles.Network{"dev": {Name: "dev", Mode: profiles.NAT}, "p": {Name: "p", Mode: profiles.Private}},
+	}
+}
 
 // A host without vhost is left to QEMU; with it, each queue has a file of its own.
 func TestOpenVHost(t *testing.T) {
@@ -50,10 +65,10 @@ func TestVHostQueues(t *testing.T) {
 	}
 }
 
-func TestPlanNICs(t *testing.T) {
+func TestPlan(t *testing.T) {
 	p := mixed()
 	p.Accel = profiles.AccelTCG
-	got := PlanNICs(p, func(network string) int { return len(network) })
+	got := Plan(p, func(network string) int { return len(network) })
 	if len(got) != 3 || got[0].MTU != 3 || got[3].MTU != 1 || len(got[4].Taps) != 1 || got[0].VHost != nil {
 		t.Errorf("got %+v", got)
 	}
