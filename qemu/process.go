@@ -98,7 +98,7 @@ func (p *process) follow(life *os.File) {
 // up its rights. Never unlocking it does both: it ends with this goroutine.
 func (p *process) run(started chan<- error) {
 	runtime.LockOSThread()
-	if err := errors.Join(confine.NoNewRights(), confine.Deafen(), closeOnExec(), p.layers.Confine()); err != nil {
+	if err := errors.Join(confine.NoNewRights(0), confine.Deafen(), closeOnExec(), p.layers.Confine()); err != nil {
 		started <- fmt.Errorf("confine QEMU: %w", err)
 		return
 	}

@@ -18,16 +18,16 @@ import (
 const maxCapabilities = 64
 
 // NoNewRights gives up, for the calling thread and its children, ever gaining privileges.
-// Root can also empty the bounding set, without which a child that stays root would have
-// every capability.
-func NoNewRights() error {
+// Root can also empty the bounding set but for keep, a mask of 1<<unix.CAP_*, without which
+// a child that stays root would have every capability.
+func NoNewRights(keep uint64) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
 	}
-	return DropBounding(0)
+	return DropBounding(keep)
 }
 
 // Effective returns the calling thread's effective capabilities, a mask of 1<<unix.CAP_*

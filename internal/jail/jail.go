@@ -42,9 +42,13 @@ type Command struct {
 	// Credential is the user that the program runs as, nil for the process's own, which must
 	// not be root. Another one takes root.
 	Credential *syscall.Credential
-	Limits     Limits
-	Stdout     io.Writer
-	Stderr     io.Writer
+	// AnyOwner lets the program, which is not root's, open its files also where they are
+	// root's own and closed to others: it has CAP_DAC_OVERRIDE. Only Landlock keeps it from all
+	// other files then; on a kernel without, it is not started.
+	AnyOwner bool
+	Limits   Limits
+	Stdout   io.Writer
+	Stderr   io.Writer
 }
 
 // FD returns the path by which the program opens a file of Read, or behind those of Write, by
@@ -56,7 +60,10 @@ const (
 	lastWait = time.Second // for a grandchild that keeps an output open
 )
 
-var errRoot = errors.New("it is to run as root")
+var (
+	errRoot     = errors.New("it is to run as root")
+	errLandlock = errors.New("this kernel has no Landlock, without which it could open every file")
+)
 
 // environment is all that the program gets: others could make it load code.
 var environment = []string{"PATH=/usr/bin:/bin", "LANG=C", "LC_ALL=C"}
@@ -99,6 +106,9 @@ func (c Command) run(ctx context.Context) error {
 	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
 	cmd.ExtraFiles = append(append([]*os.File{}, c.Read...), c.Write...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true, Credential: c.Credential}
+	if c.AnyOwner {
+		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_DAC_OVERRIDE}
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -120,10 +130,19 @@ func (c Command) run(ctx context.Context) error {
 // that Run takes, for a caller that starts the program by itself. The thread must be locked
 // and never be used again (package confine).
 func (c Command) Confine() error {
-	if err := confine.NoNewRights(); err != nil {
+	var keep uint64
+	filter := calls()
+	if c.AnyOwner {
+		if confine.Landlock() == 0 {
+			return errLandlock
+		}
+		keep = 1 << unix.CAP_DAC_OVERRIDE
+		filter.Refuse(unix.EPERM, unix.SYS_TRUNCATE) // by a path, which Landlock forbids from version 3 on only
+	}
+	if err := confine.NoNewRights(keep); err != nil {
 		return err
 	}
-	return errors.Join(confine.Files(c.rules(), false), calls().Install())
+	return errors.Join(confine.Files(c.rules(), false), filter.Install())
 }
 
 // limit bounds the child, as the child's own user: for another one the kernel wants

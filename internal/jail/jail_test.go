@@ -99,6 +99,38 @@ func TestOnlyItsFiles(t *testing.T) {
 	}
 }
 
+// A program that may use root's files as another user has the one right for it, and reaches no
+// other file.
+func TestAnyOwner(t *testing.T) {
+	lab.Require(t, lab.Root)
+	d := dir(t)
+	out := open(t, d+"/out", "root's own")
+	other := open(t, d+"/other", "secret").Name()
+	if err := errors.Join(out.Chmod(0o600), os.Chmod(other, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	c := Command{Write: []*os.File{out}}
+	if text, err := shell(t, "cat "+FD(0), c); err == nil {
+		t.Errorf("without AnyOwner: %s", text)
+	}
+	c.AnyOwner = true
+	if text, err := shell(t, "id -u; cat "+FD(0)+"; echo new > "+FD(0), c); err != nil || text != "65534\nroot's own" {
+		t.Errorf("got %q, %v", text, err)
+	}
+	for _, script := range []string{"cat " + other, "echo x > " + other, "truncate -s 0 " + other, "chmod 666 " + other, "chown 65534 " + other, "rm " + other, "cat /etc/shadow", "kill -0 1"} {
+		if text, err := shell(t, script, c); err == nil || strings.Contains(text, "secret") {
+			t.Errorf("%s: got %v, %q", script, err, text)
+		}
+	}
+	status, err := shell(t, "while read -r name value; do case $name in CapEff:|CapPrm:|CapBnd:|CapAmb:) echo $value; esac; done < /proc/self/status", Command{AnyOwner: true, Also: []string{"/proc"}})
+	if want := strings.Repeat("0000000000000002\n", 4); err != nil || status != want {
+		t.Errorf("its capabilities are %q, want %q, %v", status, want, err)
+	}
+	if got, _ := os.ReadFile(other); string(got) != "secret" {
+		t.Errorf("the other file is now %q", got)
+	}
+}
+
 // TestMain makes the test binary a program that tells what it can do.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "tell" {
