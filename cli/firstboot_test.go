@@ -331,6 +331,15 @@ func (l *testHost) keys() {
 	}
 }
 
+// agentAnswers waits until QEMU's guest agent runs commands.
+func (l *testHost) agentAnswers(vm string) {
+	l.Helper()
+	lab.Eventually(l, debianTime, "the guest agent answers", func() bool {
+		code, _, _ := l.qnet("exec", "--agent", "--timeout", "10s", vm, "true")
+		return code == 0
+	})
+}
+
 // Files come to a guest that has neither network nor cloud-init, and from it.
 func TestCopyWithoutANetwork(t *testing.T) {
 	if !lab.Stress() {
@@ -338,29 +347,40 @@ func TestCopyWithoutANetwork(t *testing.T) {
 	}
 	debianHost(t, func(l *testHost) {
 		l.must("run", "-d", l.debian("alone", "cloud-init=disabled", "[guest]\nuser = \"root\"\n[[nic]]\nmode = \"none\"\n[devices]\nguest_agent = true\n"))
-		lab.Eventually(t, debianTime, "the guest agent answers", func() bool {
-			code, _, _ := l.qnet("exec", "--timeout", "10s", "alone", "true")
-			return code == 0
-		})
+		l.agentAnswers("alone")
+		l.must("exec", "alone", "true") // by the agent, as there is no other way
 		l.copiesByAgent("alone")
 		l.must("cp", "alone:/etc/hostname", l.dir)
 		l.must("stop", "--force", "alone")
 	})
 }
 
-// A guest without cloud-init takes root's key and its host keys as systemd's credentials.
+// A guest without cloud-init takes root's key and its host keys as systemd's credentials. They
+// configure no link: an image has to do that itself, and this one leaves it to cloud-init.
 func TestCredentials(t *testing.T) {
 	if !lab.Stress() {
 		t.Skip("one more boot; QNET_STRESS=1 runs it")
 	}
 	debianHost(t, func(l *testHost) {
-		l.must("run", "-d", l.debian("old", "cloud-init=disabled", "[guest]\nuser = \"root\"\n"))
+		l.must("run", "-d", l.debian("old", "cloud-init=disabled", "[guest]\nuser = \"root\"\ntimezone = \"Europe/Berlin\"\n[[nic]]\nmode = \"nat\"\n[devices]\nguest_agent = true\n"))
+		l.agentAnswers("old")
+		l.must("exec", "--agent", "old", "sh", "-c", `mkdir -p /run/systemd/network
+printf '[Match]\nName=e*\n[Network]\nDHCP=yes\n' > /run/systemd/network/lan.network; networkctl reload`)
 		p := l.start("wait", "--for", "ssh", "--timeout", debianTime.String(), "old")
 		if code := p.end(debianTime + time.Minute); code != 0 {
 			t.Fatalf("exit code %d, %s", code, &p.errout)
 		}
-		if got := l.in("old", "id", "-un"); got != "root" {
-			t.Errorf("got %q", got)
+		for command, want := range map[string]string{
+			"id -un":                      "root",
+			"ls /run/credentials/@system": "firstboot.timezone\nssh.authorized_keys.root\nsystem.hostname\ntmpfiles.extra",
+			"cat /run/credentials/@system/system.hostname":         "old",
+			"stat -c %a /etc/ssh/ssh_host_ed25519_key":             "600",
+			"cut -d ' ' -f 3 ~/.ssh/authorized_keys | sort":        "mine\nqnet",
+			"cat /run/cloud-init/status.json 2> /dev/null | wc -c": "0",
+		} {
+			if got := l.in("old", "sh", "-c", command); got != want {
+				t.Errorf("%s: got %q, want %q", command, got, want)
+			}
 		}
 		l.must("stop", "--force", "old")
 	})
