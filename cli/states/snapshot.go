@@ -1,6 +1,7 @@
 package states
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -14,8 +15,8 @@ import (
 
 func (s *states) snapshotCommand() *cli.Command {
 	return &cli.Command{
-		Name: "snapshot", Usage: "save, list, restore or remove snapshots of a running VM", ArgsUsage: "save|ls|restore|rm NAME [TAG]",
-		Description: "A snapshot is the guest's memory and all its disks at one moment, kept within these: they must be of\nformat qcow2. Without a TAG, save names it after the time.\n\nExample: qnet snapshot save web clean && qnet snapshot restore web clean",
+		Name: "snapshot", Usage: "save, list, restore or remove snapshots of a VM", ArgsUsage: "save|ls|restore|rm NAME [TAG]",
+		Description: "A snapshot is the guest's memory and all its disks at one moment, kept within these: they must be of\nformat qcow2. Of a VM that is off, it is the disks only; NAME may be the path of its profile then. Without\na TAG, save names it after the time.\n\nExample: qnet snapshot save web clean && qnet snapshot restore web clean",
 		Flags:       []cli.Flag{call.JSONFlag()},
 		Action:      s.snapshot,
 	}
@@ -44,9 +45,20 @@ func (s *states) snapshot(c *cli.Context) error {
 	return verbs[verb](c, args[1], tag)
 }
 
-// ask has the VM do something with snapshots.
-func (s *states) ask(c *cli.Context, name, verb, tag string, result any) error {
-	return s.do(c.Context, name, control.Operation{Name: "snapshot " + verb, Args: snapshots.Args{Tag: tag}}, result)
+// ask has the VM do something with snapshots; off does it if the VM does not run.
+func (s *states) ask(c *cli.Context, name, verb, tag string, result any, off func(snapshots.Off) error) error {
+	p, err := s.named(name)
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		name = p.Name
+	}
+	err = s.do(c.Context, name, control.Operation{Name: "snapshot " + verb, Args: snapshots.Args{Tag: tag}}, result)
+	if errors.Is(err, control.ErrNotRunning) {
+		return s.whileOff(name, verb, p, err, off)
+	}
+	return err
 }
 
 // take prints the tag, which the caller may not have chosen.
@@ -54,7 +66,8 @@ func (s *states) take(c *cli.Context, name, tag string) error {
 	if tag == "" {
 		tag = time.Now().Format("2006-01-02T150405")
 	}
-	if err := s.ask(c, name, "save", tag, nil); err != nil {
+	err := s.ask(c, name, "save", tag, nil, func(o snapshots.Off) error { return o.Take(c.Context, tag) })
+	if err != nil {
 		return err
 	}
 	fmt.Fprintln(s.Stdout, tag)
@@ -62,16 +75,26 @@ func (s *states) take(c *cli.Context, name, tag string) error {
 }
 
 func (s *states) restore(c *cli.Context, name, tag string) error {
-	return s.ask(c, name, "restore", tag, nil)
+	return s.ask(c, name, "restore", tag, nil, func(o snapshots.Off) error {
+		put, err := o.Restore(c.Context, tag)
+		if err == nil && put.Memory > 0 {
+			s.Talk("%s: its disks are put back, and its memory is not: it boots as after a power cut. To go on from that moment, restore it again while the VM runs", o.VM)
+		}
+		return err
+	})
 }
 
 func (s *states) remove(c *cli.Context, name, tag string) error {
-	return s.ask(c, name, "rm", tag, nil)
+	return s.ask(c, name, "rm", tag, nil, func(o snapshots.Off) error { return o.Remove(c.Context, tag) })
 }
 
 func (s *states) list(c *cli.Context, name, _ string) error {
 	list := []snapshots.Snapshot{}
-	if err := s.ask(c, name, "ls", "", &list); err != nil {
+	err := s.ask(c, name, "ls", "", &list, func(o snapshots.Off) (err error) {
+		list, err = o.List(c.Context)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
@@ -79,7 +102,15 @@ func (s *states) list(c *cli.Context, name, _ string) error {
 	}
 	return s.Table("TAG MADE MEMORY", func(w io.Writer) {
 		for _, v := range list {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", v.Tag, v.Made.Local().Format(time.DateTime), size(v.Memory))
+			fmt.Fprintf(w, "%s\t%s\t%s\n", v.Tag, v.Made.Local().Format(time.DateTime), memory(v.Memory))
 		}
 	})
+}
+
+// memory is the size of a snapshot's memory, which that of a VM that was off has not.
+func memory(bytes int64) string {
+	if bytes == 0 {
+		return call.OrDash("")
+	}
+	return size(bytes)
 }

@@ -90,6 +90,24 @@ func is[E error](err error) bool {
 	return ok
 }
 
+// Standing opens the disks of a VM that does not run, as they are, for Config. It makes none,
+// enlarges none, reads no base, and starts nothing. The error is one of Refusal's, or says which
+// disk there is not.
+func Standing(p *profiles.Profile, o Options) (*Files, error) {
+	f := &Files{o: o, infos: map[*os.File]fs.FileInfo{}}
+	plans, err := f.look(p)
+	for _, d := range plans {
+		if err == nil && d.Missing {
+			err = &disks.Error{File: d.File, Msg: "there is none yet: the VM never ran", Do: "run it first", Err: fs.ErrNotExist}
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // DiskPlan is a disk that a run makes, or that rests on a base.
 type DiskPlan struct {
 	File    string `json:"file"`

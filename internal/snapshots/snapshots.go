@@ -1,7 +1,8 @@
-// Package snapshots keeps moments of a running guest, its memory and its disks, within these
-// disks, and puts the guest back. Beside the tags that the disks have, it keeps in the VM's
-// directory to which machine each belongs, in snapshots.json: the same VM may have another
-// one by the time that a snapshot is restored.
+// Package snapshots keeps moments of a VM within its disks, and puts the VM back: of a running
+// guest its memory and its disks, by its QEMU (VM); of a VM that is off its disks, by qemu-img
+// (Off). Beside the tags that the disks have, it keeps in the VM's directory to which machine
+// each moment of a guest belongs, in snapshots.json: the same VM may have another one by the
+// time that it is restored.
 package snapshots
 
 import (
@@ -64,10 +65,19 @@ type VM struct {
 	User    *asuser.User
 }
 
-// disks returns the images that hold a snapshot: all that the guest writes to.
+// disks returns the images that hold a snapshot, by QEMU's names.
 func (v VM) disks() (states.Disks, error) {
 	var list states.Disks
-	for i, d := range v.Config.Disks {
+	indices, err := written(v.Config)
+	for _, i := range indices {
+		list = append(list, machine.ImageNode(i))
+	}
+	return list, err
+}
+
+// written returns which disks of a machine hold a snapshot: all that the guest writes to.
+func written(c machine.Config) (list []int, err error) {
+	for i, d := range c.Disks {
 		switch {
 		case d.ReadOnly:
 			continue
@@ -76,7 +86,7 @@ func (v VM) disks() (states.Disks, error) {
 		case d.Format != "qcow2":
 			return nil, fmt.Errorf(`disk %q is of format %s, which holds no snapshots; convert it with: qemu-img convert -O qcow2`, d.File.Name(), d.Format)
 		}
-		list = append(list, machine.ImageNode(i))
+		list = append(list, i)
 	}
 	if len(list) == 0 {
 		return nil, states.ErrNoDisk
@@ -91,18 +101,46 @@ func (v VM) List(ctx context.Context) ([]Snapshot, error) {
 		return nil, err
 	}
 	found, err := states.Snapshots(ctx, v.Monitor, disks)
+	return listed(found), err
+}
+
+// listed returns what a disk has, the oldest first.
+func listed(found []states.Snapshot) []Snapshot {
 	list := []Snapshot{}
 	for _, f := range found {
 		list = append(list, Snapshot{Tag: f.Tag, Made: time.Unix(f.Made, 0).UTC(), Memory: f.Memory})
 	}
 	slices.SortStableFunc(list, func(a, b Snapshot) int { return a.Made.Compare(b.Made) })
-	return list, err
+	return list
 }
 
-// has reports whether the VM has the tag.
-func (v VM) has(ctx context.Context, tag string) (bool, error) {
+// find returns the snapshot with the tag. The error wraps ErrNone if there is none.
+func find(list []Snapshot, tag string) (Snapshot, error) {
+	i := slices.IndexFunc(list, func(s Snapshot) bool { return s.Tag == tag })
+	if i < 0 {
+		return Snapshot{}, fmt.Errorf("snapshot %q: %w", tag, ErrNone)
+	}
+	return list[i], nil
+}
+
+// mayTake refuses a tag for a new snapshot beside those that there are.
+func mayTake(list []Snapshot, tag string) error {
+	if !ValidTag(tag) {
+		return fmt.Errorf("snapshot %.80q: allowed: %s", tag, TagPattern)
+	}
+	if _, err := find(list, tag); err == nil {
+		return fmt.Errorf("snapshot %q: %w", tag, ErrExists)
+	}
+	return nil
+}
+
+// find returns the VM's snapshot with the tag.
+func (v VM) find(ctx context.Context, tag string) (Snapshot, error) {
 	list, err := v.List(ctx)
-	return slices.ContainsFunc(list, func(s Snapshot) bool { return s.Tag == tag }), err
+	if err != nil {
+		return Snapshot{}, err
+	}
+	return find(list, tag)
 }
 
 // Take makes a snapshot. The guest stands still meanwhile.
@@ -110,14 +148,12 @@ func (v VM) Take(ctx context.Context, tag string) error {
 	if len(v.Config.Shares) > 0 {
 		return fmt.Errorf("snapshot %.80q: the VM shares folders with the host, and what its guest and virtiofsd agreed on about open files cannot be kept", tag)
 	}
-	there, err := v.has(ctx, tag)
-	switch {
-	case err != nil:
+	list, err := v.List(ctx)
+	if err == nil {
+		err = mayTake(list, tag)
+	}
+	if err != nil {
 		return err
-	case !ValidTag(tag):
-		return fmt.Errorf("snapshot %.80q: allowed: %s", tag, TagPattern)
-	case there:
-		return fmt.Errorf("snapshot %q: %w", tag, ErrExists)
 	}
 	m, err := saved.Of(ctx, v.Monitor, v.QEMU, v.Config)
 	if err != nil {
@@ -137,8 +173,12 @@ func (v VM) Take(ctx context.Context, tag string) error {
 // Restore puts the guest, which stands still, and its disks back. After an error that wraps
 // ErrTorn it is not to go on.
 func (v VM) Restore(ctx context.Context, tag string) error {
-	if there, err := v.has(ctx, tag); err != nil || !there {
-		return errors.Join(err, fmt.Errorf("snapshot %q: %w", tag, ErrNone))
+	found, err := v.find(ctx, tag)
+	if err != nil {
+		return err
+	}
+	if found.Memory == 0 {
+		return fmt.Errorf("snapshot %q is of the VM while it was off, and has no memory that its guest could go on from; stop the VM, restore the snapshot, and start the VM again", tag)
 	}
 	all, err := v.machines()
 	if err != nil {
@@ -168,8 +208,8 @@ var ErrTorn = errors.New("its guest cannot go on; stop it with --force and start
 
 // Remove removes a snapshot.
 func (v VM) Remove(ctx context.Context, tag string) error {
-	if there, err := v.has(ctx, tag); err != nil || !there {
-		return errors.Join(err, fmt.Errorf("snapshot %q: %w", tag, ErrNone))
+	if _, err := v.find(ctx, tag); err != nil {
+		return err
 	}
 	disks, _ := v.disks()
 	if err := states.DeleteSnapshot(ctx, v.Monitor, tag, disks); err != nil {

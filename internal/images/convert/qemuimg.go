@@ -23,13 +23,14 @@ const (
 	imgTime   = time.Hour
 )
 
-// find returns the path of qemu-img. search is the value of PATH.
-func find(search string) (string, error) {
+// Find returns the path of qemu-img. search is the value of PATH, does what qemu-img is for.
+// The error is a *program.Lack.
+func Find(search, does string) (string, error) {
 	if path, ok := jail.Find("qemu-img", search); ok {
 		return path, nil
 	}
 	return "", &program.Lack{
-		What:   "the program qemu-img is not installed, which converts images that are not qcow2",
+		What:   "the program qemu-img is not installed, which " + does,
 		Remedy: "install it: Debian, Ubuntu: apt install qemu-utils; Fedora: dnf install qemu-img; Arch: pacman -S qemu-img",
 	}
 }
@@ -46,7 +47,7 @@ type Conversion struct {
 
 // Run writes In as a qcow2 image to Out.
 func (c Conversion) Run(ctx context.Context) error {
-	path, err := find(c.Search)
+	path, err := Find(c.Search, "converts images that are not qcow2")
 	if err != nil {
 		return err
 	}
