@@ -61,15 +61,21 @@ func Find(ctx context.Context, runDir, name string) (State, error) {
 		return State{}, err
 	}
 	defer c.close()
-	var s State
-	err = answers(c).decode(&s)
-	if err == nil {
-		err = s.check(name)
+	var answer struct {
+		State
+		Error string `json:"error"` // why it is refused
+	}
+	err = answers(c).decode(&answer)
+	switch {
+	case err == nil && answer.Error != "":
+		err = errors.New(answer.Error)
+	case err == nil:
+		err = answer.check(name)
 	}
 	if err != nil {
 		return State{}, fmt.Errorf("ask VM %q: %w", name, c.cause(err))
 	}
-	return s, nil
+	return answer.State, nil
 }
 
 // StopOptions say how to stop a VM.

@@ -201,6 +201,9 @@ type reply struct {
 	Failed *failure        `json:"failed,omitempty"` // it did not succeed
 }
 
+// unknownRequest begins the Error about a request that the server does not know.
+const unknownRequest = "unknown request "
+
 // end is how a VM's undo went.
 type end struct {
 	Error *keeper.WireError `json:"error,omitempty"`
@@ -210,13 +213,21 @@ type end struct {
 // longest.
 const maxRequest = 64 << 10
 
-// readRequest reads the first line and leaves the rest, a console's keys, in the
-// reader.
+// readRequest reads the first line and leaves the rest, a console's keys, in the reader. It
+// takes no more memory than the request has bytes: there may be many clients.
 func readRequest(r *bufio.Reader) (request, error) {
 	var req request
-	line, err := r.ReadSlice('\n')
-	if err != nil {
-		return req, err
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if line = append(line, part...); len(line) > maxRequest {
+			return req, fmt.Errorf("read request: it has more than %d bytes", maxRequest)
+		}
+		if err == nil {
+			return req, json.Unmarshal(line, &req)
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return req, err
+		}
 	}
-	return req, json.Unmarshal(line, &req)
 }

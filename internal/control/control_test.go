@@ -26,7 +26,7 @@ import (
 
 // place makes a VM's directory below a run directory of the test's own. Its path is
 // short enough for a socket.
-func place(t *testing.T, name string) rundir.VM {
+func place(t testing.TB, name string) rundir.VM {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "qnet") //nolint:usetesting // t.TempDir's path may be too long for a socket
 	if err != nil {

@@ -72,8 +72,10 @@ func (h *hearing) failed(err error) error { return fmt.Errorf("%s VM %q: %w", h.
 // hear takes a reply, and reports whether it is the last one.
 func (h *hearing) hear(r reply) (over bool, err error) {
 	switch {
-	case r.Error != "":
+	case r.Error == unknownRequest+opDo:
 		return true, h.failed(ErrUnknown)
+	case r.Error != "":
+		return true, h.failed(errors.New(r.Error))
 	case r.Failed != nil:
 		return true, h.failed(r.Failed)
 	case r.Done:

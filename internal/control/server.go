@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"sync"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/callers"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
@@ -17,6 +19,8 @@ const (
 	requestTimeout = 5 * time.Second
 	// replyTimeout bounds the wait for a client that does not read its replies.
 	replyTimeout = time.Second
+	// mostClients bounds the clients whose request is being served.
+	mostClients = 128
 )
 
 // VM is what a Server asks of the VM that it serves. The methods are called from
@@ -48,10 +52,11 @@ type Server struct {
 }
 
 // Serve begins to answer the socket's clients, until the listener is closed. Clients
-// that are connected then stay so.
-func Serve(l net.Listener, vm VM) *Server {
+// that are connected then stay so. Root, the process's own user and the given ones are
+// answered, nobody else.
+func Serve(l net.Listener, vm VM, users ...uint32) *Server {
 	s := &Server{vm: vm, clients: map[*waiter]bool{}}
-	go s.accept(l)
+	go s.accept(callers.At(l, mostClients, users...))
 	return s
 }
 
@@ -66,9 +71,9 @@ func (s *Server) End(undo error) {
 	}
 }
 
-func (s *Server) accept(l net.Listener) {
+func (s *Server) accept(door *callers.Door) {
 	for {
-		c, err := l.Accept()
+		c, err := door.Next()
 		if err != nil {
 			return
 		}
@@ -76,33 +81,36 @@ func (s *Server) accept(l net.Listener) {
 	}
 }
 
-func (s *Server) serve(c net.Conn) {
+func (s *Server) serve(c *callers.Caller) {
 	c.SetReadDeadline(time.Now().Add(requestTimeout)) //nolint:errcheck // the read fails then
-	in := bufio.NewReaderSize(c, maxRequest)
+	in := bufio.NewReaderSize(c, 512)
 	req, err := readRequest(in)
 	if err != nil {
 		c.Close()
 		return
 	}
+	w := &waiter{c}
+	if !c.Enter() {
+		w.refuse(fmt.Sprintf("it serves %d others: wait, or end them", mostClients))
+		return
+	}
 	c.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
 	switch req.Op {
 	case opStatus:
-		json.NewEncoder(c).Encode(s.vm.State()) //nolint:errcheck // a client that is gone needs no answer
+		w.write(s.vm.State())
 		c.Close()
 	case opConsole:
 		s.vm.Console(in, c)
 	case opStop:
 		if req.Timeout < 0 {
-			(&waiter{c}).write(reply{Error: "a timeout below zero"})
-			c.Close()
+			w.refuse("a timeout below zero")
 			return
 		}
-		s.stop(&waiter{c}, req)
+		s.stop(w, req)
 	case opDo:
-		s.do(&waiter{c}, req)
+		s.do(w, req)
 	default:
-		(&waiter{c}).write(reply{Error: "unknown request " + req.Op})
-		c.Close()
+		w.refuse(unknownRequest + req.Op)
 	}
 }
 
@@ -126,7 +134,21 @@ func (s *Server) begin(c *waiter) bool {
 	if s.last != nil {
 		c.write(reply{Last: s.last})
 	}
+	go s.heed(c)
 	return s.last == nil
+}
+
+// heed lets go of a client that hangs up while it waits: its place is another's. One that
+// only says no more (shutdown(2)) goes on waiting.
+func (s *Server) heed(c *waiter) {
+	io.Copy(io.Discard, c.conn) //nolint:errcheck // it ends when either side does
+	if !c.conn.HungUp() {
+		return
+	}
+	s.mu.Lock()
+	delete(s.clients, c)
+	s.mu.Unlock()
+	c.conn.Close()
 }
 
 // tell sends a reply. What was reached just before the end may come after the last reply.
@@ -137,9 +159,16 @@ func (s *Server) tell(c *waiter, r reply) {
 }
 
 // waiter is a client that asked to stop the VM and waits for its end.
-type waiter struct{ conn net.Conn }
+type waiter struct{ conn *callers.Caller }
 
-func (c *waiter) write(r reply) {
+// refuse says why a request is not served, and hangs up.
+func (c *waiter) refuse(why string) {
+	c.write(reply{Error: why})
+	c.conn.Close()
+}
+
+// write sends a line of JSON.
+func (c *waiter) write(r any) {
 	c.conn.SetWriteDeadline(time.Now().Add(replyTimeout)) //nolint:errcheck // the write fails then
 	json.NewEncoder(c.conn).Encode(r)                     //nolint:errcheck // a client that is gone needs no answer
 }

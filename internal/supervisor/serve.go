@@ -92,8 +92,17 @@ func (s *session) listen(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.server = control.Serve(l, s)
+	s.server = control.Serve(l, s, s.callers()...)
 	return nil
+}
+
+// callers are the users besides root whose commands the VM heeds. The process may still be
+// root's.
+func (s *session) callers() []uint32 {
+	if s.User == nil {
+		return nil
+	}
+	return []uint32{s.User.UID}
 }
 
 // State describes the VM, for control.VM.
