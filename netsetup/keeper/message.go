@@ -16,8 +16,12 @@ const maxMessage = 256 << 10
 // maxFiles bounds the files in a message.
 const maxFiles = maxPorts * maxQueues
 
-// ErrTooLarge is wrapped by the error of Receive for a message that no qnet sends.
-var ErrTooLarge = errors.New("message is too large")
+var (
+	// ErrTooLarge is wrapped by the error of Receive for a message that no qnet sends.
+	ErrTooLarge = errors.New("message is too large")
+	// ErrNoDevice is wrapped by the error of Receive for a file that cannot be a tap's.
+	ErrNoDevice = errors.New("it is no character device")
+)
 
 // Send sends a message, v as JSON, with files.
 func Send(c *net.UnixConn, v any, files ...*os.File) error {
@@ -97,10 +101,34 @@ func rightsOf(oob []byte) ([]*os.File, error) {
 		}
 		for _, fd := range fds {
 			unix.CloseOnExec(fd)
+			if noDevice := isDevice(fd); noDevice != nil {
+				err = noDevice
+				unix.Close(fd) //nolint:errcheck // it was never used
+				continue
+			}
 			files = append(files, os.NewFile(uintptr(fd), "tap"))
+		}
+		if err != nil {
+			return files, fmt.Errorf("receive files: %w", err)
 		}
 	}
 	return files, nil
+}
+
+// isDevice refuses a file that is no character device, before anything is asked of the file: a
+// file system in user space (FUSE) may never answer. The kernel knows the kind without
+// asking (AT_STATX_DONT_SYNC, fuse_update_get_attr in fs/fuse/dir.c). os.NewFile would
+// ask whether the file can be polled, and while that takes, no other goroutine could use any
+// file (ep_insert in fs/eventpoll.c).
+func isDevice(fd int) error {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
+		return fmt.Errorf("file %d: %w", fd, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFCHR {
+		return fmt.Errorf("file %d: %w", fd, ErrNoDevice)
+	}
+	return nil
 }
 
 // CloseAll closes the files.

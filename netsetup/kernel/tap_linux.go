@@ -58,13 +58,14 @@ func (h *Host) GiveTap(ctx context.Context, name string, files []*os.File) error
 }
 
 // isTun refuses a file that is not one of the tun device: character device 10:200 in the
-// kernel's Documentation/admin-guide/devices.txt.
+// kernel's Documentation/admin-guide/devices.txt. It does not ask the file's file system, which
+// may be one in user space that never answers.
 func isTun(f *os.File) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+	var st unix.Statx_t
+	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
 		return err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(10, 200) {
+	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev_major != 10 || st.Rdev_minor != 200 {
 		return host.Refuse("it is no file of %s: report this as a fault of qnet", tunDevice)
 	}
 	return nil

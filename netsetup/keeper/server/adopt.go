@@ -63,7 +63,7 @@ func (c *connection) rejoin(req keeper.Request) (keeper.Reply, []*os.File, error
 			return keeper.Reply{}, nil, err
 		}
 	}
-	m := newMember(c.conn, req.Versions)
+	m := newMember(c.conn.UnixConn, req.Versions)
 	m.steps, m.ports = before.steps, req.Held
 	if err := c.reserveAgain(req.VM, m.ports); err != nil {
 		return keeper.Reply{}, nil, fmt.Errorf("rejoin network %q: %w", c.place.Name, err)

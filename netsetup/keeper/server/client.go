@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/callers"
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/rundir"
@@ -19,18 +19,19 @@ import (
 // connection is one supervisor's, or that of a process that asks for the Info.
 type connection struct {
 	*server
-	conn *net.UnixConn
+	conn *callers.Caller
 	vm   string // registered by this connection, "" for none
 	left error  // what the undo of an ending VM met
 }
 
 // client serves one connection until it ends. Its end is the end of the VM's
 // registration.
-func (s *server) client(ctx context.Context, conn *net.UnixConn) {
+func (s *server) client(ctx context.Context, conn *callers.Caller) {
 	c := &connection{server: s, conn: conn}
+	conn.SetReadDeadline(time.Now().Add(requestTimeout))
 	for {
 		var req keeper.Request
-		files, err := keeper.Receive(conn, &req)
+		files, err := keeper.Receive(conn.UnixConn, &req)
 		over := false
 		if err == nil {
 			over, err = c.answer(context.WithoutCancel(ctx), req, files)
@@ -54,8 +55,7 @@ func (c *connection) answer(ctx context.Context, req keeper.Request, files []*os
 	}
 	switch req.Op {
 	case keeper.OpInfo:
-		info := c.info(ctx)
-		return false, c.send(req, keeper.Reply{Info: &info})
+		return false, c.describe(ctx, req)
 	case keeper.OpEnding:
 		c.leave(ctx)
 		return false, nil
@@ -70,7 +70,12 @@ func (c *connection) answer(ctx context.Context, req keeper.Request, files []*os
 		if c.vm != "" {
 			return false, c.refuse(req, host.Refuse("join: this connection is VM %q", c.vm))
 		}
-		c.vm, err = c.register(ctx, req)
+		if !c.conn.Enter() {
+			return false, c.refuse(req, host.Refuse("network %q has %d VMs, and takes no more", c.place.Name, mostVMs))
+		}
+		if c.vm, err = c.register(ctx, req); c.vm != "" {
+			c.conn.SetReadDeadline(time.Time{})
+		}
 		return false, err
 	default:
 		return false, c.refuse(req, host.Refuse("serve: unknown request %q", req.Op))
@@ -88,12 +93,32 @@ func (c *connection) leave(ctx context.Context) {
 	}
 }
 
+// describe answers OpInfo, unless the connection ends meanwhile: a flood of such requests
+// leaves no goroutines behind.
+func (c *connection) describe(ctx context.Context, req keeper.Request) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-c.conn.Closed():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	info, err := c.info(ctx)
+	if err != nil {
+		return err
+	}
+	return c.send(req, keeper.Reply{Info: &info})
+}
+
 func (c *connection) refuse(req keeper.Request, err error) error {
 	return c.send(req, keeper.Reply{Error: keeper.ToWire(err)})
 }
 
 func (c *connection) send(req keeper.Request, rep keeper.Reply, files ...*os.File) error {
-	return keeper.Send(c.conn, rep.For(req.Versions), files...)
+	c.conn.SetWriteDeadline(time.Now().Add(answerTimeout))
+	return keeper.Send(c.conn.UnixConn, rep.For(req.Versions), files...)
 }
 
 // endTimeout bounds how long a supervisor takes for its own files after it left.
@@ -104,7 +129,9 @@ const endTimeout = 5 * time.Second
 func (c *connection) awaitEnd() {
 	c.conn.SetReadDeadline(time.Now().Add(endTimeout))
 	var none keeper.Request
-	if _, err := keeper.Receive(c.conn, &none); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+	files, err := keeper.Receive(c.conn.UnixConn, &none)
+	keeper.CloseAll(files)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.removeFiles(c.vm)
 	}
 }

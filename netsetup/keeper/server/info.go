@@ -13,9 +13,11 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/plan"
 )
 
-// info describes the network with all its VMs and leases.
-func (s *server) info(ctx context.Context) keeper.Info {
-	s.changes.lock(ctx) //nolint:errcheck // ctx has no end
+// info describes the network with all its VMs and leases. The error is that of ctx.
+func (s *server) info(ctx context.Context) (keeper.Info, error) {
+	if err := s.changes.lock(ctx); err != nil {
+		return keeper.Info{}, err
+	}
 	defer s.changes.unlock()
 	info := s.brief()
 	info.Dropped = s.counted(nft.INet, host.TableName(info.Name), plan.MetadataChain)
@@ -29,7 +31,7 @@ func (s *server) info(ctx context.Context) keeper.Info {
 		info.VMs = append(info.VMs, keeper.VMInfo{Name: m.VM, Ports: m.Ports})
 	}
 	slices.SortFunc(info.VMs, func(a, b keeper.VMInfo) int { return cmp.Compare(a.Name, b.Name) })
-	return info
+	return info, nil
 }
 
 // dropped is what the guard of a port has dropped.

@@ -81,7 +81,7 @@ func (c *connection) join(ctx context.Context, req keeper.Request) (keeper.Reply
 	if err := c.check(ctx, req); err != nil {
 		return keeper.Reply{}, nil, err
 	}
-	m := newMember(c.conn, req.Versions)
+	m := newMember(c.conn.UnixConn, req.Versions)
 	done, err := c.connect(ctx, req, m)
 	if err != nil {
 		delete(c.journal.Ports, req.VM)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/callers"
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/rundir"
@@ -33,6 +34,14 @@ const (
 	// expectInterval is the time between two looks whether the processes that the
 	// keeper waits for are alive.
 	expectInterval = 100 * time.Millisecond
+	// requestTimeout bounds the wait for what a client asks, from its connection on. It does
+	// not end the connection of a VM that is registered.
+	requestTimeout = 5 * time.Second
+	// answerTimeout bounds the wait for a client that does not read its answer.
+	answerTimeout = 5 * time.Second
+	// mostVMs bounds the VMs of a network. A bridge has 1023 ports (BR_PORT_BITS in
+	// net/bridge/br_private.h).
+	mostVMs = 1024
 )
 
 // server is one network's keeper. doc.go has the order of its locks and the owners of
@@ -135,8 +144,8 @@ func (s *server) serve(ctx context.Context, terms <-chan os.Signal) error {
 }
 
 func (s *server) accept(ctx context.Context) {
-	for {
-		c, err := s.listener.AcceptUnix()
+	for door := callers.At(s.listener, mostVMs); ; {
+		c, err := door.Next()
 		if err != nil {
 			return // closed by end
 		}
