@@ -15,6 +15,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/disks"
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/internal/place"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 )
@@ -96,7 +97,7 @@ func (v vms) rows(states []control.State) ([]row, error) {
 		}
 		rows[i].State, rows[i].LastRun = s.Status(), s.Started
 	}
-	slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(a.Name, b.Name) })
+	order.By(rows, func(a, b row) int { return cmp.Compare(a.Name, b.Name) })
 	return rows, err
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/images/fetch"
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 )
 
@@ -49,7 +50,7 @@ func (s Store) list() ([]Cached, error) {
 		current := slices.ContainsFunc(refs, func(x ref) bool { return x.Digest == r.Digest })
 		list = append(list, Cached{r, path, current})
 	}
-	slices.SortFunc(list, func(a, b Cached) int {
+	order.By(list, func(a, b Cached) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), b.Pulled.Compare(a.Pulled))
 	})
 	return list, nil

@@ -8,10 +8,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/atomicfile"
+	"github.com/qnet-vm/qnet/internal/order"
 )
 
 // load reads the lease file: "MAC ADDRESS" lines, of which the last one of a MAC counts.
@@ -45,7 +45,7 @@ func (s *Server) compact() error {
 	for m := range s.pool.last {
 		macs = append(macs, m)
 	}
-	slices.SortFunc(macs, func(a, b mac) int { return cmp.Compare(a.String(), b.String()) })
+	order.By(macs, func(a, b mac) int { return cmp.Compare(a.String(), b.String()) })
 	for _, m := range macs {
 		fmt.Fprintf(&b, "%s %s\n", m, s.pool.last[m])
 	}

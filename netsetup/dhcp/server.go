@@ -23,7 +23,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +30,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -263,7 +263,7 @@ func (s *Server) Leases() []Lease {
 		}
 		list = append(list, entry)
 	}
-	slices.SortFunc(list, func(a, b Lease) int { return a.Address.Compare(b.Address) })
+	order.By(list, func(a, b Lease) int { return a.Address.Compare(b.Address) })
 	return list
 }
 
@@ -277,7 +277,7 @@ func (s *Server) Lookup(name string) []netip.Addr {
 			found = append(found, l.address)
 		}
 	}
-	slices.SortFunc(found, netip.Addr.Compare)
+	order.By(found, netip.Addr.Compare)
 	return found
 }
 

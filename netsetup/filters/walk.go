@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
@@ -85,7 +86,7 @@ func (r Ruleset) bases(p Packet, s Stage) []base {
 			}
 		}
 	}
-	slices.SortStableFunc(list, func(a, b base) int { return cmp.Compare(a.chain.Priority, b.chain.Priority) })
+	order.By(list, func(a, b base) int { return cmp.Compare(a.chain.Priority, b.chain.Priority) })
 	return list
 }
 

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/internal/packet"
 )
 
@@ -82,7 +83,7 @@ func (s *State) add(x sighting) bool {
 	}
 	list := slices.DeleteFunc(slices.Clone(s.Addresses), func(a netip.Addr) bool { return a == x.address })
 	list = slices.Insert(list, 0, x.address)
-	slices.SortStableFunc(list, func(a, b netip.Addr) int { return rank(a) - rank(b) })
+	order.By(list, func(a, b netip.Addr) int { return rank(a) - rank(b) })
 	list = list[:min(len(list), maxAddresses)]
 	if slices.Equal(list, s.Addresses) {
 		return changed

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
@@ -60,7 +61,7 @@ func (h Holdings) RoutesInOrder() []HeldRoute {
 			tied[r.Tie()] = append(tied[r.Tie()], list[i])
 		}
 	}
-	slices.SortStableFunc(list, func(a, b HeldRoute) int { return cmp.Or(a.depth()-b.depth(), lastFirst(a, b)) })
+	order.By(list, func(a, b HeldRoute) int { return cmp.Or(a.depth()-b.depth(), lastFirst(a, b)) })
 	for _, tie := range ties {
 		if len(tied[tie]) > 1 {
 			list = append(list, placedAgain(tied[tie])...)
@@ -93,7 +94,8 @@ func placedAgain(routes []HeldRoute) []HeldRoute {
 		}
 		return cmp.Or(b.withAddress()-a.withAddress(), a.depth()-b.depth(), a.place-b.place)
 	}
-	wanted := slices.SortedFunc(slices.Values(routes), inOrder)
+	wanted := slices.Clone(routes)
+	order.By(wanted, inOrder)
 	n := len(slices.DeleteFunc(slices.Clone(routes), func(r HeldRoute) bool { return !r.First }))
 	// Those that go first, the first n, and the others do not mind each other.
 	if slices.IsSortedFunc(wanted[:n], added) && slices.IsSortedFunc(wanted[n:], added) {
@@ -118,7 +120,7 @@ func (r HeldRoute) withAddress() int {
 // those with Again in the list are added once more.
 func ToPlaceAgain(list []HeldRoute) []HeldRoute {
 	again := slices.DeleteFunc(slices.Clone(list), func(r HeldRoute) bool { return !r.Again })
-	slices.SortStableFunc(again, func(a, b HeldRoute) int { return rtnl.BySpecificity(a.Route, b.Route) })
+	order.By(again, func(a, b HeldRoute) int { return rtnl.BySpecificity(a.Route, b.Route) })
 	return again
 }
 

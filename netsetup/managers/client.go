@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/dump"
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/internal/sysbus"
 )
 
@@ -145,7 +146,7 @@ func Finite(a netlink.Addr) bool { return a.ValidLft != 0 && uint32(a.ValidLft) 
 // else the first.
 func (l link) leased() netip.Addr {
 	list := slices.Clone(l.addresses)
-	slices.SortStableFunc(list, func(a, b netlink.Addr) int {
+	order.By(list, func(a, b netlink.Addr) int {
 		switch {
 		case Finite(a) == Finite(b):
 			return 0

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
@@ -227,7 +228,7 @@ func deletions(list []goneRoute) []rtnl.Request {
 		}
 		return 2
 	}
-	slices.SortStableFunc(list, func(a, b goneRoute) int {
+	order.By(list, func(a, b goneRoute) int {
 		return cmp.Or(rank(a)-rank(b), rtnl.BySpecificity(a.Route, b.Route))
 	})
 	var batch []rtnl.Request

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
@@ -88,7 +89,7 @@ func (n PinnedNetwork) Present(f fib.FIB) (there Pins, idle []netip.Addr) {
 			there.Guests = append(there.Guests, r.Dst.Addr())
 		}
 	}
-	slices.SortFunc(there.Guests, netip.Addr.Compare)
+	order.By(there.Guests, netip.Addr.Compare)
 	for _, r := range f.Rules {
 		if r.Ours(n.Prefix) {
 			there.Rules = append(there.Rules, r.Priority)

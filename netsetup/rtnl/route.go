@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/order"
 )
 
 // Route is a message of RTM_NEWROUTE.
@@ -212,7 +214,7 @@ func (r Route) Same(o Route) bool { return bytes.Equal(r.sorted(), o.sorted()) }
 func (r Route) sorted() Message {
 	plain := r.Plain()
 	list := Attrs(plain.Message[routeHeader:])
-	slices.SortStableFunc(list, func(a, b Attr) int { return int(a.Type) - int(b.Type) })
+	order.By(list, func(a, b Attr) int { return int(a.Type) - int(b.Type) })
 	return Append(slices.Clone(plain.Message[:routeHeader]), list...)
 }
 

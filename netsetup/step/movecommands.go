@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
@@ -129,7 +130,7 @@ func routeCommands(h host.Holdings, from, to string) []string {
 			gone = append(gone, m.Route)
 		}
 	}
-	slices.SortStableFunc(gone, rtnl.BySpecificity)
+	order.By(gone, rtnl.BySpecificity)
 	for _, r := range gone {
 		lines = append(lines, command(r, "del", from))
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
@@ -113,7 +114,7 @@ func PlacedAgain(swaps []RouteSwap) []rtnl.Route {
 			list = append(list, w.New)
 		}
 	}
-	slices.SortStableFunc(list, rtnl.BySpecificity)
+	order.By(list, rtnl.BySpecificity)
 	return list
 }
 
@@ -126,6 +127,6 @@ func Replaced(swaps []RouteSwap) []rtnl.Route {
 			list = append(list, w.Old)
 		}
 	}
-	slices.SortStableFunc(list, rtnl.BySpecificity)
+	order.By(list, rtnl.BySpecificity)
 	return list
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
@@ -150,7 +151,7 @@ func takenIn(ranges []netip.Prefix, f host.Facts, bridge string) taken {
 	for _, d := range f.Defined {
 		add(d.Prefix)
 	}
-	slices.SortFunc(list, func(a, b netip.Prefix) int {
+	order.By(list, func(a, b netip.Prefix) int {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 	})
 	outer := list[:0]
@@ -180,7 +181,7 @@ func inTheWay(ranges []netip.Prefix, f host.Facts, bridge string) string {
 			list = append(list, u)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b use) int { return cmp.Compare(a.prefix.Bits(), b.prefix.Bits()) })
+	order.By(list, func(a, b use) int { return cmp.Compare(a.prefix.Bits(), b.prefix.Bits()) })
 	text := ""
 	var named []netip.Prefix
 	for i, u := range list {

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf16"
+
+	"github.com/qnet-vm/qnet/internal/order"
 )
 
 // File is a file of the volume's root. Name has letters in lower case, digits and "-".
@@ -49,7 +51,7 @@ func Image(label string, files []File) ([]byte, error) {
 		return nil, err
 	}
 	files = slices.Clone(files)
-	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
+	order.By(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
 	starts, next := make([]uint32, len(files)), uint32(filesAt)
 	for i, f := range files {
 		starts[i] = next

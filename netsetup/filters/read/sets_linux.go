@@ -7,6 +7,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
@@ -73,7 +74,7 @@ func (s *source) set(key tableKey, name string) (*set, error) {
 	case flags&unix.NFT_SET_INTERVAL != 0 && flags&setConcat == 0:
 		read.elements = intervals(read.elements)
 	default: // in the order of nft(8); the kernel has another one at each boot
-		slices.SortStableFunc(read.elements, func(a, b element) int { return bytes.Compare(a.Low, b.Low) })
+		order.By(read.elements, func(a, b element) int { return bytes.Compare(a.Low, b.Low) })
 	}
 	s.sets[at] = read
 	return read, nil
@@ -147,7 +148,7 @@ func value(data []byte) []byte {
 // intervals joins the starts and ends in a set of intervals to ranges. A range without
 // an end goes up to the highest value.
 func intervals(marks []element) []element {
-	slices.SortStableFunc(marks, func(a, b element) int {
+	order.By(marks, func(a, b element) int {
 		if c := bytes.Compare(a.Low, b.Low); c != 0 {
 			return c
 		}

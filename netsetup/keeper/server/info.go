@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/netsetup/guard"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -30,7 +31,7 @@ func (s *server) info(ctx context.Context) (keeper.Info, error) {
 		}
 		info.VMs = append(info.VMs, keeper.VMInfo{Name: m.VM, Ports: m.Ports})
 	}
-	slices.SortFunc(info.VMs, func(a, b keeper.VMInfo) int { return cmp.Compare(a.Name, b.Name) })
+	order.By(info.VMs, func(a, b keeper.VMInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return info, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/plan"
@@ -125,7 +126,7 @@ func (p *pins) guests(ctx context.Context) (plan.PinnedNetwork, error) {
 			}
 		}
 	}
-	slices.SortFunc(n.Guests, netip.Addr.Compare)
+	order.By(n.Guests, netip.Addr.Compare)
 	bridge, ok, err := p.Host.Link(ctx, p.plan.Bridge)
 	if ok && bridge.Up {
 		n.Bridge = bridge.Index
