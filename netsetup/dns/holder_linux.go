@@ -3,12 +3,16 @@ package dns
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 )
 
 // holder is a socket that holds a port.
@@ -23,7 +27,55 @@ const listening = "0A" // TCP_LISTEN in /proc/net/tcp
 // namespace: " by dnsmasq (pid 812) at 0.0.0.0:53"; "" where the port is free. To name
 // other users' processes takes CAP_SYS_PTRACE, which a keeper lacks.
 func Holders() string {
+	if none, err := noListener(defaultPort); err == nil && none {
+		return ""
+	}
 	return describeHolders("/proc", overTCP, netip.AddrPortFrom(netip.IPv4Unspecified(), defaultPort))
+}
+
+// listenerQuestion is struct inet_diag_req_v2 of linux/inet_diag.h: a question for the sockets
+// of TCP that listen on a port.
+type listenerQuestion struct {
+	family uint8
+	port   uint16
+}
+
+const (
+	listenerQuestionLen = 56 // bytes of struct inet_diag_req_v2
+	tcpListen           = 10 // TCP_LISTEN of linux/tcp_states.h
+)
+
+// Len is the size of the question, in bytes.
+func (q listenerQuestion) Len() int { return listenerQuestionLen }
+
+// Serialize is the question as the kernel reads it.
+func (q listenerQuestion) Serialize() []byte {
+	b := make([]byte, listenerQuestionLen)
+	b[0], b[1] = q.family, unix.IPPROTO_TCP
+	binary.NativeEndian.PutUint32(b[4:], 1<<tcpListen)
+	binary.BigEndian.PutUint16(b[8:], q.port)
+	return b
+}
+
+// noListener reports whether no socket of TCP listens on the port in the caller's network
+// namespace. It asks by sock_diag(7): the kernel looks at the sockets that listen, while for
+// /proc/net/tcp it walks through the table of all connections, for milliseconds.
+//
+//	ss -Hltn sport = :53
+func noListener(port uint16) (bool, error) {
+	none := true
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
+		req.AddData(listenerQuestion{family, port})
+		err := req.ExecuteIter(unix.NETLINK_SOCK_DIAG, nl.SOCK_DIAG_BY_FAMILY, func([]byte) bool {
+			none = false
+			return true
+		})
+		if err != nil {
+			return false, fmt.Errorf("list listeners on port %d: %w", port, err)
+		}
+	}
+	return none, nil
 }
 
 // describeHolders names the processes that hold the port, as far as proc (/proc) shows

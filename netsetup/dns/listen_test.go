@@ -185,3 +185,26 @@ func hold(t *testing.T, over transport, where string, control func(string, strin
 	}
 	t.Cleanup(func() { l.Close() })
 }
+
+// Whether anything listens on a port is known without a look at the table of connections.
+func TestNoListener(t *testing.T) {
+	for name, c := range map[string]struct {
+		over  transport
+		where string // of the socket, before its port; "" for none
+		want  bool
+	}{
+		"nothing":              {want: true},
+		"a socket of UDP":      {over: overUDP, where: "127.0.0.1", want: true},
+		"one address":          {over: overTCP, where: "127.0.0.1"},
+		"all addresses":        {over: overTCP, where: "0.0.0.0"},
+		"all, of IPv6 as well": {over: overTCP, where: "[::]"},
+	} {
+		at := freePort(t)
+		if c.where != "" {
+			hold(t, c.over, fmt.Sprintf("%s:%d", c.where, at.Port()), nil)
+		}
+		if got, err := noListener(at.Port()); err != nil || got != c.want {
+			t.Errorf("%s: got %v, %v, want %v", name, got, err, c.want)
+		}
+	}
+}
