@@ -15,8 +15,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -buildid= -funcalign=8 -X $(MODULE)/cli.version=$(VERSION)
 # A static binary of at most 15 MB, the same from every directory: without documents of the
 # library for commands, without HTTP/2, which one large file has no use for, and without
-# inlining, which buys a program that waits for the kernel and for QEMU nothing.
-BUILD   := CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs,nethttpomithttp2 -trimpath -buildvcs=false -gcflags=all=-l -ldflags '$(LDFLAGS)'
+# inlining, which buys a program that waits for the kernel and for QEMU nothing. Go's runtime
+# keeps it: each process that a launch starts spends its first milliseconds there.
+NOINLINE := -gcflags=all=-l $(foreach package,runtime runtime/... internal/... sync/... syscall,-gcflags=$(package)=)
+BUILD   := CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs,nethttpomithttp2 -trimpath -buildvcs=false $(NOINLINE) -ldflags '$(LDFLAGS)'
 # Tests with a host of their own run side by side. They wait most of the time.
 BESIDE  := -parallel $$(( $$(nproc) + 1 ))
 # The race detector needs cgo.

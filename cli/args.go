@@ -2,13 +2,13 @@ package cli
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/internal/pattern"
 )
 
 func unknownCommand(name string) error {
@@ -28,16 +28,16 @@ func usageError(c *cli.Context, err error, _ bool) error {
 }
 
 var (
-	undefinedFlag = regexp.MustCompile(`^flag provided but not defined: -(.*)$`)
-	badValue      = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^:]+): (.*)$`)
+	undefinedFlag = pattern.Of(`^flag provided but not defined: -(.*)$`)
+	badValue      = pattern.Of(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^:]+): (.*)$`)
 )
 
 // flagWords puts an error of package flag into qnet's words.
 func flagWords(text string) string {
-	if m := undefinedFlag.FindStringSubmatch(text); m != nil {
+	if m := undefinedFlag().FindStringSubmatch(text); m != nil {
 		return "unknown option " + dashed(m[1])
 	}
-	m := badValue.FindStringSubmatch(text)
+	m := badValue().FindStringSubmatch(text)
 	switch {
 	case m == nil:
 		return text

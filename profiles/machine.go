@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/qnet-vm/qnet/internal/pattern"
 	"github.com/qnet-vm/qnet/profiles/strict"
 )
 
@@ -53,10 +53,10 @@ func (d *decoder) size(key, s string) int64 {
 }
 
 var (
-	imageName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	imageURL  = regexp.MustCompile(`^(https?://[!-"$-~]+)#(sha256=[0-9a-fA-F]{64}|sha512=[0-9a-fA-F]{128})$`)
+	imageName = pattern.Of(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	imageURL  = pattern.Of(`^(https?://[!-"$-~]+)#(sha256=[0-9a-fA-F]{64}|sha512=[0-9a-fA-F]{128})$`)
 	// imageFile matches a name without a slash that is a file's.
-	imageFile = regexp.MustCompile(`(?i)\.(qcow2|img|raw|iso|vmdk|vhdx?|vdi)(\.(gz|xz|zst|bz2))?$`)
+	imageFile = pattern.Of(`(?i)\.(qcow2|img|raw|iso|vmdk|vhdx?|vdi)(\.(gz|xz|zst|bz2))?$`)
 )
 
 // ParseImage reads an image as a profile or a command line names it; a file is relative to
@@ -71,7 +71,7 @@ func ParseImage(dir, s string) (Image, error) {
 }
 
 func (d *decoder) image(dir, s string) Image {
-	m := imageURL.FindStringSubmatch(s)
+	m := imageURL().FindStringSubmatch(s)
 	switch {
 	case s == "":
 		return Image{}
@@ -80,9 +80,9 @@ func (d *decoder) image(dir, s string) Image {
 	case strings.Contains(s, "://"):
 		d.Fail("image", "got %s, allowed: a URL by https or http with its checksum behind it, as https://HOST/FILE#sha256=64 HEX DIGITS", strict.Quote(s))
 		return Image{}
-	case strings.Contains(s, "/") || strings.HasPrefix(s, "~") || imageFile.MatchString(s):
+	case strings.Contains(s, "/") || strings.HasPrefix(s, "~") || imageFile().MatchString(s):
 		return Image{File: d.path("image", dir, s)}
-	case !imageName.MatchString(s):
+	case !imageName().MatchString(s):
 		d.Fail("image", "got %s, allowed: a name such as debian-12 (qnet image ls), a URL with #sha256=, or a file such as ./debian.qcow2", strict.Quote(s))
 	}
 	return Image{Name: s}
@@ -123,7 +123,7 @@ func (d *decoder) guest(raw *rawGuest, dir string) *Guest {
 	}
 	for i, k := range raw.Keys {
 		key := Key{Text: k}
-		if !publicKey.MatchString(k) {
+		if !publicKey().MatchString(k) {
 			key = Key{File: d.path(fmt.Sprintf("guest.keys[%d]", i), dir, k)}
 		}
 		g.Keys = append(g.Keys, key)
@@ -132,7 +132,7 @@ func (d *decoder) guest(raw *rawGuest, dir string) *Guest {
 }
 
 // publicKey matches a public key as ssh-keygen(1) writes it.
-var publicKey = regexp.MustCompile(`^(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?$`)
+var publicKey = pattern.Of(`^(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?$`)
 
 // taken says why a share cannot be mounted at a clean path in the guest, "" if it can: it would
 // hide what the guest runs on. Below these a folder is the user's to choose, but where the

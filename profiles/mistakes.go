@@ -2,9 +2,10 @@ package profiles
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/qnet-vm/qnet/internal/pattern"
 )
 
 // foreign are keys of other programs (libvirt, quickemu, lima, docker) and near words,
@@ -45,13 +46,13 @@ func tableOf(path string) string {
 }
 
 // amount matches a size with or without a unit: "2 GB", "2048", "1.5GiB".
-var amount = regexp.MustCompile(`^\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*$`)
+var amount = pattern.Of(`^\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*$`)
 
 // memoryMeant returns the size that a text stands for, as a profile writes it; "" if that
 // is no size that a VM may have. A number without a unit is of MiB, as for qemu -m, or of
 // GiB or bytes if it is too small or too large for that.
 func memoryMeant(s string) string {
-	m := amount.FindStringSubmatch(s)
+	m := amount().FindStringSubmatch(s)
 	if m == nil {
 		return ""
 	}

@@ -13,7 +13,7 @@ const NamePattern = "^[a-z][a-z0-9-]{0,30}$"
 // ValidName reports whether a VM or a network may have the name: a lower-case letter, then at
 // most 30 lower-case letters, digits and hyphens. Such a name is one element of a path, one
 // label of a DNS name (RFC 1035, 2.3.1), and needs no quotes in a shell.
-func ValidName(s string) bool { return namePattern.MatchString(s) }
+func ValidName(s string) bool { return namePattern().MatchString(s) }
 
 // maxLinkName is the longest name or alternative name of a link, in bytes (ALTIFNAMSIZ in
 // linux/if.h, without the zero byte).

@@ -14,8 +14,8 @@ func TestOnePatternOfNames(t *testing.T) {
 		name string
 	}{{reflect.TypeFor[rawProfile](), "Name"}, {reflect.TypeFor[rawNIC](), "Network"}} {
 		f, _ := key.of.FieldByName(key.name)
-		if got := f.Tag.Get("pattern"); got != namePattern.String() {
-			t.Errorf("%s: pattern %s, want %s", key.name, got, namePattern)
+		if got := f.Tag.Get("pattern"); got != namePattern().String() {
+			t.Errorf("%s: pattern %s, want %s", key.name, got, namePattern())
 		}
 	}
 }

@@ -6,10 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/qnet-vm/qnet/internal/pattern"
 	"github.com/qnet-vm/qnet/profiles/strict"
 )
 
@@ -21,7 +21,7 @@ const (
 )
 
 var (
-	namePattern = regexp.MustCompile(NamePattern)
+	namePattern = pattern.Of(NamePattern)
 	rfc1918     = []netip.Prefix{
 		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
 	}
@@ -67,8 +67,8 @@ func (d *decoder) name(given, abs string) string {
 		return given
 	}
 	name := strings.TrimSuffix(filepath.Base(abs), ".toml")
-	if !namePattern.MatchString(name) {
-		d.Fail("name", "missing, and the file's name %s cannot stand in for it; allowed: %s", strict.Quote(name), namePattern)
+	if !namePattern().MatchString(name) {
+		d.Fail("name", "missing, and the file's name %s cannot stand in for it; allowed: %s", strict.Quote(name), namePattern())
 	} else if why := Reserved(name); why != "" {
 		d.Fail("name", "missing, and the file's name %s cannot stand in for it: it %s", strict.Quote(name), why)
 	}

@@ -6,11 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/images"
+	"github.com/qnet-vm/qnet/internal/pattern"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -25,13 +25,13 @@ type Source struct {
 }
 
 // imageFiles matches the names of files that are images and no profiles.
-var imageFiles = regexp.MustCompile(`(?i)\.(qcow2|img|raw|iso|vmdk|vhdx?|vdi)(\.(gz|xz|zst|bz2))?$`)
+var imageFiles = pattern.Of(`(?i)\.(qcow2|img|raw|iso|vmdk|vhdx?|vdi)(\.(gz|xz|zst|bz2))?$`)
 
 // Source returns the profile that an operand means: a file; the name of a VM that was run
 // before; or an image, by its name in the catalog, its file or its URL, which is run as it is.
 // name, if there is one, is the name that the VM shall have.
 func (c *Call) Source(operand, name string) (Source, error) {
-	image := imageFiles.MatchString(operand) || strings.Contains(operand, "://")
+	image := imageFiles().MatchString(operand) || strings.Contains(operand, "://")
 	if !image && (strings.Contains(operand, "/") || strings.HasSuffix(operand, ".toml") || operand == "" || operand == "-") {
 		return c.file(operand)
 	}
@@ -162,7 +162,7 @@ func (c *Call) ofImage(image, name string) (Source, error) {
 // nameOf makes the name of a VM of an image's: "debian-12", "rocky-9-4".
 func nameOf(image string) string {
 	name, _, _ := strings.Cut(image, "#")
-	name = imageFiles.ReplaceAllString(filepath.Base(name), "")
+	name = imageFiles().ReplaceAllString(filepath.Base(name), "")
 	name = strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':

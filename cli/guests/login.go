@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/firstboot"
+	"github.com/qnet-vm/qnet/internal/pattern"
 	"github.com/qnet-vm/qnet/internal/reach"
 	"github.com/qnet-vm/qnet/internal/sshclient"
 )
@@ -27,7 +27,7 @@ const (
 
 // failedModule matches the names of modules in the errors that cloud-init lists, such as
 // "('locale', ProcessExecutionError(...))".
-var failedModule = regexp.MustCompile(`\('([a-z_-]+)', `)
+var failedModule = pattern.Of(`\('([a-z_-]+)', `)
 
 // bootScript waits in the guest until its first boot is done, and says how it ended. Without
 // cloud-init, it waits for systemd.
@@ -159,7 +159,7 @@ func (g guests) bootEnded(w *waitForLogin, a sshclient.Answer) error {
 // onlyUnasked reports whether cloud-init names modules that failed, and all are firstboot.Unasked ones.
 // Before 23.4 its status is "error" for each of them.
 func onlyUnasked(said string) bool {
-	failed := failedModule.FindAllStringSubmatch(said, -1)
+	failed := failedModule().FindAllStringSubmatch(said, -1)
 	return len(failed) > 0 && !slices.ContainsFunc(failed, func(m []string) bool {
 		return !slices.Contains(firstboot.Unasked, strings.ReplaceAll(m[1], "_", "-"))
 	})

@@ -12,12 +12,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"regexp"
 	"slices"
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/atomicfile"
+	"github.com/qnet-vm/qnet/internal/order"
+	"github.com/qnet-vm/qnet/internal/pattern"
 	"github.com/qnet-vm/qnet/internal/saved"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/qemu/machine"
@@ -29,12 +30,12 @@ import (
 const TagPattern = `^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$ with a letter`
 
 var (
-	tag    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
-	letter = regexp.MustCompile(`[a-zA-Z]`)
+	tag    = pattern.Of(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
+	letter = pattern.Of(`[a-zA-Z]`)
 )
 
 // ValidTag reports whether a snapshot may be called so.
-func ValidTag(s string) bool { return tag.MatchString(s) && letter.MatchString(s) }
+func ValidTag(s string) bool { return tag().MatchString(s) && letter().MatchString(s) }
 
 // Args are the arguments of the operations on snapshots.
 type Args struct {
@@ -110,7 +111,7 @@ func listed(found []states.Snapshot) []Snapshot {
 	for _, f := range found {
 		list = append(list, Snapshot{Tag: f.Tag, Made: time.Unix(f.Made, 0).UTC(), Memory: f.Memory})
 	}
-	slices.SortStableFunc(list, func(a, b Snapshot) int { return a.Made.Compare(b.Made) })
+	order.By(list, func(a, b Snapshot) int { return a.Made.Compare(b.Made) })
 	return list
 }
 

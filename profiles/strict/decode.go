@@ -11,6 +11,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/qnet-vm/qnet/internal/order"
 )
 
 // Decoder reads one file and gathers its problems.
@@ -51,7 +53,7 @@ func parent(key string) string { return key[:max(strings.LastIndexAny(key, ".[")
 
 // Errors returns the problems in the order of the file.
 func (d *Decoder) Errors() Errors {
-	slices.SortStableFunc(d.errs, func(a, b *Error) int { return a.Line - b.Line })
+	order.By(d.errs, func(a, b *Error) int { return a.Line - b.Line })
 	return d.errs
 }
 
@@ -284,8 +286,8 @@ func (d *Decoder) named(path string, v any, into reflect.Value) {
 			d.wrongType(join(path, name), tables[name], fmt.Sprintf("tables: [%s.NAME]; %s belongs in one of them, such as [%s.nat]", path, name, path))
 			continue
 		}
-		if !d.language.Names.MatchString(name) {
-			d.Fail(join(path, name), "got the name %s, allowed: %s", Quote(name), d.language.Names)
+		if !d.language.Names().MatchString(name) {
+			d.Fail(join(path, name), "got the name %s, allowed: %s", Quote(name), d.language.Names())
 		}
 		d.value(join(path, name), tables[name], element, "")
 		into.SetMapIndex(reflect.ValueOf(name), element)

@@ -50,7 +50,7 @@ func (l *Language) field(t reflect.Type, tag reflect.StructTag) map[string]any {
 	case reflect.Map:
 		s = map[string]any{
 			"type": "object", "additionalProperties": l.object(t.Elem()),
-			"propertyNames": map[string]any{"pattern": l.Names.String()},
+			"propertyNames": map[string]any{"pattern": l.Names().String()},
 		}
 	default:
 		s = l.object(t)

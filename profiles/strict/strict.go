@@ -31,7 +31,7 @@ const MaxSize = 256 << 10
 // Language is a kind of file.
 type Language struct {
 	What    string                            // in messages: "a profile"
-	Names   *regexp.Regexp                    // names of tables that the user chooses
+	Names   func() *regexp.Regexp             // names of tables that the user chooses
 	Tables  []Table                           // where a key can belong that stands elsewhere
 	TableOf func(path string) string          // name of the table of a path, by which Tables and Foreign know it
 	Foreign map[string]string                 // keys of other programs as "table.key", and what the file calls them

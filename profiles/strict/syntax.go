@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/qnet-vm/qnet/internal/pattern"
 )
 
 // syntax reports why the text is no TOML, and what the user probably meant to write.
@@ -33,14 +34,14 @@ var otherLanguages = map[string]string{
 }
 
 // assignment matches a line that sets a key: the key, what stands for "=", the value.
-var assignment = regexp.MustCompile(`^\s*([A-Za-z0-9_.-]+)(\s*[=:]\s*|\s+)(\S.*?)\s*$`)
+var assignment = pattern.Of(`^\s*([A-Za-z0-9_.-]+)(\s*[=:]\s*|\s+)(\S.*?)\s*$`)
 
 // explain words the problem of a line that the library does not take.
 func (d *Decoder) explain(e *Error, line string) {
 	if r, ok := oddity(line); ok {
 		e.Msg = fmt.Sprintf("got %s, %s", visible(r.char), r.what)
 		line = plainSpelling.Replace(line)
-		if m := assignment.FindStringSubmatch(line); m != nil && isTOML(line) {
+		if m := assignment().FindStringSubmatch(line); m != nil && isTOML(line) {
 			e.Key, e.Msg = m[1], fmt.Sprintf("%s; write %s", e.Msg, strings.TrimSpace(line))
 			return
 		}
@@ -59,7 +60,7 @@ func (d *Decoder) explain(e *Error, line string) {
 	if strings.HasPrefix(e.Msg, "expected newline") {
 		e.Msg += "; a line sets one key, and a comment begins with #"
 	}
-	m := assignment.FindStringSubmatch(uncommented(line))
+	m := assignment().FindStringSubmatch(uncommented(line))
 	if m == nil {
 		return
 	}
@@ -73,16 +74,16 @@ func (d *Decoder) explain(e *Error, line string) {
 }
 
 // unended matches what the library says of such a string.
-var unended = regexp.MustCompile(`strings? (cannot have new lines|not terminated)|^unterminated .*string`)
+var unended = pattern.Of(`strings? (cannot have new lines|not terminated)|^unterminated .*string`)
 
 // noEnd words the problem of a string that does not end on its line, perhaps with a
 // quotation mark of another kind than it begins with.
 func noEnd(e *Error, line string) bool {
-	if !unended.MatchString(e.Msg) {
+	if !unended().MatchString(e.Msg) {
 		return false
 	}
 	e.Msg = fmt.Sprintf("got %s, whose string has no end", Quote(strings.TrimSpace(line)))
-	m := assignment.FindStringSubmatch(line)
+	m := assignment().FindStringSubmatch(line)
 	if m == nil {
 		return true
 	}

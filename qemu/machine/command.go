@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/agent"
 	"github.com/qnet-vm/qnet/internal/guestagent"
+	"github.com/qnet-vm/qnet/internal/pattern"
 )
 
 // firstFD is the number that the first inherited file has in a child.
@@ -242,11 +242,11 @@ func (b *builder) boot(c Config) {
 }
 
 // openedPath is how QEMU calls a file that it was given.
-var openedPath = regexp.MustCompile(`/(?:dev/fdset|proc/self/fd)/\d+`)
+var openedPath = pattern.Of(`/(?:dev/fdset|proc/self/fd)/\d+`)
 
 // Readable puts files' names into QEMU's own words.
 func (s Spec) Readable(words string) string {
-	return openedPath.ReplaceAllStringFunc(words, func(path string) string { return cmp.Or(s.names[path], path) })
+	return openedPath().ReplaceAllStringFunc(words, func(path string) string { return cmp.Or(s.names[path], path) })
 }
 
 // Behind adds an option that keeps QEMU from looking at its files until the other

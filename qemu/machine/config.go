@@ -5,9 +5,10 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/qnet-vm/qnet/internal/pattern"
 )
 
 // Accelerators, as QEMU calls them. AccelAuto leaves the choice to
@@ -37,7 +38,7 @@ const (
 )
 
 var (
-	names    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
+	names    = pattern.Of(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
 	models   = []string{VirtioNet, "e1000", "e1000e", "rtl8139"}
 	accels   = []string{AccelKVM, AccelTCG}
 	reserved = []string{"help", "none"} // words that QEMU takes for something else than a name
@@ -153,7 +154,7 @@ func (c Config) validateMachine() error {
 	for _, f := range []struct{ object, value string }{
 		{"name", c.Name}, {"CPU model", c.cpu()}, {"machine", c.machine()},
 	} {
-		if !names.MatchString(f.value) || slices.Contains(reserved, f.value) {
+		if !names().MatchString(f.value) || slices.Contains(reserved, f.value) {
 			return badConfig(f.object, "%q is not a name of letters, digits, dots, dashes and underscores, 1 to 64 long", f.value)
 		}
 	}

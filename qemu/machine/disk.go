@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/qnet-vm/qnet/internal/pattern"
 )
 
 // How the guest sees a disk.
@@ -21,7 +22,7 @@ const (
 var (
 	formats = []string{"raw", "qcow2"}
 	buses   = []string{BusVirtIO, BusSCSI, BusNVMe, BusSATA, BusUSB}
-	serials = regexp.MustCompile(`^[A-Za-z0-9-]{0,20}$`)
+	serials = pattern.Of(`^[A-Za-z0-9-]{0,20}$`)
 )
 
 // Disk is a disk, or a CD-ROM in its drive. File is opened for writing unless the disk is
@@ -64,7 +65,7 @@ func (d Disk) validateOwn(object string) error {
 		return badConfig(object, "bus %q is not one of %s", d.Bus, strings.Join(buses, ", "))
 	case d.CDROM && (!d.ReadOnly || d.bus() == BusVirtIO || d.bus() == BusNVMe):
 		return badConfig(object, "a CD-ROM is read only, and on one of scsi, sata, usb")
-	case !serials.MatchString(d.Serial), d.bus() == BusNVMe && d.Serial == "":
+	case !serials().MatchString(d.Serial), d.bus() == BusNVMe && d.Serial == "":
 		return badConfig(object, "serial %q is not one of up to 20 letters, digits and dashes", d.Serial)
 	}
 	return nil

@@ -28,7 +28,7 @@ func (c Config) validateShares() error {
 		return badConfig("disks", "got %d, at most %d fit beside shares", len(c.Disks), maxDisks-1)
 	}
 	for i, s := range c.Shares {
-		if !names.MatchString(s.Tag) || len(s.Tag) > 36 { // virtio_fs_config in linux/virtio_fs.h
+		if !names().MatchString(s.Tag) || len(s.Tag) > 36 { // virtio_fs_config in linux/virtio_fs.h
 			return badConfig(fmt.Sprintf("share %d", i), "tag %q is not a name of letters, digits, dots, dashes and underscores, 1 to 36 long", s.Tag)
 		}
 	}

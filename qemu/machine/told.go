@@ -2,7 +2,8 @@ package machine
 
 import (
 	"os"
-	"regexp"
+
+	"github.com/qnet-vm/qnet/internal/pattern"
 )
 
 // Blob is a file that the guest's system finds by its name in the firmware configuration
@@ -14,7 +15,7 @@ type Blob struct {
 
 // blobNames are those that users of QEMU may choose: below "opt/", and without what QEMU's
 // option would take for its end.
-var blobNames = regexp.MustCompile(`^opt/[a-z0-9./_-]{1,50}$`)
+var blobNames = pattern.Of(`^opt/[a-z0-9./_-]{1,50}$`)
 
 // maxStrings bounds the strings of SMBIOS type 11, which have numbers of one byte.
 const maxStrings = 255
@@ -24,8 +25,8 @@ func (c Config) validateTold() error {
 		return badConfig("strings of SMBIOS", "got %d, at most %d", len(c.Strings), maxStrings)
 	}
 	for _, b := range c.Blobs {
-		if !blobNames.MatchString(b.Name) {
-			return badConfig("blob", "%q does not match %s", b.Name, blobNames)
+		if !blobNames().MatchString(b.Name) {
+			return badConfig("blob", "%q does not match %s", b.Name, blobNames())
 		}
 	}
 	return nil

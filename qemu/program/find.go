@@ -10,12 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/pattern"
 	"github.com/qnet-vm/qnet/qemu/qmp"
 	"github.com/qnet-vm/qnet/qemu/tail"
 )
@@ -34,10 +33,7 @@ var (
 	// otherPlaces is where distributions keep QEMU outside PATH.
 	otherPlaces = []string{"/usr/bin/" + binaryName, "/usr/libexec/qemu-kvm"}
 
-	// versionText is seldom needed, and compiled then.
-	versionText = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`version (\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?`)
-	})
+	versionText = pattern.Of(`version (\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?`)
 )
 
 // MinVersion is the first QEMU that takes JSON for every option used here.

@@ -11,13 +11,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/atomicfile"
 	"github.com/qnet-vm/qnet/internal/firstboot"
+	"github.com/qnet-vm/qnet/internal/pattern"
 	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/sshkey"
 	"github.com/qnet-vm/qnet/internal/vmdir"
@@ -161,7 +161,7 @@ func (r Request) guest() profiles.Guest {
 }
 
 // userName is what useradd(8) of every distribution takes.
-var userName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+var userName = pattern.Of(`^[a-z_][a-z0-9_-]{0,31}$`)
 
 // login returns the account by default: the user's own name. root, without a user behind
 // sudo, has the image's account: distributions let no root in.
@@ -174,7 +174,7 @@ func (r Request) login(ignition bool) string {
 	switch {
 	case ignition:
 		return firstboot.IgnitionUser
-	case name != firstboot.Root && userName.MatchString(name):
+	case name != firstboot.Root && userName().MatchString(name):
 		return name
 	case r.DefaultUser != "":
 		return r.DefaultUser

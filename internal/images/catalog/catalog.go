@@ -14,13 +14,14 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/qnet-vm/qnet/internal/images/sums"
+	"github.com/qnet-vm/qnet/internal/order"
+	"github.com/qnet-vm/qnet/internal/pattern"
 )
 
 //go:embed catalog.toml
@@ -36,7 +37,7 @@ var Formats = []string{"qcow2", "raw", "vmdk", "vhdx", "vdi"}
 var Firmwares = []string{"bios", "uefi", "uefi-secure"}
 
 // NamePattern is what the name of an image matches.
-var NamePattern = regexp.MustCompile(`^[a-z][a-z0-9.-]{0,62}$`)
+var NamePattern = pattern.Of(`^[a-z][a-z0-9.-]{0,62}$`)
 
 // Entry is an image with a name. Keys are those of the file.
 type Entry struct {
@@ -135,8 +136,8 @@ func decodeError(file string, err error) error {
 func (e Entry) problems() []string {
 	var list []string
 	for _, name := range append([]string{e.Name}, e.Aliases...) {
-		if !NamePattern.MatchString(name) {
-			list = append(list, fmt.Sprintf("name: got %q, allowed: %s", name, NamePattern))
+		if !NamePattern().MatchString(name) {
+			list = append(list, fmt.Sprintf("name: got %q, allowed: %s", name, NamePattern()))
 		}
 	}
 	if !isURL(e.URL, "http", "https") {
@@ -220,7 +221,7 @@ func (c Catalog) Similar(name string) []string {
 		}
 	}
 	list := slices.Sorted(maps.Keys(near))
-	slices.SortStableFunc(list, func(a, b string) int { return near[a] - near[b] })
+	order.By(list, func(a, b string) int { return near[a] - near[b] })
 	return list[:min(len(list), mostSimilar)]
 }
 

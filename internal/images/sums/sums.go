@@ -12,8 +12,9 @@ import (
 	"fmt"
 	"hash"
 	"path"
-	"regexp"
 	"strings"
+
+	"github.com/qnet-vm/qnet/internal/pattern"
 )
 
 // Algorithms of a Sum.
@@ -58,8 +59,8 @@ var (
 	// ErrNotListed is wrapped by the error of Find for a file without a checksum.
 	ErrNotListed = errors.New("the published checksums do not list it")
 
-	gnuLine = regexp.MustCompile(`^\\?([0-9a-fA-F]{64}|[0-9a-fA-F]{128})(?:\s+[ *]?(\S.*))?$`) // sha256sum(1)
-	bsdLine = regexp.MustCompile(`^(SHA256|SHA512) \((.+)\) = ([0-9a-fA-F]+)$`)                // sha256sum --tag
+	gnuLine = pattern.Of(`^\\?([0-9a-fA-F]{64}|[0-9a-fA-F]{128})(?:\s+[ *]?(\S.*))?$`) // sha256sum(1)
+	bsdLine = pattern.Of(`^(SHA256|SHA512) \((.+)\) = ([0-9a-fA-F]+)$`)                // sha256sum --tag
 )
 
 // Find returns the checksum of a file by its name out of published text: lines as
@@ -90,14 +91,14 @@ func Find(text []byte, name string, single bool) (Sum, error) {
 
 // line returns the file's name and the checksum of a line, zero for another line.
 func line(text string) (name string, sum Sum) {
-	if m := bsdLine.FindStringSubmatch(text); m != nil {
+	if m := bsdLine().FindStringSubmatch(text); m != nil {
 		sum, err := New(m[1], m[3])
 		if err != nil {
 			return "", Sum{}
 		}
 		return m[2], sum
 	}
-	m := gnuLine.FindStringSubmatch(text)
+	m := gnuLine().FindStringSubmatch(text)
 	if m == nil {
 		return "", Sum{}
 	}
