@@ -2,9 +2,11 @@ package snapshots
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -148,9 +150,16 @@ func TestOffRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { uses.Process.Kill(); uses.Wait() }()
-	lab.Eventually(t, 20*time.Second, "qemu-io uses the disk", func() bool {
-		return errors.Is(alone.Take(ctx, "x"), imagelock.ErrInUse)
+	lab.Eventually(t, 20*time.Second, "qemu-io locks the disk", func() bool {
+		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", uses.Process.Pid))
+		return slices.ContainsFunc(files, func(file string) bool {
+			text, err := os.ReadFile(file)
+			return err == nil && strings.Contains(string(text), "OFDLCK")
+		})
 	})
+	if err := alone.Take(ctx, "x"); !errors.Is(err, imagelock.ErrInUse) {
+		t.Errorf("a disk that qemu-io uses: %v", err)
+	}
 }
 
 // The disks of a user are opened with the rights of that user.
