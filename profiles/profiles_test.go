@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 func decode(text string) (*Profile, error) { return Decode(strings.NewReader(text), "vm.toml") }
@@ -130,6 +131,9 @@ func TestBadProfiles(t *testing.T) {
 		"memory-overflows":      {`memory = "99999999999999999999TiB"`, "16MiB to 16TiB"},
 		"cpus-none":             {`cpus = 0`, "1 to 1024"},
 		"cpu-with-feature":      {`cpu = "max,+x"`, "cpu: got"},
+		"cpu-help":              {`cpu = "help"`, "vm.toml:1: cpu: got \"help\""},
+		"cpu-of-dots":           {`cpu = ".."`, "vm.toml:1: cpu: got \"..\""},
+		"key-with-escape":       {"\"\\u001b[2J\" = 1", `vm.toml:1: "\x1b[2J": unknown key`},
 		"boot-is-a-string":      {`boot = "k"`, "a table: [boot]"},
 		"nic-is-a-table":        {"[nic]\nmode = \"nat\"", "[[nic]]"},
 		"initrd-alone":          {"[boot]\ninitrd = \"i\"", "boot.kernel: missing"},
@@ -427,6 +431,7 @@ func FuzzDecode(f *testing.F) {
 		"a.b.c = 1\n[a.d]\n[[a.e]]\n[a.e.f]", // dotted keys through arrays
 		"nic = 1\n[[disk]]\nfile = [1]",
 		"\"\\u0000\" = 1", // a key that is no plain text
+		"\"\\u001b[2J\" = 1", "[\"\u202e\"]", "\u009b = 1", "name = \"\u202e", "'\u009b' = 1\n'\u009b' = 2", "name = \x1b", "a.\"\\n\".b = 1",
 	} {
 		f.Add(seed)
 	}
@@ -438,6 +443,11 @@ func FuzzDecode(f *testing.F) {
 		var errs Errors
 		if err != nil && !errors.As(err, &errs) {
 			t.Errorf("got %T: %v", err, err)
+		}
+		for _, e := range errs {
+			if strings.ContainsFunc(e.Error(), func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Errorf("an error could drive a terminal: %q", e.Error())
+			}
 		}
 	})
 }

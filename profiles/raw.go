@@ -7,7 +7,7 @@ type rawProfile struct {
 	Memory  string                `toml:"memory" pattern:"^[0-9]+(MiB|GiB|TiB)$" words:"a whole number and MiB, GiB or TiB, such as 1GiB" default:"1GiB" doc:"Memory with its unit, 16MiB to 16TiB."`
 	CPUs    int64                 `toml:"cpus" range:"1,1024" default:"1" doc:"Number of virtual CPUs."`
 	Accel   string                `toml:"accel" enum:"auto,kvm,tcg" default:"auto" doc:"What runs the guest's code; auto is kvm where it works, else tcg."`
-	CPU     string                `toml:"cpu" pattern:"^[A-Za-z0-9_.-]{1,64}$" doc:"CPU model; default: host under kvm, max under tcg."`
+	CPU     string                `toml:"cpu" pattern:"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$" doc:"CPU model; default: host under kvm, max under tcg."`
 	Machine string                `toml:"machine" enum:"q35,pc" default:"q35" doc:"Machine type."`
 	Image   string                `toml:"image" doc:"What the first disk is an overlay on: a name of the catalog, a URL with #sha256=, or a file."`
 	Size    string                `toml:"size" pattern:"^[0-9]+(MiB|GiB|TiB)$" words:"a whole number and MiB, GiB or TiB, such as 20GiB" doc:"Size of the disk made of the image; default: the image's."`

@@ -27,11 +27,17 @@ var (
 	}
 )
 
+// noModels are words that QEMU takes for something else than a model of a CPU.
+var noModels = []string{"help", "none"}
+
 // valid turns the raw profile into typed values and checks keys against each other.
 func (d *decoder) valid(raw rawProfile, abs string) *Profile {
 	p := &Profile{
 		Name: d.name(raw.Name, abs), Path: abs, Memory: d.memory(raw.Memory), CPUs: int(cmp.Or(raw.CPUs, 1)),
 		Accel: Accel(cmp.Or(raw.Accel, "auto")), CPU: raw.CPU, Machine: cmp.Or(raw.Machine, "q35"),
+	}
+	if slices.Contains(noModels, p.CPU) {
+		d.Fail("cpu", "got %s, which QEMU takes for no model; allowed: one of those that qemu-system-x86_64 -cpu help lists", strict.Quote(p.CPU))
 	}
 	dir := filepath.Dir(abs)
 	p.Image, p.Size, p.TPM = d.image(dir, raw.Image), d.size("size", raw.Size), raw.TPM

@@ -22,7 +22,9 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // MaxSize is the largest file read, in bytes.
@@ -55,15 +57,45 @@ type Error struct {
 // Error returns "vm.toml:12: nic[0].mode: got ..., allowed: ...".
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.File)
+	b.WriteString(legible(e.File))
 	if e.Line > 0 {
 		fmt.Fprintf(&b, ":%d", e.Line)
 	}
 	if e.Key != "" {
-		b.WriteString(": " + e.Key)
+		b.WriteString(": " + legible(e.Key))
 	}
-	return b.String() + ": " + e.Msg
+	return b.String() + ": " + printable(e.Msg)
 }
+
+// printable escapes what is left of a file's own text in a message and could drive a terminal.
+func printable(s string) string {
+	if !strings.ContainsFunc(s, unprintable) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unprintable(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
+
+// legible returns a key, or the name of a file, that may come from another person: quoted if it
+// could drive a terminal, or is too long to be read.
+func legible(s string) string {
+	if strings.ContainsFunc(s, unprintable) || len(s) > longName {
+		return Quote(s)
+	}
+	return s
+}
+
+// longName is as long as a path with its directories may be, in bytes (PATH_MAX in linux/limits.h).
+const longName = 4096
 
 // Errors are all problems of a file in its order.
 type Errors []*Error

@@ -154,7 +154,7 @@ func (c Config) validateMachine() error {
 	for _, f := range []struct{ object, value string }{
 		{"name", c.Name}, {"CPU model", c.cpu()}, {"machine", c.machine()},
 	} {
-		if !names().MatchString(f.value) || slices.Contains(reserved, f.value) {
+		if !names().MatchString(f.value) || f.object != "name" && slices.Contains(reserved, f.value) {
 			return badConfig(f.object, "%q is not a name of letters, digits, dots, dashes and underscores, 1 to 64 long", f.value)
 		}
 	}
