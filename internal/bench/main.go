@@ -42,6 +42,7 @@ var groups = []struct {
 	run  func(*bench) error
 }{
 	{"launch", (*bench).launch},
+	{"layers", (*bench).layers},
 	{"traffic", (*bench).traffic},
 	{"queues", (*bench).queues},
 	{"cpu", (*bench).cpu},

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -33,6 +34,9 @@ type Spec struct {
 	CPUs    int    // 0 is 1
 	Queues  int    // of the recipe's tap, 0 is 1
 	Extra   []string
+	Sandbox string // of qnet's --sandbox, "" for its default
+
+	Unguarded bool // qnet's NIC has guard = "off"
 
 	backend string // of QEMU's netdev; the recipe sets it
 }
@@ -62,6 +66,9 @@ func (r *Rig) QnetVM(s Spec) (*VM, error) {
 	if s.Network != "" {
 		text += fmt.Sprintf("network = %q\n", s.Network)
 	}
+	if s.Unguarded {
+		text += "guard = \"off\"\n"
+	}
 	if s.Mode == "bridge" {
 		text += "[network.bridge]\nuplink = \"eth1\"\n"
 	}
@@ -69,7 +76,7 @@ func (r *Rig) QnetVM(s Spec) (*VM, error) {
 		return nil, err
 	}
 	return r.startVM(s, func(extra []string) []string {
-		return append([]string{r.Qnet, "run", profile, "--"}, extra...)
+		return append([]string{r.Qnet, "run", "--sandbox=" + cmp.Or(s.Sandbox, "auto"), profile, "--"}, extra...)
 	})
 }
 
