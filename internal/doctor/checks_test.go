@@ -61,6 +61,15 @@ var dropping = filters.Ruleset{Tables: []filters.Table{{Engine: filters.NFTables
 	{Name: "forward", Type: "filter", Hook: nft.Forward, Policy: filters.Discard},
 }}}}
 
+// guarding lets no new connection to the host's ports pass, but for those of DNS.
+var guarding = filters.Ruleset{Tables: []filters.Table{{Engine: filters.NFTables, Family: nft.INet, Name: "f", Chains: []filters.Chain{
+	{Name: "input", Type: "filter", Hook: nft.Input, Rules: []filters.Rule{{Verdict: filters.Discard, Matches: []filters.Match{
+		{Fields: []filters.Field{{Name: filters.L4Proto, Len: 1}}, Any: []filters.Range{{Low: []byte{filters.TCP}, High: []byte{filters.TCP}}}},
+		{Fields: []filters.Field{{Header: filters.TransportHeader, Offset: 2, Len: 2}}, Not: true, Any: []filters.Range{{Low: []byte{0, 53}, High: []byte{0, 53}}}},
+		filters.AnyBit(filters.CTState, filters.StateNew, false),
+	}}}},
+}}}}
+
 // natPlan is a network of mode nat with its plan.
 func natPlan() planned {
 	n := plan.Network{Name: "nat", Mode: profiles.NAT}
@@ -128,6 +137,11 @@ func TestChecks(t *testing.T) {
 			p.facts.Filters = dropping
 			h.plans = []planned{p}
 		}, Fail, "network nat: a ruleset of nft", `nft insert rule inet f forward iifname "qn-nat" accept and nft insert`},
+		"a filter of the host's services": {checkFilters, func(h *Host) {
+			p := natPlan()
+			p.facts.Filters = guarding
+			h.plans = []planned{p}
+		}, Pass, "network nat: a ruleset of nft, such as /etc/nftables.conf keeps guests from the host's own services, but for DNS and ping; to open port N: nft insert rule inet f input", ""},
 		"filters that cannot be read": {checkFilters, func(h *Host) {
 			h.facts.Filters.Unread = []string{"the rules of nftables cannot be read without root's rights"}
 			h.plans = []planned{{err: failed}}

@@ -86,6 +86,10 @@ func checkFilters(_ context.Context, h *Host) []Finding {
 			continue
 		}
 		list = append(list, answered(p.network, p.plan.Answers(p.facts.Filters, p.facts.Firewalld.Running))...)
+		if program, open := p.plan.ClosedTo(p.facts.Filters, p.facts.Firewalld.Running); program != "" {
+			list = append(list, Finding{Status: Pass, Modes: []profiles.Mode{p.network.Mode}, Evidence: fmt.Sprintf(
+				"network %s: %s keeps guests from the host's own services, but for DNS and ping; to open port N: %s", p.network.Name, program, open)})
+		}
 	}
 	if list == nil {
 		return one(Pass, "", "no filter of another program drops what networks need")

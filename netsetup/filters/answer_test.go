@@ -143,3 +143,35 @@ func TestRemedy(t *testing.T) {
 		}
 	}
 }
+
+// A firewall that keeps guests from the host's services is named, with the command that opens a
+// port. The network's own accepts open none.
+func TestClosedTo(t *testing.T) {
+	input := func(e Engine, policy Verdict, rules ...Rule) Ruleset {
+		return Ruleset{Tables: []Table{{Engine: e, Family: nft.IP, Name: "filter", Chains: []Chain{
+			{Name: "INPUT", Type: "filter", Hook: nft.Input, Policy: policy, Rules: rules}, {Name: "ufw-user-input"},
+		}}}}
+	}
+	ours := Rule{Verdict: Accept, Comment: Mark("dev"), Text: "-A INPUT -j ACCEPT"}
+	ufw := Rule{Verdict: Jump, Chain: "ufw-user-input", Text: "-A INPUT -j ufw-user-input"}
+	port := Rule{Verdict: Accept, Matches: Traffic{Proto: TCP, Port: service}.matches(nft.IP)}
+	zoned, lan := nat(), nat()
+	zoned.Zoned, lan.Mode = true, profiles.Bridge
+	for name, c := range map[string]struct {
+		r    Ruleset
+		n    Promise
+		want string
+	}{
+		"nothing drops": {input(IPTablesNFT, Accept), nat(), " "},
+		"ufw":           {input(IPTablesNFT, Discard, ufw), nat(), "ufw ufw allow in on qn-dev to any port N"},
+		"a policy":      {input(IPTablesLegacy, Discard, ours), nat(), "a policy of iptables-legacy iptables-legacy -w 10 -t filter -I INPUT -i qn-dev -p tcp --dport N -j ACCEPT"},
+		"nft":           {input(NFTables, Discard), nat(), `a ruleset of nft, such as /etc/nftables.conf nft insert rule ip filter INPUT iifname "qn-dev" tcp dport N accept`},
+		"an open port":  {input(NFTables, Discard, port), nat(), " "},
+		"firewalld":     {Ruleset{}, zoned, "firewalld firewall-cmd --zone=trusted --add-port=N/tcp"},
+		"a LAN":         {input(NFTables, Discard), lan, " "},
+	} {
+		if program, open := c.r.ClosedTo(c.n); program+" "+open != c.want {
+			t.Errorf("%s: got %q and %q, want %q", name, program, open, c.want)
+		}
+	}
+}

@@ -15,6 +15,9 @@ const (
 	ICMPv6 = 58
 )
 
+// echoRequest is the type of ICMP that a ping sends (RFC 792).
+const echoRequest = 8
+
 // Packet is a packet on its way through the host, with what rules may ask of it.
 type Packet struct {
 	// Name says to a user what the packet is: "what guests send to the host".
@@ -157,7 +160,7 @@ func (p *Packet) transportHeader() []byte {
 	h := make([]byte, 20)
 	switch p.Proto {
 	case ICMP:
-		h[0] = pick[byte](p.Established, 0, 8)
+		h[0] = pick[byte](p.Established, 0, echoRequest)
 		return h[:8]
 	case ICMPv6:
 		h[0] = pick[byte](p.Established, 129, 128)

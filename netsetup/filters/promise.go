@@ -96,25 +96,40 @@ const tapPrefix = "qn"
 // guest is an address in the prefix other than the gateway.
 func (n Promise) guest() netip.Addr { return n.Gateway.Next() }
 
-// withHost are the packets between guests and the host.
+// withHost are the packets between guests and the host: what the network needs of the host,
+// and what the host sends to guests. Whether guests reach other services of the host is for
+// the host's own firewall to say (toService).
 func (n Promise) withHost() []Packet {
-	to := Packet{
-		Path: routedPath(nft.Input), In: n.Bridge, Src: n.guest(), Dst: n.Gateway, DstLocal: true,
-		Proto: TCP, Sport: ephemeral, Dport: service, Name: "what guests send to the host",
-	}
 	gateway := netip.PrefixFrom(n.Gateway, n.Gateway.BitLen())
-	to.Passes = []Traffic{{In: n.Bridge, Src: n.Prefix, Dst: gateway}}
-	dns := to
-	dns.Proto, dns.Dport, dns.Name = UDP, dnsPort, "what guests ask the host's name server"
+	toGuests := []Traffic{{Out: n.Bridge, Src: gateway, Dst: n.Prefix}}
+	var list []Packet
+	for _, service := range []struct {
+		name  string
+		proto byte
+		port  uint16
+	}{
+		{"what guests ask the host's name server", UDP, dnsPort},
+		{"what guests ask the host's name server over TCP", TCP, dnsPort},
+		{"guests' pings of the host", ICMP, 0},
+	} {
+		p := n.toHost(service.proto, service.port)
+		p.Name = service.name
+		p.Passes = []Traffic{{In: n.Bridge, Src: n.Prefix, Dst: gateway, Proto: service.proto, Port: service.port}}
+		list = append(list, p, p.replyBy(sentPath(), toGuests))
+	}
 	from := Packet{
 		Path: sentPath(), Out: n.Bridge, Src: n.Gateway, Dst: n.guest(), SrcLocal: true,
-		Proto: TCP, Sport: ephemeral, Dport: service, Name: "what the host sends to guests",
+		Proto: TCP, Sport: ephemeral, Dport: service, Name: "what the host sends to guests", Passes: toGuests,
 	}
-	from.Passes = []Traffic{{Out: n.Bridge, Src: gateway, Dst: n.Prefix}}
-	toHost, toGuests := to.Passes, from.Passes
-	return []Packet{
-		dns, dns.replyBy(sentPath(), toGuests), to, to.replyBy(sentPath(), toGuests),
-		from, from.replyBy(routedPath(nft.Input), toHost),
+	answers := []Traffic{{In: n.Bridge, Src: n.Prefix, Dst: gateway, Established: true}}
+	return append(list, from, from.replyBy(routedPath(nft.Input), answers))
+}
+
+// toHost is a guest's first packet to a port of the host.
+func (n Promise) toHost(proto byte, port uint16) Packet {
+	return Packet{
+		Path: routedPath(nft.Input), In: n.Bridge, Src: n.guest(), Dst: n.Gateway, DstLocal: true,
+		Proto: proto, Sport: ephemeral, Dport: port,
 	}
 }
 

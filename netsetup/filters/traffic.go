@@ -1,6 +1,7 @@
 package filters
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -13,7 +14,9 @@ type Traffic struct {
 	In, Out         string // links; "" is any
 	PortIn, PortOut string // how the names of ports of a bridge begin; "" is any
 	Src, Dst        netip.Prefix
-	Established     bool // only replies, and what belongs to their connection
+	Proto           byte   // TCP, UDP, or ICMP, of which it is echo requests alone; 0 is any
+	Port            uint16 // the destination, of TCP and UDP; 0 is any
+	Established     bool   // only replies, and what belongs to their connection
 }
 
 // spec is an accept of the traffic as iptables-save lists it, with the mark of the network.
@@ -28,6 +31,10 @@ func (t Traffic) spec(network string) string {
 	add(t.Dst.IsValid(), "-d "+t.Dst.String())
 	add(t.In != "", "-i "+t.In)
 	add(t.Out != "", "-o "+t.Out)
+	proto := ProtocolText(t.Proto)
+	add(t.Proto != 0, "-p "+proto)
+	add(t.Port != 0, fmt.Sprintf("-m %s --dport %d", proto, t.Port))
+	add(t.Proto == ICMP, fmt.Sprintf("-m icmp --icmp-type %d", echoRequest))
 	add(t.PortIn != "", "-m physdev --physdev-in "+t.PortIn+"+ --physdev-is-bridged")
 	add(t.PortOut != "", "-m physdev --physdev-out "+t.PortOut+"+ --physdev-is-bridged")
 	add(t.Established, "-m conntrack --ctstate RELATED,ESTABLISHED")
@@ -46,6 +53,8 @@ func (t Traffic) nft() string {
 	add(t.Out != "", "oifname %q", t.Out)
 	add(t.Src.IsValid(), "ip saddr %s", t.Src)
 	add(t.Dst.IsValid(), "ip daddr %s", addressText(t.Dst))
+	add(t.Proto == ICMP, "icmp type %s", "echo-request")
+	add(t.Port != 0, ProtocolText(t.Proto)+" dport %d", t.Port)
 	add(t.Established, "ct state %s", "established,related")
 	return strings.Join(append(words, "accept"), " ")
 }
@@ -73,6 +82,9 @@ func (t Traffic) matches(f nft.Family) []Match {
 		list = append(list, prefixMatch(t.Src, 12)...)
 		list = append(list, prefixMatch(t.Dst, 16)...)
 	}
+	one(t.Proto != 0, Field{Name: L4Proto, Len: 1}, []byte{t.Proto})
+	one(t.Port != 0, Field{Header: TransportHeader, Offset: 2, Len: 2}, binary.BigEndian.AppendUint16(nil, t.Port))
+	one(t.Proto == ICMP, Field{Header: TransportHeader, Len: 1}, []byte{echoRequest})
 	if t.Established {
 		list = append(list, AnyBit(CTState, StateEstablished|StateRelated, false))
 	}

@@ -72,7 +72,7 @@ func zoneOf(f host.Facts, bridge host.Link) step.List {
 		return nil
 	}
 	if a, ok := bridge.GlobalAddress(); ok {
-		zone.Rules = plan.ZoneRules(a.Masked())
+		zone.Rules = append(plan.ZoneRules(a.Masked()), plan.FormerZoneRules(a.Masked())...)
 	}
 	return step.List{step.SetZone{Zone: zone}}
 }

@@ -107,8 +107,10 @@ func TestAcceptsOfAKilledKeeper(t *testing.T) {
 		lab.Sh(t, "iptables-nft -S FORWARD | grep -c qnet:dev | grep -qx 2")
 		// As a firewall does that saved its rules with ours among them.
 		lab.Sh(t, "iptables-nft-save | iptables-nft-restore -n; iptables-nft -I FORWARD -i qn-old -m comment --comment qnet:dev -j ACCEPT")
+		// As an older qnet, which opened all ports of the gateway's address.
+		lab.Sh(t, "iptables-nft -I INPUT -s 10.77.0.0/24 -d 10.77.0.1/32 -i qn-dev -m comment --comment qnet:dev -j ACCEPT")
 		r := mustJoin(t, o, n, "web", port(1))
-		lab.Sh(t, "iptables-nft -S FORWARD | grep -c qnet:dev | grep -qx 2")
+		lab.Sh(t, "iptables-nft -S FORWARD | grep -c qnet:dev | grep -qx 2; iptables-nft -S INPUT | grep -c qnet:dev | grep -qx 0")
 		killBoth(t, r)
 		if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 1 {
 			t.Errorf("removed %q, %v", removed, err)

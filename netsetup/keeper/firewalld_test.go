@@ -84,6 +84,7 @@ func leaks(n Network) []string {
 		}
 	}
 	if n.Mode != profiles.Private {
+		check("port of the host", lab.Fetches("vm1", "10.77.0.1:8081"))
 		check("port of the host at another address", lab.Fetches("vm1", "192.0.2.10:8081"))
 	}
 	if n.Mode != profiles.NAT {
@@ -138,11 +139,16 @@ func TestFirewalld(t *testing.T) {
 				lease = "true"
 			}
 			mustPass(t, n, "started")
-			if mode != profiles.Private && !lab.Fetches("vm1", "10.77.0.1:8081") {
-				t.Errorf("%s: a guest does not reach a port of the host", mode)
-			}
 			if leaks := leaks(n); len(leaks) > 0 {
 				t.Errorf("%s: passes: %q", mode, leaks)
+			}
+			if mode != profiles.Private { // firewalld's owner opens a port
+				_, overTCP := tries(t, "vm1", "10.77.0.1:53")
+				lab.Sh(t, "firewall-cmd --zone=trusted --add-port=8081/tcp")
+				if !overTCP || !lab.Fetches("vm1", "10.77.0.1:8081") {
+					t.Errorf("%s: a guest reaches the name server over TCP: %t; nor a port that is open", mode, overTCP)
+				}
+				lab.Sh(t, "firewall-cmd --zone=trusted --remove-port=8081/tcp")
 			}
 			lab.Sh(t, lease)
 			fw.Reload(t)
@@ -194,6 +200,9 @@ func TestFirewalldAfterCrash(t *testing.T) {
 			}
 			killBoth(t, r)
 			if damaged {
+				for _, older := range plan.FormerZoneRules(subnet) {
+					lab.Sh(t, "firewall-cmd --zone=trusted --add-rich-rule='"+older+"'")
+				}
 				os.WriteFile(journalOf(o, "dev"), []byte("{"), 0o644)
 			}
 			if removed, err := Collect(t.Context(), o); err != nil || len(removed) != 1 {

@@ -41,7 +41,11 @@ func acceptsOf(t *testing.T, mode profiles.Mode) (accepts step.List, notes []str
 // where no owner does.
 func TestAcceptsWhereOwnersExpectThem(t *testing.T) {
 	bridgeOff := "sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0\n"
-	inbound := `-s 192.168.223.0/24 -d 192.168.223.1/32 -i qn-dev -m comment --comment "qnet:dev" -j ACCEPT`
+	var inbound []string // what the network needs of the host, and nothing more of it
+	for _, what := range []string{"-p udp -m udp --dport 53", "-p tcp -m tcp --dport 53", "-p icmp -m icmp --icmp-type 8", "-m conntrack --ctstate RELATED,ESTABLISHED"} {
+		inbound = append(inbound, "iptables-nft INPUT -s 192.168.223.0/24 -d 192.168.223.1/32 -i qn-dev "+what+` -m comment --comment "qnet:dev" -j ACCEPT`)
+	}
+	legacy := strings.Split(strings.ReplaceAll(strings.Join(inbound, "\n"), "-nft", "-legacy"), "\n")
 	out := `-i qn-dev -m comment --comment "qnet:dev" -j ACCEPT`
 	back := `-o qn-dev -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment "qnet:dev" -j ACCEPT`
 	between := `-i qn-dev -o qn-dev -m comment --comment "qnet:dev" -j ACCEPT`
@@ -52,10 +56,16 @@ func TestAcceptsWhereOwnersExpectThem(t *testing.T) {
 		note string   // words of the one note
 	}{
 		"nothing drops": {"iptables-nft -A FORWARD -i eth0 -j LOG", profiles.NAT, nil, ""},
-		"policy": {bridgeOff + "iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP", profiles.NAT, []string{
-			"iptables-nft INPUT " + inbound, "iptables-nft FORWARD " + out, "iptables-nft FORWARD " + back,
-		}, ""},
-		"policy, host-only": {bridgeOff + "iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP", profiles.HostOnly, []string{"iptables-nft INPUT " + inbound}, ""},
+		"policy": {bridgeOff + "iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP", profiles.NAT, append(
+			slices.Clone(inbound), "iptables-nft FORWARD "+out, "iptables-nft FORWARD "+back,
+		), ""},
+		"policy, host-only": {bridgeOff + "iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP", profiles.HostOnly, inbound, ""},
+		"iptables-legacy":   {bridgeOff + "iptables-legacy -P INPUT DROP", profiles.HostOnly, legacy, ""},
+		"pings and replies pass": {
+			bridgeOff + "iptables-nft -P INPUT DROP; iptables-nft -A INPUT -p icmp -j ACCEPT; iptables-nft -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT",
+			profiles.HostOnly, inbound[:2], "",
+		},
+		"a service of the host is the firewall's": {bridgeOff + "iptables-nft -A INPUT -p tcp --dport 34567 -j DROP", profiles.HostOnly, nil, ""},
 		"output": {bridgeOff + "iptables-nft -P OUTPUT DROP", profiles.HostOnly, []string{
 			`iptables-nft OUTPUT -s 192.168.223.1/32 -d 192.168.223.0/24 -o qn-dev -m comment --comment "qnet:dev" -j ACCEPT`,
 		}, ""},

@@ -37,6 +37,14 @@ func (p *Plan) AcceptSteps(rules filters.Ruleset, zoned bool) (accepts step.List
 	return accepts, notes
 }
 
+// ClosedTo names the program that keeps guests from the host's own services, but for DNS and ping,
+// and the command that opens a port to them (filters.Ruleset.ClosedTo).
+func (p *Plan) ClosedTo(rules filters.Ruleset, zoned bool) (program, open string) {
+	promise := p.promise()
+	promise.Zoned = zoned && !promise.Joined
+	return rules.ClosedTo(promise)
+}
+
 // promise is what package filters must know of the network.
 func (p *Plan) promise() filters.Promise {
 	return filters.Promise{

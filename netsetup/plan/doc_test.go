@@ -79,8 +79,9 @@ firewalld lets nothing pass from and to a link that is in no zone. So qnet puts 
 bridge into a zone, over D-Bus, in the running firewalld only: nothing is permanent,
 and qnet does the same again after a reload or restart of firewalld. In host-only
 and nat the zone is "trusted", with rules for the network's guests: of the host they
-reach the gateway address, all ports. In private and bridge, which need a zone only
-if br_netfilter is on, it is the default zone or the uplink's. A bridge that you put
+reach DNS and ping at the gateway's address, and what you add to the zone: "firewall-cmd
+--zone=trusted --add-port=N/tcp". In private and bridge, which need a zone only if
+br_netfilter is on, it is the default zone or the uplink's. A bridge that you put
 into a zone yourself stays there, and gets no rules: "firewall-cmd --permanent --zone=ZONE
 --add-interface=qn-NETWORK".
 
@@ -194,8 +195,9 @@ the network. Here with Docker and ufw and, as Docker does, net.bridge.bridge-nf-
 		b.WriteString("```sh\n# " + string(mode) + "\n" + steptest.Script(accepts) + "\n# afterwards\n" + apply.UndoScript(accepts) + "\n```\n\n")
 	}
 	b.WriteString(`On another program's bridge, which ` + "`mode = \"bridge\"`" + ` joins, the accepts are for frames from or
-to qnet's taps only (-m physdev). Of the host, they let guests reach the network's
-gateway address, all ports: a host-only or nat network promises that.
+to qnet's taps only (-m physdev). Of the host, they let guests reach DNS and ping at the
+network's gateway address, and answer what the host sends them. Other services of the host
+are the firewall's to open: qnet doctor names the command.
 
 qnet does not edit other programs' native nftables chains, iptables' other tables, and the
 kill-switch of a VPN. There a note says which program drops what, and the command that

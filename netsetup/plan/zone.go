@@ -23,7 +23,7 @@ func (p Plan) Zone(f firewalld.State) (step.SetZone, bool) {
 	}
 	// Every zone passes frames from port to port, which firewalld sees where br_netfilter
 	// is on. Only "trusted" forwards to other zones. It lets everything in to the host,
-	// too, so rules limit guests to the gateway's address.
+	// too, so rules limit guests to what the network needs of the gateway.
 	z := firewalld.Zone{Name: f.Default, Link: p.Bridge}
 	switch p.Network.Mode {
 	case profiles.Bridge:
@@ -36,12 +36,27 @@ func (p Plan) Zone(f firewalld.State) (step.SetZone, bool) {
 	return step.SetZone{Zone: z}, true
 }
 
-// ZoneRules are firewalld's rich rules (firewalld.richlanguage(5)) that let guests reach the
-// gateway's address, and nothing else of the host.
+// ZoneRules are firewalld's rich rules (firewalld.richlanguage(5)) that let guests reach DNS and
+// ping at the gateway's address, and nothing else of the host. A port that the administrator
+// adds to the zone stands before the last of them.
 func ZoneRules(guests netip.Prefix) []string {
-	from := fmt.Sprintf("family=%q source address=%q", "ipv4", guests)
+	from, gateway := guestsRule(guests)
 	return []string{
-		fmt.Sprintf(`rule %s destination address="%s/32" accept`, from, subnet.Gateway(guests)),
+		gateway + ` port port="53" protocol="udp" accept`,
+		gateway + ` port port="53" protocol="tcp" accept`,
+		gateway + ` icmp-type name="echo-request" accept`,
 		`rule priority="32767" ` + from + " reject", // after all others
 	}
+}
+
+// FormerZoneRules are those that an older qnet added and this one does not.
+func FormerZoneRules(guests netip.Prefix) []string {
+	_, gateway := guestsRule(guests)
+	return []string{gateway + " accept"}
+}
+
+// guestsRule begins a rule about what guests send, and one about what they send to the gateway.
+func guestsRule(guests netip.Prefix) (from, gateway string) {
+	from = fmt.Sprintf("family=%q source address=%q", "ipv4", guests)
+	return from, fmt.Sprintf(`rule %s destination address="%s/32"`, from, subnet.Gateway(guests))
 }

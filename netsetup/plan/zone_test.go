@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,8 +32,8 @@ func TestZoneOfAPlan(t *testing.T) {
 	}{
 		"none runs":             {profiles.NAT, "", firewalld.State{}, ""},
 		"private":               {profiles.Private, "", running, "public 0"},
-		"host-only":             {profiles.HostOnly, "", running, "trusted 2"},
-		"nat":                   {profiles.NAT, "", running, "trusted 2"},
+		"host-only":             {profiles.HostOnly, "", running, "trusted 4"},
+		"nat":                   {profiles.NAT, "", running, "trusted 4"},
 		"in a zone already":     {profiles.NAT, "", ours, ""},
 		"the uplink's":          {profiles.Bridge, "eth1", running, "home 0"},
 		"uplink without a zone": {profiles.Bridge, "eth1", unbound, "public 0"},
@@ -64,10 +66,18 @@ func TestZoneOfAPlan(t *testing.T) {
 	}
 }
 
-// The rules are about the guests only, and the one that rejects is the last.
+// The rules are about the guests only, and open nothing but DNS and ping of the gateway; the one
+// that rejects is the last.
 func TestGuestRules(t *testing.T) {
-	rules := ZoneRules(netip.MustParsePrefix("10.1.2.0/24"))
-	for _, r := range rules {
+	guests := netip.MustParsePrefix("10.1.2.0/24")
+	rules := ZoneRules(guests)
+	open := regexp.MustCompile(`destination address="10\.1\.2\.1/32" (port port="53" protocol="(udp|tcp)"|icmp-type name="echo-request") accept$`)
+	for _, r := range rules[:len(rules)-1] {
+		if !open.MatchString(r) {
+			t.Errorf("opens more: %s", r)
+		}
+	}
+	for _, r := range slices.Concat(rules, FormerZoneRules(guests)) {
 		if !strings.Contains(r, `source address="10.1.2.0/24"`) {
 			t.Errorf("%s: not only about the guests", r)
 		}

@@ -77,11 +77,12 @@ func TestDrops(t *testing.T) {
 		"nothing": {"nft 'table inet f { chain c { type filter hook forward priority 0; policy accept; counter; }; }'", profiles.NAT, nil},
 		"nftables.conf": {"nft -f - <<'EOF'\n" + fmt.Sprintf(nftDrop, "") + "EOF", profiles.NAT, []string{
 			"what guests ask the host's name server nftables inet/input by a ruleset of nft, such as /etc/nftables.conf policy",
-			"what guests send to the host nftables inet/input by a ruleset of nft, such as /etc/nftables.conf policy",
+			"what guests ask the host's name server over TCP nftables inet/input by a ruleset of nft, such as /etc/nftables.conf policy",
+			"guests' pings of the host nftables inet/input by a ruleset of nft, such as /etc/nftables.conf policy",
 			"what guests send to the outside nftables inet/forward by a ruleset of nft, such as /etc/nftables.conf policy",
 		}},
 		"accepted by a wildcard": {"nft -f - <<'EOF'\n" + fmt.Sprintf(nftDrop, `iifname "qn*" oifname "eth0" accept`) + "EOF", profiles.NAT, []string{
-			"what guests ask", "what guests send to the host",
+			"what guests ask the host's name server n", "what guests ask the host's name server over TCP", "guests' pings",
 		}},
 		"accepted in a chain": {`nft 'table inet f { chain ok { iifname vmap { "qn-dev" : accept, "qn-x" : drop }; }; chain c { type filter hook forward priority 0; jump ok; reject; }; }'`, profiles.NAT, []string{
 			"what the outside answers guests nftables inet/c by a ruleset of nft, such as /etc/nftables.conf: reject",
@@ -99,7 +100,8 @@ func TestDrops(t *testing.T) {
 		}},
 		"iptables-legacy": {"iptables-legacy -P INPUT DROP; iptables-legacy -A INPUT -i lo -j ACCEPT; iptables-legacy -N x; iptables-legacy -A FORWARD -j x; iptables-legacy -A x -i qn+ -j REJECT", profiles.NAT, []string{
 			"what guests ask the host's name server iptables-legacy ip/INPUT by a policy of iptables-legacy policy",
-			"what guests send to the host iptables-legacy ip/INPUT",
+			"what guests ask the host's name server over TCP iptables-legacy ip/INPUT",
+			"guests' pings of the host iptables-legacy ip/INPUT",
 			"what the host sends to guests, the answer iptables-legacy ip/INPUT",
 			"what guests send to the outside iptables-legacy ip/x by a rule of iptables-legacy: -A x -i qn+ -j REJECT",
 		}},
@@ -109,7 +111,7 @@ func TestDrops(t *testing.T) {
 			"what guests send each other nftables bridge/f by a ruleset of nft", "what guests send each other, the answer", "what guests send each other over IPv6 nftables", "what guests send each other over IPv6, the answer",
 		}},
 		"ingress": {"ip link add qn-dev type bridge; nft 'table netdev n { chain i { type filter hook ingress device \"qn-dev\" priority 0; policy drop; }; }'", profiles.HostOnly, []string{
-			"what guests ask", "what guests send to the host", "what the host sends to guests, the answer",
+			"what guests ask the host's name server n", "what guests ask the host's name server over TCP", "guests' pings", "what the host sends to guests, the answer",
 			"what guests send each other nftables netdev/i", "what guests send each other, the answer", "what guests send each other over IPv6 n", "what guests send each other over IPv6, t",
 		}},
 		"kill-switch": {"nft 'table inet mullvad { chain forward { type filter hook forward priority 0; policy drop; oifname \"wg0-mullvad\" accept; }; }'", profiles.NAT, []string{
