@@ -19,6 +19,9 @@ const (
 	l1SizeOffset = 36
 )
 
+// maxOffset bounds where in the file a table is: bits 9 to 55 of an entry name a cluster.
+const maxOffset = 1<<56 - 1
+
 // Grow makes the disk of an image larger. No program may have the image open. The guest finds
 // zeros, or what lies below, in the new part. The L1 table stays where it is, in the clusters
 // that it fills in part: of an image made by Make that is enough up to 4 TiB.
@@ -36,6 +39,8 @@ func Grow(f *os.File, size int64) error {
 		return errors.New("it is marked corrupt, or has extended L2 entries; see qemu-img check")
 	case h.ClusterBits < 9 || h.ClusterBits > 21:
 		return fmt.Errorf("clusters of 2^%d bytes", h.ClusterBits)
+	case h.L1Offset>>h.ClusterBits == 0 || h.L1Offset%(1<<h.ClusterBits) != 0 || h.L1Offset > maxOffset:
+		return errors.New("its L1 table lies where none can; see qemu-img check")
 	case uint64(size) < h.Size:
 		return fmt.Errorf("%w: it has %d bytes, and %d are asked for", ErrShrinks, h.Size, size)
 	case uint64(size) == h.Size:
