@@ -2,11 +2,14 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // answering is a supervisor that answers each connection with a text.
@@ -82,4 +85,28 @@ func TestNegativeTimeout(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "below zero") || len(s.asked) != 0 {
 		t.Errorf("got %v, asked %q", err, s.asked)
 	}
+}
+
+// FuzzState lets a supervisor, which may be another user's, answer anything: a state that is taken has
+// the VM's name, and no text that could drive a terminal.
+func FuzzState(f *testing.F) {
+	for _, seed := range []string{
+		`{"name":"web","state":"running","pid":1}`, `{"name":"web","reason":"\u001b[2J","disks":["\u009b"],"pid":1}`, `{"name":"web","pid":1,"nics":[{"address":"fe80::1%\u001b"}]}`,
+		`{"name":"web","guest":{"host_keys":["\u0007"]},"confined":{"layers":["\u001b"],"missing":[{"why":"\u202e"}]}}`, "{", `{"error":"\u001b"}`, `{"Name":"web","name":"x"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var s State
+		if answers(bytes.NewReader(b)).decode(&s) != nil || s.check("web") != nil {
+			return
+		}
+		shown := fmt.Sprintf("%+v %+v %+v %s", s, s.Guest, s.Confined, s.Status())
+		for _, n := range s.NICs {
+			shown += fmt.Sprintf("%+v %v", n, n.Addresses())
+		}
+		if i := strings.IndexFunc(shown, func(r rune) bool { return unicode.IsControl(r) && r != '\n' || r == '\u202e' }); i >= 0 {
+			t.Errorf("got %q", shown)
+		}
+	})
 }
