@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -14,17 +15,26 @@ import (
 )
 
 // fetch gets a page of a guest of the test's own.
-func (l *testHost) fetch(url string) []byte {
-	l.Helper()
+func fetch(url string) ([]byte, error) {
 	client := &http.Client{Timeout: 20 * time.Second}
 	answer, err := client.Get(url)
 	if err != nil {
-		l.Fatal(err)
+		return nil, err
 	}
 	defer answer.Body.Close()
 	b, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusOK {
-		l.Fatalf("%s: %s, %v", url, answer.Status, err)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = errors.New(answer.Status)
+	}
+	return b, err
+}
+
+// fetch gets a page that is there.
+func (l *testHost) fetch(url string) []byte {
+	l.Helper()
+	b, err := fetch(url)
+	if err != nil {
+		l.Fatalf("%s: %v", url, err)
 	}
 	return b
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -58,10 +59,19 @@ func (a *app) warmOf(c *cli.Context, p *profiles.Profile, path string, extra []s
 	case c.Err() != nil:
 		return nil, c.Err()
 	case err != nil:
-		boots(err.Error())
+		boots(err.Error() + a.consoleOf(key))
 		return nil, nil
 	}
 	return &s, nil
+}
+
+// consoleOf says where the console of the guest is that was booted for others, if it got so far.
+func (a *app) consoleOf(key string) string {
+	path := supervisor.LogPath(a.Places.State, warm.NameOf(key))
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return "; its console is in " + path
 }
 
 // planWarm returns what a run with --warm would begin from, among the options for its files, and
@@ -152,7 +162,7 @@ func (a *app) bootOnce(ctx context.Context, p *profiles.Profile, key string, o s
 	if err := cache.Begin(p, key); err != nil {
 		return err
 	}
-	o.Files.VMs = cache.Boots()
+	o.Files.Ledger, o.Files.VMs = hardware.LedgerOf(o.Files.VMs), cache.Boots()
 	err = supervisor.Run(ctx, warm.Profile(p, warm.NameOf(key)), o)
 	if err == nil {
 		o.Progress("the guest to be kept")

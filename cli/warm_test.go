@@ -160,3 +160,20 @@ func (l *testHost) removesBooted() {
 		l.Errorf("after the last VM: %v", entries)
 	}
 }
+
+// A real first boot that fails, because a command of [guest] does, is kept for no VM.
+func TestWarmFirstBootFails(t *testing.T) {
+	if !lab.Stress() {
+		t.Skip("one more boot; QNET_STRESS=1 runs it")
+	}
+	debianHost(t, func(l *testHost) {
+		profile := l.debian("deb", "", "[guest]\nuser = \"me\"\nrun = [\"echo the first boot goes wrong > /dev/ttyS0; exit 3\"]\n[[nic]]\n")
+		p := l.start("run", "-d", "--warm", "--name", "one", profile)
+		if code := p.end(debianTime); code != exitOK {
+			t.Fatalf("exit code %d\n%s", code, &p.errout)
+		}
+		t.Log(p.errout.String())
+		l.saysWhyItBoots("one", p.errout.String(), "first boot: status: error", "scripts_user")
+		l.must("stop", "--force", "one")
+	})
+}

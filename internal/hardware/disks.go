@@ -212,8 +212,11 @@ func (f *Files) digests(ctx context.Context) disks.Digests {
 
 // ledger is the file that remembers the digests of bases, "" without a place for it.
 func (f *Files) ledger() string {
-	if f.o.VMs == "" {
-		return ""
+	if f.o.Ledger != "" || f.o.VMs == "" {
+		return f.o.Ledger
 	}
-	return filepath.Join(f.o.VMs, "digests.json")
+	return LedgerOf(f.o.VMs)
 }
+
+// LedgerOf returns the file that remembers the digests of bases, in a directory of VMs.
+func LedgerOf(vms string) string { return filepath.Join(vms, "digests.json") }

@@ -9,6 +9,7 @@ type Options struct {
 	VMs    string       // directory of the VMs' directories, see package vmdir; "" for a user without a home
 	Images string       // cache of images, likewise
 	Config string       // the user's settings, likewise
+	Ledger string       // file that remembers the digests of bases; "" is that in VMs
 
 	// Base is what the disk of the profile's image begins from in place of the image, if this
 	// run makes the disk: a disk that has the image as its own base. It is zero for the image.
