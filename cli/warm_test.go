@@ -173,7 +173,7 @@ func TestWarmFirstBootFails(t *testing.T) {
 			t.Fatalf("exit code %d\n%s", code, &p.errout)
 		}
 		t.Log(p.errout.String())
-		l.saysWhyItBoots("one", p.errout.String(), "first boot: status: error", "scripts_user")
+		l.saysWhyItBoots("one", p.errout.String(), "first boot: status: error", "scripts-user", "runcmd")
 		l.must("stop", "--force", "one")
 	})
 }

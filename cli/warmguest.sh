@@ -18,6 +18,7 @@ udhcpc -n -q -t 30 -T 1 -i eth0 -s /etc/udhcpc.sh > /dev/null 2>&1
 	cat /etc/machine-id
 	cat /etc/ssh/ssh_host_ed25519_key.pub 2>/dev/null || echo no key
 	dd if=/dev/vda bs=1M skip=8 count=1 2>/dev/null | tr -d '\0'
+	tail -c +5 $variable 2>/dev/null
 } > /www/new
 { cat /proc/sys/kernel/hostname; echo wrote here; } | dd of=/dev/vda bs=1M seek=9 conv=fsync 2>/dev/null
 mv /www/new /www/me
@@ -40,6 +41,9 @@ END
 printf '#!/bin/sh\ncat > /dev/urandom\n' > /bin/perl
 chmod +x /bin/systemctl /bin/cloud-init /bin/perl
 for arg in $(cat /proc/cmdline); do case $arg in first=*) export "$arg" ;; esac; done
+# A variable of UEFI is its attributes (non-volatile, for the firmware and the system) and its value.
+export variable=/sys/firmware/efi/efivars/Qnet-12345678-1234-1234-1234-123456789abc
+mount -t efivarfs none /sys/firmware/efi/efivars 2>/dev/null
 httpd -p 80 -h /www
 for port in /sys/class/virtio-ports/*; do
 	read -r name < "$port/name"
@@ -49,6 +53,7 @@ done
 	sh /bin/online
 	sleep 2
 	echo "first boot" | dd of=/dev/vda bs=1M seek=8 conv=fsync 2>/dev/null
+	[ ! -d /sys/firmware/efi ] || [ -e $variable ] || printf '\7\0\0\0of the first boot' > $variable
 	echo {} > /run/cloud-init/result.json
 	echo "the first boot is over"
 } &

@@ -293,3 +293,31 @@ func TestKilledWhileBootedForOthers(t *testing.T) {
 		}
 	})
 }
+
+// Guests that boot by UEFI begin from one, too: each has the variables of that first boot in a
+// file of its own, and boots by them later.
+func TestWarmUEFI(t *testing.T) {
+	lab.Require(t, lab.OVMF)
+	inLab(t, func(l *testHost) {
+		const ofBoot = "of the first boot"
+		small := l.warmSmall("good")
+		profile := l.profile("small", strings.Replace(read(t, small), "[boot]\n", "[boot]\nfirmware = \"uefi\"\n", 1))
+		for _, name := range []string{"one", "two"} {
+			if got := l.startsWarm(name, profile); len(got) != 7 || got[0] != name || got[6] != ofBoot {
+				t.Errorf("%s shows %q", name, got)
+			}
+		}
+		if os.SameFile(stat(t, l.vmDir("one")+"/vars.fd"), stat(t, l.vmDir("two")+"/vars.fd")) {
+			t.Error("both have one file of variables")
+		}
+		if got := l.inCache(); slices.ContainsFunc(got, func(name string) bool { return strings.HasSuffix(name, ".fd") }) {
+			t.Errorf("in the cache: %q", got)
+		}
+		l.must("stop", "--force", "two")
+		l.must("run", "-d", "--name", "two", profile)
+		if got := l.me("two"); len(got) != 7 || got[6] != ofBoot {
+			t.Errorf("booted again, it shows %q", got)
+		}
+		l.removesAll("one", "two")
+	})
+}

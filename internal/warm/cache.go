@@ -207,9 +207,10 @@ func (c Cache) Keep(key string, r Record) error {
 }
 
 // fill makes the files read-only, notes what they are, and has all on the disk. The keys that
-// the guest had as a VM of its own go: no clone has them.
+// the guest had as a VM of its own go: no clone has them. So do the variables of UEFI: they are
+// in its memory, too, and QEMU writes them to a clone's own file from there.
 func (c Cache) fill(dir vmdir.Dir, r Record) error {
-	for _, name := range []string{"hostkeys", "seed.json"} {
+	for _, name := range []string{"hostkeys", "seed.json", hardware.VarsName(profiles.UEFI), hardware.VarsName(profiles.UEFISecure)} {
 		if err := remove(dir.Path(), name); err != nil {
 			return err
 		}

@@ -108,6 +108,7 @@ for link in ` + strings.Join(links, " ") + `; do
 done
 rm -f /var/lib/dhcp/*.leases /var/lib/dhclient/*.leases /var/lib/NetworkManager/*.lease /var/lib/NetworkManager/secret_key
 rm -f /run/systemd/netif/leases/* /run/systemd/netif/links/* /var/lib/systemd/random-seed
+rm -f /boot/loader/random-seed /boot/efi/loader/random-seed /efi/loader/random-seed
 echo $service > ` + waits + `
 sync
 exit 0

@@ -34,8 +34,6 @@ func Cannot(p *profiles.Profile) string {
 		return "it shares folders with the host, and what its guest and virtiofsd agreed on about open files cannot be saved"
 	case p.TPM:
 		return "it has a TPM, whose keys would be those of all that begin from it"
-	case p.Boot.Firmware != "" && p.Boot.Firmware != profiles.BIOS:
-		return "it has UEFI, whose variables would be those of all that begin from it"
 	}
 	for _, d := range p.Disks {
 		if !d.ReadOnly {
@@ -86,7 +84,7 @@ type keyed struct {
 	Size     int64
 	Settings firstboot.Settings
 	Args     []string // of QEMU
-	Files    []string // stamps of QEMU, kernel, initrd, disks
+	Files    []string // stamps of QEMU, kernel, initrd, firmware, disks
 	CPU      string   // of the host, under KVM
 }
 
@@ -104,6 +102,13 @@ func Key(p *profiles.Profile, image images.Local, o hardware.Options, binary str
 		return "", err
 	}
 	paths := []string{binary, p.Boot.Kernel, p.Boot.Initrd}
+	firmware, err := hardware.FindFirmware(p, o)
+	if err != nil {
+		return "", err
+	}
+	if firmware != nil {
+		paths = append(paths, firmware.Code.Path, firmware.Vars.Path)
+	}
 	for _, d := range p.Disks {
 		paths = append(paths, d.File)
 	}

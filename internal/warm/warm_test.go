@@ -17,6 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/images"
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/saved"
 	"github.com/qnet-vm/qnet/internal/sshkey"
 	"github.com/qnet-vm/qnet/internal/vmdir"
@@ -85,17 +86,34 @@ func TestKey(t *testing.T) {
 	}
 }
 
+// Guests that booted by other firmware have other keys.
+func TestKeyOfFirmware(t *testing.T) {
+	lab.Require(t, lab.OVMF)
+	p, o := profile(t)
+	seen := map[string]profiles.Firmware{}
+	for _, firmware := range []profiles.Firmware{profiles.BIOS, profiles.UEFI, profiles.UEFISecure} {
+		p.Boot.Firmware = firmware
+		key, err := Key(p, images.Local{Digest: "sha256:aa"}, o, p.Boot.Kernel, nil)
+		if other, known := seen[key]; err != nil || known {
+			t.Errorf("%q has the key of %q, %v", firmware, other, err)
+		}
+		seen[key] = firmware
+	}
+}
+
 // What several guests cannot share is refused with the reason.
 func TestCannot(t *testing.T) {
-	if p, _ := profile(t); Cannot(p) != "" {
-		t.Errorf("got %q", Cannot(p))
+	for _, firmware := range []profiles.Firmware{"", profiles.BIOS, profiles.UEFI, profiles.UEFISecure} {
+		p, _ := profile(t)
+		if p.Boot.Firmware = firmware; Cannot(p) != "" {
+			t.Errorf("firmware %q: got %q", firmware, Cannot(p))
+		}
 	}
 	for want, change := range map[string]func(*profiles.Profile){
 		"no image":       func(p *profiles.Profile) { p.Image = profiles.Image{} },
 		"Ignition":       func(p *profiles.Profile) { p.Guest.UserData = "/p/x.ign" },
 		"shares folders": func(p *profiles.Profile) { p.Shares = []profiles.Share{{}} },
 		"TPM":            func(p *profiles.Profile) { p.TPM = true },
-		"UEFI":           func(p *profiles.Profile) { p.Boot.Firmware = profiles.UEFI },
 		`"/d"`:           func(p *profiles.Profile) { p.Disks = []profiles.Disk{{File: "/d"}} },
 	} {
 		p, _ := profile(t)

@@ -29,7 +29,7 @@ var initScript []byte
 var modules = []string{
 	"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
 	"failover", "net_failover", "virtio_net", "virtio_blk", "virtio_console", "button", "evdev", "pvpanic", "pvpanic_mmio",
-	"fuse", "virtiofs", "qemu_fw_cfg",
+	"fuse", "virtiofs", "qemu_fw_cfg", "efivarfs",
 }
 
 // Script is the kernel argument that makes the guest run a shell script. The guest
