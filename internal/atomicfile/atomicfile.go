@@ -19,7 +19,9 @@ func Write(path string, b []byte) error {
 	tmp := path + ".new"
 	err := Create(tmp, b)
 	if err == nil {
-		err = os.Rename(tmp, path)
+		if err = os.Rename(tmp, path); err != nil {
+			err = errors.Join(err, os.Remove(tmp))
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
@@ -28,7 +30,8 @@ func Write(path string, b []byte) error {
 }
 
 // Create writes a new file with the permissions perm.File, and removes an older one before:
-// a writer that was killed may have left it. A reader may see a part.
+// a writer that was killed may have left it. A reader may see a part. With an error, such as
+// that of a full disk, it leaves no file.
 func Create(path string, b []byte) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -40,7 +43,10 @@ func Create(path string, b []byte) error {
 	if err = perm.Set(f, perm.File()); err == nil {
 		_, err = f.Write(b)
 	}
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }
 
 // WritePrivate replaces the file at path with one that only the caller may read. Any number
