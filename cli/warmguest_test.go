@@ -139,6 +139,9 @@ func TestManyClones(t *testing.T) {
 		if len(l.booted()) != 1 {
 			t.Errorf("booted: %+v", l.booted())
 		}
+		if got := strings.Count(l.must("ls"), "small.qcow2 (warm) "); got != len(names) || !strings.Contains(l.must("ls", "--json"), `"begun": "`+l.booted()[0].Name+`"`) {
+			t.Errorf("ls marks %d of %d:\n%s", got, len(names), l.must("ls"))
+		}
 		l.removesAll(slices.Clone(names)...)
 	})
 }
@@ -175,6 +178,9 @@ func TestFirstBootForOthersFails(t *testing.T) {
 		l.saysWhyItBoots("one", p.errout.String(), "first boot: status: error", "Runparts: 1 failures")
 		if got := l.me("one"); got[0] == "" || strings.HasPrefix(got[0], "warm-") {
 			t.Errorf("it shows %q", got)
+		}
+		if got := l.must("ls"); strings.Contains(got, "(warm)") {
+			t.Errorf("ls marks it:\n%s", got)
 		}
 		l.removesAll("one")
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/disks"
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/internal/place"
 	"github.com/qnet-vm/qnet/internal/vmdir"
@@ -23,7 +24,7 @@ import (
 func (v vms) lsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ls", Usage: "list VMs that run, and those that keep a disk",
-		Description: "SIZE is the disk that the guest sees, USED what the VM's files take on the host.",
+		Description: "SIZE is the disk that the guest sees, USED what the VM's files take on the host. \"(warm)\" behind the image\nmarks VMs that began from a guest booted for others, by run --warm.",
 		Flags:       []cli.Flag{call.JSONFlag()}, Action: v.ls,
 	}
 }
@@ -33,12 +34,21 @@ type row struct {
 	Name    string    `json:"name"`
 	State   string    `json:"state"` // as qnet ps says it, or "stopped", "saved", "in use"
 	Image   string    `json:"image,omitempty"`
-	Size    int64     `json:"size,omitempty"` // bytes of the first disk that the VM keeps
-	Used    int64     `json:"used"`           // bytes that the VM's files take
+	Begun   string    `json:"begun,omitempty"` // the booted guest that it began from, by run --warm
+	Size    int64     `json:"size,omitempty"`  // bytes of the first disk that the VM keeps
+	Used    int64     `json:"used"`            // bytes that the VM's files take
 	LastRun time.Time `json:"last_run,omitzero"`
 	Profile string    `json:"profile,omitempty"` // path; "" for one that is run by its image's name
 	Allowed []string  `json:"allowed,omitempty"` // folders that the profile may name besides its own
 	Files   string    `json:"files,omitempty"`   // directory of what it keeps; "" for a VM that keeps nothing
+}
+
+// imageInWords is the image, and that the VM began from a guest that was booted of it.
+func (r row) imageInWords() string {
+	if r.Begun == "" {
+		return r.Image
+	}
+	return r.Image + " (warm)"
 }
 
 // States of VMs that qnet ps does not list.
@@ -68,7 +78,7 @@ func (v vms) ls(c *cli.Context) error {
 	}
 	return v.Table("NAME STATE IMAGE SIZE USED LAST-RUN PROFILE", func(w io.Writer) {
 		for _, r := range rows {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.State, call.OrDash(r.Image), sizeOrDash(r.Size), sizeOrDash(r.Used), ago(r.LastRun), call.OrDash(r.Profile))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.State, call.OrDash(r.imageInWords()), sizeOrDash(r.Size), sizeOrDash(r.Used), ago(r.LastRun), call.OrDash(r.Profile))
 		}
 	})
 }
@@ -124,6 +134,9 @@ func rowOf(d vmdir.Dir) (r row, ok bool, err error) {
 			file = d.File(file)
 		}
 		r.Size = disks.SizeOf(file)
+		if guest := filepath.Dir(record.Bases[0].Path); filepath.Base(filepath.Dir(guest)) == hardware.BegunDir {
+			r.Begun = filepath.Base(guest)
+		}
 	}
 	return r, true, err
 }
