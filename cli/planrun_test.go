@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/qemu/sandbox"
 )
 
 // planned is what `qnet plan --json` prints.
@@ -17,7 +18,8 @@ type planned struct {
 	Networks []struct {
 		Do []string `json:"do"`
 	} `json:"networks"`
-	QEMU string `json:"qemu"`
+	QEMU     string         `json:"qemu"`
+	Confined sandbox.Report `json:"confined"`
 }
 
 func (l *testHost) plan(path string) (p planned) {
@@ -77,10 +79,12 @@ func TestPlanIsTheRun(t *testing.T) {
 					l.must("run", "-d", l.profile(other, idle+"[[nic]]\nmode = \""+mode+"\"\n"))
 				}
 				path := l.profile("b", idle+nics)
+				planned := l.plan(path)
 				var steps []string
-				for _, n := range l.plan(path).Networks {
+				for _, n := range planned.Networks {
 					steps = append(steps, n.Do...)
 				}
+				steps = append(steps, planned.Confined.Comment())
 				p := l.start("run", "-d", "-v", path)
 				if code := p.end(30 * time.Second); code != 0 {
 					t.Fatalf("exit code %d\n%s", code, &p.errout)

@@ -95,6 +95,20 @@ func (o StartOptions) need(c machine.Config) sandbox.Need {
 	return n
 }
 
+// Confinement returns what would confine the QEMU of such a start. It starts nothing. The errors
+// are those of Start about its user and about a layer that the sandbox's mode requires.
+func Confinement(c machine.Config, o StartOptions) (sandbox.Report, error) {
+	is, _, err := o.credential()
+	if err != nil {
+		return sandbox.Report{}, err
+	}
+	layers, err := sandbox.Decide(o.need(c), is.UID)
+	if err != nil {
+		return sandbox.Report{}, err
+	}
+	return layers.Report(), nil
+}
+
 // launchVM prepares the files and starts the process.
 func launchVM(c machine.Config, o StartOptions) (vm *VM, err error) {
 	is, set, err := o.credential()

@@ -202,7 +202,7 @@ func arguments(t testing.TB, p *profiles.Profile) []string {
 		run.Networks = append(run.Networks, Network{Plan: plan.Plan{Network: plan.Network{Name: name, Mode: n.Mode}, MTU: 1500}})
 	}
 	run.Firmware, _ = hardware.PlanFirmware(p, hardware.Options{})
-	command, err := preview{profile: p, salt: []byte("salt")}.qemuCommand(run)
+	command, err := qemuCommand(preview{profile: p, salt: []byte("salt")}.config(run))
 	if err != nil {
 		t.Fatalf("a profile that is valid gives no command: %v", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/vmuser"
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -24,6 +25,8 @@ import (
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 	"github.com/qnet-vm/qnet/qemu/machine"
+	"github.com/qnet-vm/qnet/qemu/program"
+	"github.com/qnet-vm/qnet/qemu/sandbox"
 )
 
 // Run is what a run would do.
@@ -33,9 +36,10 @@ type Run struct {
 	Firmware hardware.FirmwarePlan `json:"firmware,omitzero"` // UEFI and TPM
 	Seed     *firstboot.Plan       `json:"first_boot,omitempty"`
 	Shares   []Share               `json:"shares,omitempty"`
-	QEMU     string                `json:"qemu"`            // the command line
-	Notes    []string              `json:"notes,omitempty"` // about the VM, not its networks
-	Salted   bool                  `json:"-"`               // the host has its salt: MACs and subnets will be those
+	QEMU     string                `json:"qemu"`               // the command line
+	Confined *sandbox.Report       `json:"confined,omitempty"` // what would confine QEMU; nil where there is none
+	Notes    []string              `json:"notes,omitempty"`    // about the VM, not its networks
+	Salted   bool                  `json:"-"`                  // the host has its salt: MACs and subnets will be those
 }
 
 // Share is a folder of the host that a virtiofsd of its own would share.
@@ -62,7 +66,7 @@ func sharesOf(p *profiles.Profile) (list []Share) {
 	return list
 }
 
-// Comments are what there is about disks and shares, and the notes, as comments of a shell, a
+// Comments are what there is about disks, shares and QEMU's confinement, and the notes, as comments of a shell, a
 // line each.
 func (r Run) Comments() string {
 	var b strings.Builder
@@ -80,6 +84,9 @@ func (r Run) Comments() string {
 	}
 	for _, share := range r.Shares {
 		b.WriteString(share.String() + "\n")
+	}
+	if r.Confined != nil {
+		b.WriteString(r.Confined.Comment() + "\n")
 	}
 	return b.String()
 }
@@ -123,7 +130,11 @@ func New(ctx context.Context, p *profiles.Profile, o hardware.Options, runDir, s
 	if run.Seed, noSeed = hardware.PlanSeed(p, o, salt); noSeed != nil && (err == nil || err.Error() != noSeed.Error()) {
 		run.Notes = append(run.Notes, refused(noSeed))
 	}
-	run.QEMU, err = v.qemuCommand(run)
+	config := v.config(run)
+	if run.QEMU, err = qemuCommand(config); err != nil {
+		return run, err
+	}
+	run.Confined, err = v.confinement(config, o)
 	return run, err
 }
 
@@ -201,16 +212,33 @@ func planOrRefusal(n plan.Network, facts host.Facts, o plan.Options) (plan.Plan,
 	return planned, nil
 }
 
-// qemuCommand returns the command line that a run would start QEMU with.
-func (v preview) qemuCommand(run Run) (string, error) {
+// config is QEMU's machine of the run.
+func (v preview) config(run Run) machine.Config {
 	planned := nics.Plan(v.profile, func(network string) int {
 		i := slices.IndexFunc(run.Networks, func(np Network) bool { return np.Network.Name == network })
 		return run.Networks[i].MTU
 	})
-	config := qemu.FirstTry(hardware.Config(v.profile, v.salt, run.Firmware.Files(run.Disks), planned))
+	return qemu.FirstTry(hardware.Config(v.profile, v.salt, run.Firmware.Files(run.Disks), planned))
+}
+
+// qemuCommand returns the command line that a run would start QEMU with.
+func qemuCommand(config machine.Config) (string, error) {
 	spec, err := machine.Command(config, nil, nil)
 	if err != nil {
 		return "", err
 	}
 	return "qemu-system-x86_64 " + spec.String(), nil
+}
+
+// confinement is what would confine QEMU, nil on a host without one.
+func (v preview) confinement(config machine.Config, o hardware.Options) (*sandbox.Report, error) {
+	if o.Getenv == nil {
+		return nil, nil
+	}
+	var err error
+	if config.Binary, err = program.Find(o.Getenv("PATH"), o.Getenv("QNET_QEMU")); err != nil {
+		return nil, nil //nolint:nilerr // a plan needs no QEMU
+	}
+	report, err := qemu.Confinement(config, qemu.StartOptions{Credential: vmuser.Credential(o.User, v.profile.Name)})
+	return &report, err
 }

@@ -107,6 +107,9 @@ func (s *session) start(ctx context.Context) error {
 	s.mu.Lock()
 	s.vm, s.state.Confined = vm, &confined
 	s.mu.Unlock()
+	if s.Verbose != nil {
+		s.Verbose(confined.Comment())
+	}
 	// From here on, QEMU alone has the image locks and the taps.
 	s.files.Close()
 	s.closeTaps()

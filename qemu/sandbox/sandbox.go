@@ -244,6 +244,16 @@ func (r Report) String() string {
 	return strings.Join(words, ", ")
 }
 
+// Comment says what is in force, and what is missing and why, as a comment of a shell. A plan
+// has it, and `qnet run -v` prints it.
+func (r Report) Comment() string {
+	text := "# QEMU is confined: " + r.String()
+	if lacks := r.Lacks(); lacks != "" {
+		text += "; missing: " + lacks
+	}
+	return text
+}
+
 // canNamespace reports whether the thread may make namespaces without one of users.
 func canNamespace() bool {
 	capabilities, err := confine.Effective()
