@@ -19,6 +19,9 @@ func (a *app) gc(c *cli.Context) error {
 	if _, err := call.Operands(c); err != nil {
 		return err
 	}
+	if err := rundir.Trust(a.Places.Run); err != nil {
+		return &rundir.Unusable{What: "run directory", Dir: a.Places.Run, Err: err}
+	}
 	var networks []string
 	var vms []rundir.VM
 	var netErr, vmErr error

@@ -18,6 +18,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/perm"
 )
 
 // User is the user that called sudo. A nil *User is the process's own user.
@@ -184,5 +186,5 @@ func (u *User) Chown(path string) error {
 	if u == nil {
 		return nil
 	}
-	return os.Lchown(path, int(u.UID), int(u.GID))
+	return perm.Give(path, u.UID, u.GID)
 }

@@ -78,10 +78,10 @@ const maxTries = 1000
 
 func open(path string) (*os.File, error) {
 	for tries := 1; ; tries++ {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, perm.Private)
+		f, err := perm.Own(path, perm.Private)
 		switch {
 		case err == nil:
-			return f, perm.Set(f, perm.Private)
+			return f, nil
 		case errors.Is(err, fs.ErrPermission):
 			// A process with a umask such as 0777 has just made it.
 			if mended, mendErr := perm.Mend(path, perm.Private); !mended {

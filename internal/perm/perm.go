@@ -71,38 +71,117 @@ func MkdirAll(dir string, bits fs.FileMode) error {
 // add gives a directory bits that it lacks. It keeps the others: those beyond rwx, such as
 // setgid, come from the directory above.
 func add(path string, bits fs.FileMode) error {
+	return onFile(path, func(f *os.File, st unix.Stat_t) error {
+		if now := st.Mode & 0o7777; now|uint32(bits) != now {
+			return chmod(f, now|uint32(bits))
+		}
+		return nil
+	})
+}
+
+// onFile calls f with what a path names, opened neither to be read nor to be written
+// (O_PATH): a file that another takes the place of meanwhile, such as a link, is not the one that f
+// changes. It refuses symbolic links, and files with a second name, which may be another user's.
+func onFile(path string, f func(*os.File, unix.Stat_t) error) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	file := os.NewFile(uintptr(fd), path)
+	defer file.Close()
 	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
+	if err := unix.Fstat(fd, &st); err != nil {
 		return &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	if now := st.Mode & 0o7777; now|uint32(bits) != now {
-		if err := unix.Chmod(path, now|uint32(bits)); err != nil {
-			return &fs.PathError{Op: "chmod", Path: path, Err: err}
-		}
+	if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFLNK || kind != unix.S_IFDIR && st.Nlink > 1 {
+		return &fs.PathError{Op: "change", Path: path, Err: ErrLink}
+	}
+	return f(file, st)
+}
+
+// ErrLink is wrapped by the error for a file of qnet's in whose place there is a link.
+var ErrLink = errors.New("it is a link, which no qnet makes there")
+
+// chmod changes the mode of a file that was opened with O_PATH.
+func chmod(f *os.File, mode uint32) error {
+	if err := unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), mode); err != nil {
+		return &fs.PathError{Op: "chmod", Path: f.Name(), Err: err}
 	}
 	return nil
 }
 
 // Mend adds the bits that a file or directory of the process's user lacks: an older qnet
 // made it by the caller's umask. It reports whether there were any. It leaves alone what
-// is missing, is a symbolic link, or belongs to another user.
+// is missing, is a link, or belongs to another user.
 func Mend(path string, bits fs.FileMode) (mended bool, err error) {
+	err = onFile(path, func(f *os.File, st unix.Stat_t) error {
+		if int(st.Uid) != os.Geteuid() || fs.FileMode(st.Mode)&bits == bits {
+			return nil
+		}
+		mended = true
+		return chmod(f, st.Mode&0o7777|uint32(bits))
+	})
+	for _, passed := range []error{unix.ENOENT, unix.EACCES, ErrLink} {
+		if errors.Is(err, passed) {
+			return false, nil
+		}
+	}
+	return mended && err == nil, err
+}
+
+// Own opens a file of qnet's own for reading and writing, and makes it where it is missing, with
+// exactly these permissions. It refuses a link, a file with a second name, and what is no regular
+// file: another user may have put it there. It changes no file that was there.
+func Own(path string, bits fs.FileMode) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, bits)
+		if err == nil {
+			if err = Set(f, bits); err != nil {
+				f.Close()
+			}
+			return f, err
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		if f, err = openOwn(path); !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		} // another process has just removed it
+	}
+}
+
+func openOwn(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: ErrLink}
+	}
+	if err != nil {
+		return nil, err
+	}
 	var st unix.Stat_t
-	switch err := unix.Lstat(path, &st); {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EACCES):
-		return false, nil
-	case err != nil:
-		return false, &fs.PathError{Op: "lstat", Path: path, Err: err}
+	if err = unix.Fstat(int(f.Fd()), &st); err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1) {
+		err = &fs.PathError{Op: "open", Path: path, Err: ErrLink}
 	}
-	if st.Mode&unix.S_IFMT == unix.S_IFLNK || int(st.Uid) != os.Geteuid() || fs.FileMode(st.Mode)&bits == bits {
-		return false, nil
+	if err != nil {
+		f.Close()
+		return nil, err
 	}
-	if err := add(path, bits); errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	} else if err != nil {
-		return false, err
-	}
-	return true, nil
+	return f, nil
+}
+
+// Give gives a socket, a directory, or a file of the process's user, to another user. A link, or
+// another user's file, that took its place is refused.
+func Give(path string, uid, gid uint32) error {
+	return onFile(path, func(f *os.File, st unix.Stat_t) error {
+		kind := st.Mode & unix.S_IFMT
+		if kind != unix.S_IFSOCK && kind != unix.S_IFDIR && int(st.Uid) != os.Geteuid() {
+			return &fs.PathError{Op: "chown", Path: path, Err: ErrLink}
+		}
+		if err := unix.Fchownat(int(f.Fd()), "", int(uid), int(gid), unix.AT_EMPTY_PATH); err != nil {
+			return &fs.PathError{Op: "chown", Path: path, Err: err}
+		}
+		return nil
+	})
 }
 
 // Set gives an open file exactly these permissions.
@@ -135,7 +214,13 @@ func Listen(ctx context.Context, network, path string) (*net.UnixListener, error
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("listen on %s: %s is no network of UNIX sockets", path, network), l.Close())
 	}
-	if err := os.Chmod(path, Private); err != nil {
+	err = onFile(path, func(f *os.File, st unix.Stat_t) error {
+		if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+			return &fs.PathError{Op: "chmod", Path: path, Err: ErrLink}
+		}
+		return chmod(f, uint32(Private))
+	})
+	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return listener, nil

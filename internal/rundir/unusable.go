@@ -40,6 +40,7 @@ func (e *Unusable) Hint() string {
 		is  error
 		why string
 	}{
+		{ErrUntrusted, "qnet keeps its files where only root, or you, may put any"},
 		{unix.EROFS, "its file system is mounted read-only"},
 		{unix.ENOSPC, "its file system is full: make room"},
 		{unix.EDQUOT, "your quota on its file system is used up: make room"},

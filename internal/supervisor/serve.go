@@ -29,11 +29,26 @@ const (
 
 // lockName takes the VM's lock.
 func (s *session) lockName(ctx context.Context) error {
+	if err := s.trust(); err != nil {
+		return fmt.Errorf("run VM %q: %w", s.profile.Name, err)
+	}
 	lock, err := s.tryLock(ctx)
 	if err != nil {
 		return fmt.Errorf("run VM %q: %w", s.profile.Name, s.unusable("run directory", s.RunDir, err))
 	}
 	s.onClose(func(context.Context) error { return asuser.AsRoot(lock.Release) })
+	return nil
+}
+
+// trust refuses directories in which another user could change qnet's files. Behind sudo the state
+// directory may be that user's.
+func (s *session) trust() error {
+	if err := rundir.Trust(s.RunDir); err != nil {
+		return &rundir.Unusable{What: "run directory", Dir: s.RunDir, Err: err}
+	}
+	if err := rundir.Trust(s.StateDir, s.callers()...); err != nil {
+		return &rundir.Unusable{What: "state directory", Dir: s.StateDir, Err: err}
+	}
 	return nil
 }
 
