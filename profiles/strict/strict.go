@@ -64,11 +64,11 @@ func (e *Error) Error() string {
 	if e.Key != "" {
 		b.WriteString(": " + legible(e.Key))
 	}
-	return b.String() + ": " + printable(e.Msg)
+	return b.String() + ": " + Printable(e.Msg)
 }
 
-// printable escapes what is left of a file's own text in a message and could drive a terminal.
-func printable(s string) string {
+// Printable escapes what could drive a terminal in a message that has text of a file.
+func Printable(s string) string {
 	if !strings.ContainsFunc(s, unprintable) {
 		return s
 	}

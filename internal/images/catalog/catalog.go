@@ -22,6 +22,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/images/sums"
 	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/internal/pattern"
+	"github.com/qnet-vm/qnet/profiles/strict"
 )
 
 //go:embed catalog.toml
@@ -110,7 +111,7 @@ func (c Catalog) add(text []byte, file string, own bool) error {
 			}
 		}
 		for _, problem := range e.problems() {
-			errs = append(errs, fmt.Errorf("%s: %s.%s", file, name, problem))
+			errs = append(errs, fmt.Errorf("%s: %s.%s", file, strict.Printable(name), problem))
 		}
 		c.entries[name] = e
 	}
@@ -122,14 +123,14 @@ func decodeError(file string, err error) error {
 	var unknown *toml.StrictMissingError
 	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
 		line, _ := unknown.Errors[0].Position()
-		return fmt.Errorf("%s:%d: %s: unknown key; docs/images.md lists them", file, line, strings.Join(unknown.Errors[0].Key(), "."))
+		return fmt.Errorf("%s:%d: %s: unknown key; docs/images.md lists them", file, line, strict.Printable(strings.Join(unknown.Errors[0].Key(), ".")))
 	}
 	var bad *toml.DecodeError
 	if errors.As(err, &bad) {
 		line, _ := bad.Position()
-		return fmt.Errorf("%s:%d: %s", file, line, strings.TrimPrefix(bad.Error(), "toml: "))
+		return fmt.Errorf("%s:%d: %s", file, line, strict.Printable(strings.TrimPrefix(bad.Error(), "toml: ")))
 	}
-	return fmt.Errorf("read %s: %w", file, err)
+	return fmt.Errorf("read %s: %s", file, strict.Printable(err.Error()))
 }
 
 // problems says what is wrong with an entry, each as key, value and what is allowed.
