@@ -8,7 +8,7 @@ import (
 )
 
 // NewlyForwarded lists the uplinks whose forwarding the network turned on and no other program
-// wants on. They belong into plan.ForwardedSet: a rule drops what their forwarding would newly
+// wants on. They belong into plan.LinkSets: a rule drops what their forwarding would newly
 // let pass between the host's other links.
 func (j *Journal) NewlyForwarded(ctx context.Context, k step.Kernel) ([]string, error) {
 	var links []string

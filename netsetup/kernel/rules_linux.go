@@ -74,11 +74,11 @@ func (h *Host) DelTable(ctx context.Context, t nft.Table) error {
 	return err
 }
 
-// SetLinks makes a set of an inet table of qnet hold those links.
+// SetLinks makes a set of an inet table of qnet hold the links of set.
 //
 //	nft flush set inet TABLE SET; nft add element inet TABLE SET { LINKS }
-func (h *Host) SetLinks(table, set string, links []string) error {
-	return h.nft.SetLinks(nft.INet, table, set, links)
+func (h *Host) SetLinks(table string, set nft.Set) error {
+	return h.nft.SetLinks(nft.INet, table, set)
 }
 
 func tableError(err error) error {

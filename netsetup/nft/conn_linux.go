@@ -133,8 +133,8 @@ func (c *Conn) fill(table *nftables.Table, t Table) error {
 	sets := map[string]*nftables.Set{}
 	for _, s := range t.Sets {
 		// The byte order is only a hint to nft(8), which lists names reversed without it.
-		set := &nftables.Set{Table: table, Name: s.Name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
-		if err := c.lib.AddSet(set, elements(s.Links)); err != nil {
+		set := &nftables.Set{Table: table, Name: s.Name, KeyType: s.keyType(), KeyByteOrder: binaryutil.NativeEndian}
+		if err := c.lib.AddSet(set, s.elements()); err != nil {
 			return fmt.Errorf("set %s: %w", s.Name, err)
 		}
 		sets[s.Name] = set
@@ -156,22 +156,22 @@ func (c *Conn) fill(table *nftables.Table, t Table) error {
 	return c.lib.Flush()
 }
 
-// SetLinks makes a set of a table added through this Conn hold those link names and no
-// others, in one transaction.
+// SetLinks makes a set of a table added through this Conn hold the links of want and no others,
+// in one transaction.
 //
 //	nft flush set inet qnet_dev newly_forwarded
 //	nft add element inet qnet_dev newly_forwarded { "eth1" }
-func (c *Conn) SetLinks(family Family, table, set string, links []string) error {
+func (c *Conn) SetLinks(family Family, table string, want Set) error {
 	s := &nftables.Set{
-		Table: &nftables.Table{Name: table, Family: nftables.TableFamily(numbers[family])}, Name: set, KeyType: nftables.TypeIFName,
+		Table: &nftables.Table{Name: table, Family: nftables.TableFamily(numbers[family])}, Name: want.Name, KeyType: want.keyType(),
 	}
 	c.lib.FlushSet(s)
-	err := c.lib.SetAddElements(s, elements(links))
+	err := c.lib.SetAddElements(s, want.elements())
 	if err == nil {
 		err = c.lib.Flush()
 	}
 	if err != nil {
-		return fmt.Errorf("make set %s hold %v: %w", set, links, err)
+		return fmt.Errorf("make set %s hold %v: %w", want.Name, want.Links, err)
 	}
 	return nil
 }

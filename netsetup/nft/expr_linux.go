@@ -22,10 +22,23 @@ func baseChain(table *nftables.Table, c Chain) *nftables.Chain {
 	}
 }
 
-func elements(links []string) []nftables.SetElement {
+// keyType is the type of the set's elements. nft(8) sends no flag for pairs either: without
+// ranges they are values like others.
+func (s Set) keyType() nftables.SetDatatype {
+	if s.Pairs {
+		return nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)
+	}
+	return nftables.TypeIFName
+}
+
+func (s Set) elements() []nftables.SetElement {
 	var es []nftables.SetElement
-	for _, l := range links {
-		es = append(es, nftables.SetElement{Key: ifname(l)})
+	for _, l := range s.Links {
+		key := ifname(l)
+		if s.Pairs {
+			key = append(key, key...)
+		}
+		es = append(es, nftables.SetElement{Key: key})
 	}
 	return es
 }
@@ -40,13 +53,7 @@ func ifname(name string) []byte {
 // ruleExprs turns a rule into the expressions that `nft --debug=netlink` shows for its
 // text.
 func (c *Conn) ruleExprs(table *nftables.Table, r Rule, sets map[string]*nftables.Set) ([]expr.Any, error) {
-	var es []expr.Any
-	if r.InLink.Name != "" {
-		es = append(es, linkExprs(expr.MetaKeyIIFNAME, r.InLink, sets)...)
-	}
-	if r.OutLink.Name != "" {
-		es = append(es, linkExprs(expr.MetaKeyOIFNAME, r.OutLink, sets)...)
-	}
+	es := linksExprs(r, sets)
 	if r.Source.IsValid() {
 		es = append(es, addressExprs(sourceOffset, r.Source)...)
 	}
@@ -80,6 +87,24 @@ func (c *Conn) ruleExprs(table *nftables.Table, r Rule, sets map[string]*nftable
 		es = append(es, &expr.Counter{})
 	}
 	return append(es, actionExprs(r.Do)...), nil
+}
+
+func linksExprs(r Rule, sets map[string]*nftables.Set) (es []expr.Any) {
+	if r.Pair {
+		name := strings.TrimPrefix(r.InLink.Name, "@")
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+			&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 2}, // the registers are side by side
+			&expr.Lookup{SourceRegister: 1, SetName: name, SetID: sets[name].ID},
+		}
+	}
+	if r.InLink.Name != "" {
+		es = append(es, linkExprs(expr.MetaKeyIIFNAME, r.InLink, sets)...)
+	}
+	if r.OutLink.Name != "" {
+		es = append(es, linkExprs(expr.MetaKeyOIFNAME, r.OutLink, sets)...)
+	}
+	return es
 }
 
 func linkExprs(key expr.MetaKey, m LinkMatch, sets map[string]*nftables.Set) []expr.Any {

@@ -65,10 +65,11 @@ type Table struct {
 	Chains  []Chain `json:"chains,omitempty"`
 }
 
-// Set is a named set of link names.
+// Set is a named set of link names or, with Pairs, of pairs: of each link with itself.
 type Set struct {
 	Name  string   `json:"name"`
 	Links []string `json:"links,omitempty"`
+	Pairs bool     `json:"pairs,omitempty"`
 }
 
 // Chain is a base chain. Device is the link of an ingress chain.
@@ -87,6 +88,7 @@ type Chain struct {
 type Rule struct {
 	InLink      LinkMatch    `json:"iif,omitzero"`
 	OutLink     LinkMatch    `json:"oif,omitzero"`
+	Pair        bool         `json:"pair,omitempty"` // InLink and OutLink name one Set of Pairs, which has the two links
 	Source      netip.Prefix `json:"saddr,omitzero"`
 	Dest        netip.Prefix `json:"daddr,omitzero"`
 	TCPUDP      bool         `json:"tcpudp,omitempty"` // TCP and UDP only
@@ -131,8 +133,9 @@ func (r Rule) String() string {
 			words = append(words, text)
 		}
 	}
-	add(r.InLink.Name != "", r.InLink.text("iifname"))
-	add(r.OutLink.Name != "", r.OutLink.text("oifname"))
+	add(r.InLink.Name != "" && !r.Pair, r.InLink.text("iifname"))
+	add(r.OutLink.Name != "" && !r.Pair, r.OutLink.text("oifname"))
+	add(r.Pair, r.InLink.text("iifname . oifname"))
 	add(r.Source.IsValid(), "ip saddr "+prefixText(r.Source))
 	add(r.Dest.IsValid(), "ip daddr "+prefixText(r.Dest))
 	add(r.TCPUDP, "meta l4proto { tcp, udp }")
@@ -172,14 +175,21 @@ func (t Table) String() string {
 
 // String renders the set with a table's indentation.
 func (s Set) String() string {
+	kind := "ifname"
+	if s.Pairs {
+		kind = "ifname . ifname"
+	}
 	if len(s.Links) == 0 {
-		return fmt.Sprintf("\tset %s {\n\t\ttype ifname\n\t}\n", s.Name)
+		return fmt.Sprintf("\tset %s {\n\t\ttype %s\n\t}\n", s.Name, kind)
 	}
 	quoted := make([]string, len(s.Links))
 	for i, l := range s.Links {
 		quoted[i] = fmt.Sprintf("%q", l)
+		if s.Pairs {
+			quoted[i] += " . " + quoted[i]
+		}
 	}
-	return fmt.Sprintf("\tset %s {\n\t\ttype ifname\n\t\telements = { %s }\n\t}\n", s.Name, strings.Join(quoted, ", "))
+	return fmt.Sprintf("\tset %s {\n\t\ttype %s\n\t\telements = { %s }\n\t}\n", s.Name, kind, strings.Join(quoted, ", "))
 }
 
 // String renders the chain with a table's indentation.

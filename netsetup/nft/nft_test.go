@@ -18,7 +18,7 @@ import (
 func everything() []Table {
 	p := netip.MustParsePrefix
 	return []Table{
-		{Family: INet, Name: "qnet_t", Comment: "qnet:t", Sets: []Set{{Name: "uplinks", Links: []string{"eth0"}}, {Name: "empty"}}, Chains: []Chain{
+		{Family: INet, Name: "qnet_t", Comment: "qnet:t", Sets: []Set{{Name: "uplinks", Links: []string{"eth0"}}, {Name: "empty"}, {Name: "ports", Links: []string{"br0", "qn-lan"}, Pairs: true}}, Chains: []Chain{
 			{Name: "through_host", Type: "filter", Hook: Forward, Policy: Accept, Rules: []Rule{
 				{InLink: Link("qn-t"), OutLink: Link("qn-t"), Do: Accept},
 				{InLink: Link("qn-t"), Source: p("10.1.2.0/24"), Do: Accept},
@@ -27,6 +27,7 @@ func everything() []Table {
 				{OutLink: Link("qn-t"), Established: true, Do: Accept},
 				{InLink: Link("@uplinks"), OutLink: NotLink("qn*"), Do: Drop},
 				{InLink: NotLink("eth0"), Do: Drop},
+				{InLink: Link("@ports"), OutLink: Link("@ports"), Pair: true, Do: Accept},
 				{Dest: p("10.1.2.3/32"), Do: TracePacket},
 			}},
 			{Name: "clamp", Type: "filter", Hook: Forward, Priority: -150, Policy: Accept, Rules: []Rule{{InLink: Link("qn-t"), SYN: true, Do: ClampMSS}}},

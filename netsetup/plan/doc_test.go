@@ -27,9 +27,11 @@ frames that br_netfilter passes to the host's chains.`},
 the bridge is off, and the rules drop forwarded packets even where another program
 turns forwarding on.`},
 	{"nat", "nat", `As host-only, and forwarded and masqueraded. Only links whose forwarding was off
-get it turned on (here eth0); the set "newly_forwarded" names them, and the last rule of
-through_host drops what that would newly let pass between the host's other links. qnet does
-not write the global ip_forward. Where another program turns that on meanwhile, qnet empties
+get it turned on (here eth0); the set "newly_forwarded" names them, and the last rules of
+through_host drop what that would newly let pass between the host's other links, bridges of
+qnet's to a LAN included. Guests of other networks get their answers, and frames between the
+ports of a bridge in "between_ports" pass, which br_netfilter shows. qnet does not write the
+global ip_forward. Where another program turns that on meanwhile, qnet empties
 the set, and the links keep forwarding. Uplinks that appear while VMs run are added the same
 way.`},
 	{"pinned", "nat, by an uplink that is not the host's", `The profile names an uplink, and the host's own packets to the Internet leave by

@@ -207,7 +207,7 @@ func TestAppeared(t *testing.T) {
 	if got := strings.Join(p.UnreachedOf(shown), "\n"); !strings.Contains(got, "get no answers by bridge vmbr1, which came while its VMs run") {
 		t.Errorf("notes %q", got)
 	}
-	if words := steptest.Script(mustPlan(t, p.Network, shown).Steps); !strings.Contains(words, `iifname "vmbr1" oifname "vmbr1" accept`) {
+	if words := steptest.Script(mustPlan(t, p.Network, shown).Steps); !strings.Contains(words, `elements = { "vmbr1" . "vmbr1" }`) || !strings.Contains(words, "iifname . oifname @between_ports accept") {
 		t.Errorf("a bridge that was there:\n%s", words)
 	}
 	for _, l := range got {

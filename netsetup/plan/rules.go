@@ -16,15 +16,15 @@ func (p *Plan) tables(forwarded, bridges []string) []nft.Table {
 	name, mark := host.TableName(p.Network.Name), host.NetworkMark(p.Network.Name)
 	inet := nft.Table{Family: nft.INet, Name: name, Comment: mark}
 	if p.Network.Mode == profiles.NAT {
-		// The set is there even when empty: an uplink that appears later goes into it.
-		inet.Sets = []nft.Set{{Name: forwardedSet, Links: forwarded}}
+		// The sets are there even when empty: an uplink that appears later goes into them.
+		inet.Sets = []nft.Set{{Name: forwardedSet, Links: forwarded}, {Name: portsSet, Links: bridges, Pairs: true}}
 		if p.Network.Uplink != "" {
 			inet.Sets = append(inet.Sets, nft.Set{Name: pinnedSet, Links: p.Uplinks})
 		}
 	}
 	inet.Chains = []nft.Chain{
 		{Name: "from_guests", Type: "filter", Hook: nft.Input, Policy: nft.Accept, Rules: p.inputRules()},
-		{Name: "through_host", Type: "filter", Hook: nft.Forward, Policy: nft.Accept, Rules: p.forwardRules(bridges)},
+		{Name: "through_host", Type: "filter", Hook: nft.Forward, Policy: nft.Accept, Rules: p.forwardRules()},
 	}
 	switch p.Network.Mode {
 	case profiles.NAT:
@@ -60,10 +60,10 @@ func (p *Plan) inputRules() []nft.Rule {
 
 // forwardRules let guests pass as the mode promises, and drop the rest of what comes from
 // the bridge or goes to it.
-func (p *Plan) forwardRules(bridges []string) []nft.Rule {
+func (p *Plan) forwardRules() []nft.Rule {
 	br := nft.Link(p.Bridge)
 	// With br_netfilter, frames between two guests pass here, too (F02).
-	rules := append(make([]nft.Rule, 0, 6+len(bridges)), nft.Rule{InLink: br, OutLink: br, Do: nft.Accept})
+	rules := append(make([]nft.Rule, 0, 8), nft.Rule{InLink: br, OutLink: br, Do: nft.Accept})
 	if p.Network.Mode == profiles.NAT {
 		out := nft.Rule{InLink: br, Source: p.Prefix, Do: nft.Accept}
 		if p.Network.Uplink != "" {
@@ -72,14 +72,16 @@ func (p *Plan) forwardRules(bridges []string) []nft.Rule {
 		rules = append(rules, out, nft.Rule{OutLink: br, Established: true, Do: nft.Accept})
 	}
 	rules = append(rules, nft.Rule{InLink: br, Do: nft.Drop}, nft.Rule{OutLink: br, Do: nft.Drop})
-	for _, b := range bridges { // br_netfilter shows what their ports send each other
-		rules = append(rules, nft.Rule{InLink: nft.Link(b), OutLink: nft.Link(b), Do: nft.Accept})
+	if p.Network.Mode != profiles.NAT {
+		return rules
 	}
-	if p.Network.Mode == profiles.NAT {
-		// forwarding=1 on an uplink would newly let this pass to the host's other links.
-		rules = append(rules, nft.Rule{InLink: nft.Link("@" + forwardedSet), OutLink: nft.NotLink("qn*"), Do: nft.Drop})
-	}
-	return rules
+	// forwarding=1 on an uplink would newly let what comes in by it pass to the host's other
+	// links, of which some are bridges of qnet's to a LAN. Guests of other networks get answers.
+	uplink, ports := nft.Link("@"+forwardedSet), nft.Link("@"+portsSet)
+	return append(rules,
+		nft.Rule{InLink: ports, OutLink: ports, Pair: true, Do: nft.Accept}, // which br_netfilter shows
+		nft.Rule{InLink: uplink, OutLink: nft.Link("qn*"), Established: true, Do: nft.Accept},
+		nft.Rule{InLink: uplink, Do: nft.Drop})
 }
 
 // MetadataChain is the chain of a network's table that counts what was for the metadata of a

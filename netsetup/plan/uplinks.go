@@ -14,6 +14,10 @@ import (
 // forwardedSet names the set of uplinks whose forwarding the network turned on.
 const forwardedSet = "newly_forwarded"
 
+// portsSet names the set of bridges of which br_netfilter shows what their ports send each other:
+// those that are in forwardedSet, or come into it.
+const portsSet = "between_ports"
+
 // pinnedSet names the set of links by which guests leave whose network names its uplink. It
 // is a set, and not the name in a rule, because the link may be renamed, or become a port,
 // while VMs run.
@@ -214,38 +218,41 @@ func (p Plan) Renamed(names map[string]string) Plan {
 	return p
 }
 
-// AddForwarded adds an uplink that appeared while the network runs to ForwardedSet in the
-// plan, so that the table has it when a mended table is added again.
-func (p *Plan) AddForwarded(link string) {
-	if set := p.forwardedSet(); set != nil && !slices.Contains(set.Links, link) {
-		set.Links = append(set.Links, link)
-	}
-}
-
-// ForwardedSet names the set of newly forwarded uplinks, in the table host.TableName; ""
-// where the mode has none. The plan of an older qnet may have another name for it.
-func (p *Plan) ForwardedSet() string {
-	if set := p.forwardedSet(); set != nil {
-		return set.Name
-	}
-	return ""
-}
-
-// PinnedSet names the set of uplinks in the same table; "" where the network does not name
-// its uplink, or where an older qnet planned it.
-func (p *Plan) PinnedSet() string {
-	for _, s := range step.All[step.AddTable](p.Steps) {
-		if slices.ContainsFunc(s.Table.Sets, func(set nft.Set) bool { return set.Name == pinnedSet }) {
-			return pinnedSet
+// AddForwarded adds an uplink that appeared while the network runs to the sets of its table in
+// the plan, so that the table has it when a mended table is added again.
+func (p *Plan) AddForwarded(l host.Link) {
+	sets := p.sets()
+	for i := range sets { // of the plan itself: the copy of the step shares the array
+		belongs := i == 0 || sets[i].Pairs && l.Kind == "bridge"
+		if belongs && !slices.Contains(sets[i].Links, l.Name) {
+			sets[i].Links = append(sets[i].Links, l.Name)
 		}
 	}
-	return ""
 }
 
-func (p *Plan) forwardedSet() *nft.Set {
+// LinkSets are the sets of the table host.TableName as they should be where the network newly
+// forwards these links, in the order in which they may be set: none in modes without. The plan
+// of an older qnet lacks some, or has other names for them.
+func (p *Plan) LinkSets(forwarded []string) []nft.Set {
+	sets := slices.Clone(p.sets())
+	for i := range sets {
+		switch {
+		case i == 0:
+			sets[i].Links = forwarded
+		case sets[i].Name == pinnedSet:
+			sets[i].Links = p.Uplinks
+		}
+	}
+	slices.Reverse(sets) // what lets pass before what drops
+	return sets
+}
+
+// sets are those of the network's first table that has some. The first of them is that of the
+// uplinks whose forwarding the network turned on.
+func (p *Plan) sets() []nft.Set {
 	for _, s := range step.All[step.AddTable](p.Steps) {
 		if len(s.Table.Sets) > 0 {
-			return &s.Table.Sets[0] // of the plan itself: the copy of the step shares the array
+			return s.Table.Sets
 		}
 	}
 	return nil

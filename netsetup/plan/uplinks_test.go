@@ -31,21 +31,25 @@ func TestUplinksOfNAT(t *testing.T) {
 func TestUplinkThatAppears(t *testing.T) {
 	f := hosttest.Laptop()
 	p := mustPlan(t, Network{Name: "dev", Mode: profiles.NAT}, f)
-	before := len(p.forwardedSet().Links)
+	before := len(p.sets()[0].Links)
 	for range 2 {
-		p.AddForwarded("eth7")
+		p.AddForwarded(host.Link{Name: "eth7"})
+		p.AddForwarded(host.Link{Name: "qn-lan", Kind: "bridge"})
 	}
-	set := p.forwardedSet()
-	if p.ForwardedSet() != "newly_forwarded" || len(set.Links) != before+1 || !slices.Contains(set.Links, "eth7") {
-		t.Errorf("set %s has %v", p.ForwardedSet(), set.Links)
+	if set := p.sets()[0]; set.Name != "newly_forwarded" || len(set.Links) != before+2 || !slices.Contains(set.Links, "eth7") {
+		t.Errorf("set %s has %v", set.Name, set.Links)
+	}
+	sets := p.LinkSets([]string{"eth8"})
+	if len(sets) != 2 || !sets[0].Pairs || !slices.Contains(sets[0].Links, "qn-lan") || slices.Contains(sets[0].Links, "eth7") || !slices.Equal(sets[1].Links, []string{"eth8"}) {
+		t.Errorf("sets %+v", sets)
 	}
 	if words := steptest.Script(p.Steps); !strings.Contains(words, `"eth7"`) {
 		t.Errorf("not in the table:\n%s", words)
 	}
 	other := mustPlan(t, Network{Name: "dev", Mode: profiles.HostOnly}, f)
-	other.AddForwarded("eth7") // has no such set
-	if name := other.ForwardedSet(); name != "" {
-		t.Errorf("host-only has the set %q", name)
+	other.AddForwarded(host.Link{Name: "eth7"}) // has no such set
+	if sets := other.LinkSets([]string{"eth7"}); len(sets) > 0 {
+		t.Errorf("host-only has the sets %+v", sets)
 	}
 	for value, want := range map[string]bool{"0": true, "1": false} {
 		f.Sysctls[host.ForwardingKey("eth7")] = value

@@ -127,7 +127,7 @@ func New(ctx context.Context, c Config) *Tasks {
 		c.Network.Note(b.about("changes by other programs are noticed late: "+err.Error(), ""))
 	}
 	z := &zones{base: b, changed: newSignal()}
-	f := &forwarding{base: b}
+	f := &forwarding{base: b, held: map[string][]string{}}
 	m := &mender{
 		base: b, changed: e.subscribe(links | addresses | netconfs | tables), forwarding: f, zones: z,
 		fights: map[string]*fight{}, yielded: map[string]bool{}, lost: map[string]*loss{},

@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
@@ -111,7 +112,7 @@ func (u *uplinks) add(ctx context.Context, facts host.Facts, l host.Link) error 
 	forward, off := plan.ForwardingStep(facts, l.Name)
 	if off {
 		u.Journal.Added = append(u.Journal.Added, forward)
-		planned.AddForwarded(l.Name)
+		planned.AddForwarded(l)
 	}
 	planned.AddUplink(facts, l)
 	u.Journal.Identify(facts.Links)
@@ -130,12 +131,13 @@ func (u *uplinks) add(ctx context.Context, facts host.Facts, l host.Link) error 
 // used within WhileRunning only.
 type forwarding struct {
 	base
-	newly, pinned *[]string // the links in the table's sets, nil if not known
+	held map[string][]string // the links in the table's sets, as far as known
 }
 
 // limit makes the network's sets hold the uplinks. The rules let guests leave by those of a
-// network that names its uplink, and drop what the forwarding of uplinks newly lets pass between the host's other links, until another program, such as Docker or
-// libvirt, makes all links forward: then that program's rules say what may (F43).
+// network that names its uplink, and drop what the forwarding of uplinks newly lets pass
+// between the host's other links, until another program, such as Docker or libvirt, makes all
+// links forward: then that program's rules say what may (F43).
 func (f *forwarding) limit(ctx context.Context) error {
 	if !f.plan.HasForwarding() {
 		return nil
@@ -144,26 +146,28 @@ func (f *forwarding) limit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	planned := f.Journal.Plan
-	return errors.Join(f.set(planned.ForwardedSet(), &f.newly, links), f.set(planned.PinnedSet(), &f.pinned, planned.Uplinks))
+	var errs []error
+	for _, set := range f.Journal.Plan.LinkSets(links) {
+		errs = append(errs, f.set(set))
+	}
+	return errors.Join(errs...)
 }
 
-// set makes a set of the table hold the links. now is what it holds as far as known.
-func (f *forwarding) set(name string, now **[]string, links []string) error {
-	if name == "" || *now != nil && slices.Equal(links, **now) {
+// set makes a set of the table hold its links.
+func (f *forwarding) set(want nft.Set) error {
+	if now, known := f.held[want.Name]; known && slices.Equal(want.Links, now) {
 		return nil
 	}
-	*now = nil
-	if err := f.Host.SetLinks(host.TableName(f.Place.Name), name, links); err != nil {
+	delete(f.held, want.Name)
+	if err := f.Host.SetLinks(host.TableName(f.Place.Name), want); err != nil {
 		return err
 	}
-	links = slices.Clone(links)
-	*now = &links
+	f.held[want.Name] = slices.Clone(want.Links)
 	return nil
 }
 
 // limitAnew is limit for a table that was made anew.
 func (f *forwarding) limitAnew(ctx context.Context) error {
-	f.newly, f.pinned = nil, nil
+	clear(f.held)
 	return f.limit(ctx)
 }
