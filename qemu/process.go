@@ -111,18 +111,14 @@ func (p *process) run(started chan<- error) {
 	close(p.done)
 }
 
-// limit bounds the process. For one of another user the kernel wants CAP_SYS_RESOURCE
-// (prlimit(2)), which root in a container seldom has: it then does so as that user. Behind
-// sudo the process's real user is QEMU's, and that counts. The caller may be within
-// asuser.AsRoot.
+// limit bounds the process. Behind sudo the process's real user is QEMU's, and that counts. The
+// caller may be within asuser.AsRoot.
 func (p *process) limit() error {
-	err := p.layers.Limit(p.cmd.Process.Pid)
-	c := p.cmd.SysProcAttr.Credential
-	if !errors.Is(err, unix.EPERM) || c == nil {
-		return err
+	var as func(func() error) error
+	if c := p.cmd.SysProcAttr.Credential; c != nil {
+		as = (&asuser.User{UID: c.Uid, GID: c.Gid, Groups: c.Groups}).Within
 	}
-	user := &asuser.User{UID: c.Uid, GID: c.Gid, Groups: c.Groups}
-	return user.Within(func() error { return p.layers.Limit(p.cmd.Process.Pid) })
+	return p.layers.Bounds().Set(p.cmd.Process.Pid, as)
 }
 
 // exited reports whether the child has ended.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -145,31 +146,17 @@ func (c Command) Confine() error {
 	return errors.Join(confine.Files(c.rules(), false), filter.Install())
 }
 
-// limit bounds the child, as the child's own user: for another one the kernel wants
-// CAP_SYS_RESOURCE, which root in a container seldom has.
+// limit bounds the child.
 func (c Command) limit(pid int) error {
-	var user *asuser.User
+	var as func(func() error) error
 	if c.Credential != nil {
-		user = &asuser.User{UID: c.Credential.Uid, GID: c.Credential.Gid, Groups: c.Credential.Groups}
+		as = (&asuser.User{UID: c.Credential.Uid, GID: c.Credential.Gid, Groups: c.Credential.Groups}).Do
 	}
-	return user.Do(func() error { return c.Limits.set(pid) })
+	return c.Limits.bounds().Set(pid, as)
 }
 
-// set bounds a process that runs. What it used in its first moment counts.
-func (l Limits) set(pid int) error {
-	for _, limit := range []struct {
-		resource int
-		value    uint64
-	}{
-		{unix.RLIMIT_AS, l.Memory}, {unix.RLIMIT_CPU, uint64(l.CPU / time.Second)}, {unix.RLIMIT_FSIZE, l.FileSize},
-	} {
-		if limit.value == 0 {
-			continue
-		}
-		r := unix.Rlimit{Cur: limit.value, Max: limit.value}
-		if err := unix.Prlimit(pid, limit.resource, &r, nil); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("limit process %d: %w", pid, err)
-		}
-	}
-	return nil
+func (l Limits) bounds() confine.Bounds {
+	b := confine.Bounds{unix.RLIMIT_AS: l.Memory, unix.RLIMIT_CPU: uint64(l.CPU / time.Second), unix.RLIMIT_FSIZE: l.FileSize}
+	maps.DeleteFunc(b, func(_ int, most uint64) bool { return most == 0 })
+	return b
 }

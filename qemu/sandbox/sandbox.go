@@ -10,7 +10,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -193,29 +192,12 @@ func (l *Layers) Cloneflags() uintptr { return l.clone }
 // some 300.
 const maxFiles = 4096
 
-// Limit bounds the process, which has just started.
-func (l *Layers) Limit(pid int) error {
+// Bounds are what QEMU may use.
+func (l *Layers) Bounds() confine.Bounds {
 	if l.need.Mode == Off {
 		return nil
 	}
-	for resource, most := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxFiles} {
-		var old unix.Rlimit
-		if err := unix.Prlimit(pid, resource, nil, &old); err != nil {
-			return limitError(pid, err)
-		}
-		limit := unix.Rlimit{Cur: min(old.Cur, most), Max: min(old.Max, most)}
-		if err := unix.Prlimit(pid, resource, &limit, nil); err != nil {
-			return limitError(pid, err)
-		}
-	}
-	return nil
-}
-
-func limitError(pid int, err error) error {
-	if errors.Is(err, unix.ESRCH) {
-		return nil // it has ended, and its status says why
-	}
-	return fmt.Errorf("limit process %d: %w", pid, err)
+	return confine.Bounds{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxFiles}
 }
 
 // Report says what is in force.
