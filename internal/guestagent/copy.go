@@ -75,7 +75,8 @@ func Send(ctx context.Context, g Guest, f File, target string) error {
 	if whole <= 0 || len(part) > longest || !strings.HasPrefix(part[whole:], partMark) {
 		return fmt.Errorf("copy to %q of the guest: its mktemp says %.300q", target, part)
 	}
-	if err = fill(ctx, g, part, f); err == nil {
+	err = opened(ctx, g, part, "w", func(handle int64) error { return pour(ctx, g, handle, f) })
+	if err == nil {
 		_, err = script(ctx, g, endSend, fmt.Sprintf("%o", f.Mode.Perm()), part, part[:whole])
 	}
 	if err != nil {
@@ -87,14 +88,14 @@ func Send(ctx context.Context, g Guest, f File, target string) error {
 	return nil
 }
 
-// fill writes what the reader gives to a file of the guest.
-func fill(ctx context.Context, g Guest, part string, src io.Reader) error {
-	opened, err := g.File(ctx, FileArgs{Do: OpenFile, Path: part, Mode: "w"})
+// opened opens a file of the guest for use, and closes it. The mode is that of fopen(3).
+func opened(ctx context.Context, g Guest, path, mode string, use func(handle int64) error) error {
+	file, err := g.File(ctx, FileArgs{Do: OpenFile, Path: path, Mode: mode})
 	if err != nil {
 		return known(ctx, err)
 	}
-	err = pour(ctx, g, opened.Handle, src)
-	return errors.Join(err, closeFile(ctx, g, opened.Handle, err))
+	err = use(file.Handle)
+	return errors.Join(err, closeFile(ctx, g, file.Handle, err))
 }
 
 // pour writes all that the reader gives.
@@ -145,12 +146,7 @@ func fetch(ctx context.Context, g Guest, source string, create func(fs.FileMode)
 	if err != nil {
 		return err
 	}
-	opened, err := g.File(ctx, FileArgs{Do: OpenFile, Path: source, Mode: "r"})
-	if err != nil {
-		return known(ctx, err)
-	}
-	err = drain(ctx, g, opened.Handle, dst)
-	return errors.Join(err, closeFile(ctx, g, opened.Handle, err))
+	return opened(ctx, g, source, "r", func(handle int64) error { return drain(ctx, g, handle, dst) })
 }
 
 // drain reads to the end of a file of the guest.
