@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/firstboot/gather"
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/lab/guest"
 	"github.com/qnet-vm/qnet/internal/sshkey"
 )
 
@@ -39,21 +39,11 @@ func debianHost(t *testing.T, f func(l *testHost)) {
 // debian writes a profile of a Debian that boots by its own kernel.
 func (l *testHost) debian(name, cmdline, rest string) string {
 	l.Helper()
-	dir := lab.Module(".cache/debian")
-	image := filepath.Join(l.dir, "debian.qcow2") // in the profile's own folder
-	if _, err := os.Stat(image); err != nil {
-		lab.Sh(l.T, fmt.Sprintf("ln %[1]s %[2]s 2> /dev/null || cp %[1]s %[2]s", dir+"/debian.qcow2", image))
+	text, err := guest.Debian{Files: lab.Module(".cache/debian"), Cmdline: cmdline, Rest: rest}.Profile(l.dir)
+	if err != nil {
+		l.Fatal(err)
 	}
-	return l.profile(name, fmt.Sprintf(`memory = "1GiB"
-accel = "tcg"
-image = %q
-size = "6GiB"
-%s
-[boot]
-kernel = %q
-initrd = %q
-cmdline = "root=LABEL=root rw console=ttyS0 %s"
-`, image, rest, dir+"/vmlinuz", dir+"/initrd.img", cmdline))
+	return l.profile(name, text)
 }
 
 // in runs a command in a guest, and returns what it says.

@@ -249,11 +249,12 @@ func attack(t *testing.T, victim int, mode sandbox.Mode) map[string]string {
 	os.Chmod(goal.Foreign, 0o666)
 	os.Mkdir(goal.Open, 0o777)
 	os.Chmod(goal.Open, 0o777)
+	hear := func(c net.Conn) { c.Read(make([]byte, 1)) } // or the client gets a broken pipe
 	for _, address := range []string{goal.Socket, goal.Abstract} {
-		serve(t, "unix", address)
+		lab.Serve(t, "unix", address, hear)
 	}
 	os.Chmod(goal.Socket, 0o777)
-	goal.TCP = serve(t, "tcp", "127.0.0.1:0")
+	goal.TCP = lab.Serve(t, "tcp", "127.0.0.1:0", hear)
 	heard, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -283,27 +284,6 @@ func results(text string) map[string]string {
 		}
 	}
 	return list
-}
-
-// serve accepts connections until the test ends.
-func serve(t *testing.T, network, address string) string {
-	t.Helper()
-	l, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Read(make([]byte, 1)) // or the client gets a broken pipe
-			c.Close()
-		}
-	}()
-	return l.Addr().String()
 }
 
 // A QEMU that its guest has taken over can do nothing to the host, its user's other

@@ -2,13 +2,12 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/bench/rig"
+	guestfiles "github.com/qnet-vm/qnet/internal/lab/guest"
 	"github.com/qnet-vm/qnet/internal/sshkey"
 )
 
@@ -16,44 +15,22 @@ import (
 // is usual.
 const debianTime = "10m"
 
-// debian is a Debian 12 with cloud-init that boots by a kernel of its own.
-type debian struct {
-	name           string
-	kernel, initrd string // paths; those of its disk if empty
-	cmdline        string // more arguments of the kernel
-	rest           string // of the profile, after its [guest] and one NIC
-}
-
 // debianProfile writes the profile of a Debian, and makes the key by which qnet logs in.
-func (b *bench) debianProfile(d debian) (path string, err error) {
+func (b *bench) debianProfile(name string, d guestfiles.Debian) (path string, err error) {
 	home := filepath.Join(b.Dir, "home")
 	if _, err := sshkey.Ensure(filepath.Join(home, ".ssh", "id_ed25519"), sshkey.Ed25519, "bench"); err != nil {
 		return "", err
 	}
-	files := filepath.Join(b.Cache, "debian")
-	// A profile reaches files of its own folder.
-	image := filepath.Join(b.Dir, "debian.qcow2")
-	link := fmt.Sprintf("[ -e %[2]s ] || ln %[1]s %[2]s 2> /dev/null || cp %[1]s %[2]s", filepath.Join(files, "debian.qcow2"), image)
-	if err := errors.Join(os.Setenv("HOME", home), os.Setenv("SSH_AUTH_SOCK", ""), rig.Sh(link)); err != nil {
+	if err := errors.Join(os.Setenv("HOME", home), os.Setenv("SSH_AUTH_SOCK", "")); err != nil {
 		return "", err
 	}
-	if d.kernel == "" {
-		d.kernel, d.initrd = filepath.Join(files, "vmlinuz"), filepath.Join(files, "initrd.img")
+	d.Files = filepath.Join(b.Cache, "debian")
+	d.Rest = "[guest]\nuser = \"me\"\n[[nic]]\nmode = \"nat\"\n" + d.Rest
+	text, err := d.Profile(b.Dir)
+	if err != nil {
+		return "", err
 	}
-	path = filepath.Join(b.Dir, d.name+".toml")
-	text := fmt.Sprintf(`memory = "1GiB"
-accel = "tcg"
-image = %q
-size = "6GiB"
-[boot]
-kernel = %q
-initrd = %q
-cmdline = %q
-[guest]
-user = "me"
-[[nic]]
-mode = "nat"
-%s`, image, d.kernel, d.initrd, strings.TrimSpace("root=LABEL=root rw console=ttyS0 "+d.cmdline), d.rest)
+	path = filepath.Join(b.Dir, name+".toml")
 	return path, os.WriteFile(path, []byte(text), 0o644)
 }
 

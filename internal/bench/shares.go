@@ -31,12 +31,13 @@ func (b *bench) shares() error {
 	if err := errors.Join(os.Mkdir(folder, 0o777), os.Chmod(folder, 0o777)); err != nil {
 		return err
 	}
-	d := debian{name: "sh", rest: "[[share]]\npath = \"shared\"\nmount = \"/virtiofs\"\n"}
+	const vm = "sh"
+	d := guestfiles.Debian{Rest: "[[share]]\npath = \"shared\"\nmount = \"/virtiofs\"\n"}
 	with9p, err := b.whole(&d)
 	if err != nil {
 		return err
 	}
-	profile, err := b.debianProfile(d)
+	profile, err := b.debianProfile(vm, d)
 	if err != nil {
 		return err
 	}
@@ -44,18 +45,18 @@ func (b *bench) shares() error {
 	if with9p {
 		args = append(args, "--", "-fsdev", "local,id="+p9+",security_model=none,path="+folder, "-device", "virtio-9p-pci,fsdev="+p9+",mount_tag="+p9)
 	}
-	defer b.removeVM(d.name)
-	if _, err := b.untilShell(d.name, args...); err != nil {
+	defer b.removeVM(vm)
+	if _, err := b.untilShell(vm, args...); err != nil {
 		return err
 	}
-	if err := b.besideDisk(d.name); err != nil || !with9p {
+	if err := b.besideDisk(vm); err != nil || !with9p {
 		return err
 	}
-	return b.beside9p(d.name)
+	return b.beside9p(vm)
 }
 
 // whole gives the Debian a kernel that has 9p, and reports whether there is one.
-func (b *bench) whole(d *debian) (bool, error) {
+func (b *bench) whole(d *guestfiles.Debian) (bool, error) {
 	dir := filepath.Join(b.Cache, "whole")
 	first, err := os.ReadFile(filepath.Join(dir, "first.gz"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -69,8 +70,8 @@ func (b *bench) whole(d *debian) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	d.kernel, d.initrd, d.cmdline = filepath.Join(dir, "vmlinuz"), filepath.Join(b.Dir, "whole.initrd"), guestfiles.FirstInit
-	return true, os.WriteFile(d.initrd, append(initrd, first...), 0o644)
+	d.Kernel, d.Initrd, d.Cmdline = filepath.Join(dir, "vmlinuz"), filepath.Join(b.Dir, "whole.initrd"), guestfiles.FirstInit
+	return true, os.WriteFile(d.Initrd, append(initrd, first...), 0o644)
 }
 
 func (b *bench) besideDisk(vm string) error {

@@ -2,13 +2,14 @@ package main
 
 import (
 	"github.com/qnet-vm/qnet/internal/bench/contest"
+	guestfiles "github.com/qnet-vm/qnet/internal/lab/guest"
 )
 
 // warm measures how soon a new VM has a shell by SSH: one that begins from a guest that was
 // booted before for all of its profile, against the same one at its first boot. The first
 // clone, whose run boots that guest, is not measured.
 func (b *bench) warm() error {
-	profile, err := b.debianProfile(debian{name: "deb"})
+	profile, err := b.debianProfile("deb", guestfiles.Debian{})
 	if err != nil {
 		return err
 	}

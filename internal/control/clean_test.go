@@ -1,12 +1,10 @@
 package control
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"unicode"
@@ -16,22 +14,7 @@ import (
 func answering(t *testing.T, name, text string) (runDir string) {
 	t.Helper()
 	vm := place(t, name)
-	l, err := net.Listen("unix", vm.Socket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			bufio.NewReader(c).ReadString('\n')
-			c.Write([]byte(text))
-			c.Close()
-		}
-	}()
+	play(t, vm, text)
 	return vm.RunDir
 }
 

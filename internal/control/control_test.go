@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -179,23 +180,13 @@ func TestStateAsJSON(t *testing.T) {
 	}
 }
 
-// play is a supervisor that says these words to its one client, and ends.
+// play is a supervisor that says these words to each client.
 func play(t *testing.T, vm rundir.VM, words string) {
 	t.Helper()
-	l, err := net.Listen("unix", vm.Socket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
+	lab.Serve(t, "unix", vm.Socket(), func(c net.Conn) {
 		bufio.NewReader(c).ReadString('\n')
 		io.WriteString(c, words)
-		c.Close()
-	}()
+	})
 }
 
 // A client learns each rung, the end of QEMU, and how the undo went.

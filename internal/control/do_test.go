@@ -1,10 +1,7 @@
 package control
 
 import (
-	"bufio"
 	"errors"
-	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -65,24 +62,9 @@ func TestDoThatEnds(t *testing.T) {
 // A supervisor of an older qnet says so by not knowing the request; one that dies says nothing.
 func TestDoOfAnother(t *testing.T) {
 	for answer, want := range map[string]error{`{"error":"unknown request do"}` + "\n": ErrUnknown, "": ErrDied} {
-		vm := place(t, "web")
-		l, err := net.Listen("unix", vm.Socket())
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			bufio.NewReader(c).ReadString('\n')
-			io.WriteString(c, answer)
-			c.Close()
-		}()
-		if err := Do(t.Context(), vm.RunDir, "web", Operation{Name: "pause"}, nil, DoOptions{}); !errors.Is(err, want) {
+		if err := Do(t.Context(), answering(t, "web", answer), "web", Operation{Name: "pause"}, nil, DoOptions{}); !errors.Is(err, want) {
 			t.Errorf("%q: got %v", answer, err)
 		}
-		l.Close()
 	}
 	if err := Do(t.Context(), t.TempDir(), "web", Operation{Name: "pause"}, nil, DoOptions{}); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("got %v", err)

@@ -38,19 +38,6 @@ func overlay(dir string, b *os.File) Disk {
 	return Disk{File: filepath.Join(dir, "disk.qcow2"), Format: Qcow2, Base: Pin{Path: b.Name(), Format: Raw}}
 }
 
-func names(t *testing.T, dir string) string {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []string
-	for _, e := range entries {
-		list = append(list, e.Name())
-	}
-	return strings.Join(list, " ")
-}
-
 // An overlay is made once, of the base's size or more, is found again, and grows.
 func TestOverlay(t *testing.T) {
 	lab.Require(t, lab.Program("qemu-img"))
@@ -61,7 +48,7 @@ func TestOverlay(t *testing.T) {
 	if found, err := d.Look(b, Digests{Unread: true}); err != nil || !found.Missing || found.Size != 1<<20 || found.Pin.Digest != "" {
 		t.Errorf("look: %+v, %v", found, err)
 	}
-	if got := names(t, dir); got != "base.raw" {
+	if got := lab.Names(t, dir); got != "base.raw" {
 		t.Errorf("a look made %s", got)
 	}
 	found, err := d.Ready(b, digests)
@@ -153,7 +140,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("got %v, want %q", err, c.words)
 		}
 	}
-	if got := names(t, dir); got != "base.raw foreign.qcow2" {
+	if got := lab.Names(t, dir); got != "base.raw foreign.qcow2" {
 		t.Errorf("refusals made %s", got)
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/qnet-vm/qnet/internal/lab"
 )
 
 // fakeAgent answers as qemu-ga does, from files of the test's own folder. What hostile has for
@@ -77,20 +79,6 @@ func (f *fakeAgent) answer(line string) string {
 	return string(b) + "\n"
 }
 
-// left lists the files of a folder.
-func left(t *testing.T, dir string) string {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return strings.Join(names, " ")
-}
-
 // A file goes to the guest and back whole, with its permissions, of which the host keeps those that
 // let no others write: to a path, into a folder, and
 // in place of another.
@@ -103,7 +91,7 @@ func TestCopy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := left(t, dir); got != "it's $HOME x" {
+	if got := lab.Names(t, dir); got != "it's $HOME x" {
 		t.Errorf("in the guest: %s", got)
 	}
 	var got bytes.Buffer
@@ -130,8 +118,8 @@ func TestFailedCopy(t *testing.T) {
 		err := Send(ctx, c, File{src, "x", 0o644}, dir)
 		cancel()
 		old, _ := os.ReadFile(dir + "/x")
-		if err == nil || !strings.Contains(err.Error(), name) || left(t, dir) != "x" || string(old) != "old" {
-			t.Errorf("%s: %v, left: %s", name, err, left(t, dir))
+		if err == nil || !strings.Contains(err.Error(), name) || lab.Names(t, dir) != "x" || string(old) != "old" {
+			t.Errorf("%s: %v, left: %s", name, err, lab.Names(t, dir))
 		}
 	}
 	for to, want := range map[string]string{"/dev/null": "is no file", "/no/such/": "the guest says", strings.Repeat("/x", 3000): "4096 bytes", "/\xff": "UTF-8"} {
@@ -180,8 +168,8 @@ func TestHostileCopies(t *testing.T) {
 				t.Errorf("%s: %.300v, want %q", c.command, err, c.want)
 			}
 		}
-		if b, err := os.ReadFile(file); err != nil || string(b) != "text" || left(t, filepath.Dir(file)) != "file" && c.command != "guest-exec-status" {
-			t.Errorf("%s: left: %s", c.command, left(t, filepath.Dir(file)))
+		if b, err := os.ReadFile(file); err != nil || string(b) != "text" || lab.Names(t, filepath.Dir(file)) != "file" && c.command != "guest-exec-status" {
+			t.Errorf("%s: left: %s", c.command, lab.Names(t, filepath.Dir(file)))
 		}
 		removeParts(t, filepath.Dir(file))
 	}
