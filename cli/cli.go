@@ -16,6 +16,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/displays"
 	"github.com/qnet-vm/qnet/cli/guests"
 	"github.com/qnet-vm/qnet/cli/images"
+	"github.com/qnet-vm/qnet/cli/scarce"
 	"github.com/qnet-vm/qnet/cli/states"
 	"github.com/qnet-vm/qnet/cli/vms"
 	"github.com/qnet-vm/qnet/internal/signals"
@@ -40,8 +41,11 @@ func Main(ctx context.Context, args []string, env call.Env) int {
 	if len(args) > 0 && args[0] == "virtiofs" {
 		return virtiofs.Main(args[1:], env.Stderr)
 	}
-	signals.EndByQuit()
 	a := &app{Call: call.New(env)}
+	if err := scarce.CheckFiles(); err != nil {
+		return a.report(err)
+	}
+	signals.EndByQuit()
 	c := a.command()
 	args, err := flagsFirst(c, args)
 	if err == nil {

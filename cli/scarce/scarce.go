@@ -4,6 +4,7 @@ package scarce
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,20 @@ var Kinds = []Kind{
 	{unix.EMFILE, "this process may not open more files: raise its limit, with ulimit -n or LimitNOFILE="},
 	{unix.ENFILE, "the whole host may not open more files: raise sysctl fs.file-max"},
 	{unix.EAGAIN, "no more processes may be started here: raise ulimit -u, TasksMax= of the unit, or the container's --pids-limit"},
+}
+
+// leastFiles is how many files a process of qnet needs to say what is wrong: the three that it
+// got, those with which the Go runtime waits for files, and one to read.
+const leastFiles = 7
+
+// CheckFiles returns an error that wraps EMFILE where the process may open so few files that the Go
+// runtime could not even wait for one, and would end with its own stack.
+func CheckFiles() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur >= leastFiles {
+		return nil //nolint:nilerr // a filter forbids the question
+	}
+	return fmt.Errorf("begin, with %d files: %w", limit.Cur, unix.EMFILE)
 }
 
 // Hint returns what to do about an error, "" if nothing has run out. QEMU has no other way to

@@ -43,13 +43,13 @@ func behindSudo(getenv func(string) string, groups func(uid string) ([]string, e
 	if getenv("SUDO_UID") == "" {
 		return nil, nil
 	}
-	uid, err := strconv.ParseUint(getenv("SUDO_UID"), 10, 32)
+	uid, err := idOf(getenv, "SUDO_UID")
 	if err != nil {
-		return nil, fmt.Errorf("read SUDO_UID: %w", err)
+		return nil, err
 	}
-	gid, err := strconv.ParseUint(getenv("SUDO_GID"), 10, 32)
+	gid, err := idOf(getenv, "SUDO_GID")
 	if err != nil {
-		return nil, fmt.Errorf("read SUDO_GID: %w", err)
+		return nil, err
 	}
 	if uid == 0 {
 		return nil, nil // root's own sudo
@@ -65,6 +65,19 @@ func behindSudo(getenv func(string) string, groups func(uid string) ([]string, e
 		}
 	}
 	return u, nil
+}
+
+// idOf reads the id of a user or group. The largest one is nobody's: to the kernel it says that an
+// id stays as it is (setresuid(2)), which is root's.
+func idOf(getenv func(string) string, name string) (uint64, error) {
+	id, err := strconv.ParseUint(getenv(name), 10, 32)
+	if err == nil && id == 1<<32-1 {
+		err = fmt.Errorf("%d is no id", id)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", name, err)
+	}
+	return id, nil
 }
 
 // supplementary returns the ids of a user's groups; none for a uid without an entry.

@@ -166,6 +166,10 @@ func TestBehindSudo(t *testing.T) {
 		{"root", "0", "0", nil, false},
 		{"no number", "x", "1", nil, true},
 		{"no group", "1000", "", nil, true},
+		{"nobody's id", "4294967295", "1000", nil, true},
+		{"nobody's group", "1000", "4294967295", nil, true},
+		{"an id of 33 bits", "4294967296", "1000", nil, true},
+		{"a negative id", "-1", "1000", nil, true},
 		{"groups that cannot be read", "1002", "1002", nil, true},
 	} {
 		env := map[string]string{"SUDO_UID": c.uid, "SUDO_GID": c.gid}
