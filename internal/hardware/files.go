@@ -113,7 +113,7 @@ func (f *Files) take(p *profiles.Profile) error {
 }
 
 // open opens a file or a block device; it returns nil for the path "". A FIFO would
-// block, and QEMU's message about a directory is worse.
+// block, a terminal would become the supervisor's own, and QEMU's message about a directory is worse.
 func (f *Files) open(what, path string, flags int) (*os.File, error) {
 	if path == "" {
 		return nil, nil
@@ -121,7 +121,7 @@ func (f *Files) open(what, path string, flags int) (*os.File, error) {
 	var file *os.File
 	var st fs.FileInfo
 	err := f.o.User.Do(func() (err error) {
-		file, err = os.OpenFile(path, flags|unix.O_NONBLOCK, 0)
+		file, err = os.OpenFile(path, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 		if err == nil {
 			f.opened = append(f.opened, file)
 			st, err = file.Stat() // root may not, where the file system is the user's own (FUSE)
