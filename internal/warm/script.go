@@ -78,8 +78,9 @@ done
 `, id.Settings.Hostname, id.Was, id.machineID)
 }
 
-// hostKeys replaces the keys of the SSH server, which reads them when it starts; so does one that
-// a socket starts for each connection.
+// hostKeys replaces the keys of the SSH server. Before 9.8, it reads them for each connection
+// (sshd.c of OpenSSH: it executes itself, and loads them then), and so does one that a socket
+// starts. A later one, which has a program sshd-session, reads them when it starts.
 func (id Identity) hostKeys() string {
 	var b strings.Builder
 	b.WriteString("rm -f /etc/ssh/ssh_host_*\n")
@@ -88,7 +89,8 @@ func (id Identity) hostKeys() string {
 		fmt.Fprintf(&b, "umask 077\nprintf '%%s\\n' '%s' > %s\numask 022\necho '%s' > %s.pub\n", strings.TrimRight(k.Private, "\n"), file, k.Public, file)
 	}
 	b.WriteString(`if command -v restorecon >/dev/null; then restorecon -R /etc/ssh /etc/hostname /etc/hosts /etc/machine-id; fi
-if read -r pid 2>/dev/null < /run/sshd.pid && kill -HUP "$pid" 2>/dev/null; then :
+if [ ! -e /usr/lib/openssh/sshd-session ] && [ ! -e /usr/libexec/openssh/sshd-session ] && [ ! -e /usr/lib/ssh/sshd-session ]; then :
+elif read -r pid 2>/dev/null < /run/sshd.pid && kill -HUP "$pid" 2>/dev/null; then :
 else systemctl try-restart --no-block ssh sshd 2>/dev/null
 fi
 `)
