@@ -178,6 +178,20 @@ func TestWaitForLogin(t *testing.T) {
 		if code, out, said := g.call("wait", "--for", "ssh", "web"); code != 0 || out != guestAddress+"\n" {
 			t.Errorf("exit code %d, %q, %s", code, out, said)
 		}
+		// A server that comes late is waited for by a look at its port.
+		g.stop()
+		if code, _, said := g.call("wait", "--for", "ssh", "--timeout", "2s", "web"); code != 1 || !strings.Contains(said, "nothing listens on port 22 of "+guestAddress) {
+			t.Errorf("no server: exit code %d, %s", code, said)
+		}
+		g.onTalk = func(said string) {
+			if strings.Contains(said, "web: waiting for a login by SSH; address") {
+				g.onTalk = nil
+				g.again()
+			}
+		}
+		if code, out, said := g.call("wait", "--for", "ssh", "web"); code != 0 || out != guestAddress+"\n" {
+			t.Errorf("late: exit code %d, %q, %s", code, out, said)
+		}
 		// What a guest's cloud-init may say: the server runs scripts from the test's own folder.
 		for script, c := range map[string]struct {
 			code int

@@ -111,6 +111,13 @@ func (g guests) awaitLogin(ctx context.Context, w *waitForLogin) error {
 		case answer.Refused == "":
 			return g.bootEnded(w, answer)
 		}
+		if sshclient.NoServer(answer.Refused) {
+			if w.vm, w.address, err = g.Await(ctx, w.vm.Name, w.goal, w.within); err != nil {
+				return err
+			}
+			session = g.session(w.vm, w.address, session.Request)
+			continue
+		}
 		w.last = answer.Refused
 		select {
 		case <-ctx.Done():

@@ -35,7 +35,12 @@ func (g guests) wait(c *cli.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
 	defer cancel()
-	state, address, err := g.Await(ctx, args[0], goal, c.Duration("timeout"))
+	first := goal
+	if goal.Login != "" {
+		// A login says more than a look at its port, for which the guest starts a process.
+		first.Port = 0
+	}
+	state, address, err := g.Await(ctx, args[0], first, c.Duration("timeout"))
 	if err == nil && goal.Login != "" {
 		err = g.awaitLogin(ctx, &waitForLogin{vm: state, address: address, goal: goal, within: c.Duration("timeout")})
 	}

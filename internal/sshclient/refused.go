@@ -66,6 +66,15 @@ func (e *Errors) Refused() string {
 	return why
 }
 
+// NoServer reports whether a refusal says that no server took the connection.
+func NoServer(refused string) bool {
+	switch refused {
+	case "Connection refused", "No route to host", "Connection timed out":
+		return true
+	}
+	return false
+}
+
 // Asks reports whether the server would have taken a password, so that ssh may have asked
 // the user for one.
 func Asks(refused string) bool {
