@@ -70,6 +70,15 @@ var guarding = filters.Ruleset{Tables: []filters.Table{{Engine: filters.NFTables
 	}}}},
 }}}}
 
+// filtered plans a network of mode nat on a host with these filters.
+func filtered(r filters.Ruleset) func(*Host) {
+	return func(h *Host) {
+		p := natPlan()
+		p.facts.Filters = r
+		h.plans = []planned{p}
+	}
+}
+
 // natPlan is a network of mode nat with its plan.
 func natPlan() planned {
 	n := plan.Network{Name: "nat", Mode: profiles.NAT}
@@ -131,17 +140,9 @@ func TestChecks(t *testing.T) {
 			h.facts.Links = append(h.facts.Links, host.Link{Name: host.BridgeName("lan"), Alias: filters.Mark("lan")})
 			h.plans = []planned{{network: plan.Network{Name: "lan", Mode: profiles.Bridge}, err: failed}}
 		}, Pass, "network lan: it runs, on bridge qn-lan", ""},
-		"no filters": {checkFilters, func(h *Host) { h.plans = []planned{natPlan()} }, Pass, "no filter of another program drops", ""},
-		"a filter": {checkFilters, func(h *Host) {
-			p := natPlan()
-			p.facts.Filters = dropping
-			h.plans = []planned{p}
-		}, Fail, "network nat: a ruleset of nft", `nft insert rule inet f forward iifname "qn-nat" accept and nft insert`},
-		"a filter of the host's services": {checkFilters, func(h *Host) {
-			p := natPlan()
-			p.facts.Filters = guarding
-			h.plans = []planned{p}
-		}, Pass, "network nat: a ruleset of nft, such as /etc/nftables.conf keeps guests from the host's own services, but for DNS and ping; to open port N: nft insert rule inet f input", ""},
+		"no filters":                      {checkFilters, func(h *Host) { h.plans = []planned{natPlan()} }, Pass, "no filter of another program drops", ""},
+		"a filter":                        {checkFilters, filtered(dropping), Fail, "network nat: a ruleset of nft", `nft insert rule inet f forward iifname "qn-nat" accept and nft insert`},
+		"a filter of the host's services": {checkFilters, filtered(guarding), Pass, "network nat: a ruleset of nft, such as /etc/nftables.conf keeps guests from the host's own services, but for DNS and ping; to open port N: nft insert rule inet f input", ""},
 		"filters that cannot be read": {checkFilters, func(h *Host) {
 			h.facts.Filters.Unread = []string{"the rules of nftables cannot be read without root's rights"}
 			h.plans = []planned{{err: failed}}

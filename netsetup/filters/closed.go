@@ -15,7 +15,7 @@ func (r Ruleset) ClosedTo(n Promise) (program, open string) {
 		return "", ""
 	}
 	for _, d := range r.without(Mark(n.Name)).Drops(n.toHost(TCP, service)) {
-		if d.May == "" && !(n.Zoned && d.Program == firewalld) {
+		if d.May == "" && (!n.Zoned || d.Program != firewalld) {
 			return d.Program, n.opens(d)
 		}
 	}

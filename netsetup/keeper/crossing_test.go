@@ -84,6 +84,38 @@ func changedSysctls(before, now map[string]string) []string {
 // A way is what one namespace sends to an address of another, by the host.
 type way struct{ name, from, to, address string }
 
+// arrive checks how many of the three packets arrive on each of the ways.
+func arrive(t *testing.T, want int, when string, ways ...way) {
+	t.Helper()
+	for _, w := range ways {
+		if n := cross(t, w.from, w.to, w.address); n != want {
+			t.Errorf("%s%s: %d of 3 arrive, want %d", when, w.name, n, want)
+		}
+	}
+}
+
+// closedWays are those that TestHostIsNoRouter finds closed.
+var closedWays = []way{
+	{"LAN to VPN", "outside", "isp", "198.18.0.1"},
+	{"VPN to LAN", "isp", "outside", lab.LANOutside},
+	{"LAN to VPN by IPv6", "outside", "isp", "fd00:18::1"},
+	{"VPN to LAN by IPv6", "isp", "outside", "fd00:19::1"},
+	{"LAN to nat", "outside", "a", "10.77.0.9"},
+	{"VPN to nat", "isp", "b", "10.78.0.9"},
+	{"LAN to host-only", "outside", "c", "10.79.0.9"},
+	{"LAN to private", "outside", "d", "10.80.0.9"},
+	{"nat to nat", "a", "b", "10.78.0.9"},
+	{"nat to nat, back", "b", "a", "10.77.0.9"},
+	{"nat to host-only", "a", "c", "10.79.0.9"},
+	{"nat to private", "a", "d", "10.80.0.9"},
+	{"host-only to nat", "c", "a", "10.77.0.9"},
+	{"host-only to private", "c", "d", "10.80.0.9"},
+	{"host-only to LAN", "c", "outside", lab.LANOutside},
+	{"host-only to VPN", "c", "isp", "198.18.0.1"},
+	{"private to nat", "d", "a", "10.77.0.9"},
+	{"private to LAN", "d", "outside", lab.LANOutside},
+}
+
 // Promise P9: with networks of each mode, nothing crosses the host from its LAN to its VPN or
 // back, from either to a guest, or from one network to another; no sysctl changes but the
 // forwarding of the uplinks; the host keeps the default route that a router advertised.
@@ -121,29 +153,8 @@ ip -n d neigh replace 10.80.0.1 lladdr $(cat /sys/class/net/qn-priv/address) dev
 		if len(changed) != 2 {
 			t.Errorf("changed: %q", changed)
 		}
-		for _, w := range []way{
-			{"a guest of nat to the LAN", "a", "outside", lab.LANOutside},
-			{"a guest of nat to the VPN", "b", "isp", "198.18.0.1"},
-		} {
-			if n := cross(t, w.from, w.to, w.address); n != 3 {
-				t.Errorf("%s: %d of 3 arrive", w.name, n)
-			}
-		}
-		for _, w := range []way{
-			{"LAN to VPN", "outside", "isp", "198.18.0.1"}, {"VPN to LAN", "isp", "outside", lab.LANOutside},
-			{"LAN to VPN by IPv6", "outside", "isp", "fd00:18::1"}, {"VPN to LAN by IPv6", "isp", "outside", "fd00:19::1"},
-			{"LAN to nat", "outside", "a", "10.77.0.9"}, {"VPN to nat", "isp", "b", "10.78.0.9"},
-			{"LAN to host-only", "outside", "c", "10.79.0.9"}, {"LAN to private", "outside", "d", "10.80.0.9"},
-			{"nat to nat", "a", "b", "10.78.0.9"}, {"nat to nat, back", "b", "a", "10.77.0.9"},
-			{"nat to host-only", "a", "c", "10.79.0.9"}, {"nat to private", "a", "d", "10.80.0.9"},
-			{"host-only to nat", "c", "a", "10.77.0.9"}, {"host-only to private", "c", "d", "10.80.0.9"},
-			{"host-only to LAN", "c", "outside", lab.LANOutside}, {"host-only to VPN", "c", "isp", "198.18.0.1"},
-			{"private to nat", "d", "a", "10.77.0.9"}, {"private to LAN", "d", "outside", lab.LANOutside},
-		} {
-			if n := cross(t, w.from, w.to, w.address); n != 0 {
-				t.Errorf("%s: %d of 3 arrive", w.name, n)
-			}
-		}
+		arrive(t, 3, "", way{"a guest of nat to the LAN", "a", "outside", lab.LANOutside}, way{"a guest of nat to the VPN", "b", "isp", "198.18.0.1"})
+		arrive(t, 0, "", closedWays...)
 		if routes := lab.Sh(t, "ip -6 route show default"); !strings.Contains(routes, "proto ra") {
 			t.Errorf("the host has lost the default route of its router: %s", routes)
 		}
@@ -183,23 +194,21 @@ ip -n inet route add 198.18.0.0/24 via 192.0.2.10; ip -n inet route add 10.77.0.
 				})
 				for _, calls := range []string{"0", "1"} {
 					lab.Sh(t, "[ ! -d /proc/sys/net/bridge ] || sysctl -qw net.bridge.bridge-nf-call-iptables="+calls+" net.bridge.bridge-nf-call-ip6tables="+calls)
-					for _, w := range []way{
-						{"a guest on the LAN to it", "l", "inet", "192.0.2.1"}, {"the LAN to a guest on it", "inet", "l", "192.0.2.77"},
-						{"a guest of nat to the LAN", "a", "inet", "192.0.2.1"}, {"a guest of nat to a guest on the LAN", "b", "l", "192.0.2.77"},
-						{"a guest of nat to the other LAN", "b", "isp", "198.18.0.1"},
-					} {
-						if n := cross(t, w.from, w.to, w.address); n != 3 {
-							t.Errorf("br_netfilter %s, %s: %d of 3 arrive", calls, w.name, n)
-						}
-					}
-					for _, w := range []way{
-						{"LAN to LAN", "isp", "inet", "192.0.2.1"}, {"LAN to LAN, back", "inet", "isp", "198.18.0.1"},
-						{"LAN to a guest on the other", "isp", "l", "192.0.2.77"}, {"LAN to nat", "inet", "a", "10.77.0.9"}, {"other LAN to nat", "isp", "a", "10.77.0.9"},
-					} {
-						if n := cross(t, w.from, w.to, w.address); n != 0 {
-							t.Errorf("br_netfilter %s, %s: %d of 3 arrive", calls, w.name, n)
-						}
-					}
+					when := "br_netfilter " + calls + ", "
+					arrive(t, 3, when,
+						way{"a guest on the LAN to it", "l", "inet", "192.0.2.1"},
+						way{"the LAN to a guest on it", "inet", "l", "192.0.2.77"},
+						way{"a guest of nat to the LAN", "a", "inet", "192.0.2.1"},
+						way{"a guest of nat to a guest on the LAN", "b", "l", "192.0.2.77"},
+						way{"a guest of nat to the other LAN", "b", "isp", "198.18.0.1"},
+					)
+					arrive(t, 0, when,
+						way{"LAN to LAN", "isp", "inet", "192.0.2.1"},
+						way{"LAN to LAN, back", "inet", "isp", "198.18.0.1"},
+						way{"LAN to a guest on the other", "isp", "l", "192.0.2.77"},
+						way{"LAN to nat", "inet", "a", "10.77.0.9"},
+						way{"other LAN to nat", "isp", "a", "10.77.0.9"},
+					)
 				}
 				lab.Sh(t, "for g in a b l; do ip link del v$g; ip netns del $g; done")
 				for _, r := range members {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -163,33 +164,58 @@ func needed(t *testing.T) []string {
 	return missing
 }
 
+// doAsNoted runs the commands of the notes: where told, there are some.
+func doAsNoted(t *testing.T, r *Registration, told bool) {
+	t.Helper()
+	commands := regexp.MustCompile("`(nft [^`]*)`").FindAllStringSubmatch(strings.Join(r.Info().Notes, "\n"), -1)
+	if told != (len(commands) > 0) {
+		t.Errorf("notes %q", r.Info().Notes)
+	}
+	for _, c := range commands {
+		lab.Sh(t, c[1])
+	}
+}
+
+// firewall is one of the host's in TestHostBehindItsFirewall.
+type firewall struct {
+	needs       []lab.Need
+	start       func(t *testing.T)
+	told        bool   // qnet does not edit it, and notes commands
+	open, close string // commands that open port 34567 to guests, and close it again
+}
+
 // Promise P5: beside a firewall that drops what comes to the host, a guest reaches DHCP, DNS and
 // ping of the host, answers what the host sends it, and reaches no other port at any address
 // of the host. Where nothing drops, guest and host talk. A port that the firewall's owner opens
 // is open.
 func TestHostBehindItsFirewall(t *testing.T) {
 	ufw := programs.UFW()
-	for name, c := range map[string]struct {
-		needs       []lab.Need
-		start       func(t *testing.T)
-		open, close string // commands that open port 34567 to guests, and close it again
-	}{
-		"no firewall": {},
+	const accept = " INPUT -i qn-dev -p tcp --dport 34567 -j ACCEPT"
+	for name, c := range map[string]firewall{
+		"no firewall": {start: func(*testing.T) {}},
 		"iptables-nft": {
-			[]lab.Need{lab.Program("iptables-nft")}, func(t *testing.T) {
-				lab.Sh(t, "iptables-nft -P INPUT DROP; ip6tables-nft -P INPUT DROP")
-			},
-			"iptables-nft -A INPUT -i qn-dev -p tcp --dport 34567 -j ACCEPT", "iptables-nft -D INPUT -i qn-dev -p tcp --dport 34567 -j ACCEPT",
+			needs: []lab.Need{lab.Program("iptables-nft")},
+			start: func(t *testing.T) { lab.Sh(t, "iptables-nft -P INPUT DROP; ip6tables-nft -P INPUT DROP") },
+			open:  "iptables-nft -A" + accept, close: "iptables-nft -D" + accept,
 		},
 		"iptables-legacy": {
-			[]lab.Need{lab.Legacy}, func(t *testing.T) {
+			needs: []lab.Need{lab.Legacy},
+			start: func(t *testing.T) {
 				lab.Sh(t, "printf '*filter\n:INPUT DROP\n:FORWARD ACCEPT\nCOMMIT\n' | iptables-legacy-restore")
 			},
-			"iptables-legacy -A INPUT -i qn-dev -p tcp --dport 34567 -j ACCEPT", "iptables-legacy -D INPUT -i qn-dev -p tcp --dport 34567 -j ACCEPT",
+			open: "iptables-legacy -A" + accept, close: "iptables-legacy -D" + accept,
+		},
+		"nftables": {
+			start: func(t *testing.T) {
+				lab.Sh(t, "nft 'table inet f { chain in { type filter hook input priority 0; policy drop; }; }'")
+			},
+			told: true,
+			open: `nft insert rule inet f in iifname "qn-dev" tcp dport 34567 accept`, close: "nft flush chain inet f in", // and what the notes said
 		},
 		"ufw": {
-			ufw.Needs, func(t *testing.T) { ufw.Start(t) },
-			"ufw allow in on qn-dev to any port 34567", "ufw delete allow in on qn-dev to any port 34567",
+			needs: ufw.Needs,
+			start: func(t *testing.T) { ufw.Start(t) },
+			open:  "ufw allow in on qn-dev to any port 34567", close: "ufw delete allow in on qn-dev to any port 34567",
 		},
 	} {
 		for _, mode := range []profiles.Mode{profiles.HostOnly, profiles.NAT} {
@@ -197,44 +223,49 @@ func TestHostBehindItsFirewall(t *testing.T) {
 				lab.Require(t, append(c.needs, lab.Program("busybox"))...)
 				start := func(t *testing.T) {
 					lab.Sh(t, "ip addr add fe80::77/64 dev eth0 nodad")
-					if c.start != nil {
-						c.start(t)
-					}
+					lab.Eventually(t, 5*time.Second, "the kernel's routes", func() bool {
+						return strings.Contains(lab.Sh(t, "ip -6 route show table local"), "fe80::77")
+					})
+					c.start(t)
 				}
-				beside(t, start, func(t *testing.T, o Options) {
-					other := mustJoin(t, o, Network{Name: "other", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("10.78.0.0/24")}, "db", port(2))
-					r := mustJoin(t, o, Network{Name: "dev", Mode: mode, Subnet: subnet}, "web", port(1))
-					natGuest(t)
-					got := &received{}
-					got.listen(t, hostsPorts...)
-					lab.InNamespace(t, "guest", func() error { got.listen(t, "10.77.0.9:34580"); return nil })
-
-					want := []string(nil)
-					if c.start == nil {
-						want = []string{"tcp 0.0.0.0:34560", "tcp 10.77.0.1:34567", "tcp 10.78.0.1:34563", "tcp 192.0.2.10:34562", "tcp [::]:34561"}
-						for _, w := range slices.Clone(want) {
-							want = append(want, "udp"+strings.TrimPrefix(w, "tcp"))
-						}
-					}
-					if reached := knocks(t, got); !slices.Equal(reached, want) {
-						t.Errorf("reached %q, want %q", reached, want)
-					}
-					if missing := needed(t); len(missing) > 0 {
-						t.Errorf("missing %q", missing)
-					}
-					if c.open != "" {
-						lab.Sh(t, c.open)
-						if _, tcp := tries(t, "guest", "10.77.0.1:34567"); !tcp {
-							t.Errorf("%s does not open it", c.open)
-						}
-						lab.Sh(t, c.close)
-					}
-					got.close()
-					lab.Sh(t, "ip link del vguest; ip netns del guest")
-					mustLeave(t, r)
-					mustLeave(t, other)
-				})
+				beside(t, start, func(t *testing.T, o Options) { c.try(t, o, mode) })
 			})
 		}
 	}
+}
+
+// try starts a guest beside the firewall, and has it try the host's ports.
+func (f firewall) try(t *testing.T, o Options, mode profiles.Mode) {
+	other := mustJoin(t, o, Network{Name: "other", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("10.78.0.0/24")}, "db", port(2))
+	r := mustJoin(t, o, Network{Name: "dev", Mode: mode, Subnet: subnet}, "web", port(1))
+	natGuest(t)
+	doAsNoted(t, r, f.told)
+	got := &received{}
+	got.listen(t, hostsPorts...)
+	lab.InNamespace(t, "guest", func() error { got.listen(t, "10.77.0.9:34580"); return nil })
+
+	var want []string
+	if f.open == "" {
+		for _, a := range []string{"0.0.0.0:34560", "10.77.0.1:34567", "10.78.0.1:34563", "192.0.2.10:34562", "[::]:34561"} {
+			want = append(want, "tcp "+a, "udp "+a)
+		}
+		slices.Sort(want)
+	}
+	if reached := knocks(t, got); !slices.Equal(reached, want) {
+		t.Errorf("reached %q, want %q", reached, want)
+	}
+	if missing := needed(t); len(missing) > 0 {
+		t.Errorf("missing %q", missing)
+	}
+	if f.open != "" {
+		lab.Sh(t, f.open)
+		if _, tcp := tries(t, "guest", "10.77.0.1:34567"); !tcp {
+			t.Errorf("%s does not open it", f.open)
+		}
+		lab.Sh(t, f.close)
+	}
+	got.close()
+	lab.Sh(t, "ip link del vguest; ip netns del guest")
+	mustLeave(t, r)
+	mustLeave(t, other)
 }
