@@ -177,3 +177,25 @@ func TestWarmFirstBootFails(t *testing.T) {
 		l.must("stop", "--force", "one")
 	})
 }
+
+// What cannot begin from a booted guest is refused before anything is booted, by plan, too.
+func TestWarmRefuses(t *testing.T) {
+	inLab(t, func(l *testHost) {
+		lab.Sh(t, "echo '{\"ignition\":{\"version\":\"3.3.0\"}}' > "+l.dir+"/x.ign; mkdir "+l.dir+"/shared; qemu-img create -q -f raw "+l.dir+"/data.raw 1M")
+		text := "image = \"" + l.base("base.qcow2") + "\"\n"
+		for rest, want := range map[string]string{
+			"tpm = true\n":                                      "a TPM, whose keys",
+			"[guest]\nuser_data = \"x.ign\"\n":                  "Ignition",
+			"[[share]]\npath = \"shared\"\nmount = \"/src\"\n":  "shares folders",
+			"[[disk]]\nfile = \"data.raw\"\nformat = \"raw\"\n": "data.raw",
+		} {
+			path := l.profile("g", text+rest)
+			for _, args := range [][]string{{"run", "-d", "--warm", path}, {"plan", "--warm", path}} {
+				l.refused(exitUsage, []string{"with --warm", want}, args...)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(l.dir, "state/images/warm")); err == nil {
+			t.Error("a refused run made something")
+		}
+	})
+}

@@ -79,7 +79,7 @@ func bash(app *cli.App) string {
 	cp:*) COMPREPLY=($(compgen -f -- "$cur") $(compgen -S : -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
 	snapshot:*) case $COMP_CWORD in
 		2) COMPREPLY=($(compgen -W "save ls restore rm" -- "$cur")) ;;
-		3) COMPREPLY=($(compgen -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
+		3) COMPREPLY=($(compgen -W "$(qnet ls 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")) ;;
 		esac ;;
 	completion:*) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
 	esac
@@ -108,6 +108,7 @@ complete -c qnet -n '__fish_seen_subcommand_from image; and not __fish_seen_subc
 complete -c qnet -n '__fish_seen_subcommand_from pull inspect rm run plan' -a "(qnet image ls 2>/dev/null | awk 'NR > 1 { print \$1 }')"
 complete -c qnet -n '__fish_seen_subcommand_from cp' -F -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \$1 \":\" }')"
 complete -c qnet -n '__fish_seen_subcommand_from snapshot; and not __fish_seen_subcommand_from save ls restore rm' -a 'save ls restore rm'
+complete -c qnet -n '__fish_seen_subcommand_from snapshot; and __fish_seen_subcommand_from save ls restore rm' -a "(qnet ls 2>/dev/null | awk 'NR > 1 { print \$1 }')"
 complete -c qnet -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
 `)
 	return b.String()

@@ -1,6 +1,7 @@
 // Package jail runs a program on data from outside: it can use the files that it is given
-// and no others, no network, and only so much memory, time and disk. It has no capability
-// and can gain none. It ends with its caller, also one that is killed.
+// and no others, no network, and only so much memory, time and disk. It has no capability,
+// but one for files where the caller says so (Command.AnyOwner), and can gain none. It ends
+// with its caller, also one that is killed.
 //
 // The kernel enforces that by Landlock (landlock(7)), seccomp(2), prlimit(2) and
 // PR_SET_NO_NEW_PRIVS. Where the kernel has no Landlock, the program can read the files
