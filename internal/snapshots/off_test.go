@@ -1,8 +1,10 @@
 package snapshots
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -177,5 +179,49 @@ func TestOffAsUser(t *testing.T) {
 	}
 	if err := o.Take(t.Context(), "clean"); err != nil {
 		t.Error(err)
+	}
+}
+
+// A qemu-img that is killed at any time leaves a sound disk, with the snapshot or without, and
+// the next one does its work.
+func TestOffKilled(t *testing.T) {
+	lab.Require(t, lab.Program("qemu-img"), lab.Program("qemu-io"))
+	f := disk(t, lab.Dir(t)+"/a.qcow2")
+	o := off(t, f)
+	fill(t, f, "0x11")
+	if err := o.Take(t.Context(), "clean"); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, f, "0x21")
+	began := time.Now()
+	if err := errors.Join(o.Take(t.Context(), "x"), o.Remove(t.Context(), "x")); err != nil {
+		t.Fatal(err)
+	}
+	whole := time.Since(began) / 2
+	killed := 0
+	do := func(what func(context.Context) error) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.Int64N(int64(whole))))
+		defer cancel()
+		if what(ctx) != nil {
+			killed++
+		}
+		out, err := exec.Command("qemu-img", "check", "-q", f.Name()).CombinedOutput()
+		if exit, failed := errors.AsType[*exec.ExitError](err); failed && exit.ExitCode() == 3 { // clusters that nothing refers to
+			err = nil
+		}
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	for range 10 {
+		do(func(ctx context.Context) error { return o.Take(ctx, "x") })
+		do(func(ctx context.Context) error { _, err := o.Restore(ctx, "clean"); return err })
+		do(func(ctx context.Context) error { return o.Remove(ctx, "x") })
+	}
+	if killed == 0 {
+		t.Error("none was killed")
+	}
+	if _, err := o.Restore(t.Context(), "clean"); err != nil || exec.Command("qemu-io", "-r", "-f", "qcow2", "-c", "read -P 0x11 0 1M", f.Name()).Run() != nil {
+		t.Errorf("the disk is not as it was, %v", err)
 	}
 }
