@@ -1,7 +1,7 @@
 // Package jail runs a program on data from outside: it can use the files that it is given
 // and no others, no network, and only so much memory, time and disk. It has no capability,
 // but one for files where the caller says so (Command.AnyOwner), and can gain none. It ends
-// with its caller, also one that is killed.
+// with its caller, also one that is killed, unless it is to outlive it (Command.Outlives).
 //
 // The kernel enforces that by Landlock (landlock(7)), seccomp(2), prlimit(2) and
 // PR_SET_NO_NEW_PRIVS. Where the kernel has no Landlock, the program can read the files
@@ -48,6 +48,9 @@ type Command struct {
 	// root's own and closed to others: it has CAP_DAC_OVERRIDE. Only Landlock keeps it from all
 	// other files then; on a kernel without, it is not started.
 	AnyOwner bool
+	// Outlives lets the program go on to its end where its caller is killed: it would leave a
+	// file half changed.
+	Outlives bool
 	Limits   Limits
 	Stdout   io.Writer
 	Stderr   io.Writer
@@ -108,6 +111,9 @@ func (c Command) run(ctx context.Context) error {
 	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
 	cmd.ExtraFiles = append(append([]*os.File{}, c.Read...), c.Write...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true, Credential: c.Credential}
+	if c.Outlives {
+		cmd.SysProcAttr.Pdeathsig = 0
+	}
 	if c.AnyOwner {
 		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_DAC_OVERRIDE}
 	}

@@ -142,7 +142,44 @@ func TestMain(m *testing.M) {
 		fmt.Println(os.Getuid(), os.Getgid(), groups, bounding, privileges, tcp, local, unix.Unshare(unix.CLONE_NEWUSER), os.Environ())
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == "outlive" {
+		f, err := os.OpenFile(os.Args[2], os.O_RDWR, 0)
+		if err == nil {
+			c := Command{Path: "/bin/sh", Args: []string{"-c", "echo $$ > " + FD(0) + "; sleep 1; echo done > " + FD(0)}, Write: []*os.File{f}, Outlives: len(os.Args) > 3}
+			err = Run(context.Background(), c.notRoot())
+		}
+		fmt.Println(err)
+		return
+	}
 	os.Exit(m.Run())
+}
+
+// A program that is to outlive its caller goes on to its end where the caller is killed; others
+// end with it.
+func TestOutlives(t *testing.T) {
+	for want, more := range map[string][]string{"done\n": {"outlives"}, "": nil} {
+		out := open(t, dir(t)+"/out", "")
+		out.Chmod(0o666)
+		caller := exec.Command("/proc/self/exe", append([]string{"outlive", out.Name()}, more...)...)
+		if err := caller.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said := func() string { b, _ := os.ReadFile(out.Name()); return string(b) }
+		lab.Eventually(t, 20*time.Second, "the program has begun", func() bool { return strings.HasSuffix(said(), "\n") })
+		pid := strings.TrimSpace(said())
+		caller.Process.Kill()
+		caller.Wait()
+		lab.Eventually(t, 20*time.Second, "the program has ended", func() bool {
+			_, err := os.Readlink("/proc/" + pid + "/exe")
+			return err != nil
+		})
+		if want == "" {
+			want = pid + "\n"
+		}
+		if got := said(); got != want {
+			t.Errorf("it wrote %q, want %q", got, want)
+		}
+	}
 }
 
 // told is what the program says of itself in the jail.

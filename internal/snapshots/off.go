@@ -78,7 +78,7 @@ func (o Off) Take(ctx context.Context, tag string) error {
 		if err := o.change(ctx, f, "-c", tag); err != nil {
 			errs := []error{fmt.Errorf("snapshot %q: %w", tag, err)}
 			for _, done := range disks[:i] {
-				errs = append(errs, o.change(context.WithoutCancel(ctx), done, "-d", tag))
+				errs = append(errs, o.change(ctx, done, "-d", tag))
 			}
 			return errors.Join(errs...)
 		}
@@ -161,9 +161,22 @@ func (o Off) of(ctx context.Context, f *os.File) ([]Snapshot, error) {
 	return listed(info.Snapshots), nil
 }
 
-// change makes (-c), restores (-a) or removes (-d) a snapshot of a disk.
+// change makes (-c), restores (-a) or removes (-d) a snapshot of a disk. It does not end with
+// ctx, and its qemu-img goes on where this process is killed. See changeWithin.
 func (o Off) change(ctx context.Context, f *os.File, what, tag string) error {
-	return o.run(ctx, f, &bounded{}, "snapshot", "-q", what, tag)
+	return o.changeWithin(context.WithoutCancel(ctx), f, what, tag)
+}
+
+// changeWithin is change that ends with ctx. A qemu-img that is killed may leave clusters that
+// are counted less often than they are used (refcounts of QEMU's docs/interop/qcow2.txt): what
+// the guest wrote to one of its disk would change a snapshot. So after a failure the counts are
+// made right.
+func (o Off) changeWithin(ctx context.Context, f *os.File, what, tag string) error {
+	err := o.run(ctx, f, &bounded{}, "snapshot", "-q", what, tag)
+	if err != nil {
+		err = errors.Join(err, o.run(context.WithoutCancel(ctx), f, &bounded{}, "check", "-q", "-r", "all"))
+	}
+	return err
 }
 
 // run has qemu-img do something with a disk, as a qcow2 image whatever its header shows.
@@ -176,7 +189,7 @@ func (o Off) run(ctx context.Context, f *os.File, out *bounded, args ...string) 
 	words := &tail.Writer{}
 	c := jail.Command{
 		Path: path, Args: append(args, "--image-opts", "driver=qcow2,file.driver=file,file.filename="+jail.FD(0)),
-		Write: []*os.File{f}, Limits: jail.Limits{Memory: imgMemory, CPU: imgTime}, Stdout: out, Stderr: words,
+		Write: []*os.File{f}, Outlives: true, Limits: jail.Limits{Memory: imgMemory, CPU: imgTime}, Stdout: out, Stderr: words,
 	}
 	switch as := vmuser.Credential(nil, o.VM); {
 	case o.User != nil:
