@@ -12,7 +12,7 @@ PKG     ?= ./...
 TESTFLAGS ?=
 FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -buildid= -funcalign=8 -X $(MODULE)/cli.version=$(VERSION)
+LDFLAGS := -s -w -buildid= -funcalign=1 -X $(MODULE)/cli.version=$(VERSION)
 # A static binary of at most 15 MB, the same from every directory: without documents of the
 # library for commands, without HTTP/2, which one large file has no use for, and without
 # inlining, which buys a program that waits for the kernel and for QEMU nothing. Go's runtime
