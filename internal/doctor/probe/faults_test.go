@@ -94,6 +94,7 @@ var faults = map[string]fault{
 		step:   "connect", cause: []string{"drop at forward: iptables-legacy table ip filter chain FORWARD rule"},
 	},
 	"input of iptables-legacy": {
+		hide:   true,
 		inject: "iptables-legacy -A INPUT -p icmp -j DROP",
 		step:   "gateway ping", cause: []string{`drop at input: iptables-legacy table ip filter chain INPUT rule "-A INPUT -p icmp -j DROP"`},
 		remedy: "iptables-legacy -t filter -I INPUT -i qn-dev -j ACCEPT",
