@@ -2,12 +2,14 @@ package host
 
 import (
 	"encoding/json"
-	"encoding/xml"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+
+	"github.com/qnet-vm/qnet/internal/pattern"
 )
 
 // Defined is a network that another program has defined. It may be down: then no link or
@@ -38,32 +40,38 @@ func definedNetworks(root string) []Defined {
 	return list
 }
 
+// What qnet reads of libvirt's definitions. A decoder of XML would be 100 KB of qnet for this.
+var (
+	xmlComment   = pattern.Of(`(?s)<!--.*?-->`)
+	xmlName      = pattern.Of(`<name>([^<]*)</name>`)
+	xmlIP        = pattern.Of(`<ip\s([^>]*)>`)
+	xmlAttribute = pattern.Of(`(\w+)\s*=\s*(?:'([^']*)'|"([^"]*)")`)
+)
+
 // libvirtNetwork reads the IPv4 prefixes of a definition (libvirt.org/formatnetwork.html).
 func libvirtNetwork(path string) []Defined {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil
 	}
-	var network struct {
-		Name string `xml:"name"`
-		IPs  []struct {
-			Address string `xml:"address,attr"`
-			Netmask string `xml:"netmask,attr"`
-			Prefix  int    `xml:"prefix,attr"`
-		} `xml:"ip"`
-	}
-	if xml.Unmarshal(b, &network) != nil {
-		return nil
+	b = xmlComment().ReplaceAll(b, nil)
+	name := ""
+	if found := xmlName().FindSubmatch(b); found != nil {
+		name = string(found[1])
 	}
 	var list []Defined
-	for _, ip := range network.IPs {
-		addr, err := netip.ParseAddr(ip.Address)
-		bits := ip.Prefix
-		if mask := net.ParseIP(ip.Netmask).To4(); mask != nil {
+	for _, ip := range xmlIP().FindAllSubmatch(b, -1) {
+		is := map[string]string{}
+		for _, a := range xmlAttribute().FindAllSubmatch(ip[1], -1) {
+			is[string(a[1])] = string(a[2]) + string(a[3])
+		}
+		addr, err := netip.ParseAddr(is["address"])
+		bits, _ := strconv.Atoi(is["prefix"]) // 0 without one
+		if mask := net.ParseIP(is["netmask"]).To4(); mask != nil {
 			bits, _ = net.IPMask(mask).Size()
 		}
 		if p := netip.PrefixFrom(addr, bits); err == nil && addr.Is4() && bits > 0 && p.IsValid() {
-			list = append(list, Defined{p.Masked(), fmt.Sprintf("the network %q of libvirt", network.Name)})
+			list = append(list, Defined{p.Masked(), fmt.Sprintf("the network %q of libvirt", name)})
 		}
 	}
 	return list
