@@ -37,7 +37,8 @@
 // says so. depguard holds the rows (.golangci.yml), and TestLayers in
 // internal/lab/house holds docs/architecture.md, which has all packages of the tree, to the code.
 //
-//	keeper/server           the keeper process: registrations, DHCP and DNS, the watchdog; imports keeper/upkeep
+//	keeper/server           the keeper process: registrations, addresses, the watchdog; imports keeper/upkeep, keeper/clerk
+//	keeper/clerk            DHCP and DNS in a process without rights
 //	keeper/upkeep           tasks while VMs run
 //	keeper                  a supervisor's side: join, leave, list, collect, the protocol
 //	hostlease               the host's own DHCP lease while its NIC is a port

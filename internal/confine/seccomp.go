@@ -76,7 +76,12 @@ func (f *Filter) whole() []bpf.Instruction {
 
 // Install puts the filter upon the calling thread and its children. It needs
 // PR_SET_NO_NEW_PRIVS. Of several filters the strictest answer counts.
-func (f *Filter) Install() error {
+func (f *Filter) Install() error { return f.install(0) }
+
+// InstallForAll is Install for all threads of the process.
+func (f *Filter) InstallForAll() error { return f.install(unix.SECCOMP_FILTER_FLAG_TSYNC) }
+
+func (f *Filter) install(flags uintptr) error {
 	raw, err := bpf.Assemble(f.whole())
 	if err != nil {
 		return fmt.Errorf("assemble seccomp filter: %w", err)
@@ -86,8 +91,12 @@ func (f *Filter) Install() error {
 		code[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
 	}
 	program := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
-	if _, _, e := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program))); e != 0 {
+	thread, _, e := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&program)))
+	if e != 0 {
 		return fmt.Errorf("install seccomp filter: %w", e)
+	}
+	if thread != 0 {
+		return fmt.Errorf("install seccomp filter: thread %d has another one", thread)
 	}
 	runtime.KeepAlive(code)
 	return nil

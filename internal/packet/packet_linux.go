@@ -60,6 +60,46 @@ func Listen(link int, protocol uint16, filter []bpf.Instruction) (*Conn, error) 
 	return c, nil
 }
 
+// File returns the socket's descriptor for another process, which makes a Conn of it by Use,
+// and closes the Conn.
+func (c *Conn) File() (*os.File, error) {
+	defer c.Close() //nolint:errcheck // nothing was written to it
+	return Copy(c.file)
+}
+
+// Copy returns a copy of a socket's descriptor for another process. Nothing waits on it here:
+// packets that come to it wake only that process.
+func Copy(socket syscall.Conn) (*os.File, error) {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("copy socket: %w", err)
+	}
+	var own int
+	controlErr := raw.Control(func(fd uintptr) {
+		if own, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			err = unix.SetNonblock(own, false) // else the runtime's poller takes it
+		}
+	})
+	if err = errors.Join(controlErr, err); err != nil {
+		return nil, fmt.Errorf("copy socket: %w", err)
+	}
+	return os.NewFile(uintptr(own), "socket"), nil
+}
+
+// Use makes a Conn of a descriptor of File, of a socket on the link with that index for the
+// frames of a protocol.
+func Use(fd, link int, protocol uint16) (*Conn, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, fmt.Errorf("use packet socket: %w", err)
+	}
+	c := &Conn{file: os.NewFile(uintptr(fd), "packet"), to: unix.SockaddrLinklayer{Ifindex: link, Protocol: swap(protocol)}}
+	var err error
+	if c.raw, err = c.file.SyscallConn(); err != nil {
+		return nil, fmt.Errorf("use packet socket: %w", err)
+	}
+	return c, nil
+}
+
 // swap is htons(3); all machines qnet runs on are little-endian.
 func swap(v uint16) uint16 { return v<<8 | v>>8 }
 

@@ -488,6 +488,49 @@ func TestLeaseIsForItsOwnNIC(t *testing.T) {
 	}
 }
 
+// What a server in another process says of its clients counts only as far as it can be.
+func TestConfirm(t *testing.T) {
+	s := newServer(t, nil)
+	own, err := s.Reserve(hw(1), netip.Addr{}, "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := netip.MustParseAddr("10.91.0.250")
+	client := Lease{MAC: hw(9).String(), Address: other, Host: "box", Bound: true, Left: time.Minute}
+	vm := Lease{MAC: hw(1).String(), Address: own, Host: "web", VM: true, Bound: true}
+	reserved := vm
+	reserved.Bound = false
+	change := func(l Lease, f func(*Lease)) Lease {
+		f(&l)
+		return l
+	}
+	for name, c := range map[string]struct{ told, want []Lease }{
+		"nothing":           {nil, []Lease{reserved}},
+		"both":              {[]Lease{client, vm}, []Lease{vm, client}},
+		"another address":   {[]Lease{change(vm, func(l *Lease) { l.Address = other })}, []Lease{reserved}},
+		"another name":      {[]Lease{change(vm, func(l *Lease) { l.Host = "evil" })}, []Lease{vm}},
+		"a VM's address":    {[]Lease{change(client, func(l *Lease) { l.Address = own })}, []Lease{reserved}},
+		"the gateway's":     {[]Lease{change(client, func(l *Lease) { l.Address = gateway })}, []Lease{reserved}},
+		"of another subnet": {[]Lease{change(client, func(l *Lease) { l.Address = netip.MustParseAddr("10.92.0.9") })}, []Lease{reserved}},
+		"of IPv6":           {[]Lease{change(client, func(l *Lease) { l.Address = netip.MustParseAddr("fd00::1") })}, []Lease{reserved}},
+		"no address":        {[]Lease{change(client, func(l *Lease) { l.Address = netip.Addr{} })}, []Lease{reserved}},
+		"no MAC":            {[]Lease{change(client, func(l *Lease) { l.MAC = "x" })}, []Lease{reserved}},
+		"a VM that is none": {[]Lease{change(client, func(l *Lease) { l.VM = true })}, []Lease{reserved, client}},
+		"no name": {
+			[]Lease{change(client, func(l *Lease) { l.Host = "\x1b[2J" })},
+			[]Lease{reserved, change(client, func(l *Lease) { l.Host = "" })},
+		},
+		"for ever": {
+			[]Lease{change(client, func(l *Lease) { l.Left = 1 << 60 })},
+			[]Lease{reserved, change(client, func(l *Lease) { l.Left = leaseTime })},
+		},
+	} {
+		if got := s.Confirm(c.told); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %+v, want %+v", name, got, c.want)
+		}
+	}
+}
+
 // A message that makes the server panic has no answer; the next one has.
 func TestPanicEndsOneMessageOnly(t *testing.T) {
 	broken := true

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -17,6 +18,11 @@ import (
 // load reads the lease file: "MAC ADDRESS" lines, of which the last one of a MAC counts.
 // It skips malformed lines: the address then derives from the MAC again.
 func (s *Server) load() error {
+	if s.c.Known != nil {
+		b, err := io.ReadAll(s.c.Known)
+		s.parse(string(b))
+		return err
+	}
 	if s.c.LeaseFile == "" {
 		return nil
 	}
@@ -24,7 +30,13 @@ func (s *Server) load() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read leases: %w", err)
 	}
-	for line := range strings.Lines(string(b)) {
+	s.parse(string(b))
+	return s.compact()
+}
+
+// parse takes over what the text of a lease file says.
+func (s *Server) parse(text string) {
+	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
 		if len(words) != 2 || !strings.HasSuffix(line, "\n") {
 			continue
@@ -35,7 +47,6 @@ func (s *Server) load() error {
 			s.pool.remember(toMAC(hw), a)
 		}
 	}
-	return s.compact()
 }
 
 // compact writes the file anew, with one line per MAC.
@@ -67,6 +78,13 @@ func (s *Server) compact() error {
 // keep appends a lease to the file. If the disk is full, the server only forgets the
 // address after its end.
 func (s *Server) keep(m mac, l *lease) {
+	if s.c.Kept != nil {
+		s.c.Kept(m[:], l.address)
+	}
+	s.write(m, l.address)
+}
+
+func (s *Server) write(m mac, a netip.Addr) {
 	if s.file == nil {
 		return
 	}
@@ -76,7 +94,7 @@ func (s *Server) keep(m mac, l *lease) {
 		}
 		return
 	}
-	if _, err := fmt.Fprintf(s.file, "%s %s\n", m, l.address); err != nil {
+	if _, err := fmt.Fprintf(s.file, "%s %s\n", m, a); err != nil {
 		s.c.Log.Warn("write leases", "error", err)
 	}
 }

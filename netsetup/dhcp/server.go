@@ -8,7 +8,9 @@
 // clients get one of the prefix's last quarter. Client identifiers do not count, because
 // cloned machines send the same.
 //
-// It touches its socket, which needs CAP_NET_RAW, and the lease file. A [Server]'s
+// It touches its socket, which needs CAP_NET_RAW to open, and the lease file. A network's
+// keeper has a [Server] that reserves addresses and writes the lease file, and its clerk one
+// that has the socket. A [Server]'s
 // methods may be called concurrently. How a message becomes an answer is pure but for
 // the pool and the clock.
 package dhcp
@@ -17,6 +19,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -45,8 +48,11 @@ type Config struct {
 	Domain    string // "" offers no DNS
 	MTU       int
 	PXE       profiles.PXE
-	LeaseFile string       // keeps addresses between runs; "" is none
-	Warn      func(string) // gets what the user should know, the same text once a minute at most
+	LeaseFile string                             // keeps addresses between runs; "" is none
+	Known     io.Reader                          // the text of another server's lease file, for one that has none
+	Kept      func(net.HardwareAddr, netip.Addr) // gets what a lease file would; it must not call the server
+	Before    func()                             // called before each message is answered; may be nil
+	Warn      func(string)                       // gets what the user should know, the same text once a minute at most
 	Log       *slog.Logger
 }
 
@@ -110,14 +116,39 @@ const readBuffer = 4 << 20
 
 // Listen opens the packet socket. It needs CAP_NET_RAW.
 func (s *Server) Listen() error {
-	conn, err := packet.Listen(s.c.Link, packet.IPv4, packet.UDPTo(serverPort))
+	conn, err := listen(s.c.Link, s.c.Log)
+	s.conn = conn
+	return err
+}
+
+func listen(link int, log *slog.Logger) (*packet.Conn, error) {
+	conn, err := packet.Listen(link, packet.IPv4, packet.UDPTo(serverPort))
+	if err != nil {
+		return nil, fmt.Errorf("serve DHCP: %w", err)
+	}
+	if err := conn.SetReadBuffer(readBuffer); err != nil {
+		log.Warn("serve DHCP", "error", err)
+	}
+	return conn, nil
+}
+
+// Open opens the packet socket on a link for a server in another process, which gets its
+// descriptor and calls ListenOn. Messages wait in it meanwhile. It needs CAP_NET_RAW.
+func Open(link int, log *slog.Logger) (*os.File, error) {
+	conn, err := listen(link, log)
+	if err != nil {
+		return nil, err
+	}
+	return conn.File()
+}
+
+// ListenOn uses a descriptor of Open.
+func (s *Server) ListenOn(fd int) error {
+	conn, err := packet.Use(fd, s.c.Link, packet.IPv4)
 	if err != nil {
 		return fmt.Errorf("serve DHCP: %w", err)
 	}
 	s.conn = conn
-	if err := conn.SetReadBuffer(readBuffer); err != nil {
-		s.c.Log.Warn("serve DHCP", "error", err)
-	}
 	return nil
 }
 
@@ -133,6 +164,9 @@ func (s *Server) Serve() error {
 			continue // the link may come up again
 		case err != nil:
 			return fmt.Errorf("serve DHCP: %w", err)
+		}
+		if s.c.Before != nil {
+			s.c.Before()
 		}
 		answer := s.contained(b[:n])
 		if answer == nil {

@@ -1,4 +1,4 @@
-// Package dns is the small DNS server (RFC 1034, 1035, 6891) that a network's keeper
+// Package dns is the small DNS server (RFC 1034, 1035, 6891) that a network's clerk
 // runs on the network's bridge: it answers for the VMs' names and passes everything
 // else on to the name servers of the host.
 //
@@ -18,7 +18,7 @@
 // a minute at most. It forgets them all when resolv.conf names other servers, so that
 // no answer outlives a change of the host's network.
 //
-// The package reads resolv.conf and uses its two sockets and those to the name servers.
+// The package reads resolv.conf, unless Config.Conf says what it holds, and uses its two sockets and those to the name servers.
 // How a message becomes an answer (zone, query, records) is pure and is fuzzed. Around it,
 // everything that a client can make grow is bounded, for all clients and for each: see
 // limits. A panic costs one message its answer. A [Server]'s methods

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/internal/sockets"
 )
 
 // ErrPortTaken is wrapped by errors about a port that another socket holds.
@@ -39,7 +43,7 @@ func listen(c Config, l limits) (*Server, error) {
 	ctx := context.Background() // an address in numbers needs no look-up, so nothing waits
 	tcp, tcpErr := config.Listen(ctx, "tcp4", at.String())
 	tcpErr = listenError(overTCP, at, tcpErr)
-	shared := errors.Is(tcpErr, ErrPortTaken) && wildcardOnly(findHolders("/proc", overTCP, at))
+	shared := errors.Is(tcpErr, ErrPortTaken) && sockets.WildcardOnly(sockets.Find("/proc", sockets.TCP, at))
 	if tcpErr != nil && !shared {
 		return nil, tcpErr
 	}
@@ -54,6 +58,71 @@ func listen(c Config, l limits) (*Server, error) {
 	s.withoutTCP = tcpErr
 	s.tcp, _ = tcp.(*net.TCPListener)
 	return s, nil
+}
+
+// Sockets are those of a Server for another process.
+type Sockets struct {
+	UDP, TCP   *os.File // TCP is nil where the port is taken
+	WithoutTCP error    // of Server.WithoutTCP
+}
+
+// Open opens the sockets of a server in another process, which gets them for Use. Queries
+// wait in them meanwhile, and wake nobody here.
+func Open(c Config) (Sockets, error) {
+	server, err := Listen(c)
+	if err != nil {
+		return Sockets{}, err
+	}
+	defer server.Close() //nolint:errcheck // the copies stay open
+	s := Sockets{WithoutTCP: server.withoutTCP}
+	s.UDP, err = packet.Copy(server.udp)
+	if err == nil && server.tcp != nil {
+		s.TCP, err = packet.Copy(server.tcp)
+	}
+	if err != nil {
+		s.Close()
+		return Sockets{}, fmt.Errorf("listen for DNS: %w", err)
+	}
+	return s, nil
+}
+
+// Close closes the sockets.
+func (s Sockets) Close() {
+	for _, f := range []*os.File{s.UDP, s.TCP} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// Use returns a server on the sockets of Open. It closes the files.
+func Use(c Config, udp, tcp *os.File) (*Server, error) {
+	defer Sockets{UDP: udp, TCP: tcp}.Close()
+	conn, err := net.FilePacketConn(udp)
+	if err != nil {
+		return nil, fmt.Errorf("serve DNS: %w", err)
+	}
+	s := newServer(c, defaultLimits(), conn.(*net.UDPConn))
+	if tcp == nil {
+		return s, nil
+	}
+	l, err := net.FileListener(tcp)
+	if err != nil {
+		conn.Close() //nolint:errcheck // nothing was served on it
+		return nil, fmt.Errorf("serve DNS over TCP: %w", err)
+	}
+	s.tcp = l.(*net.TCPListener)
+	return s, nil
+}
+
+// Holders names the processes that hold port 53 on all addresses of the caller's network
+// namespace: " by dnsmasq (pid 812) at 0.0.0.0:53"; "" where the port is free. To name
+// other users' processes takes CAP_SYS_PTRACE, which a keeper lacks.
+func Holders() string {
+	if none, err := sockets.NoListener(defaultPort); err == nil && none {
+		return ""
+	}
+	return sockets.Describe("/proc", sockets.TCP, netip.AddrPortFrom(netip.IPv4Unspecified(), defaultPort))
 }
 
 // control sets the options of a socket before it is bound. Package net sets
@@ -87,5 +156,5 @@ func listenError(over transport, at netip.AddrPort, err error) error {
 	if !errors.Is(err, unix.EADDRINUSE) {
 		return fmt.Errorf("listen for DNS: %w", err)
 	}
-	return fmt.Errorf("listen for DNS on %s %s: %w%s", over, at, ErrPortTaken, describeHolders("/proc", over, at))
+	return fmt.Errorf("listen for DNS on %s %s: %w%s", over, at, ErrPortTaken, sockets.Describe("/proc", string(over), at))
 }

@@ -2,20 +2,18 @@ package dns
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/sockets"
 )
 
 func TestListenNamesHolder(t *testing.T) {
@@ -108,60 +106,6 @@ func TestListenErrors(t *testing.T) {
 	}
 }
 
-func TestParseHolders(t *testing.T) {
-	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
-		t.Skip("the table is that of a little-endian machine")
-	}
-	const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0102000A:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 1 0 100 0 0 10 0
-   1: 00000000:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 102 1 0 100 0 0 10 0
-   2: 0102000A:0035 0202000A:C350 01 00000000:00000000 00:00000000 00000000     0        0 103 1 0 100 0 0 10 0
-   3: 3500007F:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 104 1 0 100 0 0 10 0
-   4: 0102000A:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 105 1 0 100 0 0 10 0
-   5: 00000000000000000000000000000000:0035 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 106 1
-   6: 0000000000000000FFFF00000102000A:0035 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 107 1
-   7: nonsense:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 108 1 0 100 0 0 10 0
-`
-	at := netip.MustParseAddrPort("10.0.2.1:53")
-	var tcp, udp []string
-	for _, h := range parseHolders(table, overTCP, at) {
-		tcp = append(tcp, h.inode+" "+h.local.String())
-	}
-	for _, h := range parseHolders(table, overUDP, at) {
-		udp = append(udp, h.inode)
-	}
-	want := []string{"101 10.0.2.1:53", "102 0.0.0.0:53", "106 [::]:53", "107 10.0.2.1:53"}
-	if !slices.Equal(tcp, want) {
-		t.Errorf("got %q, want %q", tcp, want)
-	}
-	if want := []string{"101", "102", "103", "106", "107"}; !slices.Equal(udp, want) {
-		t.Errorf("got %q, want %q", udp, want)
-	}
-}
-
-// Without the right to read /proc/*/fd, the address is named all the same.
-func TestDescribeHoldersWithoutRights(t *testing.T) {
-	proc := t.TempDir()
-	dir := filepath.Join(proc, "thread-self", "net")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	line := "0: 00000000:0035 00000000:0000 07 0:0 00:0 0 0 0 102 1\n"
-	if err := os.WriteFile(filepath.Join(dir, "udp"), []byte(line), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "udp6")); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	at := netip.MustParseAddrPort("10.0.2.1:53")
-	if got, want := describeHolders(proc, overUDP, at), " at 0.0.0.0:53"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	if got := describeHolders(proc, overTCP, at); got != "" {
-		t.Errorf("got %q, want nothing", got)
-	}
-}
-
 // hold takes the port until the test ends.
 func hold(t *testing.T, over transport, where string, control func(string, string, syscall.RawConn) error) {
 	t.Helper()
@@ -203,7 +147,7 @@ func TestNoListener(t *testing.T) {
 		if c.where != "" {
 			hold(t, c.over, fmt.Sprintf("%s:%d", c.where, at.Port()), nil)
 		}
-		if got, err := noListener(at.Port()); err != nil || got != c.want {
+		if got, err := sockets.NoListener(at.Port()); err != nil || got != c.want {
 			t.Errorf("%s: got %v, %v, want %v", name, got, err, c.want)
 		}
 	}

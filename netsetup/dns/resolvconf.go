@@ -18,6 +18,7 @@ const hostsConf = "/etc/resolv.conf"
 type resolvConf struct {
 	path  string
 	every time.Duration
+	ask   func() resolvconf.Conf // instead of reading the file, unless nil
 
 	mu   sync.Mutex // guards what follows
 	read time.Time
@@ -36,7 +37,12 @@ func (r *resolvConf) conf() resolvconf.Conf {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now := time.Now(); r.read.IsZero() || now.Sub(r.read) >= r.every {
-		r.last, r.read = resolvconf.Read(r.path), now
+		if r.ask == nil {
+			r.last = resolvconf.Read(r.path)
+		} else {
+			r.last = r.ask()
+		}
+		r.read = now
 		if r.last.Servers == nil {
 			r.last.Servers = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 		}

@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/qnet-vm/qnet/internal/resolvconf"
 )
 
 // Config is what a Server needs to know. The server calls the functions from several
@@ -20,6 +22,7 @@ type Config struct {
 	Port       uint16                                 // 0 is 53; tests use others
 	Prefix     netip.Prefix                           // of the clients, and of the reverse names that this server answers
 	ResolvConf string                                 // "" is /etc/resolv.conf
+	Conf       func() resolvconf.Conf                 // says what ResolvConf says, for a process that cannot read it; may be nil
 	Lookup     func(name string) []netip.Addr         // name lower case, without domain ("web", "host"); nil result = no such name
 	Reverse    func(netip.Addr) string                // name without domain, "" = none
 	Queried    func(client netip.Addr, answered bool) // called for each query received (false) and each answer sent (true); may be nil
@@ -102,7 +105,7 @@ func newServer(c Config, l limits, udp *net.UDPConn) *Server {
 		zone: zone{prefix: c.Prefix.Masked(), lookup: c.Lookup, reverse: c.Reverse},
 		forwarder: &forwarder{
 			self: c.Address, limits: l, log: c.Log,
-			conf: &resolvConf{path: c.ResolvConf, every: l.recheck},
+			conf: &resolvConf{path: c.ResolvConf, every: l.recheck, ask: c.Conf},
 		},
 		forwards: make(chan struct{}, l.inFlight),
 		conns:    map[net.Conn]netip.Addr{},

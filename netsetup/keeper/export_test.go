@@ -1,5 +1,13 @@
 package keeper
 
+import (
+	"os"
+	"os/exec"
+)
+
+// StartConfined is startConfined.
+func StartConfined(cmd *exec.Cmd, program *os.File) error { return startConfined(cmd, program) }
+
 // Forsake keeps the registration from starting another keeper, as if its supervisor
 // were dead.
 func (r *Registration) Forsake() {

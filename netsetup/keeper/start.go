@@ -97,7 +97,9 @@ func (o Options) start(ctx context.Context, n Network) error {
 	}
 	defer ready.Close()
 	cmd, err := o.command(n, theirs)
-	if err == nil {
+	if err == nil && n.Mode.HasSubnet() {
+		err = o.startBoth(cmd, n.Name)
+	} else if err == nil {
 		err = startLowered(cmd)
 	}
 	theirs.Close()
@@ -124,7 +126,7 @@ func (o Options) start(ctx context.Context, n Network) error {
 }
 
 // command is the keeper's process, which reads a Spec on stdin and says on fd 3 how
-// its start went.
+// its start went. With a subnet, fd 4 leads to the steward of its clerks.
 func (o Options) command(n Network, ready *os.File) (*exec.Cmd, error) {
 	spec := Spec{Versions: Speaks, Network: n, Starter: os.Getpid(), AssumeYes: o.AssumeYes, Peer: o.Peer}
 	if n.Mode.HasSubnet() {

@@ -1,5 +1,5 @@
-// Package server is a keeper's process: it makes one network, serves DHCP and DNS on
-// it, registers the VMs that join, and undoes what it made when the last VM leaves.
+// Package server is a keeper's process: it makes one network, has DHCP and DNS served on
+// it by a clerk (package clerk), registers the VMs that join, and undoes what it made when the last VM leaves.
 // Package keeper is the supervisors' side of it, package upkeep what it does while
 // VMs run.
 //
@@ -15,8 +15,8 @@
 //     waits for the keeper lock;
 //  3. the tasks of upkeep end and are joined;
 //  4. the VMs' watchers and writers end and are joined;
-//  5. DNS and DHCP close and are joined;
-//  6. the network is undone, the keeper lock released;
+//  5. the clerk gets its end, the network is undone, and the clerk's sockets are closed;
+//  6. the keeper lock is released;
 //  7. the supervisor that left gets its answer, with the error of the undo.
 //
 // SIGTERM does not take the network from its VMs. A keeper that no VM has joined ends. Any
@@ -29,6 +29,9 @@
 // A keeper that adopted a network counts its VMs as away until their supervisors
 // register again. It takes those for dead that hold no port open any more, or do not
 // come back within 3 s.
+//
+// A keeper whose steward has died can have no clerk started. It leaves the network to the next
+// keeper, as after SIGTERM.
 //
 // A keeper that moves the host from its NIC to a bridge first starts a watchdog
 // process, which holds the other end of a pipe. When the keeper dies, the watchdog
@@ -43,14 +46,14 @@
 //	server.tasks     each task of upkeep; expect, which ends a keeper
 //	                 that waits in vain; heedTerm                     3
 //	member           its writer, and one watcher for each tap         4, or when the VM leaves
-//	server.services  DNS and DHCP                                     5
+//	clerk.Clerk      the one that hears the clerk                     5
 //	server.clients   the acceptor, and one reader for each connection after 7
 //	watchdog         the one that restarts the watchdog               ends with the process
 //
 // A task must not wait for the end, because the end joins the task: it calls
 // server.stop, which only asks for it. A connection's reader may wait: server.finish.
-// A panic in any goroutine, but over a message of DHCP or DNS, ends the process, as a kill
-// does: the next keeper adopts the network, or the watchdog or `qnet gc` undoes it.
+// A panic in any goroutine ends the process, as a kill does: the next keeper adopts
+// the network, or the watchdog or `qnet gc` undoes it.
 //
 // # Locks
 //

@@ -23,7 +23,7 @@ func (s *server) info(ctx context.Context) (keeper.Info, error) {
 	info := s.brief()
 	info.Dropped = s.counted(nft.INet, host.TableName(info.Name), plan.MetadataChain)
 	if s.dhcp != nil {
-		info.Leases = s.dhcp.Leases()
+		info.Leases = s.dhcp.Confirm(s.clerk.Leases())
 	}
 	for _, m := range s.Members() {
 		for i := range m.Ports { // of a copy

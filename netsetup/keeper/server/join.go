@@ -150,6 +150,7 @@ func (s *server) release(m *member) {
 	for _, p := range m.ports {
 		if p.Address.IsValid() {
 			s.dhcp.Release(p.MAC)
+			s.clerk.Release(p.MAC)
 		}
 	}
 }
@@ -210,7 +211,7 @@ func (s *server) portInfo(vm string, r keeper.PortRequest, sofar []keeper.Port) 
 	if err != nil || !s.journal.Plan.Prefix.IsValid() {
 		return info, err
 	}
-	if info.Address, err = s.dhcp.Reserve(r.MAC, r.Address, vm); err != nil {
+	if info.Address, err = s.reserve(r.MAC, r.Address, vm); err != nil {
 		return keeper.Port{}, host.Refuse("VM %q: %w", vm, err)
 	}
 	return info, nil

@@ -16,6 +16,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/keeper/clerk"
 	"github.com/qnet-vm/qnet/netsetup/keeper/upkeep"
 )
 
@@ -46,6 +47,9 @@ func (p Process) Main(ctx context.Context, args []string, stdin io.Reader, stder
 	debug.SetMemoryLimit(memoryLimit)
 	if len(args) > 0 && args[0] == watchdogFlag {
 		return watchdogMain(ctx, args[1:], stderr)
+	}
+	if clerk.IsProcess(args) {
+		return clerk.Main(args)
 	}
 	signal.Ignore(deafTo...)
 	terms := make(chan os.Signal, 1)
@@ -80,6 +84,9 @@ func (p Process) run(ctx context.Context, args []string, stdin io.Reader, ready 
 	}
 	return s.serve(ctx, terms)
 }
+
+// stewardFD is the descriptor of the steward's socket.
+const stewardFD = 4
 
 // pipeInterval is the time between two looks whether the pipe is closed.
 const pipeInterval = 50 * time.Millisecond
@@ -123,6 +130,12 @@ func (p Process) start(ctx context.Context, args []string, stdin io.Reader, wait
 	}
 	s := newServer(rundir.Network{RunDir: args[1], Name: spec.Network.Name}, args[3], spec)
 	s.log, s.waits, s.clocks = slog.New(slog.DiscardHandler), waits, p.Clocks
+	if spec.Network.Mode.HasSubnet() {
+		var err error
+		if s.steward, err = clerk.NewSteward(os.NewFile(stewardFD, "steward")); err != nil {
+			return nil, nil, fmt.Errorf("start keeper: %w", err)
+		}
+	}
 	steps, err := s.open(ctx)
 	return s, steps, err
 }

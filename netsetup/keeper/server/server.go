@@ -16,10 +16,10 @@ import (
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
-	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/keeper/clerk"
 	"github.com/qnet-vm/qnet/netsetup/keeper/upkeep"
 	"github.com/qnet-vm/qnet/netsetup/kernel"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -57,24 +57,25 @@ type server struct {
 	log      *slog.Logger
 	waits    func(string) // tells the supervisor that started it what the start waits for
 	clocks   func() upkeep.Clock
-	watchdog *watchdog // nil where the host stays on its NIC
+	watchdog *watchdog      // nil where the host stays on its NIC
+	steward  *clerk.Steward // nil without DHCP and DNS
 
 	planNotes []string // the plan's, which each VM gets when it joins
 
 	upkeep      *upkeep.Tasks // nil before the network stands
 	tasks       sync.WaitGroup
 	cancelTasks context.CancelFunc
-	services    sync.WaitGroup
 	clients     sync.WaitGroup
 
 	stopping chan struct{} // closed by stop
 	stopOnce sync.Once
 	ended    chan struct{} // closed when the network is undone
+	lost     chan error    // gets why no clerk can be started any more
 
 	changes gate // serializes changes to the network; guards what follows
 	journal *journal.Journal
-	dhcp    *dhcp.Server // host-only and nat
-	dns     *dns.Server  // host-only and nat, unless another program has the port
+	dhcp    *dhcp.Server // host-only and nat: the addresses and the lease file
+	clerk   *clerk.Clerk // host-only and nat: it serves DHCP and DNS
 	drift   []string     // what was no longer as qnet had left it when the network was undone
 	joined  bool         // a VM has registered at least once
 	over    bool         // the network is undone or will be: nothing changes it any more
@@ -98,7 +99,7 @@ type machine interface {
 func newServer(place rundir.Network, stateDir string, spec keeper.Spec) *server {
 	return &server{
 		place: place, stateDir: stateDir, spec: spec, changes: make(gate, 1), cancelTasks: func() {},
-		stopping: make(chan struct{}), ended: make(chan struct{}),
+		stopping: make(chan struct{}), ended: make(chan struct{}), lost: make(chan error, 1),
 		vms: map[string]*member{}, told: map[string]bool{},
 	}
 }
@@ -136,6 +137,11 @@ func (s *server) serve(ctx context.Context, terms <-chan os.Signal) error {
 	select {
 	case <-handedOver:
 		return nil
+	case err := <-s.lost:
+		if s.leave(ctx, err) {
+			return nil
+		}
+		s.end(ctx)
 	case <-s.stopping:
 		s.end(ctx)
 	}
@@ -234,8 +240,10 @@ func (s *server) end(ctx context.Context) {
 		m.end()
 	}
 	s.changes.lock(ctx) //nolint:errcheck // as above
+	s.clerk.End()
+	err := s.undo(ctx)
 	s.stopServices()
-	s.err = errors.Join(s.undo(ctx), s.life.Release())
+	s.err = errors.Join(err, s.steward.Close(), s.life.Release())
 	s.changes.unlock()
 	close(s.ended)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/keeper/clerk"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -35,66 +37,80 @@ func (s *server) startServices(ctx context.Context) error {
 		s.Note(s.about(fmt.Sprintf("network %s has no name server, so its guests get none: %v%s", s.place.Name, err, s.spec.Port53)))
 		domain = ""
 	}
-	if err := s.startDHCP(bridge, domain); err != nil {
-		if names != nil {
-			err = errors.Join(err, names.Close())
-		}
+	if err := s.startClerk(ctx, bridge, domain, names); err != nil {
 		return err
 	}
-	if names != nil { // it asks the DHCP server for names
-		s.dns = names
-		s.services.Go(names.Serve)
+	if domain != "" {
 		s.upkeep.Resolver.Serve(bridge.Index, plan.Gateway)
 	}
 	return nil
 }
 
-func (s *server) startDHCP(bridge host.Link, domain string) error {
+// startClerk opens the lease file and the DHCP socket, and has a clerk started that serves. It
+// takes the sockets of DNS over.
+func (s *server) startClerk(ctx context.Context, bridge host.Link, domain string, names dns.Sockets) error {
 	leases := filepath.Join(s.stateDir, "leases", s.place.Name)
 	if err := rundir.MakeState(s.stateDir, "leases"); err != nil {
+		names.Close()
 		return fmt.Errorf("keep leases: %w", err)
 	}
 	plan := s.journal.Plan
-	server, err := dhcp.New(dhcp.Config{
-		Link: bridge.Index, MAC: bridge.MAC, Prefix: plan.Prefix, Address: plan.Gateway, MTU: plan.MTU,
-		// A default route that leads nowhere would break guests with a second NIC.
-		Router: plan.Network.Mode == profiles.NAT,
-		Domain: domain, PXE: plan.Network.PXE, LeaseFile: leases, Log: s.log,
-		Warn: func(text string) { s.Note(s.about(text)) },
-	})
-	if err == nil {
-		err = server.Listen()
-	}
+	server, err := dhcp.New(dhcp.Config{Prefix: plan.Prefix, Address: plan.Gateway, LeaseFile: leases, Log: s.log})
 	if err != nil {
+		names.Close()
 		return err
 	}
 	s.dhcp = server
-	s.services.Go(func() {
-		if err := server.Serve(); err != nil {
-			s.log.Warn("serve DHCP", "error", err) // the bridge is gone: the mender makes it anew
-		}
+	socket, err := dhcp.Open(bridge.Index, s.log)
+	if err != nil {
+		names.Close()
+		return err
+	}
+	s.clerk, err = s.steward.Start(ctx, clerk.Config{
+		Network: clerk.Network{
+			Link: bridge.Index, MAC: bridge.MAC, Prefix: plan.Prefix, Address: plan.Gateway, MTU: plan.MTU,
+			// A default route that leads nowhere would break guests with a second NIC.
+			Router: plan.Network.Mode == profiles.NAT, Domain: domain, PXE: plan.Network.PXE,
+		},
+		DHCP: socket, DNS: names, LeaseFile: leases, Keeper: hearer{s, server}, Log: s.log,
 	})
-	return nil
+	return err
 }
 
-func (s *server) listenDNS() (*dns.Server, error) {
+// hearer is whom a clerk's words are for.
+type hearer struct {
+	*server
+	leases *dhcp.Server
+}
+
+// Kept keeps an address that a client has taken.
+func (h hearer) Kept(client net.HardwareAddr, a netip.Addr) error {
+	return h.leases.Remember(client, a)
+}
+
+// Warn tells the VMs' users.
+func (h hearer) Warn(text string) { h.Note(h.about(text)) }
+
+// Lost lets the keeper leave the network to the next one.
+func (h hearer) Lost(err error) {
+	select {
+	case h.lost <- err:
+	default: // it leaves already
+	}
+}
+
+func (s *server) listenDNS() (dns.Sockets, error) {
 	plan := s.journal.Plan
-	server, err := dns.Listen(dns.Config{
-		Link: plan.Bridge, Address: plan.Gateway, Prefix: plan.Prefix, Lookup: s.lookup, Reverse: s.reverse, Log: s.log,
-	})
-	if err != nil {
-		return nil, err
+	sockets, err := dns.Open(dns.Config{Link: plan.Bridge, Address: plan.Gateway, Prefix: plan.Prefix})
+	if err == nil && sockets.WithoutTCP != nil {
+		s.Note(s.about(fmt.Sprintf("names are served over UDP only: %v%s", sockets.WithoutTCP, s.spec.Port53)))
 	}
-	if err := server.WithoutTCP(); err != nil {
-		s.Note(s.about(fmt.Sprintf("names are served over UDP only: %v%s", err, s.spec.Port53)))
-	}
-	return server, nil
+	return sockets, err
 }
 
 // RestartServices serves on a bridge that was made anew. server.changes is held.
 func (s *server) RestartServices(ctx context.Context) error {
 	s.stopServices()
-	s.dns = nil
 	if err := s.startServices(ctx); err != nil {
 		return err
 	}
@@ -110,41 +126,32 @@ func (s *server) reserveAgain(vm string, ports []keeper.Port) error {
 	var errs []error
 	for i := range ports {
 		if p := &ports[i]; p.Address.IsValid() { // no copy: a watcher changes Seen
-			_, err := s.dhcp.Reserve(p.MAC, p.Address, vm)
+			_, err := s.reserve(p.MAC, p.Address, vm)
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// hostName is how guests call the host.
-const hostName = "host"
-
-func (s *server) lookup(name string) []netip.Addr {
-	if name == hostName {
-		return []netip.Addr{s.journal.Plan.Gateway}
+// reserve gives a VM's NIC its address, and lets the clerk give it.
+func (s *server) reserve(mac net.HardwareAddr, wish netip.Addr, vm string) (netip.Addr, error) {
+	a, err := s.dhcp.Reserve(mac, wish, vm)
+	if err == nil {
+		s.clerk.Reserve(mac, a, vm)
 	}
-	return s.dhcp.Lookup(name)
+	return a, err
 }
 
-func (s *server) reverse(a netip.Addr) string {
-	if a == s.journal.Plan.Gateway {
-		return hostName
-	}
-	return s.dhcp.Reverse(a)
-}
-
-// stopServices closes DNS and DHCP and joins their goroutines. server.changes is held.
+// stopServices ends the clerk, waits until its sockets are closed, and closes the lease file.
+// server.changes is held.
 func (s *server) stopServices() {
-	var errs []error
-	if s.dns != nil {
-		errs = append(errs, s.dns.Close())
+	s.clerk.End()
+	s.clerk.Wait()
+	s.clerk = nil
+	if s.dhcp == nil {
+		return
 	}
-	if s.dhcp != nil {
-		errs = append(errs, s.dhcp.Close())
-	}
-	s.services.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := s.dhcp.Close(); err != nil {
 		s.log.Warn("stop services", "error", err)
 	}
 }

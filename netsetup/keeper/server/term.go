@@ -48,6 +48,20 @@ func (s *server) mayHandOver(ctx context.Context) bool {
 	return false
 }
 
+// leave leaves a network that has lost its steward to the next keeper, which has one, as if
+// this keeper were killed. It reports false where no supervisor lives that starts it.
+func (s *server) leave(ctx context.Context, cause error) bool {
+	s.log.Warn("leave the network to the next keeper", "cause", cause)
+	if s.changes.lock(ctx) != nil {
+		return false
+	}
+	if !s.over && s.heard() {
+		return true
+	}
+	s.changes.unlock()
+	return false
+}
+
 // heard reports whether a VM's supervisor still has its connection open. server.changes is
 // held.
 func (s *server) heard() bool {

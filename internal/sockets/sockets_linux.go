@@ -1,4 +1,7 @@
-package dns
+// Package sockets tells which processes hold a port, by /proc/net (proc(5))
+// and sock_diag(7). It changes nothing,
+// and its functions may be called concurrently.
+package sockets
 
 import (
 	"encoding/binary"
@@ -15,23 +18,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holder is a socket that holds a port.
-type holder struct {
+// Holder is a socket that holds a port.
+type Holder struct {
 	local netip.AddrPort
 	inode string
 }
 
-const listening = "0A" // TCP_LISTEN in /proc/net/tcp
+// The transports of a port.
+const (
+	TCP = "tcp"
+	UDP = "udp"
+)
 
-// Holders names the processes that hold port 53 on all addresses of the caller's network
-// namespace: " by dnsmasq (pid 812) at 0.0.0.0:53"; "" where the port is free. To name
-// other users' processes takes CAP_SYS_PTRACE, which a keeper lacks.
-func Holders() string {
-	if none, err := noListener(defaultPort); err == nil && none {
-		return ""
-	}
-	return describeHolders("/proc", overTCP, netip.AddrPortFrom(netip.IPv4Unspecified(), defaultPort))
-}
+const listening = "0A" // TCP_LISTEN in /proc/net/tcp
 
 // listenerQuestion is struct inet_diag_req_v2 of linux/inet_diag.h: a question for the sockets
 // of TCP that listen on a port.
@@ -57,12 +56,12 @@ func (q listenerQuestion) Serialize() []byte {
 	return b
 }
 
-// noListener reports whether no socket of TCP listens on the port in the caller's network
+// NoListener reports whether no socket of TCP listens on the port in the caller's network
 // namespace. It asks by sock_diag(7): the kernel looks at the sockets that listen, while for
 // /proc/net/tcp it walks through the table of all connections, for milliseconds.
 //
 //	ss -Hltn sport = :53
-func noListener(port uint16) (bool, error) {
+func NoListener(port uint16) (bool, error) {
 	none := true
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
@@ -78,11 +77,11 @@ func noListener(port uint16) (bool, error) {
 	return none, nil
 }
 
-// describeHolders names the processes that hold the port, as far as proc (/proc) shows
+// Describe names the processes that hold the port, as far as proc (/proc) shows
 // them: " by dnsmasq (pid 812) at 0.0.0.0:53". Only its owner and root see the process
 // of a socket; others get " at 0.0.0.0:53".
-func describeHolders(proc string, over transport, at netip.AddrPort) string {
-	holders := findHolders(proc, over, at)
+func Describe(proc string, over string, at netip.AddrPort) string {
+	holders := Find(proc, over, at)
 	owners := socketOwners(proc, holders)
 	var words []string
 	for _, h := range holders {
@@ -95,39 +94,41 @@ func describeHolders(proc string, over transport, at netip.AddrPort) string {
 	return strings.Join(words, ",")
 }
 
-func findHolders(proc string, over transport, at netip.AddrPort) []holder {
-	var holders []holder
-	for _, table := range []string{string(over), string(over) + "6"} {
+// Find returns the sockets that prevent another one at that address, as far as proc (/proc)
+// shows them.
+func Find(proc string, over string, at netip.AddrPort) []Holder {
+	var holders []Holder
+	for _, table := range []string{over, over + "6"} {
 		// thread-self: the thread's network namespace may differ from the process's.
 		text, err := os.ReadFile(filepath.Join(proc, "thread-self", "net", table))
 		if err == nil {
-			holders = append(holders, parseHolders(string(text), over, at)...)
+			holders = append(holders, parse(string(text), over, at)...)
 		}
 	}
 	return holders
 }
 
-// wildcardOnly reports whether the port is held on all addresses only.
-func wildcardOnly(holders []holder) bool {
-	return len(holders) > 0 && !slices.ContainsFunc(holders, func(h holder) bool { return !h.local.Addr().IsUnspecified() })
+// WildcardOnly reports whether the port is held on all addresses only.
+func WildcardOnly(holders []Holder) bool {
+	return len(holders) > 0 && !slices.ContainsFunc(holders, func(h Holder) bool { return !h.local.Addr().IsUnspecified() })
 }
 
-// parseHolders finds the sockets in a table of /proc/net that prevent another one at
+// parse finds the sockets in a table of /proc/net that prevent another one at
 // that address. Its columns are slot, local address, remote address, state, queues,
 // timer, retransmits, uid, timeout, inode.
-func parseHolders(table string, over transport, at netip.AddrPort) []holder {
-	var holders []holder
+func parse(table string, over string, at netip.AddrPort) []Holder {
+	var holders []Holder
 	for line := range strings.Lines(table) {
 		fields := strings.Fields(line)
 		if len(fields) < 10 {
 			continue
 		}
 		local, ok := parseEndpoint(fields[1])
-		if !ok || local.Port() != at.Port() || over == overTCP && fields[3] != listening {
+		if !ok || local.Port() != at.Port() || over == TCP && fields[3] != listening {
 			continue
 		}
 		if a := local.Addr(); a == at.Addr() || a.IsUnspecified() {
-			holders = append(holders, holder{local, fields[9]})
+			holders = append(holders, Holder{local, fields[9]})
 		}
 	}
 	return holders
@@ -151,7 +152,7 @@ func parseEndpoint(s string) (netip.AddrPort, bool) {
 
 // socketOwners finds the processes that have the sockets open, such as
 // "dnsmasq (pid 812)", by inode.
-func socketOwners(proc string, holders []holder) map[string]string {
+func socketOwners(proc string, holders []Holder) map[string]string {
 	wanted := map[string]string{} // link of an open socket: its inode
 	for _, h := range holders {
 		wanted["socket:["+h.inode+"]"] = h.inode

@@ -1,0 +1,286 @@
+package clerk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+)
+
+const (
+	// orderTime bounds the wait for a clerk that does not read. It is ended then.
+	orderTime = time.Second
+	// leasesTime bounds the wait for what a clerk says of its clients.
+	leasesTime = time.Second
+	// firstPause and longestPause bound the wait before the next clerk is started: the first
+	// one that dies is replaced soon.
+	firstPause   = 20 * time.Millisecond
+	longestPause = time.Second
+	// steady is how long a clerk lives whose death is a first one again.
+	steady = 10 * time.Second
+)
+
+// Config is what a Clerk needs of the keeper.
+type Config struct {
+	Network   Network
+	DHCP      *os.File    // of dhcp.Open
+	DNS       dns.Sockets // the zero value without DNS
+	LeaseFile string
+	Keeper    Keeper
+	Log       *slog.Logger
+}
+
+// Keeper is what a clerk's words are for. The calls come from one goroutine at a time.
+type Keeper interface {
+	// Kept says that a client has taken an address.
+	Kept(client net.HardwareAddr, a netip.Addr) error
+	// Warn tells the user something.
+	Warn(text string)
+	// Lost says that the steward is gone, so that no clerk serves any more.
+	Lost(err error)
+}
+
+// Clerk has a clerk running on a network, and another when that dies. A nil *Clerk has none.
+// Its methods may be called concurrently.
+type Clerk struct {
+	c       Config
+	steward *Steward
+
+	ctx    context.Context // done when End is called
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu     sync.Mutex // guards what follows
+	conn   *net.UnixConn
+	leases map[string]lease // reserved, by MAC
+	asked  chan []dhcp.Lease
+	told   []dhcp.Lease // the parts of an answer that came
+}
+
+// Steward is the keeper's end of the process that starts clerks.
+type Steward struct{ conn *net.UnixConn }
+
+// NewSteward makes one of the descriptor that the keeper was started with. It closes the
+// file.
+func NewSteward(f *os.File) (*Steward, error) {
+	c, err := connOf(f)
+	if err != nil {
+		return nil, fmt.Errorf("find the steward of clerks: %w", err)
+	}
+	return &Steward{c}, nil
+}
+
+// Close ends the steward.
+func (r *Steward) Close() error {
+	if r == nil {
+		return nil
+	}
+	return r.conn.Close()
+}
+
+// Start has a clerk started. It does not wait for it: messages wait in the sockets. It takes
+// the files over.
+func (r *Steward) Start(ctx context.Context, c Config) (*Clerk, error) {
+	k := &Clerk{c: c, steward: r, done: make(chan struct{}), leases: map[string]lease{}}
+	k.ctx, k.cancel = context.WithCancel(context.WithoutCancel(ctx)) // until End
+	if err := k.start(); err != nil {
+		k.closeFiles()
+		return nil, err
+	}
+	go k.run()
+	return k, nil
+}
+
+func (k *Clerk) closeFiles() {
+	k.c.DHCP.Close()
+	k.c.DNS.Close()
+}
+
+// start has the steward start a clerk, and sends it what it is to serve.
+func (k *Clerk) start() error {
+	ours, theirs, err := pair()
+	if err != nil {
+		return fmt.Errorf("start clerk: %w", err)
+	}
+	defer theirs.Close()
+	leases, err := os.Open(k.c.LeaseFile)
+	if err != nil {
+		ours.Close()
+		return fmt.Errorf("start clerk: %w", err)
+	}
+	defer leases.Close()
+	files := []*os.File{theirs, k.c.DHCP, leases}
+	for _, f := range []*os.File{k.c.DNS.UDP, k.c.DNS.TCP} {
+		if f != nil {
+			files = append(files, f)
+		}
+	}
+	if err := keeper.Send(k.steward.conn, call{Start: true}, files...); err != nil {
+		ours.Close()
+		return fmt.Errorf("start clerk: %w", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ctx.Err() != nil { // End has found no connection to close
+		return ours.Close()
+	}
+	k.conn, k.told = ours, nil
+	first := order{Serve: &k.c.Network, TCP: k.c.DNS.TCP != nil}
+	reserved := slices.Collect(maps.Values(k.leases))
+	for ; len(reserved) > part; reserved = reserved[part:] {
+		first.Reserve, first.More = reserved[:part], true
+		k.send(first)
+		first = order{}
+	}
+	first.Reserve = reserved
+	k.send(first)
+	return nil
+}
+
+// send sends an order to the clerk, if one runs. One that does not take it is ended by the end
+// of its socket, and the next one gets all that is in force. mu is held.
+func (k *Clerk) send(o order) {
+	if k.conn == nil {
+		return
+	}
+	k.conn.SetWriteDeadline(time.Now().Add(orderTime))
+	if err := keeper.Send(k.conn, o); err != nil {
+		k.c.Log.Warn("tell clerk", "error", err)
+		k.conn.Close() // hear ends
+		k.conn = nil
+	}
+}
+
+// Reserve lets a VM's NIC get its address, and the VM its name.
+func (k *Clerk) Reserve(mac net.HardwareAddr, a netip.Addr, vm string) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := lease{MAC: mac, Address: a, VM: vm}
+	k.leases[mac.String()] = l
+	k.send(order{Reserve: []lease{l}})
+}
+
+// Release ends the reservation of a VM's NIC.
+func (k *Clerk) Release(mac net.HardwareAddr) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.leases, mac.String())
+	k.send(order{Release: []net.HardwareAddr{mac}})
+}
+
+// Leases returns what the clerk says of its clients, for dhcp.Server.Confirm: nothing if it
+// does not answer in time.
+func (k *Clerk) Leases() []dhcp.Lease {
+	if k == nil {
+		return nil
+	}
+	answer := make(chan []dhcp.Lease, 1)
+	k.mu.Lock()
+	k.asked, k.told = answer, nil
+	k.send(order{Leases: true})
+	k.mu.Unlock()
+	select {
+	case list := <-answer:
+		return list
+	case <-time.After(leasesTime):
+	case <-k.ctx.Done():
+	}
+	return nil
+}
+
+// End asks for the clerk's end. Wait waits for it.
+func (k *Clerk) End() {
+	if k == nil {
+		return
+	}
+	k.cancel()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.conn != nil {
+		k.conn.Close()
+		k.conn = nil
+	}
+}
+
+// Wait waits until the clerk and its sockets are gone.
+func (k *Clerk) Wait() {
+	if k != nil {
+		<-k.done
+	}
+}
+
+// run hears the clerk, and has another started when it dies, until End.
+func (k *Clerk) run() {
+	defer close(k.done)
+	defer k.closeFiles()
+	pause := firstPause
+	for begin := time.Now(); ; begin = time.Now() {
+		heard := k.hear()
+		how, err := k.steward.ended()
+		if k.ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			k.c.Keeper.Lost(err)
+			return
+		}
+		k.c.Log.Warn("a clerk ended", "how", how, "error", heard)
+		if time.Since(begin) > steady {
+			pause = firstPause
+		}
+		select {
+		case <-k.ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, longestPause)
+		if err := k.start(); err != nil {
+			k.c.Keeper.Lost(err)
+			return
+		}
+	}
+}
+
+// endTime bounds the wait for a clerk that was ended.
+const endTime = 10 * time.Second
+
+// ended ends the clerk, if it has not, and returns how it did.
+func (r *Steward) ended() (string, error) {
+	var e ended
+	r.conn.SetDeadline(time.Now().Add(endTime))
+	defer r.conn.SetDeadline(time.Time{})
+	err := keeper.Send(r.conn, call{})
+	if err == nil {
+		_, err = keeper.Receive(r.conn, &e)
+	}
+	if err != nil {
+		err = fmt.Errorf("the process that starts clerks is gone: %w", err)
+	}
+	return e.How, err
+}
+
+// current returns the connection to the clerk that runs.
+func (k *Clerk) current() *net.UnixConn {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.conn
+}
+
+var errHostile = errors.New("it says what no clerk says")

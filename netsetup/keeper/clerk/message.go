@@ -1,0 +1,107 @@
+package clerk
+
+import (
+	"net"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/resolvconf"
+	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/profiles"
+)
+
+// Network is what a clerk serves.
+type Network struct {
+	Link    int              `json:"link"` // the bridge's index
+	MAC     net.HardwareAddr `json:"mac"`  // the bridge's
+	Prefix  netip.Prefix     `json:"prefix"`
+	Address netip.Addr       `json:"address"` // the host's in Prefix
+	Router  bool             `json:"router,omitempty"`
+	Domain  string           `json:"domain,omitempty"` // "" without DNS
+	MTU     int              `json:"mtu"`
+	PXE     profiles.PXE     `json:"pxe,omitzero"`
+}
+
+// lease is an address of a client: of a VM's NIC that has it reserved, or one that a clerk
+// gave.
+type lease struct {
+	MAC     net.HardwareAddr `json:"mac"`
+	Address netip.Addr       `json:"address,omitzero"`
+	VM      string           `json:"vm,omitempty"`
+}
+
+// order is what the keeper sends to a clerk.
+type order struct {
+	Serve   *Network           `json:"serve,omitempty"` // the first order: with it come the first of Reserve
+	TCP     bool               `json:"tcp,omitempty"`   // Serve: DNS over TCP as well
+	Release []net.HardwareAddr `json:"release,omitempty"`
+	Reserve []lease            `json:"reserve,omitempty"`
+	More    bool               `json:"more,omitempty"` // Serve: further orders with Reserve belong to it
+	Leases  bool               `json:"leases,omitempty"`
+	Conf    *resolvconf.Conf   `json:"conf,omitempty"` // the answer to word.Conf
+}
+
+// word is what a clerk sends to the keeper.
+type word struct {
+	Kept   *lease       `json:"kept,omitempty"` // for the lease file
+	Warn   string       `json:"warn,omitempty"`
+	Conf   bool         `json:"conf,omitempty"`   // asks for the host's name servers
+	Leases []dhcp.Lease `json:"leases,omitempty"` // the answer to order.Leases, in parts
+	End    bool         `json:"end,omitempty"`    // of Leases
+}
+
+// part bounds the leases of a message.
+const part = 256
+
+// call is what the keeper sends to the steward: start a clerk with the files that come with
+// it, or end the one that runs.
+type call struct {
+	Start bool `json:"start,omitempty"`
+}
+
+// ended is what the steward sends for each clerk started.
+type ended struct {
+	How string `json:"how"` // such as "signal: killed"
+}
+
+// The descriptors of the steward and of a clerk.
+const (
+	fdKeeper = 3
+	fdDHCP   = 4
+	fdLeases = 5
+	fdUDP    = 6 // not without DNS
+	fdTCP    = 7 // not where the port is taken
+)
+
+// pair returns the two ends of a socket that keeps messages apart. The first is for a
+// *net.UnixConn, the second for another process.
+func pair() (*net.UnixConn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "keeper")
+	ours, err := connOf(os.NewFile(uintptr(fds[0]), "clerk"))
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return ours, theirs, nil
+}
+
+// connOf makes a connection of a file, which it closes.
+func connOf(f *os.File) (*net.UnixConn, error) {
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	unixConn, ok := c.(*net.UnixConn)
+	if !ok {
+		c.Close()
+		return nil, net.UnknownNetworkError(c.LocalAddr().Network())
+	}
+	return unixConn, nil
+}

@@ -1,0 +1,224 @@
+package clerk
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/resolvconf"
+	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/dns"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+)
+
+// hostName is how guests call the host.
+const hostName = "host"
+
+// confTime bounds the wait for the keeper's answer about name servers. The last ones stand
+// meanwhile.
+const confTime = 2 * time.Second
+
+// server is a clerk's process.
+type server struct {
+	keeper *net.UnixConn
+	fd     int // the same socket
+	net    Network
+	dhcp   *dhcp.Server
+
+	mu   sync.Mutex // guards what follows; who holds it has heeded all orders that came before
+	b    []byte
+	conf chan resolvconf.Conf // the keeper's answers
+	last resolvconf.Conf      // used by one goroutine of the DNS server at a time
+}
+
+// serve does the keeper's first order, and returns when the keeper is gone.
+func serve(conn *net.UnixConn) error {
+	s := &server{keeper: conn, b: make([]byte, 64<<10), conf: make(chan resolvconf.Conf, 1)}
+	first, err := s.first()
+	if err == nil {
+		err = giveUp()
+	}
+	if err != nil {
+		return err
+	}
+	var services sync.WaitGroup
+	defer services.Wait()
+	names, err := s.names(first)
+	if err != nil {
+		return err
+	}
+	if names != nil {
+		services.Go(names.Serve)
+		defer names.Close() //nolint:errcheck // the process ends
+	}
+	services.Go(func() { s.dhcp.Serve() }) //nolint:errcheck // the bridge is gone: the keeper makes it anew
+	defer s.dhcp.Close()                   //nolint:errcheck // as above
+	return s.hear()
+}
+
+// first receives the first order, with all reservations, and makes the DHCP server.
+func (s *server) first() (order, error) {
+	var o order
+	if _, err := keeper.Receive(s.keeper, &o); err != nil {
+		return o, err
+	}
+	if o.Serve == nil {
+		return o, errors.New("serve: the first order is another one")
+	}
+	s.net = *o.Serve
+	leases := os.NewFile(fdLeases, "leases")
+	defer leases.Close()
+	var err error
+	s.dhcp, err = dhcp.New(dhcp.Config{
+		Link: s.net.Link, MAC: s.net.MAC, Prefix: s.net.Prefix, Address: s.net.Address, MTU: s.net.MTU,
+		Router: s.net.Router, Domain: s.net.Domain, PXE: s.net.PXE, Known: leases, Kept: s.kept, Before: s.heed,
+		Warn: func(text string) { s.say(word{Warn: text}) },
+	})
+	if err == nil {
+		err = s.dhcp.ListenOn(fdDHCP)
+	}
+	for more := o; err == nil; {
+		s.do(more)
+		if !more.More {
+			break
+		}
+		more = order{}
+		_, err = keeper.Receive(s.keeper, &more)
+	}
+	if err != nil {
+		return o, err
+	}
+	raw, err := s.keeper.SyscallConn()
+	if err != nil {
+		return o, err
+	}
+	return o, raw.Control(func(fd uintptr) { s.fd = int(fd) })
+}
+
+// names returns the DNS server, nil without one.
+func (s *server) names(first order) (*dns.Server, error) {
+	if s.net.Domain == "" {
+		return nil, nil
+	}
+	var tcp *os.File
+	if first.TCP {
+		tcp = os.NewFile(fdTCP, "tcp")
+	}
+	return dns.Use(dns.Config{
+		Address: s.net.Address, Prefix: s.net.Prefix, Conf: s.nameServers, Lookup: s.lookup, Reverse: s.reverse,
+	}, os.NewFile(fdUDP, "udp"), tcp)
+}
+
+// hear heeds orders as they come, until the keeper is gone.
+func (s *server) hear() error {
+	raw, err := s.keeper.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var end error
+	err = raw.Read(func(uintptr) bool {
+		end = s.drain()
+		return end != nil
+	})
+	if errors.Is(end, io.EOF) {
+		return nil
+	}
+	return errors.Join(err, end)
+}
+
+// heed heeds the orders that came so far. A guest's message that follows an order, however
+// closely, is answered by it.
+func (s *server) heed() { s.drain() } //nolint:errcheck // hear finds the keeper's end
+
+// drain heeds the orders that came so far. It returns io.EOF when the keeper is gone.
+func (s *server) drain() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		n, _, err := unix.Recvfrom(s.fd, s.b, unix.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("receive order: %w", err)
+		case n == 0:
+			return io.EOF
+		}
+		var o order
+		if err := json.Unmarshal(s.b[:n], &o); err != nil {
+			return fmt.Errorf("decode order: %w", err)
+		}
+		s.do(o)
+	}
+}
+
+func (s *server) do(o order) {
+	for _, mac := range o.Release {
+		s.dhcp.Release(mac)
+	}
+	for _, l := range o.Reserve {
+		s.dhcp.Reserve(l.MAC, l.Address, l.VM) //nolint:errcheck // the keeper gives each address once
+	}
+	if o.Conf != nil {
+		select {
+		case <-s.conf: // nobody waits for it any more
+		default:
+		}
+		s.conf <- *o.Conf
+	}
+	if o.Leases {
+		s.tellLeases()
+	}
+}
+
+func (s *server) tellLeases() {
+	list := s.dhcp.Leases()
+	for len(list) > part {
+		s.say(word{Leases: list[:part]})
+		list = list[part:]
+	}
+	s.say(word{Leases: list, End: true})
+}
+
+// say sends a word. Where the keeper is gone, hear finds that.
+func (s *server) say(w word) { keeper.Send(s.keeper, w) } //nolint:errcheck // as said
+
+func (s *server) kept(mac net.HardwareAddr, a netip.Addr) {
+	s.say(word{Kept: &lease{MAC: mac, Address: a}})
+}
+
+// nameServers asks the keeper for the host's name servers.
+func (s *server) nameServers() resolvconf.Conf {
+	s.say(word{Conf: true})
+	select {
+	case s.last = <-s.conf:
+	case <-time.After(confTime):
+	}
+	return s.last
+}
+
+func (s *server) lookup(name string) []netip.Addr {
+	if name == hostName {
+		return []netip.Addr{s.net.Address}
+	}
+	s.heed()
+	return s.dhcp.Lookup(name)
+}
+
+func (s *server) reverse(a netip.Addr) string {
+	if a == s.net.Address {
+		return hostName
+	}
+	s.heed()
+	return s.dhcp.Reverse(a)
+}

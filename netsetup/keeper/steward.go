@@ -1,0 +1,167 @@
+package keeper
+
+import (
+	"fmt"
+	"hash/fnv"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/confine"
+	"github.com/qnet-vm/qnet/internal/memfile"
+)
+
+// StewardFlag is the argument of the process that starts clerks (package clerk).
+const StewardFlag = "--steward"
+
+// Root's networks have a user each, among those of root's VMs: no user and no container has
+// one of them, by what systemd documents (UIDS-GIDS.md).
+const (
+	firstUID = 0x70000000
+	lastUIDs = 0x0fffffff
+	nobody   = 65534
+)
+
+// startBoth starts the keeper, and then the steward of its network's clerks, while the keeper
+// begins its work. A keeper whose steward does not start finds that its starter is gone.
+func (o Options) startBoth(keeper *exec.Cmd, network string) error {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	toSteward, toKeeper := os.NewFile(uintptr(fds[0]), "steward"), os.NewFile(uintptr(fds[1]), "keeper")
+	defer toSteward.Close()
+	defer toKeeper.Close()
+	keeper.ExtraFiles = append(keeper.ExtraFiles, toSteward)
+	if err := startLowered(keeper); err != nil {
+		return err
+	}
+	if err := o.startSteward(network, toKeeper); err != nil {
+		go keeper.Wait() //nolint:errcheck // so that it stays no zombie
+		return fmt.Errorf("start its steward: %w", err)
+	}
+	return nil
+}
+
+// startSteward starts the steward of a network's clerks with its end of the keeper's socket.
+// The caller has the rights to make it another user's, which the keeper lacks.
+func (o Options) startSteward(network string, toKeeper *os.File) error {
+	user := clerksUser(network)
+	program, err := openTo(user, o.Exe[0])
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", programFD), append(slices.Clone(o.Exe[1:]), StewardFlag)...)
+	cmd.Args[0] = o.Exe[0]
+	cmd.ExtraFiles, cmd.Dir, cmd.Env = []*os.File{toKeeper, program}, "/", []string{}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: user}
+	if err := startConfined(cmd, program); err != nil {
+		return err
+	}
+	go cmd.Wait() //nolint:errcheck // so that it stays no zombie; it ends with the keeper
+	return nil
+}
+
+// clerksUser is the user of a network's clerks: one of the network's own where the caller is
+// root, "nobody" in a user namespace without that one, and else the caller, nil.
+func clerksUser(network string) *syscall.Credential {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	h := fnv.New32a()
+	h.Write([]byte("network " + network))
+	for _, id := range []uint32{firstUID + h.Sum32()&lastUIDs, nobody} {
+		if mapped("/proc/self/uid_map", id) && mapped("/proc/self/gid_map", id) {
+			return &syscall.Credential{Uid: id, Gid: id}
+		}
+	}
+	return nil
+}
+
+// programFD is the descriptor of the steward's program.
+const programFD = 4
+
+// openTo opens a program for another user to execute. Of one that only its owner may execute
+// it makes a copy in memory.
+func openTo(user *syscall.Credential, path string) (*os.File, error) {
+	f, err := os.OpenFile(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil || user == nil || info.Mode()&0o001 != 0 {
+		return f, err
+	}
+	f.Close()
+	if f, err = os.Open(path); err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	c, err := memfile.New("qnet", f)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Chmod(0o555); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("copy qnet into memory: %w", err)
+	}
+	return c, nil
+}
+
+// mapped reports whether the user namespace has the id (user_namespaces(7)).
+func mapped(path string, id uint32) bool {
+	text, _ := os.ReadFile(path)
+	lines := strings.Fields(string(text))
+	for i := 0; i+2 < len(lines); i += 3 {
+		var first, count uint64
+		if _, err := fmt.Sscan(lines[i]+" "+lines[i+2], &first, &count); err == nil && uint64(id) >= first && uint64(id) < first+count {
+			return true
+		}
+	}
+	return len(lines) == 0
+}
+
+// startConfined starts a command that can gain no rights, has no capability, and can open no
+// file but programs' own. The rights belong to a thread, which ends.
+func startConfined(cmd *exec.Cmd, program *os.File) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		err := confineThread(program, cmd.SysProcAttr.Credential != nil)
+		if err == nil {
+			err = cmd.Start()
+		}
+		result <- err
+	}()
+	return <-result
+}
+
+// confineThread takes rights from the calling thread. Its capabilities it keeps where a change
+// of the user takes them.
+func confineThread(program *os.File, changesUser bool) error {
+	rules := []confine.Rule{{Open: program, Access: confine.Load}, {Path: os.DevNull, Access: confine.Write}}
+	for _, path := range confine.Libraries() {
+		rules = append(rules, confine.Rule{Path: path, Access: confine.Load})
+	}
+	if err := confine.NoNewRights(0); err != nil {
+		return err
+	}
+	if err := confine.Files(rules, true); err != nil { // a clerk asks name servers over TCP
+		return err
+	}
+	if changesUser {
+		return nil
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	if err := unix.Capset(&header, &none[0]); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	return nil
+}
