@@ -21,7 +21,9 @@ func environ(t *testing.T, pid int) []string {
 	}
 	list := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 	// The test's own binary gets where it writes its coverage and races.
-	return slices.DeleteFunc(list, func(v string) bool { return strings.HasPrefix(v, "GOCOVERDIR=") || strings.HasPrefix(v, "GORACE=") || v == "" })
+	return slices.DeleteFunc(list, func(v string) bool {
+		return strings.HasPrefix(v, "GOCOVERDIR=") || strings.HasPrefix(v, "GORACE=") || v == ""
+	})
 }
 
 // runsOrRefuses runs a VM under what the test has set up. Either it runs, with the environments that
@@ -101,8 +103,18 @@ func TestForgedSudo(t *testing.T) {
 		usual := l.env
 		l.prepared()
 		for _, forged := range [][2]string{
-			{"-1", "65534"}, {"4294967295", "65534"}, {"4294967296", "65534"}, {"abc", "65534"}, {"65534", ""}, {"65534", "-1"}, {"65534", "4294967295"}, {"65534", "x"},
-			{" 65534", "65534"}, {"0x1", "65534"}, {"1e3", "65534"}, {"65534\x01", "65534"},
+			{"-1", "65534"},
+			{"4294967295", "65534"},
+			{"4294967296", "65534"},
+			{"abc", "65534"},
+			{"65534", ""},
+			{"65534", "-1"},
+			{"65534", "4294967295"},
+			{"65534", "x"},
+			{" 65534", "65534"},
+			{"0x1", "65534"},
+			{"1e3", "65534"},
+			{"65534\x01", "65534"},
 		} {
 			l.env = append(slices.Clone(usual), "SUDO_UID="+forged[0], "SUDO_GID="+forged[1], "SUDO_USER=root")
 			l.refused(exitFailure, []string{"SUDO_"}, "run", "-d", path)

@@ -21,7 +21,7 @@ const dialFlag = "dial="
 
 func TestMain(m *testing.M) {
 	if path, ok := strings.CutPrefix(os.Args[len(os.Args)-1], dialFlag); ok {
-		os.Exit(dial(path)) //nolint:forbidigo,revive // the process ends here
+		os.Exit(dial(path))
 	}
 	m.Run()
 }

@@ -82,7 +82,7 @@ func (s *Server) accept(door *callers.Door) {
 }
 
 func (s *Server) serve(c *callers.Caller) {
-	c.SetReadDeadline(time.Now().Add(requestTimeout)) //nolint:errcheck // the read fails then
+	c.SetReadDeadline(time.Now().Add(requestTimeout))
 	in := bufio.NewReaderSize(c, 512)
 	req, err := readRequest(in)
 	if err != nil {
@@ -94,7 +94,7 @@ func (s *Server) serve(c *callers.Caller) {
 		w.refuse(fmt.Sprintf("it serves %d others: wait, or end them", mostClients))
 		return
 	}
-	c.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
+	c.SetReadDeadline(time.Time{})
 	switch req.Op {
 	case opStatus:
 		w.write(s.vm.State())
@@ -169,6 +169,6 @@ func (c *waiter) refuse(why string) {
 
 // write sends a line of JSON.
 func (c *waiter) write(r any) {
-	c.conn.SetWriteDeadline(time.Now().Add(replyTimeout)) //nolint:errcheck // the write fails then
-	json.NewEncoder(c.conn).Encode(r)                     //nolint:errcheck // a client that is gone needs no answer
+	c.conn.SetWriteDeadline(time.Now().Add(replyTimeout))
+	json.NewEncoder(c.conn).Encode(r) //nolint:errcheck // a client that is gone needs no answer
 }

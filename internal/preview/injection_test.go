@@ -235,7 +235,8 @@ func same(t testing.TB, got, want, value, was string) {
 	}
 	// Options without JSON hold nothing but words, which can end no option.
 	isWord := strings.Trim(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
-	if got != want && !(want == was && got == value) && !(isWord && got == strings.Replace(want, was, value, 1)) {
+	whole, word := want == was && got == value, isWord && got == strings.Replace(want, was, value, 1)
+	if got != want && !whole && !word {
 		t.Errorf("%.300q, and with %q it is %q", got, was, want)
 	}
 }

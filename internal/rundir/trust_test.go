@@ -20,7 +20,7 @@ func TestTrust(t *testing.T) {
 	lab.Require(t, lab.Root)
 	base := t.TempDir()
 	in := func(parts ...string) string { return filepath.Join(append([]string{base}, parts...)...) }
-	make := func(dir string, uid, gid int, mode uint32) {
+	dir := func(dir string, uid, gid int, mode uint32) {
 		t.Helper()
 		if err := errors.Join(os.MkdirAll(in(dir), 0o755), os.Chown(in(dir), uid, gid), unix.Chmod(in(dir), mode)); err != nil {
 			t.Fatal(err)
@@ -32,31 +32,31 @@ func TestTrust(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, dir := range []string{filepath.Dir(base), base} {
-		os.Chmod(dir, 0o755)
+	for _, above := range []string{filepath.Dir(base), base} {
+		os.Chmod(above, 0o755)
 	}
-	make("own", 0, 0, 0o755)
-	make("theirs", 64001, 0, 0o755)
-	make("group", 0, 64001, 0o775)
-	make("rootsgroup", 0, 0, 0o775)
-	make("all", 0, 0, 0o777)
-	make("sticky", 0, 0, 0o777|unix.S_ISVTX)
-	make("sticky/own", 0, 0, 0o755)
-	make("sticky/theirs", 64001, 0, 0o700)
-	make("theirs/own", 0, 0, 0o755)
-	make("all/own", 0, 0, 0o755)
+	dir("own", 0, 0, 0o755)
+	dir("theirs", 64001, 0, 0o755)
+	dir("group", 0, 64001, 0o775)
+	dir("rootsgroup", 0, 0, 0o775)
+	dir("all", 0, 0, 0o777)
+	dir("sticky", 0, 0, 0o777|unix.S_ISVTX)
+	dir("sticky/own", 0, 0, 0o755)
+	dir("sticky/theirs", 64001, 0, 0o700)
+	dir("theirs/own", 0, 0, 0o755)
+	dir("all/own", 0, 0, 0o755)
 	link("own", "link", 0)
 	link("own", "theirlink", 64001)
 	link("theirs/own", "linkintotheirs", 0)
 	link("loop", "loop", 0)
-	for dir, want := range map[string]bool{
+	for path, want := range map[string]bool{
 		"own": true, "own/missing/below": true, "rootsgroup": true, "sticky/own": true, "sticky/own/missing": true, "link": true, "link/missing": true, "loop": true, "missing": true,
 		"theirs": false, "theirs/missing": false, "theirs/own": false, "group": false, "group/missing": false, "all": false, "all/own": false, "sticky": false, "sticky/theirs": false,
 		"theirlink": false, "theirlink/missing": false, "linkintotheirs": false, "linkintotheirs/missing": false,
 	} {
-		err := Trust(in(dir))
+		err := Trust(in(path))
 		if got := err == nil; got != want || err != nil && (!errors.Is(err, ErrUntrusted) || !strings.Contains(err.Error(), base)) {
-			t.Errorf("%s: %v", dir, err)
+			t.Errorf("%s: %v", path, err)
 		}
 	}
 	if err := Trust(in("theirs/missing"), 64001); err != nil {
