@@ -4,7 +4,8 @@ import "testing"
 
 // A text that is no expression is found at its first use, not before.
 func TestOf(t *testing.T) {
-	if digits := Of(`^\d+$`); !digits().MatchString("53") || digits().MatchString("x") || digits() != digits() {
+	digits := Of(`^\d+$`)
+	if first := digits(); !first.MatchString("53") || first.MatchString("x") || digits() != first {
 		t.Error("an expression is another one, or compiled twice")
 	}
 	none := Of(`(`)
