@@ -13,7 +13,7 @@ import (
 // be there.
 func (f Facts) GuestLink(bridge string, guest netip.Addr) (Link, bool) {
 	all := fib.FIB{Rules: f.Rules, Routes: f.Outward}
-	var found []ways.Way
+	found := make([]ways.Way, 0, len(ways.Samples4))
 	for _, to := range ways.Samples4 {
 		if _, r, ok := all.RouteOf(fib.Packet{From: guest, To: to, In: bridge}); ok && r.Link != 0 {
 			found = append(found, ways.Way{Link: r.Link})

@@ -148,7 +148,7 @@ func planOwnBridge(p Plan, f host.Facts, o Options) (Plan, error) {
 
 // ownBridgeSteps make the bridge, its rules and its address, and forwarding in mode nat.
 func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
-	steps := step.List{step.AddBridge{Name: p.Bridge, MAC: mac, MTU: p.MTU, Alias: host.NetworkMark(p.Network.Name)}}
+	steps := append(make(step.List, 0, 32), step.AddBridge{Name: p.Bridge, MAC: mac, MTU: p.MTU, Alias: host.NetworkMark(p.Network.Name)})
 	steps = append(steps, p.bridgeSysctls()...)
 	forwarding := step.SetSysctl{Key: host.ForwardingKey(p.Bridge), Value: "0"}
 	if p.Network.Mode == profiles.NAT {
@@ -184,7 +184,7 @@ func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
 // advertisement would give the host a route, F38), no redirects, ARP replies only for the
 // bridge's own address, loose source checks for guests with two NICs (F41).
 func (p *Plan) bridgeSysctls() step.List {
-	steps := p.withoutIPv6(p.Bridge)
+	steps := append(make(step.List, 0, 8), p.withoutIPv6(p.Bridge)...)
 	for _, kv := range [][2]string{
 		{"accept_redirects", "0"}, {"send_redirects", "0"}, {"arp_ignore", "1"}, {"rp_filter", "2"},
 	} {
