@@ -1,6 +1,7 @@
 package upkeep
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -17,9 +18,25 @@ import (
 )
 
 // woken counts the looks at the host that events lead to, of the task uplinks and the task
-// pins. seen are all events of routes.
+// pins. seen are all events of routes; fences are those of fence.
 type woken struct {
-	uplinks, pins, seen atomic.Int32
+	uplinks, pins, seen, fences atomic.Int32
+}
+
+// fenceRoute is a route that leads nowhere: all events before that of its end have been counted
+// once that one is.
+const fenceRoute = "203.0.113.9"
+
+func isFence(m netlink.Message) bool {
+	return bytes.Contains(m.Data, netip.MustParseAddr(fenceRoute).AsSlice())
+}
+
+// fence waits until all events of what was done so far are counted.
+func (w *woken) fence(t *testing.T) {
+	t.Helper()
+	before := w.fences.Load()
+	lab.Sh(t, "ip route add blackhole "+fenceRoute+"; ip route del blackhole "+fenceRoute)
+	lab.Eventually(t, 5*time.Second, "the last event", func() bool { return w.fences.Load() == before+2 })
 }
 
 // listenIn starts events for a network that has uplink eth0 and prefix 10.77.0.0/24.
@@ -32,7 +49,7 @@ func listenIn(t *testing.T) *woken {
 	w := &woken{}
 	count := func(n *atomic.Int32, matters func(netlink.Message) bool) func(netlink.Message) bool {
 		return func(m netlink.Message) bool {
-			if !matters(m) {
+			if isFence(m) || !matters(m) {
 				return false
 			}
 			n.Add(1)
@@ -43,6 +60,12 @@ func listenIn(t *testing.T) *woken {
 	e.subscribeIf(links|addresses|addresses6|routes4|routes6|rules, count(&w.uplinks, ways.matters))
 	e.subscribeIf(routes4|rules, count(&w.pins, about(netip.MustParsePrefix("10.77.0.0/24"))))
 	e.subscribeIf(routes4|routes6, count(&w.seen, func(netlink.Message) bool { return true }))
+	e.subscribeIf(routes4, func(m netlink.Message) bool { // the last: the others have counted the event
+		if isFence(m) {
+			w.fences.Add(1)
+		}
+		return false
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- e.Run(ctx) }()
@@ -66,13 +89,15 @@ func TestRouteChangesThatMatter(t *testing.T) {
 		churn := `for i in $(seq 25); do
 echo route replace 20.9.$i.0/24 via 192.0.2.1 proto bird; echo route del 20.9.$i.0/24
 echo route replace 2a00:9:$i::/48 via 2001:db8::2 dev eth0; echo route del 2a00:9:$i::/48; done | ip -batch -`
+		// The kernel tells of a link's carrier some time after the link is up.
+		const up = `until [ "$(cat /sys/class/net/d0/operstate)" = up ]; do sleep 0.01; done`
 		for _, c := range []struct {
 			name, script  string
 			events        int32
 			uplinks, pins bool
 		}{
 			{"a routing daemon", churn, 100, false, false},
-			{"a link's first route", "ip link set d0 up", 1, true, false},
+			{"a link's first route", "ip link set d0 up; " + up, 1, true, false},
 			{"more by that link", "ip route add 20.10.0.0/16 dev d0; ip route add 20.11.0.0/16 proto bird nexthop dev d0 nexthop via 192.0.2.1", 2, false, false},
 			{"a default route", "ip route add default dev d0 metric 99", 1, true, true},
 			{"half of one", "ip route add 128.0.0.0/1 dev eth0", 1, true, false},
@@ -85,7 +110,7 @@ echo route replace 2a00:9:$i::/48 via 2001:db8::2 dev eth0; echo route del 2a00:
 			{"a neighbor of the prefix", "ip route add 10.77.1.0/24 via 192.0.2.1", 1, false, false},
 			{"a rule", "ip rule add priority 50 lookup 100", 0, true, true},
 			{"an address", "ip addr add 198.51.100.2/24 dev d0", 1, true, false},
-			{"a link that comes back", "ip link set d0 down; ip link set d0 up; ip route add 20.12.0.0/16 dev d0", 1, true, false},
+			{"a link that comes back", "ip link set d0 down; ip link set d0 up; " + up + "; ip route add 20.12.0.0/16 dev d0", 1, true, false},
 			{"a routing daemon again", churn, 100, false, false},
 		} {
 			w.uplinks.Store(0)
@@ -95,6 +120,7 @@ echo route replace 2a00:9:$i::/48 via 2001:db8::2 dev eth0; echo route del 2a00:
 			lab.Eventually(t, 5*time.Second, fmt.Sprintf("events of %s", c.name), func() bool {
 				return w.seen.Load() >= c.events && (w.uplinks.Load() > 0 || !c.uplinks) && (w.pins.Load() > 0 || !c.pins)
 			})
+			w.fence(t)
 			if u, p := w.uplinks.Load(), w.pins.Load(); u > 0 != c.uplinks || p > 0 != c.pins {
 				t.Errorf("%s: %d looks for uplinks, wanted %t; %d for pins, wanted %t", c.name, u, c.uplinks, p, c.pins)
 			}
