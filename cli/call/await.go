@@ -23,10 +23,11 @@ func (c *Call) Await(ctx context.Context, name string, g reach.Goal, timeout tim
 	told := ""
 	defer c.Line.Set("")
 	defer signals.OnInterrupt(func() { c.Line.Set("") })()
+	var stuck *reach.Stuck // what the last answer showed
 	for {
 		s, _, err := c.Places.Find(ctx, name)
 		if err != nil {
-			return s, netip.Addr{}, err
+			return s, netip.Addr{}, unlessOver(ctx, stuck, err)
 		}
 		if reach.IsHeld(s) {
 			return s, netip.Addr{}, &reach.Held{VM: s}
@@ -44,13 +45,20 @@ func (c *Call) Await(ctx context.Context, name string, g reach.Goal, timeout tim
 			c.Talk("%s", line)
 		}
 		told = line
+		stuck = &reach.Stuck{VM: s, Goal: g, After: timeout, NIC: nic, Address: address}
 		select {
 		case <-ctx.Done():
-			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return s, netip.Addr{}, ctx.Err()
-			}
-			return s, netip.Addr{}, &reach.Stuck{VM: s, Goal: g, After: timeout, NIC: nic, Address: address}
+			return s, netip.Addr{}, unlessOver(ctx, stuck, ctx.Err())
 		case <-time.After(pollInterval):
 		}
 	}
+}
+
+// unlessOver returns the error of a wait, but how far the guest came if the time of the wait is
+// over: also in the middle of a question.
+func unlessOver(ctx context.Context, stuck *reach.Stuck, err error) error {
+	if stuck != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return stuck
+	}
+	return err
 }
