@@ -78,7 +78,7 @@ func (b *bench) firstLease() error {
 		return err
 	}
 	defer closeTun()
-	stop, err := b.RecipeTap("tga", true)
+	stop, err := b.RecipeTap("tga", "ga", true)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (b *bench) firstLease() error {
 	}
 	defer server.Stop()
 	guests, err := rig.Boot(b.QnetVM, rig.Spec{
-		Name: "ga", Mode: "nat", Extra: rig.HandMade("tga", "52:54:00:01:02:0a"), Cmdline: "qnet.net0=dhcp qnet.net1=192.168.77.10/24",
+		Name: "ga", Mode: "nat", Sandbox: "off", Extra: rig.HandMade("tga", "52:54:00:01:02:0a"), Cmdline: "qnet.net0=dhcp qnet.net1=192.168.77.10/24",
 	})
 	if err != nil {
 		return err

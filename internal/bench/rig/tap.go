@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/qnet-vm/qnet/internal/vmuser"
 )
 
 // NIC returns QEMU's arguments for one more NIC.
@@ -22,19 +24,19 @@ func HandMade(tap, mac string) []string {
 }
 
 // OpenTun lets all users open /dev/net/tun until restore, as udev does: QEMU runs as
-// nobody, and opens the hand-made taps itself.
+// a user of its VM's own, and opens the hand-made taps itself.
 func (r *Rig) OpenTun() (restore func(), err error) {
 	dir := filepath.Join(r.Dir, "dev")
 	err = Sh("mkdir -p " + dir + "; mount -t tmpfs tmpfs " + dir + "; mknod -m 666 " + dir + "/tun c 10 200; mount --bind " + dir + "/tun /dev/net/tun; umount -l " + dir)
 	return func() { Sh("umount /dev/net/tun") }, err
 }
 
-// RecipeTap makes a tap by the recipe, and the bridge with the first tap. stop removes
-// them.
-func (r *Rig) RecipeTap(tap string, first bool) (stop func(), err error) {
+// RecipeTap makes a tap for a VM by the recipe, and the bridge with the first tap. stop
+// removes them.
+func (r *Rig) RecipeTap(tap, vm string, first bool) (stop func(), err error) {
 	args := r.recipeArgs("nat", tap, first, "sh", "-c", "echo ready; read end")
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "TAP_OPTIONS=user nobody")
+	cmd.Env = append(os.Environ(), fmt.Sprint("TAP_OPTIONS=user ", vmuser.Credential(nil, vm).UID))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
