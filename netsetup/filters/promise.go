@@ -122,13 +122,13 @@ func (n Promise) withHost() []Packet {
 		Proto: TCP, Sport: ephemeral, Dport: service, Name: "what the host sends to guests", Passes: toGuests,
 	}
 	answers := []Traffic{{In: n.Bridge, Src: n.Prefix, Dst: gateway, Established: true}}
-	return append(list, from, from.replyBy(routedPath(nft.Input), answers))
+	return append(list, from, from.replyBy(pathToHost, answers))
 }
 
 // toHost is a guest's first packet to a port of the host.
 func (n Promise) toHost(proto byte, port uint16) Packet {
 	return Packet{
-		Path: routedPath(nft.Input), In: n.Bridge, Src: n.guest(), Dst: n.Gateway, DstLocal: true,
+		Path: pathToHost, In: n.Bridge, Src: n.guest(), Dst: n.Gateway, DstLocal: true,
 		Proto: proto, Sport: ephemeral, Dport: port,
 	}
 }
@@ -136,7 +136,7 @@ func (n Promise) toHost(proto byte, port uint16) Packet {
 // outside are the packets between guests and the outside by an uplink.
 func (n Promise) outside(uplink string) []Packet {
 	out := Packet{
-		Path: routedPath(nft.Forward), In: n.Bridge, Out: uplink, Src: n.guest(), Dst: outside,
+		Path: pathThroughHost, In: n.Bridge, Out: uplink, Src: n.guest(), Dst: outside,
 		Proto: TCP, Sport: ephemeral, Dport: httpsPort, Name: "what guests send to the outside",
 	}
 	out.Passes = []Traffic{{In: n.Bridge}}
@@ -183,6 +183,12 @@ func bridgedPath(calls bool) []Stage {
 	}
 	return append(path, Stage{false, nft.Egress})
 }
+
+// The paths of a guest's packet to the host, and through it. Nothing may change them.
+var (
+	pathToHost      = routedPath(nft.Input)
+	pathThroughHost = routedPath(nft.Forward)
+)
 
 // routedPath is the path of a guest's packet to the host (Input) or through it (Forward).
 func routedPath(h nft.Hook) []Stage {
