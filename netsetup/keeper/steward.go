@@ -2,12 +2,10 @@ package keeper
 
 import (
 	"fmt"
-	"hash/fnv"
 	"os"
 	"os/exec"
 	"runtime"
 	"slices"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,14 +16,6 @@ import (
 
 // StewardFlag is the argument of the process that starts clerks (package clerk).
 const StewardFlag = "--steward"
-
-// Root's networks have a user each, among those of root's VMs: no user and no container has
-// one of them, by what systemd documents (UIDS-GIDS.md).
-const (
-	firstUID = 0x70000000
-	lastUIDs = 0x0fffffff
-	nobody   = 65534
-)
 
 // startBoth starts the keeper, and then the steward of its network's clerks, while the keeper
 // begins its work. A keeper whose steward does not start finds that its starter is gone.
@@ -74,10 +64,8 @@ func clerksUser(network string) *syscall.Credential {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	h := fnv.New32a()
-	h.Write([]byte("network " + network))
-	for _, id := range []uint32{firstUID + h.Sum32()&lastUIDs, nobody} {
-		if mapped("/proc/self/uid_map", id) && mapped("/proc/self/gid_map", id) {
+	for _, id := range []uint32{confine.OwnUID("network " + network), confine.Nobody} { // no VM has such a name
+		if confine.MapsUser(id) && confine.MapsGroup(id) {
 			return &syscall.Credential{Uid: id, Gid: id}
 		}
 	}
@@ -112,19 +100,6 @@ func openTo(user *syscall.Credential, path string) (*os.File, error) {
 		return nil, fmt.Errorf("copy qnet into memory: %w", err)
 	}
 	return c, nil
-}
-
-// mapped reports whether the user namespace has the id (user_namespaces(7)).
-func mapped(path string, id uint32) bool {
-	text, _ := os.ReadFile(path)
-	lines := strings.Fields(string(text))
-	for i := 0; i+2 < len(lines); i += 3 {
-		var first, count uint64
-		if _, err := fmt.Sscan(lines[i]+" "+lines[i+2], &first, &count); err == nil && uint64(id) >= first && uint64(id) < first+count {
-			return true
-		}
-	}
-	return len(lines) == 0
 }
 
 // startConfined starts a command that can gain no rights, has no capability, and can open no

@@ -22,9 +22,9 @@ func (c *Credential) Check() error {
 	}
 	const remedy = `run it outside of this user namespace, or in one with a range of ids ("podman unshare", "unshare --map-auto --map-root-user"); mode = "user" outside needs no rights`
 	switch {
-	case !mapped("/proc/self/uid_map", c.UID):
+	case !confine.MapsUser(c.UID):
 		return &Lack{What: fmt.Sprintf("QEMU is to run as user %d, which this user namespace does not map", c.UID), Remedy: remedy}
-	case !mapped("/proc/self/gid_map", c.GID):
+	case !confine.MapsGroup(c.GID):
 		return &Lack{What: fmt.Sprintf("QEMU is to run as group %d, which this user namespace does not map", c.GID), Remedy: remedy}
 	case strings.TrimSpace(text("/proc/self/setgroups")) == "deny":
 		return &Lack{What: "QEMU is to run without the caller's groups, and this user namespace forbids setgroups(2)", Remedy: remedy}
@@ -40,22 +40,7 @@ func (c *Credential) Check() error {
 
 // Mapped reports whether this process's user namespace has the user and the group
 // (user_namespaces(7)). It reads /proc/self.
-func (c *Credential) Mapped() bool {
-	return mapped("/proc/self/uid_map", c.UID) && mapped("/proc/self/gid_map", c.GID)
-}
-
-// mapped reports whether the user namespace has the id, by a map of lines "first id here,
-// first id outside, how many". It does where the kernel tells no map.
-func mapped(path string, id uint32) bool {
-	lines := strings.Fields(text(path))
-	for i := 0; i+2 < len(lines); i += 3 {
-		var first, count uint64
-		if _, err := fmt.Sscan(lines[i]+" "+lines[i+2], &first, &count); err == nil && uint64(id) >= first && uint64(id) < first+count {
-			return true
-		}
-	}
-	return len(lines) == 0
-}
+func (c *Credential) Mapped() bool { return confine.MapsUser(c.UID) && confine.MapsGroup(c.GID) }
 
 // missingCapabilities names those of the needed capabilities that this thread lacks.
 func missingCapabilities() string {
