@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -171,17 +172,17 @@ func (p *process) end(within time.Duration) int {
 	return p.ProcessState.ExitCode()
 }
 
-// says waits until stdout or stderr holds the words.
+// says waits until stdout or stderr holds the words. What an ended process wrote to a terminal
+// may be on its way for a moment.
 func (p *process) says(words string, within time.Duration) {
 	p.l.Helper()
-	for limit := time.After(within); !strings.Contains(p.out.String()+p.errout.String(), words); {
+	limit, done, failure := time.After(within), p.done, fmt.Sprintf("does not say %q within %s", words, within)
+	for !strings.Contains(p.out.String()+p.errout.String(), words) {
 		select {
 		case <-limit:
-			p.l.Fatalf("%v: does not say %q within %s\n%s\n%s", p.Args[1:], words, within, &p.out, &p.errout)
-		case <-p.done:
-			if !strings.Contains(p.out.String()+p.errout.String(), words) {
-				p.l.Fatalf("%v: ended without saying %q\n%s\n%s", p.Args[1:], words, &p.out, &p.errout)
-			}
+			p.l.Fatalf("%v: %s\n%s\n%s", p.Args[1:], failure, &p.out, &p.errout)
+		case <-done:
+			limit, done, failure = time.After(time.Second), nil, fmt.Sprintf("ended without saying %q", words)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -381,9 +382,13 @@ func killOnce(t *testing.T, o Options, what int, within bool) (took time.Duratio
 	await(t, "the host is back", offBridge)
 	took = time.Since(begin)
 	await(t, "the network's end", func() bool { return !exists(journalOf(o, "lan")) && keeperPID(o) == 0 })
-	if _, err := Collect(t.Context(), o); err != nil { // lock files of the dead
-		t.Error(err)
-	}
+	// A keeper that the supervisor had just started makes its lock files, and ends.
+	await(t, "the lock files of the dead are collected", func() bool {
+		if _, err := Collect(t.Context(), o); err != nil {
+			t.Error(err)
+		}
+		return !exists(rundir.Locks(o.RunDir))
+	})
 	return took, midway
 }
 
