@@ -84,30 +84,21 @@ func TestSwappedBetweenCheckAndUse(t *testing.T) {
 	if err := errors.Join(os.WriteFile(secret, []byte("secret"), 0o600), os.WriteFile(own, []byte("own"), 0o600), os.Chown(own, 64001, 64001)); err != nil {
 		t.Fatal(err)
 	}
-	stop, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			fresh := path + ".new"
-			os.Remove(fresh)
-			switch i % 4 {
-			case 0:
-				os.Symlink(secret, fresh)
-			case 1:
-				os.Link(own, fresh)
-			case 2:
-				os.Link(secret, fresh)
-			case 3:
-				os.Symlink(own, fresh)
-			}
-			os.Rename(fresh, path)
+	stop := lab.Meanwhile(func(i int) {
+		fresh := path + ".new"
+		os.Remove(fresh)
+		switch i % 4 {
+		case 0:
+			os.Symlink(secret, fresh)
+		case 1:
+			os.Link(own, fresh)
+		case 2:
+			os.Link(secret, fresh)
+		case 3:
+			os.Symlink(own, fresh)
 		}
-	}()
+		os.Rename(fresh, path)
+	})
 	opened, refused := 0, 0
 	for range 1000 {
 		file, err := f.open("disk", path, os.O_RDWR)
@@ -126,8 +117,7 @@ func TestSwappedBetweenCheckAndUse(t *testing.T) {
 		f.Close()
 		f.infos = map[*os.File]fs.FileInfo{}
 	}
-	close(stop)
-	<-ended
+	stop()
 	t.Logf("%d opened, %d refused", opened, refused)
 	if opened < 50 || refused < 50 {
 		t.Errorf("the links took no part: %d opened, %d refused", opened, refused)

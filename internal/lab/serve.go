@@ -42,3 +42,24 @@ func Names(t testing.TB, dir string) string {
 	}
 	return strings.Join(names, " ")
 }
+
+// Meanwhile calls f with 0, 1, 2 and so on, without a pause, beside the test. stop ends that, and
+// returns when the last call has.
+func Meanwhile(f func(i int)) (stop func()) {
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := 0; ; i++ {
+			select {
+			case <-over:
+				return
+			default:
+				f(i)
+			}
+		}
+	}()
+	return func() {
+		close(over)
+		<-ended
+	}
+}

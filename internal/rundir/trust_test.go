@@ -102,27 +102,18 @@ func TestLinksInTheirPlace(t *testing.T) {
 	theirs, roots := newCanary(t, filepath.Join(base, "theirs"), 64001, 0o4644), newCanary(t, filepath.Join(base, "roots"), 0, 0o4640)
 	vm, network := VM{filepath.Join(base, "run"), "a"}, Network{filepath.Join(base, "run"), "dev"}
 	places := []string{vm.Lock(), vm.Socket(), vm.Dir(), network.Journal(), network.KeeperLock(), network.Socket(), Locks(vm.RunDir) + "/plan", network.Journal() + ".new"}
-	stop, ended := make(chan struct{}), make(chan struct{})
 	swapped := 0
-	go func() {
-		defer close(ended)
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			fresh := filepath.Join(base, "link")
-			os.Remove(fresh)
-			err := os.Symlink(roots.file, fresh)
-			if i%2 == 0 {
-				err = errors.Join(os.Remove(fresh), os.Link(theirs.file, fresh))
-			}
-			if err == nil && os.Rename(fresh, places[i/2%len(places)]) == nil {
-				swapped++
-			}
+	stop := lab.Meanwhile(func(i int) {
+		fresh := filepath.Join(base, "link")
+		os.Remove(fresh)
+		err := os.Symlink(roots.file, fresh)
+		if i%2 == 0 {
+			err = errors.Join(os.Remove(fresh), os.Link(theirs.file, fresh))
 		}
-	}()
+		if err == nil && os.Rename(fresh, places[i/2%len(places)]) == nil {
+			swapped++
+		}
+	})
 	user := &asuser.User{UID: 65534, GID: 65534}
 	refused := 0
 	for range 300 {
@@ -151,8 +142,7 @@ func TestLinksInTheirPlace(t *testing.T) {
 		theirs.check(t)
 		roots.check(t)
 	}
-	close(stop)
-	<-ended
+	stop()
 	t.Logf("%d links took a place, and %d rounds met one", swapped, refused)
 	if swapped < 100 || refused < 20 {
 		t.Errorf("only %d links took a place, and %d rounds met one", swapped, refused)
