@@ -152,13 +152,20 @@ func (o Options) command(n Network, ready *os.File) (*exec.Cmd, error) {
 // startLowered starts a command with the keeper's capabilities only. The bounding
 // set belongs to a thread: the one that forks is used for nothing else, and ends.
 func startLowered(cmd *exec.Cmd) error {
+	return startAfter(cmd, func() error {
+		if os.Geteuid() != 0 { // others have no more than their file's capabilities
+			return nil
+		}
+		return confine.DropBounding(capabilities)
+	})
+}
+
+// startAfter starts a command on a thread that has given up something. The thread ends then.
+func startAfter(cmd *exec.Cmd, giveUp func() error) error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		var err error
-		if os.Geteuid() == 0 { // others have no more than their file's capabilities
-			err = confine.DropBounding(capabilities)
-		}
+		err := giveUp()
 		if err == nil {
 			err = cmd.Start()
 		}

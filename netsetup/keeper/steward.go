@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"syscall"
 
@@ -103,18 +102,9 @@ func openTo(user *syscall.Credential, path string) (*os.File, error) {
 }
 
 // startConfined starts a command that can gain no rights, has no capability, and can open no
-// file but programs' own. The rights belong to a thread, which ends.
+// file but programs' own.
 func startConfined(cmd *exec.Cmd, program *os.File) error {
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		err := confineThread(program, cmd.SysProcAttr.Credential != nil)
-		if err == nil {
-			err = cmd.Start()
-		}
-		result <- err
-	}()
-	return <-result
+	return startAfter(cmd, func() error { return confineThread(program, cmd.SysProcAttr.Credential != nil) })
 }
 
 // confineThread takes rights from the calling thread. Its capabilities it keeps where a change
