@@ -64,7 +64,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	reg, err := keeper.Join(ctx, keeper.Options{
 		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note, Waits: s.startProgress,
 		Changed: s.portsChanged, Replug: func(nics []int) { s.replug(life, nics) }, GiveUp: s.giveUp, AsRoot: asuser.AsRoot,
-		AssumeYes: s.AssumeYes, Peer: RemotePeer(),
+		AssumeYes: s.AssumeYes, Peer: RemotePeer(), Stewards: &s.stewards,
 	}, NetworkOf(n), s.profile.Name, requests)
 	if err != nil {
 		return err
@@ -74,6 +74,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 		ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 		defer cancel()
 		s.Progress(fmt.Sprintf("network %q to be undone", n.Name))
+		s.stewards.Start() //nolint:errcheck // the keeper, which waits for its steward's end, sees that there is none
 		return reg.Leave(ctx)
 	})
 	return nil

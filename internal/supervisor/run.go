@@ -66,22 +66,23 @@ type Options struct {
 // session is one VM's run; closers undo its steps.
 type session struct {
 	Options
-	place   rundir.VM
-	profile *profiles.Profile
-	files   *hardware.Files // nil until they are open
-	binary  string          // of QEMU
-	config  machine.Config
-	salt    []byte
-	regs    []*keeper.Registration
-	nics    map[int]machine.NIC // by a NIC's index in the profile
-	qemu    *qemu.Launched
-	vm      *qemu.VM
-	console *console.Console
-	stops   stopper
-	images  []*os.File    // of the disks, to look at after they were closed
-	resumed *saved.Resume // nil for a guest that boots
-	failed  error         // of a boot for others
-	one     sync.Mutex    // held while an operation changes the guest's state
+	place    rundir.VM
+	profile  *profiles.Profile
+	files    *hardware.Files // nil until they are open
+	binary   string          // of QEMU
+	config   machine.Config
+	salt     []byte
+	regs     []*keeper.Registration
+	stewards keeper.Stewards
+	nics     map[int]machine.NIC // by a NIC's index in the profile
+	qemu     *qemu.Launched
+	vm       *qemu.VM
+	console  *console.Console
+	stops    stopper
+	images   []*os.File    // of the disks, to look at after they were closed
+	resumed  *saved.Resume // nil for a guest that boots
+	failed   error         // of a boot for others
+	one      sync.Mutex    // held while an operation changes the guest's state
 
 	showScreen func(*qemu.VM) // serves viewers; nil without a screen
 	closers    []func(context.Context) error

@@ -122,6 +122,9 @@ func (s *session) started(ctx context.Context) error {
 		// Does nothing unless a later step of the start failed.
 		return s.vm.Stop(ctx, qemu.StopOptions{Force: true})
 	})
+	if err := s.stewards.Start(); err != nil {
+		return fmt.Errorf("serve DHCP and DNS: %w", err)
+	}
 	if err := s.becomeClone(ctx); err != nil {
 		return err
 	}

@@ -331,3 +331,65 @@ func TestClerkOfPrivateBinary(t *testing.T) {
 		mustLeave(t, r)
 	})
 }
+
+// A steward that is held back starts when the VM runs, for another VM's guest soon anyway, and
+// before the VM leaves. What guests ask before waits for the clerk.
+func TestStewardIsHeldBack(t *testing.T) {
+	for _, c := range []struct {
+		how   string
+		start func(t *testing.T, s *Stewards)
+	}{
+		{"the VM runs", func(t *testing.T, s *Stewards) {
+			if err := s.Start(); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"it takes long", func(*testing.T, *Stewards) { time.Sleep(time.Second) }},
+	} {
+		t.Run(c.how, func(t *testing.T) {
+			inLab(t, func(t *testing.T, o Options) {
+				o.Stewards = &Stewards{}
+				r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
+				natGuest(t)
+				mac, f := r.Ports()[0].MAC, frames(t, "guest", "eth0")
+				if err := f.Write(discover(t, mac, mac)); err != nil {
+					t.Fatal(err)
+				}
+				if list := processes(t, "--steward"); len(list) > 0 {
+					t.Fatalf("a steward runs before its start: %v", list)
+				}
+				c.start(t, o.Stewards)
+				if dhcpMessage(t, f, mac, dhcpv4.MessageTypeOffer) == nil {
+					t.Error("the guest's question from before is not answered")
+				}
+				kill(t, r.Info().KeeperPID)
+				if a := renewed(t, f, mac); a != r.Ports()[0].Address.String() {
+					t.Errorf("under the next keeper the guest gets %s", a)
+				}
+				lab.Sh(t, "ip link del vguest; ip netns del guest")
+				if err := o.Stewards.Start(); err != nil {
+					t.Error(err)
+				}
+				mustLeave(t, r)
+			})
+		})
+	}
+}
+
+// A steward that does not start is said by Start, and the keeper lets go of the network.
+func TestHeldBackStewardFails(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		binary := filepath.Join(filepath.Dir(o.RunDir), "qnet")
+		lab.Sh(t, "cp $(readlink /proc/"+strconv.Itoa(os.Getpid())+"/exe) "+binary)
+		o.Exe, o.Stewards = []string{binary, "keeper"}, &Stewards{}
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
+		lab.Sh(t, "rm "+binary)
+		if err := o.Stewards.Start(); err == nil || !strings.Contains(err.Error(), "start its steward") {
+			t.Errorf("got %v", err)
+		}
+		if err := r.Leave(t.Context()); err != nil {
+			t.Log(err) // the keeper may have gone before
+		}
+		lab.Eventually(t, 10*time.Second, "the network's end", func() bool { return !exists("/sys/class/net/qn-dev") })
+	})
+}

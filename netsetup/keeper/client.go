@@ -38,6 +38,9 @@ type Options struct {
 	// AsRoot runs what needs the rights that Join had, for a caller that dropped them
 	// since. Nil runs it as it is.
 	AsRoot func(func() error) error
+
+	// Stewards holds back those of the keepers that are started. Nil starts them at once.
+	Stewards *Stewards
 }
 
 // Network is what a profile asks of a network.

@@ -14,6 +14,7 @@ type (
 	Network      = keeper.Network
 	Registration = keeper.Registration
 	PortRequest  = keeper.PortRequest
+	Stewards     = keeper.Stewards
 	Port         = keeper.Port
 	Info         = keeper.Info
 	Note         = keeper.Note

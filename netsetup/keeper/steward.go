@@ -1,11 +1,14 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"slices"
+	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,8 +19,50 @@ import (
 // StewardFlag is the argument of the process that starts clerks (package clerk).
 const StewardFlag = "--steward"
 
-// startBoth starts the keeper, and then the steward of its network's clerks, while the keeper
-// begins its work. A keeper whose steward does not start finds that its starter is gone.
+// Stewards are those of the keepers that one VM starts. They, and so the clerks, wait until the
+// VM runs: its guest asks for nothing before, and they would take CPU time from its launch.
+// What other guests of the network ask meanwhile waits in the clerk's sockets. The zero value
+// holds stewards back. The methods may be called concurrently.
+type Stewards struct {
+	mu   sync.Mutex // guards what follows
+	held []func() error
+	open bool  // none is held back any more
+	err  error // of those that were
+}
+
+// patience is how long a steward is held back at most, for the other guests of its network.
+const patience = time.Second
+
+// Start starts the stewards that were held back. Later ones start with their keepers. A second
+// call does nothing but return the first one's error.
+func (l *Stewards) Start() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open = true
+	for _, start := range l.held {
+		l.err = errors.Join(l.err, start())
+	}
+	l.held = nil
+	return l.err
+}
+
+// hold keeps the start of a steward for Start. It returns false where none is held back.
+func (l *Stewards) hold(start func() error) bool {
+	if l == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open {
+		return false
+	}
+	l.held = append(l.held, start)
+	time.AfterFunc(patience, func() { l.Start() }) //nolint:errcheck // the next call returns it
+	return true
+}
+
+// startBoth starts the keeper and, while that begins its work or later (Stewards), the steward
+// of its network's clerks. A keeper whose steward does not start finds that it is gone.
 func (o Options) startBoth(keeper *exec.Cmd, network string) error {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -25,14 +70,24 @@ func (o Options) startBoth(keeper *exec.Cmd, network string) error {
 	}
 	toSteward, toKeeper := os.NewFile(uintptr(fds[0]), "steward"), os.NewFile(uintptr(fds[1]), "keeper")
 	defer toSteward.Close()
-	defer toKeeper.Close()
 	keeper.ExtraFiles = append(keeper.ExtraFiles, toSteward)
 	if err := startLowered(keeper); err != nil {
+		toKeeper.Close()
 		return err
 	}
-	if err := o.startSteward(network, toKeeper); err != nil {
+	start := func() error {
+		defer toKeeper.Close()
+		if err := o.startSteward(network, toKeeper); err != nil {
+			return fmt.Errorf("start its steward: %w", err)
+		}
+		return nil
+	}
+	if o.Stewards.hold(func() error { return o.asRoot(start) }) {
+		return nil
+	}
+	if err := start(); err != nil {
 		go keeper.Wait() //nolint:errcheck // so that it stays no zombie
-		return fmt.Errorf("start its steward: %w", err)
+		return err
 	}
 	return nil
 }

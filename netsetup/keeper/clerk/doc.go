@@ -2,7 +2,7 @@
 // guest that finds a mistake in how its messages are read gains nothing by it (promise P15).
 //
 // There are two processes. The steward ([Steward]) is started by the supervisor that starts
-// the keeper, because the keeper has neither the rights to become another user nor to end a
+// the keeper, when its VM runs, because the keeper has neither the rights to become another user nor to end a
 // process of one. It has a user of the network's own, no capability, no_new_privs, and
 // Landlock leaves it no files but programs' libraries. It does one thing: it starts clerks,
 // ends them, and says that they ended. It ends with the keeper, and its clerk with it.
