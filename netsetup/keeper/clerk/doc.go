@@ -1,9 +1,9 @@
 // Package clerk serves DHCP and DNS of a network in a process without rights, so that a
 // guest that finds a mistake in how its messages are read gains nothing by it (promise P15).
 //
-// There are two processes. The steward ([Steward]) is started by the supervisor that starts
-// the keeper, when its VM runs, because the keeper has neither the rights to become another user nor to end a
-// process of one. It has a user of the network's own, no capability, no_new_privs, and
+// There are two processes. The supervisor that starts the keeper starts the steward ([Steward]),
+// once its VM runs: the keeper has neither the rights to become another user nor to end a
+// process of one. The steward has a user of the network's own, no capability, no_new_privs, and
 // Landlock leaves it no files but programs' libraries. It does one thing: it starts clerks,
 // ends them, and says that they ended. It ends with the keeper, and its clerk with it.
 //
