@@ -27,6 +27,8 @@ var foreign = map[string]string{
 	"disk.read_only": "readonly", "disk.read-only": "readonly", "disk.temporary": "snapshot", "disk.ephemeral": "snapshot",
 	"nic.type": "mode", "nic.kind": "mode", "nic.ip": "address", "nic.ipv4": "address", "nic.ip_address": "address",
 	"nic.macaddr": "mac", "nic.mac_address": "mac", "nic.macaddress": "mac", "nic.hwaddr": "mac", "nic.device": "model", "nic.driver": "model",
+	".publish": "ports in [[nic]]", ".hostfwd": "ports in [[nic]]", ".port_forwards": "ports in [[nic]]",
+	"nic.port": "ports", "nic.hostfwd": "ports", "nic.forward": "ports", "nic.forwards": "ports", "nic.publish": "ports", "nic.portforward": "ports",
 	"nic.bridge": "uplink in [network.NAME], with mode = \"bridge\"", "nic.net": "network",
 	"network.cidr": "subnet", "network.range": "subnet", "network.prefix": "subnet", "network.parent": "uplink", "network.interface": "uplink",
 	"network.dev": "uplink", "network.device": "uplink", "network.link": "uplink", "network.bridge": "uplink",

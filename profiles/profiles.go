@@ -208,6 +208,8 @@ type NIC struct {
 	Model   string
 
 	Unguarded bool // guard = "off"
+
+	Forwards []Forward // of ports, expanded
 }
 
 // MinMTU and MaxMTU bound the MTU of a network, in bytes. Every host takes packets of

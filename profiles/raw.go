@@ -58,12 +58,13 @@ type rawDisk struct {
 }
 
 type rawNIC struct {
-	Mode    string `toml:"mode" enum:"private,host-only,nat,bridge,user,none" default:"nat" doc:"How the card is connected."`
-	Network string `toml:"network" pattern:"^[a-z][a-z0-9-]{0,30}$" doc:"VMs that name the same network share one bridge; default: the mode's name."`
-	Address string `toml:"address" doc:"The guest's IPv4 address, in host-only and nat; default: derived from the MAC, the same at every run."`
-	MAC     string `toml:"mac" pattern:"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$" words:"six bytes, such as 52:54:00:21:34:56" doc:"MAC address, unicast; default: derived, the same at every run."`
-	Guard   string `toml:"guard" enum:"on,off" default:"on" doc:"Whether frames are dropped by which the guest would pass for another machine: other MACs and addresses than its own, what routers and DHCP servers send. Turn it off for a guest that is a router or bridge."`
-	Model   string `toml:"model" enum:"virtio-net-pci,e1000,e1000e,rtl8139" default:"virtio-net-pci" doc:"The card the guest sees."`
+	Mode    string   `toml:"mode" enum:"private,host-only,nat,bridge,user,none" default:"nat" doc:"How the card is connected."`
+	Network string   `toml:"network" pattern:"^[a-z][a-z0-9-]{0,30}$" doc:"VMs that name the same network share one bridge; default: the mode's name."`
+	Address string   `toml:"address" doc:"The guest's IPv4 address, in host-only and nat; default: derived from the MAC, the same at every run."`
+	MAC     string   `toml:"mac" pattern:"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$" words:"six bytes, such as 52:54:00:21:34:56" doc:"MAC address, unicast; default: derived, the same at every run."`
+	Guard   string   `toml:"guard" enum:"on,off" default:"on" doc:"Whether frames are dropped by which the guest would pass for another machine: other MACs and addresses than its own, what routers and DHCP servers send. Turn it off for a guest that is a router or bridge."`
+	Ports   []string `toml:"ports" most:"256" doc:"Ports of the host that lead to the guest: [ADDRESS:]PORT:GUEST[/tcp|/udp|/tcp+udp], also ranges of ports; without an address at 127.0.0.1 and ::1, with * at all. Not in private and none, nor with macvtap."`
+	Model   string   `toml:"model" enum:"virtio-net-pci,e1000,e1000e,rtl8139" default:"virtio-net-pci" doc:"The card the guest sees."`
 }
 
 type rawNetwork struct {

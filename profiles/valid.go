@@ -99,6 +99,7 @@ func (d *decoder) nics(raws []rawNIC) []NIC {
 		}
 		n.MAC = d.mac(key+"mac", r.MAC, nics)
 		n.Address = d.address(key+"address", r.Address, n.Mode)
+		n.Forwards = d.forwards(key+"ports", r.Ports, n.Mode, nics)
 		nics = append(nics, n)
 	}
 	return nics
@@ -159,6 +160,11 @@ func (d *decoder) networks(nics []NIC, raws map[string]rawNetwork) map[string]Ne
 			continue
 		}
 		networks[name] = d.network(n, raw)
+	}
+	for i, n := range nics {
+		if len(n.Forwards) > 0 && networks[n.Network].Macvtap {
+			d.Fail(fmt.Sprintf("nic[%d].ports", i), "network %q has macvtap: host and guest do not reach each other; leave macvtap out, or reach the guest from the LAN", n.Network)
+		}
 	}
 	return networks
 }
