@@ -1,12 +1,12 @@
-// Command qnet launches VMs with networking, in place of qemu-system-* and the
-// scripts around it.
-package main
-
 // How much CPU time a container may use does not matter to a launcher, and to find out takes each
 // of its processes some reads of /proc and /sys.
 //
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
+
+// Command qnet launches VMs with networking, in place of qemu-system-* and the
+// scripts around it.
+package main
 
 import (
 	"context"
