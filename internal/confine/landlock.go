@@ -58,6 +58,12 @@ func Landlock() int {
 	return int(v)
 }
 
+// portRule is a rule that allows an access to a TCP port (struct landlock_net_port_attr).
+type portRule struct{ access, port uint64 }
+
+// rulePort is the kind of it, LANDLOCK_RULE_NET_PORT.
+const rulePort = 2
+
 // handled returns the rights that a version of Landlock can take away; those to TCP stay
 // where the program uses it.
 func handled(version int, tcp bool) unix.LandlockRulesetAttr {
@@ -81,11 +87,14 @@ func handled(version int, tcp bool) unix.LandlockRulesetAttr {
 }
 
 // Files leaves the calling thread and its children the rules' files, to open. It also takes
-// away ptrace(2) on processes outside; from version 4 on TCP, unless tcp is true; and from
-// version 6 on signals to processes outside and their abstract UNIX sockets (landlock(7)). It
+// away ptrace(2) on processes outside; from version 4 on TCP, unless tcp is true, but for
+// connections to the ports; and from version 6 on signals to processes outside and their abstract UNIX sockets (landlock(7)). It
 // needs PR_SET_NO_NEW_PRIVS. Files that are open stay usable. Without Landlock it changes
 // nothing and returns nil.
-func Files(rules []Rule, tcp bool) error {
+//
+// TCP is what IPPROTO_TCP is: multipath TCP is none, and connections of sendto(2) with
+// MSG_FASTOPEN are not asked for, at least up to Linux 6.18.
+func Files(rules []Rule, tcp bool, ports ...uint16) error {
 	version := Landlock()
 	if version == 0 {
 		return nil
@@ -101,8 +110,24 @@ func Files(rules []Rule, tcp bool) error {
 			return fmt.Errorf("allow %s by Landlock: %w", r.name(), err)
 		}
 	}
+	if attr.Handled_access_net != 0 {
+		if err := addPorts(int(fd), ports); err != nil {
+			return err
+		}
+	}
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); errno != 0 {
 		return fmt.Errorf("restrict by Landlock: %w", errno)
+	}
+	return nil
+}
+
+// addPorts lets a ruleset's threads connect to TCP ports.
+func addPorts(ruleset int, ports []uint16) error {
+	for _, port := range ports {
+		rule := portRule{access: unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, port: uint64(port)}
+		if _, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), rulePort, uintptr(unsafe.Pointer(&rule)), 0, 0, 0); errno != 0 {
+			return fmt.Errorf("allow TCP port %d by Landlock: %w", port, errno)
+		}
 	}
 	return nil
 }

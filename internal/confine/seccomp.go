@@ -48,6 +48,9 @@ func Fail(errno unix.Errno) bpf.Instruction {
 // Argument loads the lower 32 bits of the call's i-th argument, from 0.
 func Argument(i uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: offArgs + 8*i, Size: 4} }
 
+// Upper loads the upper 32 bits of the call's i-th argument.
+func Upper(i uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: offArgs + 8*i + 4, Size: 4} }
+
 // On adds a part for one system call, of at most 255 instructions. It ends by Allow or Fail,
 // or falls through to the next part.
 func (f *Filter) On(number uint32, list ...bpf.Instruction) {

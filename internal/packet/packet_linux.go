@@ -30,7 +30,7 @@ const (
 type Conn struct {
 	file *os.File
 	raw  syscall.RawConn
-	to   unix.SockaddrLinklayer
+	to   unix.Sockaddr // nil for the link that the socket is bound to
 
 	mu     sync.Mutex // guards closed, and that no deadline is set after Close
 	closed bool
@@ -46,12 +46,12 @@ func Listen(link int, protocol uint16, filter []bpf.Instruction) (*Conn, error) 
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
-	c := &Conn{file: os.NewFile(uintptr(fd), "packet"), to: unix.SockaddrLinklayer{Ifindex: link, Protocol: swap(protocol)}}
+	c := &Conn{file: os.NewFile(uintptr(fd), "packet"), to: &unix.SockaddrLinklayer{Ifindex: link, Protocol: swap(protocol)}}
 	if c.raw, err = c.file.SyscallConn(); err == nil {
 		err = c.SetFilter(filter)
 	}
 	if err == nil {
-		err = c.control(func(fd int) error { return unix.Bind(fd, &c.to) })
+		err = c.control(func(fd int) error { return unix.Bind(fd, c.to) })
 	}
 	if err != nil {
 		c.file.Close()
@@ -61,9 +61,12 @@ func Listen(link int, protocol uint16, filter []bpf.Instruction) (*Conn, error) 
 }
 
 // File returns the socket's descriptor for another process, which makes a Conn of it by Use,
-// and closes the Conn.
+// and closes the Conn. The filter stays what it is: that process cannot change it.
 func (c *Conn) File() (*os.File, error) {
 	defer c.Close() //nolint:errcheck // nothing was written to it
+	if err := c.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1) }); err != nil {
+		return nil, fmt.Errorf("lock filter of packet socket: %w", err)
+	}
 	return Copy(c.file)
 }
 
@@ -86,13 +89,13 @@ func Copy(socket syscall.Conn) (*os.File, error) {
 	return os.NewFile(uintptr(own), "socket"), nil
 }
 
-// Use makes a Conn of a descriptor of File, of a socket on the link with that index for the
-// frames of a protocol.
-func Use(fd, link int, protocol uint16) (*Conn, error) {
+// Use makes a Conn of a descriptor of File. It names no link when it sends: a process that may
+// name links could send by any of them.
+func Use(fd int) (*Conn, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("use packet socket: %w", err)
 	}
-	c := &Conn{file: os.NewFile(uintptr(fd), "packet"), to: unix.SockaddrLinklayer{Ifindex: link, Protocol: swap(protocol)}}
+	c := &Conn{file: os.NewFile(uintptr(fd), "packet")}
 	var err error
 	if c.raw, err = c.file.SyscallConn(); err != nil {
 		return nil, fmt.Errorf("use packet socket: %w", err)
@@ -200,7 +203,7 @@ func (c *Conn) Write(frame []byte) error {
 	defer c.users.Done()
 	var err error
 	waitErr := c.raw.Write(func(fd uintptr) bool {
-		err = unix.Sendto(int(fd), frame, 0, &c.to)
+		err = unix.Sendto(int(fd), frame, 0, c.to)
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
 	if waitErr != nil {

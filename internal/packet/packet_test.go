@@ -88,6 +88,56 @@ func TestConn(t *testing.T) {
 	})
 }
 
+// A socket for another process stays on its link and keeps its filter: nobody can change that one.
+func TestFileKeepsLinkAndFilter(t *testing.T) {
+	lab.Run(t, func(t *testing.T) {
+		lab.Sh(t, cable)
+		left, err := net.InterfaceByName("left")
+		if err != nil {
+			t.Fatal(err)
+		}
+		right, err := net.InterfaceByName("right")
+		if err != nil {
+			t.Fatal(err)
+		}
+		here, err := Listen(left.Index, IPv4, UDPTo(67))
+		if err != nil {
+			t.Fatal(err)
+		}
+		there, err := Listen(right.Index, All, Neighbours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer there.Close()
+		f, err := here.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fd, err := unix.Dup(int(f.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := Use(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.SetFilter(nil); !errors.Is(err, unix.EPERM) {
+			t.Errorf("change filter: %v", err)
+		}
+		want := ARPRequest(ours, ip4, gw4)
+		if err := c.Write(want); err != nil {
+			t.Fatal(err)
+		}
+		there.SetReadDeadline(time.Now().Add(10 * time.Second))
+		b := make([]byte, 2048)
+		if n, _, err := there.Read(b); err != nil || !slices.Equal(b[:n], want) {
+			t.Errorf("got %x, %v", b[:n], err)
+		}
+	})
+}
+
 func TestListenRefused(t *testing.T) {
 	if _, err := Listen(1<<30, All, nil); err == nil {
 		t.Error("a link that is not there, or no right to open it")

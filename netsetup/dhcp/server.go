@@ -144,7 +144,7 @@ func Open(link int, log *slog.Logger) (*os.File, error) {
 
 // ListenOn uses a descriptor of Open.
 func (s *Server) ListenOn(fd int) error {
-	conn, err := packet.Use(fd, s.c.Link, packet.IPv4)
+	conn, err := packet.Use(fd)
 	if err != nil {
 		return fmt.Errorf("serve DHCP: %w", err)
 	}

@@ -115,6 +115,15 @@ func Use(c Config, udp, tcp *os.File) (*Server, error) {
 	return s, nil
 }
 
+// Descriptor returns the number of the descriptor by which the server answers over UDP.
+func (s *Server) Descriptor() (n int, err error) {
+	raw, err := s.udp.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	return n, raw.Control(func(fd uintptr) { n = int(fd) })
+}
+
 // Holders names the processes that hold port 53 on all addresses of the caller's network
 // namespace: " by dnsmasq (pid 812) at 0.0.0.0:53"; "" where the port is free. To name
 // other users' processes takes CAP_SYS_PTRACE, which a keeper lacks.

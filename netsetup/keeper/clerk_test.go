@@ -1,6 +1,7 @@
 package keeper_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -90,6 +91,55 @@ func TestClerkHasNoRights(t *testing.T) {
 			if !strings.Contains(limits, want) {
 				t.Errorf("no %q in\n%s", want, limits)
 			}
+		}
+	})
+}
+
+// dialAll prints the addresses that the process can connect to.
+func dialAll(addresses []string) {
+	for _, a := range addresses {
+		if c, err := net.DialTimeout("tcp", a, time.Second); err == nil {
+			fmt.Println(a)
+			c.Close()
+		}
+	}
+}
+
+// A program in the clerk's place connects over TCP to name servers' port only.
+func TestClerkReachesNameServersOnly(t *testing.T) {
+	lab.Require(t, lab.Root, lab.Need{Name: "Landlock of version 4", OK: func() bool { return confine.Landlock() >= 4 }})
+	lab.Run(t, func(t *testing.T) {
+		var all []string
+		for _, port := range []string{"53", "8080"} {
+			for _, host := range []string{"127.0.0.1", "::1"} {
+				l, err := net.Listen("tcp", net.JoinHostPort(host, port))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				all = append(all, l.Addr().String())
+			}
+		}
+		program, err := os.Open("/proc/self/exe")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer program.Close()
+		reached := func(start func(*exec.Cmd) error) string {
+			var out strings.Builder
+			cmd := exec.Command("/proc/self/exe", append([]string{"dial"}, all...)...)
+			cmd.Stdout, cmd.SysProcAttr = &out, &syscall.SysProcAttr{}
+			if err := errors.Join(start(cmd), cmd.Wait()); err != nil {
+				t.Fatal(err)
+			}
+			return out.String()
+		}
+		if got := reached((*exec.Cmd).Start); got != strings.Join(all, "\n")+"\n" {
+			t.Fatalf("without confinement it reaches %q", got)
+		}
+		got := reached(func(cmd *exec.Cmd) error { return keeper.StartConfined(cmd, program) })
+		if got != all[0]+"\n"+all[1]+"\n" {
+			t.Errorf("it reaches %q", got)
 		}
 	})
 }

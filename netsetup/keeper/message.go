@@ -29,15 +29,16 @@ func Send(c *net.UnixConn, v any, files ...*os.File) error {
 	if err != nil {
 		return fmt.Errorf("encode message: %w", err)
 	}
-	var rights []byte
-	if len(files) > 0 {
+	if len(files) == 0 { // by write(2): a clerk may not call sendmsg(2)
+		_, err = c.Write(b)
+	} else {
 		fds := make([]int, len(files))
 		for i, f := range files {
 			fds[i] = int(f.Fd())
 		}
-		rights = unix.UnixRights(fds...)
+		_, _, err = c.WriteMsgUnix(b, unix.UnixRights(fds...), nil)
 	}
-	if _, _, err := c.WriteMsgUnix(b, rights, nil); err != nil {
+	if err != nil {
 		return fmt.Errorf("send message: %w", err)
 	}
 	return nil

@@ -126,6 +126,9 @@ func clerksUser(network string) *syscall.Credential {
 	return nil
 }
 
+// nameServers is the only TCP port that a clerk may connect to.
+const nameServers = 53
+
 // programFD is the descriptor of the steward's program.
 const programFD = 4
 
@@ -172,7 +175,7 @@ func confineThread(program *os.File, changesUser bool) error {
 	if err := confine.NoNewRights(0); err != nil {
 		return err
 	}
-	if err := confine.Files(rules, true); err != nil { // a clerk asks name servers over TCP
+	if err := confine.Files(rules, false, nameServers); err != nil {
 		return err
 	}
 	if changesUser {

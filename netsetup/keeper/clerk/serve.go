@@ -43,18 +43,25 @@ type server struct {
 func serve(conn *net.UnixConn) error {
 	s := &server{keeper: conn, b: make([]byte, 64<<10), conf: make(chan resolvconf.Conf, 1)}
 	first, err := s.first()
+	if err != nil {
+		return err
+	}
+	names, err := s.names(first)
+	if err != nil {
+		return err
+	}
+	answers := -1
+	if names != nil {
+		answers, err = names.Descriptor()
+	}
 	if err == nil {
-		err = giveUp()
+		err = giveUp(answers)
 	}
 	if err != nil {
 		return err
 	}
 	var services sync.WaitGroup
 	defer services.Wait()
-	names, err := s.names(first)
-	if err != nil {
-		return err
-	}
 	if names != nil {
 		services.Go(names.Serve)
 		defer names.Close() //nolint:errcheck // the process ends
