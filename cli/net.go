@@ -17,7 +17,7 @@ import (
 func (a *app) netCommand() *cli.Command {
 	return &cli.Command{
 		Name: "net", Usage: "list networks: mode, bridge, prefix, uplinks, keeper, VMs, leases",
-		Flags: []cli.Flag{call.JSONFlag()}, Action: a.net,
+		Flags: []cli.Flag{call.JSONFlag(), &cli.BoolFlag{Name: "security", Usage: "show what confines each network's server of DHCP and DNS, and what is missing"}}, Action: a.net,
 	}
 }
 
@@ -44,6 +44,9 @@ func (a *app) net(c *cli.Context) error {
 		}
 		return a.JSON(infos)
 	}
+	if c.Bool("security") {
+		return a.Table("NAME CONFINED MISSING", func(w io.Writer) { clerkRows(w, infos) })
+	}
 	if err := a.Table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) { networkRows(w, infos) }); err != nil {
 		return err
 	}
@@ -51,6 +54,17 @@ func (a *app) net(c *cli.Context) error {
 		return err
 	}
 	return a.leases(infos)
+}
+
+// clerkRows prints what confines the clerks of networks.
+func clerkRows(w io.Writer, infos []keeper.Info) {
+	for _, n := range infos {
+		if n.Clerk == nil {
+			fmt.Fprintf(w, "%s\t-\t-\n", n.Name)
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", n.Name, n.Clerk, call.OrDash(n.Clerk.Lacks()))
+	}
 }
 
 // guards prints the NICs that no guard watches, and what the guards of the others have

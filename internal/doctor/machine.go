@@ -17,6 +17,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/vmuser"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/qemu"
 	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
@@ -190,8 +191,23 @@ func kvmRemedy(why string) string {
 	return "this host is a virtual machine without nested virtualization, most likely: turn that on, or live with TCG"
 }
 
-// checkConfinement asks for the layers that would confine a QEMU of the caller's.
-func checkConfinement(_ context.Context, h *Host) []Finding {
+// remedyForLayers is for what confines a process in part.
+const remedyForLayers = "boot with lsm=landlock,... or a kernel that has it; run as root for namespaces; qnet run --sandbox=required refuses to go without"
+
+// checkConfinement asks for the layers that would confine a QEMU of the caller's, and a clerk.
+func checkConfinement(ctx context.Context, h *Host) []Finding {
+	return append(confinementOfQEMU(ctx, h), confinementOfClerk()...)
+}
+
+func confinementOfClerk() []Finding {
+	c := keeper.ConfinementOf("doctor")
+	if lacks := c.Lacks(); lacks != "" {
+		return one(Warn, remedyForLayers, "a network's clerk: %s; without %s", c, lacks)
+	}
+	return one(Pass, "", "a network's clerk: %s", c)
+}
+
+func confinementOfQEMU(_ context.Context, h *Host) []Finding {
 	binary, err := program.Find(h.Path, h.QEMU)
 	if err != nil {
 		return one(Unseen, "", "there is no QEMU")
@@ -206,7 +222,7 @@ func checkConfinement(_ context.Context, h *Host) []Finding {
 	}
 	r := layers.Report()
 	if len(r.Missing) > 0 {
-		return one(Warn, "boot with lsm=landlock,... or a kernel that has it; run as root for namespaces; qnet run --sandbox=required refuses to go without", "%s; without %s", r, r.Lacks())
+		return one(Warn, remedyForLayers, "%s; without %s", r, r.Lacks())
 	}
 	return one(Pass, "", "%s", r)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/qemu"
 	"github.com/qnet-vm/qnet/qemu/machine"
 	"github.com/qnet-vm/qnet/qemu/program"
+	"github.com/qnet-vm/qnet/qemu/sandbox"
 )
 
 // check opens the profile's files and checks all that can be checked before anything
@@ -24,6 +25,9 @@ import (
 func (s *session) check(ctx context.Context) (err error) {
 	s.binary, err = program.Find(s.Path, s.QEMU)
 	if err = cmp.Or(err, vmuser.Credential(s.User, s.profile.Name).Check(), keeper.MayJoin(NetworksOf(s.profile))); err != nil {
+		return err
+	}
+	if err := s.clerksConfined(); err != nil {
 		return err
 	}
 	if s.files, err = hardware.Open(ctx, s.profile, s.fileOptions()); err != nil {
@@ -56,6 +60,19 @@ func (s *session) check(ctx context.Context) (err error) {
 	s.state.Guest = s.files.Guest()
 	s.mu.Unlock()
 	return s.findSaved()
+}
+
+// clerksConfined refuses networks whose clerk cannot be confined in full, where that is required.
+func (s *session) clerksConfined() error {
+	for _, n := range NetworksOf(s.profile) {
+		if s.Sandbox != sandbox.Required || !n.Mode.HasSubnet() {
+			continue
+		}
+		if lacks := keeper.ConfinementOf(n.Name).Lacks(); lacks != "" {
+			return sandbox.Refusal(fmt.Sprintf("the clerk of network %q", n.Name), lacks, "qnet net --security")
+		}
+	}
+	return nil
 }
 
 // fileOptions says whose the VM's files are, and where words about what takes long go.

@@ -102,6 +102,9 @@ type Info struct {
 	Leases    []dhcp.Lease  `json:"leases,omitempty"`
 	Notes     []string      `json:"notes,omitempty"` // what does not work, as sentences
 
+	// Clerk is what confines the network's clerk; nil where it has none, and of an older keeper.
+	Clerk *Confinement `json:"clerk,omitempty"`
+
 	// Dropped is what the network's rules have dropped of all guests' packets, by reason.
 	Dropped []nft.Count `json:"dropped,omitempty"`
 }
@@ -182,6 +185,8 @@ type Spec struct {
 	Versions
 	Network plan.Network `json:"network"`
 	Port53  string       `json:"port53,omitempty"` // of dns.Holders, which the keeper may not ask itself
+
+	Clerk *Confinement `json:"clerk,omitempty"` // of ConfinementOf, which the keeper tells
 
 	Starter   int        `json:"starter,omitempty"` // the process that starts the keeper; 0 if it need not live
 	AssumeYes bool       `json:"assume_yes,omitempty"`

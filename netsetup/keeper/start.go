@@ -131,6 +131,8 @@ func (o Options) command(n Network, ready *os.File) (*exec.Cmd, error) {
 	spec := Spec{Versions: Speaks, Network: n, Starter: os.Getpid(), AssumeYes: o.AssumeYes, Peer: o.Peer}
 	if n.Mode.HasSubnet() {
 		spec.Port53 = dns.Holders()
+		clerk := ConfinementOf(n.Name)
+		spec.Clerk = &clerk
 	}
 	stdin, err := json.Marshal(spec)
 	if err != nil {

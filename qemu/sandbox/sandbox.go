@@ -164,10 +164,14 @@ func (l *Layers) WithoutNamespaces(cause error) error {
 	return nil
 }
 
-func (l *Layers) refusal() error {
+func (l *Layers) refusal() error { return Refusal("QEMU", l.report.Lacks(), "qnet ps --security") }
+
+// Refusal is the *program.Lack of Required: what cannot be confined, the layers that are missing,
+// and the command that shows them.
+func Refusal(what, lacks, shows string) error {
 	return &program.Lack{
-		What:   "--sandbox=required, and QEMU cannot be confined in full: " + l.report.Lacks(),
-		Remedy: "--sandbox=auto starts without what is missing, and qnet ps --security shows it",
+		What:   "--sandbox=required, and " + what + " cannot be confined in full: " + lacks,
+		Remedy: "--sandbox=auto starts without what is missing, and " + shows + " shows it",
 	}
 }
 
