@@ -45,6 +45,7 @@ func At(l net.Listener, most int, users ...uint32) *Door {
 // Caller is a connection that was let in.
 type Caller struct {
 	*net.UnixConn
+	uid    uint32
 	door   *Door
 	closed chan struct{}
 	state  state // guarded by Door.mu
@@ -73,11 +74,15 @@ func (d *Door) Next() (*Caller, error) {
 			return nil, err
 		}
 		conn, ok := c.(*net.UnixConn)
-		if !ok || !d.knows(conn) {
+		uid, known := uint32(0), false
+		if ok {
+			uid, known = d.knows(conn)
+		}
+		if !known {
 			c.Close()
 			continue
 		}
-		return d.admit(conn), nil
+		return d.admit(conn, uid), nil
 	}
 }
 
@@ -90,21 +95,25 @@ func isScarce(err error) bool {
 	return false
 }
 
-// knows reports whether a user that may enter made the connection (SO_PEERCRED in unix(7)).
+// knows returns the user that made the connection (SO_PEERCRED in unix(7)), and whether that user
+// may enter.
 // The mode of the socket's file says the same, unless another program changes it.
-func (d *Door) knows(conn *net.UnixConn) bool {
+func (d *Door) knows(conn *net.UnixConn) (uid uint32, may bool) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return false
+		return 0, false
 	}
 	var peer *unix.Ucred
 	controlErr := raw.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	return controlErr == nil && err == nil && slices.Contains(d.users, peer.Uid)
+	if controlErr != nil || err != nil {
+		return 0, false
+	}
+	return peer.Uid, slices.Contains(d.users, peer.Uid)
 }
 
 // admit lets a connection in, in the place of another if too many wait.
-func (d *Door) admit(conn *net.UnixConn) *Caller {
-	c := &Caller{UnixConn: conn, door: d, closed: make(chan struct{})}
+func (d *Door) admit(conn *net.UnixConn, uid uint32) *Caller {
+	c := &Caller{UnixConn: conn, uid: uid, door: d, closed: make(chan struct{})}
 	d.mu.Lock()
 	full := len(d.waiting) >= mostWaiting
 	d.mu.Unlock()
@@ -145,6 +154,9 @@ func (c *Caller) silent() bool {
 	})
 	return n <= 0
 }
+
+// UID is the user that made the connection, as this process's user namespace knows it.
+func (c *Caller) UID() uint32 { return c.uid }
 
 // HungUp reports whether the caller has closed its end, and not only said that it sends no more.
 func (c *Caller) HungUp() bool {

@@ -77,11 +77,17 @@ func NoListener(port uint16) (bool, error) {
 	return none, nil
 }
 
-// Describe names the processes that hold the port, as far as proc (/proc) shows
-// them: " by dnsmasq (pid 812) at 0.0.0.0:53". Only its owner and root see the process
-// of a socket; others get " at 0.0.0.0:53".
-func Describe(proc string, over string, at netip.AddrPort) string {
-	holders := Find(proc, over, at)
+// Prevents says of addresses whether a socket at one prevents another socket at the given one,
+// of the same port.
+func Prevents(at netip.Addr) func(netip.Addr) bool {
+	return func(a netip.Addr) bool { return a == at || a.IsUnspecified() }
+}
+
+// Describe names the processes that hold the port at an address for which holds is true, as far
+// as proc (/proc) shows them: " by dnsmasq (pid 812) at 0.0.0.0:53". Only its owner and root see
+// the process of a socket; others get " at 0.0.0.0:53".
+func Describe(proc string, over string, port uint16, holds func(netip.Addr) bool) string {
+	holders := Find(proc, over, port, holds)
 	owners := socketOwners(proc, holders)
 	var words []string
 	for _, h := range holders {
@@ -94,15 +100,15 @@ func Describe(proc string, over string, at netip.AddrPort) string {
 	return strings.Join(words, ",")
 }
 
-// Find returns the sockets that prevent another one at that address, as far as proc (/proc)
-// shows them.
-func Find(proc string, over string, at netip.AddrPort) []Holder {
+// Find returns the sockets that hold the port at an address for which holds is true, as far as
+// proc (/proc) shows them.
+func Find(proc string, over string, port uint16, holds func(netip.Addr) bool) []Holder {
 	var holders []Holder
 	for _, table := range []string{over, over + "6"} {
 		// thread-self: the thread's network namespace may differ from the process's.
 		text, err := os.ReadFile(filepath.Join(proc, "thread-self", "net", table))
 		if err == nil {
-			holders = append(holders, parse(string(text), over, at)...)
+			holders = append(holders, parse(string(text), over, port, holds)...)
 		}
 	}
 	return holders
@@ -113,10 +119,9 @@ func WildcardOnly(holders []Holder) bool {
 	return len(holders) > 0 && !slices.ContainsFunc(holders, func(h Holder) bool { return !h.local.Addr().IsUnspecified() })
 }
 
-// parse finds the sockets in a table of /proc/net that prevent another one at
-// that address. Its columns are slot, local address, remote address, state, queues,
+// parse finds the sockets in a table of /proc/net that hold the port. Its columns are slot, local address, remote address, state, queues,
 // timer, retransmits, uid, timeout, inode.
-func parse(table string, over string, at netip.AddrPort) []Holder {
+func parse(table string, over string, port uint16, holds func(netip.Addr) bool) []Holder {
 	var holders []Holder
 	for line := range strings.Lines(table) {
 		fields := strings.Fields(line)
@@ -124,10 +129,10 @@ func parse(table string, over string, at netip.AddrPort) []Holder {
 			continue
 		}
 		local, ok := parseEndpoint(fields[1])
-		if !ok || local.Port() != at.Port() || over == TCP && fields[3] != listening {
+		if !ok || local.Port() != port || over == TCP && fields[3] != listening {
 			continue
 		}
-		if a := local.Addr(); a == at.Addr() || a.IsUnspecified() {
+		if holds(local.Addr()) {
 			holders = append(holders, Holder{local, fields[9]})
 		}
 	}

@@ -27,10 +27,10 @@ func TestParse(t *testing.T) {
 `
 	at := netip.MustParseAddrPort("10.0.2.1:53")
 	var tcp, udp []string
-	for _, h := range parse(table, TCP, at) {
+	for _, h := range parse(table, TCP, at.Port(), Prevents(at.Addr())) {
 		tcp = append(tcp, h.inode+" "+h.local.String())
 	}
-	for _, h := range parse(table, UDP, at) {
+	for _, h := range parse(table, UDP, at.Port(), Prevents(at.Addr())) {
 		udp = append(udp, h.inode)
 	}
 	want := []string{"101 10.0.2.1:53", "102 0.0.0.0:53", "106 [::]:53", "107 10.0.2.1:53"}
@@ -57,10 +57,10 @@ func TestDescribeWithoutRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := netip.MustParseAddrPort("10.0.2.1:53")
-	if got, want := Describe(proc, UDP, at), " at 0.0.0.0:53"; got != want {
+	if got, want := Describe(proc, UDP, at.Port(), Prevents(at.Addr())), " at 0.0.0.0:53"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := Describe(proc, TCP, at); got != "" {
+	if got := Describe(proc, TCP, at.Port(), Prevents(at.Addr())); got != "" {
 		t.Errorf("got %q, want nothing", got)
 	}
 }

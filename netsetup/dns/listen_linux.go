@@ -43,7 +43,7 @@ func listen(c Config, l limits) (*Server, error) {
 	ctx := context.Background() // an address in numbers needs no look-up, so nothing waits
 	tcp, tcpErr := config.Listen(ctx, "tcp4", at.String())
 	tcpErr = listenError(overTCP, at, tcpErr)
-	shared := errors.Is(tcpErr, ErrPortTaken) && sockets.WildcardOnly(sockets.Find("/proc", sockets.TCP, at))
+	shared := errors.Is(tcpErr, ErrPortTaken) && sockets.WildcardOnly(sockets.Find("/proc", sockets.TCP, at.Port(), sockets.Prevents(at.Addr())))
 	if tcpErr != nil && !shared {
 		return nil, tcpErr
 	}
@@ -131,7 +131,7 @@ func Holders() string {
 	if none, err := sockets.NoListener(defaultPort); err == nil && none {
 		return ""
 	}
-	return sockets.Describe("/proc", sockets.TCP, netip.AddrPortFrom(netip.IPv4Unspecified(), defaultPort))
+	return sockets.Describe("/proc", sockets.TCP, defaultPort, netip.Addr.IsUnspecified)
 }
 
 // control sets the options of a socket before it is bound. Package net sets
@@ -165,5 +165,5 @@ func listenError(over transport, at netip.AddrPort, err error) error {
 	if !errors.Is(err, unix.EADDRINUSE) {
 		return fmt.Errorf("listen for DNS: %w", err)
 	}
-	return fmt.Errorf("listen for DNS on %s %s: %w%s", over, at, ErrPortTaken, sockets.Describe("/proc", string(over), at))
+	return fmt.Errorf("listen for DNS on %s %s: %w%s", over, at, ErrPortTaken, sockets.Describe("/proc", string(over), at.Port(), sockets.Prevents(at.Addr())))
 }

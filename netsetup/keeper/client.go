@@ -124,13 +124,13 @@ func (o Options) join(ctx context.Context, n Network, req Request) (*Registratio
 	var rep Reply
 	files, err := exchange(conn, req, &rep, given(req.Ports)...)
 	if err == nil && rep.Error != nil {
-		err = rep.Error
+		err = o.explain(ctx, rep.Error)
 	}
 	if err == nil {
 		err = Speaks.Check(rep.Versions, n.Name, nil)
 	}
-	if opened := opens(req.Ports); err == nil && (len(files) != opened || len(rep.Ports) != len(req.Ports) || rep.Info == nil) {
-		err = fmt.Errorf("receive taps: got %d files for %d ports", len(files), opened)
+	if err == nil {
+		err = rep.fits(req, files)
 	}
 	if err != nil {
 		CloseAll(files)
@@ -145,7 +145,26 @@ func (o Options) join(ctx context.Context, n Network, req Request) (*Registratio
 		}
 		r.ports = append(r.ports, p)
 	}
+	for i := range r.ports {
+		p := &r.ports[i]
+		p.Sockets, files = files[:len(p.Forwards):len(p.Forwards)], files[len(p.Forwards):]
+	}
 	return r, nil
+}
+
+// fits refuses the answer to a join that is none to this request.
+func (r Reply) fits(req Request, files []*os.File) error {
+	want := opens(req.Ports)
+	for i, p := range r.Ports {
+		want += len(p.Forwards)
+		if i < len(req.Ports) && len(p.Forwards) == 0 && len(req.Ports[i].Forwards) > 0 {
+			return host.Refuse("network %q runs by an older qnet, which forwards no ports: stop all VMs on it, then start this VM", req.Network.Name)
+		}
+	}
+	if len(files) != want || len(r.Ports) != len(req.Ports) || r.Info == nil {
+		return fmt.Errorf("receive taps and sockets: got %d files, want %d", len(files), want)
+	}
+	return nil
 }
 
 // opens is how many taps the keeper opens, and sends the file of.
@@ -184,7 +203,7 @@ func exchange(conn *net.UnixConn, req Request, rep *Reply, files ...*os.File) ([
 	if err := Send(conn, req, files...); err != nil {
 		return nil, fmt.Errorf("%w: %w", errGone, err)
 	}
-	got, err := Receive(conn, rep)
+	got, err := receiveReply(conn, rep)
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
 		err = fmt.Errorf("%w: %w", errGone, err)
 	}

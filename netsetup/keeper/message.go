@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,8 +14,12 @@ import (
 // maxMessage bounds a message in bytes; the largest, a plan's steps, is some 10 KiB.
 const maxMessage = 256 << 10
 
-// maxFiles bounds the files in a message.
-const maxFiles = maxPorts * maxQueues
+const (
+	// maxFiles bounds the files in a request.
+	maxFiles = maxPorts * maxQueues
+	// maxRights is how many files the kernel passes with one message (SCM_MAX_FD in unix(7)).
+	maxRights = 253
+)
 
 var (
 	// ErrTooLarge is wrapped by the error of Receive for a message that no qnet sends.
@@ -44,9 +49,41 @@ func Send(c *net.UnixConn, v any, files ...*os.File) error {
 	return nil
 }
 
+// SendReply sends a reply with any number of files, in as many messages as it takes.
+func SendReply(c *net.UnixConn, r Reply, files ...*os.File) error {
+	first := min(len(files), maxRights)
+	r.More = len(files) - first
+	if err := Send(c, r, files[:first]...); err != nil {
+		return err
+	}
+	for rest := range slices.Chunk(files[first:], maxRights) {
+		if err := Send(c, struct{}{}, rest...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receiveReply waits for a reply and all its files.
+func receiveReply(c *net.UnixConn, r *Reply) ([]*os.File, error) {
+	files, err := receive(c, r, maxRights, unix.S_IFCHR, unix.S_IFSOCK)
+	for want := len(files) + r.More; err == nil && len(files) < want; {
+		var more []*os.File
+		more, err = receive(c, &struct{}{}, maxRights, unix.S_IFSOCK)
+		files = append(files, more...)
+		if err == nil && len(more) == 0 {
+			err = fmt.Errorf("receive files: %d of %d came", len(files), want)
+		}
+	}
+	return files, err
+}
+
 // Receive waits for a message, decodes it into v and returns its files. The error
 // wraps net.ErrClosed when the peer is gone.
-func Receive(c *net.UnixConn, v any) ([]*os.File, error) {
+func Receive(c *net.UnixConn, v any) ([]*os.File, error) { return receive(c, v, maxFiles, unix.S_IFCHR) }
+
+// receive is Receive for at most so many files of certain kinds.
+func receive(c *net.UnixConn, v any, most int, kinds ...uint16) ([]*os.File, error) {
 	size, err := awaitMessage(c)
 	if err != nil {
 		return nil, fmt.Errorf("receive message: %w", err)
@@ -55,17 +92,17 @@ func Receive(c *net.UnixConn, v any) ([]*os.File, error) {
 		return nil, net.ErrClosed
 	}
 	b := make([]byte, min(size, maxMessage))
-	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
+	oob := make([]byte, unix.CmsgSpace(4*most))
 	n, oobn, flags, _, err := c.ReadMsgUnix(b, oob)
 	if err != nil {
 		return nil, fmt.Errorf("receive message: %w", err)
 	}
-	files, err := rightsOf(oob[:oobn])
+	files, err := rightsOf(oob[:oobn], kinds)
 	switch {
 	case err != nil:
 		return files, err
 	case flags&unix.MSG_CTRUNC != 0: // the kernel has closed the others
-		return files, fmt.Errorf("receive message: %w: more than %d files", ErrTooLarge, maxFiles)
+		return files, fmt.Errorf("receive message: %w: more than %d files", ErrTooLarge, most)
 	case size > maxMessage:
 		return files, fmt.Errorf("receive message: %w: %d bytes, %d are allowed", ErrTooLarge, size, maxMessage)
 	}
@@ -89,7 +126,7 @@ func awaitMessage(c *net.UnixConn) (size int, err error) {
 	return size, errors.Join(waitErr, err)
 }
 
-func rightsOf(oob []byte) ([]*os.File, error) {
+func rightsOf(oob []byte, kinds []uint16) ([]*os.File, error) {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
 		return nil, fmt.Errorf("receive files: %w", err)
@@ -102,12 +139,12 @@ func rightsOf(oob []byte) ([]*os.File, error) {
 		}
 		for _, fd := range fds {
 			unix.CloseOnExec(fd)
-			if noDevice := isDevice(fd); noDevice != nil {
-				err = noDevice
+			if wrong := isOf(fd, kinds); wrong != nil {
+				err = wrong
 				unix.Close(fd) //nolint:errcheck // it was never used
 				continue
 			}
-			files = append(files, os.NewFile(uintptr(fd), "tap"))
+			files = append(files, os.NewFile(uintptr(fd), "received"))
 		}
 		if err != nil {
 			return files, fmt.Errorf("receive files: %w", err)
@@ -116,17 +153,17 @@ func rightsOf(oob []byte) ([]*os.File, error) {
 	return files, nil
 }
 
-// isDevice refuses a file that is no character device, before anything is asked of the file: a
-// file system in user space (FUSE) may never answer. The kernel knows the kind without
+// isOf refuses a file that is of none of the kinds (inode(7)), before anything is asked of the
+// file: a file system in user space (FUSE) may never answer. The kernel knows the kind without
 // asking (AT_STATX_DONT_SYNC, fuse_update_get_attr in fs/fuse/dir.c). os.NewFile would
 // ask whether the file can be polled, and while that takes, no other goroutine could use any
 // file (ep_insert in fs/eventpoll.c).
-func isDevice(fd int) error {
+func isOf(fd int, kinds []uint16) error {
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
 		return fmt.Errorf("file %d: %w", fd, err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFCHR {
+	if !slices.Contains(kinds, st.Mode&unix.S_IFMT) {
 		return fmt.Errorf("file %d: %w", fd, ErrNoDevice)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/forward"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
@@ -64,10 +65,29 @@ type PortRequest struct {
 	// are marked for nft.Trace. Nil marks none.
 	Trace []netip.Addr `json:"trace,omitzero"`
 
+	// Forwards are ports of the host that lead to the guest. The keeper opens all sockets of a
+	// VM, or none and refuses the VM with a ForwardError, before it changes anything.
+	Forwards []Forward `json:"forwards,omitempty"`
+
 	// Files are those of kernel.OpenTun that become the tap, one for each queue. They
 	// stay the caller's. Without any, the keeper opens one.
 	Files  []*os.File `json:"-"`
 	Queues int        `json:"queues,omitempty"` // the number of Files, set by Join
+}
+
+// Forward is a port of the host that leads to a guest's.
+type Forward = forward.Forward
+
+// How a forward is done.
+const (
+	ByRelay = "relay" // by the process that has its socket, so that the guest sees the host
+	ByDNAT  = "dnat"  // the same, but for other machines over IPv4, which the guest sees as they are
+)
+
+// Forwarded is a forward that the keeper has made.
+type Forwarded struct {
+	Forward
+	How string `json:"how"` // ByRelay or ByDNAT
 }
 
 // Port is a connected NIC.
@@ -80,6 +100,13 @@ type Port struct {
 
 	Unguarded bool        `json:"unguarded,omitempty"`
 	Dropped   []nft.Count `json:"dropped,omitempty"` // by the port's guard, for each reason of package guard; OpInfo only
+
+	// Forwards are those of the request, without one at ::1 where the host has no IPv6 and the
+	// same is there at 127.0.0.1, and those of Registration.Forward.
+	Forwards []Forwarded `json:"forwards,omitempty"`
+	// Sockets are those of Forwards, one for each, for the supervisor that joined, which closes
+	// them; else nil. The port of the host is taken as long as any file on it is open.
+	Sockets []*os.File `json:"-"`
 
 	// File is the tap's, for the supervisor that joined without files of its own, which
 	// closes it; else nil. The tap lives as long as any file on it is open.
@@ -125,6 +152,9 @@ const (
 	OpEnding = "ending" // undo the ports: QEMU uses them no more. It has no answer.
 	OpLeave  = "leave"  // undo the ports, and answer how that went
 	OpInfo   = "info"   // describe the network
+
+	OpForward   = "forward"   // open the sockets of forwards of one NIC, all or none
+	OpUnforward = "unforward" // undo what the keeper does for forwards of one NIC: their sockets are the supervisor's to close
 )
 
 // Request is what a supervisor sends.
@@ -136,10 +166,16 @@ type Request struct {
 	VM      string        `json:"vm,omitempty"`
 	Ports   []PortRequest `json:"ports,omitempty"`
 	Held    []Port        `json:"held,omitempty"` // OpRejoin: the ports that the VM got from a keeper before
+
+	// ID, of OpForward and OpUnforward, comes back as the answer's To; NIC has the Forwards.
+	ID       int       `json:"id,omitempty"`
+	NIC      int       `json:"nic,omitempty"`
+	Forwards []Forward `json:"forwards,omitempty"`
 }
 
 // Reply is what the keeper sends: the answer to a Request, with the taps' files in
-// the order of Ports, or news that no supervisor asked for.
+// the order of Ports, and then the sockets of their Forwards, or news that no supervisor asked
+// for.
 type Reply struct {
 	Versions
 	Error *WireError `json:"error,omitempty"`
@@ -151,6 +187,13 @@ type Reply struct {
 
 	// Waits is set in what a keeper says before its first word: what it waits for.
 	Waits string `json:"waits,omitempty"`
+
+	// More is how many files come in messages of their own: the kernel passes no more than
+	// maxRights with one.
+	More int `json:"more,omitempty"`
+
+	// To is the ID of the request that this answers, 0 of one without.
+	To int `json:"to,omitempty"`
 
 	// Left is set in the answer to OpLeave.
 	Left bool `json:"left,omitempty"`

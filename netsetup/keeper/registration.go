@@ -25,12 +25,16 @@ type Registration struct {
 	info    Info
 	ports   []Port
 	replies chan Reply
+	answers chan answer // to what Forward and Unforward ask
+	asking  sync.Mutex  // one of them at a time
 	replugs chan []int
 	done    chan struct{}
 	cancel  context.CancelFunc // ends the search for the next keeper
 
 	mu      sync.Mutex // guards what follows
 	conn    *net.UnixConn
+	ended   chan struct{} // closed when conn has ended
+	lastID  int           // of the requests with an answer of their own
 	held    []Port // as the keeper said last
 	leaving bool
 }
@@ -42,7 +46,7 @@ const replugLimit = 4
 func newRegistration(o Options, n Network, vm string, conn *net.UnixConn, info Info) *Registration {
 	return &Registration{
 		options: o, network: n, vm: vm, conn: conn, info: info, cancel: func() {},
-		replies: make(chan Reply, 1), replugs: make(chan []int, replugLimit), done: make(chan struct{}),
+		ended: make(chan struct{}), replies: make(chan Reply, 1), answers: make(chan answer, 1), replugs: make(chan []int, replugLimit), done: make(chan struct{}),
 	}
 }
 
@@ -67,6 +71,7 @@ func (r *Registration) follow(ctx context.Context) {
 		for conn != nil {
 			r.read(conn)
 			conn.Close()
+			r.lose()
 			conn = r.rejoin(ctx)
 		}
 	}()
@@ -83,7 +88,11 @@ func (r *Registration) follow(ctx context.Context) {
 func (r *Registration) read(conn *net.UnixConn) {
 	for {
 		var rep Reply
-		files, err := Receive(conn, &rep)
+		files, err := receiveReply(conn, &rep)
+		if err == nil && rep.To != 0 {
+			r.answered(answer{rep, files})
+			continue
+		}
 		CloseAll(files)
 		switch {
 		case err != nil:
@@ -104,6 +113,14 @@ func (r *Registration) read(conn *net.UnixConn) {
 			}
 		}
 	}
+}
+
+// lose tells the call that waits for an answer that none comes.
+func (r *Registration) lose() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.ended)
+	r.ended = make(chan struct{})
 }
 
 func (r *Registration) update(ports []Port) {
@@ -205,6 +222,7 @@ func (r *Registration) Leave(ctx context.Context) error {
 		if p.File != nil {
 			p.File.Close()
 		}
+		CloseAll(p.Sockets)
 	}
 	if conn == nil || Send(conn, Request{Versions: Speaks, Op: OpLeave}) != nil {
 		return r.clean(ctx)

@@ -241,10 +241,10 @@ ip link add eth7 index $i type veth peer name lan7 netns inet; sysctl -qw net/ip
 						killBoth(t, r)
 						collect(t, o)
 					} else {
-						lab.Eventually(t, 5*time.Second, "forwarding while VMs run", func() bool { return forward(c.during) == "" })
+						lab.Eventually(t, 5*time.Second, "forwarding while VMs run", func() bool { return unforwarded(c.during) == "" })
 						mustLeave(t, r)
 					}
-					if diff := forward(c.after); diff != "" {
+					if diff := unforwarded(c.after); diff != "" {
 						t.Errorf("afterwards %s", diff)
 					}
 				})
@@ -254,7 +254,7 @@ ip link add eth7 index $i type veth peer name lan7 netns inet; sysctl -qw net/ip
 }
 
 // forward lists the links whose forwarding is not as wanted.
-func forward(want map[string]string) (diff string) {
+func unforwarded(want map[string]string) (diff string) {
 	for link, value := range want {
 		if got := forwards(link); got != value {
 			diff += fmt.Sprintf("%s %q, want %q; ", link, got, value)

@@ -26,7 +26,11 @@ const (
 // of profiles. Whether something suits the network as it runs, package server knows. The
 // error is host.ErrRefused.
 func (r Request) Validate() error {
-	if r.Op != OpJoin && r.Op != OpRejoin {
+	switch r.Op {
+	case OpJoin, OpRejoin:
+	case OpForward, OpUnforward:
+		return validForwards(r.VM, []PortRequest{{NIC: r.NIC, Forwards: r.Forwards}})
+	default:
 		return nil // the others only concern the VM that the connection has registered
 	}
 	if !profiles.ValidName(r.VM) {
@@ -53,7 +57,7 @@ func (r Request) Validate() error {
 			return host.Refuse("VM %q, nic %d: %d traced addresses, allowed: at most %d", r.VM, p.NIC, len(p.Trace), maxTraced)
 		}
 	}
-	return nil
+	return validForwards(r.VM, r.Ports)
 }
 
 // asked returns the ports that the requests are for.
@@ -63,6 +67,19 @@ func asked(requests []PortRequest) []Port {
 		ports = append(ports, Port{NIC: p.NIC, MAC: p.MAC, Address: p.Address})
 	}
 	return ports
+}
+
+// forwardsOf are requests for the forwards that ports have.
+func forwardsOf(ports []Port) []PortRequest {
+	var requests []PortRequest
+	for _, p := range ports {
+		r := PortRequest{NIC: p.NIC}
+		for _, f := range p.Forwards {
+			r.Forwards = append(r.Forwards, f.Forward)
+		}
+		requests = append(requests, r)
+	}
+	return requests
 }
 
 // validPorts checks the ports of a VM against the limits and each other.
@@ -101,7 +118,7 @@ func (r Request) validHeld() error {
 			return host.Refuse("VM %q, nic %d: %d addresses, allowed: at most %d", r.VM, p.NIC, n, maxTraced)
 		}
 	}
-	return nil
+	return validForwards(r.VM, forwardsOf(r.Held))
 }
 
 // validMAC reports whether a guest may have the MAC: no group bit (IEEE 802, 8.2.2), and not

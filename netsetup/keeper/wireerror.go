@@ -17,6 +17,15 @@ type WireError struct {
 	Kinds   []string `json:"kinds,omitempty"`   // all of them, in the order of the table kinds
 	Kind    string   `json:"kind,omitempty"`    // the first: all that version 0 reads and writes
 	Command string   `json:"command,omitempty"` // of the apply.Error, as an administrator types it
+
+	Forward *wireForward `json:"forward,omitempty"` // of the ForwardError
+}
+
+// wireForward is what crosses of a ForwardError.
+type wireForward struct {
+	NIC     int     `json:"nic"`
+	Forward Forward `json:"forward"`
+	Cause   string  `json:"cause"`
 }
 
 // kinds are the sentinels that cross. The order is part of the protocol: version 0
@@ -39,6 +48,8 @@ var kinds = []struct {
 	{"open-files", unix.EMFILE},
 	{"open-files-of-all", unix.ENFILE},
 	{"processes", unix.EAGAIN},
+	{"port-taken", unix.EADDRINUSE},
+	{"no-such-address", unix.EADDRNOTAVAIL},
 }
 
 // known0 is how many of the kinds version 0 knows.
@@ -50,6 +61,9 @@ func ToWire(err error) *WireError {
 		return nil
 	}
 	w := &WireError{Text: err.Error(), Command: FailedCommand(err)}
+	if f, ok := errors.AsType[*ForwardError](err); ok {
+		w.Forward = &wireForward{f.NIC, f.Forward, f.Err.Error()}
+	}
 	for i, k := range kinds {
 		if !errors.Is(err, k.sentinel) {
 			continue

@@ -66,6 +66,10 @@ func (c *connection) answer(ctx context.Context, req keeper.Request, files []*os
 		c.send(req, keeper.Reply{Error: keeper.ToWire(c.left), Left: true, Told: c.drifted(ctx)}) //nolint:errcheck // a supervisor that is gone needs no answer
 		c.awaitEnd()
 		return true, nil
+	case keeper.OpForward:
+		return false, c.forward(ctx, req)
+	case keeper.OpUnforward:
+		return false, c.unforward(ctx, req)
 	case keeper.OpJoin, keeper.OpRejoin:
 		if c.vm != "" {
 			return false, c.refuse(req, host.Refuse("join: this connection is VM %q", c.vm))
@@ -118,7 +122,7 @@ func (c *connection) refuse(req keeper.Request, err error) error {
 
 func (c *connection) send(req keeper.Request, rep keeper.Reply, files ...*os.File) error {
 	c.conn.SetWriteDeadline(time.Now().Add(answerTimeout))
-	return keeper.Send(c.conn.UnixConn, rep.For(req.Versions), files...)
+	return keeper.SendReply(c.conn.UnixConn, rep.For(req.Versions), files...)
 }
 
 // endTimeout bounds how long a supervisor takes for its own files after it left.

@@ -82,10 +82,15 @@ func (c *connection) join(ctx context.Context, req keeper.Request) (keeper.Reply
 		return keeper.Reply{}, nil, err
 	}
 	m := newMember(c.conn.UnixConn, req.Versions)
+	forwards, sockets, err := c.listen(req.Ports)
+	if err != nil {
+		return keeper.Reply{}, nil, err
+	}
 	done, err := c.connect(ctx, req, m)
 	if err != nil {
 		delete(c.journal.Ports, req.VM)
 		c.release(m)
+		keeper.CloseAll(sockets)
 		return keeper.Reply{}, nil, err
 	}
 	c.joined = true
@@ -95,9 +100,12 @@ func (c *connection) join(ctx context.Context, req keeper.Request) (keeper.Reply
 			files = append(files, f)
 		}
 	}
+	for i := range forwards {
+		m.ports[i].Forwards = forwards[i]
+	}
 	rep := c.put(req.VM, m)
 	rep.Steps = done
-	return rep, files, nil
+	return rep, append(files, sockets...), nil
 }
 
 // connect decides and makes a VM's ports.

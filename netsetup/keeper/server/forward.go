@@ -1,0 +1,190 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/forward"
+	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/profiles/ports"
+)
+
+const dnsPort = 53
+
+// listen opens the sockets of all forwards of a VM that joins, or of none: those of its first
+// port come first. It returns the forwards of each port.
+func (c *connection) listen(requests []keeper.PortRequest) (made [][]keeper.Forwarded, sockets []*os.File, err error) {
+	for _, p := range requests {
+		forwards, files, err := c.openPorts(p.NIC, p.Forwards)
+		if err != nil {
+			keeper.CloseAll(sockets)
+			return nil, nil, err
+		}
+		made, sockets = append(made, forwards), append(sockets, files...)
+	}
+	return made, sockets, nil
+}
+
+// openPorts opens the sockets of forwards of one NIC, all or none. It leaves out what
+// forward.ListenAll does.
+func (c *connection) openPorts(nic int, asked []keeper.Forward) (made []keeper.Forwarded, files []*os.File, err error) {
+	for _, f := range asked {
+		if err := c.mayForward(f); err != nil {
+			return nil, nil, &keeper.ForwardError{NIC: nic, Forward: f, Err: err}
+		}
+	}
+	all, err := forward.ListenAll(asked)
+	if failed, ok := errors.AsType[*forward.Error](err); ok {
+		return nil, nil, &keeper.ForwardError{NIC: nic, Forward: failed.Forward, Err: c.notBound(failed)}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, f := range asked {
+		if all[i] != nil {
+			made, files = append(made, keeper.Forwarded{Forward: f, How: keeper.ByRelay}), append(files, all[i])
+		}
+	}
+	return made, files, nil
+}
+
+// mayForward refuses a forward that the network cannot have, or the caller.
+func (c *connection) mayForward(f keeper.Forward) error {
+	n := c.journal.Plan.Network
+	switch {
+	case n.Macvtap:
+		return host.Refuse("the host and a guest by macvtap do not reach each other: leave macvtap out")
+	case n.Mode == profiles.Private:
+		return host.Refuse(`the host does not reach guests in mode private: use "host-only", "nat" or "bridge"`)
+	}
+	return mayBind(f.Port, c.conn.UID())
+}
+
+// mayBind refuses a port that a user could not bind, though the keeper could.
+func mayBind(port uint16, uid uint32) error {
+	if lowest := lowestPort(); int(port) < lowest && uid != 0 {
+		return host.Refuse("ports below %d are root's (sysctl net.ipv4.ip_unprivileged_port_start): run qnet as root, or forward a port from %d on", lowest, lowest)
+	}
+	return nil
+}
+
+// lowestPort is the first port that a process without rights may listen at, of both families.
+func lowestPort() int {
+	text, err := host.ReadSysctl("net/ipv4/ip_unprivileged_port_start")
+	lowest, convErr := strconv.Atoi(text)
+	if err != nil || convErr != nil {
+		return 1024 // PROT_SOCK of kernels before 4.11
+	}
+	return lowest
+}
+
+// notBound words why a forward's socket could not be bound. Who has a taken port, the supervisor
+// finds out.
+func (c *connection) notBound(failed *forward.Error) error {
+	gateway := c.journal.Plan.Gateway
+	switch f := failed.Forward; {
+	case errors.Is(failed, unix.EADDRINUSE) && f.Port == dnsPort && gateway.IsValid() && f.Meets(keeper.Forward{Proto: f.Proto, Address: gateway, Port: dnsPort}):
+		return host.Refuse("port 53 at %s is qnet's own, for names: forward it at another address alone, such as 127.0.0.1", gateway)
+	case errors.Is(failed, unix.EADDRINUSE):
+		return host.OfKind(unix.EADDRINUSE, "%w", host.Refuse("%s port %d is taken", f.Proto, f.Port))
+	case errors.Is(failed, unix.EADDRNOTAVAIL):
+		return host.OfKind(unix.EADDRNOTAVAIL, "%w", host.Refuse("the host has no address %s: name one that `ip address` shows, or * for all", f.Address))
+	}
+	return failed.Err
+}
+
+// forward answers OpForward.
+func (c *connection) forward(ctx context.Context, req keeper.Request) error {
+	all, files, err := c.addForwards(ctx, req)
+	defer keeper.CloseAll(files)
+	return c.sendTo(req, all, err, files...)
+}
+
+// unforward answers OpUnforward.
+func (c *connection) unforward(ctx context.Context, req keeper.Request) error {
+	all, err := c.removeForwards(ctx, req)
+	return c.sendTo(req, all, err)
+}
+
+func (c *connection) sendTo(req keeper.Request, all []keeper.Port, err error, files ...*os.File) error {
+	rep := keeper.Reply{To: req.ID, Error: keeper.ToWire(err), Ports: all}
+	return c.send(req, rep, files...)
+}
+
+// addForwards opens the sockets that the supervisor of a registered VM asks for.
+func (c *connection) addForwards(ctx context.Context, req keeper.Request) ([]keeper.Port, []*os.File, error) {
+	if err := c.changes.lock(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer c.changes.unlock()
+	m, i, err := c.portOf(req.NIC)
+	if err != nil {
+		return nil, nil, err
+	}
+	total := len(req.Forwards)
+	for _, p := range m.ports {
+		total += len(p.Forwards)
+	}
+	if total > ports.Most {
+		return nil, nil, keeper.TooManyForwards(c.vm)
+	}
+	made, files, err := c.openPorts(req.NIC, req.Forwards)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.setForwards(m, i, slices.Concat(m.ports[i].Forwards, made)), files, nil
+}
+
+// removeForwards forgets forwards of a registered VM.
+func (c *connection) removeForwards(ctx context.Context, req keeper.Request) ([]keeper.Port, error) {
+	if err := c.changes.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer c.changes.unlock()
+	m, i, err := c.portOf(req.NIC)
+	if err != nil {
+		return nil, err
+	}
+	left := slices.Clone(m.ports[i].Forwards)
+	for _, f := range req.Forwards {
+		at := slices.IndexFunc(left, func(have keeper.Forwarded) bool { return have.Forward == f })
+		if at >= 0 {
+			left = slices.Delete(left, at, at+1)
+		} else if !slices.ContainsFunc(req.Forwards, func(o keeper.Forward) bool { return forward.Twins(f, o) }) {
+			return nil, &keeper.ForwardError{NIC: req.NIC, Forward: f, Err: host.Refuse("VM %q has no such forward", c.vm)}
+		}
+	}
+	return c.setForwards(m, i, left), nil
+}
+
+// portOf finds a port of the VM that the connection has registered. server.changes is held.
+func (c *connection) portOf(nic int) (*member, int, error) {
+	m := c.vms[c.vm]
+	if m == nil || c.over {
+		return nil, 0, host.Refuse("forward ports: no VM is registered by this connection")
+	}
+	i := slices.IndexFunc(m.ports, func(p keeper.Port) bool { return p.NIC == nic })
+	if i < 0 {
+		return nil, 0, host.Refuse("forward ports: VM %q has no NIC %d on network %q", c.vm, nic, c.place.Name)
+	}
+	return m, i, nil
+}
+
+// setForwards makes these the forwards of a VM's port, and returns all its ports. server.changes
+// is held.
+func (c *connection) setForwards(m *member, port int, list []keeper.Forwarded) []keeper.Port {
+	c.mu.Lock()
+	m.ports[port].Forwards = list
+	m.changed = true
+	all := slices.Clone(m.ports)
+	c.mu.Unlock()
+	m.poke()
+	return all
+}
