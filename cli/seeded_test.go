@@ -180,7 +180,7 @@ func TestWaitForLogin(t *testing.T) {
 		}
 		// A server that comes late is waited for by a look at its port.
 		g.stop()
-		if code, _, said := g.call("wait", "--for", "ssh", "--timeout", "2s", "web"); code != 1 || !strings.Contains(said, "nothing listens on port 22 of "+guestAddress) {
+		if code, _, said := g.call("wait", "--for", "ssh", "--timeout", "5s", "web"); code != 1 || !strings.Contains(said, "nothing listens on port 22 of "+guestAddress) {
 			t.Errorf("no server: exit code %d, %s", code, said)
 		}
 		g.onTalk = func(said string) {

@@ -24,6 +24,7 @@ type sshGuest struct {
 	vars    map[string]string
 	address string
 	onTalk  func(said string) // gets what qnet and ssh said so far
+	verbose *bytes.Buffer     // gets what the server says, nil for nothing
 }
 
 const guestAddress = "127.0.0.9"
@@ -65,6 +66,10 @@ func (g *sshGuest) again() {
 		g.Fatal(err)
 	}
 	g.server = exec.Command(path, "-D", "-e", "-f", g.config)
+	if g.verbose != nil {
+		g.server.Args = append(g.server.Args, "-o", "LogLevel=VERBOSE")
+		g.server.Stderr = g.verbose
+	}
 	if err := g.server.Start(); err != nil {
 		g.Fatal(err)
 	}
@@ -150,6 +155,46 @@ func TestSSHTakesSSHsOptions(t *testing.T) {
 		line = g.opens("--print", "-i", g.key, "root@web", "echo in")
 		if out, err := exec.Command("sh", "-c", line).Output(); err != nil || string(out) != "in\n" {
 			t.Errorf("%s: %q, %v", line, out, err)
+		}
+	})
+}
+
+// A login is one connection: qnet makes none before. Where no server takes it yet, qnet waits
+// for one.
+func TestSSHTriesAtOnce(t *testing.T) {
+	withSSHGuest(t, func(g *sshGuest) {
+		g.admit()
+		g.stop()
+		g.verbose = &bytes.Buffer{}
+		g.again()
+		login := []string{"-i", g.key, "root@web", "echo", "in"}
+		begin := time.Now()
+		lab.Eventually(t, 10*time.Second, "the server listens", func() bool { return strings.Contains(lab.Sh(t, "ss -Hltn"), guestAddress+":22") })
+		if out := g.opens(login...); out != "in\n" {
+			t.Errorf("got %q", out)
+		}
+		g.stop()
+		if got := strings.Count(g.verbose.String(), "Connection from"); got != 1 {
+			t.Errorf("the server got %d connections within %s, want 1:\n%s", got, time.Since(begin), g.verbose)
+		}
+		g.verbose = nil
+		g.onTalk = func(said string) {
+			if strings.Contains(said, "web: waiting for port 22") {
+				g.onTalk = nil
+				g.again()
+			}
+		}
+		code, out, said := g.ssh(login...)
+		if code != 0 || out != "in\n" || strings.Contains(said, "Connection refused") {
+			t.Errorf("exit code %d, %q, %s", code, out, said)
+		}
+		g.stop()
+		code, _, said = g.ssh(append([]string{"--timeout", "1s"}, login...)...)
+		if code == 0 || !strings.Contains(said, "wait for port 22 of VM \"web\": not within 1s") {
+			t.Errorf("no server: exit code %d, %s", code, said)
+		}
+		if code, _, said := g.ssh(append([]string{"--no-wait"}, login...)...); code != 255 || !strings.Contains(said, "Connection refused") {
+			t.Errorf("--no-wait: exit code %d, %s", code, said)
 		}
 	})
 }

@@ -118,7 +118,7 @@ func (g guests) copyFiles(c *cli.Context) error {
 	if o.FromVM != "" {
 		from := to
 		from.VM, from.Login = o.FromVM, o.FromLogin
-		state, address, err := g.sshServer(c.Context, from)
+		state, address, err := g.sshServer(c.Context, from, false)
 		if err != nil {
 			return err
 		}

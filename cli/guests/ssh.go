@@ -61,13 +61,23 @@ func (g guests) logIn(ctx context.Context, program string, r sshclient.Request, 
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	state, address, err := g.sshServer(ctx, r)
+	await := func(ctx context.Context, untried bool) (sshclient.Session, error) {
+		began := time.Now()
+		state, address, err := g.sshServer(ctx, r, untried)
+		session := g.session(state, address, r)
+		session.Booted, session.Found, session.Copy = sshclient.Booted(state.Started, began), time.Now(), files
+		return session, err
+	}
+	// ssh's own connection shows whether the server is there. One more, to find that before, would
+	// start a process in the guest, and leave a line in its log.
+	untried := !r.NoWait && !r.Print && !r.PrintOptions
+	session, err := await(ctx, untried)
 	if err != nil {
 		return err
 	}
-	session := g.session(state, address, r)
-	session.Booted, session.Copy = sshclient.Booted(state.Started, began), files
+	if untried {
+		session.Await = func(ctx context.Context) (sshclient.Session, error) { return await(ctx, false) }
+	}
 	err = client.Run(ctx, session)
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return errors.Join(call.ErrSilent, &call.ExitStatus{Code: exit.ExitCode()})
@@ -98,14 +108,15 @@ func (g guests) session(s control.State, address netip.Addr, r sshclient.Request
 	return session
 }
 
-// sshServer waits for the VM's SSH server, unless the user does not want to wait.
-func (g guests) sshServer(ctx context.Context, r sshclient.Request) (control.State, netip.Addr, error) {
+// sshServer waits for the VM's SSH server, or for its address where that is untried, unless the
+// user does not want to wait.
+func (g guests) sshServer(ctx context.Context, r sshclient.Request, untried bool) (control.State, netip.Addr, error) {
 	port, err := strconv.Atoi(r.Port)
 	if err != nil || port < 1 || port > 65535 {
 		return control.State{}, netip.Addr{}, &call.Usage{Text: fmt.Sprintf("ssh: port: got %.80q, allowed: 1 to 65535", r.Port)}
 	}
 	if !r.NoWait {
-		return g.Await(ctx, r.VM, reach.Goal{Port: port}, r.Timeout)
+		return g.Await(ctx, r.VM, reach.Goal{Port: port, Untried: untried}, r.Timeout)
 	}
 	s, _, err := g.Places.Find(ctx, r.VM)
 	if err != nil {

@@ -36,10 +36,7 @@ func (g guests) wait(c *cli.Context) error {
 	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
 	defer cancel()
 	first := goal
-	if goal.Login != "" {
-		// A login says more than a look at its port, for which the guest starts a process.
-		first.Port = 0
-	}
+	first.Untried = goal.Login != "" // a login says more than a look at its port, for which the guest starts a process
 	state, address, err := g.Await(ctx, args[0], first, c.Duration("timeout"))
 	if err == nil && goal.Login != "" {
 		err = g.awaitLogin(ctx, &waitForLogin{vm: state, address: address, goal: goal, within: c.Duration("timeout")})

@@ -23,9 +23,11 @@ import (
 
 // Goal is what `qnet wait` waits for, beyond an address.
 type Goal struct {
-	Ping  bool
-	Port  int   // 0 = none
-	Login Login // what package sshclient finds out, once the port of SSH answers
+	Ping bool
+	Port int // 0 = none
+	// Untried says that an address is enough: the caller finds by itself whether the port answers.
+	Untried bool
+	Login   Login // what package sshclient finds out, once the port of SSH answers
 }
 
 // Login is what a login to the guest shows.
@@ -78,7 +80,7 @@ func (g Goal) Reached(ctx context.Context, a netip.Addr) bool {
 	switch {
 	case g.Ping:
 		return pings(ctx, a)
-	case g.Port != 0:
+	case g.Port != 0 && !g.Untried:
 		return dials(ctx, a, g.Port)
 	}
 	return true

@@ -20,6 +20,8 @@ const (
 	BootLimit = 3 * time.Minute
 	// openWait is longer than it takes to find an open port open.
 	openWait = 2 * time.Second
+	// connectTime is how many seconds the first try waits for a server that does not answer.
+	connectTime = 10
 	// loginPause is the time between two tries of a login that a booting guest refuses.
 	loginPause = time.Second
 )
@@ -74,22 +76,17 @@ var keysOnly = []string{"-o", "PasswordAuthentication=no", "-o", "KbdInteractive
 // with keys alone, as a password that a booting guest asks for is one that it may not know
 // yet. Where the server takes passwords and the user named no key, ssh may ask then.
 func (c Client) login(ctx context.Context, s Session, knownHosts string) error {
-	deadline := time.Now().Add(s.Timeout)
-	if end := s.Booted.Add(BootLimit); end.Before(deadline) {
-		deadline = end
-	}
-	booting := func() bool { return !s.NoWait && time.Now().Before(deadline) }
+	booting := func() bool { return !s.NoWait && time.Now().Before(s.deadline()) }
 	var options []string
 	if booting() {
 		options = keysOnly
 	}
 	for told := ""; ; {
-		said := &Errors{To: c.Stderr, Address: s.Address}
-		err := c.once(s.Arguments(knownHosts, options...), said)
-		why := said.Refused()
-		if ctx.Err() != nil {
-			return ctx.Err()
+		said, err := c.try(ctx, &s, knownHosts, options)
+		if said == nil {
+			return err
 		}
+		why := said.Refused()
 		switch s.next(why, Asks(why) && !s.Batch() && c.mayAsk(), options == nil, booting()) {
 		case done:
 			said.Flush()
@@ -104,7 +101,7 @@ func (c Client) login(ctx context.Context, s Session, knownHosts string) error {
 		case again:
 			if why != told {
 				c.Talk(fmt.Sprintf("%s: waiting for the guest to let you in (%s): it still boots, and ssh tries again for %s",
-					s.VM, why, time.Until(deadline).Truncate(time.Second)))
+					s.VM, why, time.Until(s.deadline()).Truncate(time.Second)))
 			}
 			told, options = why, []string{"-o", "BatchMode=yes"}
 		}
@@ -114,6 +111,32 @@ func (c Client) login(ctx context.Context, s Session, knownHosts string) error {
 		case <-time.After(loginPause):
 		}
 	}
+}
+
+// try runs ssh. Where that finds no server, it waits for one, and runs ssh once more. It returns
+// what ssh said, nil with an error that is not ssh's.
+func (c Client) try(ctx context.Context, s *Session, knownHosts string, options []string) (*Errors, error) {
+	said := &Errors{To: c.Stderr, Address: s.Address}
+	err := c.once(s.Arguments(knownHosts, options...), said)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if s.Await == nil || !NoServer(said.Refused()) {
+		return said, err
+	}
+	if *s, err = s.Await(ctx); err != nil {
+		return nil, err
+	}
+	return c.try(ctx, s, knownHosts, options)
+}
+
+// deadline is until when a refused login is tried again.
+func (s Session) deadline() time.Time {
+	end := s.Found.Add(s.Timeout)
+	if booted := s.Booted.Add(BootLimit); booted.Before(end) {
+		return booted
+	}
+	return end
 }
 
 // step is what follows a try to log in.

@@ -4,6 +4,7 @@
 package sshclient
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,6 +30,11 @@ type Session struct {
 	Disk     string    // where the guest's host keys are, see control.State
 	StateDir string    // keeps the host keys of a user without a home
 	Booted   time.Time // from when on the guest counts as booting, see Booted
+	Found    time.Time // when its address or its server was found, from when on Timeout counts
+
+	// Await waits for the guest's SSH server, where ssh finds none, and returns the session with
+	// its address. Nil leaves that to ssh.
+	Await func(context.Context) (Session, error)
 
 	Seeded Seeded // what qnet told the guest at its first boot
 	Copy   *Copy  // what scp(1) copies; nil runs ssh
@@ -113,6 +119,9 @@ func (s Session) Options(knownHosts string) []string {
 	options := append(append([]string{}, s.Request.Options...),
 		"-o", "HostName="+s.Address.String(), "-o", "HostKeyAlias="+s.alias(),
 		"-o", "UserKnownHostsFile="+escape(knownHosts), "-o", "StrictHostKeyChecking="+checking)
+	if s.Await != nil {
+		options = append(options, "-o", fmt.Sprintf("ConnectTimeout=%d", connectTime)) // the user's own stands before it
+	}
 	if s.Seeded.Identity == "" || s.user() != s.Seeded.User {
 		return options
 	}
