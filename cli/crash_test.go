@@ -19,7 +19,7 @@ var stress = lab.Stress()
 // cells is how many cells of the matrix a mode gets without stress.
 const cells = 10
 
-var actions = []string{fail, panics, killKeeper, killSupervisor, killQEMU, killAll}
+var actions = []string{fail, panics, killKeeper, killSupervisor, killQEMU, killSteward, killClerk, killAll}
 
 // crash is one mode's part of the matrix.
 type crash struct {
@@ -36,7 +36,8 @@ func TestCrashMatrix(t *testing.T) {
 	for _, mode := range []string{"private", "host-only", "nat", "bridge", "move"} {
 		t.Run(mode, func(t *testing.T) {
 			inLab(t, func(l *testHost) {
-				lab.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; ip link set lan0 down; "+
+				lab.Sh(t, "ip link add lan0 type veth peer name lan1; ip link set lan0 addrgenmode none up; ip link set lan1 addrgenmode none up; "+
+					"until ip -6 route show table local dev lan1 | grep -q ff00; do sleep 0.05; done; ip link set lan0 down; "+ // the kernel tells IPv6 of a carrier later still
 					"until ip link show lan1 | grep -q LOWERLAYERDOWN; do sleep 0.05; done") // the kernel reports a carrier late
 				l.prepared()
 				more := ""
@@ -108,6 +109,7 @@ func (c *crash) live() time.Duration {
 			break
 		}
 	}
+	c.awaitClerk(p)
 	c.qnet("stop", "--force", "c")
 	select {
 	case <-p.done:
@@ -117,6 +119,31 @@ func (c *crash) live() time.Duration {
 	}
 	return c.recovered()
 }
+
+// awaitClerk waits until what is to happen in a steward or clerk has happened: they start behind
+// the VM.
+func (c *crash) awaitClerk(p *process) {
+	c.Helper()
+	path := filepath.Join(c.dir, "failpoint")
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		order, err := os.ReadFile(path)
+		points, _ := os.ReadFile(filepath.Join(c.dir, "points"))
+		switch point := string(order); {
+		case err != nil, point == "record" && !subnets(c.mode), point == "record" && strings.Contains(string(points), "clerk:clerk_serves#1"):
+			return
+		case point != "record" && !strings.HasPrefix(point, "clerk:") && !strings.HasPrefix(point, "steward:"), strings.Contains(point, "end_of_a_clerk"):
+			return // it comes at the end, or elsewhere
+		}
+		select {
+		case <-p.done:
+			return
+		default:
+		}
+	}
+}
+
+// subnets reports whether networks of a mode have a clerk.
+func subnets(mode string) bool { return mode == "host-only" || mode == "nat" }
 
 // recovered waits until the host is as before, 5 s at most, and says how long
 // that took.

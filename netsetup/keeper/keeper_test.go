@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 		dialAll(os.Args[2:])
 		os.Exit(0)
 	}
+	if kind, ok := strings.CutPrefix(os.Args[len(os.Args)-1], "--"); ok && (kind == "steward" || kind == "clerk") {
+		obeyOrder(kind)
+	}
 	if len(os.Args) > 1 && os.Args[1] == "keeper" {
 		if len(os.Args) > 3 {
 			obeyHook(os.Args[3])

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/resolvconf"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/dns"
@@ -43,6 +44,9 @@ type server struct {
 func serve(conn *net.UnixConn) error {
 	s := &server{keeper: conn, b: make([]byte, 64<<10), conf: make(chan resolvconf.Conf, 1)}
 	first, err := s.first()
+	if err == nil {
+		err = failpoint.Hit("clerk knows its network")
+	}
 	if err != nil {
 		return err
 	}
@@ -57,6 +61,9 @@ func serve(conn *net.UnixConn) error {
 	if err == nil {
 		err = giveUp(answers)
 	}
+	if err == nil {
+		err = failpoint.Hit("clerk gave up its rights")
+	}
 	if err != nil {
 		return err
 	}
@@ -68,6 +75,9 @@ func serve(conn *net.UnixConn) error {
 	}
 	services.Go(func() { s.dhcp.Serve() }) //nolint:errcheck // the bridge is gone: the keeper makes it anew
 	defer s.dhcp.Close()                   //nolint:errcheck // as above
+	if err := failpoint.Hit("clerk serves"); err != nil {
+		return err
+	}
 	return s.hear()
 }
 

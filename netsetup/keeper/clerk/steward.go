@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
@@ -66,6 +67,9 @@ type received struct {
 
 // run does what the keeper asks for until the keeper is gone, and then ends the clerk.
 func (r *steward) run() error {
+	if err := failpoint.Hit("steward runs"); err != nil {
+		return err
+	}
 	calls := make(chan received)
 	go r.hear(calls) // it ends with the keeper's socket
 	for {
@@ -85,7 +89,11 @@ func (r *steward) run() error {
 			}
 		case how := <-r.ended:
 			r.clerk = nil
-			if err := keeper.Send(r.keeper, ended{How: how}); err != nil {
+			err := failpoint.Hit("steward saw the end of a clerk")
+			if err == nil {
+				err = keeper.Send(r.keeper, ended{How: how})
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -136,7 +144,15 @@ func (r *steward) heed(c received) error {
 	if r.clerk != nil {
 		return errors.New("a clerk runs already")
 	}
-	return r.start(c.files)
+	if err := r.start(c.files); err != nil {
+		return err
+	}
+	err := failpoint.Hit("steward started a clerk")
+	if err != nil {
+		r.end()
+		r.clerk = nil
+	}
+	return err
 }
 
 func (r *steward) kill() {
