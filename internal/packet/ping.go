@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
 )
-
-// protocolICMP is the protocol number of ICMP (RFC 792).
-const protocolICMP = 1
 
 // Ping sends one ICMP echo request from the host to an IPv4 address, and reports
 // whether the address answers before ctx ends. The error says why the host cannot ask:
@@ -31,13 +28,9 @@ func Ping(ctx context.Context, a netip.Addr) (answers bool, err error) {
 	defer c.Close()                                                               //nolint:errcheck // nothing was written that could be lost
 	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // the read ends then
 	defer stop()
-	request := icmp.Echo{ID: 1, Seq: 1, Data: make([]byte, 56)} // the kernel sets the id of a ping socket
+	request := Echo{ID: 1, Seq: 1, Data: make([]byte, 56)} // the kernel sets the id of a ping socket
 	rand.Read(request.Data)
-	b, err := (&icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &request}).Marshal(nil)
-	if err != nil {
-		return false, fmt.Errorf("ping %s: %w", a, err)
-	}
-	if _, err := c.WriteTo(b, to); err != nil {
+	if _, err := c.WriteTo(request.Message(), to); err != nil {
 		return false, fmt.Errorf("ping %s: %w", a, err)
 	}
 	for b := make([]byte, 1500); ; {
@@ -51,14 +44,18 @@ func Ping(ctx context.Context, a netip.Addr) (answers bool, err error) {
 	}
 }
 
-// listenICMP opens a ping socket or, where the host has none for this user, a raw one.
-func listenICMP(a netip.Addr) (*icmp.PacketConn, net.Addr, error) {
+// listenICMP opens a ping socket (icmp(7)) or, where the host has none for this user, a raw one.
+func listenICMP(a netip.Addr) (net.PacketConn, net.Addr, error) {
 	ip := net.IP(a.AsSlice())
-	if c, err := icmp.ListenPacket("udp4", "0.0.0.0"); err == nil {
-		return c, &net.UDPAddr{IP: ip}, nil
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_ICMP)
+	if err != nil {
+		c, err := net.ListenPacket("ip4:icmp", "0.0.0.0")
+		return c, &net.IPAddr{IP: ip}, err
 	}
-	c, err := icmp.ListenPacket("ip4:icmp", "0.0.0.0")
-	return c, &net.IPAddr{IP: ip}, err
+	f := os.NewFile(uintptr(fd), "ping")
+	defer f.Close() // the connection has a copy
+	c, err := net.FilePacketConn(f)
+	return c, &net.UDPAddr{IP: ip}, err
 }
 
 func addrOf(from net.Addr) netip.Addr {
@@ -75,10 +72,6 @@ func addrOf(from net.Addr) netip.Addr {
 
 // echoes reports whether a message is the reply to the echo request with the data.
 func echoes(b, data []byte) bool {
-	m, err := icmp.ParseMessage(protocolICMP, b)
-	if err != nil || m.Type != ipv4.ICMPTypeEchoReply {
-		return false
-	}
-	echo, ok := m.Body.(*icmp.Echo)
-	return ok && bytes.Equal(echo.Data, data)
+	echo, ok := ParseEcho(b)
+	return ok && echo.Reply && bytes.Equal(echo.Data, data)
 }

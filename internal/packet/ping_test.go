@@ -1,6 +1,7 @@
 package packet
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
 	"testing"
@@ -44,6 +45,9 @@ func TestEchoes(t *testing.T) {
 		b, err := (&icmp.Message{Type: kind, Body: &icmp.Echo{ID: 7, Seq: 1, Data: []byte(data)}}).Marshal(nil)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if e, ok := ParseEcho(b); !ok || !bytes.Equal(e.Message(), b) {
+			t.Errorf("%+v as a message is %x, want %x", e, e.Message(), b)
 		}
 		return b
 	}

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv4"
 
 	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -128,12 +126,8 @@ func (g *Guest) PingPacket(ctx context.Context, p packet.IP, size int, within ti
 	p.Payload = EchoRequest(id, 1, max(size-headers, 0))
 	begin := time.Now()
 	_, err := g.exchange(ctx, within, p, func(got packet.IP) bool {
-		m, err := icmp.ParseMessage(ICMP, got.Payload)
-		if got.Protocol != ICMP || got.Src != p.Dst || err != nil || m.Type != ipv4.ICMPTypeEchoReply {
-			return false
-		}
-		echo, ok := m.Body.(*icmp.Echo)
-		return ok && echo.ID == int(id)
+		echo, ok := packet.ParseEcho(got.Payload)
+		return ok && got.Protocol == ICMP && got.Src == p.Dst && echo.Reply && echo.ID == id
 	})
 	return time.Since(begin), err
 }

@@ -6,9 +6,6 @@ import (
 	"net"
 	"net/netip"
 
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv4"
-
 	"github.com/qnet-vm/qnet/internal/packet"
 )
 
@@ -144,26 +141,17 @@ func icmpErrorOf(p packet.IP, f Flow) *ICMPError {
 
 // EchoRequest is an ICMP echo request with size bytes of data.
 func EchoRequest(id, seq uint16, size int) []byte {
-	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: int(id), Seq: int(seq), Data: make([]byte, size)}}
-	b, err := m.Marshal(nil)
-	if err != nil {
-		panic(err) // an echo request of IPv4 can always be encoded
-	}
-	return b
+	return packet.Echo{ID: id, Seq: seq, Data: make([]byte, size)}.Message()
 }
 
 // echoReply is the reply to an echo request; nil for another packet.
 func echoReply(p packet.IP) []byte {
-	m, err := icmp.ParseMessage(ICMP, p.Payload)
-	if err != nil || m.Type != ipv4.ICMPTypeEcho {
+	echo, ok := packet.ParseEcho(p.Payload)
+	if !ok || echo.Reply {
 		return nil
 	}
-	m.Type = ipv4.ICMPTypeEchoReply
-	b, err := m.Marshal(nil)
-	if err != nil {
-		return nil
-	}
-	return packet.IP{SrcMAC: p.DstMAC, DstMAC: p.SrcMAC, Src: p.Dst, Dst: p.Src, Protocol: ICMP, Payload: b}.Frame()
+	echo.Reply = true
+	return packet.IP{SrcMAC: p.DstMAC, DstMAC: p.SrcMAC, Src: p.Dst, Dst: p.Src, Protocol: ICMP, Payload: echo.Message()}.Frame()
 }
 
 // TCP flags (RFC 9293, section 3.1).
