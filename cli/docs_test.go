@@ -142,7 +142,7 @@ func TestCompletionScripts(t *testing.T) {
 		}
 	}
 	// What bash offers for "qnet run --", for "qnet s", and where a VM's name goes.
-	for words, want := range map[string]string{"qnet run --": "--name", "qnet s": "stop", "qnet completion ": "zsh", "qnet ssh ": "web", "qnet wait ": "web", "qnet image ": "prune", "qnet image pull ": "web", "qnet run ": "web", "qnet plan ": "web", "qnet cp ": "web:", "qnet view ": "web", "qnet snapshot ": "restore", "qnet snapshot save ": "web"} {
+	for words, want := range map[string]string{"qnet run --": "--name", "qnet s": "stop", "qnet completion ": "zsh", "qnet ssh ": "web", "qnet wait ": "web", "qnet image ": "prune", "qnet image pull ": "web", "qnet run ": "web", "qnet plan ": "web", "qnet cp ": "web:", "qnet view ": "web", "qnet snapshot ": "restore", "qnet snapshot save ": "web", "qnet forward ": "add", "qnet forward ls ": "web"} {
 		var script strings.Builder
 		Main(t.Context(), []string{"completion", "bash"}, call.Env{Stdout: &script, Stderr: &script, Getenv: os.Getenv})
 		script.WriteString("qnet() { printf 'NAME\\nweb\\n'; }\n")

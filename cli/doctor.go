@@ -8,7 +8,7 @@ import (
 
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/doctor"
-	"github.com/qnet-vm/qnet/internal/supervisor"
+	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -38,7 +38,7 @@ func (a *app) doctor(c *cli.Context) error {
 			return err
 		}
 	}
-	networks := supervisor.KeeperNetworks(p)
+	networks := nics.KeeperNetworks(p)
 	if c.Bool("probe") {
 		return a.probe(c, networks)
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/internal/hardware"
+	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/internal/rundir"
-	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
@@ -35,7 +35,7 @@ func (a *app) mac(c *cli.Context) error {
 	}
 	_, stateDir := a.DirsOf(p)
 	salt, err := journal.LoadSalt(stateDir)
-	if errors.Is(err, fs.ErrPermission) && len(supervisor.NetworksOf(p)) > 0 {
+	if errors.Is(err, fs.ErrPermission) && len(nics.NetworksOf(p)) > 0 {
 		return fmt.Errorf("%w: %w", host.ErrNoPermission, err)
 	}
 	if err != nil {

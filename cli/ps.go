@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -10,6 +12,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/place"
+	"github.com/qnet-vm/qnet/profiles/ports"
 )
 
 func (a *app) psCommand() *cli.Command {
@@ -37,7 +40,11 @@ func (a *app) ps(c *cli.Context) error {
 			}
 		})
 	}
-	return a.Table("NAME STATE MODE NETWORK ADDRESS MAC TAP UPTIME", func(w io.Writer) {
+	header := "NAME STATE MODE NETWORK ADDRESS MAC TAP UPTIME"
+	if slices.ContainsFunc(states, hasForwards) {
+		header += " PORTS"
+	}
+	return a.Table(header, func(w io.Writer) {
 		for _, s := range states {
 			vmRows(w, s, time.Since(s.Started).Truncate(time.Second))
 		}
@@ -71,6 +78,29 @@ func vmRows(w io.Writer, s control.State, uptime time.Duration) {
 		if n.Unguarded {
 			mode += ",guard=off"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, state, mode, call.OrDash(n.Network), call.AddressOrDash(address), n.MAC, call.OrDash(n.Tap), up)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", name, state, mode, call.OrDash(n.Network), call.AddressOrDash(address), n.MAC, call.OrDash(n.Tap), up, portsOf(n))
 	}
+}
+
+func hasForwards(s control.State) bool {
+	return slices.ContainsFunc(s.NICs, func(n control.NIC) bool { return len(n.Forwards) > 0 })
+}
+
+// mostPorts is how many forwards of a NIC a row shows; qnet forward ls shows all.
+const mostPorts = 3
+
+// portsOf is the last column of a NIC's row: what leads to it, "" for nothing.
+func portsOf(n control.NIC) string {
+	var list []string
+	for i, f := range n.Forwards {
+		if i == mostPorts {
+			list = append(list, fmt.Sprintf("%d more", len(n.Forwards)-i))
+			break
+		}
+		list = append(list, ports.Forward{Proto: f.Proto, Address: f.Address, Port: f.Port, Guest: f.Guest}.String())
+	}
+	if list == nil {
+		return ""
+	}
+	return "\t" + strings.Join(list, " ")
 }

@@ -9,9 +9,9 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/hardware"
+	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/internal/place"
 	"github.com/qnet-vm/qnet/internal/status"
-	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/internal/terminal"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -46,5 +46,5 @@ func (c *Call) Files() hardware.Options {
 // DirsOf returns the run and the state directory of a profile's runs. Runs that need root's
 // rights use root's, also when a user only asks what a run would do, of whatever profile (nil).
 func (c *Call) DirsOf(p *profiles.Profile) (runDir, stateDir string) {
-	return c.Places.Of(p == nil || len(supervisor.NetworksOf(p)) > 0)
+	return c.Places.Of(p == nil || len(nics.NetworksOf(p)) > 0)
 }

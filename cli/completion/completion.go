@@ -81,6 +81,10 @@ func bash(app *cli.App) string {
 		2) COMPREPLY=($(compgen -W "save ls restore rm" -- "$cur")) ;;
 		3) COMPREPLY=($(compgen -W "$(qnet ls 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")) ;;
 		esac ;;
+	forward:*) case $COMP_CWORD in
+		2) COMPREPLY=($(compgen -W "add rm ls" -- "$cur")) ;;
+		3) COMPREPLY=($(compgen -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
+		esac ;;
 	completion:*) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
 	esac
 }
@@ -109,6 +113,8 @@ complete -c qnet -n '__fish_seen_subcommand_from pull inspect rm run plan' -a "(
 complete -c qnet -n '__fish_seen_subcommand_from cp' -F -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \$1 \":\" }')"
 complete -c qnet -n '__fish_seen_subcommand_from snapshot; and not __fish_seen_subcommand_from save ls restore rm' -a 'save ls restore rm'
 complete -c qnet -n '__fish_seen_subcommand_from snapshot; and __fish_seen_subcommand_from save ls restore rm' -a "(qnet ls 2>/dev/null | awk 'NR > 1 { print \$1 }')"
+complete -c qnet -n '__fish_seen_subcommand_from forward; and not __fish_seen_subcommand_from add rm ls' -a 'add rm ls'
+complete -c qnet -n '__fish_seen_subcommand_from forward; and __fish_seen_subcommand_from add rm ls' -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \\$1 }')"
 complete -c qnet -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
 `)
 	return b.String()

@@ -15,5 +15,5 @@ type guests struct{ *call.Call }
 // its user and places.
 func Commands(c *call.Call) []*cli.Command {
 	g := guests{c}
-	return []*cli.Command{g.consoleCommand(), g.logsCommand(), g.ipCommand(), g.waitCommand(), g.sshCommand(), g.execCommand(), g.copyCommand(), g.hostsCommand()}
+	return []*cli.Command{g.consoleCommand(), g.logsCommand(), g.ipCommand(), g.waitCommand(), g.sshCommand(), g.execCommand(), g.copyCommand(), g.forwardCommand(), g.hostsCommand()}
 }

@@ -26,6 +26,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/relay"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
@@ -130,7 +131,35 @@ type NIC struct {
 
 	Unguarded bool `json:"unguarded,omitempty"` // guard = "off"
 
+	Forwards []Forward `json:"forwards,omitempty"` // ports of the host that lead to it
+
 	Seen guestwatch.State `json:"seen,omitzero"` // what the guest does on it
+}
+
+// Forward describes a forward to a NIC.
+type Forward struct {
+	Proto   string     `json:"proto"`            // "tcp" or "udp"
+	Address netip.Addr `json:"address,omitzero"` // of the host; zero is all
+	Port    uint16     `json:"port"`             // of the host
+	Guest   uint16     `json:"guest"`            // the guest's port
+	How     string     `json:"how"`              // one of the By constants
+
+	// Carried is what the relay has carried; nil where QEMU does all. What DNAT carries is not
+	// in it.
+	Carried *relay.Count `json:"carried,omitempty"`
+}
+
+// How a forward is done.
+const (
+	ByRelay   = keeper.ByRelay // the supervisor passes on what comes to a socket: the guest sees the host
+	ByDNAT    = keeper.ByDNAT  // the same, but what comes from other machines by IPv4 goes by DNAT: the guest sees them
+	ByHostfwd = "hostfwd"      // QEMU's user network
+)
+
+// ForwardArgs are the arguments of the operations "forward add" and "forward rm".
+type ForwardArgs struct {
+	Ports []string `json:"ports"`         // as in a profile
+	NIC   *int     `json:"nic,omitempty"` // index in the profile; nil for the first that may have any
 }
 
 // Addresses returns the addresses that the guest has shown, the one it showed last

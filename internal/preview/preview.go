@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/qnet-vm/qnet/internal/firstboot"
+	"github.com/qnet-vm/qnet/internal/forwards"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/internal/rundir"
@@ -36,6 +37,7 @@ type Run struct {
 	Firmware hardware.FirmwarePlan `json:"firmware,omitzero"` // UEFI and TPM
 	Seed     *firstboot.Plan       `json:"first_boot,omitempty"`
 	Shares   []Share               `json:"shares,omitempty"`
+	Forwards []string              `json:"forwards,omitempty"` // ports of the host that lead to the guest, as comments of a shell
 	QEMU     string                `json:"qemu"`               // the command line
 	Confined *sandbox.Report       `json:"confined,omitempty"` // what would confine QEMU; nil where there is none
 	Notes    []string              `json:"notes,omitempty"`    // about the VM, not its networks
@@ -85,6 +87,9 @@ func (r Run) Comments() string {
 	for _, share := range r.Shares {
 		b.WriteString(share.String() + "\n")
 	}
+	for _, forward := range r.Forwards {
+		b.WriteString(forward + "\n")
+	}
 	if r.Confined != nil {
 		b.WriteString(r.Confined.Comment() + "\n")
 	}
@@ -111,7 +116,7 @@ func New(ctx context.Context, p *profiles.Profile, o hardware.Options, runDir, s
 	salt, noSalt := os.ReadFile(filepath.Join(stateDir, "salt"))
 	run.Salted = noSalt == nil
 	v := preview{p, runDir, stateDir, salt}
-	for _, n := range supervisor.NetworksOf(p) {
+	for _, n := range nics.NetworksOf(p) {
 		network, err := v.network(ctx, n)
 		if err != nil {
 			return run, err
@@ -124,7 +129,7 @@ func New(ctx context.Context, p *profiles.Profile, o hardware.Options, runDir, s
 	if err != nil {
 		run.Notes = append(run.Notes, refused(err))
 	}
-	run.Shares = sharesOf(p)
+	run.Shares, run.Forwards = sharesOf(p), forwards.Plan(p)
 	run.Firmware, _ = hardware.PlanFirmware(p, o) // Refusal's error
 	var noSeed error
 	if run.Seed, noSeed = hardware.PlanSeed(p, o, salt); noSeed != nil && (err == nil || err.Error() != noSeed.Error()) {
@@ -140,7 +145,7 @@ func New(ctx context.Context, p *profiles.Profile, o hardware.Options, runDir, s
 
 // network plans a network, and the ports of the profile's NICs on it.
 func (v preview) network(ctx context.Context, n profiles.Network) (Network, error) {
-	network, place := supervisor.NetworkOf(n), rundir.Network{RunDir: v.runDir, Name: n.Name}
+	network, place := nics.NetworkOf(n), rundir.Network{RunDir: v.runDir, Name: n.Name}
 	facts, err := host.Observe(ctx, supervisor.QueryOf(network, v.runDir))
 	if err != nil {
 		return Network{}, err

@@ -7,36 +7,19 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/hardware"
+	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
 func (s *session) join(ctx context.Context) error {
-	for _, n := range NetworksOf(s.profile) {
+	for _, n := range nics.NetworksOf(s.profile) {
 		if err := s.joinNetwork(ctx, n); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// NetworksOf lists the networks of a profile's NICs, each once, in their order.
-func NetworksOf(p *profiles.Profile) []profiles.Network {
-	var networks []profiles.Network
-	seen := map[string]bool{}
-	for _, n := range p.NICs {
-		if n.Network != "" && !seen[n.Network] {
-			seen[n.Network] = true
-			networks = append(networks, p.Networks[n.Network])
-		}
-	}
-	return networks
-}
-
-// NetworkOf returns a profile's network as the keeper takes it.
-func NetworkOf(n profiles.Network) keeper.Network {
-	return keeper.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink, Macvtap: n.Macvtap, MTU: n.MTU, PXE: n.PXE, Metadata: n.Metadata}
 }
 
 // portsChanged takes over what a keeper has seen of the guest on its NICs.
@@ -56,7 +39,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	var requests []keeper.PortRequest
 	for i, nic := range s.profile.NICs {
 		if nic.Network == n.Name {
-			requests = append(requests, keeper.PortRequest{NIC: i, MAC: hardware.MAC(s.profile, i, s.salt), Address: nic.Address, Unguarded: nic.Unguarded, Files: s.nics[i].Taps})
+			requests = append(requests, keeper.PortRequest{NIC: i, MAC: hardware.MAC(s.profile, i, s.salt), Address: nic.Address, Unguarded: nic.Unguarded, Files: s.nics[i].Taps, Forwards: s.forwards.Of(i)})
 		}
 	}
 	s.Progress(fmt.Sprintf("network %q", n.Name))
@@ -65,7 +48,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 		RunDir: s.RunDir, StateDir: s.StateDir, Exe: s.Exe, Log: s.Verbose, Note: s.note, Waits: s.startProgress,
 		Changed: s.portsChanged, Replug: func(nics []int) { s.replug(life, nics) }, GiveUp: s.giveUp, AsRoot: asuser.AsRoot,
 		AssumeYes: s.AssumeYes, Peer: RemotePeer(), Stewards: &s.stewards,
-	}, NetworkOf(n), s.profile.Name, requests)
+	}, nics.NetworkOf(n), s.profile.Name, requests)
 	if err != nil {
 		return err
 	}
@@ -123,15 +106,19 @@ func (s *session) describeNICs() {
 	}
 }
 
-// KeeperNetworks returns the networks of a profile as keepers know them: nil without a profile, and an empty list
-// for a profile without networks.
-func KeeperNetworks(p *profiles.Profile) []keeper.Network {
-	if p == nil {
-		return nil
+// NIC describes a NIC, for forwards.Host.
+func (s *session) NIC(i int) control.NIC {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.NICs[i]
+}
+
+// Registration returns that of a NIC's network, for forwards.Host.
+func (s *session) Registration(i int) *keeper.Registration {
+	for _, r := range s.regs {
+		if r.Info().Name == s.profile.NICs[i].Network {
+			return r
+		}
 	}
-	networks := []keeper.Network{}
-	for _, n := range NetworksOf(p) {
-		networks = append(networks, NetworkOf(n))
-	}
-	return networks
+	return nil
 }

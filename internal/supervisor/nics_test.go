@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles"
@@ -30,17 +31,17 @@ func mixed() *profiles.Profile {
 func TestPlaces(t *testing.T) {
 	s := &session{profile: mixed()}
 	for nic, want := range map[int]int{0: 0, 2: 1, 3: 2, 4: 3} {
-		if got, ok := s.placeOf(nic); got != want || !ok {
+		if got, ok := s.Place(nic); got != want || !ok {
 			t.Errorf("NIC %d: got %d, %t, want %d", nic, got, ok, want)
 		}
 	}
 	for _, nic := range []int{1, 5} {
-		if _, ok := s.placeOf(nic); ok {
+		if _, ok := s.Place(nic); ok {
 			t.Errorf("NIC %d has a place", nic)
 		}
 	}
 	var names []string
-	for _, n := range NetworksOf(s.profile) {
+	for _, n := range nics.NetworksOf(s.profile) {
 		names = append(names, n.Name)
 	}
 	if !slices.Equal(names, []string{"dev", "p"}) {
@@ -63,7 +64,7 @@ func TestStateOfNICs(t *testing.T) {
 	if n := state.NICs[2]; n.MAC.String() != "02:00:00:00:00:07" || n.Network != "" || len(n.Addresses()) != 0 {
 		t.Errorf("NIC 2: %+v", n)
 	}
-	if n := NetworkOf(s.profile.Networks["dev"]); n.Name != "dev" || n.Mode != profiles.NAT {
+	if n := nics.NetworkOf(s.profile.Networks["dev"]); n.Name != "dev" || n.Mode != profiles.NAT {
 		t.Errorf("network %+v", n)
 	}
 }

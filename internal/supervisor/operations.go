@@ -28,6 +28,13 @@ var operations = map[string]operation{
 	"snapshot restore": restoreSnapshot,
 	"snapshot rm":      deleteSnapshot,
 
+	"forward add": func(ctx context.Context, s *session, vm *qemu.VM, args json.RawMessage, _ func(string)) (any, error) {
+		return nil, s.forwards.Add(ctx, vm, args)
+	},
+	"forward rm": func(ctx context.Context, s *session, vm *qemu.VM, args json.RawMessage, _ func(string)) (any, error) {
+		return nil, s.forwards.Remove(ctx, vm, args)
+	},
+
 	"screenshot": takePicture,
 	"type":       typeKeys,
 }

@@ -45,16 +45,16 @@ func (s *session) setLinks(ctx context.Context, nics []int, up bool) error {
 	}
 	var errs []error
 	for _, n := range nics {
-		if place, ok := s.placeOf(n); ok {
+		if place, ok := s.Place(n); ok {
 			errs = append(errs, vm.SetLink(ctx, place, up))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// placeOf returns the place that a NIC of the profile has among QEMU's, which has none
+// Place returns, for forwards.Host too, the place that a NIC of the profile has among QEMU's, which has none
 // of mode none.
-func (s *session) placeOf(nic int) (place int, ok bool) {
+func (s *session) Place(nic int) (place int, ok bool) {
 	for i, n := range s.profile.NICs {
 		if i == nic {
 			return place, n.Mode != profiles.None

@@ -15,6 +15,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/console"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/failpoint"
+	"github.com/qnet-vm/qnet/internal/forwards"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/saved"
@@ -87,6 +88,8 @@ type session struct {
 	showScreen func(*qemu.VM) // serves viewers; nil without a screen
 	closers    []func(context.Context) error
 
+	forwards *forwards.Forwards
+
 	mu     sync.Mutex // guards what follows; console once it is served; vm for the keepers' calls
 	state  control.State
 	server *control.Server // nil until it serves
@@ -122,6 +125,7 @@ func newSession(p *profiles.Profile, o Options) *session {
 		nics:  map[int]machine.NIC{},
 		state: control.State{Name: p.Name, State: control.Starting, Profile: p.Path, Allowed: p.Allowed, PID: os.Getpid(), Started: time.Now()},
 	}
+	s.forwards = &forwards.Forwards{RunDir: o.RunDir, Profile: p, Host: s, Off: o.ForOthers}
 	s.defaults()
 	return s
 }

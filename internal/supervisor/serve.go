@@ -14,6 +14,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/lockfile"
+	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/internal/perm"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -59,7 +60,7 @@ func (s *session) unusable(what, dir string, err error) error {
 	switch {
 	case !errors.As(err, &errno):
 		return err // such as that the VM runs
-	case errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && len(NetworksOf(s.profile)) > 0:
+	case errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && len(nics.NetworksOf(s.profile)) > 0:
 		return fmt.Errorf("%w: %w", host.ErrNoPermission, err)
 	}
 	return &rundir.Unusable{What: what, Dir: dir, Err: err}
@@ -123,9 +124,12 @@ func (s *session) callers() []uint32 {
 // State describes the VM, for control.VM.
 func (s *session) State() control.State {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	state := s.state
 	state.NICs = slices.Clone(s.state.NICs)
+	s.mu.Unlock() // the relay asks for the guest's address meanwhile
+	for i := range state.NICs {
+		state.NICs[i].Forwards = s.forwards.Describe(i)
+	}
 	return state
 }
 

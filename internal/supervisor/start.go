@@ -11,6 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/logfile"
+	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/internal/vmuser"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -24,7 +25,7 @@ import (
 // changes.
 func (s *session) check(ctx context.Context) (err error) {
 	s.binary, err = program.Find(s.Path, s.QEMU)
-	if err = cmp.Or(err, vmuser.Credential(s.User, s.profile.Name).Check(), keeper.MayJoin(NetworksOf(s.profile))); err != nil {
+	if err = cmp.Or(err, vmuser.Credential(s.User, s.profile.Name).Check(), keeper.MayJoin(nics.NetworksOf(s.profile))); err != nil {
 		return err
 	}
 	if err := s.clerksConfined(); err != nil {
@@ -41,6 +42,10 @@ func (s *session) check(ctx context.Context) (err error) {
 	s.mu.Lock()
 	s.state.Disk = disk
 	s.mu.Unlock()
+	s.onClose(func(context.Context) error { s.forwards.Close(); return nil })
+	if err := s.forwards.Bind(ctx); err != nil {
+		return err
+	}
 	c := s.machine()
 	c.NICs = nil // they have no taps yet
 	warnings, err := machine.Check(c)
@@ -64,7 +69,7 @@ func (s *session) check(ctx context.Context) (err error) {
 
 // clerksConfined refuses networks whose clerk cannot be confined in full, where that is required.
 func (s *session) clerksConfined() error {
-	for _, n := range NetworksOf(s.profile) {
+	for _, n := range nics.NetworksOf(s.profile) {
 		if s.Sandbox != sandbox.Required || !n.Mode.HasSubnet() {
 			continue
 		}
@@ -143,6 +148,10 @@ func (s *session) started(ctx context.Context) error {
 		return fmt.Errorf("serve DHCP and DNS: %w", err)
 	}
 	if err := s.becomeClone(ctx); err != nil {
+		return err
+	}
+	connected, _ := s.ports()
+	if err := s.forwards.Begin(ctx, s.vm, connected); err != nil {
 		return err
 	}
 	log, err := logfile.Open(LogPath(s.StateDir, s.profile.Name))

@@ -183,7 +183,7 @@ func (b *builder) ports(c Config) {
 }
 
 func (b *builder) nic(i int, n NIC, firmware bool, bootIndex int) {
-	netdev := fmt.Sprintf("net%d", i)
+	netdev := NetdevID(i)
 	device := options{
 		"driver": n.model(), "id": NICID(i), "netdev": netdev,
 		"mac": n.MAC.String(), "addr": slot(slotNIC + i),
@@ -228,6 +228,9 @@ func (b *builder) nic(i int, n NIC, firmware bool, bootIndex int) {
 // NICID is the id of the device of the NIC that is the i-th of a Config, also below QEMU's
 // /machine/peripheral.
 func NICID(i int) string { return fmt.Sprintf("nic%d", i) }
+
+// NetdevID is the id of what backs the NIC that is the i-th of a Config.
+func NetdevID(i int) string { return fmt.Sprintf("net%d", i) }
 
 // boot passes kernel and initrd, which QEMU opens by path and not by fdset.
 func (b *builder) boot(c Config) {

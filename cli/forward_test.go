@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/lab"
+)
+
+// who has a guest's web server tell its client's address.
+const who = `mkdir -p /www/cgi-bin; printf '#!/bin/sh\necho "Content-Type: text/plain"\necho\necho "saw $REMOTE_ADDR"\n' > /www/cgi-bin/who; chmod +x /www/cgi-bin/who; (httpd -p 80 -h /www || true)`
+
+// saw asks who who is at an address of the host, and returns what the guest's server saw.
+func (l *testHost) saw(address string) string {
+	l.Helper()
+	c, err := net.DialTimeout("tcp", address, 5*time.Second)
+	if err != nil {
+		l.Errorf("%s: %v", address, err)
+		return ""
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprint(c, "GET /cgi-bin/who HTTP/1.0\r\n\r\n")
+	all, err := io.ReadAll(c)
+	if _, from, ok := strings.Cut(string(all), "saw "); ok && err == nil {
+		return strings.TrimSpace(from)
+	}
+	l.Errorf("%s: got %q, %v", address, all, err)
+	return ""
+}
+
+// forwardsOf are the rows of `qnet forward ls --json`.
+func (l *testHost) forwardsOf(name string) (rows []struct {
+	VM, Proto, Address, How string
+	NIC                     int
+	Port, Guest             uint16
+	Carried                 *struct{ Connections, Total, In, Out uint64 }
+}) {
+	l.Helper()
+	if err := json.Unmarshal([]byte(l.must("forward", "ls", "--json", name)), &rows); err != nil {
+		l.Fatal(err)
+	}
+	return rows
+}
+
+// noAnswer wants a port to be closed: at once, or by a reset of what was accepted.
+func (l *testHost) noAnswer(address string) {
+	l.Helper()
+	c, err := net.DialTimeout("tcp", address, 5*time.Second)
+	if err == nil {
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		_, err = io.Copy(io.Discard, c)
+		c.Close()
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ECONNRESET) {
+		l.Errorf("%s: got %v, want a closed port", address, err)
+	}
+}
+
+// A user without rights forwards ports to a guest of mode user: QEMU does, and a relay what QEMU
+// cannot.
+func TestForwardsInModeUser(t *testing.T) {
+	inLab(t, func(l *testHost) {
+		lab.Sh(t, "install -d -o 65534 "+l.dir+"/nobody; ln -s nobody/state "+l.dir+"/state")
+		l.env = append(l.env, "QNET_RUN_DIR="+l.dir+"/nobody/run", "QNET_STATE_DIR="+l.dir+"/nobody/state")
+		ports := `ports = ["2080:80", "*:2081:80", "192.0.2.10:2082:80", "2083:81", "*:2084:9/udp"]`
+		path := l.profile("u", vm(t, "u", "qnet.net0=dhcp qnet.shell")+"[[nic]]\nmode = \"user\"\n"+ports+"\n")
+		as := func(args ...string) (code int, out string) {
+			p := l.command(args...)
+			p.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			p.begin()
+			code = p.end(60 * time.Second)
+			return code, p.out.String() + p.errout.String()
+		}
+		if code, said := as("run", "-d", path); code != 0 {
+			t.Fatalf("exit code %d: %s", code, said)
+		}
+		for _, r := range l.forwardsOf("u") {
+			want := "hostfwd"
+			if r.Address == "::1" || r.Address == "*" {
+				want = "relay"
+			}
+			if r.How != want {
+				t.Errorf("%s:%d: by %s, want %s", r.Address, r.Port, r.How, want)
+			}
+		}
+		c := l.shell("u")
+		c.must(who)
+		for address, want := range map[string]string{
+			"127.0.0.1:2080": "10.0.2.2", "[::1]:2080": "10.0.2.2", "127.0.0.1:2081": "10.0.2.2", "[::1]:2081": "10.0.2.2", "192.0.2.10:2081": "10.0.2.2",
+			"192.0.2.10:2082": "192.0.2.10", // QEMU changes the source of what comes from 127.0.0.1 only
+		} {
+			if got := l.saw(address); !strings.Contains(got, want) {
+				t.Errorf("%s: the guest saw %q, want %s", address, got, want)
+			}
+		}
+		for _, address := range []string{"127.0.0.1:2083", "[::1]:2083"} { // nothing listens in the guest: QEMU ends what it accepted
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.SetDeadline(time.Now().Add(10 * time.Second))
+			if all, err := io.ReadAll(c); len(all) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%s: got %q, %v", address, all, err)
+			}
+			c.Close()
+		}
+		noPorts := func() string {
+			return c.must(`grep '^Udp: [0-9]' /proc/net/snmp`)
+		}
+		before := noPorts()
+		for _, address := range []string{"127.0.0.1:2084", "[::1]:2084", "192.0.2.10:2084"} {
+			conn, err := net.Dial("udp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.Write([]byte("x"))
+		}
+		lab.Eventually(t, 10*time.Second, "the guest gets packets of UDP", func() bool {
+			var was, is [4]int
+			for i, text := range []string{before, noPorts()} {
+				n := &was
+				if i == 1 {
+					n = &is
+				}
+				fmt.Sscanf(text, "Udp: %d %d %d", &n[0], &n[1], &n[2])
+			}
+			return is[1] >= was[1]+3
+		})
+		for _, ports := range []string{"3080:80", "*:3081:80"} {
+			if code, said := as("forward", "add", "u", ports); code != 0 {
+				t.Errorf("%s: %s", ports, said)
+			}
+		}
+		l.saw("127.0.0.1:3080")
+		l.saw("[::1]:3080")
+		l.saw("192.0.2.10:3081")
+		for _, c := range []struct{ ports, want string }{
+			{"2080:81", "forwards 127.0.0.1:2080:80 already"},
+			{"80:80", "root's"},
+			{"203.0.113.9:3082:80", "the host has no address 203.0.113.9"},
+		} {
+			if code, said := as("forward", "add", "u", c.ports); code != exitFailure && code != exitIncapable || !strings.Contains(said, c.want) {
+				t.Errorf("%s: exit code %d: %s", c.ports, code, said)
+			}
+		}
+		l.must("forward", "rm", "u", "3080:80", "*:3081:80", "2080:80")
+		for _, address := range []string{"127.0.0.1:3080", "[::1]:3080", "192.0.2.10:3081", "127.0.0.1:2080"} {
+			l.noAnswer(address)
+		}
+		l.saw("127.0.0.1:2081")
+		l.must("stop", "--force", "u")
+		l.noAnswer("127.0.0.1:2081")
+	})
+}
+
+// A taken port is refused before anything starts, and its process or VM is named.
+func TestTakenPortsAreRefused(t *testing.T) {
+	inLab(t, func(l *testHost) {
+		other, err := net.Listen("tcp", "127.0.0.1:2080")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, mode := range []string{"user", "host-only"} {
+			nic := "[[nic]]\nmode = \"" + mode + "\"\n"
+			path := l.profile("a", idle+nic+"ports = [\"2081:80\", \"*:2080:80\"]\n")
+			l.refused(exitIncapable, []string{"*:2080:80", "tcp port 2080 is taken", "pid " + strconv.Itoa(os.Getpid())}, "run", "-d", path)
+			l.noAnswer("127.0.0.1:2081") // all or none
+		}
+		other.Close()
+		l.must("run", "-d", l.profile("a", idle+"[[nic]]\nmode = \"host-only\"\nports = [\"2080:80\"]\n"))
+		l.refused(exitIncapable, []string{"127.0.0.1:2080:80", "taken", `VM "a"`}, "run", "-d", l.profile("b", idle+"[[nic]]\nmode = \"nat\"\nports = [\"2080:80\"]\n"))
+		l.must("stop", "--force", "a")
+	})
+}
