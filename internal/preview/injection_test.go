@@ -44,6 +44,7 @@ network = "dev"
 address = "10.1.0.9"
 mac = "52:54:00:00:00:01"
 guard = "on"
+ports = ["127.0.0.1:8080:80"]
 model = "e1000"
 [network.dev]
 subnet = "10.1.0.0/24"
