@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"syscall"
 	"time"
@@ -31,7 +30,7 @@ type process struct {
 	layers *sandbox.Layers
 	stderr *tail.Writer
 	ending chan struct{} // see VM.Ending
-	done   chan struct{}
+	done   <-chan struct{}
 }
 
 // launch starts binary with no rights beyond its files. Setting user and
@@ -55,7 +54,7 @@ func namespacesRefused(err error) bool {
 }
 
 func launchIn(binary string, spec machine.Spec, cred *Credential, layers *sandbox.Layers, stderr io.Writer) (*process, error) {
-	p := &process{spec: spec, layers: layers, stderr: &tail.Writer{Tee: stderr}, ending: make(chan struct{}), done: make(chan struct{})}
+	p := &process{spec: spec, layers: layers, stderr: &tail.Writer{Tee: stderr}, ending: make(chan struct{})}
 	life, theirs, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make pipe: %w", err)
@@ -75,9 +74,7 @@ func launchIn(binary string, spec machine.Spec, cred *Credential, layers *sandbo
 	if cred != nil {
 		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: cred.UID, Gid: cred.GID, Groups: cred.Groups}
 	}
-	started := make(chan error, 1)
-	go p.run(started)
-	if err := <-started; err != nil {
+	if p.done, err = confine.Start(p.cmd, p.giveUp); err != nil {
 		life.Close()
 		return nil, err
 	}
@@ -92,23 +89,12 @@ func (p *process) follow(life *os.File) {
 	close(p.ending)
 }
 
-// run starts the child and waits for its end, all on one thread. The thread
-// must outlive the child, because the parent-death signal is sent when the
-// thread that forked ends; and it must not be used again, because it has given
-// up its rights. Never unlocking it does both: it ends with this goroutine.
-func (p *process) run(started chan<- error) {
-	runtime.LockOSThread()
+// giveUp takes rights and signals from the calling thread, and so from QEMU.
+func (p *process) giveUp() error {
 	if err := errors.Join(confine.NoNewRights(0), confine.Deafen(), closeOnExec(), p.layers.Confine()); err != nil {
-		started <- fmt.Errorf("confine QEMU: %w", err)
-		return
+		return fmt.Errorf("confine QEMU: %w", err)
 	}
-	err := p.cmd.Start()
-	started <- err
-	if err != nil {
-		return
-	}
-	_ = p.cmd.Wait() // the state says it all; other errors are about copying stderr
-	close(p.done)
+	return nil
 }
 
 // limit bounds the process. Behind sudo the process's real user is QEMU's, and that counts. The

@@ -12,23 +12,19 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/internal/confine"
 	"github.com/qnet-vm/qnet/internal/jail"
 	"github.com/qnet-vm/qnet/qemu/program"
 	"github.com/qnet-vm/qnet/qemu/tail"
 )
 
-const (
-	name = "swtpm"
-	// quitTime is how long swtpm may take to end by SIGTERM.
-	quitTime = 2 * time.Second
-)
+// quitTime is how long swtpm may take to end by SIGTERM.
+const quitTime = 2 * time.Second
 
 // settings are what swtpm's cryptographic library reads.
 var settings = []string{"/etc/ssl", "/etc/pki", "/etc/crypto-policies"}
@@ -36,11 +32,8 @@ var settings = []string{"/etc/ssl", "/etc/pki", "/etc/crypto-policies"}
 // Find returns the absolute path of swtpm: it is looked up in path, the value of $PATH,
 // without its relative directories, and in /usr/bin. The error is a *program.Lack.
 func Find(path string) (string, error) {
-	for _, dir := range append(filepath.SplitList(path), "/usr/bin") {
-		file := filepath.Join(dir, name)
-		if info, err := os.Stat(file); filepath.IsAbs(dir) && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return file, nil
-		}
+	if file, ok := jail.Find("swtpm", path); ok {
+		return file, nil
 	}
 	return "", &program.Lack{
 		What:   "tpm = true needs the program swtpm, which is not in PATH",
@@ -62,7 +55,7 @@ type TPM struct {
 	state  string   // path of the directory
 	socket *os.File // QEMU's
 	words  *tail.Writer
-	done   chan struct{}
+	done   <-chan struct{}
 }
 
 // Start starts swtpm with the state in a directory. That must belong to the Credential; it
@@ -75,7 +68,7 @@ func Start(state *os.File, o Options) (*TPM, error) {
 	}
 	control := os.NewFile(uintptr(fds[0]), "swtpm's socket")
 	defer control.Close()
-	t := &TPM{socket: os.NewFile(uintptr(fds[1]), "TPM"), state: state.Name(), words: &tail.Writer{Tee: o.Log}, done: make(chan struct{})}
+	t := &TPM{socket: os.NewFile(uintptr(fds[1]), "TPM"), state: state.Name(), words: &tail.Writer{Tee: o.Log}}
 	t.cmd = exec.Command(o.Program, "socket", "--tpm2", "--ctrl", "type=unixio,clientfd=3", "--tpmstate", "dir=/proc/self/fd/4")
 	t.cmd.ExtraFiles = []*os.File{control, state}
 	t.cmd.Env, t.cmd.Dir = program.Environment(), "/"
@@ -85,28 +78,11 @@ func Start(state *os.File, o Options) (*TPM, error) {
 	if c := o.Credential; c != nil {
 		t.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups}
 	}
-	started := make(chan error, 1)
-	go t.run(started)
-	if err := <-started; err != nil {
+	confined := jail.Command{Path: t.cmd.Path, Dirs: t.cmd.ExtraFiles[1:], Also: settings}
+	if t.done, err = confine.Start(t.cmd, confined.Confine); err != nil {
 		return nil, errors.Join(fmt.Errorf("start swtpm: %w", err), t.socket.Close())
 	}
 	return t, nil
-}
-
-// run starts swtpm and waits for its end on a thread of its own, which ends then: it has
-// given up its rights, and the parent-death signal comes at its end.
-func (t *TPM) run(started chan<- error) {
-	runtime.LockOSThread() // and never unlocked
-	err := jail.Command{Path: t.cmd.Path, Dirs: t.cmd.ExtraFiles[1:], Also: settings}.Confine()
-	if err == nil {
-		err = t.cmd.Start()
-	}
-	started <- err
-	if err != nil {
-		return
-	}
-	_ = t.cmd.Wait() // the state says it all
-	close(t.done)
 }
 
 // Socket returns QEMU's end of the connection. Close it once QEMU has it.

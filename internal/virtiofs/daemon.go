@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"time"
 	"unsafe"
@@ -60,7 +59,7 @@ type Daemon struct {
 	folder string
 	socket *os.File
 	words  *tail.Writer
-	done   chan struct{}
+	done   <-chan struct{}
 }
 
 // Start starts virtiofsd for the folder. The process must have root's rights to start it for
@@ -84,12 +83,10 @@ func start(s Share, o Options) (*Daemon, error) {
 		return nil, errors.Join(err, connected.Close())
 	}
 	defer report.Close()
-	d := &Daemon{folder: s.Folder.Name(), socket: connected, words: &tail.Writer{Tee: o.Log}, done: make(chan struct{})}
+	d := &Daemon{folder: s.Folder.Name(), socket: connected, words: &tail.Writer{Tee: o.Log}}
 	d.cmd = command(s, o, listening, theirs)
 	d.cmd.Stdout, d.cmd.Stderr = d.words, d.words
-	started := make(chan error, 1)
-	go d.run(s.Folder, o.User, started)
-	err = <-started
+	d.done, err = confine.Start(d.cmd, func() error { return prepare(s.Folder, o.User) })
 	theirs.Close()
 	if err != nil {
 		return nil, errors.Join(refused(err), connected.Close())
@@ -126,23 +123,14 @@ func command(s Share, o Options, files ...*os.File) *exec.Cmd {
 	return cmd
 }
 
-// run starts the stage and waits for virtiofsd's end, on a thread that is used for nothing
-// else and never again: its working directory is the folder, and the parent-death signal is
-// sent at its end.
-func (d *Daemon) run(folder *os.File, user *asuser.User, started chan<- error) {
-	runtime.LockOSThread() // and never unlocked
+// prepare makes the folder the calling thread's working directory, and the thread the user's,
+// who gains no rights.
+func prepare(folder *os.File, user *asuser.User) error {
 	err := errors.Join(enter(folder), join(user), confine.Deafen(), unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 	if err != nil {
-		started <- fmt.Errorf("confine virtiofsd: %w", err)
-		return
+		return fmt.Errorf("confine virtiofsd: %w", err)
 	}
-	err = d.cmd.Start()
-	started <- err
-	if err != nil {
-		return
-	}
-	_ = d.cmd.Wait() // the state says it all
-	close(d.done)
+	return nil
 }
 
 // enter makes the folder the working directory of the calling thread alone. In the mount
