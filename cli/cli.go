@@ -64,7 +64,7 @@ func Main(ctx context.Context, args []string, env call.Env) int {
 func (a *app) command() *cli.App {
 	return &cli.App{
 		Name: "qnet", Usage: "launch VMs with networking", Version: version, HideVersion: true,
-		UsageText: "qnet [--run-dir DIR] [--state-dir DIR] COMMAND ...\n\nExample: sudo qnet run examples/nat.toml",
+		UsageText: "qnet [--run-dir DIR] [--state-dir DIR] COMMAND ...\n\nExample: sudo qnet run vm.toml",
 		Writer:    a.Stdout, ErrWriter: a.Stderr,
 		DisableSliceFlagSeparator: true,
 		// The default handler calls os.Exit, and deferred functions would not run.

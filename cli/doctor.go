@@ -22,6 +22,7 @@ func (a *app) doctorCommand() *cli.Command {
 			&cli.StringFlag{Name: "target", Usage: "have a probe connect to `HOST:PORT` outside; else to the host's gateway and resolvers"},
 			&cli.StringFlag{Name: "name", Usage: "have a probe resolve `NAME`; else example.com"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
+			call.AllowPathFlag(),
 		},
 		Action: a.doctor,
 	}
@@ -34,7 +35,10 @@ func (a *app) doctor(c *cli.Context) error {
 	var p *profiles.Profile
 	if c.Args().Present() {
 		var err error
-		if p, err = a.Profile(c); err != nil {
+		if p, err = a.Profile(c); err == nil {
+			err = a.Allow(c, p)
+		}
+		if err != nil {
 			return err
 		}
 	}

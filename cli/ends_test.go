@@ -48,7 +48,7 @@ func TestEndsOfAGuest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inLab(t, func(l *testHost) {
-				path := l.profile("g", vm(t, "g", "qnet.net0=10.57.0.10/24,10.57.0.1 qnet.shell")+natNIC("10.57.0.10")+natDev)
+				path := l.profile("g", vm(l, "g", "qnet.net0=10.57.0.10/24,10.57.0.1 qnet.shell")+natNIC("10.57.0.10")+natDev)
 				p := l.start("run", path, "--", "-no-reboot")
 				p.says("poweroff -f ends it", bootTime)
 				c.end(l, p)
@@ -107,7 +107,7 @@ func TestStopClimbs(t *testing.T) {
 // A guest that was still booting when its power button was pressed shuts down, too.
 func TestStopWhileBooting(t *testing.T) {
 	inLab(t, func(l *testHost) {
-		l.must("run", "-d", l.profile("early", vm(t, "early", "")+"[[nic]]\nmode = \"private\"\n"))
+		l.must("run", "-d", l.profile("early", vm(l, "early", "")+"[[nic]]\nmode = \"private\"\n"))
 		code, _, talk := l.qnet("stop", "--timeout", "50s", "early")
 		if code != 0 || talk != "early: power button\n" {
 			t.Errorf("exit code %d, %q", code, talk)

@@ -75,7 +75,7 @@ func TestForwardsInModeUser(t *testing.T) {
 		lab.Sh(t, "install -d -o 65534 "+l.dir+"/nobody; ln -s nobody/state "+l.dir+"/state")
 		l.env = append(l.env, "QNET_RUN_DIR="+l.dir+"/nobody/run", "QNET_STATE_DIR="+l.dir+"/nobody/state")
 		ports := `ports = ["2080:80", "*:2081:80", "192.0.2.10:2082:80", "2083:81", "*:2084:9/udp"]`
-		path := l.profile("u", vm(t, "u", "qnet.net0=dhcp qnet.shell")+"[[nic]]\nmode = \"user\"\n"+ports+"\n")
+		path := l.profile("u", vm(l, "u", "qnet.net0=dhcp qnet.shell")+"[[nic]]\nmode = \"user\"\n"+ports+"\n")
 		as := func(args ...string) (code int, out string) {
 			p := l.command(args...)
 			p.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/lab/guest"
@@ -17,9 +16,32 @@ import (
 const bootTime = 60 * time.Second
 
 // vm is a profile's beginning: a real guest with the kernel arguments.
-func vm(t testing.TB, name, args string) string {
-	t.Helper()
-	kernel, initrd := guest.Files(t)
+func vm(l *testHost, name, args string) string {
+	l.Helper()
+	return vmIn(l, l.dir, name, args)
+}
+
+// guestIn puts the guest's files into a profile's folder.
+func guestIn(l *testHost, folder string) (kernel, initrd string) {
+	l.Helper()
+	kernel, initrd = guest.Files(l)
+	return put(l, kernel, folder), put(l, initrd, folder)
+}
+
+// put puts a file into a profile's folder, and returns its path there.
+func put(l *testHost, file, folder string) string {
+	l.Helper()
+	path, err := guest.Put(file, folder)
+	if err != nil {
+		l.Fatal(err)
+	}
+	return path
+}
+
+// vmIn is vm for a profile in that folder.
+func vmIn(l *testHost, folder, name, args string) string {
+	l.Helper()
+	kernel, initrd := guestIn(l, folder)
 	return fmt.Sprintf(`name = %q
 memory = "192MiB"
 accel = "tcg"

@@ -61,7 +61,7 @@ func TestHaltedGuestIsStopped(t *testing.T) {
 				if halt == "full disk" {
 					disk = l.fullDisk("g")
 				}
-				p := l.start("run", l.profile("g", vm(t, "g", guest.Script(h.script))+"[[nic]]\nmode = \"private\"\n"+disk))
+				p := l.start("run", l.profile("g", vm(l, "g", guest.Script(h.script))+"[[nic]]\nmode = \"private\"\n"+disk))
 				p.says("warning: VM g ", bootTime)
 				l.becomes("g", h.status, time.Second)
 				l.keeperReplaced("g")

@@ -69,7 +69,7 @@ func TestIgnitionByFirmware(t *testing.T) {
 		// Ignition's own place: internal/providers/qemu/qemu_fwcfg.go of coreos/ignition.
 		script := guest.Script(`cat /sys/firmware/qemu_fw_cfg/by_name/opt/com.coreos/config/raw > /www/config.ign
 ls /sys/block /sys/firmware/dmi/entries > /www/rest; httpd -p 80 -h /www`)
-		path := l.profile("web", vm(t, "web", "qnet.net0=dhcp "+script)+"[guest]\nuser_data = \"coreos.ign\"\n[[nic]]\nmode = \"nat\"\n")
+		path := l.profile("web", vm(l, "web", "qnet.net0=dhcp "+script)+"[guest]\nuser_data = \"coreos.ign\"\n[[nic]]\nmode = \"nat\"\n")
 		l.must("run", "-d", path)
 		l.must("wait", "--for", "port:80", "--timeout", bootTime.String(), "web")
 		url := "http://" + strings.TrimSpace(l.must("ip", "web"))

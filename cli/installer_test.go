@@ -24,7 +24,7 @@ func TestInstaller(t *testing.T) {
 	lab.Require(t, lab.File(files+"linux", "installer-files"), lab.Program("dnsmasq"))
 	for name, profile := range map[string]func(l *testHost) string{
 		"kernel": func(l *testHost) string {
-			return fmt.Sprintf("[boot]\nkernel = %q\ninitrd = %q\ncmdline = \"console=ttyS0\"\n[[nic]]\n", lab.Module(files+"linux"), lab.Module(files+"initrd.gz"))
+			return fmt.Sprintf("[boot]\nkernel = %q\ninitrd = %q\ncmdline = \"console=ttyS0\"\n[[nic]]\n", put(l, lab.Module(files+"linux"), l.dir), put(l, lab.Module(files+"initrd.gz"), l.dir))
 		},
 		"PXE": func(l *testHost) string {
 			tftp := filepath.Join(l.dir, "tftp")

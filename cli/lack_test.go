@@ -58,7 +58,7 @@ func TestMissingBootROMs(t *testing.T) {
 // A kernel cannot start without QEMU's ROM for that, though QEMU runs.
 func TestMissingKernelROM(t *testing.T) {
 	inLab(t, func(l *testHost) {
-		profile := l.profile("k", vm(t, "k", "")+"[[nic]]\nmode = \"nat\"\n")
+		profile := l.profile("k", vm(l, "k", "")+"[[nic]]\nmode = \"nat\"\n")
 		l.hide("/usr/share/qemu")
 		l.refused(exitIncapable, []string{"linuxboot_dma.bin is not installed", "hint: install it"}, "run", profile)
 		if s, words := found(func() doctor.Report { _, r := l.examine(profile); return r }(), "guests run"); s != doctor.Fail || !strings.Contains(words, "linuxboot_dma.bin") {

@@ -19,7 +19,7 @@ func TestForeignBridgeWithSTP(t *testing.T) {
 			return strings.Contains(lab.Sh(t, "bridge link show dev eth0; ip link show br0"), "state forwarding")
 		})
 		l.prepared()
-		profile := l.profile("a", vm(t, "a", "qnet.net0=dhcp qnet.shell")+"[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \"br0\"\n")
+		profile := l.profile("a", vm(l, "a", "qnet.net0=dhcp qnet.shell")+"[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \"br0\"\n")
 		begin := time.Now()
 		code, _, words := l.qnet("run", "-d", profile)
 		if code != 0 || !strings.Contains(words, "bridge br0 runs STP: a VM starts when its port forwards") {
@@ -56,7 +56,7 @@ table netdev served {
 	}
 }
 EOF`)
-		g := l.boot("a", vm(t, "a", "qnet.net0=dhcp qnet.httpd qnet.shell")+"[[nic]]\nmode = \"bridge\"\n")
+		g := l.boot("a", vm(l, "a", "qnet.net0=dhcp qnet.httpd qnet.shell")+"[[nic]]\nmode = \"bridge\"\n")
 		address := strings.TrimSpace(l.must("wait", "--for", "port:80", "--timeout", "60s", "a"))
 		if !strings.HasPrefix(address, "192.0.2.1") || strings.TrimSpace(l.must("ip", "a")) != address {
 			t.Fatalf("%q is no lease of the LAN's, or not what qnet ip prints", address)

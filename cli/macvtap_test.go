@@ -25,7 +25,7 @@ const byMacvtap = "[[nic]]\nmode = \"bridge\"\n[network.bridge]\nmacvtap = true\
 // stays as it is.
 func TestMacvtapOnTheLAN(t *testing.T) {
 	inLAN(t, lab.LANOptions{Static: true, DHCP: true}, func(l *testHost, _ *lab.LAN) {
-		profile := vm(t, "a", "qnet.net0=dhcp qnet.httpd qnet.shell") + byMacvtap
+		profile := vm(l, "a", "qnet.net0=dhcp qnet.httpd qnet.shell") + byMacvtap
 		plan := l.must("plan", l.profile("plan", profile))
 		for _, words := range []string{"# network bridge: bridge, macvtap on eth0", "this host and its VMs do not reach each other", "ip link add link eth0 name qna0 address 52:54:00:"} {
 			if !strings.Contains(plan, words) {
@@ -34,7 +34,7 @@ func TestMacvtapOnTheLAN(t *testing.T) {
 		}
 		ping := lab.PingFrom(t, "outside", lab.LANHost)
 		l.must("run", "-d", l.profile("a", profile))
-		l.must("run", "-d", l.profile("b", vm(t, "b", "qnet.net0=dhcp qnet.shell")+byMacvtap))
+		l.must("run", "-d", l.profile("b", vm(l, "b", "qnet.net0=dhcp qnet.shell")+byMacvtap))
 		a, b := l.shell("a"), l.shell("b")
 		l.must("wait", "--timeout", "60s", "b")
 		l.must("wait", "--timeout", "60s", "a")
@@ -57,9 +57,9 @@ func TestMacvtapOnTheLAN(t *testing.T) {
 			t.Error("the host reaches the guest: macvtap has lost its limit, and the docs are wrong")
 		}
 		l.refused(3, []string{`VM "c" wants network "bridge" without macvtap, VMs [a b] run it with`},
-			"run", l.profile("c", vm(t, "c", "")+"[[nic]]\nmode = \"bridge\"\n"))
+			"run", l.profile("c", vm(l, "c", "")+"[[nic]]\nmode = \"bridge\"\n"))
 		l.refused(3, []string{`network "other": uplink "eth0" carries network "bridge" (VM a, b) by macvtap`},
-			"run", l.profile("d", vm(t, "d", "")+"[[nic]]\nmode = \"bridge\"\nnetwork = \"other\"\n"))
+			"run", l.profile("d", vm(l, "d", "")+"[[nic]]\nmode = \"bridge\"\nnetwork = \"other\"\n"))
 		l.must("stop", "--force", "a")
 		l.must("stop", "--force", "b")
 		if c := ping(); c.Lost > 0 {

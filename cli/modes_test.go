@@ -94,8 +94,8 @@ func TestPrivate(t *testing.T) {
 		serve(l, "", "192.0.2.10", "hello from the host")
 		l.prepared()
 
-		a := l.boot("a", vm(t, "a", "qnet.net0=10.55.0.1/24 qnet.shell")+privateNIC)
-		b := l.boot("b", vm(t, "b", "qnet.net0=10.55.0.2/24 qnet.httpd qnet.shell")+privateNIC)
+		a := l.boot("a", vm(l, "a", "qnet.net0=10.55.0.1/24 qnet.shell")+privateNIC)
+		b := l.boot("b", vm(l, "b", "qnet.net0=10.55.0.2/24 qnet.httpd qnet.shell")+privateNIC)
 		a.must("ping -c 1 -W 2 10.55.0.2")
 		if out := a.must("wget -q -O - http://10.55.0.2/"); !strings.Contains(out, "hello from the guest") {
 			t.Errorf("VM to VM: %q", out)
@@ -137,7 +137,7 @@ func TestHostOnly(t *testing.T) {
 		serve(l, "", "0.0.0.0", "hello from the host")
 		l.prepared()
 
-		g := l.boot("h", vm(t, "h", "qnet.net0=10.56.0.9/24,10.56.0.1 qnet.httpd qnet.shell")+`
+		g := l.boot("h", vm(l, "h", "qnet.net0=10.56.0.9/24,10.56.0.1 qnet.httpd qnet.shell")+`
 [[nic]]
 mode = "host-only"
 address = "10.56.0.9"
@@ -183,8 +183,8 @@ func TestNATAndTwoNICs(t *testing.T) {
 		l.prepared()
 
 		backend := "[[nic]]\nmode = \"private\"\nnetwork = \"backend\"\n"
-		a := l.boot("a", vm(t, "a", "qnet.net0=10.57.0.10/24,10.57.0.1 qnet.net1=10.58.0.1/24 qnet.httpd qnet.shell")+natNIC("10.57.0.10")+backend+natDev)
-		b := l.boot("b", vm(t, "b", "qnet.net0=10.57.0.11/24,10.57.0.1 qnet.net1=10.58.0.2/24 qnet.shell")+natNIC("10.57.0.11")+backend+natDev)
+		a := l.boot("a", vm(l, "a", "qnet.net0=10.57.0.10/24,10.57.0.1 qnet.net1=10.58.0.1/24 qnet.httpd qnet.shell")+natNIC("10.57.0.10")+backend+natDev)
+		b := l.boot("b", vm(l, "b", "qnet.net0=10.57.0.11/24,10.57.0.1 qnet.net1=10.58.0.2/24 qnet.shell")+natNIC("10.57.0.11")+backend+natDev)
 		for _, g := range []*console{a, b} {
 			if out := g.must("ping -c 1 -W 2 10.57.0.1 && wget -q -O - http://203.0.113.1/"); !strings.Contains(out, "hello from the Internet") {
 				t.Errorf("%s to the Internet: %q", g.name, out)
@@ -229,7 +229,7 @@ func TestBridge(t *testing.T) {
 				lab.FreeNIC(l, l.dir)
 				lab.Sh(t, prepare)
 				l.prepared()
-				g := l.boot("b", vm(t, "b", "qnet.net0=dhcp qnet.httpd qnet.shell")+
+				g := l.boot("b", vm(l, "b", "qnet.net0=dhcp qnet.httpd qnet.shell")+
 					"[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \""+uplink+"\"\n")
 				out := g.must("ip -4 -o addr show dev eth0; ip route")
 				address := regexp.MustCompile(`198\.51\.100\.\d+/24`).FindString(out)

@@ -31,7 +31,7 @@ func TestGuestByTheHostsNIC(t *testing.T) {
 		serve(l, "", lab.LANHost, "hello from the host")
 		pings, talk := lab.PingFrom(t, "outside", lab.LANHost), lab.Talk(t, "outside", lab.LANHost)
 		l.prepared()
-		g := l.boot("b", vm(t, "b", "qnet.net0=dhcp qnet.httpd qnet.shell")+ownNIC)
+		g := l.boot("b", vm(l, "b", "qnet.net0=dhcp qnet.httpd qnet.shell")+ownNIC)
 		out := g.must("ip -4 -o addr show dev eth0; ip route")
 		address := regexp.MustCompile(`192\.0\.2\.1\d\d`).FindString(out)
 		if address == "" || !strings.Contains(out, "default via "+lab.LANGateway) || !strings.Contains(lan.DHCPLog(), address) {

@@ -14,7 +14,7 @@ func TestMTU(t *testing.T) {
 		const backend = "[[nic]]\nmode = \"private\"\nnetwork = \"backend\"\n"
 		const small = "[[nic]]\nmode = \"host-only\"\n"
 		const mtu = "[network.backend]\nmtu = 9000\n[network.host-only]\nmtu = 1200\n"
-		profile := vm(t, "a", "qnet.net0=10.55.0.1/24 qnet.net1=up qnet.httpd qnet.shell") + backend + small + mtu
+		profile := vm(l, "a", "qnet.net0=10.55.0.1/24 qnet.net1=up qnet.httpd qnet.shell") + backend + small + mtu
 		plan := l.must("plan", l.profile("plan", profile))
 		for _, want := range []string{
 			"mtu 9000 type bridge", "ip link set qna0 mtu 9000", "mtu 1200 type bridge", "ip link set qna1 mtu 1200",
@@ -25,7 +25,7 @@ func TestMTU(t *testing.T) {
 			}
 		}
 		a := l.boot("a", profile)
-		b := l.boot("b", vm(t, "b", "qnet.net0=10.55.0.2/24 qnet.net1=up qnet.shell")+backend+small)
+		b := l.boot("b", vm(l, "b", "qnet.net0=10.55.0.2/24 qnet.net1=up qnet.shell")+backend+small)
 		for _, g := range []*console{a, b} {
 			if out := g.must("cat /sys/class/net/eth0/mtu /sys/class/net/eth1/mtu"); strings.Join(strings.Fields(out), " ") != "9000 1200" {
 				t.Errorf("%s: MTU %q, want 9000 and 1200", g.name, out)
@@ -43,7 +43,7 @@ func TestMTU(t *testing.T) {
 		b.must("until ip -6 addr show dev eth0 | grep -q fe80; do sleep 0.1; done")
 		b.fails("IPv6 below 1280 bytes", "ip -6 addr show dev eth1 | grep fe80")
 		l.refused(3, []string{`VM "c" wants network "backend" with mtu 1400, VMs [a b] run it with 9000`},
-			"run", l.profile("c", vm(t, "c", "")+backend+"[network.backend]\nmtu = 1400\n"))
+			"run", l.profile("c", vm(l, "c", "")+backend+"[network.backend]\nmtu = 1400\n"))
 		l.must("stop", "--force", "a")
 		l.must("stop", "--force", "b")
 		l.before.Check(t)

@@ -32,9 +32,9 @@ func resolver(l *testHost) {
 	}
 }
 
-func dhcpVM(t *testing.T, name, mode, more string) string {
-	t.Helper()
-	return vm(t, name, "qnet.net0=dhcp qnet.httpd qnet.shell") + "[[nic]]\nmode = \"" + mode + "\"\nnetwork = \"dev\"\n" + more
+func dhcpVM(l *testHost, name, mode, more string) string {
+	l.Helper()
+	return vm(l, name, "qnet.net0=dhcp qnet.httpd qnet.shell") + "[[nic]]\nmode = \"" + mode + "\"\nnetwork = \"dev\"\n" + more
 }
 
 // Guests get address, gateway, resolver and name without configuration, and the same
@@ -44,8 +44,8 @@ func TestLeasesAndNames(t *testing.T) {
 		serve(l, "inet", "203.0.113.1", "hello from the Internet")
 		resolver(l)
 		l.prepared()
-		web := l.boot("web", dhcpVM(t, "web", "nat", ""))
-		db := l.boot("db", dhcpVM(t, "db", "nat", ""))
+		web := l.boot("web", dhcpVM(l, "web", "nat", ""))
+		db := l.boot("db", dhcpVM(l, "db", "nat", ""))
 
 		address := strings.TrimSpace(l.must("ip", "web"))
 		if out := web.must("ip -4 -o addr show dev eth0; ip route; cat /etc/resolv.conf; hostname"); !strings.Contains(out, address+"/24") ||
@@ -130,7 +130,7 @@ table ip filter {
 }
 EOF`)
 		l.prepared()
-		g := l.boot("g", dhcpVM(t, "g", "host-only", ""))
+		g := l.boot("g", dhcpVM(l, "g", "host-only", ""))
 		address := strings.TrimSpace(l.must("wait", "g"))
 		if out := g.must("ip -4 -o addr show dev eth0; ip route"); !strings.Contains(out, address+"/24") || strings.Contains(out, "default") {
 			t.Errorf("the lease of %s in the guest: %s", address, out)
@@ -145,13 +145,13 @@ func TestAddressFromFrames(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		lab.FreeNIC(l, l.dir)
 		l.prepared()
-		l.boot("b", vm(t, "b", "qnet.net0=dhcp qnet.shell")+"[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \"lan0\"\n")
+		l.boot("b", vm(l, "b", "qnet.net0=dhcp qnet.shell")+"[[nic]]\nmode = \"bridge\"\n[network.bridge]\nuplink = \"lan0\"\n")
 		if out := l.must("ip", "b"); !strings.HasPrefix(out, "198.51.100.") {
 			t.Errorf("bridge: %q", out)
 		}
 		l.must("stop", "--force", "b")
 
-		p := l.boot("p", vm(t, "p", "qnet.shell")+privateNIC)
+		p := l.boot("p", vm(l, "p", "qnet.shell")+privateNIC)
 		l.refused(exitFailure, []string{"no frame", "qnet console p"}, "wait", "--timeout", "300ms", "p")
 		l.refused(exitFailure, []string{"none yet", "qnet wait p"}, "ip", "p")
 		p.must("ip link set eth0 up")

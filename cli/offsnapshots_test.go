@@ -45,7 +45,7 @@ func (l *testHost) tags(name string) string {
 func TestSnapshotsOfAVMThatIsOff(t *testing.T) {
 	lab.Require(t, lab.Program("qemu-img"))
 	inLab(t, func(l *testHost) {
-		text := vm(t, "g", guest.Script(counting))
+		text := vm(l, "g", guest.Script(counting))
 		path := l.profile("g", strings.Replace(text, "\n[boot]", fmt.Sprintf("image = %q\n[boot]", l.base("base.qcow2")), 1)+"[[nic]]\nmode = \"private\"\n")
 		l.refused(exitFailure, []string{"not running", "its profile is not known", "./g.toml"}, "snapshot", "ls", "g")
 		l.refused(exitUsage, []string{"disk.qcow2", "never ran"}, "snapshot", "save", path, "early")
@@ -106,7 +106,7 @@ func TestSnapshotsByAPath(t *testing.T) {
 	lab.Require(t, lab.Program("qemu-img"))
 	inLab(t, func(l *testHost) {
 		_, disks := l.qcow2("g")
-		path := l.profile("g", vm(t, "g", guest.Script(counting))+disks)
+		path := l.profile("g", vm(l, "g", guest.Script(counting))+disks)
 		l.bootsAs("g", path, 1)
 		l.must("snapshot", "save", path, "one")
 		l.bootsAs("g", path, 2)

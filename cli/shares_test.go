@@ -41,7 +41,7 @@ func (l *testHost) folders() (dir, profile string) {
 	dir = filepath.Join(l.dir, "project")
 	lab.Sh(l.T, "mkdir -p "+dir+"/docs "+l.dir+"/secret; echo text > "+dir+"/docs/page; chown -R 64001:64001 "+dir)
 	profile = filepath.Join(dir, "web.toml")
-	text := vm(l.T, "web", "qnet.shell") + "[[nic]]\nmode = \"none\"\n[[share]]\npath = \".\"\nmount = \"/src\"\n[[share]]\npath = \"docs\"\nmount = \"/docs\"\nreadonly = true\n"
+	text := vmIn(l, dir, "web", "qnet.shell") + "[[nic]]\nmode = \"none\"\n[[share]]\npath = \".\"\nmount = \"/src\"\n[[share]]\npath = \"docs\"\nmount = \"/docs\"\nreadonly = true\n"
 	if err := os.WriteFile(profile, []byte(text), 0o644); err != nil {
 		l.Fatal(err)
 	}

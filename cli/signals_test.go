@@ -74,7 +74,7 @@ func (l *testHost) writer(name string) (path, image string) {
 	lab.Sh(l.T, "truncate -s 16M "+image+" && mke2fs -q -t ext4 "+image)
 	script := guest.Script("mkdir /mnt; mount -t ext4 /dev/vda /mnt && date > /mnt/first && sync && echo IT-WRITES; while :; do date; done > /mnt/log")
 	disk := "[[disk]]\nfile = \"" + name + ".img\"\nformat = \"raw\"\n"
-	return l.profile(name, vm(l.T, name, script)+"[[nic]]\nmode = \"bridge\"\nnetwork = \"dev\"\n"+disk), image
+	return l.profile(name, vm(l, name, script)+"[[nic]]\nmode = \"bridge\"\nnetwork = \"dev\"\n"+disk), image
 }
 
 // What ends a service, a session or a terminal sends its signals to all processes of a VM
@@ -164,7 +164,7 @@ func TestServiceLeavesTheKeeperToAnother(t *testing.T) {
 	for mode, nic := range map[string]string{"nat": natNIC("10.57.0.10") + natDev, "bridge": "[[nic]]\nmode = \"bridge\"\nnetwork = \"dev\"\n"} {
 		t.Run(mode, func(t *testing.T) {
 			inLab(t, func(l *testHost) {
-				first := l.start("run", l.profile("first", vm(t, "first", "qnet.shell")+nic))
+				first := l.start("run", l.profile("first", vm(l, "first", "qnet.shell")+nic))
 				first.says("poweroff -f ends it", bootTime)
 				unit := l.processes("first")
 				second := l.start("run", l.profile("second", idle+strings.ReplaceAll(nic, "57.0.10\"", "57.0.11\"")))
@@ -221,7 +221,7 @@ func TestAllServicesEndTogether(t *testing.T) {
 		var runs []*process
 		for i := range 3 {
 			name := fmt.Sprint("g", i)
-			runs = append(runs, l.start("run", l.profile(name, vm(t, name, "qnet.shell")+"[[nic]]\nmode = \"nat\"\nnetwork = \"dev\"\n")))
+			runs = append(runs, l.start("run", l.profile(name, vm(l, name, "qnet.shell")+"[[nic]]\nmode = \"nat\"\nnetwork = \"dev\"\n")))
 		}
 		for _, p := range runs {
 			p.says("poweroff -f ends it", bootTime)
@@ -265,7 +265,7 @@ func TestReaderGoes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inLab(t, func(l *testHost) {
-				p := l.command("run", l.profile("g", vm(t, "g", guest.Script("while :; do echo TICK; sleep 0.1; done"))+"[[nic]]\nmode = \"private\"\n"))
+				p := l.command("run", l.profile("g", vm(l, "g", guest.Script("while :; do echo TICK; sleep 0.1; done"))+"[[nic]]\nmode = \"private\"\n"))
 				leave := c.attach(l, p)
 				p.begin()
 				log := func(file string) string {
@@ -349,7 +349,7 @@ func TestReaderDoesNotRead(t *testing.T) {
 		t.Run(where, func(t *testing.T) {
 			inLab(t, func(l *testHost) {
 				script := guest.Script("i=0; while [ $i -lt 4000 ]; do echo a line that fills the pipe of a reader $i; i=$((i+1)); done; echo ALL-SAID; sleep 1000")
-				p := l.command("run", l.profile("g", vm(t, "g", script)+"[[nic]]\nmode = \"private\"\n"))
+				p := l.command("run", l.profile("g", vm(l, "g", script)+"[[nic]]\nmode = \"private\"\n"))
 				p.Stdin, p.Stdout = nil, stuck(l, where)
 				p.begin()
 				log := filepath.Join(l.dir, "state/logs/g/console.log")
@@ -372,7 +372,7 @@ func TestReaderDoesNotReadWarnings(t *testing.T) {
 	for _, where := range []string{"pipe", "terminal", "closed pipe"} {
 		t.Run(where, func(t *testing.T) {
 			inLab(t, func(l *testHost) {
-				p := l.command("run", l.profile("g", vm(t, "g", guest.Script(crashKernel))+"[[nic]]\nmode = \"private\"\n"))
+				p := l.command("run", l.profile("g", vm(l, "g", guest.Script(crashKernel))+"[[nic]]\nmode = \"private\"\n"))
 				errout := stuck(l, where)
 				errout.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 				if n, err := errout.Write(make([]byte, 1<<20)); err == nil { // ends when it takes no more

@@ -56,7 +56,7 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		fill := "dd if=/dev/zero of=/dev/vda bs=1M count=8 oflag=direct; echo WROTE; sleep 4; dd if=/dev/zero of=/dev/vda seek=8 bs=1M count=40 oflag=direct"
-		p := l.start("run", l.profile("web", vm(t, "web", guest.Script(fill))+fmt.Sprintf("[[disk]]\nfile = %q\nformat = \"raw\"\n", disk)))
+		p := l.start("run", l.profile("web", vm(l, "web", guest.Script(fill))+fmt.Sprintf("[[disk]]\nfile = %q\nformat = \"raw\"\n", disk)))
 		p.says(`warning: VM web is paused: no space left for disk "`+disk+`"`, bootTime)
 		l.becomes("web", "paused (no space: web.raw)", time.Second)
 		if !strings.Contains(l.logs("web"), "no space left") {
@@ -98,7 +98,7 @@ const crashKernel = "echo 1 > /proc/sys/kernel/sysrq; echo CRASHES; echo c > /pr
 func TestPanickedGuest(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		nic := "[[nic]]\nmode = \"none\"\n"
-		p := l.start("run", l.profile("dead", vm(t, "dead", guest.Script(crashKernel))+nic))
+		p := l.start("run", l.profile("dead", vm(l, "dead", guest.Script(crashKernel))+nic))
 		p.says("warning: VM dead panicked: its guest's kernel crashed", bootTime)
 		l.becomes("dead", string(control.Panicked), time.Second)
 		begin := time.Now()
@@ -111,7 +111,7 @@ func TestPanickedGuest(t *testing.T) {
 		}
 
 		// This guest starts again by itself.
-		p = l.start("run", l.profile("again", vm(t, "again", "panic=-1 "+guest.Script(crashKernel))+nic))
+		p = l.start("run", l.profile("again", vm(l, "again", "panic=-1 "+guest.Script(crashKernel))+nic))
 		p.says("warning: VM again panicked", bootTime)
 		p.says("warning: VM again was reset after its panic: its guest starts again", 10*time.Second)
 		l.becomes("again", string(control.Running), time.Second)
@@ -125,7 +125,7 @@ func TestPanickedGuestEnds(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		runs := map[string]*process{}
 		for _, name := range []string{"one", "two", "three", "four"} {
-			runs[name] = l.start("run", l.profile(name, vm(t, name, guest.Script(crashKernel))+"[[nic]]\nmode = \"none\"\n"), "--", "-action", "panic=shutdown")
+			runs[name] = l.start("run", l.profile(name, vm(l, name, guest.Script(crashKernel))+"[[nic]]\nmode = \"none\"\n"), "--", "-action", "panic=shutdown")
 		}
 		for name, p := range runs {
 			if code := p.end(2 * bootTime); code != exitQEMU || !strings.Contains(p.errout.String(), "warning: VM "+name+" panicked") {
@@ -138,7 +138,7 @@ func TestPanickedGuestEnds(t *testing.T) {
 // A guest that sleeps is shown as suspended, and woken to be shut down.
 func TestSuspendedGuest(t *testing.T) {
 	inLab(t, func(l *testHost) {
-		p := l.start("run", l.profile("bear", vm(t, "bear", guest.Script("sleep 1; echo mem > /sys/power/state; echo WOKE; sleep 1000"))+"[[nic]]\nmode = \"none\"\n"))
+		p := l.start("run", l.profile("bear", vm(l, "bear", guest.Script("sleep 1; echo mem > /sys/power/state; echo WOKE; sleep 1000"))+"[[nic]]\nmode = \"none\"\n"))
 		p.says("warning: VM bear is suspended: its guest sleeps", bootTime)
 		l.becomes("bear", string(control.Suspended), time.Second)
 		begin := time.Now()

@@ -40,7 +40,7 @@ func (l *testHost) memory(name string) (dir string, there bool) {
 func TestSuspendAndResume(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		disk, disks := l.qcow2("g")
-		path := l.profile("g", vm(t, "g", "qnet.net0=dhcp qnet.shell")+disks+"[[nic]]\nmode = \"nat\"\nnetwork = \"dev\"\n")
+		path := l.profile("g", vm(l, "g", "qnet.net0=dhcp qnet.shell")+disks+"[[nic]]\nmode = \"nat\"\nnetwork = \"dev\"\n")
 		c := l.boot("g", strings.TrimSpace(read(t, path)))
 		address := strings.TrimSpace(l.must("ip", "g"))
 		c.must("X=kept")
@@ -174,7 +174,7 @@ func TestSuspendInterrupted(t *testing.T) {
 	} {
 		t.Run(strings.TrimPrefix(c.point, "supervisor:")+" "+c.action, func(t *testing.T) {
 			inLab(t, func(l *testHost) {
-				path := l.profile("g", vm(t, "g", guest.Script("echo begun; sleep 1000"))+"[[nic]]\nmode = \"private\"\n")
+				path := l.profile("g", vm(l, "g", guest.Script("echo begun; sleep 1000"))+"[[nic]]\nmode = \"private\"\n")
 				l.must("run", "-d", path)
 				lab.Sh(t, fmt.Sprintf("echo -n '%s %s' > %s/failpoint", c.point, c.action, l.dir))
 				l.must("stop", "--force", "g")
@@ -212,7 +212,7 @@ func TestSuspendBehindSudo(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		lab.Sh(t, "chmod 755 "+l.dir)
 		l.env = append(l.env, "SUDO_UID=64001", "SUDO_GID=64001")
-		path := l.profile("g", vm(t, "g", guest.Script("echo begun; sleep 1000"))+"[[nic]]\nmode = \"private\"\n")
+		path := l.profile("g", vm(l, "g", guest.Script("echo begun; sleep 1000"))+"[[nic]]\nmode = \"private\"\n")
 		l.must("run", "-d", path)
 		l.must("suspend", "g")
 		dir, there := l.memory("g")
@@ -229,7 +229,7 @@ func TestSuspendBehindSudo(t *testing.T) {
 // cannot be saved, because there is no room, goes on.
 func TestResumeFails(t *testing.T) {
 	inLab(t, func(l *testHost) {
-		path := l.profile("g", vm(t, "g", guest.Script("echo begun; sleep 1000"))+"[[nic]]\nmode = \"private\"\n")
+		path := l.profile("g", vm(l, "g", guest.Script("echo begun; sleep 1000"))+"[[nic]]\nmode = \"private\"\n")
 		vms := filepath.Join(l.dir, "state/vms")
 		lab.Sh(t, "mkdir -p "+vms)
 		if err := unix.Mount("none", vms, "tmpfs", 0, "size=256k,mode=755"); err != nil {
@@ -267,7 +267,7 @@ func TestResumeFails(t *testing.T) {
 func TestSuspendRefuses(t *testing.T) {
 	inLab(t, func(l *testHost) {
 		_, disks := l.qcow2("g")
-		path := l.profile("g", vm(t, "g", guest.Script("sleep 1000"))+disks+"snapshot = true\n[[nic]]\nmode = \"private\"\n")
+		path := l.profile("g", vm(l, "g", guest.Script("sleep 1000"))+disks+"snapshot = true\n[[nic]]\nmode = \"private\"\n")
 		l.must("run", "-d", path)
 		l.refused(exitFailure, []string{"g.qcow2", "thrown away", "snapshot = true"}, "suspend", "g")
 		l.refused(exitFailure, []string{"g.qcow2", "thrown away"}, "snapshot", "save", "g")

@@ -85,7 +85,7 @@ func TestTerminal(t *testing.T) {
 // leaves the console without ending the VM.
 func TestConsoleKeys(t *testing.T) {
 	inLab(t, func(l *testHost) {
-		p, keys, _ := l.onTerminal("run", l.profile("k", vm(t, "k", "qnet.shell")))
+		p, keys, _ := l.onTerminal("run", l.profile("k", vm(l, "k", "qnet.shell")))
 		p.says("poweroff -f ends it", bootTime)
 		keys.WriteString("echo QNET-\"TYPED\"\r")
 		p.says("QNET-TYPED", 20*time.Second)

@@ -409,8 +409,9 @@ mount = "/srv"
 [[nic]]
 mode = "none"
 `)
-	u.fails(exitUsage, []string{"check", files}, "guest.user_data: open", "no.yaml", "guest.keys[0]: ", "guest.keys[1]: ", `open share "`+u.dir+`/no": no such file`, `use share "/usr": it is outside`)
-	u.fails(exitUsage, []string{"run", files}, `open share "`+u.dir+`/no": no such file`, `use share "/usr": it is outside`)
+	u.fails(exitUsage, []string{"check", files}, "guest.user_data: open", "no.yaml", "guest.keys[0]: ", "guest.keys[1]: ", `open share "`+u.dir+`/no": no such file`, `files.toml:8: share[1].path: got "/usr", outside`)
+	u.fails(exitUsage, []string{"run", files}, `files.toml:8: share[1].path: got "/usr", outside`, "--allow-path /usr ")
+	u.fails(exitUsage, []string{"run", "--allow-path", "/usr", files}, `open share "`+u.dir+`/no": no such file`)
 	if _, _, talk := u.qnet("check", "--allow-path", "/usr", files); strings.Contains(talk, "/usr") {
 		t.Errorf("with --allow-path: %s", talk)
 	}

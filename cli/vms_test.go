@@ -75,7 +75,7 @@ func TestDiskOfAnImage(t *testing.T) {
 			t.Fatal(err)
 		}
 		write := func(size string) string {
-			text := vm(t, "g", guest.Script(look))
+			text := vm(l, "g", guest.Script(look))
 			return l.profile("g", strings.Replace(text, "\n[boot]", fmt.Sprintf("image = %q\nsize = %q\n[boot]", base, size), 1)+"[[nic]]\nmode = \"none\"\n")
 		}
 		path := write("64MiB")
@@ -161,7 +161,7 @@ func TestStartByName(t *testing.T) {
 		if err := errors.Join(err, os.WriteFile(moved, text, 0o644)); err != nil {
 			t.Fatal(err)
 		}
-		l.refused(exitUsage, []string{`it was made by profile ` + path + `, and ` + moved + ` has the same name`, "--name"}, "run", moved)
+		l.refused(exitUsage, []string{`it was made by profile ` + path + `, and ` + moved + ` has the same name`, "--name"}, "run", "--allow-path", l.dir, moved)
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
@@ -282,7 +282,7 @@ func TestKilledWhileTheGuestWrites(t *testing.T) {
 		script := `if dd if=/dev/vda bs=1M skip=20 count=1 2>/dev/null | grep -q FLUSHED; then echo FOUND; head -c 16 /dev/vda; exit; fi
 echo FLUSHED | dd of=/dev/vda bs=1M seek=20 conv=fsync 2>/dev/null; echo BEGUN
 while :; do dd if=/dev/urandom of=/dev/vda bs=64k seek=$((400+RANDOM%400)) count=3 conv=fsync 2>/dev/null; done`
-		text := vm(t, "g", guest.Script(script))
+		text := vm(l, "g", guest.Script(script))
 		path := l.profile("g", strings.Replace(text, "\n[boot]", fmt.Sprintf("image = %q\nsize = \"64MiB\"\n[boot]", base), 1)+"[[nic]]\nmode = \"none\"\n")
 		p := l.start("run", path)
 		p.says("BEGUN", bootTime)
@@ -444,7 +444,7 @@ func TestNoRoomForTheOverlay(t *testing.T) {
 		lab.Sh(l, fmt.Sprintf("mkdir -m 755 %[1]s; mount -t tmpfs -o size=3m,mode=755 none %[1]s", state))
 		l.Cleanup(func() { syscall.Unmount(state, syscall.MNT_DETACH) })
 		l.prepared()
-		text := vm(t, "g", guest.Script("dd if=/dev/urandom of=/dev/vda bs=1M count=8 conv=fsync 2>/dev/null && echo THROUGH"))
+		text := vm(l, "g", guest.Script("dd if=/dev/urandom of=/dev/vda bs=1M count=8 conv=fsync 2>/dev/null && echo THROUGH"))
 		path := l.profile("g", strings.Replace(text, "\n[boot]", fmt.Sprintf("image = %q\n[boot]", l.base("base.qcow2")), 1)+"[[nic]]\nmode = \"none\"\n")
 		p := l.start("run", path)
 		p.says("warning: VM g ", bootTime)

@@ -115,7 +115,7 @@ func (a *app) planWarm(c *cli.Context, p *profiles.Profile) (o hardware.Options,
 
 // warmKey finds what VMs of the profile begin from. It may wait for the image to be downloaded.
 func (a *app) warmKey(ctx context.Context, p *profiles.Profile, o hardware.Options, extra []string) (string, error) {
-	image, err := hardware.EnsureImage(ctx, p.Image, o)
+	image, err := hardware.EnsureImage(ctx, p, o)
 	if err != nil {
 		return "", err
 	}

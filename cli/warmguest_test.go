@@ -25,7 +25,7 @@ var warmGuest []byte
 // well if first is "good".
 func (l *testHost) warmSmall(first string) string {
 	l.Helper()
-	kernel, initrd := guest.Files(l)
+	kernel, initrd := guestIn(l, l.dir)
 	rest, err := guest.Archive("warm.sh", warmGuest)
 	if err != nil {
 		l.Fatal(err)

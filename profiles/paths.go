@@ -8,7 +8,8 @@ import (
 )
 
 // path returns a file that the profile names, as an absolute path: one that is relative
-// starts from dir, the profile's folder, and ~/ is the user's home. What a shell or
+// starts from dir, the profile's folder, and ~/ is the user's home. ".." takes the element
+// before it away, also where that is a link: so what is looked at and what is made is one place. What a shell or
 // another program would expand besides is refused: the file would be missing by a name
 // that the user does not see.
 func (d *decoder) path(key, dir, path string) string {
@@ -27,7 +28,7 @@ func (d *decoder) path(key, dir, path string) string {
 	case strings.Contains(path, "://"):
 		d.Fail(key, "got %s, allowed: a file; a URL is not fetched, download it first", strict.Quote(path))
 	case filepath.IsAbs(path):
-		return path
+		return filepath.Clean(path)
 	}
 	return filepath.Join(dir, path)
 }

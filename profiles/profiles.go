@@ -78,6 +78,16 @@ type Profile struct {
 	// Allowed are folders that the user lets the profile name besides its own, as absolute
 	// paths. The profile has no say in it: who loads it sets them.
 	Allowed []string
+
+	places strict.Places // of the keys
+}
+
+// Wrong returns what is wrong with a key of the profile, such as "disk[0].file": what was got
+// and what is allowed, with the file and the line.
+func (p *Profile) Wrong(key, format string, args ...any) *Error {
+	places := p.places
+	places.File = cmp.Or(places.File, p.Path)
+	return places.Wrong(key, format, args...)
 }
 
 // Image is what a VM's first disk is an overlay on: one of Name, URL and File.
@@ -313,6 +323,7 @@ func (o Reader) Decode(r io.Reader, path string) (*Profile, error) {
 	var p *Profile
 	if d.Decode(data, &raw) {
 		p = d.valid(raw, abs)
+		p.places = d.Places
 	}
 	if errs := d.Errors(); len(errs) > 0 {
 		return nil, errs

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -23,6 +24,22 @@ func (c *Call) Allow(invoked *cli.Context, p *profiles.Profile, more ...string) 
 	if len(p.Allowed) > 0 && !c.isOwn(p) {
 		c.Talk("%s: its profile may name what is below %s, as --allow-path of its last run said", p.Name, strings.Join(p.Allowed, ", "))
 	}
+	return allowFlags(invoked, p)
+}
+
+// MayReach refuses a profile that names what it would not reach after Allow. It changes neither
+// the profile nor anything else.
+func (c *Call) MayReach(invoked *cli.Context, p *profiles.Profile, more ...string) error {
+	tried := *p
+	tried.Allowed = slices.Clone(p.Allowed)
+	allow(&tried, more...)
+	if err := allowFlags(invoked, &tried); err != nil {
+		return err
+	}
+	return hardware.MayReach(&tried, c.Files())
+}
+
+func allowFlags(invoked *cli.Context, p *profiles.Profile) error {
 	for _, dir := range invoked.StringSlice("allow-path") {
 		path, err := filepath.Abs(dir)
 		if dir == "" || err != nil {

@@ -30,13 +30,16 @@ func (s *states) whileOff(name, verb string, p *profiles.Profile, notRunning err
 	if err != nil {
 		return notRunning
 	}
-	if p == nil {
-		if _, _, err := s.Record(name); errors.Is(err, fs.ErrNotExist) {
-			return &unknownOff{name, notRunning}
-		}
+	record, _, unknown := s.Record(name)
+	switch {
+	case p == nil && errors.Is(unknown, fs.ErrNotExist):
+		return &unknownOff{name, notRunning}
+	case p == nil:
 		if p, err = s.Load(name, name); err != nil {
 			return err
 		}
+	case unknown == nil && record.Profile == p.Path: // it may name what its last run could
+		p.Allowed = record.Allowed
 	}
 	there := dir.Exists()
 	claim, err := dir.Hold(s.User)

@@ -74,7 +74,11 @@ func (v vms) restart(c *cli.Context) error {
 		operand, allowed = s.Profile, s.Allowed
 	}
 	// A profile that is wrong now is refused before the VM ends.
-	if _, err := v.Load(operand, args[0]); err != nil {
+	p, err := v.Load(operand, args[0])
+	if err == nil {
+		err = v.MayReach(c, p, allowed...)
+	}
+	if err != nil {
 		return err
 	}
 	if err := v.does.Stop(c.Context, args[0], c.Bool("force")); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/disks"
 	"github.com/qnet-vm/qnet/internal/firstboot/gather"
 	"github.com/qnet-vm/qnet/internal/images"
+	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu/machine"
@@ -94,9 +95,6 @@ func wants(p *profiles.Profile, dir vmdir.Dir) []want {
 
 // openDisks makes the disks that are missing, and opens all.
 func (f *Files) openDisks(ctx context.Context, p *profiles.Profile) error {
-	if err := f.mayReach(p); err != nil {
-		return err
-	}
 	f.Disks = make([]Disk, len(Disks(p)))
 	if err := f.makeDisks(ctx, p); err != nil {
 		return err
@@ -106,11 +104,17 @@ func (f *Files) openDisks(ctx context.Context, p *profiles.Profile) error {
 			continue
 		}
 		var err error
-		if f.Disks[i].File, err = f.open("disk", d.File, flagsOf(d)); err != nil {
+		if f.Disks[i].File, err = f.openNamed("disk", diskKey(p, i, ".file"), d.File, flagsOf(d)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// diskKey is the profile's key, ".file" or ".base", of a disk by its index in the function Disks. It is
+// not the one that is made of the image.
+func diskKey(p *profiles.Profile, i int, rest string) string {
+	return reachable.Key("disk", i-len(Disks(p))+len(p.Disks), rest)
 }
 
 func flagsOf(d profiles.Disk) int {
@@ -134,7 +138,7 @@ func (f *Files) makeDisks(ctx context.Context, p *profiles.Profile) error {
 	digests := f.digests(ctx)
 	var bases []vmdir.Base
 	for i := range list {
-		pin, err := f.base(ctx, &list[i], digests)
+		pin, err := f.base(ctx, p, &list[i], digests)
 		if err != nil {
 			return err
 		}
@@ -154,13 +158,33 @@ func (f *Files) makeDisks(ctx context.Context, p *profiles.Profile) error {
 			return err
 		})
 		if err == nil {
-			f.Disks[w.i].File, err = f.open("disk", w.File, flagsOf(Disks(p)[w.i]))
+			f.Disks[w.i].File, err = f.openWanted(p, w)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// openWanted opens a disk that qnet made.
+func (f *Files) openWanted(p *profiles.Profile, w want) (*os.File, error) {
+	if Disks(p)[w.i].File == "" { // it is among the VM's own files
+		return f.open("disk", w.File, flagsOf(Disks(p)[w.i]))
+	}
+	return f.openNamed("disk", diskKey(p, w.i, ".file"), w.File, flagsOf(Disks(p)[w.i]))
+}
+
+// openBase opens what a disk rests on. The cache, and not the profile, says which file an image
+// of the catalog is.
+func (f *Files) openBase(p *profiles.Profile, w want) (*os.File, error) {
+	switch {
+	case w.image == (profiles.Image{}):
+		return f.openNamed("base", diskKey(p, w.i, ".base"), w.Base.Path, os.O_RDONLY)
+	case w.image.File != "":
+		return f.openNamed("base", "image", w.Base.Path, os.O_RDONLY)
+	}
+	return f.open("base", w.Base.Path, os.O_RDONLY)
 }
 
 // relative returns how the record names a VM's file.
@@ -173,14 +197,14 @@ func relative(dir vmdir.Dir, file string) string {
 
 // base opens what the disk rests on, and looks whether the disk can be used on it. It returns
 // what the disk is pinned to, or will be.
-func (f *Files) base(ctx context.Context, w *want, digests disks.Digests) (disks.Pin, error) {
+func (f *Files) base(ctx context.Context, p *profiles.Profile, w *want, digests disks.Digests) (disks.Pin, error) {
 	if w.image != (profiles.Image{}) {
-		if err := f.imageBase(ctx, w); err != nil {
+		if err := f.imageBase(ctx, p, w); err != nil {
 			return disks.Pin{}, err
 		}
 	}
 	var err error
-	if f.Disks[w.i].Base, err = f.open("base", w.Base.Path, os.O_RDONLY); err != nil {
+	if f.Disks[w.i].Base, err = f.openBase(p, *w); err != nil {
 		return disks.Pin{}, gone(f.o.User, *w, err)
 	}
 	if w.image != (profiles.Image{}) {

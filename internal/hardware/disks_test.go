@@ -114,15 +114,15 @@ func TestDisksReach(t *testing.T) {
 	base, elsewhere := golden(t), golden(t)
 	outside := filepath.Join(filepath.Dir(elsewhere), "made.raw")
 	for name, change := range map[string]func(p *profiles.Profile){
-		"base":  func(p *profiles.Profile) { p.Disks[0].Base = elsewhere },
-		"disk":  func(p *profiles.Profile) { p.Disks[2].File = outside },
-		"image": func(p *profiles.Profile) { p.Image.File = elsewhere },
+		"disk[0].base": func(p *profiles.Profile) { p.Disks[0].Base = elsewhere },
+		"disk[2].file": func(p *profiles.Profile) { p.Disks[2].File = outside },
+		"image":        func(p *profiles.Profile) { p.Image.File = elsewhere },
 	} {
 		p := vmOn(t, "g", base)
 		change(p)
 		vms := filepath.Join(t.TempDir(), "vms")
 		var bad *reachable.Error
-		if _, err := Open(t.Context(), p, Options{VMs: vms}); !errors.As(err, &bad) || bad.What != name {
+		if _, err := Open(t.Context(), p, Options{VMs: vms}); !errors.As(err, &bad) || bad.Key != name {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if err := Refusal(p, Options{VMs: vms}); !errors.As(err, &bad) {

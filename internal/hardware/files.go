@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/images"
+	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/virtiofs"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
@@ -33,6 +34,7 @@ type Files struct {
 	serving   []*virtiofs.Daemon // of the folders, while a run has them served
 	onBase    bool               // this run makes the disk of the image on Options.Base
 	below     []vmdir.Base       // what the bases rest on in their turn
+	reach     *reachable.Folders // where the profile may reach
 
 	o      Options
 	opened []*os.File
@@ -40,7 +42,7 @@ type Files struct {
 }
 
 // Open opens everything that the profile names, with the rights of the user behind sudo, and
-// makes what the VM keeps. It may wait for a download. The error is a *FileError, a
+// makes what the VM keeps. It may wait for a download. The error is one of MayReach's, a *FileError, a
 // *reachable.Error, a *disks.Error, or says why something could not be made; then nothing stays open, and the VM's
 // directory is free.
 func Open(ctx context.Context, p *profiles.Profile, o Options) (*Files, error) {
@@ -72,10 +74,13 @@ func (f *Files) Release() error {
 	return errors.Join(f.tpm.close(), f.Kept.Release())
 }
 
-// openPlain opens what a run only opens.
+// openPlain opens what a run only opens, once all that the profile names is where it may be.
 func (f *Files) openPlain(p *profiles.Profile) (err error) {
-	if f.Kernel, err = f.open("kernel", p.Boot.Kernel, os.O_RDONLY); err == nil {
-		f.Initrd, err = f.open("initrd", p.Boot.Initrd, os.O_RDONLY)
+	if err = f.mayReach(p); err != nil {
+		return err
+	}
+	if f.Kernel, err = f.openNamed("kernel", "boot.kernel", p.Boot.Kernel, os.O_RDONLY); err == nil {
+		f.Initrd, err = f.openNamed("initrd", "boot.initrd", p.Boot.Initrd, os.O_RDONLY)
 	}
 	if err == nil {
 		err = f.openShares(p)

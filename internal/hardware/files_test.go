@@ -36,10 +36,10 @@ func TestOpener(t *testing.T) {
 			t.Errorf("%s: got %v", path, err)
 		}
 	}
-	if f, err := Open(t.Context(), &profiles.Profile{Boot: profiles.Boot{Kernel: file, Initrd: filepath.Join(dir, "none")}}, Options{}); f != nil || !errors.Is(err, fs.ErrNotExist) {
+	if f, err := Open(t.Context(), &profiles.Profile{Path: dir + "/vm.toml", Boot: profiles.Boot{Kernel: file, Initrd: filepath.Join(dir, "none")}}, Options{}); f != nil || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %+v, %v", f, err)
 	}
-	p := &profiles.Profile{Boot: profiles.Boot{Kernel: file, Initrd: file}, Disks: []profiles.Disk{{File: file}, {File: file, Snapshot: true}}}
+	p := &profiles.Profile{Path: dir + "/vm.toml", Boot: profiles.Boot{Kernel: file, Initrd: file}, Disks: []profiles.Disk{{File: file}, {File: file, Snapshot: true}}}
 	f, err := Open(t.Context(), p, Options{})
 	if err != nil || f.Kernel == nil || f.Initrd == nil || len(f.Disks) != 2 {
 		t.Fatalf("got %+v, %v", f, err)

@@ -28,7 +28,7 @@ func (o Options) store() images.Store {
 // imageBase finds the base of the disk that is made of the profile's image: the one that the
 // disk is pinned to, or, before it is made, what the image is now, which may have to be
 // downloaded.
-func (f *Files) imageBase(ctx context.Context, w *want) error {
+func (f *Files) imageBase(ctx context.Context, p *profiles.Profile, w *want) error {
 	pinned, err := f.pinnedBase(w)
 	if pinned || err != nil {
 		return err
@@ -36,17 +36,27 @@ func (f *Files) imageBase(ctx context.Context, w *want) error {
 	if f.onBase = f.o.Base.Path != ""; f.onBase {
 		return f.begunBase(w)
 	}
-	f.Image, err = EnsureImage(ctx, w.image, f.o)
+	f.Image, err = f.ensureImage(ctx, p)
 	if err == nil {
 		w.Base.Path, w.Base.Digest = f.Image.Path, f.Image.Digest
 	}
 	return err
 }
 
-// EnsureImage returns what an image is now, which may have to be downloaded.
-func EnsureImage(ctx context.Context, ref profiles.Image, o Options) (local images.Local, err error) {
-	store := o.store()
-	image, err := store.Resolve(ref)
+// EnsureImage returns what the profile's image is now, which may have to be downloaded. The
+// error may be one of MayReach's.
+func EnsureImage(ctx context.Context, p *profiles.Profile, o Options) (local images.Local, err error) {
+	f := &Files{o: o}
+	if err := f.mayReach(p); err != nil {
+		return local, err
+	}
+	return f.ensureImage(ctx, p)
+}
+
+func (f *Files) ensureImage(ctx context.Context, p *profiles.Profile) (local images.Local, err error) {
+	o, store := f.o, f.o.store()
+	store.MayRead = func(file *os.File) error { return f.reach.Check("image", p.Image.File, file) }
+	image, err := store.Resolve(p.Image)
 	if err != nil {
 		return local, err
 	}
@@ -117,7 +127,7 @@ func (f *Files) imageLook(w *want) (known bool, err error) {
 // usedInPlace reports whether a file needs no conversion. The error is a *FileError, or says that
 // it is no image.
 func (f *Files) usedInPlace(image profiles.Image) (bool, error) {
-	file, err := f.open("image", image.File, os.O_RDONLY)
+	file, err := f.openNamed("image", "image", image.File, os.O_RDONLY)
 	if err != nil {
 		return false, err
 	}

@@ -1,32 +1,49 @@
 package hardware
 
 import (
+	"os"
+
 	"github.com/qnet-vm/qnet/internal/reachable"
+	"github.com/qnet-vm/qnet/internal/sshkey"
+	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
-// mayReach refuses what the profile's disks rest on, and where they are made, outside the
-// folders that the profile may reach. The error is a *reachable.Error.
+// reaches returns where the profile may reach. Call it with the user's rights.
+func (o Options) reaches(p *profiles.Profile) (*reachable.Folders, error) {
+	q := reachable.Qnets{Images: o.Images, Keys: sshkey.HomeFiles(o.User.Home(o.getenv))}
+	if dir, err := vmdir.New(o.VMs, p.Name); err == nil { // else it has no lasting files
+		q.VM = dir.Path()
+	}
+	return reachable.Of(p, o.Config, q)
+}
+
+// MayReach refuses all that the profile names outside the folders that it may reach, before
+// anything is opened. The error is a reachable.Refusal, or says what is wrong in the user's
+// settings, or that the place of a disk to be made cannot be told.
+func MayReach(p *profiles.Profile, o Options) error { return (&Files{o: o}).mayReach(p) }
+
+// mayReach is MayReach. What is opened afterwards is checked again, by its descriptor: see
+// openNamed.
 func (f *Files) mayReach(p *profiles.Profile) error {
-	folders := reachable.Of(p.Path, append([]string{f.o.VMs, f.o.Images}, p.Allowed...)...)
-	return f.o.User.Do(func() error {
-		if p.Image.File != "" {
-			if err := folders.CheckPath("image", p.Image.File); err != nil {
-				return err
-			}
+	return f.o.User.Do(func() (err error) {
+		if f.reach, err = f.o.reaches(p); err != nil {
+			return err
 		}
-		for _, d := range p.Disks {
-			if d.Base != "" {
-				if err := folders.CheckPath("base", d.Base); err != nil {
-					return err
-				}
-			}
-			if made(d) && d.File != "" {
-				if err := folders.CheckPath("disk", d.File); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
+		return f.reach.All()
 	})
+}
+
+// openNamed opens a file that the profile names by the key, as open does, where the profile may
+// reach. path is what is opened, such as the image that the one of the profile was made into.
+// The error may be a *reachable.Error.
+//
+// A disk was made, or enlarged, by its path before: while another program swaps links in the
+// profile's folder, that may happen elsewhere. No guest gets to see that file.
+func (f *Files) openNamed(what, key, path string, flags int) (*os.File, error) {
+	file, err := f.open(what, path, flags)
+	if err != nil || file == nil {
+		return file, err
+	}
+	return file, f.o.User.Do(func() error { return f.reach.Check(key, path, file) })
 }

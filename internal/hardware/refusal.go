@@ -58,6 +58,7 @@ func BadFiles(p *profiles.Profile, o Options) error {
 	}
 	f := &Files{o: o}
 	defer f.Close()
+	outside := f.mayReach(p)
 	_, seed := PlanSeed(p, o, nil)
 	if !is[*firstboot.Mistake](seed) {
 		seed = nil
@@ -68,7 +69,7 @@ func BadFiles(p *profiles.Profile, o Options) error {
 	if !isMistake(err) {
 		err = nil
 	}
-	return errors.Join(f.openFolders(p), seed, err)
+	return errors.Join(outside, reachable.Others(f.openFolders(p)), reachable.Others(seed), reachable.Others(err))
 }
 
 // isMistake reports whether an error of Refusal is about what the profile says, and not about
@@ -140,13 +141,13 @@ func (f *Files) look(p *profiles.Profile) ([]DiskPlan, error) {
 		return nil, err
 	}
 	for _, w := range wants(p, dir) {
-		plan, err := f.lookAt(w)
+		plan, err := f.lookAt(p, w)
 		if err != nil {
 			return list, err
 		}
 		list = append(list, plan)
 		if !plan.Missing {
-			if f.Disks[w.i].File, err = f.open("disk", w.File, flagsOf(Disks(p)[w.i])); err != nil {
+			if f.Disks[w.i].File, err = f.openWanted(p, w); err != nil {
 				return list, err
 			}
 		}
@@ -155,7 +156,7 @@ func (f *Files) look(p *profiles.Profile) ([]DiskPlan, error) {
 		if made(d) {
 			continue
 		}
-		if f.Disks[i].File, err = f.open("disk", d.File, flagsOf(d)); err != nil {
+		if f.Disks[i].File, err = f.openNamed("disk", diskKey(p, i, ".file"), d.File, flagsOf(d)); err != nil {
 			return list, err
 		}
 	}
@@ -163,7 +164,7 @@ func (f *Files) look(p *profiles.Profile) ([]DiskPlan, error) {
 }
 
 // lookAt looks at one disk that qnet may make.
-func (f *Files) lookAt(w want) (DiskPlan, error) {
+func (f *Files) lookAt(p *profiles.Profile, w want) (DiskPlan, error) {
 	digests := disks.Digests{Ledger: f.ledger(), Unread: true}
 	if w.image != (profiles.Image{}) {
 		if known, err := f.imageLook(&w); err != nil || !known {
@@ -171,7 +172,7 @@ func (f *Files) lookAt(w want) (DiskPlan, error) {
 		}
 	}
 	var err error
-	if f.Disks[w.i].Base, err = f.open("base", w.Base.Path, os.O_RDONLY); err != nil {
+	if f.Disks[w.i].Base, err = f.openBase(p, w); err != nil {
 		return DiskPlan{}, gone(f.o.User, w, err)
 	}
 	if w.image != (profiles.Image{}) {

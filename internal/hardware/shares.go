@@ -47,8 +47,12 @@ func (f *Files) openFolders(p *profiles.Profile) error {
 	}
 	return f.o.User.Do(func() error {
 		var errs []error
-		folders := reachable.Of(p.Path, p.Allowed...)
-		for _, s := range p.Shares {
+		for i, s := range p.Shares {
+			key := reachable.Key("share", i, ".path")
+			if err := f.reach.Outside(key, s.Path); err != nil {
+				errs = append(errs, err)
+				continue
+			}
 			folder, err := os.OpenFile(s.Path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 			if err != nil {
 				errs = append(errs, &FileError{What: "share", Path: s.Path, Err: errors.Unwrap(err)})
@@ -56,7 +60,7 @@ func (f *Files) openFolders(p *profiles.Profile) error {
 			}
 			f.opened = append(f.opened, folder)
 			f.folders = append(f.folders, virtiofs.Share{Folder: folder, ReadOnly: s.ReadOnly, Keep: kept(p.Path, folder)})
-			errs = append(errs, folders.Check("share", s.Path, folder))
+			errs = append(errs, f.reach.Check(key, s.Path, folder))
 		}
 		return errors.Join(errs...)
 	})

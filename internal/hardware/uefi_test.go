@@ -22,7 +22,7 @@ import (
 // uefiProfile is a VM with a disk, or without one for "".
 func uefiProfile(kind profiles.Firmware, disk string) *profiles.Profile {
 	p := &profiles.Profile{
-		Name: "u", Path: "/p/u.toml", Memory: 256 << 20, CPUs: 1, Accel: profiles.AccelTCG, Machine: "q35",
+		Name: "u", Path: "/p/u.toml", Allowed: []string{os.TempDir()}, Memory: 256 << 20, CPUs: 1, Accel: profiles.AccelTCG, Machine: "q35",
 		Boot: profiles.Boot{Firmware: kind},
 	}
 	if disk != "" {

@@ -45,6 +45,10 @@ type Store struct {
 	User   *asuser.User // whose files they are; nil for the caller's
 	Fetch  fetch.Fetcher
 	Search string // the value of PATH, where qemu-img is looked for
+
+	// MayRead refuses a file that is open, and that stands for an image; nil refuses none. It is
+	// called with the user's rights.
+	MayRead func(*os.File) error
 }
 
 // Image is what a name, a URL or a file stands for. It need not be in the cache.

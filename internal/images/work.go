@@ -144,6 +144,11 @@ func (p *pulling) adopt(ctx context.Context) (Local, error) {
 		return Local{}, fmt.Errorf("read image: %w", err)
 	}
 	defer in.Close()
+	if p.MayRead != nil {
+		if err := p.MayRead(in); err != nil {
+			return Local{}, err
+		}
+	}
 	w := &work{pulling: p, in: in}
 	defer w.clean()
 	file, size, err := w.qcow2(ctx, convert.Compression(p.File))

@@ -15,6 +15,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/forwards"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/nics"
+	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
 	"github.com/qnet-vm/qnet/internal/vmuser"
@@ -127,13 +128,13 @@ func New(ctx context.Context, p *profiles.Profile, o hardware.Options, runDir, s
 		err = hardware.Refusal(p, o)
 	}
 	if err != nil {
-		run.Notes = append(run.Notes, refused(err))
+		run.Notes = append(run.Notes, refused(err)...)
 	}
 	run.Shares, run.Forwards = sharesOf(p), forwards.Plan(p)
 	run.Firmware, _ = hardware.PlanFirmware(p, o) // Refusal's error
 	var noSeed error
-	if run.Seed, noSeed = hardware.PlanSeed(p, o, salt); noSeed != nil && (err == nil || err.Error() != noSeed.Error()) {
-		run.Notes = append(run.Notes, refused(noSeed))
+	if run.Seed, noSeed = hardware.PlanSeed(p, o, salt); noSeed != nil && (err == nil || !isOutside(noSeed) && err.Error() != noSeed.Error()) {
+		run.Notes = append(run.Notes, refused(noSeed)...)
 	}
 	config := v.config(run)
 	if run.QEMU, err = qemuCommand(config); err != nil {
@@ -199,7 +200,25 @@ func (v preview) ports(p plan.Plan) ([]plan.NIC, error) {
 }
 
 // refused is the note about an error by which a run is refused.
-func refused(err error) string { return "a run is refused: " + err.Error() }
+// refused returns a note for each line of an error by which a run is refused. Where the profile
+// names what it may not reach, the last one says how to allow it.
+func refused(err error) []string {
+	var notes []string
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		notes = append(notes, "a run is refused: "+line)
+	}
+	if outside, ok := errors.AsType[reachable.Refusal](err); ok {
+		notes = append(notes, outside.Hint())
+	}
+	return notes
+}
+
+// isOutside reports whether a profile names what it may not reach. All of that is in the error of
+// hardware.MayReach.
+func isOutside(err error) bool {
+	_, ok := errors.AsType[*reachable.Error](err)
+	return ok
+}
 
 // planOrRefusal is plan.New, but it also plans what a run does with --assume-yes only. A
 // note of the plan then has the words by which a run without it is refused.
@@ -213,7 +232,7 @@ func planOrRefusal(n plan.Network, facts host.Facts, o plan.Options) (plan.Plan,
 	if err != nil {
 		return planned, refusal
 	}
-	planned.Notes = append(planned.Notes, refused(refusal))
+	planned.Notes = append(planned.Notes, refused(refusal)...)
 	return planned, nil
 }
 

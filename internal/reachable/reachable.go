@@ -1,12 +1,12 @@
 // Package reachable decides which files and folders of the host a profile may name. A
 // colleague may have written the profile: it gets nothing of the user's outside its own
-// folder unless the user says so.
+// folder unless the user says so, by --allow-path, or once for all profiles in the file
+// allow-paths of the settings.
 //
 // What counts is where a path leads, by links too. [Folders.Check] asks the kernel for the
 // place of a file that is open, so that nobody can change it after the check.
-//
-// Disk images (disk.file) and boot files (boot.kernel, boot.initrd) are not checked: they
-// are from before there were such rules, and were always the user's to name.
+// [Folders.CheckPath] looks at a path before it is opened or made, so that a run is refused
+// before it changes anything; alone it is no check, as links can change after it.
 package reachable
 
 import (
@@ -19,23 +19,31 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/profiles"
 )
 
-// Folders are where a profile may reach: everything in them and below.
+// Folders are where a profile may reach: everything in them and below. A file among them is
+// that file.
 type Folders struct {
-	own  string   // the profile's folder
-	more []string // what the user allows besides
+	profile *profiles.Profile
+	config  string   // directory of the user's settings
+	own     string   // the profile's folder
+	more    []string // what the user allows besides
+	named   []named  // by the profile
 }
 
-// Of returns the folders of the profile at the path: its own, and those that the user
-// allows, by --allow-path or because they are for all VMs, as the images are. All paths are
-// absolute. A folder that does not exist allows nothing.
-func Of(profile string, allowed ...string) Folders {
-	f := Folders{own: resolved(filepath.Dir(profile))}
-	for _, dir := range allowed {
+// Of returns the folders of a profile: its own, and those that the user allows, by
+// --allow-path (the profile's Allowed) or in the settings in the directory config, "" for a
+// user without one. A folder that does not exist allows nothing. Call it with the user's
+// rights. The error is profiles.Errors, or says why the settings cannot be read.
+func Of(p *profiles.Profile, config string, q Qnets) (*Folders, error) {
+	f := &Folders{profile: p, config: config, own: resolved(filepath.Dir(p.Path)), named: namedBy(p, q)}
+	always, err := settings(config)
+	for _, dir := range append(slices.Clone(p.Allowed), always...) {
 		f.more = append(f.more, resolved(dir))
 	}
-	return f
+	return f, err
 }
 
 // resolved returns where a path leads, or the path if that cannot be told.
@@ -46,14 +54,14 @@ func resolved(path string) string {
 	return filepath.Clean(path)
 }
 
-// Check returns a *Error if the file, or folder, is outside. what is for the error: "share".
-// path is what the profile says.
-func (f Folders) Check(what, path string, file *os.File) error {
+// Check returns a *Error if the file, or folder, is outside. The key and the path are for the
+// error: where the profile names it, and what it says there.
+func (f *Folders) Check(key, path string, file *os.File) error {
 	place, err := Place(file)
 	if err != nil {
-		return fmt.Errorf("find the place of %s %q: %w", what, path, err)
+		return fmt.Errorf("find the place of %s %q: %w", key, path, err)
 	}
-	return f.judge(what, path, place)
+	return f.judge(key, path, place)
 }
 
 // Place returns where a file or folder that is open is now, as a path without links. The error
@@ -84,55 +92,70 @@ func OpenRegular(path string) (*os.File, error) {
 	return f, nil
 }
 
-// CheckPath is Check for a file that may not exist yet, and for one that another process
-// opens: it judges by where the path leads now.
-func (f Folders) CheckPath(what, path string) error {
+// CheckPath is Check for a file that is not open, and may not exist yet: it judges by where
+// the path leads now. The path is clean, as those of package profiles are.
+func (f *Folders) CheckPath(key, path string) error {
 	missing := ""
 	for dir := filepath.Clean(path); ; dir = filepath.Dir(dir) {
 		place, err := filepath.EvalSymlinks(dir)
 		switch {
 		case err == nil:
-			return f.judge(what, path, filepath.Join(place, missing))
+			return f.judge(key, path, filepath.Join(place, missing))
 		case !errors.Is(err, fs.ErrNotExist) || dir == "/":
-			return fmt.Errorf("find the place of %s %q: %w", what, path, err)
+			return fmt.Errorf("find the place of %s %q: %w", key, path, err)
 		}
 		if _, err := os.Lstat(dir); err == nil { // a link to nowhere yet
-			return fmt.Errorf("find the place of %s %q: %q is a link to a place that does not exist", what, path, dir)
+			return fmt.Errorf("find the place of %s %q: %q is a link to a place that does not exist", key, path, dir)
 		}
 		missing = filepath.Join(filepath.Base(dir), missing)
 	}
 }
 
-func (f Folders) judge(what, path, place string) error {
-	if slices.ContainsFunc(append([]string{f.own}, f.more...), func(dir string) bool { return below(dir, place) }) {
-		return nil
+// Outside is CheckPath for what is opened next: where the path cannot be followed, opening it says
+// why.
+func (f *Folders) Outside(key, path string) error {
+	if outside, ok := errors.AsType[*Error](f.CheckPath(key, path)); ok {
+		return outside
 	}
-	return &Error{What: what, Path: path, Real: place, Own: f.own}
+	return nil
+}
+
+// Open opens a regular file for reading that the profile names by the key. The error is a *Error,
+// or an *fs.PathError.
+func (f *Folders) Open(key, path string) (*os.File, error) {
+	if err := f.Outside(key, path); err != nil {
+		return nil, err
+	}
+	file, err := OpenRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Check(key, path, file); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+func (f *Folders) judge(key, path, place string) error {
+	allowed := append([]string{f.own}, f.more...)
+	for _, n := range f.named {
+		for _, dir := range n.also {
+			if n.key == key && dir != "" {
+				allowed = append(allowed, resolved(dir))
+			}
+		}
+	}
+	for _, dir := range allowed {
+		if below(dir, place) {
+			return nil
+		}
+	}
+	return &Error{Key: key, Path: path, Real: place, allowed: allowed, folders: f}
 }
 
 // below reports whether the path is the folder or in it. Both are free of links.
 func below(dir, path string) bool {
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && filepath.IsLocal(rel)
-}
-
-// Error tells that a profile names something that it may not reach.
-type Error struct {
-	What, Path string // "share", "/home/u/.ssh"
-	Real       string // where the path leads
-	Own        string // the profile's folder
-}
-
-// Error names both.
-func (e *Error) Error() string {
-	leads := ""
-	if e.Real != filepath.Clean(e.Path) {
-		leads = fmt.Sprintf(", which leads to %q,", e.Real)
-	}
-	return fmt.Sprintf("use %s %q: it%s is outside the profile's own folder %q", e.What, e.Path, leads, e.Own)
-}
-
-// Hint returns what the user can do about it.
-func (e *Error) Hint() string {
-	return fmt.Sprintf("if the profile is to reach it, say so: --allow-path %s", e.Real)
 }

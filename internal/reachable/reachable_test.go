@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 func TestCheck(t *testing.T) {
@@ -48,8 +50,11 @@ func TestCheck(t *testing.T) {
 		if strings.Contains(c.path, "..") {
 			path = top + "/" + c.path
 		}
-		f := Of(filepath.Join(top, c.profile), filepath.Join(top, "images"), filepath.Join(top, "missing"))
-		if err := f.CheckPath("share", path); (err == nil) != c.ok {
+		f, err := Of(&profiles.Profile{Path: filepath.Join(top, c.profile), Allowed: []string{filepath.Join(top, "images"), filepath.Join(top, "missing")}}, "", Qnets{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.CheckPath("share[0].path", path); (err == nil) != c.ok {
 			t.Errorf("%s from %s: %v", c.path, c.profile, err)
 		}
 		if !c.exists {
@@ -59,7 +64,7 @@ func TestCheck(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = f.Check("share", path, file)
+		err = f.Check("share[0].path", path, file)
 		file.Close()
 		if (err == nil) != c.ok {
 			t.Errorf("%s from %s, open: %v", c.path, c.profile, err)
@@ -92,15 +97,18 @@ func TestCheckOfWhatWasOpened(t *testing.T) {
 	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	f := Of(filepath.Join(own, "vm.toml"))
-	if err := f.Check("share", path, file); err == nil {
+	f, err := Of(&profiles.Profile{Path: filepath.Join(own, "vm.toml")}, "", Qnets{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Check("share[0].path", path, file); err == nil {
 		t.Error("what was opened is outside, and is taken for what is there now")
 	}
 	if err := os.Remove(secret); err != nil {
 		t.Fatal(err)
 	}
 	var bad *Error
-	if err := f.Check("share", path, file); err == nil || errors.As(err, &bad) {
+	if err := f.Check("share[0].path", path, file); err == nil || errors.As(err, &bad) {
 		t.Errorf("a folder that was removed: %v", err)
 	}
 }

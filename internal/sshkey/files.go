@@ -85,7 +85,18 @@ func Load(path, comment string) (Pair, error) {
 // FromFile returns the public keys of a file, one a line, as lines of Parse. Lines that are
 // empty or begin with "#" are left out.
 func FromFile(path string) ([]string, error) {
-	text, err := readFile(path)
+	f, err := reachable.OpenRegular(path)
+	if err != nil {
+		return nil, fmt.Errorf("read public key: %w", err)
+	}
+	defer f.Close()
+	return FromOpen(f)
+}
+
+// FromOpen is FromFile for a regular file that is open.
+func FromOpen(f *os.File) ([]string, error) {
+	path := f.Name()
+	text, err := readOpen(f)
 	if err != nil {
 		return nil, fmt.Errorf("read public key: %w", err)
 	}
@@ -113,6 +124,17 @@ func FromFile(path string) ([]string, error) {
 // FromHome returns the public keys ~/.ssh/*.pub of a home directory, sorted by their files'
 // names. It leaves out files that hold none, such as certificates.
 func FromHome(home string) []string {
+	var keys []string
+	for _, path := range HomeFiles(home) {
+		if list, err := FromFile(path); err == nil {
+			keys = Merge(keys, slices.DeleteFunc(list, func(k string) bool { return isCertificate(strings.Fields(k)[0]) })...)
+		}
+	}
+	return keys
+}
+
+// HomeFiles are the files of FromHome, which guests are let in by where a profile names no keys.
+func HomeFiles(home string) []string {
 	if home == "" {
 		return nil
 	}
@@ -121,13 +143,7 @@ func FromHome(home string) []string {
 		return nil
 	}
 	slices.Sort(paths)
-	var keys []string
-	for _, path := range paths {
-		if list, err := FromFile(path); err == nil {
-			keys = Merge(keys, slices.DeleteFunc(list, func(k string) bool { return isCertificate(strings.Fields(k)[0]) })...)
-		}
-	}
-	return keys
+	return paths
 }
 
 // globQuote quotes a path for filepath.Glob.
@@ -142,9 +158,13 @@ func readFile(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
+	return readOpen(f)
+}
+
+func readOpen(f *os.File) (string, error) {
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(b) > maxFile {
-		err = &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it is larger than %d bytes", maxFile)}
+		err = &fs.PathError{Op: "read", Path: f.Name(), Err: fmt.Errorf("it is larger than %d bytes", maxFile)}
 	}
 	return string(b), err
 }

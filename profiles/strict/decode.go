@@ -17,16 +17,26 @@ import (
 
 // Decoder reads one file and gathers its problems.
 type Decoder struct {
+	Places
 	language *Language
-	file     string
-	lines    map[string]int // of each key, by its path
-	twice    int            // line of the first key that is defined twice, 0 if none
+	twice    int // line of the first key that is defined twice, 0 if none
 	errs     Errors
+}
+
+// Places are where a file has its keys. The zero value knows none.
+type Places struct {
+	File  string         // as given
+	lines map[string]int // of each key, by its path
+}
+
+// Wrong returns what is wrong with a key: what was got and what is allowed.
+func (p Places) Wrong(key, format string, args ...any) *Error {
+	return &Error{File: p.File, Line: p.line(key), Key: key, Msg: fmt.Sprintf(format, args...)}
 }
 
 // New returns a decoder of a file, which messages name as given.
 func New(l *Language, file string) *Decoder {
-	return &Decoder{language: l, file: file, lines: map[string]int{}}
+	return &Decoder{language: l, Places: Places{File: file, lines: map[string]int{}}}
 }
 
 // Has reports whether the file sets the key, or a table of that path.
@@ -34,14 +44,14 @@ func (d *Decoder) Has(key string) bool { return d.lines[key] > 0 }
 
 // Fail reports what is wrong with a key: what was got and what is allowed.
 func (d *Decoder) Fail(key, format string, args ...any) {
-	d.errs = append(d.errs, &Error{File: d.file, Line: d.line(key), Key: key, Msg: fmt.Sprintf(format, args...)})
+	d.errs = append(d.errs, d.Wrong(key, format, args...))
 }
 
 // line returns the line of the key, or of the table that lacks it.
-func (d *Decoder) line(key string) int {
+func (p Places) line(key string) int {
 	for ; key != ""; key = parent(key) {
 		for _, k := range []string{key, key + "[0]"} {
-			if n, ok := d.lines[k]; ok {
+			if n, ok := p.lines[k]; ok {
 				return n
 			}
 		}

@@ -15,7 +15,7 @@ import (
 // syntax reports why the text is no TOML, and what the user probably meant to write.
 func (d *Decoder) syntax(text []byte, err error) {
 	// The library gives no position for a key defined twice.
-	e := &Error{File: d.file, Line: d.twice, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
+	e := &Error{File: d.File, Line: d.twice, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
 	var at *toml.DecodeError
 	if errors.As(err, &at) {
 		e.Line, _ = at.Position()

@@ -77,7 +77,7 @@ func lineAt(data []byte, i int) int { return 1 + bytes.Count(data[:i], []byte("\
 
 // failAt reports a problem of a line that is no key's.
 func (d *Decoder) failAt(line int, format string, args ...any) {
-	d.errs = append(d.errs, &Error{File: d.file, Line: line, Msg: fmt.Sprintf(format, args...)})
+	d.errs = append(d.errs, &Error{File: d.File, Line: line, Msg: fmt.Sprintf(format, args...)})
 }
 
 func describe(v any) string {

@@ -257,13 +257,13 @@ func (v *VM) Kill() (fromSignal, fromExit time.Duration, err error) {
 	return end.Sub(signal), end.Sub(exit), nil
 }
 
-// Kernel is the path of the guest's kernel.
-func (r *Rig) Kernel() string { return filepath.Join(r.Cache, "guest", "vmlinuz") }
+// Kernel is the path of the guest's kernel, in the folder of the profiles.
+func (r *Rig) Kernel() string { return filepath.Join(r.Dir, "guest-vmlinuz") }
 
 // Initrd is the path of the guest's initramfs, with wire in it.
 func (r *Rig) Initrd() string { return filepath.Join(r.Dir, "initrd.gz") }
 
-// makeInitrd writes the test guest's initramfs with wire in it.
+// makeInitrd writes the test guest's initramfs with wire in it, and puts its kernel beside it.
 func (r *Rig) makeInitrd() error {
 	initrd, err := os.ReadFile(filepath.Join(r.Cache, "guest", "initrd.gz"))
 	if err != nil {
@@ -275,6 +275,9 @@ func (r *Rig) makeInitrd() error {
 	}
 	more, err := guestfiles.Archive("bin/wire", program)
 	if err != nil {
+		return err
+	}
+	if _, err := guestfiles.Put(filepath.Join(r.Cache, "guest", "vmlinuz"), r.Dir); err != nil {
 		return err
 	}
 	return os.WriteFile(r.Initrd(), append(initrd, more...), 0o644)

@@ -188,11 +188,15 @@ func (r Request) login(ignition bool) string {
 // file that is wrong.
 func (r Request) readFiles(s *firstboot.Settings) error {
 	g := r.guest()
+	folders, err := reachable.Of(r.Profile, r.Config, reachable.Qnets{Keys: sshkey.HomeFiles(r.Home)})
+	if err != nil {
+		return err
+	}
 	var errs []error
 	if g.UserData != "" {
-		text, err := readUserData(r.Profile)
+		text, err := readUserData(folders, g.UserData)
 		if err != nil {
-			errs = append(errs, &firstboot.Mistake{Key: "guest.user_data", Err: err})
+			errs = append(errs, mistake("guest.user_data", err))
 		}
 		s.UserData = firstboot.UserData{File: g.UserData, Text: text}
 	}
@@ -200,21 +204,37 @@ func (r Request) readFiles(s *firstboot.Settings) error {
 		s.Found, s.Keys = true, r.found()
 	}
 	for i, k := range g.Keys {
-		list, err := keysOf(k)
+		key := fmt.Sprintf("guest.keys[%d]", i)
+		list, err := keysOf(folders, key, k)
 		if err != nil {
-			errs = append(errs, &firstboot.Mistake{Key: fmt.Sprintf("guest.keys[%d]", i), Err: err})
+			errs = append(errs, mistake(key, err))
 		}
 		s.Keys = sshkey.Merge(s.Keys, list...)
 	}
 	return errors.Join(errs...)
 }
 
-func keysOf(k profiles.Key) ([]string, error) {
-	if k.File != "" {
-		return sshkey.FromFile(k.File)
+// mistake adds the key to an error that does not have it.
+func mistake(key string, err error) error {
+	if outside, ok := errors.AsType[*reachable.Error](err); ok {
+		return outside
 	}
-	key, err := sshkey.Parse(k.Text)
-	return []string{key}, err
+	return &firstboot.Mistake{Key: key, Err: err}
+}
+
+// keysOf reads what guest.keys[i], key, says. Besides what the profile may reach it may name
+// the public keys in the user's home: a guest gets those as well where the profile has no keys.
+func keysOf(folders *reachable.Folders, key string, k profiles.Key) ([]string, error) {
+	if k.File == "" {
+		public, err := sshkey.Parse(k.Text)
+		return []string{public}, err
+	}
+	f, err := folders.Open(key, k.File)
+	if err != nil {
+		return nil, fmt.Errorf("read public key: %w", err)
+	}
+	defer f.Close()
+	return sshkey.FromOpen(f)
 }
 
 // found returns the user's public keys: those in the home directory, and the agent's. An
@@ -231,16 +251,12 @@ func (r Request) found() []string {
 
 // readUserData reads a regular file. It tells a file that is too large by its size, and so
 // reads a little more than is allowed.
-func readUserData(p *profiles.Profile) (string, error) {
-	path := p.Guest.UserData
-	f, err := reachable.OpenRegular(path)
+func readUserData(folders *reachable.Folders, path string) (string, error) {
+	f, err := folders.Open("guest.user_data", path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	if err := reachable.Of(p.Path, p.Allowed...).Check("user_data", path, f); err != nil {
-		return "", err
-	}
 	b, err := io.ReadAll(io.LimitReader(f, firstboot.MaxUserData+1))
 	return string(b), err
 }

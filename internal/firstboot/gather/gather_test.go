@@ -160,7 +160,7 @@ func TestAllowed(t *testing.T) {
 	}
 	r.Profile.Guest.UserData = elsewhere
 	var bad *reachable.Error
-	if _, err := Settings(r); !errors.As(err, &bad) || bad.What != "user_data" {
+	if _, err := Settings(r); !errors.As(err, &bad) || bad.Key != "guest.user_data" {
 		t.Errorf("not allowed: %v", err)
 	}
 	r.Profile.Allowed = []string{filepath.Dir(elsewhere)}

@@ -52,11 +52,11 @@ snapshot() {
 }
 snapshot > "$tmp/before"
 
-say "1. What would it change?  qnet plan examples/demo.toml"
-bin/qnet plan examples/demo.toml 2> /dev/null
+say "1. What would it change?  qnet plan --allow-path .cache examples/demo.toml"
+bin/qnet plan --allow-path .cache examples/demo.toml 2> /dev/null
 
-say "2. The VM runs; its console follows.  qnet run examples/demo.toml"
-bin/qnet run examples/demo.toml > "$tmp/console" 2>&1 &
+say "2. The VM runs; its console follows.  qnet run --allow-path .cache examples/demo.toml"
+bin/qnet run --allow-path .cache examples/demo.toml > "$tmp/console" 2>&1 &
 run_pid=$!
 for _ in $(seq 100); do
 	[ -S "$QNET_RUN_DIR/vms/demo/control.sock" ] && break
@@ -88,4 +88,4 @@ if ! diff "$tmp/before" "$tmp/after"; then
 fi
 echo "nothing: links, addresses, routes, rules, sysctls and files are as before."
 
-say "For real, on this machine:  sudo bin/qnet run examples/nat.toml   (Ctrl-] q ends it)"
+say "For real, on this machine:  sudo bin/qnet run --allow-path .cache examples/nat.toml   (Ctrl-] q ends it)"
