@@ -45,8 +45,11 @@ func (w *work) qcow2(ctx context.Context, compression string) (file string, size
 		}
 		defer in.Close()
 		report := w.reporter(Unpacking)
-		err := convert.Unpack(ctx, w.in, in, compression, budget, func(done int64) { report(done, info.Size()) })
-		if err != nil {
+		u := convert.Unpacking{
+			Compression: compression, Budget: budget, Report: func(done int64) { report(done, info.Size()) },
+			Search: w.Search, Credential: w.credential(),
+		}
+		if err := u.Run(ctx, w.in, in); err != nil {
 			return "", 0, err
 		}
 	}

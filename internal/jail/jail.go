@@ -52,6 +52,7 @@ type Command struct {
 	// file half changed.
 	Outlives bool
 	Limits   Limits
+	Stdin    io.Reader
 	Stdout   io.Writer
 	Stderr   io.Writer
 }
@@ -108,7 +109,7 @@ func (c Command) run(ctx context.Context) error {
 	}
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
 	cmd.Env, cmd.Dir, cmd.WaitDelay = environment, "/", lastWait
-	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
 	cmd.ExtraFiles = append(append([]*os.File{}, c.Read...), c.Write...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true, Credential: c.Credential}
 	if c.Outlives {

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -45,6 +47,15 @@ func zip(t *testing.T, content []byte) []byte {
 
 func ignore(int64) {}
 
+// unpack expands a file. zstd runs as nobody where the test is root's.
+func unpack(ctx context.Context, in, out *os.File, compression string, budget int64) error {
+	u := Unpacking{Compression: compression, Budget: budget, Report: ignore, Search: os.Getenv("PATH")}
+	if os.Geteuid() == 0 {
+		u.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+	}
+	return u.Run(ctx, in, out)
+}
+
 // conversion is one that does not run as root.
 func conversion(t *testing.T, in, out *os.File, budget int64) Conversion {
 	t.Helper()
@@ -65,7 +76,8 @@ func TestUnpackMakesHoles(t *testing.T) {
 	out := file(t, nil)
 	var read int64
 	in := zip(t, content)
-	if err := Unpack(t.Context(), file(t, in), out, "gz", 1<<20, func(done int64) { read = done }); err != nil {
+	u := Unpacking{Compression: "gz", Budget: 1 << 20, Report: func(done int64) { read = done }}
+	if err := u.Run(t.Context(), file(t, in), out); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(out.Name())
@@ -78,31 +90,77 @@ func TestUnpackMakesHoles(t *testing.T) {
 	}
 }
 
+// zstd's work is as that of the others: whole, bounded, refused where it is cut, broken, followed by
+// something else, or needs more memory than an image may; and it ends with its caller.
+func TestUnpackZstd(t *testing.T) {
+	lab.Require(t, lab.Program("zstd"))
+	zst := func(content []byte, args ...string) []byte {
+		cmd := exec.Command("zstd", append([]string{"-c", "-q"}, args...)...)
+		cmd.Stdin = bytes.NewReader(content)
+		b, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	random := make([]byte, 3<<20)
+	rand.NewChaCha8([32]byte{}).Read(random) //nolint:errcheck // it never fails
+	content := append(random, make([]byte, 8<<20)...)
+	whole, out := zst(content), file(t, nil)
+	if err := unpack(t.Context(), file(t, whole), out, "zst", 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(out.Name()); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	var bomb *BombError
+	if err := unpack(t.Context(), file(t, whole), file(t, nil), "zst", 1<<20); !errors.As(err, &bomb) {
+		t.Errorf("a bomb: %v", err)
+	}
+	for name, in := range map[string][]byte{
+		"cut": whole[:len(whole)-9], "more": append(bytes.Clone(whole), "garbage"...), "another format": zip(t, content), "nothing": nil,
+		"a large window": zst(make([]byte, 300<<20), "--long=28"),
+	} {
+		var untrusted *UntrustedError
+		if err := unpack(t.Context(), file(t, in), file(t, nil), "zst", 1<<30); !errors.As(err, &untrusted) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	u := Unpacking{Compression: "zst", Budget: 1 << 30, Report: func(int64) { cancel() }, Search: os.Getenv("PATH")}
+	if os.Geteuid() == 0 {
+		u.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+	}
+	if err := u.Run(ctx, file(t, whole), file(t, nil)); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
+	}
+}
+
 // What grows without end ends at the budget, and what is cut or broken is refused.
 func TestUnpackRefuses(t *testing.T) {
 	content := bytes.Repeat([]byte("boom"), 1<<20)
 	whole := zip(t, content)
 	var bomb *BombError
-	if err := Unpack(t.Context(), file(t, whole), file(t, nil), "gz", 1<<20, ignore); !errors.As(err, &bomb) || bomb.Limit != 1<<20 {
+	if err := unpack(t.Context(), file(t, whole), file(t, nil), "gz", 1<<20); !errors.As(err, &bomb) || bomb.Limit != 1<<20 {
 		t.Errorf("a bomb: %v", err)
 	}
 	for name, in := range map[string][]byte{
 		"cut": whole[:len(whole)-9], "cut-in-the-middle": whole[:len(whole)/2], "nothing": nil, "text": []byte("<html>"), "more": append(bytes.Clone(whole), "garbage"...),
 	} {
 		var untrusted *UntrustedError
-		if err := Unpack(t.Context(), file(t, in), file(t, nil), "gz", 1<<30, ignore); !errors.As(err, &untrusted) {
+		if err := unpack(t.Context(), file(t, in), file(t, nil), "gz", 1<<30); !errors.As(err, &untrusted) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for _, compression := range []string{"xz", "zst", "bz2"} {
 		var untrusted *UntrustedError
-		if err := Unpack(t.Context(), file(t, whole), file(t, nil), compression, 1<<30, ignore); !errors.As(err, &untrusted) {
+		if err := unpack(t.Context(), file(t, whole), file(t, nil), compression, 1<<30); !errors.As(err, &untrusted) {
 			t.Errorf("gz as %s: %v", compression, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Unpack(ctx, file(t, whole), file(t, nil), "gz", 1<<30, ignore); !errors.Is(err, context.Canceled) {
+	if err := unpack(ctx, file(t, whole), file(t, nil), "gz", 1<<30); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
 }
@@ -125,7 +183,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		defer out.Close()
 		var full *fetch.FullError
-		if err := Unpack(t.Context(), file(t, zip(t, content)), out, "gz", 1<<30, ignore); !errors.As(err, &full) || full.Dir != dir {
+		if err := unpack(t.Context(), file(t, zip(t, content)), out, "gz", 1<<30); !errors.As(err, &full) || full.Dir != dir {
 			t.Errorf("unpack: %v", err)
 		}
 		if err := out.Truncate(0); err != nil {

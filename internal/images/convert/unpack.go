@@ -12,11 +12,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 
 	"github.com/qnet-vm/qnet/internal/images/fetch"
+	"github.com/qnet-vm/qnet/qemu/program"
 )
 
 // compressions are the endings of compressed files' names, and how they begin.
@@ -39,9 +40,19 @@ func Compression(name string) string {
 // need 64 and 128 MiB.
 const maxWindow = 128 << 20
 
+// Unpacking says how a compressed file is expanded.
+type Unpacking struct {
+	Compression string
+	Budget      int64            // how many bytes may be written
+	Report      func(done int64) // gets how many bytes of the input are read
+
+	Search     string              // the value of PATH, for zstd
+	Credential *syscall.Credential // as Conversion's, for zstd
+}
+
 // decompressor returns a reader of what is compressed. The caller calls end.
-func decompressor(r io.Reader, compression string) (plain io.Reader, end func(), err error) {
-	switch compression {
+func (u Unpacking) decompressor(ctx context.Context, r io.Reader) (plain io.Reader, end func(), err error) {
+	switch u.Compression {
 	case "gz":
 		plain, err = gzip.NewReader(r)
 	case "xz":
@@ -49,31 +60,29 @@ func decompressor(r io.Reader, compression string) (plain io.Reader, end func(),
 	case "bz2":
 		plain = bzip2.NewReader(r)
 	case "zst":
-		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return nil, nil, err
-		}
-		return d, d.Close, nil
+		return u.unzstd(ctx, r)
 	default:
-		err = fmt.Errorf("got compression %q, allowed: gz, xz, zst, bz2", compression)
+		err = fmt.Errorf("got compression %q, allowed: gz, xz, zst, bz2", u.Compression)
 	}
 	return plain, func() {}, err
 }
 
-// Unpack expands a compressed file into another, empty one, with holes for zeros. budget
-// bounds what is written, in bytes. report gets how many bytes of the input are read.
-func Unpack(ctx context.Context, in, out *os.File, compression string, budget int64, report func(done int64)) error {
-	counted := &counter{r: in, report: report}
-	plain, end, err := decompressor(counted, compression)
-	if err != nil {
-		return refuse("the file is no %s: %v", compression, err)
+// Run expands a compressed file into another, empty one, with holes for zeros.
+func (u Unpacking) Run(ctx context.Context, in, out *os.File) error {
+	plain, end, err := u.decompressor(ctx, &counter{r: in, report: u.Report})
+	var lack *program.Lack
+	switch {
+	case errors.As(err, &lack):
+		return err
+	case err != nil:
+		return refuse("the file is no %s: %v", u.Compression, err)
 	}
 	defer end()
-	err = spread(ctx, plain, &sparse{file: out, budget: budget})
+	err = spread(ctx, plain, &sparse{file: out, budget: u.Budget})
 	if err == nil || ctx.Err() != nil || errors.As(err, new(*BombError)) || errors.As(err, new(*fetch.FullError)) || errors.As(err, new(*fs.PathError)) {
 		return err
 	}
-	return refuse("the %s data is broken or cut off: %v", compression, err)
+	return refuse("the %s data is broken or cut off: %v", u.Compression, err)
 }
 
 // Copy copies a file into another, empty one, with holes for zeros.
