@@ -162,7 +162,7 @@ func with(t testing.TB, text string, at place, value string) string {
 	tree := parse(t, text)
 	var in any = tree
 	for _, part := range at[:len(at)-1] {
-		in = step(in, part)
+		in = within(in, part)
 	}
 	switch last := at[len(at)-1].(type) {
 	case string:
@@ -177,7 +177,7 @@ func with(t testing.TB, text string, at place, value string) string {
 	return string(b)
 }
 
-func step(in, part any) any {
+func within(in, part any) any {
 	if i, ok := part.(int); ok {
 		return in.([]any)[i]
 	}
@@ -189,7 +189,7 @@ func valueAt(t testing.TB, text string, at place) string {
 	t.Helper()
 	var in any = parse(t, text)
 	for _, part := range at {
-		in = step(in, part)
+		in = within(in, part)
 	}
 	return in.(string)
 }

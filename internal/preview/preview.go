@@ -21,9 +21,11 @@ import (
 	"github.com/qnet-vm/qnet/internal/vmuser"
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/forward"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 	"github.com/qnet-vm/qnet/qemu/machine"
@@ -166,11 +168,33 @@ func (v preview) network(ctx context.Context, n profiles.Network) (Network, erro
 	for _, port := range ports {
 		planned.Steps = append(planned.Steps, planned.PortSteps(port)...)
 	}
+	planned.Steps = append(planned.Steps, v.forwardSteps(&planned, facts, ports)...)
 	np := Network{Plan: planned, Undo: apply.UndoScript(planned.Steps)}
 	for _, s := range planned.Steps {
 		np.Do = append(np.Do, s.String())
 	}
 	return np, nil
+}
+
+// forwardSteps are the rules for the forwards of the profile's NICs on the network, and the accepts
+// that these need in other programs' chains.
+func (v preview) forwardSteps(p *plan.Plan, facts host.Facts, nics []plan.NIC) step.List {
+	var steps step.List
+	for i, nic := range nics {
+		if p.Prefix.IsValid() {
+			steps = append(steps, p.ForwardSteps(nic.Addresses[i], v.profile.NICs[nic.Index].Forwards)...)
+		}
+	}
+	for _, s := range step.All[forward.AddForwards](steps) {
+		p.Forwards = append(p.Forwards, s.Forwards...)
+	}
+	accepts, _ := p.AcceptSteps(facts.Filters, facts.Firewalld.Running)
+	for _, a := range step.All[step.AddAccept](accepts) {
+		if a.Rule.Forwards() {
+			steps = append(steps, a)
+		}
+	}
+	return steps
 }
 
 // ports are the profile's NICs on the network, with the addresses that they have unless another

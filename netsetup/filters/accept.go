@@ -23,6 +23,9 @@ type AcceptRule struct {
 // its nftables tables, and the comment of its rules in other programs' chains.
 func Mark(network string) string { return "qnet:" + network }
 
+// Forwards reports whether the rule lets pass what forwards send to guests.
+func (a AcceptRule) Forwards() bool { return strings.Contains(a.Spec, dnatSpec) }
+
 // Count is how many copies of the rule the ruleset holds.
 func (r Ruleset) Count(rule AcceptRule) int {
 	c, _ := r.Chain(rule.Engine, rule.Family, rule.Table, rule.Chain)

@@ -35,6 +35,7 @@ type Packet struct {
 	Untracked       bool // a rule keeps it from being tracked: it belongs to no connection
 	SrcLocal        bool // the source is an address of the host
 	DstLocal        bool
+	DNAT            bool // a rule of qnet's gave its connection this destination
 
 	// Passes is the least traffic that a chain must accept to let pass this packet and
 	// those it stands for.
@@ -111,11 +112,13 @@ func (p *Packet) state() uint32 {
 	if p.Untracked {
 		return StateUntracked
 	}
-	return pick[uint32](p.Established, StateEstablished, StateNew)
+	return pick[uint32](p.Established, StateEstablished, StateNew) | pick[uint32](p.DNAT, StateDNAT, 0)
 }
 
-// status is the status of the connection: IPS_SEEN_REPLY, ASSURED and CONFIRMED.
-func (p *Packet) status() uint32 { return pick[uint32](p.Established && !p.Untracked, 2|4|8, 0) }
+// status is the status of the connection: IPS_SEEN_REPLY, ASSURED and CONFIRMED, and IPS_DST_NAT.
+func (p *Packet) status() uint32 {
+	return pick[uint32](p.Established && !p.Untracked, 2|4|8, 0) | pick[uint32](p.DNAT && !p.Untracked, 1<<5, 0)
+}
 
 // header is a field of the headers that the packet would have.
 func (p *Packet) header(f Field) ([]byte, bool) {

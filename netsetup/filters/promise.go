@@ -18,6 +18,8 @@ type Promise struct {
 	Uplinks []string     // of nat: the links by which guests leave; of bridge: the port to the LAN
 	Joined  bool         // another program made the bridge, which has ports of its own
 	Zoned   bool         // qnet puts the bridge into a zone of firewalld, whose rules for it follow
+
+	Forwards []nft.Destination // of nat: what qnet gives packets to ports of the host
 }
 
 // maxUplinks bounds for how many uplinks Packets has packets.
@@ -53,6 +55,7 @@ func (r Ruleset) Packets(n Promise) []Packet {
 			list = append(list, n.outside(up)...)
 		}
 	}
+	list = append(list, n.forwarded()...)
 	return append(list, r.betweenGuests(n)...)
 }
 

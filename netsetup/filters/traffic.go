@@ -17,7 +17,11 @@ type Traffic struct {
 	Proto           byte   // TCP, UDP, or ICMP, of which it is echo requests alone; 0 is any
 	Port            uint16 // the destination, of TCP and UDP; 0 is any
 	Established     bool   // only replies, and what belongs to their connection
+	DNAT            bool   // only what a rule gave this destination
 }
+
+// dnatSpec is the condition of Traffic.DNAT, as iptables-save lists it.
+const dnatSpec = "-m conntrack --ctstate DNAT"
 
 // spec is an accept of the traffic as iptables-save lists it, with the mark of the network.
 func (t Traffic) spec(network string) string {
@@ -38,6 +42,7 @@ func (t Traffic) spec(network string) string {
 	add(t.PortIn != "", "-m physdev --physdev-in "+t.PortIn+"+ --physdev-is-bridged")
 	add(t.PortOut != "", "-m physdev --physdev-out "+t.PortOut+"+ --physdev-is-bridged")
 	add(t.Established, "-m conntrack --ctstate RELATED,ESTABLISHED")
+	add(t.DNAT, dnatSpec)
 	return strings.Join(append(words, `-m comment --comment "`+Mark(network)+`"`, "-j ACCEPT"), " ")
 }
 
@@ -56,6 +61,7 @@ func (t Traffic) nft() string {
 	add(t.Proto == ICMP, "icmp type %s", "echo-request")
 	add(t.Port != 0, ProtocolText(t.Proto)+" dport %d", t.Port)
 	add(t.Established, "ct state %s", "established,related")
+	add(t.DNAT, "ct status %s", "dnat")
 	return strings.Join(append(words, "accept"), " ")
 }
 
@@ -87,6 +93,9 @@ func (t Traffic) matches(f nft.Family) []Match {
 	one(t.Proto == ICMP, Field{Header: TransportHeader, Len: 1}, []byte{echoRequest})
 	if t.Established {
 		list = append(list, AnyBit(CTState, StateEstablished|StateRelated, false))
+	}
+	if t.DNAT {
+		list = append(list, AnyBit(CTState, StateDNAT, false))
 	}
 	return list
 }

@@ -1,5 +1,6 @@
-// Package forward opens the sockets of forwards: ports of the host that lead to a guest. A
-// Forward is as profiles have it, its ranges expanded (package ports).
+// Package forward is the forwards of a network: ports of the host that lead to a guest. It opens
+// their sockets (Listen), and decides what rules help the relay that has these (Steps). A Forward
+// is as profiles have it, its ranges expanded (package ports).
 //
 // Values may be used concurrently, and so may the functions.
 package forward

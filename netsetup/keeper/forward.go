@@ -74,16 +74,16 @@ func (i Info) holder(f Forward) string {
 
 // answer is the keeper's, with its files.
 type answer struct {
-	Reply
+	reply Reply
 	files []*os.File
 }
 
 // answered passes an answer to the call of ask that waits for it, and closes the files of one
 // that came too late. The registration tells the next keeper of the ports.
 func (r *Registration) answered(a answer) {
-	if a.Error == nil {
+	if a.reply.Error == nil {
 		r.mu.Lock()
-		r.held = a.Ports
+		r.held = a.reply.Ports
 		r.mu.Unlock()
 	}
 	select {
@@ -106,7 +106,7 @@ func (r *Registration) Forward(ctx context.Context, nic int, add []Forward) ([]*
 	files := make([]*os.File, len(add))
 	left := a.files
 	for i, f := range add {
-		if len(left) > 0 && has(a.Ports, nic, f) {
+		if len(left) > 0 && has(a.reply.Ports, nic, f) {
 			files[i], left = left[0], left[1:]
 		}
 	}
@@ -152,14 +152,14 @@ func (r *Registration) ask(ctx context.Context, req Request) (answer, error) {
 		select {
 		case a := <-r.answers:
 			switch {
-			case a.To != req.ID: // of a request that was given up
+			case a.reply.To != req.ID: // of a request that was given up
 				CloseAll(a.files)
 				continue
-			case a.Error != nil:
+			case a.reply.Error != nil:
 				CloseAll(a.files)
-				return answer{}, r.options.explain(ctx, a.Error)
+				return answer{}, r.options.explain(ctx, a.reply.Error)
 			}
-			r.options.report(a.Reply)
+			r.options.report(a.reply)
 			return a, nil
 		case <-ended:
 			return answer{}, fmt.Errorf("network %q: %w before it answered: try again", r.network.Name, errGone)

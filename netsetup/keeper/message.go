@@ -80,7 +80,9 @@ func receiveReply(c *net.UnixConn, r *Reply) ([]*os.File, error) {
 
 // Receive waits for a message, decodes it into v and returns its files. The error
 // wraps net.ErrClosed when the peer is gone.
-func Receive(c *net.UnixConn, v any) ([]*os.File, error) { return receive(c, v, maxFiles, unix.S_IFCHR) }
+func Receive(c *net.UnixConn, v any) ([]*os.File, error) {
+	return receive(c, v, maxFiles, unix.S_IFCHR)
+}
 
 // receive is Receive for at most so many files of certain kinds.
 func receive(c *net.UnixConn, v any, most int, kinds ...uint16) ([]*os.File, error) {

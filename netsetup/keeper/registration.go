@@ -35,7 +35,7 @@ type Registration struct {
 	conn    *net.UnixConn
 	ended   chan struct{} // closed when conn has ended
 	lastID  int           // of the requests with an answer of their own
-	held    []Port // as the keeper said last
+	held    []Port        // as the keeper said last
 	leaving bool
 }
 

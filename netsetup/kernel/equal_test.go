@@ -14,6 +14,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/netsetup/apply"
+	"github.com/qnet-vm/qnet/netsetup/forward"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/plan"
@@ -178,6 +179,11 @@ func compareWays(t *testing.T, n plan.Network) {
 		nic.Addresses = []netip.Addr{planned.Gateway.Next()}
 	}
 	steps := slices.Concat(planned.Steps, planned.PortSteps(nic))
+	if planned.Prefix.IsValid() {
+		steps = append(steps, planned.ForwardSteps(nic.Addresses[0], []forward.Forward{
+			{Proto: "tcp", Port: 8080, Guest: 80}, {Proto: "udp", Address: netip.MustParseAddr("192.0.2.10"), Port: 53, Guest: 53},
+		})...)
+	}
 	before := kernelState(t)
 
 	host := newHost(t)

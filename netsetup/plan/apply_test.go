@@ -35,7 +35,12 @@ func steps(t *testing.T, golden string) []step.Step {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(p.Steps, p.PortSteps(guarded(p))...)
+	nic := guarded(p)
+	all := append(p.Steps, p.PortSteps(nic)...)
+	if p.Prefix.IsValid() {
+		all = append(all, p.ForwardSteps(nic.Addresses[0], goldenForwards)...)
+	}
+	return all
 }
 
 // Whichever call fails, before or after its change, the host is as before, and the error has

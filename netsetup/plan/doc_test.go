@@ -9,9 +9,11 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/forward"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -73,6 +75,57 @@ routes and rule when it goes. They bear the protocol number 113.
 func goldenPins() string {
 	steps := Pins{Guests: []netip.Addr{netip.MustParseAddr("192.168.223.10")}, Rules: []int{99}}.Steps("qn-nat", netip.MustParsePrefix("192.168.223.0/24"))
 	return "# set up\n" + steptest.Script(steps) + "\n\n# afterwards\n" + apply.UndoScript(steps) + "\n"
+}
+
+const forwardsChapter = `## Ports of the host that lead to a VM
+
+With "ports" in a NIC of mode nat, qnet adds these to the network's table, for those at an
+address of IPv4 that other machines reach, and so for "*": here 8080, at every address, and UDP
+53 at 192.0.2.10. Other machines' packets reach the guest with their own source address then.
+The first forward of a network adds the maps, the chain and the accept, and the last one takes
+them away. A forward is an element of each, added and deleted live.
+
+Besides, the keeper opens a listening socket for each forward, in every mode, and the VM's
+supervisor relays what comes to it: what comes from the host itself, from guests, over IPv6, and
+where the rules are not there or do not match. qnet never sets route_localnet. The kernel forgets the
+connections to the ports when a forward goes, and those of UDP when one comes
+("conntrack -D --orig-port-dst PORT").
+`
+
+// goldenForwards are forwards that the rules help, and some that they do not.
+var goldenForwards = []forward.Forward{
+	{Proto: "tcp", Port: 8080, Guest: 80},
+	{Proto: "udp", Address: netip.MustParseAddr("192.0.2.10"), Port: 53, Guest: 53},
+	{Proto: "tcp", Address: netip.MustParseAddr("127.0.0.1"), Port: 2222, Guest: 22},
+	{Proto: "tcp", Address: netip.IPv6Loopback(), Port: 2222, Guest: 22},
+	{Proto: "tcp", Address: netip.IPv6Unspecified(), Port: 443, Guest: 443},
+}
+
+// goldenForward is the steps for goldenForwards, as commands.
+func goldenForward() string {
+	p := Plan{Network: Network{Name: "nat", Mode: profiles.NAT}, Bridge: "qn-nat"}
+	steps := p.ForwardSteps(netip.MustParseAddr("192.168.223.10"), goldenForwards)
+	return "# set up\n" + steptest.Script(steps) + "\n\n# afterwards\n" + apply.UndoScript(steps) + "\n"
+}
+
+// Only a network of mode nat has rules for forwards, and only for those that other machines reach
+// over IPv4.
+func TestForwardSteps(t *testing.T) {
+	guest := netip.MustParseAddr("192.168.223.10")
+	for _, mode := range []profiles.Mode{profiles.HostOnly, profiles.Bridge} {
+		p := Plan{Network: Network{Name: "x", Mode: mode}}
+		if steps := p.ForwardSteps(guest, goldenForwards); steps != nil {
+			t.Errorf("%s: %v", mode, steps)
+		}
+	}
+	p := Plan{Network: Network{Name: "x", Mode: profiles.NAT}}
+	if steps := p.ForwardSteps(guest, goldenForwards[2:]); steps != nil {
+		t.Errorf("loopback and IPv6: %v", steps)
+	}
+	everywhere := forward.Forward{Proto: "tcp", Address: netip.IPv4Unspecified(), Port: 1, Guest: 1}
+	if add, _ := step.Find[forward.AddForwards](p.ForwardSteps(guest, []forward.Forward{everywhere})); len(add.Forwards) != 1 || add.Forwards[0].Address.IsValid() {
+		t.Errorf("0.0.0.0: %v", add)
+	}
 }
 
 const firewalldChapter = `## Beside firewalld
@@ -148,6 +201,7 @@ by the file /run/systemd/network/0-qnet-UPLINK.network, NetworkManager by
 	for _, c := range chapters {
 		b.WriteString("\n## " + c.title + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.plan) + "```\n")
 	}
+	b.WriteString("\n" + forwardsChapter + "\n```sh\n" + goldenForward() + "```\n")
 	b.WriteString("\n" + pinsChapter + "\n```sh\n" + goldenPins() + "```\n")
 	b.WriteString(acceptsDoc(t))
 	b.WriteString("\n" + firewalldChapter + "\n```sh\n" + goldenZone(t) + "```\n")

@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/subnet"
 	"github.com/qnet-vm/qnet/profiles"
@@ -61,6 +62,9 @@ type Plan struct {
 	Notes     []string        `json:"notes,omitempty"` // for the user
 	Client    managers.Client `json:"client,omitzero"` // bridge: what configures the NIC that becomes a port
 	Steps     step.List       `json:"steps"`
+
+	// Forwards are those that the VMs have by now: the keeper sets them (ForwardSteps).
+	Forwards []nft.Destination `json:"forwards,omitempty"`
 }
 
 // New makes the plan of a network. It returns host.ErrRefused, with the way out in the text,

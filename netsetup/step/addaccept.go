@@ -8,7 +8,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/filters"
 )
 
-var _ = register[AddAccept]()
+var _ = Register[AddAccept]()
 
 // Filters are other programs' packet filters.
 type Filters interface {

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-var _ = register[AddAddr]()
+var _ = Register[AddAddr]()
 
 // Addresses are those of a link.
 type Addresses interface {

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-var _ = register[AddBridge]()
+var _ = Register[AddBridge]()
 
 // AddBridge creates a network's bridge, down and marked.
 type AddBridge struct {

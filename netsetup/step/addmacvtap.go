@@ -9,7 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
-var _ = register[AddMacvtap]()
+var _ = Register[AddMacvtap]()
 
 // ErrNoTapDevice tells that the kernel's device of a macvtap link cannot be found.
 var ErrNoTapDevice = errors.New(`the kernel's device of a macvtap link is not there (is /dev a container's own?): leave macvtap out, or use mode = "nat"`)

@@ -7,7 +7,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
-var _ = register[AddTap]()
+var _ = Register[AddTap]()
 
 // AddTap creates a tap that goes away with the last file descriptor on it.
 type AddTap struct {

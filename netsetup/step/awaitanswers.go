@@ -12,7 +12,7 @@ import (
 // takes less than another second, so that the host is back on its NIC within 5 s.
 const answerTimeout = 4 * time.Second
 
-var _ = register[AwaitAnswers]()
+var _ = Register[AwaitAnswers]()
 
 // Neighbors are the machines on a link's LAN.
 type Neighbors interface {

@@ -11,7 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
-var _ = register[ConfigFile]()
+var _ = Register[ConfigFile]()
 
 // Managers are the programs that configure the host's links.
 type Managers interface {

@@ -10,7 +10,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/fib"
 )
 
-var _ = register[LeaveBy]()
+var _ = Register[LeaveBy]()
 
 // Exits are the policy rules and routes by which guests leave by another link than the host.
 // They bear the protocol number fib.PinProtocol.

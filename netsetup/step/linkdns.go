@@ -7,7 +7,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/resolved"
 )
 
-var _ = register[LinkDNS]()
+var _ = Register[LinkDNS]()
 
 // Resolver is systemd-resolved. Where it does not run, its methods do nothing.
 type Resolver interface {

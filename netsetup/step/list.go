@@ -20,8 +20,8 @@ type record struct {
 // its own.
 var decoders = map[string]func(json.RawMessage) (Step, error){}
 
-// register makes List know a step, by the name of its type.
-func register[S Step]() bool {
+// Register makes List know a step, by the name of its type.
+func Register[S Step]() bool {
 	decoders[reflect.TypeFor[S]().Name()] = func(raw json.RawMessage) (Step, error) {
 		var s S
 		err := json.Unmarshal(raw, &s)

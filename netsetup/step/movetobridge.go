@@ -14,7 +14,7 @@ import (
 // ErrChanged tells that the host is no longer as the plan assumes: plan again.
 var ErrChanged = errors.New("the host's network changed meanwhile")
 
-var _ = register[MoveToBridge]()
+var _ = Register[MoveToBridge]()
 
 // Mover moves the host between its NIC and a bridge.
 type Mover interface {

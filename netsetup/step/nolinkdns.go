@@ -2,7 +2,7 @@ package step
 
 import "context"
 
-var _ = register[NoLinkDNS]()
+var _ = Register[NoLinkDNS]()
 
 // NoLinkDNS makes systemd-resolved forget the NIC's DNS settings when the bridge has the
 // NIC's addresses. Else it would go on asking the servers by the NIC, where no reply comes

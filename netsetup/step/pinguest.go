@@ -9,7 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/fib"
 )
 
-var _ = register[PinGuest]()
+var _ = Register[PinGuest]()
 
 // Pins are host routes to guests, and the policy rules that lead to them. They bear the
 // protocol number fib.PinProtocol. Deleting one that is gone is no error.

@@ -9,7 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/fib"
 )
 
-var _ = register[PinRule]()
+var _ = Register[PinRule]()
 
 // PinRule adds a policy rule that looks up host routes to a prefix in the main table, before
 // the rules with a higher number.

@@ -11,7 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-var _ = register[RaiseMetrics]()
+var _ = Register[RaiseMetrics]()
 
 // Routes are the host's routes by a link.
 type Routes interface {

@@ -7,7 +7,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/managers"
 )
 
-var _ = register[Reload]()
+var _ = Register[Reload]()
 
 // Reload has a program read what a ConfigFile with NIC says.
 type Reload struct {

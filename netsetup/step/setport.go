@@ -6,7 +6,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
-var _ = register[SetPort]()
+var _ = Register[SetPort]()
 
 // SetPort makes a link a port of a bridge. Restore tells that the link is the host's own
 // and must be released.

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-var _ = register[SetSysctl]()
+var _ = Register[SetSysctl]()
 
 // Sysctls are the files below /proc/sys. A key is the path there.
 type Sysctls interface {

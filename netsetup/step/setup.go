@@ -2,7 +2,7 @@ package step
 
 import "context"
 
-var _ = register[SetUp]()
+var _ = Register[SetUp]()
 
 // SetUp sets a link up. Restore tells that the link is the host's own and was down.
 type SetUp struct {

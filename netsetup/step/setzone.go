@@ -9,7 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 )
 
-var _ = register[SetZone]()
+var _ = Register[SetZone]()
 
 // Zones are firewalld's. Where firewalld does not run, the methods do nothing.
 type Zones interface {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
+	"github.com/qnet-vm/qnet/netsetup/forward"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/managers"
@@ -28,8 +29,9 @@ var (
 		Engine: filters.IPTablesNFT, Family: nft.IP, Table: "filter", Chain: "FORWARD",
 		Spec: `-i qn-dev -m comment --comment "qnet:dev" -j ACCEPT`,
 	}
-	gateway = host.Neighbor{Addr: netip.MustParseAddr("192.0.2.1"), MAC: mac}
-	shared  = step.ConfigFile{Program: managers.Networkd, Path: "/run/x", Text: managers.Mark + "text\n"}
+	gateway    = host.Neighbor{Addr: netip.MustParseAddr("192.0.2.1"), MAC: mac}
+	forwarding = nft.Forwarding{Table: "qnet_dev", Comment: "qnet:dev", Bridge: "qn-dev"}
+	shared     = step.ConfigFile{Program: managers.Networkd, Path: "/run/x", Text: managers.Mark + "text\n"}
 )
 
 // base is a host with the links that the steps need.
@@ -52,6 +54,7 @@ var effects = []struct {
 	{step: step.AddAccept{Rule: accept}, did: `+ accept iptables-nft ip filter -A FORWARD -i qn-dev -m comment --comment "qnet:dev" -j ACCEPT = "qnet:dev"`, undo: "iptables-nft -w 10 -t filter -D FORWARD -i qn-dev"},
 	{step: step.AddAddr{Link: "qn-dev", Prefix: netip.MustParsePrefix("10.1.2.1/24")}, did: `+ addr 10.1.2.1/24@qn-dev = "yes"`, left: `+ addr 10.1.2.1/24@qn-dev = "yes"`},
 	{step: step.AddBridge{Name: "qn-lab", MAC: mac, MTU: 1500, Alias: "qnet:lab"}, did: `+ link qn-lab = "qnet:lab"`, undo: "ip link del qn-lab"},
+	{step: forward.AddForwards{Forwarding: forwarding, Forwards: []nft.Destination{{Proto: "tcp", Port: 8080, Guest: netip.MustParseAddrPort("10.1.2.9:80")}}}, did: `+ forward qnet_dev * tcp 8080 = "10.1.2.9:80"`, undo: "nft delete element inet qnet_dev forward_any4 '{ tcp . 8080 : 10.1.2.9 . 80 }'"},
 	{step: step.AddMacvtap{Name: "qndb0", Uplink: "eth0", MAC: mac, Alias: "qnet:lan/db/0"}, did: `+ link qndb0 = "qnet:lan/db/0"`, undo: "ip link del qndb0"},
 	{step: step.AddTable{Table: nft.Table{Family: nft.INet, Name: "qnet_dev", Comment: "qnet:dev"}}, did: `+ table qnet_devinet = "qnet:dev"`, undo: "nft delete table inet qnet_dev"},
 	{step: step.AddTap{Name: "qnweb0", Alias: "qnet:dev/web/0", MTU: 9000}, did: `+ link qnweb0 = "qnet:dev/web/0"`, undo: "ip link del qnweb0"},

@@ -2,7 +2,7 @@ package step
 
 import "context"
 
-var _ = register[Unmanage]()
+var _ = Register[Unmanage]()
 
 // NetworkManager is the program of that name, where it runs.
 type NetworkManager interface {

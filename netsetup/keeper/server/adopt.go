@@ -50,7 +50,7 @@ func (s *server) adopt(ctx context.Context) (bool, error) {
 }
 
 // rejoin registers a VM that got its ports from a keeper before this one.
-func (c *connection) rejoin(req keeper.Request) (keeper.Reply, []*os.File, error) {
+func (c *connection) rejoin(ctx context.Context, req keeper.Request) (keeper.Reply, []*os.File, error) {
 	before := c.vms[req.VM]
 	if before == nil || !before.away {
 		return keeper.Reply{}, nil, host.Refuse("rejoin network %q: VM %q is none of those that were on it", c.place.Name, req.VM)
@@ -67,6 +67,12 @@ func (c *connection) rejoin(req keeper.Request) (keeper.Reply, []*os.File, error
 	m.steps, m.ports = before.steps, req.Held
 	if err := c.reserveAgain(req.VM, m.ports); err != nil {
 		return keeper.Reply{}, nil, fmt.Errorf("rejoin network %q: %w", c.place.Name, err)
+	}
+	if err := c.keepOnly(ctx, req.VM, m); err != nil { // a forward that the dead keeper was adding, or removing
+		return keeper.Reply{}, nil, fmt.Errorf("rejoin network %q: %w", c.place.Name, err)
+	}
+	for i := range m.ports {
+		m.ports[i].Forwards = asDone(m.ports[i].Forwards, m.ports[i], m.steps)
 	}
 	return c.put(req.VM, m), nil, nil
 }

@@ -139,6 +139,7 @@ func (c *connection) addForwards(ctx context.Context, req keeper.Request) ([]kee
 	if err != nil {
 		return nil, nil, err
 	}
+	made = c.translate(ctx, c.vm, m, i, made)
 	return c.setForwards(m, i, slices.Concat(m.ports[i].Forwards, made)), files, nil
 }
 
@@ -161,7 +162,8 @@ func (c *connection) removeForwards(ctx context.Context, req keeper.Request) ([]
 			return nil, &keeper.ForwardError{NIC: req.NIC, Forward: f, Err: host.Refuse("VM %q has no such forward", c.vm)}
 		}
 	}
-	return c.setForwards(m, i, left), nil
+	all := c.setForwards(m, i, left)
+	return all, c.keepOnly(ctx, c.vm, m)
 }
 
 // portOf finds a port of the VM that the connection has registered. server.changes is held.

@@ -53,7 +53,7 @@ func (c *connection) admit(ctx context.Context, req keeper.Request) (keeper.Repl
 		return keeper.Reply{}, nil, err
 	}
 	if req.Op == keeper.OpRejoin {
-		return c.rejoin(req)
+		return c.rejoin(ctx, req)
 	}
 	return c.join(ctx, req)
 }
@@ -94,14 +94,14 @@ func (c *connection) join(ctx context.Context, req keeper.Request) (keeper.Reply
 		return keeper.Reply{}, nil, err
 	}
 	c.joined = true
+	for i := range forwards {
+		m.ports[i].Forwards = c.translate(ctx, req.VM, m, i, forwards[i])
+	}
 	var files []*os.File
 	for _, p := range m.ports {
 		if f := c.host.TakeTap(p.Tap); f != nil {
 			files = append(files, f)
 		}
-	}
-	for i := range forwards {
-		m.ports[i].Forwards = forwards[i]
 	}
 	rep := c.put(req.VM, m)
 	rep.Steps = done

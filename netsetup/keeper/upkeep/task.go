@@ -114,6 +114,7 @@ type Tasks struct {
 	Resolver *Resolver // does nothing until Serve
 	pins     *pins     // nil where the network has no prefix
 	names    *names    // nil of the zero value
+	mender   *mender   // nil of the zero value
 }
 
 // New makes the tasks that the network needs, and subscribes to the kernel's events:
@@ -134,7 +135,7 @@ func New(ctx context.Context, c Config) *Tasks {
 	}
 	t := &Tasks{Resolver: &Resolver{base: b, changed: newSignal()}}
 	names := &names{base: b, changed: e.subscribe(links), forwarding: f}
-	t.names = names
+	t.names, t.mender = names, m
 	t.All = []Task{e, m, &silent{changed: m.changed}, z, t.Resolver, names}
 	if b.plan.HasForwarding() {
 		u := &uplinks{
