@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/qnet-vm/qnet/cli/call"
@@ -13,6 +15,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/firstboot"
 	"github.com/qnet-vm/qnet/internal/hardware"
 	"github.com/qnet-vm/qnet/internal/images"
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/internal/reachable"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/internal/supervisor"
@@ -132,7 +135,33 @@ func messageOf(err error) message {
 	if errors.As(err, &far) {
 		return far.message
 	}
-	return message{err.Error(), keeper.FailedCommand(err), hintFor(err), exitCode(err)}
+	return message{strings.NewReplacer(oddPaths(err)...).Replace(err.Error()), keeper.FailedCommand(err), hintFor(err), exitCode(err)}
+}
+
+// oddPaths returns the paths in an error that have what drives a terminal or begins a line, each
+// with its legible form behind it: package os prints them as they are.
+func oddPaths(err error) (pairs []string) {
+	add := func(paths ...string) {
+		for _, p := range paths {
+			if l := legible.Text(p); l != p {
+				pairs = append(pairs, p, l)
+			}
+		}
+	}
+	switch e := err.(type) { //nolint:errorlint // each error of the tree is looked at by itself
+	case *fs.PathError:
+		add(e.Path)
+	case *os.LinkError:
+		add(e.Old, e.New)
+	case interface{ Unwrap() []error }:
+		for _, each := range e.Unwrap() {
+			pairs = append(pairs, oddPaths(each)...)
+		}
+	}
+	if below := errors.Unwrap(err); below != nil {
+		pairs = append(pairs, oddPaths(below)...)
+	}
+	return pairs
 }
 
 // String returns the lines to print. Of a command of many lines, such as an nft table,

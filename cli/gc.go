@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
@@ -30,7 +31,7 @@ func (a *app) gc(c *cli.Context) error {
 		vms, vmErr = rundir.Collect(a.Places.Run)
 	})
 	for _, network := range networks {
-		fmt.Fprintln(a.Stdout, "removed", network)
+		fmt.Fprintln(a.Stdout, "removed", legible.Text(network))
 	}
 	for _, vm := range vms {
 		fmt.Fprintln(a.Stdout, "removed VM", vm.Name)

@@ -3,13 +3,13 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
@@ -45,9 +45,9 @@ func (a *app) net(c *cli.Context) error {
 		return a.JSON(infos)
 	}
 	if c.Bool("security") {
-		return a.Table("NAME CONFINED MISSING", func(w io.Writer) { clerkRows(w, infos) })
+		return a.Table("NAME CONFINED MISSING", func(row call.Row) { clerkRows(row, infos) })
 	}
-	if err := a.Table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) { networkRows(w, infos) }); err != nil {
+	if err := a.Table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(row call.Row) { networkRows(row, infos) }); err != nil {
 		return err
 	}
 	if err := a.guards(infos); err != nil {
@@ -57,31 +57,31 @@ func (a *app) net(c *cli.Context) error {
 }
 
 // clerkRows prints what confines the clerks of networks.
-func clerkRows(w io.Writer, infos []keeper.Info) {
+func clerkRows(row call.Row, infos []keeper.Info) {
 	for _, n := range infos {
 		if n.Clerk == nil {
-			fmt.Fprintf(w, "%s\t-\t-\n", n.Name)
+			row(n.Name, "-", "-")
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", n.Name, n.Clerk, call.OrDash(n.Clerk.Lacks()))
+		row(n.Name, n.Clerk, call.OrDash(n.Clerk.Lacks()))
 	}
 }
 
 // guards prints the NICs that no guard watches, and what the guards of the others have
 // dropped, and what was dropped of a whole network's.
 func (a *app) guards(infos []keeper.Info) error {
-	var rows []string
+	var rows [][]any
 	for _, n := range infos {
 		for _, d := range n.Dropped {
-			rows = append(rows, fmt.Sprintf("%s\t-\t-\t%d\t%s", n.Name, d.Packets, d.Of))
+			rows = append(rows, []any{n.Name, "-", "-", d.Packets, d.Of})
 		}
 		for _, vm := range n.VMs {
 			for _, p := range vm.Ports {
 				if p.Unguarded {
-					rows = append(rows, fmt.Sprintf("%s\t%s\t%d\t-\tguard = \"off\"", n.Name, vm.Name, p.NIC))
+					rows = append(rows, []any{n.Name, vm.Name, p.NIC, "-", `guard = "off"`})
 				}
 				for _, d := range p.Dropped {
-					rows = append(rows, fmt.Sprintf("%s\t%s\t%d\t%d\t%s", n.Name, vm.Name, p.NIC, d.Packets, d.Of))
+					rows = append(rows, []any{n.Name, vm.Name, p.NIC, d.Packets, d.Of})
 				}
 			}
 		}
@@ -90,10 +90,14 @@ func (a *app) guards(infos []keeper.Info) error {
 		return nil
 	}
 	fmt.Fprintln(a.Stdout)
-	return a.Table("NETWORK VM NIC DROPPED GUARD", func(w io.Writer) { fmt.Fprintln(w, strings.Join(rows, "\n")) })
+	return a.Table("NETWORK VM NIC DROPPED GUARD", func(row call.Row) {
+		for _, r := range rows {
+			row(r...)
+		}
+	})
 }
 
-func networkRows(w io.Writer, infos []keeper.Info) {
+func networkRows(row call.Row, infos []keeper.Info) {
 	for _, n := range infos {
 		prefix := ""
 		if n.Prefix.IsValid() {
@@ -107,7 +111,7 @@ func networkRows(w io.Writer, infos []keeper.Info) {
 		if n.Macvtap {
 			bridge = "(macvtap)"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", n.Name, n.Mode, call.OrDash(bridge), call.OrDash(prefix),
+		row(n.Name, n.Mode, call.OrDash(bridge), call.OrDash(prefix),
 			call.OrDash(strings.Join(n.Uplinks, ",")), n.KeeperPID, call.OrDash(strings.Join(vms, ",")))
 	}
 }
@@ -117,10 +121,10 @@ func networkRows(w io.Writer, infos []keeper.Info) {
 func (a *app) leases(infos []keeper.Info) error {
 	if slices.ContainsFunc(infos, func(n keeper.Info) bool { return len(n.Leases) > 0 }) {
 		fmt.Fprintln(a.Stdout)
-		err := a.Table("NETWORK ADDRESS MAC NAME LEASE", func(w io.Writer) {
+		err := a.Table("NETWORK ADDRESS MAC NAME LEASE", func(row call.Row) {
 			for _, n := range infos {
 				for _, l := range n.Leases {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.Name, l.Address, l.MAC, call.OrDash(l.Host), l.State())
+					row(n.Name, l.Address, l.MAC, call.OrDash(l.Host), l.State())
 				}
 			}
 		})
@@ -130,7 +134,7 @@ func (a *app) leases(infos []keeper.Info) error {
 	}
 	for _, n := range infos {
 		for _, note := range n.Notes {
-			a.Talk("warning: network %s: %s", n.Name, note)
+			a.Talk("warning: network %s: %s", legible.Text(n.Name), note)
 		}
 	}
 	return nil

@@ -2,10 +2,13 @@ package cli
 
 import (
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/qnet-vm/qnet/cli/call"
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/internal/preview"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -46,33 +49,35 @@ func (a *app) plan(c *cli.Context) error {
 	if c.Bool("json") {
 		return a.JSON(run)
 	}
+	var out strings.Builder
 	for _, network := range run.Networks {
-		a.printPlan(network)
+		printPlan(&out, network)
 	}
-	fmt.Fprint(a.Stdout, run.Comments())
-	fmt.Fprintln(a.Stdout, "# QEMU: file descriptor 3 is QMP, 4 the serial console, then disks, taps, shares, kernel and initrd")
+	out.WriteString(run.Comments())
+	fmt.Fprintln(&out, "# QEMU: file descriptor 3 is QMP, 4 the serial console, then disks, taps, shares, kernel and initrd")
 	if p.Accel == profiles.AccelAuto {
-		fmt.Fprintln(a.Stdout, "# a run tries whether KVM works; where it does not, as with accel = \"tcg\"")
+		fmt.Fprintln(&out, "# a run tries whether KVM works; where it does not, as with accel = \"tcg\"")
 	}
-	fmt.Fprintln(a.Stdout, run.QEMU)
-	return nil
+	fmt.Fprintln(&out, run.QEMU)
+	_, err = io.WriteString(a.Stdout, legible.Lines(out.String()))
+	return err
 }
 
-func (a *app) printPlan(p preview.Network) {
+func printPlan(out io.Writer, p preview.Network) {
 	by := "bridge " + p.Bridge
 	if p.Network.Macvtap {
 		by = "macvtap on " + p.Network.Uplink
 	}
-	fmt.Fprintf(a.Stdout, "# network %s: %s, %s", p.Network.Name, p.Network.Mode, by)
+	fmt.Fprintf(out, "# network %s: %s, %s", p.Network.Name, p.Network.Mode, by)
 	if p.Prefix.IsValid() {
-		fmt.Fprintf(a.Stdout, ", %s", p.Prefix)
+		fmt.Fprintf(out, ", %s", p.Prefix)
 	}
-	fmt.Fprintln(a.Stdout)
+	fmt.Fprintln(out)
 	for _, note := range p.Notes {
-		fmt.Fprintln(a.Stdout, "# note: "+note)
+		fmt.Fprintln(out, "# note: "+note)
 	}
 	for _, s := range p.Do {
-		fmt.Fprintln(a.Stdout, s)
+		fmt.Fprintln(out, s)
 	}
-	fmt.Fprintf(a.Stdout, "\n# afterwards\n%s\n\n", p.Undo)
+	fmt.Fprintf(out, "\n# afterwards\n%s\n\n", p.Undo)
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -34,9 +33,9 @@ func (a *app) ps(c *cli.Context) error {
 		return a.JSON(states)
 	}
 	if c.Bool("security") {
-		return a.Table("NAME QEMU CONFINED MISSING", func(w io.Writer) {
+		return a.Table("NAME QEMU CONFINED MISSING", func(row call.Row) {
 			for _, s := range states {
-				fmt.Fprintln(w, securityRow(s))
+				securityRow(row, s)
 			}
 		})
 	}
@@ -44,26 +43,27 @@ func (a *app) ps(c *cli.Context) error {
 	if slices.ContainsFunc(states, hasForwards) {
 		header += " PORTS"
 	}
-	return a.Table(header, func(w io.Writer) {
+	return a.Table(header, func(row call.Row) {
 		for _, s := range states {
-			vmRows(w, s, time.Since(s.Started).Truncate(time.Second))
+			vmRows(row, s, time.Since(s.Started).Truncate(time.Second))
 		}
 	})
 }
 
-// securityRow is what confines a VM's QEMU.
-func securityRow(s control.State) string {
+// securityRow prints what confines a VM's QEMU.
+func securityRow(row call.Row, s control.State) {
 	if s.Confined == nil { // it starts, or has a supervisor of an older qnet
-		return s.Name + "\t-\t-\t-"
+		row(s.Name, "-", "-", "-")
+		return
 	}
-	return fmt.Sprintf("%s\t%d\t%s\t%s", s.Name, s.QEMU, s.Confined, call.OrDash(s.Confined.Lacks()))
+	row(s.Name, s.QEMU, s.Confined, call.OrDash(s.Confined.Lacks()))
 }
 
 // vmRows prints a row for each NIC of a VM. Those behind the first do not repeat what
 // is the VM's.
-func vmRows(w io.Writer, s control.State, uptime time.Duration) {
+func vmRows(row call.Row, s control.State, uptime time.Duration) {
 	if len(s.NICs) == 0 {
-		fmt.Fprintf(w, "%s\t%s\t-\t-\t-\t-\t-\t%s\n", s.Name, s.Status(), uptime)
+		row(s.Name, s.Status(), "-", "-", "-", "-", "-", uptime)
 	}
 	for i, n := range s.NICs {
 		address := n.Address
@@ -78,7 +78,11 @@ func vmRows(w io.Writer, s control.State, uptime time.Duration) {
 		if n.Unguarded {
 			mode += ",guard=off"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", name, state, mode, call.OrDash(n.Network), call.AddressOrDash(address), n.MAC, call.OrDash(n.Tap), up, portsOf(n))
+		cells := []any{name, state, mode, call.OrDash(n.Network), call.AddressOrDash(address), n.MAC, call.OrDash(n.Tap), up}
+		if ports := portsOf(n); ports != "" {
+			cells = append(cells, ports)
+		}
+		row(cells...)
 	}
 }
 
@@ -99,8 +103,5 @@ func portsOf(n control.NIC) string {
 		}
 		list = append(list, ports.Forward{Proto: f.Proto, Address: f.Address, Port: f.Port, Guest: f.Guest}.String())
 	}
-	if list == nil {
-		return ""
-	}
-	return "\t" + strings.Join(list, " ")
+	return strings.Join(list, " ")
 }

@@ -250,7 +250,7 @@ func TestTables(t *testing.T) {
 		},
 		{Name: "lan", Mode: profiles.Bridge, Macvtap: true, KeeperPID: 8},
 	}
-	if err := a.Table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(w io.Writer) { networkRows(w, infos) }); err != nil {
+	if err := a.Table("NAME MODE BRIDGE PREFIX UPLINKS KEEPER VMS", func(row call.Row) { networkRows(row, infos) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.leases(infos); err != nil {

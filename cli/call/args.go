@@ -5,13 +5,15 @@ import (
 	"fmt"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 // Usage is an error in the arguments: exit code 2.
 type Usage struct{ Text string }
 
-// Error returns the text.
-func (u *Usage) Error() string { return u.Text }
+// Error returns the text in one line: it may have parts of the command line.
+func (u *Usage) Error() string { return legible.Text(u.Text) }
 
 // ExitStatus makes an exit code that of qnet: another program's, or one that a table
 // explains.

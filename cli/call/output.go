@@ -1,10 +1,10 @@
 package call
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"strings"
@@ -12,21 +12,37 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
 
 // JSON prints a value as JSON.
 func (c *Call) JSON(v any) error {
-	e := json.NewEncoder(c.Stdout)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetIndent("", "  ")
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := c.Stdout.Write(legible.JSON(b.Bytes()))
+	return err
 }
 
-// Table prints rows in columns; the words of the header name these.
-func (c *Call) Table(header string, rows func(w io.Writer)) error {
+// Row adds a row to a table.
+type Row func(cells ...any)
+
+// Table prints rows in columns; the words of the header name these. The cells may be text that
+// anybody chose.
+func (c *Call) Table(header string, rows func(row Row)) error {
 	w := tabwriter.NewWriter(c.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, strings.ReplaceAll(header, " ", "\t"))
-	rows(w)
+	rows(func(cells ...any) {
+		words := make([]string, len(cells))
+		for i, cell := range cells {
+			words[i] = legible.Text(fmt.Sprint(cell))
+		}
+		fmt.Fprintln(w, strings.Join(words, "\t"))
+	})
 	return w.Flush()
 }
 
@@ -47,9 +63,10 @@ func (c *Call) OnTerminal() bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Talk writes a line to stderr, or to the terminal if a guest's console has it.
+// Talk writes a line to stderr, or to the terminal if a guest's console has it. The text may
+// have parts that anybody chose.
 func (c *Call) Talk(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
+	text := legible.Lines(fmt.Sprintf(format, args...))
 	c.Say(func() {
 		c.Line.Erase()
 		if c.Terminal != nil && c.OnTerminal() {

@@ -2,7 +2,6 @@ package guests
 
 import (
 	"fmt"
-	"io"
 	"net/netip"
 	"strconv"
 
@@ -92,13 +91,13 @@ func (g guests) listForwards(c *cli.Context, names []string) error {
 	if c.Bool("json") {
 		return g.JSON(rows)
 	}
-	return g.Table("VM NIC PROTO ADDRESS PORT GUEST HOW CONNECTIONS BYTES", func(w io.Writer) {
+	return g.Table("VM NIC PROTO ADDRESS PORT GUEST HOW CONNECTIONS BYTES", func(row call.Row) {
 		for _, r := range rows {
 			connections, bytes := "-", "-"
 			if r.Carried != nil {
 				connections, bytes = strconv.Itoa(r.Carried.Connections), strconv.FormatUint(r.Carried.In+r.Carried.Out, 10)
 			}
-			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", r.VM, r.NIC, r.Proto, r.Address, r.Port, r.Guest, r.How, connections, bytes)
+			row(r.VM, r.NIC, r.Proto, r.Address, r.Port, r.Guest, r.How, connections, bytes)
 		}
 	})
 }

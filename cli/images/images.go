@@ -14,6 +14,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/images"
 	"github.com/qnet-vm/qnet/internal/images/fetch"
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -121,7 +122,7 @@ func (c command) pull(ctx *cli.Context, names []string) error {
 		return c.JSON(locals)
 	}
 	for _, l := range locals {
-		fmt.Fprintf(c.Stdout, "%s\t%s\t%s\n", l.Name, l.Digest, l.Path)
+		fmt.Fprintf(c.Stdout, "%s\t%s\t%s\n", l.Name, l.Digest, legible.Text(l.Path))
 	}
 	return nil
 }
@@ -189,7 +190,7 @@ func (c command) prune(ctx *cli.Context, _ []string) error {
 		fmt.Fprintf(c.Stdout, "%s\t%s\t%s\n", image.Name, short(image.Digest), fetch.Bytes(image.Bytes))
 	}
 	for _, part := range pruned.Parts {
-		fmt.Fprintf(c.Stdout, "%s\t(what came of a download)\n", part)
+		fmt.Fprintf(c.Stdout, "%s\t(what came of a download)\n", legible.Text(part))
 	}
 	c.Talk("%s are free again", fetch.Bytes(pruned.Bytes))
 	return err

@@ -11,6 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/images"
 	"github.com/qnet-vm/qnet/internal/images/catalog"
 	"github.com/qnet-vm/qnet/internal/images/fetch"
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/internal/warm"
 )
 
@@ -84,22 +85,22 @@ func (c command) list(ctx *cli.Context, _ []string) error {
 	if ctx.Bool("json") {
 		return c.JSON(rows)
 	}
-	return c.Table("NAME DIGEST SIZE DISK PULLED VMS IMAGE", func(w io.Writer) {
+	return c.Table("NAME DIGEST SIZE DISK PULLED VMS IMAGE", func(add call.Row) {
 		for _, r := range rows {
 			if s := r.Booted; s != nil {
-				fmt.Fprintf(w, "%s\t%s\t%s\t-\t%s\t%s\tbooted from %s, for run --warm\n", r.Name, short(s.Digest), fetch.Bytes(s.Bytes()),
-					s.Made.Local().Format("2006-01-02"), call.OrDash(strings.Join(r.VMs, ",")), s.Image)
+				add(r.Name, short(s.Digest), fetch.Bytes(s.Bytes()), call.OrDash(""),
+					s.Made.Local().Format("2006-01-02"), call.OrDash(strings.Join(r.VMs, ",")), "booted from "+s.Image+", for run --warm")
 				continue
 			}
 			title := strings.Join(append([]string{r.Title}, r.Aliases...), ", ")
 			if r.Cached == nil {
-				fmt.Fprintf(w, "%s\t-\t-\t-\t-\t-\t%s\n", r.Name, title)
+				add(r.Name, "-", "-", "-", "-", "-", title)
 				continue
 			}
 			if !r.Cached.Current {
 				title = "(an older one) " + title
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, short(r.Cached.Digest), fetch.Bytes(r.Cached.Bytes), fetch.Bytes(r.Cached.Size),
+			add(r.Name, short(r.Cached.Digest), fetch.Bytes(r.Cached.Bytes), fetch.Bytes(r.Cached.Size),
 				r.Cached.Pulled.Local().Format("2006-01-02"), call.OrDash(strings.Join(r.VMs, ",")), call.OrDash(title))
 		}
 	})
@@ -157,7 +158,7 @@ func (c command) wanted(name string, rows []row) ([]row, error) {
 func (r row) print(w io.Writer) {
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(w, "%-10s %s\n", name+":", value)
+			fmt.Fprintf(w, "%-10s %s\n", name+":", legible.Text(value))
 		}
 	}
 	line("name", r.Name)

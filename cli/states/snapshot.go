@@ -3,7 +3,6 @@ package states
 import (
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -100,9 +99,9 @@ func (s *states) list(c *cli.Context, name, _ string) error {
 	if c.Bool("json") {
 		return s.JSON(list)
 	}
-	return s.Table("TAG MADE MEMORY", func(w io.Writer) {
+	return s.Table("TAG MADE MEMORY", func(row call.Row) {
 		for _, v := range list {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", v.Tag, v.Made.Local().Format(time.DateTime), memory(v.Memory))
+			row(v.Tag, v.Made.Local().Format(time.DateTime), memory(v.Memory))
 		}
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -76,9 +75,9 @@ func (v vms) ls(c *cli.Context) error {
 	if c.Bool("json") {
 		return v.JSON(rows)
 	}
-	return v.Table("NAME STATE IMAGE SIZE USED LAST-RUN PROFILE", func(w io.Writer) {
+	return v.Table("NAME STATE IMAGE SIZE USED LAST-RUN PROFILE", func(add call.Row) {
 		for _, r := range rows {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.State, call.OrDash(r.imageInWords()), sizeOrDash(r.Size), sizeOrDash(r.Used), ago(r.LastRun), call.OrDash(r.Profile))
+			add(r.Name, r.State, call.OrDash(r.imageInWords()), sizeOrDash(r.Size), sizeOrDash(r.Used), ago(r.LastRun), call.OrDash(r.Profile))
 		}
 	})
 }

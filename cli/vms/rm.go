@@ -14,6 +14,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/disks"
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/internal/vmdir"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -113,7 +114,7 @@ func (v vms) confirmed(name string, r vmdir.Record, dir vmdir.Dir, kept bool) bo
 			what += "; " + b.Overlay + " stays"
 		}
 	}
-	fmt.Fprintf(v.Stderr, "remove VM %q: %s? [y/N] ", name, what)
+	fmt.Fprintf(v.Stderr, "remove VM %q: %s? [y/N] ", name, legible.Text(what))
 	answer, err := bufio.NewReader(v.Stdin).ReadString('\n')
 	return err == nil && strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y")
 }

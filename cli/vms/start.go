@@ -3,6 +3,7 @@ package vms
 import (
 	"errors"
 	"io/fs"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -37,7 +38,7 @@ type neverRan struct {
 
 // Error names it.
 func (e *neverRan) Error() string {
-	return "start VM \"" + e.name + "\": it keeps no files, so that its profile is not known by its name"
+	return "start VM " + strconv.Quote(e.name) + ": it keeps no files, so that its profile is not known by its name"
 }
 
 // Hint says what to do instead.

@@ -7,10 +7,9 @@ import (
 	"io"
 	"net/netip"
 	"reflect"
-	"strings"
 
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/profiles"
-	"github.com/qnet-vm/qnet/qemu/qmp"
 )
 
 // maxAnswer bounds what a client reads of a supervisor, in bytes. The state of a VM with 15
@@ -50,16 +49,12 @@ func (d *decoder) decode(v any) error {
 // escape escapes all texts within a value that it can change, but for the ends of lines.
 func escape(v reflect.Value) {
 	if a, ok := v.Interface().(netip.Addr); ok {
-		v.Set(reflect.ValueOf(a.WithZone(qmp.Printable(a.Zone())))) // a zone may be any text
+		v.Set(reflect.ValueOf(a.WithZone(legible.Text(a.Zone())))) // a zone may be any text
 		return
 	}
 	switch v.Kind() {
 	case reflect.String:
-		lines := strings.Split(v.String(), "\n")
-		for i, l := range lines {
-			lines[i] = qmp.Printable(l)
-		}
-		v.SetString(strings.Join(lines, "\n"))
+		v.SetString(legible.Lines(v.String()))
 	case reflect.Pointer:
 		if !v.IsNil() {
 			escape(v.Elem())

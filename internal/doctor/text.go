@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -50,5 +51,5 @@ func modeList(modes []profiles.Mode, of int) string {
 	return cmp.Or(strings.Join(words, ","), "-")
 }
 
-// oneLine joins the lines of a text.
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// oneLine joins the lines of a text, which may have parts that anybody chose.
+func oneLine(s string) string { return legible.Text(strings.Join(strings.Fields(s), " ")) }

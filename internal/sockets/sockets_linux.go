@@ -16,6 +16,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 // Holder is a socket that holds a port.
@@ -179,7 +181,7 @@ func socketOwners(proc string, holders []Holder) map[string]string {
 		process := filepath.Dir(filepath.Dir(file))
 		comm, err := os.ReadFile(filepath.Join(process, "comm"))
 		if err == nil {
-			owners[inode] = strings.TrimSpace(string(comm)) + " (pid " + filepath.Base(process) + ")"
+			owners[inode] = legible.Text(strings.TrimSpace(string(comm))) + " (pid " + filepath.Base(process) + ")"
 		}
 	}
 	return owners

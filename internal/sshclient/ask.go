@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/qnet-vm/qnet/qemu/qmp"
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 const (
@@ -79,9 +79,5 @@ func (b *bounded) Write(p []byte) (int, error) {
 
 // printable escapes what a guest said, but for the ends of lines.
 func printable(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	for i, l := range lines {
-		lines[i] = qmp.Printable(strings.TrimSuffix(l, "\r"))
-	}
-	return strings.Join(lines, "\n")
+	return legible.Lines(strings.ReplaceAll(strings.TrimSpace(text), "\r\n", "\n"))
 }

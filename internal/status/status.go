@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 // patience is how long a wait lasts before the line appears.
@@ -53,6 +55,7 @@ func (l *Line) Set(text string) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	text = legible.Text(text)
 	if text == l.text {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/asuser"
 	"github.com/qnet-vm/qnet/internal/control"
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/nics"
 	"github.com/qnet-vm/qnet/internal/perm"
@@ -75,7 +76,7 @@ func (s *session) tryLock(ctx context.Context) (*lockfile.Lock, error) {
 		}
 		other, err := control.Find(ctx, s.RunDir, s.profile.Name)
 		if err == nil {
-			return nil, fmt.Errorf("%w, as process %d from %s", ErrRunning, other.PID, other.Profile)
+			return nil, fmt.Errorf("%w, as process %d from %s", ErrRunning, other.PID, legible.Text(other.Profile))
 		}
 		if time.Since(begin) > lockTime {
 			return nil, ErrRunning

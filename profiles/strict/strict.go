@@ -22,9 +22,10 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
-	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 // MaxSize is the largest file read, in bytes.
@@ -57,37 +58,21 @@ type Error struct {
 // Error returns "vm.toml:12: nic[0].mode: got ..., allowed: ...".
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(legible(e.File))
+	b.WriteString(shown(e.File))
 	if e.Line > 0 {
 		fmt.Fprintf(&b, ":%d", e.Line)
 	}
 	if e.Key != "" {
-		b.WriteString(": " + legible(e.Key))
+		b.WriteString(": " + shown(e.Key))
 	}
-	return b.String() + ": " + Printable(e.Msg)
-}
-
-// Printable escapes what could drive a terminal in a message that has text of a file.
-func Printable(s string) string {
-	if !strings.ContainsFunc(s, unprintable) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if unprintable(r) {
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
+	return b.String() + ": " + legible.Text(e.Msg)
 }
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
-// legible returns a key, or the name of a file, that may come from another person: quoted if it
+// shown returns a key, or the name of a file, that may come from another person: quoted if it
 // could drive a terminal, or is too long to be read.
-func legible(s string) string {
+func shown(s string) string {
 	if strings.ContainsFunc(s, unprintable) || len(s) > longName {
 		return Quote(s)
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 // Holder is a process that has locks on an image.
@@ -73,7 +75,7 @@ func holderOf(pid int) Holder {
 	h := Holder{PID: pid, Command: "a program"}
 	dir := fmt.Sprintf("/proc/%d/", pid)
 	if name, err := os.ReadFile(dir + "comm"); err == nil {
-		h.Command = strings.TrimSpace(string(name))
+		h.Command = legible.Text(strings.TrimSpace(string(name)))
 	}
 	line, err := os.ReadFile(dir + "cmdline")
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/internal/pattern"
-	"github.com/qnet-vm/qnet/qemu/qmp"
 	"github.com/qnet-vm/qnet/qemu/tail"
 )
 
@@ -131,7 +131,7 @@ func parseVersion(text []byte) (Version, error) {
 	m := versionText().FindSubmatch(text)
 	if m == nil {
 		first, _, _ := bytes.Cut(text, []byte("\n"))
-		return Version{}, fmt.Errorf("no version in %q", qmp.Printable(string(first)))
+		return Version{}, fmt.Errorf("no version in %q", legible.Text(string(first)))
 	}
 	var n [3]int
 	for i, digits := range m[1:] {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strings"
 	"testing"
 	"time"
 
@@ -46,16 +45,5 @@ func FuzzStream(f *testing.F) {
 		}
 		_ = m.Disconnect()
 		drain(events)
-	})
-}
-
-func FuzzPrintable(f *testing.F) {
-	for _, s := range []string{"plain", "\x1b[2J", "a\nb\x00", "\xff\xfe", "\u202egpj", "quote'\"\\"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if got := qmp.Printable(s); strings.ContainsFunc(got, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x202e }) {
-			t.Errorf("got %q from %q", got, s)
-		}
 	})
 }

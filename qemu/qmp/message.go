@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
-	"unicode"
 
 	goqmp "github.com/digitalocean/go-qemu/qmp"
+
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 const (
@@ -32,29 +32,8 @@ type Error struct {
 
 // Error returns the class and the text, with control characters escaped.
 func (e *Error) Error() string {
-	return Printable(e.Class) + ": " + Printable(e.Desc)
+	return legible.Text(e.Class) + ": " + legible.Text(e.Desc)
 }
-
-// Printable returns s with everything that is not printable escaped as Go
-// does it, so that text from QEMU or a guest cannot drive a terminal.
-func Printable(s string) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if !strings.ContainsFunc(s, unprintable) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if unprintable(r) {
-			q := fmt.Sprintf("%+q", r) // a quoted rune: 'x'
-			b.WriteString(q[1 : len(q)-1])
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
 // object is one JSON object with its keys exactly as sent. Decoding into a
 // struct would let "EVENT" override "event".

@@ -5,7 +5,7 @@ import (
 
 	goqmp "github.com/digitalocean/go-qemu/qmp"
 
-	"github.com/qnet-vm/qnet/qemu/qmp"
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 // incidentOfHalt words why a guest stands still.
@@ -107,5 +107,5 @@ func (g *Guest) diskOf(e goqmp.Event) string {
 // text returns a field of an event, made printable.
 func text(e goqmp.Event, key string) string {
 	s, _ := e.Data[key].(string)
-	return qmp.Printable(s)
+	return legible.Text(s)
 }

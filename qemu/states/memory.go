@@ -8,7 +8,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/qnet-vm/qnet/qemu/qmp"
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 // Monitor is the QMP connection, see qmp.Monitor.
@@ -95,7 +95,7 @@ func await(ctx, ask context.Context, m Monitor) error {
 		case "completed":
 			return nil
 		case "failed", "cancelled":
-			return errors.New(qmp.Printable(cmp.Or(status.Error, "QEMU says: "+status.Status)))
+			return errors.New(legible.Text(cmp.Or(status.Error, "QEMU says: "+status.Status)))
 		}
 		if err := pause(ctx); err != nil {
 			return err

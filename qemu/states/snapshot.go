@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/qnet-vm/qnet/qemu/qmp"
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 // Disks are the writable images of a guest, by QEMU's names of their nodes. All are qcow2.
@@ -63,7 +63,7 @@ func job(ctx context.Context, m Monitor, command, tag string, disks Disks) error
 			}
 			err := m.Execute(ctx, "job-dismiss", map[string]string{"id": id}, nil)
 			if j.Error != "" {
-				err = fmt.Errorf("%s: %s", command, qmp.Printable(j.Error))
+				err = fmt.Errorf("%s: %s", command, legible.Text(j.Error))
 			}
 			return err
 		}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/qnet-vm/qnet/qemu/qmp"
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 const (
@@ -49,7 +49,7 @@ func (t *Writer) endLine() {
 		if len(t.lines) == tailLines {
 			t.lines = append(t.lines[:0], t.lines[1:]...)
 		}
-		t.lines = append(t.lines, qmp.Printable(text))
+		t.lines = append(t.lines, legible.Text(text))
 	}
 	t.last = t.last[:0]
 }

@@ -6,11 +6,13 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 // WriteText prints a line for each step, with the cause of a failure below.
 func (r Report) WriteText(to io.Writer) error {
-	fmt.Fprintf(to, "network %s: %s, bridge %s, in %s\n", r.Network, r.Mode, r.Bridge, r.Took.Round(time.Millisecond))
+	fmt.Fprintf(to, "network %s: %s, bridge %s, in %s\n", legible.Text(r.Network), r.Mode, legible.Text(r.Bridge), r.Took.Round(time.Millisecond))
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "STEP\tOUTCOME\tTIME\tDETAIL")
 	for _, s := range r.Steps {
@@ -22,5 +24,5 @@ func (r Report) WriteText(to io.Writer) error {
 	return w.Flush()
 }
 
-// oneLine joins the lines of a text.
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// oneLine joins the lines of a text, which may have parts that anybody chose.
+func oneLine(s string) string { return legible.Text(strings.Join(strings.Fields(s), " ")) }

@@ -20,9 +20,9 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/qnet-vm/qnet/internal/images/sums"
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/internal/pattern"
-	"github.com/qnet-vm/qnet/profiles/strict"
 )
 
 //go:embed catalog.toml
@@ -111,7 +111,7 @@ func (c Catalog) add(text []byte, file string, own bool) error {
 			}
 		}
 		for _, problem := range e.problems() {
-			errs = append(errs, fmt.Errorf("%s: %s.%s", file, strict.Printable(name), problem))
+			errs = append(errs, fmt.Errorf("%s: %s.%s", file, legible.Text(name), problem))
 		}
 		c.entries[name] = e
 	}
@@ -123,14 +123,14 @@ func decodeError(file string, err error) error {
 	var unknown *toml.StrictMissingError
 	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
 		line, _ := unknown.Errors[0].Position()
-		return fmt.Errorf("%s:%d: %s: unknown key; docs/images.md lists them", file, line, strict.Printable(strings.Join(unknown.Errors[0].Key(), ".")))
+		return fmt.Errorf("%s:%d: %s: unknown key; docs/images.md lists them", file, line, legible.Text(strings.Join(unknown.Errors[0].Key(), ".")))
 	}
 	var bad *toml.DecodeError
 	if errors.As(err, &bad) {
 		line, _ := bad.Position()
-		return fmt.Errorf("%s:%d: %s", file, line, strict.Printable(strings.TrimPrefix(bad.Error(), "toml: ")))
+		return fmt.Errorf("%s:%d: %s", file, line, legible.Text(strings.TrimPrefix(bad.Error(), "toml: ")))
 	}
-	return fmt.Errorf("read %s: %s", file, strict.Printable(err.Error()))
+	return fmt.Errorf("read %s: %s", file, legible.Text(err.Error()))
 }
 
 // problems says what is wrong with an entry, each as key, value and what is allowed.

@@ -3,10 +3,9 @@ package clerk
 import (
 	"fmt"
 	"net"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/internal/resolvconf"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -141,11 +140,6 @@ func (l *listener) warn(text string) {
 	if l.warned++; l.warned > maxWarned {
 		return
 	}
-	text = strings.Map(func(r rune) rune {
-		if !strconv.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(text[:min(len(text), maxWarning)], "?"))
-	l.k.c.Keeper.Warn(text)
+	text = legible.Text(text[:min(len(text), maxWarning)]) // which may be longer
+	l.k.c.Keeper.Warn(legible.Text(text[:min(len(text), maxWarning)]))
 }
