@@ -185,3 +185,65 @@ func TestTakenPortsAreRefused(t *testing.T) {
 		l.must("stop", "--force", "a")
 	})
 }
+
+// Ports lead to the guest's own addresses: the lease of nat, and in mode bridge the one that the
+// guest shows. A port on which nothing listens is closed, also while the guest has no address.
+func TestForwardsToGuest(t *testing.T) {
+	inLab(t, func(l *testHost) {
+		lab.FreeNIC(l, l.dir)
+		lab.Sh(t, `
+ip link add br0 type bridge
+ip link set br0 addrgenmode none
+ip link set lan0 master br0 up
+ip addr add 198.51.100.2/24 dev br0
+ip link set br0 up`)
+		lab.Eventually(t, 10*time.Second, "the bridge forwards", func() bool {
+			return strings.Contains(lab.Sh(t, "bridge link show dev lan0; ip link show br0"), "state forwarding")
+		})
+		l.prepared()
+		text := vm(t, "g", "qnet.net0=dhcp qnet.net1=dhcp qnet.shell") +
+			"[[nic]]\nmode = \"nat\"\nnetwork = \"dev\"\nports = [\"2080:80\", \"2083:81\"]\n" +
+			"[[nic]]\nmode = \"bridge\"\nports = [\"3080:80\", \"3083:81\"]\n[network.bridge]\nuplink = \"br0\"\n"
+		l.must("run", "-d", l.profile("g", text))
+		for _, address := range []string{"127.0.0.1:2080", "127.0.0.1:3080"} { // it boots
+			begun := time.Now()
+			l.noAnswer(address)
+			if took := time.Since(begun); took > 3*time.Second {
+				t.Errorf("%s: closed after %s", address, took)
+			}
+		}
+		c := l.shell("g")
+		c.must(who)
+		gateway := strings.TrimSpace(c.must("ip route | sed -n 's/^default via \\([0-9.]*\\).*/\\1/p' | grep -v 198.51 | head -1"))
+		for _, address := range []string{"127.0.0.1:2080", "[::1]:2080"} {
+			if got := l.saw(address); !strings.Contains(got, gateway) {
+				t.Errorf("%s: the guest saw %q, want %s", address, got, gateway)
+			}
+		}
+		lab.Eventually(t, 20*time.Second, "an address by the LAN", func() bool { return len(l.state("g").NICs[1].Addresses()) > 0 })
+		for _, address := range []string{"127.0.0.1:3080", "[::1]:3080"} {
+			if got := l.saw(address); !strings.Contains(got, "198.51.100.2") {
+				t.Errorf("%s: the guest saw %q", address, got)
+			}
+		}
+		for _, address := range []string{"127.0.0.1:2083", "[::1]:2083", "127.0.0.1:3083"} {
+			l.noAnswer(address)
+		}
+		if ps := l.must("ps"); !strings.Contains(ps, " PORTS") || !strings.Contains(ps, "[::1]:2080:80") || !strings.Contains(ps, "1 more") {
+			t.Errorf("got\n%s", ps)
+		}
+		rows := l.forwardsOf("g")
+		if len(rows) != 8 || rows[0].Carried == nil || rows[0].Carried.Total < 2 || rows[0].Carried.Out == 0 || rows[0].Carried.Connections != 0 {
+			t.Errorf("got %+v", rows)
+		}
+		l.must("forward", "add", "--nic", "1", "g", "3090:80")
+		l.saw("127.0.0.1:3090")
+		l.refused(exitFailure, []string{"lead to NICs in the modes"}, "forward", "add", "--nic", "2", "g", "3091:80")
+		l.refused(exitFailure, []string{"the VM has none such", "qnet forward ls g"}, "forward", "rm", "g", "3092:80")
+		l.refused(exitUsage, []string{`got "3092"`, "such as 2222:22"}, "forward", "add", "g", "3092")
+		l.must("forward", "rm", "g", "3090:80")
+		l.noAnswer("127.0.0.1:3090")
+		l.must("stop", "--force", "g")
+		l.noAnswer("127.0.0.1:2080")
+	})
+}
