@@ -44,6 +44,7 @@ var groups = []struct {
 	{"launch", (*bench).launch},
 	{"layers", (*bench).layers},
 	{"traffic", (*bench).traffic},
+	{"forwards", (*bench).forwards},
 	{"queues", (*bench).queues},
 	{"cpu", (*bench).cpu},
 	{"dhcp", (*bench).dhcp},

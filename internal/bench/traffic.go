@@ -236,14 +236,15 @@ func (b *bench) tapBesideUser(v *rig.VM, tap, user path) error {
 	}, user.name, end{v, tap}, end{v, user})
 }
 
-// startPasst starts passt for a NIC that connects to its socket.
-func (b *bench) startPasst() (socket string, passt rig.Daemon, err error) {
+// startPasst starts passt, with more options, for a NIC that connects to its socket.
+func (b *bench) startPasst(more ...string) (socket string, passt rig.Daemon, err error) {
 	dir := filepath.Join(b.Dir, "passt") // passt, as root, becomes nobody
-	if err := errors.Join(os.Mkdir(dir, 0o777), os.Chmod(dir, 0o777)); err != nil {
+	if err := errors.Join(os.MkdirAll(dir, 0o777), os.Chmod(dir, 0o777)); err != nil {
 		return "", passt, err
 	}
 	socket = filepath.Join(dir, "socket")
-	if passt, err = rig.Background("passt", "--foreground", "--quiet", "--socket", socket); err != nil {
+	os.Remove(socket) // another group's
+	if passt, err = rig.Background(append([]string{"passt", "--foreground", "--quiet", "--socket", socket}, more...)...); err != nil {
 		return "", passt, err
 	}
 	listens := func() bool { _, err := os.Stat(socket); return err == nil }

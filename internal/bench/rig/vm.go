@@ -36,7 +36,8 @@ type Spec struct {
 	Extra   []string
 	Sandbox string // of qnet's --sandbox, "" for its default
 
-	Unguarded bool // qnet's NIC has guard = "off"
+	Unguarded bool     // qnet's NIC has guard = "off"
+	Ports     []string // of the host that lead to qnet's NIC
 
 	backend string // of QEMU's netdev; the recipe sets it
 }
@@ -68,6 +69,9 @@ func (r *Rig) QnetVM(s Spec) (*VM, error) {
 	}
 	if s.Unguarded {
 		text += "guard = \"off\"\n"
+	}
+	if s.Ports != nil {
+		text += fmt.Sprintf("ports = [\"%s\"]\n", strings.Join(s.Ports, `", "`))
 	}
 	if s.Mode == "bridge" {
 		text += "[network.bridge]\nuplink = \"eth1\"\n"

@@ -4,6 +4,7 @@
 //	wire up ADDRESS             MB/s from here to there, TCP
 //	wire down ADDRESS           MB/s from there to here, TCP
 //	wire rr ADDRESS             microseconds for a request of 1 byte and its answer, TCP
+//	wire connect ADDRESS        microseconds for a connection with a request and answer of 1 byte
 //	wire packets-up ADDRESS     datagrams of 64 bytes per second that arrive there
 //	wire packets-down ADDRESS   the same, here
 //	wire lease LINK             milliseconds from DISCOVER to ACK
@@ -32,7 +33,7 @@ const (
 )
 
 var commands = map[string]func(address string) (float64, error){
-	"up": up, "down": down, "rr": roundTrips, "packets-up": packetsUp, "packets-down": packetsDown, "lease": firstLease, "shell": shell, "serve": serve,
+	"up": up, "down": down, "rr": roundTrips, "connect": connections, "packets-up": packetsUp, "packets-down": packetsDown, "lease": firstLease, "shell": shell, "serve": serve,
 }
 
 func main() {
@@ -113,6 +114,23 @@ func roundTrips(address string) (float64, error) {
 			return 0, err
 		}
 		if _, err := io.ReadFull(c, b); err != nil {
+			return 0, err
+		}
+	}
+	return float64(time.Since(begin).Microseconds()) / float64(n), nil
+}
+
+func connections(address string) (float64, error) {
+	n := 0
+	begin := time.Now()
+	for ; time.Since(begin) < length; n++ {
+		c, err := ask(address, "rr\nx")
+		if err != nil {
+			return 0, err
+		}
+		_, err = io.ReadFull(c, make([]byte, 1))
+		c.Close()
+		if err != nil {
 			return 0, err
 		}
 	}
