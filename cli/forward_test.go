@@ -201,7 +201,7 @@ ip link set br0 up`)
 			return strings.Contains(lab.Sh(t, "bridge link show dev lan0; ip link show br0"), "state forwarding")
 		})
 		l.prepared()
-		text := vm(t, "g", "qnet.net0=dhcp qnet.net1=dhcp qnet.shell") +
+		text := vm(l, "g", "qnet.net0=dhcp qnet.net1=dhcp qnet.shell") +
 			"[[nic]]\nmode = \"nat\"\nnetwork = \"dev\"\nports = [\"2080:80\", \"2083:81\"]\n" +
 			"[[nic]]\nmode = \"bridge\"\nports = [\"3080:80\", \"3083:81\"]\n[network.bridge]\nuplink = \"br0\"\n"
 		l.must("run", "-d", l.profile("g", text))
