@@ -2,6 +2,7 @@ package filters
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/qnet-vm/qnet/profiles"
@@ -23,6 +24,36 @@ func (r Ruleset) ClosedTo(n Promise) (program, open string) {
 		return firewalld, "firewall-cmd --zone=trusted --add-port=N/tcp"
 	}
 	return "", ""
+}
+
+// Opens are the commands by which the owner of a drop of what comes in lets guests reach of the host
+// what the network needs and the drop's chain keeps from them, and no more: what qnet puts in
+// itself where it can. It is all that the network needs where no chain drops it now. The commands
+// bear no mark of qnet's, which would remove its own rules.
+func (r Ruleset) Opens(n Promise, d Drop) []string {
+	if n.Mode != profiles.HostOnly && n.Mode != profiles.NAT {
+		return nil
+	}
+	if strings.Contains(d.Program, "ufw") { // which lets in pings and answers
+		return []string{fmt.Sprintf("ufw allow in on %s to %s port %d", n.Bridge, n.Gateway, dnsPort)}
+	}
+	var all, dropped []string
+	for _, p := range n.withHost() {
+		if !p.DstLocal {
+			continue
+		}
+		for _, t := range p.Passes {
+			command := strings.Replace(n.command(d, t), fmt.Sprintf(` -m comment --comment "%s"`, Mark(n.Name)), "", 1)
+			all = append(all, command)
+			if slices.ContainsFunc(r.Drops(p), d.sameBase) {
+				dropped = append(dropped, command)
+			}
+		}
+	}
+	if dropped == nil {
+		return all
+	}
+	return dropped
 }
 
 // opens is the command that lets guests of the network reach TCP port N of the host past a drop.

@@ -40,12 +40,17 @@ func (p Plan) Zone(f firewalld.State) (step.SetZone, bool) {
 // ping at the gateway's address, and nothing else of the host. A port that the administrator
 // adds to the zone stands before the last of them.
 func ZoneRules(guests netip.Prefix) []string {
-	from, gateway := guestsRule(guests)
+	from, _ := guestsRule(guests)
+	return append(GatewayRules(guests), `rule priority="32767" `+from+" reject") // after all others
+}
+
+// GatewayRules are those of ZoneRules that let guests reach something.
+func GatewayRules(guests netip.Prefix) []string {
+	_, gateway := guestsRule(guests)
 	return []string{
 		gateway + ` port port="53" protocol="udp" accept`,
 		gateway + ` port port="53" protocol="tcp" accept`,
 		gateway + ` icmp-type name="echo-request" accept`,
-		`rule priority="32767" ` + from + " reject", // after all others
 	}
 }
 

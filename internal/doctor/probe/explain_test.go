@@ -40,13 +40,19 @@ func captured(t *testing.T, name string) (r filters.Ruleset) {
 	return r
 }
 
+// What a cause says of guests and the host, and of what the rules match.
+const (
+	open       = ": accept what guests need of the host, and no more, with: "
+	fromGuests = `iifname "qn-dev" ip saddr 192.168.223.0/24 ip daddr 192.168.223.1 `
+)
+
 // onHost is a probe on a host with eth0 as the uplink and these rules.
 func onHost(r filters.Ruleset) *run {
 	g := &guest.Guest{Tap: "qnweb0"}
 	g.Configure(guest.Lease{Address: guestAddr, Prefix: netip.MustParsePrefix("192.168.223.0/24"), Gateway: gateway})
 	return &run{
 		network: keeper.Network{Name: "dev", Mode: profiles.NAT}, guest: g, rules: func() filters.Ruleset { return r },
-		info: keeper.Info{Mode: profiles.NAT, Bridge: "qn-dev", Gateway: gateway, KeeperPID: 7},
+		info: keeper.Info{Mode: profiles.NAT, Bridge: "qn-dev", Prefix: netip.MustParsePrefix("192.168.223.0/24"), Gateway: gateway, KeeperPID: 7},
 		facts: host.Facts{
 			Links: []host.Link{
 				{Name: "lo", Index: 1, Loopback: true, Addresses: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}},
@@ -63,6 +69,10 @@ func onHost(r filters.Ruleset) *run {
 // accepts them.
 func TestExplainStatically(t *testing.T) {
 	toHost := guest.Flow{Src: guestAddr, Dst: gateway, Protocol: guest.UDP, ID: 40000, Port: 53}
+	const (
+		inZone  = `firewall-cmd --zone=public --add-rich-rule='rule family="ipv4" source address="192.168.223.0/24" destination address="192.168.223.1/32" `
+		inChain = "iptables-legacy -w 10 -t filter -I INPUT -s 192.168.223.0/24 -d 192.168.223.1/32 -i qn-dev "
+	)
 	for _, c := range []struct {
 		ruleset string
 		flow    guest.Flow
@@ -72,10 +82,10 @@ func TestExplainStatically(t *testing.T) {
 			"iptables-nft -I DOCKER-USER -o qn-dev -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"},
 		{"docker", toHost, ""},
 		{"ufw", web, "drop at forward: iptables-nft table ip filter chain FORWARD policy DROP (ufw): accept it with: ufw route allow in on qn-dev; ufw route allow out on qn-dev"},
-		{"ufw", toHost, "drop at input: iptables-nft table ip filter chain INPUT policy DROP (ufw): accept it with: ufw allow in on qn-dev"},
-		{"firewalld", toHost, `drop at input: table inet firewalld chain filter_IN_public rule "reject" (firewalld): accept it with: firewall-cmd --zone=trusted --add-interface=qn-dev`},
-		{"iptables-legacy", toHost, "drop at input: iptables-legacy table ip filter chain INPUT policy DROP (a policy of iptables-legacy): accept it with: iptables-legacy -t filter -I INPUT -i qn-dev -j ACCEPT"},
-		{"nftables-conf", toHost, "drop at input: table inet filter chain input policy DROP (a ruleset of nft, such as /etc/nftables.conf): accept it with: nft insert rule inet filter input iifname qn-dev accept"},
+		{"ufw", toHost, "drop at input: iptables-nft table ip filter chain INPUT policy DROP (ufw)" + open + "ufw allow in on qn-dev to 192.168.223.1 port 53"},
+		{"firewalld", toHost, `drop at input: table inet firewalld chain filter_IN_public rule "reject" (firewalld)` + open + inZone + `port port="53" protocol="udp" accept'; ` + inZone + `port port="53" protocol="tcp" accept'; ` + inZone + `icmp-type name="echo-request" accept'`},
+		{"iptables-legacy", toHost, "drop at input: iptables-legacy table ip filter chain INPUT policy DROP (a policy of iptables-legacy)" + open + inChain + "-p udp -m udp --dport 53 -j ACCEPT; " + inChain + "-p tcp -m tcp --dport 53 -j ACCEPT; " + inChain + "-p icmp -m icmp --icmp-type 8 -j ACCEPT"},
+		{"nftables-conf", toHost, "drop at input: table inet filter chain input policy DROP (a ruleset of nft, such as /etc/nftables.conf)" + open + "nft insert rule inet filter input " + fromGuests + "udp dport 53 accept; nft insert rule inet filter input " + fromGuests + "tcp dport 53 accept"},
 		{"nftables-conf", web, "drop at forward: table inet filter chain forward policy DROP (a ruleset of nft, such as /etc/nftables.conf): accept it with: " +
 			"nft insert rule inet filter forward iifname qn-dev accept; nft insert rule inet filter forward oifname qn-dev ct state established,related accept"},
 		{"mullvad", web, "drop at forward: table inet mullvad chain forward rule \"reject\" (Mullvad VPN): it does so on purpose, to keep all traffic inside the VPN: allow local networks, or split tunnelling, in its settings"},
@@ -108,7 +118,7 @@ func TestExplainDrop(t *testing.T) {
 		want string
 	}{
 		"a rule":     {event("mullvad", "forward", reject.Handle), `the answer: drop at forward: table inet mullvad chain forward rule "reject # handle `},
-		"gone since": {event("mine", "in", 5), `the answer: drop at input: table inet mine chain in rule "# handle 5" (a program that has removed it since): accept it with: nft insert rule inet mine in iifname qn-dev accept`},
+		"gone since": {event("mine", "in", 5), `the answer: drop at input: table inet mine chain in rule "# handle 5" (a program that has removed it since)` + open + "nft insert rule inet mine in " + fromGuests + "udp dport 53 accept; "},
 		"qnet's":     {event("qnet_dev", "in", 5), `the answer: drop at input: table inet qnet_dev chain in rule "# handle 5" (qnet itself)`},
 	} {
 		if got := r.explainDrop(c.s, "the answer: "); !strings.HasPrefix(got, c.want) {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -19,9 +20,12 @@ type fault struct {
 	inject string        // a shell script
 	step   string        // that fails
 	cause  []string      // parts of its cause
-	remedy string        // a shell script, "" if what the cause says is none: the step passes afterwards
+	remedy string        // a shell script, said for the commands in the cause, "" if it says none: the step passes afterwards
 	hide   bool          // the iptables programs from the keeper, which else would put the remedy in place itself
 }
+
+// said stands for the commands of a cause about what guests need of the host.
+const said = "said"
 
 func nftables(rules string) string { return "nft -f - <<'EOF'\n" + rules + "\nEOF\n" }
 
@@ -29,12 +33,13 @@ func nftables(rules string) string { return "nft -f - <<'EOF'\n" + rules + "\nEO
 var faults = map[string]fault{
 	"input of nftables": {
 		inject: nftables(`table inet f { chain i { type filter hook input priority 0; policy drop; ct state established accept; iif lo accept; }; }`),
-		step:   "gateway ping", cause: []string{"drop at input: table inet f chain i policy DROP", "nft insert rule inet f i iifname qn-dev accept"},
-		remedy: "nft insert rule inet f i iifname qn-dev accept",
+		step:   "gateway ping", cause: []string{"drop at input: table inet f chain i policy DROP", `nft insert rule inet f i iifname "qn-dev" ip saddr 10.77.0.0/24 ip daddr 10.77.0.1 icmp type echo-request accept`},
+		remedy: said,
 	},
 	"name server's port": {
 		inject: nftables(`table inet f { chain i { type filter hook input priority 0; udp dport 53 counter drop; }; }`),
 		step:   "name host.qnet", cause: []string{`drop at input: table inet f chain i rule "udp dport 53 drop # handle 2"`},
+		remedy: said,
 	},
 	"forward of iptables, as Docker leaves it": {
 		hide:   true,
@@ -97,7 +102,7 @@ var faults = map[string]fault{
 		hide:   true,
 		inject: "iptables-legacy -A INPUT -p icmp -j DROP",
 		step:   "gateway ping", cause: []string{`drop at input: iptables-legacy table ip filter chain INPUT rule "-A INPUT -p icmp -j DROP"`},
-		remedy: "iptables-legacy -t filter -I INPUT -i qn-dev -j ACCEPT",
+		remedy: said,
 	},
 	"DHCP in the bridge family": {
 		mode:   profiles.HostOnly,
@@ -196,15 +201,36 @@ func (f fault) test(l *testHost) {
 	}
 	lab.Sh(l, "DIR="+filepath.Dir(l.o.RunDir)+"\n"+f.inject)
 	before := lab.Snapshot(l, l.o.RunDir)
-	f.check(l.T, f.probe(l, n))
+	report := f.probe(l, n)
+	f.check(l.T, report)
 	before.Check(l)
-	if f.remedy == "" {
+	switch f.remedy {
+	case "":
 		return
+	case said:
+		lab.Sh(l, narrow(l, stepOf(report, f.step).Cause))
+	default:
+		lab.Sh(l, f.remedy)
 	}
-	lab.Sh(l, f.remedy)
 	if s := stepOf(f.probe(l, n), f.step); s.Outcome != Pass {
 		l.Errorf("after the remedy: %+v", s)
 	}
+}
+
+// narrow returns the commands of a cause. Each lets guests reach DNS or ping at the gateway's address, or
+// answer; none lets them reach other ports of the host.
+func narrow(l *testHost, cause string) string {
+	l.Helper()
+	_, commands, ok := strings.Cut(cause, ": accept what guests need of the host, and no more, with: ")
+	for command := range strings.SplitSeq(commands, "; ") {
+		if !strings.Contains(command, "10.77.0.1") || !regexp.MustCompile(`dport 53 |icmp type echo-request |--icmp-type 8 |established`).MatchString(command) {
+			ok = false
+		}
+	}
+	if !ok {
+		l.Errorf("the cause opens more than guests need, or says nothing: %s", cause)
+	}
+	return commands
 }
 
 func (f fault) probe(l *testHost, n keeper.Network) Report {

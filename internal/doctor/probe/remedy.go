@@ -6,6 +6,7 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/plan"
 )
 
 // word says what drops a packet and what accepts it. which is "the answer: " for a reply.
@@ -33,16 +34,48 @@ func (r *run) remedy(d filters.Drop) string {
 		return ""
 	case d.KillSwitch:
 		return "it does so on purpose, to keep all traffic inside the VPN: allow local networks, or split tunnelling, in its settings"
+	case d.Hook == nft.Input && d.Family != nft.Bridge && d.Family != nft.NetDev:
+		return r.inputRemedy(d)
 	case d.Program == "firewalld":
 		return "accept it with: firewall-cmd --zone=trusted --add-interface=" + bridge
 	case d.Program == "ufw" && d.Hook == nft.Forward:
 		return fmt.Sprintf("accept it with: ufw route allow in on %s; ufw route allow out on %s", bridge, bridge)
-	case d.Program == "ufw":
-		return "accept it with: ufw allow in on " + bridge
 	case d.Engine == filters.IPTablesNFT || d.Engine == filters.IPTablesLegacy:
 		return "accept it with: " + r.iptablesRemedy(d, bridge)
 	}
 	return "accept it with: " + nftRemedy(d, bridge)
+}
+
+// inputRemedy accepts what guests need of the host: DNS, ping and answers. What else they may reach
+// of it is for its firewall's owner to say.
+func (r *run) inputRemedy(d filters.Drop) string {
+	n := filters.Promise{
+		Name: r.network.Name, Mode: r.info.Mode, Bridge: r.info.Bridge, Prefix: r.info.Prefix, Gateway: r.info.Gateway,
+	}
+	commands := r.rules().Opens(n, d)
+	if d.Program == "firewalld" && len(commands) > 0 {
+		commands = zoneRemedy(d, n)
+	}
+	if len(commands) == 0 {
+		return ""
+	}
+	return "accept what guests need of the host, and no more, with: " + strings.Join(commands, "; ")
+}
+
+// zoneRemedy are the rules in the zone of firewalld that has the bridge; or the zone and the rules
+// that qnet puts it into.
+func zoneRemedy(d filters.Drop, n filters.Promise) []string {
+	var commands []string
+	zone, ok := strings.CutPrefix(d.Chain, "filter_IN_")
+	rules := plan.GatewayRules(n.Prefix)
+	if !ok {
+		zone, rules = "trusted", plan.ZoneRules(n.Prefix)
+		commands = append(commands, "firewall-cmd --zone=trusted --add-interface="+n.Bridge)
+	}
+	for _, rule := range rules {
+		commands = append(commands, fmt.Sprintf("firewall-cmd --zone=%s --add-rich-rule='%s'", zone, rule))
+	}
+	return commands
 }
 
 // iptablesRemedy is the rule in the chain that Docker leaves to its administrator, or in
