@@ -2,12 +2,18 @@ package keeper_test
 
 import (
 	"fmt"
+	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/rundir"
+	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -107,5 +113,73 @@ func TestLeaveWithoutKeeper(t *testing.T) {
 		web.Forsake()
 		unix.Kill(web.Info().KeeperPID, unix.SIGKILL)
 		mustLeave(t, web)
+	})
+}
+
+// The keeper of an older qnet opened all ports of the gateway's address to guests, beside a
+// firewall that drops what comes in. One that adopts its network opens what the network needs.
+func TestAdoptedAcceptIsNarrowed(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		needIPTables(t)
+		lab.Sh(t, "iptables-nft -P INPUT DROP")
+		before := lab.Snapshot(t)
+		web := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
+		accepts := func() string { return lab.Sh(t, "iptables-nft-save | grep '^-A INPUT.*qnet:dev' || true") }
+		narrow := accepts()
+		if !strings.Contains(narrow, "--dport 53") {
+			t.Fatalf("to begin with: %s", narrow)
+		}
+		release := web.Hold()
+		pid := web.Info().KeeperPID
+		kill(t, pid)
+		// What it had, and had in its journal.
+		place := rundir.Network{RunDir: o.RunDir, Name: "dev"}
+		j, err := journal.Read(place.Journal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wide := step.AddAccept{}
+		j.Plan.Steps = slices.DeleteFunc(j.Plan.Steps, func(s step.Step) bool {
+			a, ok := s.(step.AddAccept)
+			if ok && a.Rule.Chain == "INPUT" {
+				wide = a
+			}
+			return ok && a.Rule.Chain == "INPUT"
+		})
+		wide.Rule.Spec = `-s 10.77.0.0/24 -d 10.77.0.1/32 -i qn-dev -m comment --comment "qnet:dev" -j ACCEPT`
+		j.Plan.Steps = append(j.Plan.Steps, wide)
+		if err := j.Write(place.Journal()); err != nil {
+			t.Fatal(err)
+		}
+		lab.Sh(t, "iptables-nft -F INPUT; "+wide.Rule.Command("-I"))
+		natGuest(t)
+		l, err := net.Listen("tcp4", "10.77.0.1:34560")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, open := tries(t, "guest", "10.77.0.1:34560"); !open {
+			t.Error("the older keeper's accept does not let the guest to the host's port")
+		}
+		release()
+		lab.Eventually(t, 20*time.Second, "the accepts of a network of this qnet in place of the wide one", func() bool {
+			return count(accepts())[strings.TrimSpace(wide.Rule.Text())] == 0 && len(count(accepts())) == len(count(narrow))
+		})
+		for line, n := range count(narrow) {
+			if got := count(accepts())[line]; got != n {
+				t.Errorf("%d of %q, want %d", got, line, n)
+			}
+		}
+		if _, open := tries(t, "guest", "10.77.0.1:34560"); open {
+			t.Error("the guest reaches a port of the host")
+		}
+		lab.Eventually(t, 5*time.Second, "a name", func() bool { return resolves(t, "guest", "udp4", "", "10.77.0.1", "web.qnet.", time.Second) })
+		if j, err := journal.Read(place.Journal()); err != nil || slices.Contains(j.Steps(), step.Step(wide)) {
+			t.Errorf("the journal still has the wide accept, %v", err)
+		}
+		l.Close()
+		lab.Sh(t, "ip link del vguest; ip netns del guest")
+		mustLeave(t, web)
+		before.Check(t)
+		lab.Sh(t, "nft delete table ip filter")
 	})
 }

@@ -39,6 +39,7 @@ type mender struct {
 	yielded    map[string]bool   // steps given up, and failures told, by their text
 	lost       map[string]*loss  // by VM
 	pace       pace
+	narrowed   bool // endFormerAccepts has been
 }
 
 // loss is that of a VM's tap. A tap goes with its QEMU, a moment before the
@@ -114,11 +115,14 @@ func (m *mender) mend(ctx context.Context) error {
 	if m.lease != nil {
 		m.tellFailed(m.lease.follow(ctx))
 	}
-	accepts, err := m.refreshAccepts(ctx)
+	accepts, rules, err := m.refreshAccepts(ctx)
 	m.tellFailed(err)
 	// Before forwarding is turned on again that another program turned off.
 	m.tellFailed(m.forwarding.limit(ctx))
 	mended, err := apply.Mend(ctx, seen, slices.Concat(m.liveSteps(ctx, seen), accepts), m.skips)
+	if err == nil {
+		m.tellFailed(m.endFormerAccepts(ctx, rules, accepts))
+	}
 	if len(mended) == 0 && err == nil {
 		return nil
 	}
