@@ -247,3 +247,33 @@ ip link set br0 up`)
 		l.noAnswer("127.0.0.1:2080")
 	})
 }
+
+// Behind sudo, the relay runs with the user's rights, and has ports that only root may bind.
+func TestForwardsBehindSudo(t *testing.T) {
+	inLab(t, func(l *testHost) {
+		l.env = append(l.env, "SUDO_UID=54321", "SUDO_GID=54321")
+		l.must("run", "-d", l.profile("s", idle+"[[nic]]\nmode = \"nat\"\nports = [\"*:80:80\"]\n[[nic]]\nmode = \"user\"\nports = [\"81:80\", \"*:82:80/udp\"]\n"))
+		pid := l.state("s").PID
+		status := lab.Sh(t, "cat /proc/"+itoa(pid)+"/status")
+		if !strings.Contains(status, "Uid:\t54321\t54321\t0") && !strings.Contains(status, "Uid:\t0\t54321\t0") {
+			t.Errorf("the supervisor is\n%s", status)
+		}
+		sockets := lab.Sh(t, "ss -Hlntup")
+		for _, port := range []string{"*:80 ", "127.0.0.1:81 ", "[::1]:81 ", "*:82 "} {
+			if !strings.Contains(sockets, port) {
+				t.Errorf("nobody listens at %s:\n%s", port, sockets)
+			}
+		}
+		for _, r := range l.forwardsOf("s") {
+			if r.How == "hostfwd" {
+				t.Errorf("QEMU has no rights for port %d", r.Port)
+			}
+		}
+		l.must("forward", "add", "s", "*:83:80")
+		l.must("forward", "rm", "s", "*:83:80", "81:80", "*:82:80/udp")
+		if sockets := lab.Sh(t, "ss -Hlntup"); strings.Contains(sockets, ":81 ") || strings.Contains(sockets, ":82 ") || strings.Contains(sockets, ":83 ") {
+			t.Errorf("somebody listens still:\n%s", sockets)
+		}
+		l.must("stop", "--force", "s")
+	})
+}
