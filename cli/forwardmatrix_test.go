@@ -31,6 +31,7 @@ func (l *testHost) forwarding(mode, ports string) {
 ip -n inet addr add 2001:db8:1::1/64 dev lan0 nodad
 ip addr add 2001:db8:1::10/64 dev eth0 nodad
 ip link add docker0 type bridge
+sysctl -qw net.ipv6.conf.docker0.disable_ipv6=1
 ip link set docker0 addrgenmode none up
 ip addr add 172.18.0.1/24 dev docker0`)
 	lab.Guest(l, "box", "docker0", "172.18.0.2/24", "172.18.0.1")

@@ -65,6 +65,7 @@ func TestPlanIsTheRun(t *testing.T) {
 		"host-only": "[[nic]]\nmode = \"host-only\"\n" + dev,
 		"nat":       "[[nic]]\nmode = \"nat\"\n" + dev,
 		"uplink":    "[[nic]]\nmode = \"nat\"\n" + dev + "[network.dev]\nuplink = \"eth0\"\n",
+		"ports":     "[[nic]]\nmode = \"nat\"\nports = [\"*:8080:80\", \"2222:22\", \"192.0.2.10:5300-5301:53-54/udp\"]\n" + dev,
 		"mtu":       "[[nic]]\nmode = \"nat\"\n" + dev + "[network.dev]\nmtu = 1400\n",
 		"bridge":    uplink("lan0", ""),
 		"macvtap":   uplink("lan0", "macvtap = true\n"),

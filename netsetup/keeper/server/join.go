@@ -94,8 +94,12 @@ func (c *connection) join(ctx context.Context, req keeper.Request) (keeper.Reply
 		return keeper.Reply{}, nil, err
 	}
 	c.joined = true
+	before := len(m.steps)
 	for i := range forwards {
 		m.ports[i].Forwards = c.translate(ctx, req.VM, m, i, forwards[i])
+	}
+	for _, did := range m.steps[before:] {
+		done = append(done, did.String())
 	}
 	var files []*os.File
 	for _, p := range m.ports {
