@@ -35,8 +35,23 @@ func (e *ExitError) Error() string {
 		return "the guest panicked: its kernel crashed"
 	}
 	how := fmt.Sprintf("QEMU exited with status %d", s.Code)
-	if s.Signal != 0 {
+	switch {
+	case crashes(s.Signal):
+		how = fmt.Sprintf("QEMU aborted or crashed (signal %d, %s)", int(s.Signal), s.Signal)
+	case s.Signal != 0:
 		how = fmt.Sprintf("QEMU was killed by signal %d (%s)", int(s.Signal), s.Signal)
 	}
 	return how + tail.Suffix(s.Stderr)
+}
+
+// crashes reports whether a program that ends by the signal most likely did so by itself. The
+// signal does not tell an abort from a fault: the kernel keeps SIGABRT from the first process of
+// a PID namespace, which QEMU is where it is confined, and abort(3) goes on to an instruction
+// that only ends it by SIGSEGV (pid_namespaces(7); abort in glibc, a_crash in musl).
+func crashes(s syscall.Signal) bool {
+	switch s {
+	case syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGILL, syscall.SIGTRAP:
+		return true
+	}
+	return false
 }

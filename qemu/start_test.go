@@ -177,7 +177,7 @@ func TestStartFailures(t *testing.T) {
 		exit   bool
 	}{
 		"exits-before-qmp":  {body(`echo "-netdev: no such thing" >&2; exit 1`), "status 1: -netdev: no such thing", nil, true},
-		"killed-by-segv":    {body(`kill -SEGV $$`), "signal 11", nil, true},
+		"killed-by-segv":    {body(`kill -SEGV $$`), "QEMU aborted or crashed (signal 11, segmentation fault)", nil, true},
 		"10-MB-on-stderr":   {body(`head -c 10485760 /dev/zero | tr '\0' 'x' >&2; echo >&2; echo last >&2; exit 7`), "\n  last", nil, true},
 		"forks-and-exits":   {body(`sleep 30 & exit 0`), "status 0", nil, true},
 		"exits-quietly":     {body(`exit 0`), "status 0", nil, true},
@@ -214,6 +214,22 @@ func TestStartFailures(t *testing.T) {
 				t.Errorf("took %v", took)
 			}
 		})
+	}
+}
+
+// An abort of QEMU ends by SIGSEGV where QEMU is the first process of a PID namespace, as it is
+// confined by root, and by SIGABRT elsewhere. The error says either way what happened, with QEMU's last
+// words.
+func TestAbortIsReported(t *testing.T) {
+	lab.Require(t, lab.Program("perl"), lab.Root)
+	const words = "qemu-system-x86_64: ../hw/net/virtio-net.c:1: Assertion `n' failed."
+	for mode, signal := range map[sandbox.Mode]syscall.Signal{sandbox.Auto: syscall.SIGSEGV, sandbox.Off: syscall.SIGABRT} {
+		text := fmt.Sprintf(`[ "$1" = -version ] && echo "QEMU emulator version 8.2.0" && exit; exec perl -MPOSIX -e 'print STDERR "%s\n"; POSIX::abort()'`, strings.ReplaceAll(words, "'", `'\''`))
+		_, err := qemu.Start(t.Context(), config(script(t, text)), qemu.StartOptions{Sandbox: mode})
+		died, ok := errors.AsType[*qemu.ExitError](err)
+		if want := fmt.Sprintf("QEMU aborted or crashed (signal %d, %s): %s", int(signal), signal, words); !ok || died.Status.Signal != signal || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("sandbox %s: got %v, want %s", mode, err, want)
+		}
 	}
 }
 
