@@ -41,8 +41,11 @@ func TestCrashMatrix(t *testing.T) {
 					"until ip link show lan1 | grep -q LOWERLAYERDOWN; do sleep 0.05; done") // the kernel reports a carrier late
 				l.prepared()
 				more := ""
-				if mode == "bridge" {
+				switch mode {
+				case "bridge":
 					more = "[network.dev]\nuplink = \"lan0\"\n"
+				case "nat": // sockets, and rules beside them
+					more = `ports = ["*:18080:80", "127.0.0.1:18081:80"]` + "\n"
 				}
 				nic := strings.Replace(mode, "move", "bridge", 1)
 				c := &crash{testHost: l, mode: mode, path: l.profile("c", idle+"[[nic]]\nmode = \""+nic+"\"\nnetwork = \"dev\"\n"+more)}

@@ -121,12 +121,26 @@ func toFailure(err error) *failure {
 	return f
 }
 
+type askedBy struct{}
+
+// AskedBy is the context of an operation that a user asked for.
+func AskedBy(ctx context.Context, uid uint32) context.Context {
+	return context.WithValue(ctx, askedBy{}, uid)
+}
+
+// Asker is the user who asked for the operation that the context is of. One that the VM's own
+// supervisor began is root's, as what its profile asks for was root's to allow.
+func Asker(ctx context.Context) (uid uint32) {
+	uid, _ = ctx.Value(askedBy{}).(uint32)
+	return uid
+}
+
 // do has the VM carry out an operation, and answers the client.
 func (s *Server) do(c *waiter, req request) {
 	if req.Ends && !s.begin(c) {
 		return
 	}
-	ctx := context.Background() // an operation that has begun is not given up with its client
+	ctx := AskedBy(context.Background(), c.conn.UID()) // an operation that has begun is not given up with its client
 	result, err := s.vm.Do(ctx, req.Do, req.Args, func(what string) { s.tell(c, reply{Report: what}) })
 	answer := reply{Done: true}
 	if err == nil {

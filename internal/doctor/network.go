@@ -91,8 +91,32 @@ func checkFilters(_ context.Context, h *Host) []Finding {
 				"network %s: %s keeps guests from the host's own services, but for DNS and ping; to open port N: %s", p.network.Name, program, open)})
 		}
 	}
+	list = append(list, barredForwards(h)...)
 	if list == nil {
 		return one(Pass, "", "no filter of another program drops what networks need")
+	}
+	return list
+}
+
+// barredForwards are the findings about programs that keep other machines from the profile's
+// forwarded ports.
+func barredForwards(h *Host) []Finding {
+	var list []Finding
+	for _, p := range h.plans {
+		if p.err != nil || h.Profile == nil {
+			continue
+		}
+		for _, n := range h.Profile.NICs {
+			if n.Network != p.network.Name {
+				continue
+			}
+			for _, b := range p.plan.Barriers(p.facts.Filters, n.Forwards) {
+				list = append(list, Finding{
+					Status: Warn, Modes: []profiles.Mode{n.Mode}, Remedy: b.Remedy.String(),
+					Evidence: fmt.Sprintf("network %s: forward %s: %s", p.network.Name, b.Forward, b.Why),
+				})
+			}
+		}
 	}
 	return list
 }

@@ -59,6 +59,9 @@ func (s *Forwards) Add(ctx context.Context, q QEMU, args json.RawMessage) error 
 		if o, ok := ports.Meeting(f, have); ok {
 			return fmt.Errorf("forward %s: the VM forwards %s already", f, o)
 		}
+		if err := forward.MayBind(f.Port, control.Asker(ctx)); err != nil {
+			return &keeper.ForwardError{NIC: nic, Forward: f, Err: err}
+		}
 		have = append(have, f)
 	}
 	if len(have) > ports.Most {

@@ -184,6 +184,9 @@ func (v preview) forwardSteps(p *plan.Plan, facts host.Facts, nics []plan.NIC) s
 		if p.Prefix.IsValid() {
 			steps = append(steps, p.ForwardSteps(nic.Addresses[i], v.profile.NICs[nic.Index].Forwards)...)
 		}
+		for _, b := range p.Barriers(facts.Filters, v.profile.NICs[nic.Index].Forwards) {
+			p.Notes = append(p.Notes, fmt.Sprintf("forward %s: %s; %s", b.Forward, b.Why, b.Remedy.Sentence()))
+		}
 	}
 	for _, s := range step.All[forward.AddForwards](steps) {
 		p.Forwards = append(p.Forwards, s.Forwards...)

@@ -75,10 +75,12 @@ type Rule struct {
 	Verdict Verdict `json:"verdict"`
 	Chain   string  `json:"chain,omitempty"` // where Jump and Goto go
 	// Untracks is true for a notrack: it keeps the packet from connection tracking.
-	Untracks bool   `json:"untracks,omitempty"`
-	Comment  string `json:"comment,omitempty"`
-	Handle   uint64 `json:"handle,omitempty"`  // in nftables
-	Packets  uint64 `json:"packets,omitempty"` // how many matched, in iptables-legacy
+	Untracks bool `json:"untracks,omitempty"`
+	// Redirects is true where Accept gives the packet another destination, in a nat chain.
+	Redirects bool   `json:"redirects,omitempty"`
+	Comment   string `json:"comment,omitempty"`
+	Handle    uint64 `json:"handle,omitempty"`  // in nftables
+	Packets   uint64 `json:"packets,omitempty"` // how many matched, in iptables-legacy
 	// Text is the rule as the program of its engine lists it, with words in brackets for
 	// what package read does not understand.
 	Text string `json:"text"`

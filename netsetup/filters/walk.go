@@ -52,6 +52,7 @@ func (r Ruleset) Drops(p Packet) []Drop {
 type way struct {
 	drops     []Drop
 	untracked *Drop // the rule that keeps it from being tracked; nil if none surely does
+	redirects *Drop // the first rule that gives it another destination, likewise
 }
 
 // follow follows a packet through all chains, and marks it once it is not tracked.
@@ -63,6 +64,9 @@ func (r Ruleset) follow(p *Packet) way {
 			w.drops = append(w.drops, through.drops...)
 			if w.untracked == nil && through.untracked != nil {
 				w.untracked, p.Untracked = through.untracked, true
+			}
+			if w.redirects == nil {
+				w.redirects = through.redirects
 			}
 		}
 	}
@@ -181,6 +185,7 @@ func (w *walk) do(c *Chain, r *Rule, sure bool) (v Verdict, ends bool) {
 	switch r.Verdict {
 	case Accept:
 		if sure {
+			w.noteRedirect(c, r)
 			return Accept, true
 		}
 		w.mayAccept(r)
@@ -205,6 +210,14 @@ func (w *walk) do(c *Chain, r *Rule, sure bool) (v Verdict, ends bool) {
 		return w.through(target, sure), r.Verdict == Goto
 	}
 	return Continue, false
+}
+
+// noteRedirect remembers the first rule that gives the packet another destination.
+func (w *walk) noteRedirect(c *Chain, r *Rule) {
+	if r.Redirects && w.redirects == nil {
+		d := w.drop(c, r, "")
+		w.redirects = &d
+	}
 }
 
 func (w *walk) mayAccept(r *Rule) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -277,6 +278,75 @@ func TestForwardsPassOtherFilters(t *testing.T) {
 				}
 				lab.Sh(t, "! nft list table inet qnet_dev | grep forward_")
 				r.stop(t)
+			})
+		})
+	}
+}
+
+// Where another program takes the port, or keeps other machines from the host's own sockets, the
+// keeper tells the user, with what to do. A DNAT'ed port meets no chain for the host's own sockets.
+func TestForwardsBarred(t *testing.T) {
+	closed := func(engine string) func(t *testing.T) {
+		return func(t *testing.T) { lab.Sh(t, engine+" -P INPUT DROP; "+engine+" -A INPUT -i lo -j ACCEPT") }
+	}
+	docker := func(engine string) func(t *testing.T) {
+		return func(t *testing.T) {
+			lab.Sh(t, "X="+engine+`; $X -t nat -N DOCKER; $X -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+$X -t nat -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80`)
+		}
+	}
+	alone := Network{Name: "dev", Mode: profiles.HostOnly}
+	for name, c := range map[string]struct {
+		start func(t *testing.T)
+		n     Network
+		want  string
+	}{
+		"Docker":                {docker("iptables-nft"), natNet, `forward *:8080:80: Docker (iptables-nft, table ip nat, chain DOCKER: -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT) takes what other machines send to tcp port 8080; publish another port there, or forward another one`},
+		"Docker, legacy":        {docker("iptables-legacy"), natNet, "takes what other machines send to tcp port 8080; publish another port"},
+		"Docker, host-only":     {docker("iptables-nft"), alone, "takes what other machines send to tcp port 8080"},
+		"INPUT DROP, host-only": {closed("iptables-nft"), alone, "drops what other machines send to tcp port 8080; qnet does not edit its rules: to let it pass, run `iptables-nft -w 10 -t filter -I INPUT -p tcp --dport 8080 -j ACCEPT`"},
+		"INPUT DROP, nat":       {closed("iptables-nft"), natNet, ""},
+		"an nft ruleset": {func(t *testing.T) {
+			lab.Sh(t, "nft 'add table inet fw; add chain inet fw in { type filter hook input priority 0; policy drop; }; add rule inet fw in ct state established,related accept; add rule inet fw in iif lo accept'")
+		}, alone, "run `nft insert rule inet fw in tcp dport 8080 accept`"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lab.Require(t, lab.Program("iptables-nft"), lab.Legacy)
+			beside(t, c.start, func(t *testing.T, o Options) {
+				var mu sync.Mutex
+				var notes []string
+				o.Note = func(n keeper.Note) {
+					mu.Lock()
+					defer mu.Unlock()
+					if strings.HasPrefix(n.Subject, "forward ") {
+						notes = append(notes, n.String())
+					}
+				}
+				said := func() string {
+					mu.Lock()
+					defer mu.Unlock()
+					text := strings.Join(notes, "\n")
+					notes = nil
+					return text
+				}
+				fits := func(when, got string) {
+					if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+						t.Errorf("%s: said %q, want %q", when, got, c.want)
+					}
+				}
+				r := mustJoin(t, o, c.n, "web", withForwards(1, at("tcp", "*", 8080), at("tcp", "127.0.0.1", 8082)))
+				fits("at the start", said())
+				if err := r.Unforward(t.Context(), 0, []keeper.Forward{at("tcp", "*", 8080)}); err != nil {
+					t.Error(err)
+				}
+				r.Ports()[0].Sockets[0].Close()
+				files, err := r.Forward(t.Context(), 0, []keeper.Forward{at("tcp", "*", 8080)})
+				if err != nil {
+					t.Error(err)
+				}
+				fits("live", said())
+				keeper.CloseAll(files)
+				mustLeave(t, r)
 			})
 		})
 	}

@@ -62,7 +62,6 @@ type Plan struct {
 	Notes     []string        `json:"notes,omitempty"` // for the user
 	Client    managers.Client `json:"client,omitzero"` // bridge: what configures the NIC that becomes a port
 	Steps     step.List       `json:"steps"`
-
 	// Forwards are those that the VMs have by now: the keeper sets them (ForwardSteps).
 	Forwards []nft.Destination `json:"forwards,omitempty"`
 }

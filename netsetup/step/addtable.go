@@ -14,7 +14,7 @@ type Tables interface {
 	AddTable(ctx context.Context, t nft.Table) error
 	// AdoptTable takes over a table that a dead keeper left, and adds one that is gone.
 	AdoptTable(ctx context.Context, t nft.Table) error
-	HasTable(ctx context.Context, t nft.Table) (bool, error) // whether the table is there and bears its comment
+	HasTable(ctx context.Context, t nft.Table) (bool, error)            // whether the table is there and bears its comment
 	MarkedTables(ctx context.Context, mark string) ([]nft.Table, error) // see nft.Conn.Marked
 	// DelTable deletes the table if it bears its comment.
 	DelTable(ctx context.Context, t nft.Table) error

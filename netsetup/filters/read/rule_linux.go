@@ -105,7 +105,7 @@ func (d *decoder) expr(name string, data []byte) {
 	case effects[name]:
 		return
 	case translations[name]:
-		d.rule.Verdict = filters.Accept
+		d.rule.Verdict, d.rule.Redirects = filters.Accept, name != "masq"
 		return
 	case name == "queue":
 		d.rule.Verdict = filters.Queue

@@ -71,7 +71,7 @@ func (x xtModule) target(r *filters.Rule) []string {
 	case x.name == "NFQUEUE" || x.name == "QUEUE":
 		r.Verdict = filters.Queue
 	case xtAccepts[x.name]:
-		r.Verdict = filters.Accept
+		r.Verdict, r.Redirects = filters.Accept, xtRedirects[x.name]
 	case !xtEffects[x.name]:
 		r.Verdict = filters.Unknown
 	}
@@ -132,6 +132,9 @@ func quoted(s string) string {
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
+
+// xtRedirects are the targets that give a packet another destination.
+var xtRedirects = map[string]bool{"DNAT": true, "REDIRECT": true, "NETMAP": true, "TPROXY": true}
 
 // xtMatches decode the modules that are understood (linux/netfilter/xt_*.h). Each
 // returns conditions and words, and false for a form that it does not understand.

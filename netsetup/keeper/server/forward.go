@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -64,25 +63,7 @@ func (c *connection) mayForward(f keeper.Forward) error {
 	case n.Mode == profiles.Private:
 		return host.Refuse(`the host does not reach guests in mode private: use "host-only", "nat" or "bridge"`)
 	}
-	return mayBind(f.Port, c.conn.UID())
-}
-
-// mayBind refuses a port that a user could not bind, though the keeper could.
-func mayBind(port uint16, uid uint32) error {
-	if lowest := lowestPort(); int(port) < lowest && uid != 0 {
-		return host.Refuse("ports below %d are root's (sysctl net.ipv4.ip_unprivileged_port_start): run qnet as root, or forward a port from %d on", lowest, lowest)
-	}
-	return nil
-}
-
-// lowestPort is the first port that a process without rights may listen at, of both families.
-func lowestPort() int {
-	text, err := host.ReadSysctl("net/ipv4/ip_unprivileged_port_start")
-	lowest, convErr := strconv.Atoi(text)
-	if err != nil || convErr != nil {
-		return 1024 // PROT_SOCK of kernels before 4.11
-	}
-	return lowest
+	return forward.MayBind(f.Port, c.conn.UID())
 }
 
 // notBound words why a forward's socket could not be bound. Who has a taken port, the supervisor
@@ -104,18 +85,33 @@ func (c *connection) notBound(failed *forward.Error) error {
 func (c *connection) forward(ctx context.Context, req keeper.Request) error {
 	all, files, err := c.addForwards(ctx, req)
 	defer keeper.CloseAll(files)
-	return c.sendTo(req, all, err, files...)
+	var notes []keeper.Note
+	if err == nil {
+		notes = c.barriers(ctx, req.Forwards)
+	}
+	return c.send(req, keeper.Reply{To: req.ID, Error: keeper.ToWire(err), Ports: all, Told: notes}, files...)
 }
 
 // unforward answers OpUnforward.
 func (c *connection) unforward(ctx context.Context, req keeper.Request) error {
 	all, err := c.removeForwards(ctx, req)
-	return c.sendTo(req, all, err)
+	return c.send(req, keeper.Reply{To: req.ID, Error: keeper.ToWire(err), Ports: all})
 }
 
-func (c *connection) sendTo(req keeper.Request, all []keeper.Port, err error, files ...*os.File) error {
-	rep := keeper.Reply{To: req.ID, Error: keeper.ToWire(err), Ports: all}
-	return c.send(req, rep, files...)
+// barriers tell of other programs that keep other machines from the forwards.
+func (s *server) barriers(ctx context.Context, forwards []keeper.Forward) []keeper.Note {
+	if !slices.ContainsFunc(forwards, func(f keeper.Forward) bool { return !f.Address.IsLoopback() }) {
+		return nil
+	}
+	rules, err := s.host.Kernel().ReadFilters(ctx)
+	if err != nil {
+		return nil // the mender tells that
+	}
+	var notes []keeper.Note
+	for _, b := range s.journal.Plan.Barriers(rules, forwards) {
+		notes = append(notes, keeper.Note{Subject: "forward " + b.Forward.String(), Text: "forward " + b.Forward.String() + ": " + b.Why, Remedy: b.Remedy.Sentence()})
+	}
+	return notes
 }
 
 // addForwards opens the sockets that the supervisor of a registered VM asks for.

@@ -109,6 +109,9 @@ func (c *connection) join(ctx context.Context, req keeper.Request) (keeper.Reply
 	}
 	rep := c.put(req.VM, m)
 	rep.Steps = done
+	for _, p := range req.Ports {
+		rep.Told = append(rep.Told, c.barriers(ctx, p.Forwards)...)
+	}
 	return rep, append(files, sockets...), nil
 }
 

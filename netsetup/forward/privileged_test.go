@@ -1,4 +1,4 @@
-package server
+package forward_test
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/netsetup/forward"
 	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
@@ -21,7 +22,7 @@ func TestLowPortsAreRoots(t *testing.T) {
 			{80, 80, 1000, true}, {80, 79, 1000, false},
 		} {
 			lab.Sh(t, "sysctl -qw net.ipv4.ip_unprivileged_port_start="+strconv.Itoa(c.start))
-			err := mayBind(uint16(c.port), uint32(c.uid))
+			err := forward.MayBind(uint16(c.port), uint32(c.uid))
 			if (err == nil) != c.may || err != nil && (!errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), strconv.Itoa(c.start))) {
 				t.Errorf("%+v: %v", c, err)
 			}
