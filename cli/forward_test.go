@@ -40,13 +40,15 @@ func (l *testHost) saw(address string) string {
 	return ""
 }
 
-// forwardsOf are the rows of `qnet forward ls --json`.
-func (l *testHost) forwardsOf(name string) (rows []struct {
+// forwardRow is a row of `qnet forward ls --json`.
+type forwardRow struct {
 	VM, Proto, Address, How string
 	NIC                     int
 	Port, Guest             uint16
 	Carried                 *struct{ Connections, Total, In, Out uint64 }
-}) {
+}
+
+func (l *testHost) forwardsOf(name string) (rows []forwardRow) {
 	l.Helper()
 	if err := json.Unmarshal([]byte(l.must("forward", "ls", "--json", name)), &rows); err != nil {
 		l.Fatal(err)
@@ -116,54 +118,66 @@ func TestForwardsInModeUser(t *testing.T) {
 			}
 			c.Close()
 		}
-		noPorts := func() string {
-			return c.must(`grep '^Udp: [0-9]' /proc/net/snmp`)
-		}
-		before := noPorts()
-		for _, address := range []string{"127.0.0.1:2084", "[::1]:2084", "192.0.2.10:2084"} {
-			conn, err := net.Dial("udp", address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			conn.Write([]byte("x"))
-		}
-		lab.Eventually(t, 10*time.Second, "the guest gets packets of UDP", func() bool {
-			var was, is [4]int
-			for i, text := range []string{before, noPorts()} {
-				n := &was
-				if i == 1 {
-					n = &is
-				}
-				fmt.Sscanf(text, "Udp: %d %d %d", &n[0], &n[1], &n[2])
-			}
-			return is[1] >= was[1]+3
-		})
-		for _, ports := range []string{"3080:80", "*:3081:80"} {
-			if code, said := as("forward", "add", "u", ports); code != 0 {
-				t.Errorf("%s: %s", ports, said)
-			}
-		}
-		l.saw("127.0.0.1:3080")
-		l.saw("[::1]:3080")
-		l.saw("192.0.2.10:3081")
-		for _, c := range []struct{ ports, want string }{
-			{"2080:81", "forwards 127.0.0.1:2080:80 already"},
-			{"80:80", "root's"},
-			{"203.0.113.9:3082:80", "the host has no address 203.0.113.9"},
-		} {
-			if code, said := as("forward", "add", "u", c.ports); code != exitFailure && code != exitIncapable || !strings.Contains(said, c.want) {
-				t.Errorf("%s: exit code %d: %s", c.ports, code, said)
-			}
-		}
-		l.must("forward", "rm", "u", "3080:80", "*:3081:80", "2080:80")
-		for _, address := range []string{"127.0.0.1:3080", "[::1]:3080", "192.0.2.10:3081", "127.0.0.1:2080"} {
-			l.noAnswer(address)
-		}
-		l.saw("127.0.0.1:2081")
+		l.datagramsArrive(c, "127.0.0.1:2084", "[::1]:2084", "192.0.2.10:2084")
+		l.forwardsLiveInModeUser(as)
 		l.must("stop", "--force", "u")
 		l.noAnswer("127.0.0.1:2081")
 	})
+}
+
+// datagramsArrive sends the guest a packet by each address. No program of it listens: it counts them.
+func (l *testHost) datagramsArrive(c *console, addresses ...string) {
+	l.Helper()
+	noPorts := func() string {
+		return c.must(`grep '^Udp: [0-9]' /proc/net/snmp`)
+	}
+	before := noPorts()
+	for _, address := range addresses {
+		conn, err := net.Dial("udp", address)
+		if err != nil {
+			l.Fatal(err)
+		}
+		defer conn.Close()
+		conn.Write([]byte("x"))
+	}
+	lab.Eventually(l, 10*time.Second, "the guest gets packets of UDP", func() bool {
+		var was, is [4]int
+		for i, text := range []string{before, noPorts()} {
+			n := &was
+			if i == 1 {
+				n = &is
+			}
+			fmt.Sscanf(text, "Udp: %d %d %d", &n[0], &n[1], &n[2])
+		}
+		return is[1] >= was[1]+len(addresses)
+	})
+}
+
+// forwardsLiveInModeUser adds and removes forwards of the VM u, and tries what is refused.
+func (l *testHost) forwardsLiveInModeUser(as func(args ...string) (code int, out string)) {
+	l.Helper()
+	for _, ports := range []string{"3080:80", "*:3081:80"} {
+		if code, said := as("forward", "add", "u", ports); code != 0 {
+			l.Errorf("%s: %s", ports, said)
+		}
+	}
+	l.saw("127.0.0.1:3080")
+	l.saw("[::1]:3080")
+	l.saw("192.0.2.10:3081")
+	for _, c := range []struct{ ports, want string }{
+		{"2080:81", "forwards 127.0.0.1:2080:80 already"},
+		{"80:80", "root's"},
+		{"203.0.113.9:3082:80", "the host has no address 203.0.113.9"},
+	} {
+		if code, said := as("forward", "add", "u", c.ports); code != exitFailure && code != exitIncapable || !strings.Contains(said, c.want) {
+			l.Errorf("%s: exit code %d: %s", c.ports, code, said)
+		}
+	}
+	l.must("forward", "rm", "u", "3080:80", "*:3081:80", "2080:80")
+	for _, address := range []string{"127.0.0.1:3080", "[::1]:3080", "192.0.2.10:3081", "127.0.0.1:2080"} {
+		l.noAnswer(address)
+	}
+	l.saw("127.0.0.1:2081")
 }
 
 // A taken port is refused before anything starts, and its process or VM is named.

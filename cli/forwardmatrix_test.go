@@ -142,6 +142,10 @@ func TestForwardsFromEverywhere(t *testing.T) {
 				if dnat[2080] || mode == "host-only" && (dnat[8080] || dnat[8081]) {
 					t.Errorf("by DNAT: %v", dnat)
 				}
+				// With it a guest that routes 127.0.0.0/8 to the host reaches its loopback.
+				if on := lab.Sh(l, "grep -l 1 /proc/sys/net/ipv4/conf/*/route_localnet || true"); on != "" {
+					t.Errorf("route_localnet is on: %s", on)
+				}
 				for _, filtered := range []string{"0", "1"} {
 					if os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-iptables", []byte(filtered), 0) != nil && filtered == "1" {
 						t.Log("the kernel has no br_netfilter")
@@ -161,14 +165,28 @@ func TestForwardsFromEverywhere(t *testing.T) {
 func (l *testHost) askFromEverywhere(network string, dnat map[int]bool, when string) {
 	l.Helper()
 	for _, c := range []struct{ from, client, host string }{
-		{"", "", "127.0.0.1:2080"}, {"", "", "[::1]:2080"},
-		{"", "", "127.0.0.1:8080"}, {"", "", "127.0.0.9:8080"}, {"", "", "[::1]:8080"},
-		{"", "", "192.0.2.10:8080"}, {"", "", "192.0.2.10:8081"}, {"", "", "[2001:db8:1::10]:8080"},
-		{"", "", gatewayOfDev + ":8080"}, {"", "", "172.18.0.1:8080"},
-		{"inet", "192.0.2.1", "192.0.2.10:8080"}, {"inet", "192.0.2.1", "192.0.2.10:8081"}, {"inet", "", "[2001:db8:1::10]:8080"},
-		{"box", "172.18.0.2", "172.18.0.1:8080"}, {"box", "172.18.0.2", "192.0.2.10:8080"}, {"box", "172.18.0.2", "192.0.2.10:8081"},
-		{"web", "", "192.0.2.10:8080"}, {"web", "", "192.0.2.10:8081"}, {"web", "", gatewayOfDev + ":8080"}, // the VM itself
-		{"db", "", "192.0.2.10:8080"}, {"db", "", "192.0.2.10:8081"}, {"db", "", gatewayOfDev + ":8080"},
+		{"", "", "127.0.0.1:2080"},
+		{"", "", "[::1]:2080"},
+		{"", "", "127.0.0.1:8080"},
+		{"", "", "127.0.0.9:8080"},
+		{"", "", "[::1]:8080"},
+		{"", "", "192.0.2.10:8080"},
+		{"", "", "192.0.2.10:8081"},
+		{"", "", "[2001:db8:1::10]:8080"},
+		{"", "", gatewayOfDev + ":8080"},
+		{"", "", "172.18.0.1:8080"},
+		{"inet", "192.0.2.1", "192.0.2.10:8080"},
+		{"inet", "192.0.2.1", "192.0.2.10:8081"},
+		{"inet", "", "[2001:db8:1::10]:8080"},
+		{"box", "172.18.0.2", "172.18.0.1:8080"},
+		{"box", "172.18.0.2", "192.0.2.10:8080"},
+		{"box", "172.18.0.2", "192.0.2.10:8081"},
+		{"web", "", "192.0.2.10:8080"},
+		{"web", "", "192.0.2.10:8081"},
+		{"web", "", gatewayOfDev + ":8080"}, // the VM itself
+		{"db", "", "192.0.2.10:8080"},
+		{"db", "", "192.0.2.10:8081"},
+		{"db", "", gatewayOfDev + ":8080"},
 	} {
 		want := gatewayOfDev
 		_, port, _ := net.SplitHostPort(c.host)

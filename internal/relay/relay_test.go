@@ -27,9 +27,10 @@ func socketOf(t *testing.T, network, address string) (*os.File, netip.AddrPort) 
 	t.Helper()
 	config := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) {
-			if network == "udp4" {
+			switch network {
+			case "udp4":
 				unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-			} else if network == "udp6" {
+			case "udp6":
 				unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 			}
 		})

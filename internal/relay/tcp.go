@@ -180,7 +180,7 @@ func reset(c *net.TCPConn) {
 
 func (t *tcp) end() {
 	t.cancel()
-	t.listener.Close()
+	t.listener.Close() //nolint:errcheck // it accepts no more, whatever the error
 	t.mu.Lock()
 	for l := range t.links {
 		l.reset()
