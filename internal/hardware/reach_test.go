@@ -289,11 +289,28 @@ func TestProfileReachesWhatIsQnets(t *testing.T) {
 		key, path string
 		ok        bool
 	}{
-		{"image", image, true}, {"disk.base", image, true}, {"boot.kernel", image, true}, {"disk.file, a CD-ROM", image, true}, {"disk.file, readonly", image, true}, {"disk.file, snapshot", image, true},
-		{"disk.file", image, false}, {"disk.file, created", image, false}, {"share.path", r.o.Images, false}, {"guest.user_data", image, false},
-		{"disk.file", mine, true}, {"disk.base", mine, true}, {"share.path", r.o.VMs + "/vm", false}, {"share.path", r.o.VMs, false}, {"guest.user_data", mine, false},
-		{"disk.file", other, false}, {"disk.base", other, false}, {"disk.file, readonly", other, false}, {"guest.user_data", other, false},
-		{"guest.keys", home + "/.ssh/id_ed25519.pub", true}, {"guest.keys", home + "/.ssh/id_ed25519", false}, {"guest.user_data", home + "/.ssh/id_ed25519.pub", false},
+		{"image", image, true},
+		{"disk.base", image, true},
+		{"boot.kernel", image, true},
+		{"disk.file, a CD-ROM", image, true},
+		{"disk.file, readonly", image, true},
+		{"disk.file, snapshot", image, true},
+		{"disk.file", image, false},
+		{"disk.file, created", image, false},
+		{"share.path", r.o.Images, false},
+		{"guest.user_data", image, false},
+		{"disk.file", mine, true},
+		{"disk.base", mine, true},
+		{"share.path", r.o.VMs + "/vm", false},
+		{"share.path", r.o.VMs, false},
+		{"guest.user_data", mine, false},
+		{"disk.file", other, false},
+		{"disk.base", other, false},
+		{"disk.file, readonly", other, false},
+		{"guest.user_data", other, false},
+		{"guest.keys", home + "/.ssh/id_ed25519.pub", true},
+		{"guest.keys", home + "/.ssh/id_ed25519", false},
+		{"guest.user_data", home + "/.ssh/id_ed25519.pub", false},
 	} {
 		if err := MayReach(r.load(fmt.Sprintf(allKeys()[c.key], c.path)), r.o); (err == nil) != c.ok {
 			t.Errorf("%s = %s: %v, want allowed: %v", c.key, c.path, err, c.ok)

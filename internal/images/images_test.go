@@ -443,6 +443,33 @@ func TestFileThatIsNoDisk(t *testing.T) {
 	}
 }
 
+// A file that has changed places with one that may not be read gets neither converted nor used: it
+// is asked for once it is open, with its descriptor.
+func TestFileThatMayNotBeRead(t *testing.T) {
+	store, refused := newSite(t).store(t, ""), errors.New("it may not be read")
+	secret, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret = filepath.Join(secret, "secret.raw")
+	store.MayRead = func(f *os.File) error {
+		if place, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd())); err != nil || place == secret {
+			return errors.Join(refused, err)
+		}
+		return nil
+	}
+	path := filepath.Join(t.TempDir(), "image.raw")
+	if err := errors.Join(os.WriteFile(secret, raw(), 0o600), os.Symlink(secret, path)); err != nil {
+		t.Fatal(err)
+	}
+	if local, err := store.Ensure(t.Context(), resolve(t, store, path), nil); !errors.Is(err, refused) {
+		t.Errorf("got %+v, %v", local, err)
+	}
+	if blobs, err := os.ReadDir(filepath.Join(store.Dir, "blobs")); err != nil || len(blobs) != 0 {
+		t.Errorf("the cache has %v, %v", blobs, err)
+	}
+}
+
 // A file that is used in its place has its digest, which changes with it.
 func TestOwnFile(t *testing.T) {
 	store := newSite(t).store(t, "")

@@ -75,7 +75,7 @@ func (r Refusal) Hint() string {
 // Others leaves out of an error, which may be several, what is about files outside: all of that is
 // in the error of [Folders.All].
 func Others(err error) error {
-	if several, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // of itself, not of one within
+	if several, ok := err.(interface{ Unwrap() []error }); ok { // of itself, not of one within
 		var errs []error
 		for _, one := range several.Unwrap() {
 			errs = append(errs, Others(one))
