@@ -56,12 +56,12 @@ func armFailpoints(args []string) {
 	if role == "supervisor" {
 		err := lab.OrderClerks(string(order), func(what string) {
 			if point, ok := strings.CutPrefix(what, "record "); ok {
-				record(dir, point) //nolint:errcheck // a missing point fails the test
+				record(dir, point) // a missing point fails the test
 				return
 			}
 			removed(filepath.Join(dir, "failpoint"))
 			if what != fail && what != panics { // these are the process's own
-				act(what, run) //nolint:errcheck // as said
+				act(what, run)
 			}
 		})
 		if err != nil {
