@@ -23,7 +23,8 @@ const (
 
 // forwards measures ports of the host that lead to a guest. All contenders lead to the same one.
 func (b *bench) forwards() error {
-	socket, passt, noPasst := b.startPasst("--tcp-ports", strings.Replace(passtPort, ":", "/", 1)+wirePort)
+	socket, passt, noPasst := b.startPasst("--tcp-ports", strings.Replace(passtPort, ":", "/", 1)+wirePort,
+		"--address", "10.99.0.2", "--netmask", "24", "--gateway", "10.99.0.1") // not the LAN's, by which the guest would answer that
 	if noPasst == nil {
 		defer passt.Stop()
 	}
@@ -65,7 +66,7 @@ func forwardedGuest(socket string) rig.Spec {
 	}
 	return rig.Spec{
 		Name: "gf", Mode: "nat", Sandbox: "off", Extra: nics, Ports: []string{relayedPort + wirePort, lanPort + wirePort},
-		Cmdline: "qnet.net0=dhcp qnet.net1=10.0.2.15/24 qnet.net2=192.0.2.10/24",
+		Cmdline: "qnet.net0=dhcp qnet.net1=10.0.2.15/24 qnet.net2=10.99.0.2/24",
 	}
 }
 
