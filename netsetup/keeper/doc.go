@@ -23,6 +23,17 @@
 // the journal or, where that is damaged, by the marks. Collect leaves a network alone
 // while a VM has one of its taps open: its supervisor is about to start a keeper.
 //
+// # Forwards
+//
+// The keeper opens the sockets of a VM's forwards when the VM joins, all or none, or when
+// Registration.Forward asks; the supervisor gets them and relays, and the keeper has none of them
+// open: they outlive it. In mode nat the keeper has rules besides, by which other machines reach
+// the guest without the relay. Both end with the registration.
+//
+// Who may have a port: every caller that may join. The keeper can bind ports below
+// net.ipv4.ip_unprivileged_port_start, and does so for connections of root alone; the supervisor
+// asks no more of it than the user who runs qnet forward may have (forward.MayBind).
+//
 // # Protocol
 //
 // A message is a line of JSON, see Request and Reply, with files as SCM_RIGHTS. The

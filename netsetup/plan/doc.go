@@ -30,6 +30,9 @@
 // macvtap link on the uplink. TraceSteps, for the ports of a probe: tables qnet_trace_<tap>
 // (netdev, bridge and inet), whose rules mark its packets for a trace.
 //
+// ForwardSteps, for the forwards of a NIC: elements of maps that give other machines' packets to
+// ports of the host the guest as their destination (package forward).
+//
 // While a network runs, the keeper asks the plan again: for accepts when other programs'
 // filters change (AcceptSteps), for uplinks that appear (ForwardingStep), for a firewalld
 // that starts (Plan.Zone), and for pins that keep guests reachable whose addresses other
