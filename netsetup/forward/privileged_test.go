@@ -18,8 +18,12 @@ func TestLowPortsAreRoots(t *testing.T) {
 			start, port, uid int
 			may              bool
 		}{
-			{1024, 80, 0, true}, {1024, 80, 1000, false}, {1024, 1023, 1000, false}, {1024, 1024, 1000, true},
-			{80, 80, 1000, true}, {80, 79, 1000, false},
+			{1024, 80, 0, true},
+			{1024, 80, 1000, false},
+			{1024, 1023, 1000, false},
+			{1024, 1024, 1000, true},
+			{80, 80, 1000, true},
+			{80, 79, 1000, false},
 		} {
 			lab.Sh(t, "sysctl -qw net.ipv4.ip_unprivileged_port_start="+strconv.Itoa(c.start))
 			err := forward.MayBind(uint16(c.port), uint32(c.uid))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,7 +37,7 @@ func steps(t *testing.T, golden string) []step.Step {
 		t.Fatal(err)
 	}
 	nic := guarded(p)
-	all := append(p.Steps, p.PortSteps(nic)...)
+	all := slices.Concat(p.Steps, p.PortSteps(nic))
 	if p.Prefix.IsValid() {
 		all = append(all, p.ForwardSteps(nic.Addresses[0], goldenForwards)...)
 	}

@@ -57,7 +57,7 @@ func (m *mender) changeAccepts(ctx context.Context) error {
 	}
 	if len(stale) > 0 {
 		errs = append(errs, apply.Undo(ctx, m.kernel(), stale))
-		m.Journal.Added = append(left, fresh...)
+		m.Journal.Added = slices.Concat(left, fresh)
 		errs = append(errs, m.save())
 	}
 	return errors.Join(errs...)
