@@ -51,11 +51,13 @@ func TestCoexist(t *testing.T) {
 	if os.Getenv(resultsEnv) == "" { // it may name a file with the results of several runs
 		t.Setenv(resultsEnv, filepath.Join(t.TempDir(), "results"))
 	}
-	for _, p := range all() {
-		for _, order := range orders {
-			t.Run(strings.NewReplacer(" ", "_", "/", "").Replace(p.Name)+"/"+order, func(t *testing.T) { try(t, p, order) })
+	t.Run("beside", func(t *testing.T) { // it returns when all cells, which run side by side, have ended
+		for _, p := range all() {
+			for _, order := range orders {
+				t.Run(strings.NewReplacer(" ", "_", "/", "").Replace(p.Name)+"/"+order, func(t *testing.T) { try(t, p, order) })
+			}
 		}
-	}
+	})
 	if inside {
 		return
 	}
