@@ -53,7 +53,7 @@ func script(t *testing.T, dir, text string) string {
 
 func profile() *profiles.Profile {
 	return &profiles.Profile{
-		Name: "a", Path: "/p/a.toml", Memory: 64 << 20, CPUs: 1, Accel: profiles.AccelTCG,
+		Name: "a", Path: "/p/a.toml", Allowed: []string{"/"}, Memory: 64 << 20, CPUs: 1, Accel: profiles.AccelTCG,
 		NICs: []profiles.NIC{{Mode: profiles.User, Model: machine.VirtioNet}, {Mode: profiles.None, Model: machine.VirtioNet}},
 	}
 }
