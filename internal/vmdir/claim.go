@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -79,7 +80,8 @@ func MakeFor(path string, user *asuser.User) error {
 		return err
 	}
 	return asuser.AsRoot(func() error {
-		if err := perm.MkdirAll(path, 0o700); err != nil {
+		// Those above it are no user's own, and the user has to pass.
+		if err := errors.Join(perm.MkdirAll(filepath.Dir(path), perm.Dir()), perm.MkdirAll(path, 0o700)); err != nil {
 			return err
 		}
 		dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0) // not a link that took its place
