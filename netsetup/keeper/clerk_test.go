@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -424,6 +425,39 @@ func TestStewardIsHeldBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A start that waits for the rights that a join has, which holds a steward back meanwhile, does not
+// keep it from that.
+func TestStewardsStartWhileAnotherIsHeldBack(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		var rights sync.Mutex
+		var started sync.WaitGroup
+		o.Stewards = &Stewards{}
+		o.AsRoot = func(f func() error) error {
+			rights.Lock()
+			defer rights.Unlock()
+			return f()
+		}
+		one := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet}, "web", port(1))
+		o.AsRoot = func(f func() error) error {
+			rights.Lock()
+			defer rights.Unlock()
+			started.Go(func() {
+				if err := o.Stewards.Start(); err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(100 * time.Millisecond) // until it waits for the rights
+			return f()
+		}
+		second := port(2)
+		second[0].NIC = 1
+		two := mustJoin(t, o, Network{Name: "other", Mode: profiles.HostOnly}, "web", second)
+		started.Wait()
+		mustLeave(t, two)
+		mustLeave(t, one)
+	})
 }
 
 // A steward that does not start is said by Start, and the keeper lets go of the network.

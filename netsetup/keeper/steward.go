@@ -24,10 +24,12 @@ const StewardFlag = "--steward"
 // What other guests of the network ask meanwhile waits in the clerk's sockets. The zero value
 // holds stewards back. The methods may be called concurrently.
 type Stewards struct {
+	starting sync.Mutex // held by Start; guards err
+	err      error      // of those that were held back
+
 	mu   sync.Mutex // guards what follows
 	held []func() error
-	open bool  // none is held back any more
-	err  error // of those that were
+	open bool // none is held back any more
 }
 
 // patience is how long a steward is held back at most, for the other guests of its network.
@@ -36,14 +38,21 @@ const patience = time.Second
 // Start starts the stewards that were held back. Later ones start with their keepers. A second
 // call does nothing but return the first one's error.
 func (l *Stewards) Start() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.open = true
-	for _, start := range l.held {
+	l.starting.Lock()
+	defer l.starting.Unlock()
+	for _, start := range l.release() { // mu is free: a start may wait for one that holds a steward back (Options.AsRoot)
 		l.err = errors.Join(l.err, start())
 	}
-	l.held = nil
 	return l.err
+}
+
+// release returns those that were held back, and lets go of them.
+func (l *Stewards) release() []func() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held := l.held
+	l.held, l.open = nil, true
+	return held
 }
 
 // hold keeps the start of a steward for Start. It returns false where none is held back.
