@@ -2,7 +2,6 @@ package call
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -55,9 +54,10 @@ func (c *Call) Await(ctx context.Context, name string, g reach.Goal, timeout tim
 }
 
 // unlessOver returns the error of a wait, but how far the guest came if the time of the wait is
-// over: also in the middle of a question.
+// over: also in the middle of a question, whose socket may end a moment before the context does.
 func unlessOver(ctx context.Context, stuck *reach.Stuck, err error) error {
-	if stuck != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	end, bounded := ctx.Deadline()
+	if stuck != nil && bounded && !time.Now().Before(end) {
 		return stuck
 	}
 	return err

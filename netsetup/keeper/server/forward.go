@@ -86,8 +86,9 @@ func (c *connection) forward(ctx context.Context, req keeper.Request) error {
 	all, files, err := c.addForwards(ctx, req)
 	defer keeper.CloseAll(files)
 	var notes []keeper.Note
-	if err == nil {
+	if err == nil && c.changes.lock(ctx) == nil {
 		notes = c.barriers(ctx, req.Forwards)
+		c.changes.unlock()
 	}
 	return c.send(req, keeper.Reply{To: req.ID, Error: keeper.ToWire(err), Ports: all, Told: notes}, files...)
 }
@@ -98,7 +99,8 @@ func (c *connection) unforward(ctx context.Context, req keeper.Request) error {
 	return c.send(req, keeper.Reply{To: req.ID, Error: keeper.ToWire(err), Ports: all})
 }
 
-// barriers tell of other programs that keep other machines from the forwards.
+// barriers tell of other programs that keep other machines from the forwards. server.changes is
+// held.
 func (s *server) barriers(ctx context.Context, forwards []keeper.Forward) []keeper.Note {
 	if !slices.ContainsFunc(forwards, func(f keeper.Forward) bool { return !f.Address.IsLoopback() }) {
 		return nil
