@@ -51,7 +51,7 @@ func TestMacvtapOnTheLAN(t *testing.T) {
 		a.must("ping -c 1 -W 2 " + lab.LANGateway + " && ping -c 1 -W 2 " + lab.LANInternet)
 		b.must("wget -q -O - http://" + address + "/ && ping -c 1 -W 2 " + lab.LANOutside)
 		lab.Sh(t, "ip netns exec outside timeout 5 busybox wget -q -O - http://"+address+"/")
-		b.must("until ip -6 addr show dev eth0 | grep fe80 | grep -vq tentative; do sleep 0.1; done; ping -6 -c 1 -W 2 ff02::1%eth0")
+		b.must("for i in $(seq 200); do ip -6 addr show dev eth0 | grep fe80 | grep -vq tentative && break; sleep 0.1; done; ip -6 addr show dev eth0; ping -6 -c 1 -W 2 ff02::1%eth0")
 		a.fails("the host, macvtap's limit", "ping -c 1 -W 1 "+lab.LANHost)
 		if lab.Pings("", address) {
 			t.Error("the host reaches the guest: macvtap has lost its limit, and the docs are wrong")
