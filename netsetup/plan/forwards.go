@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/forward"
@@ -26,10 +27,7 @@ func (p *Plan) ForwardSteps(guest netip.Addr, forwards []forward.Forward) step.L
 func (p *Plan) Barriers(rules filters.Ruleset, forwards []forward.Forward) []forward.Barrier {
 	link := p.Bridge
 	if p.Network.Mode != profiles.Bridge {
-		link = "eth0"
-		if len(p.Uplinks) > 0 {
-			link = p.Uplinks[0]
-		}
+		link = slices.Concat(p.Uplinks, []string{"eth0"})[0]
 	}
 	return forward.Barriers(rules, link, p.Network.Mode == profiles.NAT, forwards)
 }
