@@ -251,7 +251,7 @@ func (l *testHost) sleeps(vm string) {
 // which belong to the user on both sides.
 func (l *testHost) losesPower(vm, profile string) {
 	l.Helper()
-	l.in(vm, "sh", "-c", "echo synced > ~/synced; sync; { while :; do dd if=/dev/urandom of=$HOME/written bs=64k count=16 conv=fsync; done; } > /dev/null 2>&1 & sleep 3; test -s ~/written")
+	l.in(vm, "sh", "-c", "echo synced > ~/synced; sync; { while :; do dd if=/dev/urandom of=$HOME/written bs=64k count=16 conv=fsync; done; } > /dev/null 2>&1 & sleep 3; until test -s ~/written; do sleep 1; done")
 	s := l.state(vm)
 	for _, pid := range []int{s.QEMU, s.PID} {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
