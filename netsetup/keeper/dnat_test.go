@@ -244,19 +244,7 @@ func hijacksNothing(t *testing.T) {
 // howOf says how each forward is done.
 func howOf(t *testing.T, o Options) string {
 	t.Helper()
-	infos, err := List(t.Context(), o.RunDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var words []string
-	for _, n := range infos {
-		for _, vm := range n.VMs {
-			for _, f := range vm.Ports[0].Forwards {
-				words = append(words, f.How)
-			}
-		}
-	}
-	return strings.Join(words, " ")
+	return ofForwards(t, o, func(f keeper.Forwarded) string { return f.How })
 }
 
 // Other programs' FORWARD chains let the forwarded port pass, and no other; the accept goes with

@@ -311,6 +311,12 @@ func TestForwardsLive(t *testing.T) {
 // forwardsOf are the forwards of all VMs, as the keepers tell.
 func forwardsOf(t *testing.T, o Options) string {
 	t.Helper()
+	return ofForwards(t, o, func(f keeper.Forwarded) string { return f.String() })
+}
+
+// ofForwards has a word for each forward of all VMs, as the keepers tell.
+func ofForwards(t *testing.T, o Options, word func(keeper.Forwarded) string) string {
+	t.Helper()
 	infos, err := List(t.Context(), o.RunDir)
 	if err != nil {
 		t.Fatal(err)
@@ -320,7 +326,7 @@ func forwardsOf(t *testing.T, o Options) string {
 		for _, vm := range n.VMs {
 			for _, p := range vm.Ports {
 				for _, f := range p.Forwards {
-					words = append(words, f.String())
+					words = append(words, word(f))
 				}
 			}
 		}

@@ -77,22 +77,10 @@ func (h *host) forward(n keeper.Network, port uint16) *keeper.Registration {
 func tellPeer(t *testing.T, ns string) {
 	t.Helper()
 	lab.InNamespace(t, ns, func() error {
-		l, err := net.Listen("tcp4", ":80")
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-				fmt.Fprint(c, host)
-				c.Close()
-			}
-		}()
+		lab.Serve(t, "tcp4", ":80", func(c net.Conn) {
+			host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+			fmt.Fprint(c, host)
+		})
 		return nil
 	})
 }
