@@ -1,6 +1,6 @@
 // Package legible makes text that others chose, a guest, a neighbour, a profile's author or
 // another user, safe to print: nothing in it drives a terminal (console_codes(4)), and nothing
-// reorders what stands beside it. It is pure.
+// reorders what stands beside it; or to give to a shell. It is pure.
 package legible
 
 import (
@@ -65,6 +65,25 @@ func JSON(b []byte) []byte {
 		}
 	}
 	return to.Bytes()
+}
+
+// Words returns words as a POSIX shell reads them, with spaces between. Unlike Text it changes
+// nothing in them.
+func Words(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = Word(w)
+	}
+	return strings.Join(quoted, " ")
+}
+
+// Word is Words for one.
+func Word(s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+,./:@%"
+	if s != "" && strings.Trim(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func odd(r rune) bool { return !unicode.IsPrint(r) }

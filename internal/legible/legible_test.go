@@ -2,6 +2,8 @@ package legible
 
 import (
 	"encoding/json"
+	"os/exec"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -50,4 +52,17 @@ func FuzzText(f *testing.F) {
 			t.Errorf("%q: got %q", was, back)
 		}
 	})
+}
+
+// A shell reads the printed line as the arguments that were meant.
+func TestWords(t *testing.T) {
+	args := []string{"a", "", "a b", "it's", "$x", "*", "-o", "X=\"y\"", "ä", "a\nb", "~"}
+	out, err := exec.Command("sh", "-c", `for a; do printf '%s\0' "$a"; done`, "sh").Output()
+	if err != nil || len(out) != 0 {
+		t.Fatal(err, out)
+	}
+	out, err = exec.Command("sh", "-c", `set -- `+Words(args)+`; for a; do printf '%s\0' "$a"; done`).Output()
+	if got := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00"); err != nil || !reflect.DeepEqual(got, args) {
+		t.Errorf("got %q, %v, want %q", got, err, args)
+	}
 }

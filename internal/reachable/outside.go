@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 // Error tells that a profile names something that it may not reach.
@@ -91,13 +93,10 @@ func Others(err error) error {
 // quoted returns a path as a POSIX shell reads it; one with what could drive a terminal as
 // bash does (ANSI-C quoting in bash(1)).
 func quoted(path string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+,./:@%"
 	inner := strconv.Quote(path)
-	switch inner = inner[1 : len(inner)-1]; {
-	case strings.Trim(path, plain) == "":
-		return path
-	case inner != strings.ReplaceAll(strings.ReplaceAll(path, `\`, `\\`), `"`, `\"`):
+	inner = inner[1 : len(inner)-1]
+	if inner != strings.ReplaceAll(strings.ReplaceAll(path, `\`, `\\`), `"`, `\"`) {
 		return "$'" + strings.ReplaceAll(inner, "'", `\'`) + "'"
 	}
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	return legible.Word(path)
 }

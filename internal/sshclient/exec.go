@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 // ErrHelp is returned where the user asks for help.
@@ -30,7 +32,7 @@ func ParseExec(args []string, timeout time.Duration) (Request, error) {
 	case len(args) == 0:
 		return r, errors.New("exec needs a command; qnet ssh " + r.VM + " starts a shell")
 	}
-	r.Command, r.Words = []string{Quote(args)}, args
+	r.Command, r.Words = []string{legible.Words(args)}, args
 	return r, nil
 }
 

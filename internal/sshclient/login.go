@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/asuser"
+	"github.com/qnet-vm/qnet/internal/legible"
 )
 
 const (
@@ -60,10 +61,10 @@ func (c Client) Run(ctx context.Context, s Session) error {
 	defer remove()
 	switch {
 	case s.PrintOptions:
-		_, err = fmt.Fprintln(c.Stdout, Quote(s.Options(knownHosts)))
+		_, err = fmt.Fprintln(c.Stdout, legible.Words(s.Options(knownHosts)))
 		return err
 	case s.Print:
-		_, err = fmt.Fprintln(c.Stdout, Quote(append([]string{"ssh"}, s.Arguments(knownHosts)...)))
+		_, err = fmt.Fprintln(c.Stdout, legible.Words(append([]string{"ssh"}, s.Arguments(knownHosts)...)))
 		return err
 	}
 	return c.login(ctx, s, knownHosts)
@@ -188,7 +189,7 @@ func (c Client) explain(said *Errors, why string, booting bool, s Session, known
 		c.Talk("hint: qnet gave the guest other host keys at its first boot: either the guest took nothing (its image has no cloud-init; look with: qnet console " +
 			s.VM + "), or another machine answers at its address")
 	case said.ChangedKey():
-		c.Talk(fmt.Sprintf("hint: the disk of VM %q is the one that the known key was on. If you installed its guest anew, copied another image over the disk or gave cloud-init another instance-id, forget the key: rm %s", s.VM, Quote([]string{knownHosts})))
+		c.Talk(fmt.Sprintf("hint: the disk of VM %q is the one that the known key was on. If you installed its guest anew, copied another image over the disk or gave cloud-init another instance-id, forget the key: rm %s", s.VM, legible.Word(knownHosts)))
 	case strings.HasPrefix(why, "Permission denied") && !booting && s.Seeded.Identity != "" && s.user() == s.Seeded.User:
 		c.Talk("hint: the guest has no account " + s.Seeded.User + " that takes qnet's key: its first boot failed, or its image has no cloud-init; look with: qnet console " + s.VM)
 	case why != "" && booting:

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -81,19 +80,6 @@ func TestArguments(t *testing.T) {
 	}
 	if cmd := Command("/usr/bin/ssh", nil, "/h", s.Arguments("/k")); cmd.Path != "/usr/bin/ssh" || cmd.SysProcAttr != nil || cmd.Env != nil {
 		t.Errorf("got %s", cmd)
-	}
-}
-
-// A shell reads the printed line as the arguments that were meant.
-func TestQuote(t *testing.T) {
-	args := []string{"a", "", "a b", "it's", "$x", "*", "-o", "X=\"y\"", "ä", "a\nb", "~"}
-	out, err := exec.Command("sh", "-c", `for a; do printf '%s\0' "$a"; done`, "sh").Output()
-	if err != nil || len(out) != 0 {
-		t.Fatal(err, out)
-	}
-	out, err = exec.Command("sh", "-c", `set -- `+Quote(args)+`; for a; do printf '%s\0' "$a"; done`).Output()
-	if got := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00"); err != nil || !reflect.DeepEqual(got, args) {
-		t.Errorf("got %q, %v, want %q", got, err, args)
 	}
 }
 

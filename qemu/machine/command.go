@@ -11,6 +11,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/agent"
 	"github.com/qnet-vm/qnet/internal/guestagent"
+	"github.com/qnet-vm/qnet/internal/legible"
 	"github.com/qnet-vm/qnet/internal/pattern"
 )
 
@@ -263,18 +264,4 @@ func (s Spec) Behind(gate *os.File) Spec {
 }
 
 // String returns the arguments quoted for a POSIX shell.
-func (s Spec) String() string {
-	quoted := make([]string, len(s.Args))
-	for i, arg := range s.Args {
-		quoted[i] = quote(arg)
-	}
-	return strings.Join(quoted, " ")
-}
-
-func quote(arg string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+,./:@%"
-	if arg != "" && strings.Trim(arg, plain) == "" {
-		return arg
-	}
-	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
-}
+func (s Spec) String() string { return legible.Words(s.Args) }
