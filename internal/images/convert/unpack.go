@@ -20,17 +20,15 @@ import (
 	"github.com/qnet-vm/qnet/qemu/program"
 )
 
-// compressions are the endings of compressed files' names, and how they begin.
-var compressions = []struct{ name, begin string }{
-	{"gz", "\x1f\x8b"}, {"xz", "\xfd7zXZ\x00"}, {"zst", "\x28\xb5\x2f\xfd"}, {"bz2", "BZh"},
-}
+// compressions are the endings of compressed files' names.
+var compressions = []string{"gz", "xz", "zst", "bz2"}
 
 // Compression returns how a file of a name, or the path of a URL, is compressed: gz, xz, zst,
 // bz2, or "".
 func Compression(name string) string {
 	for _, c := range compressions {
-		if strings.HasSuffix(strings.ToLower(name), "."+c.name) {
-			return c.name
+		if strings.HasSuffix(strings.ToLower(name), "."+c) {
+			return c
 		}
 	}
 	return ""
