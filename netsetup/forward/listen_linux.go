@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/host"
 )
 
 // Error says which forward could not be had.
@@ -21,6 +23,11 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// NoAddress refuses the forward where the bind failed with unix.EADDRNOTAVAIL.
+func (e *Error) NoAddress() error {
+	return host.Refuse("the host has no address %s: name one that `ip address` shows, or * for all", e.Forward.Address)
+}
 
 // backlog is how many connections may wait for the relay; the kernel lowers it to
 // net.core.somaxconn.

@@ -30,7 +30,7 @@ func (o Options) Listen(ctx context.Context, nic int, list []Forward) ([]*os.Fil
 	case errors.Is(err, unix.EACCES):
 		cause = fmt.Errorf("%w: port %d is root's: forward a port from 1024 on, or run it by sudo", host.ErrNoPermission, f.Port)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		cause = host.Refuse("the host has no address %s: name one that `ip address` shows, or * for all", f.Address)
+		cause = failed.NoAddress()
 	}
 	return nil, &ForwardError{nic, f, cause}
 }

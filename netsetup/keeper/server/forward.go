@@ -76,7 +76,7 @@ func (c *connection) notBound(failed *forward.Error) error {
 	case errors.Is(failed, unix.EADDRINUSE):
 		return host.OfKind(unix.EADDRINUSE, "%w", host.Refuse("%s port %d is taken", f.Proto, f.Port))
 	case errors.Is(failed, unix.EADDRNOTAVAIL):
-		return host.OfKind(unix.EADDRNOTAVAIL, "%w", host.Refuse("the host has no address %s: name one that `ip address` shows, or * for all", f.Address))
+		return host.OfKind(unix.EADDRNOTAVAIL, "%w", failed.NoAddress())
 	}
 	return failed.Err
 }
