@@ -1,10 +1,10 @@
 // Package confine takes rights and signals away from a thread before that thread starts a
 // child.
 //
-// The rights of capabilities(7) belong to threads. Lock the goroutine to its thread
-// with runtime.LockOSThread before the call, start the child from it, and never
-// unlock: the thread then ends with the goroutine, and no other work of the process
-// runs without the rights.
+// The rights of capabilities(7) belong to threads. [Start] gives them up on a thread of its own. Who
+// does not use it locks the goroutine to its thread with runtime.LockOSThread before the call, starts
+// the child from it, and never unlocks: the thread then ends with the goroutine, and no other work of
+// the process runs without the rights.
 package confine
 
 import (

@@ -93,20 +93,7 @@ func (l *testHost) nameServer() {
 func (l *testHost) echoServer() {
 	l.Helper()
 	lab.InNamespace(l, "inet", func() error {
-		listener, err := net.Listen("tcp4", outside.String())
-		if err != nil {
-			return err
-		}
-		l.Cleanup(func() { listener.Close() })
-		go func() {
-			for {
-				c, err := listener.Accept()
-				if err != nil {
-					return
-				}
-				c.Close()
-			}
-		}()
+		lab.Serve(l, "tcp4", outside.String(), func(net.Conn) {})
 		return nil
 	})
 }
