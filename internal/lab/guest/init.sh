@@ -55,12 +55,22 @@ for arg in $(cat /proc/cmdline); do
 	esac
 done
 
-# QMP's system_powerdown presses the power button. Any input event counts as that. File
-# systems are written and made read-only, like those of a system that shuts down.
+# File systems are written and made read-only, like those of a system that shuts down. The
+# kernel does so in the background, so the guest waits for it, 5 s at most.
+halt() {
+	echo u > /proc/sysrq-trigger
+	for try in $(seq 100); do
+		grep -q '^/dev/.* rw[, ]' /proc/mounts || break
+		sleep 0.05
+	done
+	poweroff -f
+}
+
+# QMP's system_powerdown presses the power button. Any input event counts as that.
 for event in /dev/input/event*; do
 	[ -e "$event" ] || continue
 	exec 3< "$event" # open before QMP can press the button
-	(head -c 1 <&3 > /dev/null; echo u > /proc/sysrq-trigger; poweroff -f) &
+	(head -c 1 <&3 > /dev/null; halt) &
 	exec 3<&-
 done
 
