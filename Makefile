@@ -13,7 +13,7 @@ TESTFLAGS ?=
 FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -buildid= -funcalign=1 -X $(MODULE)/cli.version=$(VERSION)
-# A static binary of at most 15 MB, the same from every directory: without documents of the
+# A static binary of at most 15 MiB, the same from every directory: without documents of the
 # library for commands, without HTTP/2, which one large file has no use for, and without
 # inlining, which buys a program that waits for the kernel and for QEMU nothing. Go's runtime
 # keeps it: each process that a launch starts spends its first milliseconds there.
