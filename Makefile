@@ -87,7 +87,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	@grep -roH --include=*_test.go --exclude-dir=.cache '^func Fuzz[A-Za-z]*' . | sed 's|/[^/]*:func | |' | while read -r dir target; do \
 		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; done
 
-installer: fixtures installer-files ## Debian's installer up to its first menu, from its kernel and by PXE: 130 MB and some minutes
+installer: fixtures installer-files ## Debian's installer up to its first menu, from its kernel, by PXE and from a CD, on the console and on a screen: 130 MB and some minutes
 	QNET_INSTALLER=1 $(GO) test -count=1 -timeout 30m -v -run 'TestInstaller$$' ./cli
 
 catalog-online: ## ask the Internet whether the catalog's images are where it says
