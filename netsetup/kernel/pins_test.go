@@ -9,7 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
-	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/pinned"
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 )
 
@@ -24,7 +24,7 @@ ip route add 10.77.0.0/16 dev eth0 table 100
 ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
 		machine := newHost(t)
 		bridge, _, _ := machine.Link(t.Context(), "qn-dev")
-		n := plan.PinnedNetwork{Bridge: bridge.Index, Prefix: netip.MustParsePrefix("10.77.0.0/24"), Gateway: netip.MustParseAddr("10.77.0.1"), Guests: []netip.Addr{
+		n := pinned.Network{Bridge: bridge.Index, Prefix: netip.MustParsePrefix("10.77.0.0/24"), Gateway: netip.MustParseAddr("10.77.0.1"), Guests: []netip.Addr{
 			netip.MustParseAddr("10.77.0.10"), netip.MustParseAddr("10.77.0.200"),
 		}}
 		all, err := machine.FIB(t.Context(), n.Prefix)
@@ -32,7 +32,7 @@ ip rule add priority 50 to 10.77.0.0/24 lookup 100`)
 			t.Fatal(err)
 		}
 		need, _, _ := n.Needed(all)
-		if want := (plan.Pins{Guests: n.Guests, Rules: []int{49}}); !slices.Equal(need.Guests, want.Guests) || !slices.Equal(need.Rules, want.Rules) {
+		if want := (pinned.Pins{Guests: n.Guests, Rules: []int{49}}); !slices.Equal(need.Guests, want.Guests) || !slices.Equal(need.Rules, want.Rules) {
 			t.Fatalf("got %v, want %v", need, want)
 		}
 		steps := need.Steps("qn-dev", n.Prefix)

@@ -35,8 +35,8 @@
 //
 // While a network runs, the keeper asks the plan again: for accepts when other programs'
 // filters change (AcceptSteps), for uplinks that appear (ForwardingStep), for a firewalld
-// that starts (Plan.Zone), and for pins that keep guests reachable whose addresses other
-// programs' routes take (PinnedNetwork).
+// that starts (Plan.Zone). Package pinned keeps guests reachable whose addresses other programs'
+// routes take.
 //
 // A plan never touches other programs' links, tables and routes, the global ip_forward, and
 // no files but its own among the run-time configuration of the programs of 0.

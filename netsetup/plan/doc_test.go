@@ -13,6 +13,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/managers"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/pinned"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 	"github.com/qnet-vm/qnet/profiles"
@@ -73,7 +74,7 @@ routes and rule when it goes. They bear the protocol number 113.
 // goldenPins are the pins of a guest, and of a policy rule of priority 100 that leads past the
 // main table.
 func goldenPins() string {
-	steps := Pins{Guests: []netip.Addr{netip.MustParseAddr("192.168.223.10")}, Rules: []int{99}}.Steps("qn-nat", netip.MustParsePrefix("192.168.223.0/24"))
+	steps := pinned.Pins{Guests: []netip.Addr{netip.MustParseAddr("192.168.223.10")}, Rules: []int{99}}.Steps("qn-nat", netip.MustParsePrefix("192.168.223.0/24"))
 	return "# set up\n" + steptest.Script(steps) + "\n\n# afterwards\n" + apply.UndoScript(steps) + "\n"
 }
 

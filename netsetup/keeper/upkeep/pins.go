@@ -13,7 +13,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/fib"
-	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/pinned"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
@@ -29,7 +29,7 @@ const (
 )
 
 // pins keeps running guests reachable when other programs' routes or policy rules
-// take their addresses; see plan.Pins.
+// take their addresses; see pinned.Pins.
 type pins struct {
 	base
 	changed signal
@@ -96,7 +96,7 @@ func (p *pins) look(ctx context.Context) error {
 
 // direct reports whether the kernel itself routes to all guests by the bridge: then the routes
 // need not be read. Rules for some users or protocols alone may hide what takes addresses.
-func direct(n plan.PinnedNetwork) bool {
+func direct(n pinned.Network) bool {
 	all, err := fib.Read(netip.Prefix{})
 	if err != nil || slices.ContainsFunc(all.Rules, func(r fib.Rule) bool { return r.Narrow }) {
 		return false
@@ -114,8 +114,8 @@ func direct(n plan.PinnedNetwork) bool {
 
 // guests are those whose addresses are known. Bridge is 0 while nothing is to be
 // done: the bridge is gone, or VMs have not come back to this keeper yet.
-func (p *pins) guests(ctx context.Context) (plan.PinnedNetwork, error) {
-	n := plan.PinnedNetwork{Prefix: p.plan.Prefix, Gateway: p.plan.Gateway}
+func (p *pins) guests(ctx context.Context) (pinned.Network, error) {
+	n := pinned.Network{Prefix: p.plan.Prefix, Gateway: p.plan.Gateway}
 	for _, m := range p.Network.Members() {
 		if m.Away {
 			return n, nil
@@ -135,7 +135,7 @@ func (p *pins) guests(ctx context.Context) (plan.PinnedNetwork, error) {
 }
 
 // repin is called within WhileRunning.
-func (p *pins) repin(ctx context.Context, need, has plan.Pins, idle []netip.Addr) error {
+func (p *pins) repin(ctx context.Context, need, has pinned.Pins, idle []netip.Addr) error {
 	want, there := need.Steps(p.plan.Bridge, p.plan.Prefix), has.Steps(p.plan.Bridge, p.plan.Prefix)
 	p.Journal.Pins = append(slices.Clone(there), want...)
 	if err := p.save(); err != nil {
@@ -159,7 +159,7 @@ func (p *pins) repin(ctx context.Context, need, has plan.Pins, idle []netip.Addr
 
 // tellTaken tells what takes addresses, and later that nothing does, once it has been
 // so for takenTimeout.
-func (p *pins) tellTaken(takers []plan.Diversion, lost []netip.Addr) {
+func (p *pins) tellTaken(takers []pinned.Diversion, lost []netip.Addr) {
 	var words []string
 	for _, t := range takers {
 		words = append(words, t.Describe(linkName(t.Route.Link)))

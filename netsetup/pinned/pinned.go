@@ -1,4 +1,13 @@
-package plan
+// Package pinned keeps guests reachable whose addresses another program's routes take, such as a
+// VPN's (F32). Each guest gets a host route in the main table, which is longer than the route that
+// takes the address. Where a policy rule leads past the main table, a rule before that one
+// looks up host routes only, so that all other packets go where the other program wants them.
+//
+// The kernel places a rule added without a priority before the first existing one. Ours sits
+// directly before the rule it overrides, so that order does not change.
+//
+// The package is pure.
+package pinned
 
 import (
 	"fmt"
@@ -10,13 +19,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// Pins keep guests reachable whose addresses another program's routes take, such as a VPN's
-// (F32). Each guest gets a host route in the main table, which is longer than the route that
-// takes the address. Where a policy rule leads past the main table, a rule before that one
-// looks up host routes only, so that all other packets go where the other program wants them.
-//
-// The kernel places a rule added without a priority before the first existing one. Ours sits
-// directly before the rule it overrides, so that order does not change.
+// Pins keep guests reachable.
 type Pins struct {
 	Guests []netip.Addr
 	Rules  []int // priorities; at most one is needed
@@ -34,8 +37,8 @@ func (p Pins) Steps(bridge string, subnet netip.Prefix) step.List {
 	return steps
 }
 
-// PinnedNetwork is a network that may need pins.
-type PinnedNetwork struct {
+// Network is a network that may need pins.
+type Network struct {
 	Bridge  int          // its index
 	Prefix  netip.Prefix // its subnet
 	Gateway netip.Addr   // the source of the host's packets to guests
@@ -44,7 +47,7 @@ type PinnedNetwork struct {
 
 // Needed decides which pins keep the guests reachable, and says what takes their addresses.
 // No pin helps the lost guests: a rule of priority 0 or the table local takes theirs.
-func (n PinnedNetwork) Needed(f fib.FIB) (need Pins, by []Diversion, lost []netip.Addr) {
+func (n Network) Needed(f fib.FIB) (need Pins, by []Diversion, lost []netip.Addr) {
 	f = f.Unpinned()
 	for _, g := range n.Guests {
 		rule, route, ok := f.Lookup(n.Gateway, g)
@@ -66,7 +69,7 @@ func (n PinnedNetwork) Needed(f fib.FIB) (need Pins, by []Diversion, lost []neti
 
 // rulesNeeded returns the priority of the rule without which the host routes to the guests
 // would not be found; none if they would.
-func (n PinnedNetwork) rulesNeeded(f fib.FIB, guests []netip.Addr) []int {
+func (n Network) rulesNeeded(f fib.FIB, guests []netip.Addr) []int {
 	f.Routes = slices.Clip(f.Routes)
 	for _, g := range guests {
 		f.Routes = append(f.Routes, fib.Route{Dst: netip.PrefixFrom(g, 32), Table: fib.MainTable, Metric: -1, Link: n.Bridge})
@@ -83,7 +86,7 @@ func (n PinnedNetwork) rulesNeeded(f fib.FIB, guests []netip.Addr) []int {
 
 // Present lists the network's pins that are on the host. Another program put a route before
 // the idle ones, so that they keep no guest reachable.
-func (n PinnedNetwork) Present(f fib.FIB) (there Pins, idle []netip.Addr) {
+func (n Network) Present(f fib.FIB) (there Pins, idle []netip.Addr) {
 	for _, r := range f.Routes {
 		if r.Protocol == fib.PinProtocol && r.Link == n.Bridge && r.Table == fib.MainTable {
 			there.Guests = append(there.Guests, r.Dst.Addr())

@@ -1,4 +1,4 @@
-package plan
+package pinned
 
 import (
 	"net/netip"
@@ -11,7 +11,7 @@ import (
 
 var (
 	one, two = netip.MustParseAddr("10.77.0.10"), netip.MustParseAddr("10.77.0.200")
-	pinned   = PinnedNetwork{
+	pinned   = Network{
 		Bridge: 7, Prefix: netip.MustParsePrefix("10.77.0.0/24"), Gateway: netip.MustParseAddr("10.77.0.1"),
 		Guests: []netip.Addr{one, two},
 	}
