@@ -217,6 +217,8 @@ type NIC struct {
 	MAC     net.HardwareAddr // nil = derived
 	Model   string
 
+	Address6 netip.Addr // zero = derived from the IPv4 address, on a network with IPv6
+
 	Unguarded bool // guard = "off"
 
 	Forwards []Forward // of ports, expanded
@@ -241,6 +243,9 @@ type Network struct {
 	Macvtap bool         // bridge: without one
 	MTU     int          // bytes, MinMTU to MaxMTU; 0 = choose it
 	PXE     PXE
+
+	IPv6    bool         // host-only and nat: it has a prefix of IPv6
+	Subnet6 netip.Prefix // with IPv6; zero = choose one
 
 	Metadata bool // nat: guests may send to 169.254.0.0/16
 }

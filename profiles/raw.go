@@ -58,13 +58,15 @@ type rawDisk struct {
 }
 
 type rawNIC struct {
-	Mode    string   `toml:"mode" enum:"private,host-only,nat,bridge,user,none" default:"nat" doc:"How the card is connected."`
-	Network string   `toml:"network" pattern:"^[a-z][a-z0-9-]{0,30}$" doc:"VMs that name the same network share one bridge; default: the mode's name."`
-	Address string   `toml:"address" doc:"The guest's IPv4 address, in host-only and nat; default: derived from the MAC, the same at every run."`
-	MAC     string   `toml:"mac" pattern:"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$" words:"six bytes, such as 52:54:00:21:34:56" doc:"MAC address, unicast; default: derived, the same at every run."`
-	Guard   string   `toml:"guard" enum:"on,off" default:"on" doc:"Whether frames are dropped by which the guest would pass for another machine: other MACs and addresses than its own, what routers and DHCP servers send. Turn it off for a guest that is a router or bridge."`
-	Ports   []string `toml:"ports" most:"256" doc:"Ports of the host that lead to the guest: [ADDRESS:]PORT:GUEST[/tcp|/udp|/tcp+udp], also ranges of ports; without an address at 127.0.0.1 and ::1, with * at all. Not in private and none, nor with macvtap."`
-	Model   string   `toml:"model" enum:"virtio-net-pci,e1000,e1000e,rtl8139" default:"virtio-net-pci" doc:"The card the guest sees."`
+	Mode     string `toml:"mode" enum:"private,host-only,nat,bridge,user,none" default:"nat" doc:"How the card is connected."`
+	Network  string `toml:"network" pattern:"^[a-z][a-z0-9-]{0,30}$" doc:"VMs that name the same network share one bridge; default: the mode's name."`
+	Address  string `toml:"address" doc:"The guest's IPv4 address, in host-only and nat; default: derived from the MAC, the same at every run."`
+	Address6 string `toml:"address6" doc:"The guest's IPv6 address, on a network with ipv6 and subnet6; default: of the network's prefix and the guest's IPv4 address."`
+
+	MAC   string   `toml:"mac" pattern:"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$" words:"six bytes, such as 52:54:00:21:34:56" doc:"MAC address, unicast; default: derived, the same at every run."`
+	Guard string   `toml:"guard" enum:"on,off" default:"on" doc:"Whether frames are dropped by which the guest would pass for another machine: other MACs and addresses than its own, what routers and DHCP servers send. Turn it off for a guest that is a router or bridge."`
+	Ports []string `toml:"ports" most:"256" doc:"Ports of the host that lead to the guest: [ADDRESS:]PORT:GUEST[/tcp|/udp|/tcp+udp], also ranges of ports; without an address at 127.0.0.1 and ::1, with * at all. Not in private and none, nor with macvtap."`
+	Model string   `toml:"model" enum:"virtio-net-pci,e1000,e1000e,rtl8139" default:"virtio-net-pci" doc:"The card the guest sees."`
 }
 
 type rawNetwork struct {
@@ -73,6 +75,9 @@ type rawNetwork struct {
 	Macvtap bool   `toml:"macvtap" doc:"bridge: a macvtap link per NIC instead of a bridge; leaves the NIC alone, but host and VMs do not reach each other."`
 	MTU     int64  `toml:"mtu" range:"576,65521" doc:"private, host-only and nat: bytes a packet may have on the network; default: 1500, in nat more where all uplinks carry more."`
 	PXE     rawPXE `toml:"pxe" doc:"What BOOTP and PXE clients of host-only and nat load."`
+
+	IPv6    string `toml:"ipv6" enum:"auto" off:"true" doc:"host-only and nat: auto gives the network a prefix of IPv6 (RFC 4193), and in nat a way out where the host has one; default: false."`
+	Subnet6 string `toml:"subnet6" doc:"IPv6 prefix of a network with ipv6, unique local (RFC 4193), /64; default: a free one, the same at every run."`
 
 	Metadata bool `toml:"metadata" doc:"nat: whether guests reach 169.254.0.0/16, where a cloud tells the host its credentials."`
 }

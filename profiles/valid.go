@@ -62,6 +62,7 @@ func (d *decoder) valid(raw rawProfile, abs string) *Profile {
 	p.NICs = d.nics(raw.NIC)
 	p.Networks = d.networks(p.NICs, raw.Network)
 	d.addresses(p)
+	d.addresses6(p)
 	return p
 }
 
@@ -99,6 +100,7 @@ func (d *decoder) nics(raws []rawNIC) []NIC {
 		}
 		n.MAC = d.mac(key+"mac", r.MAC, nics)
 		n.Address = d.address(key+"address", r.Address, n.Mode)
+		n.Address6 = d.address6(key+"address6", r.Address6, n.Mode)
 		n.Forwards = d.forwards(key+"ports", r.Ports, n.Mode, nics)
 		nics = append(nics, n)
 	}
@@ -189,6 +191,8 @@ func (d *decoder) network(n Network, raw rawNetwork) Network {
 	if raw.Metadata && n.Mode != NAT {
 		d.Fail(key+".metadata", "got true, but network %q is in mode %s; allowed in: nat", n.Name, n.Mode)
 	}
+	n.IPv6 = d.ipv6(key+".ipv6", raw.IPv6, n.Mode)
+	n.Subnet6 = d.subnet6(key+".subnet6", raw.Subnet6, n)
 	n.PXE = d.pxe(key+".pxe", raw.PXE, n.Mode)
 	return n
 }

@@ -67,7 +67,7 @@ func (h *Host) planFor(ctx context.Context, n plan.Network, salt []byte) planned
 	q.Ask = q.Ask && h.asked // else nothing is decided by it, and it takes a second
 	if p.facts, p.err = host.Observe(ctx, q); p.err == nil {
 		p.plan, p.err = plan.New(n, p.facts, plan.Options{
-			Salt: salt, Remembered: journal.LoadSubnet(h.StateDir, n.Name), AssumeYes: !h.asked,
+			Salt: salt, Remembered: journal.LoadSubnet(h.StateDir, n.Name), Remembered6: journal.LoadSubnet(h.StateDir, journal.Subnet6Of(n.Name)), AssumeYes: !h.asked,
 		})
 	}
 	return p

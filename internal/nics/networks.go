@@ -20,7 +20,10 @@ func NetworksOf(p *profiles.Profile) []profiles.Network {
 
 // NetworkOf returns a profile's network as the keeper takes it.
 func NetworkOf(n profiles.Network) keeper.Network {
-	return keeper.Network{Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, Uplink: n.Uplink, Macvtap: n.Macvtap, MTU: n.MTU, PXE: n.PXE, Metadata: n.Metadata}
+	return keeper.Network{
+		Name: n.Name, Mode: n.Mode, Subnet: n.Subnet, IPv6: n.IPv6, Subnet6: n.Subnet6, Uplink: n.Uplink, Macvtap: n.Macvtap,
+		MTU: n.MTU, PXE: n.PXE, Metadata: n.Metadata,
+	}
 }
 
 // KeeperNetworks returns the networks of a profile as keepers know them: nil without a profile, and an empty list

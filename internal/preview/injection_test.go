@@ -42,12 +42,15 @@ bus = "virtio"
 mode = "nat"
 network = "dev"
 address = "10.1.0.9"
+address6 = "fd00:1:2:3::9"
 mac = "52:54:00:00:00:01"
 guard = "on"
 ports = ["127.0.0.1:8080:80"]
 model = "e1000"
 [network.dev]
 subnet = "10.1.0.0/24"
+ipv6 = "auto"
+subnet6 = "fd00:1:2:3::/64"
 uplink = "eth0"
 [network.dev.pxe]
 server = "10.1.0.1"

@@ -155,7 +155,7 @@ func (v preview) network(ctx context.Context, n profiles.Network) (Network, erro
 	}
 	_, none := os.Stat(place.Journal())
 	planned, err := planOrRefusal(network, facts, plan.Options{
-		Salt: v.salt, Remembered: journal.LoadSubnet(v.stateDir, n.Name), Runs: none == nil,
+		Salt: v.salt, Remembered: journal.LoadSubnet(v.stateDir, n.Name), Remembered6: journal.LoadSubnet(v.stateDir, journal.Subnet6Of(n.Name)), Runs: none == nil,
 		SetUp: journal.SetUpByOthers(place),
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -20,6 +21,7 @@ import (
 type Facts struct {
 	Links     []Link            `json:"links"`
 	Routes    []Route           `json:"routes"` // IPv4, every table
+	Routes6   []Route           `json:"routes6,omitempty"` // of ObserveIPv6
 	Rules     []fib.Rule        `json:"rules,omitempty"`
 	Ways      []ways.Way        `json:"ways,omitempty"`    // of the host's packets to the Internet, the kernel's choice first
 	Outward   []fib.Route       `json:"outward,omitempty"` // the IPv4 routes that decide about samples
@@ -91,14 +93,34 @@ type Link struct {
 	Addresses []netip.Prefix   `json:"addresses,omitempty"`
 }
 
-// Route is an IPv4 route of any table.
+// Route is a route of any table.
 type Route struct {
-	Dst   netip.Prefix `json:"dst"` // 0.0.0.0/0 for a default route
+	Dst   netip.Prefix `json:"dst"` // 0.0.0.0/0 or ::/0 for a default route
 	Link  string       `json:"link,omitempty"`
 	Via   netip.Addr   `json:"via,omitzero"` // the gateway; not valid if there is none
 	Table int          `json:"table"`
 	// Nowhere is true of a blackhole, unreachable, prohibit or throw route.
 	Nowhere bool `json:"nowhere,omitempty"`
+	// RA is true of a route that the kernel made of a router advertisement.
+	RA bool `json:"ra,omitempty"`
+}
+
+// Text returns the route as ip-route(8) lists it.
+func (r Route) Text() string {
+	text := r.Dst.String()
+	if r.Nowhere {
+		text += ", which leads nowhere,"
+	}
+	if r.Via.IsValid() {
+		text += " via " + r.Via.String()
+	}
+	if r.Link != "" {
+		text += " dev " + r.Link
+	}
+	if r.Table != fib.MainTable {
+		text += fmt.Sprintf(" table %d", r.Table)
+	}
+	return text
 }
 
 // Link returns the link of that name or alternative name. In the kernel the two share one

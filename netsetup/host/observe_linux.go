@@ -25,6 +25,7 @@ type Query struct {
 	// Uplink, or for "" the link of the default route.
 	LAN    bool
 	Uplink string
+	IPv6   bool // adds what ObserveIPv6 reads
 	// Original puts into the sysctls the values from before running networks changed them
 	// (journal.OriginalSysctls). Nil leaves them as they are.
 	Original func(sysctls map[string]string)
@@ -43,6 +44,11 @@ func Observe(ctx context.Context, q Query) (Facts, error) {
 	}
 	if v, err := ReadSysctl(RPFilterKey(q.Uplink)); err == nil && q.Uplink != "" {
 		f.Sysctls[RPFilterKey(q.Uplink)] = v
+	}
+	if q.IPv6 {
+		if err := f.ObserveIPv6(); err != nil {
+			return f, err
+		}
 	}
 	if q.Original != nil {
 		q.Original(f.Sysctls)

@@ -24,6 +24,10 @@ func LoadSubnet(stateDir, network string) netip.Prefix {
 	return p
 }
 
+// Subnet6Of is the name by which LoadSubnet and SaveSubnet keep a network's IPv6 prefix. No
+// network has it, as it has a ".".
+func Subnet6Of(network string) string { return network + ".ipv6" }
+
 // SaveSubnet keeps the network's subnet for the next time.
 func SaveSubnet(stateDir, network string, p netip.Prefix) error {
 	path := subnetPath(stateDir, network)

@@ -58,6 +58,9 @@ type PortRequest struct {
 	MAC     net.HardwareAddr `json:"mac"`
 	Address netip.Addr       `json:"address,omitzero"` // zero: derived from the MAC
 
+	// Address6 is the guest's on a network with IPv6; zero: derived from the IPv4 address.
+	Address6 netip.Addr `json:"address6,omitzero"`
+
 	// Unguarded lets the guest send by any MAC and address, and serve DHCP and routes.
 	Unguarded bool `json:"unguarded,omitempty"`
 
@@ -96,7 +99,9 @@ type Port struct {
 	Tap     string           `json:"tap"`
 	MAC     net.HardwareAddr `json:"mac"`
 	Address netip.Addr       `json:"address,omitzero"` // host-only and nat: the address reserved for the guest
-	Seen    guestwatch.State `json:"seen,omitzero"`    // how far the guest has got, and what it uses
+	// Address6 is the guest's by DHCPv6, on a network with IPv6.
+	Address6 netip.Addr       `json:"address6,omitzero"`
+	Seen     guestwatch.State `json:"seen,omitzero"` // how far the guest has got, and what it uses
 
 	Unguarded bool        `json:"unguarded,omitempty"`
 	Dropped   []nft.Count `json:"dropped,omitempty"` // by the port's guard, for each reason of package guard; OpInfo only
@@ -121,6 +126,8 @@ type Info struct {
 	Bridge    string        `json:"bridge"` // "" with macvtap
 	Prefix    netip.Prefix  `json:"prefix,omitzero"`
 	Gateway   netip.Addr    `json:"gateway,omitzero"`
+	Prefix6   netip.Prefix  `json:"prefix6,omitzero"`
+	Gateway6  netip.Addr    `json:"gateway6,omitzero"`
 	MTU       int           `json:"mtu"` // bytes
 	Uplinks   []string      `json:"uplinks,omitempty"`
 	STP       bool          `json:"stp,omitempty"` // the bridge runs STP: ports forward late

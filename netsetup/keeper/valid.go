@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -64,7 +65,7 @@ func (r Request) Validate() error {
 func asked(requests []PortRequest) []Port {
 	var ports []Port
 	for _, p := range requests {
-		ports = append(ports, Port{NIC: p.NIC, MAC: p.MAC, Address: p.Address})
+		ports = append(ports, Port{NIC: p.NIC, MAC: p.MAC, Address: p.Address, Address6: p.Address6})
 	}
 	return ports
 }
@@ -103,6 +104,8 @@ func validPorts(vm string, ports []Port) error {
 			return refuse("MAC %s, which another NIC has", p.MAC)
 		case p.Address.IsValid() && !p.Address.Is4():
 			return refuse("address %s, allowed: an IPv4 address", p.Address)
+		case p.Address6.IsValid() && (!p.Address6.Is6() || p.Address6.Zone() != ""):
+			return refuse("address %.80s, allowed: an IPv6 address", p.Address6)
 		}
 	}
 	return nil
@@ -147,7 +150,18 @@ func validNetwork(n Network) error {
 	case n.Metadata && n.Mode != profiles.NAT:
 		return host.Refuse("network %q: metadata in mode %s; allowed in: nat", n.Name, n.Mode)
 	}
-	return validPXE(n)
+	return errors.Join(validIPv6(n), validPXE(n))
+}
+
+// validIPv6 refuses a network with IPv6 that no profile can ask for.
+func validIPv6(n Network) error {
+	switch {
+	case n.IPv6 && !n.Mode.HasSubnet():
+		return host.Refuse("network %q: ipv6 in mode %s; allowed in: host-only, nat", n.Name, n.Mode)
+	case n.Subnet6 != netip.Prefix{} && (!n.IPv6 || !profiles.ValidSubnet6(n.Subnet6)):
+		return host.Refuse("network %q: subnet6 %s: allowed with ipv6, unique local (RFC 4193), /64", n.Name, n.Subnet6)
+	}
+	return nil
 }
 
 // validPXE refuses a boot file that no profile can ask for.

@@ -18,9 +18,13 @@ import (
 // Network is what a profile asks of a network.
 type Network struct {
 	Name   string        `json:"name"`
-	Mode   profiles.Mode `json:"mode"`             // private, host-only, nat or bridge
-	Subnet netip.Prefix  `json:"subnet,omitzero"`  // zero: choose one
-	Uplink string        `json:"uplink,omitempty"` // "": nat uses all, bridge the default route's
+	Mode   profiles.Mode `json:"mode"`            // private, host-only, nat or bridge
+	Subnet netip.Prefix  `json:"subnet,omitzero"` // zero: choose one
+	IPv6   bool          `json:"ipv6,omitempty"`  // host-only and nat: guests have IPv6 of qnet's
+	// Subnet6 is the IPv6 prefix, a /64; zero: choose one.
+	Subnet6 netip.Prefix `json:"subnet6,omitzero"`
+
+	Uplink string `json:"uplink,omitempty"` // "": nat uses all, bridge the default route's
 	// Asked is the alternative name by which the profile calls the uplink; New sets it.
 	Asked string `json:"asked,omitempty"`
 	// Macvtap, in mode bridge, connects VMs to the uplink without a bridge.
@@ -33,26 +37,29 @@ type Network struct {
 
 // Query returns what host.Observe must read for the network's plan.
 func (n Network) Query() host.Query {
-	return host.Query{LAN: n.Mode == profiles.Bridge && !n.Macvtap, Uplink: n.Uplink}
+	return host.Query{LAN: n.Mode == profiles.Bridge && !n.Macvtap, Uplink: n.Uplink, IPv6: n.IPv6}
 }
 
 // Options are the inputs of a plan that are neither the profile's nor the host's.
 type Options struct {
-	Salt       []byte       // of journal.LoadSalt; MACs and subnets derive from it
-	Remembered netip.Prefix // the subnet that the network had last time, zero if none
-	AssumeYes  bool         // skip checkable: move the host although the move cannot be verified
-	SetUp      []string     // links that were down, and that other networks of the run directory have set up
-	Runs       bool         // the network runs in this run directory: a bridge with its mark is its own
+	Salt        []byte       // of journal.LoadSalt; MACs and subnets derive from it
+	Remembered  netip.Prefix // the subnet that the network had last time, zero if none
+	Remembered6 netip.Prefix // the same of its IPv6 prefix
+	AssumeYes   bool         // skip checkable: move the host although the move cannot be verified
+	SetUp       []string     // links that were down, and that other networks of the run directory have set up
+	Runs        bool         // the network runs in this run directory: a bridge with its mark is its own
 }
 
 // Plan is everything decided for one network.
 type Plan struct {
-	Network Network      `json:"network"`
-	Bridge  string       `json:"bridge"`            // "" with macvtap
-	MTU     int          `json:"mtu"`               // bytes
-	Prefix  netip.Prefix `json:"prefix,omitzero"`   // host-only and nat: the subnet
-	Gateway netip.Addr   `json:"gateway,omitzero"`  // the host's address in Prefix
-	Uplinks []string     `json:"uplinks,omitempty"` // nat: most used first; bridge: the NIC
+	Network  Network      `json:"network"`
+	Bridge   string       `json:"bridge"`            // "" with macvtap
+	MTU      int          `json:"mtu"`               // bytes
+	Prefix   netip.Prefix `json:"prefix,omitzero"`   // host-only and nat: the subnet
+	Gateway  netip.Addr   `json:"gateway,omitzero"`  // the host's address in Prefix
+	Prefix6  netip.Prefix `json:"prefix6,omitzero"`  // of a network with IPv6, where the host has it: a /64
+	Gateway6 netip.Addr   `json:"gateway6,omitzero"` // the host's address in Prefix6
+	Uplinks  []string     `json:"uplinks,omitempty"` // nat: most used first; bridge: the NIC
 	// Beside, of nat, are bridges of others by which the host reaches something: a second LAN,
 	// or another program's guests. The host forwards to the guests what answers there.
 	Beside    []string        `json:"beside,omitempty"`
@@ -145,6 +152,9 @@ func planOwnBridge(p Plan, f host.Facts, o Options) (Plan, error) {
 		p.MTU = jumbo(p.Uplinks, f)
 	}
 	p.chooseMTU(f)
+	if err := p.choosePrefix6(f, o); err != nil {
+		return Plan{}, err
+	}
 	p.Steps = append(p.Steps, p.ownBridgeSteps(f, macgen.Derive(o.Salt, "network/"+n.Name, 0))...)
 	return p, nil
 }

@@ -38,20 +38,7 @@ func (u use) String() string {
 	case u.route == nil:
 		return fmt.Sprintf("nameserver %s of resolv.conf", u.prefix.Addr())
 	}
-	text := "route " + u.prefix.String()
-	if u.route.Nowhere {
-		text += ", which leads nowhere,"
-	}
-	if u.route.Via.IsValid() {
-		text += " via " + u.route.Via.String()
-	}
-	if u.route.Link != "" {
-		text += " dev " + u.route.Link
-	}
-	if u.route.Table != fib.MainTable {
-		text += fmt.Sprintf(" table %d", u.route.Table)
-	}
-	return text
+	return "route " + u.route.Text()
 }
 
 // uses are the prefixes that something on the host already uses, as a subnet of so many bits

@@ -249,8 +249,11 @@ func (d *Decoder) single(path string, v any, into reflect.Value, tag reflect.Str
 			return
 		}
 	case bool:
-		if kind == reflect.Bool {
+		switch {
+		case kind == reflect.Bool:
 			into.SetBool(v)
+			return
+		case !v && tag.Get("off") != "":
 			return
 		}
 	}
@@ -318,7 +321,7 @@ func (d *Decoder) str(path, s string, tag reflect.StructTag) bool {
 		}
 	}
 	if enum := tag.Get("enum"); enum != "" && !fits(s, tag) {
-		d.Fail(path, "got %s, allowed: %s%s", Quote(s), strings.ReplaceAll(enum, ",", ", "), spelled(path, s, strings.Split(enum, ",")))
+		d.Fail(path, "got %s, allowed: %s%s%s", Quote(s), strings.ReplaceAll(enum, ",", ", "), orFalse(tag), spelled(path, s, strings.Split(enum, ",")))
 		return false
 	}
 	if pattern := tag.Get("pattern"); pattern != "" && !fits(s, tag) {

@@ -114,13 +114,21 @@ func form(tag reflect.StructTag) string {
 	enum, words, limits := tag.Get("enum"), tag.Get("words"), tag.Get("range")
 	switch {
 	case enum != "":
-		return ": " + strings.ReplaceAll(enum, ",", ", ")
+		return ": " + strings.ReplaceAll(enum, ",", ", ") + orFalse(tag)
 	case words != "":
 		return ": " + words
 	case limits != "":
 		return ", " + strings.ReplaceAll(limits, ",", " to ")
 	}
 	return ""
+}
+
+// orFalse says that a string's key also takes false, which leaves the string empty.
+func orFalse(tag reflect.StructTag) string {
+	if tag.Get("off") == "" {
+		return ""
+	}
+	return ", or false without quotes"
 }
 
 // spelled returns the allowed word that a user probably meant, as a part of a sentence.

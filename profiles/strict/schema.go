@@ -81,6 +81,14 @@ func (l *Language) array(t reflect.Type, tag reflect.StructTag) map[string]any {
 func limits(s map[string]any, t reflect.Type, tag reflect.StructTag) {
 	if v := tag.Get("enum"); v != "" {
 		s["enum"] = strings.Split(v, ",")
+		if tag.Get("off") != "" {
+			delete(s, "type")
+			delete(s, "minLength")
+			s["enum"] = []any{false}
+			for _, word := range strings.Split(v, ",") {
+				s["enum"] = append(s["enum"].([]any), word)
+			}
+		}
 	}
 	if v := tag.Get("pattern"); v != "" {
 		s["pattern"] = v

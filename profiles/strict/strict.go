@@ -7,6 +7,7 @@
 //	enum     allowed strings, comma-separated
 //	pattern  regular expression a string must match
 //	words    the same in words, for errors
+//	off      the key of a string also takes false, which leaves the string empty
 //	range    smallest and largest number
 //	most     how many elements an array may have, for the schema
 //	default  the value without the key, for the schema

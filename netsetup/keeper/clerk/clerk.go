@@ -162,14 +162,14 @@ func (k *Clerk) send(o order) {
 	}
 }
 
-// Reserve lets a VM's NIC get its address, and the VM its name.
-func (k *Clerk) Reserve(mac net.HardwareAddr, a netip.Addr, vm string) {
+// Reserve lets a VM's NIC get its address, and that of IPv6 if there is one, and the VM its name.
+func (k *Clerk) Reserve(mac net.HardwareAddr, a, a6 netip.Addr, vm string) {
 	if k == nil {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	l := lease{MAC: mac, Address: a, VM: vm}
+	l := lease{MAC: mac, Address: a, Address6: a6, VM: vm}
 	k.leases[mac.String()] = l
 	k.send(order{Reserve: []lease{l}})
 }
@@ -183,6 +183,19 @@ func (k *Clerk) Release(mac net.HardwareAddr) {
 	defer k.mu.Unlock()
 	delete(k.leases, mac.String())
 	k.send(order{Release: []net.HardwareAddr{mac}})
+}
+
+// SetRouter6 has guests told whether the host is their IPv6 router to the outside.
+func (k *Clerk) SetRouter6(on bool) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.c.Network.Router6 != on {
+		k.c.Network.Router6 = on // for the next clerk as well
+		k.send(order{Router6: &on})
+	}
 }
 
 // Leases returns what the clerk says of its clients, for dhcp.Server.Confirm: nothing if it

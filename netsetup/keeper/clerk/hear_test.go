@@ -165,7 +165,7 @@ func TestClerkThatDoesNotRead(t *testing.T) {
 	defer theirs.Close()
 	k := &Clerk{c: Config{Log: slog.New(slog.DiscardHandler)}, conn: ours, ctx: t.Context(), leases: map[string]lease{}}
 	for range 10000 {
-		if k.Reserve(vmsMAC, gateway.Next(), "web"); k.current() == nil {
+		if k.Reserve(vmsMAC, gateway.Next(), netip.Addr{}, "web"); k.current() == nil {
 			break
 		}
 	}

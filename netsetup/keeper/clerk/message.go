@@ -21,7 +21,14 @@ type Network struct {
 	Router  bool             `json:"router,omitempty"`
 	Domain  string           `json:"domain,omitempty"` // "" without DNS
 	MTU     int              `json:"mtu"`
-	PXE     profiles.PXE     `json:"pxe,omitzero"`
+
+	// Prefix6 is the network's IPv6 prefix, not valid without; Address6 is the host's in it.
+	Prefix6  netip.Prefix `json:"prefix6,omitzero"`
+	Address6 netip.Addr   `json:"address6,omitzero"`
+	// Router6 tells guests of a default route, while the host has one; order.Router6 changes it.
+	Router6 bool `json:"router6,omitempty"`
+
+	PXE profiles.PXE `json:"pxe,omitzero"`
 }
 
 // lease is an address of a client: of a VM's NIC that has it reserved, or one that a clerk
@@ -30,6 +37,8 @@ type lease struct {
 	MAC     net.HardwareAddr `json:"mac"`
 	Address netip.Addr       `json:"address,omitzero"`
 	VM      string           `json:"vm,omitempty"`
+
+	Address6 netip.Addr `json:"address6,omitzero"` // reserved for DHCPv6
 }
 
 // order is what the keeper sends to a clerk.
@@ -40,7 +49,8 @@ type order struct {
 	Reserve []lease            `json:"reserve,omitempty"`
 	More    bool               `json:"more,omitempty"` // Serve: further orders with Reserve belong to it
 	Leases  bool               `json:"leases,omitempty"`
-	Conf    *resolvconf.Conf   `json:"conf,omitempty"` // the answer to word.Conf
+	Conf    *resolvconf.Conf   `json:"conf,omitempty"`    // the answer to word.Conf
+	Router6 *bool              `json:"router6,omitempty"` // of Network, from now on
 }
 
 // word is what a clerk sends to the keeper.

@@ -172,11 +172,14 @@ func (s *server) plan(ctx context.Context) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	p, err := plan.New(n, facts, plan.Options{
-		Salt: salt, Remembered: journal.LoadSubnet(s.stateDir, n.Name), AssumeYes: s.spec.AssumeYes,
+		Salt: salt, Remembered: journal.LoadSubnet(s.stateDir, n.Name), Remembered6: journal.LoadSubnet(s.stateDir, journal.Subnet6Of(n.Name)), AssumeYes: s.spec.AssumeYes,
 		SetUp: journal.SetUpByOthers(s.place),
 	})
 	if err == nil && p.Prefix.IsValid() && !n.Subnet.IsValid() {
 		err = journal.SaveSubnet(s.stateDir, n.Name, p.Prefix)
+	}
+	if err == nil && p.Prefix6.IsValid() && !n.Subnet6.IsValid() {
+		err = journal.SaveSubnet(s.stateDir, journal.Subnet6Of(n.Name), p.Prefix6)
 	}
 	return p, err
 }

@@ -61,7 +61,7 @@ func (s *server) brief() keeper.Info {
 	s.mu.Unlock()
 	return keeper.Info{
 		Name: p.Network.Name, Mode: p.Network.Mode, Macvtap: p.Network.Macvtap, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
-		MTU: p.MTU, Uplinks: p.Uplinks, STP: p.STP, KeeperPID: os.Getpid(), VMs: []keeper.VMInfo{}, Clerk: s.spec.Clerk,
+		Prefix6: p.Prefix6, Gateway6: p.Gateway6, MTU: p.MTU, Uplinks: p.Uplinks, STP: p.STP, KeeperPID: os.Getpid(), VMs: []keeper.VMInfo{}, Clerk: s.spec.Clerk,
 		Notes: slices.Concat(notes, p.Notes),
 	}
 }

@@ -200,7 +200,7 @@ func (s *server) check(ctx context.Context, req keeper.Request) error {
 	case n.Uplink != "" && !uplink:
 		return host.Refuse("VM %q wants network %q with uplink %s, VMs %v run it with %q", req.VM, n.Name, n.Uplink, others, have.Network.Uplink)
 	}
-	return nil
+	return s.checkIPv6(req.VM, n, others)
 }
 
 func with(it bool) string {
@@ -226,9 +226,15 @@ func (s *server) portInfo(vm string, r keeper.PortRequest, sofar []keeper.Port) 
 	if err != nil || !s.journal.Plan.Prefix.IsValid() {
 		return info, err
 	}
-	if info.Address, err = s.reserve(r.MAC, r.Address, vm); err != nil {
+	if info.Address, err = s.dhcp.Reserve(r.MAC, r.Address, vm); err != nil {
 		return keeper.Port{}, host.Refuse("VM %q: %w", vm, err)
 	}
+	info.Address6, err = s.address6(vm, r.Address6, info.Address, sofar)
+	if err != nil {
+		s.dhcp.Release(r.MAC)
+		return keeper.Port{}, err
+	}
+	s.clerk.Reserve(r.MAC, info.Address, info.Address6, vm)
 	return info, nil
 }
 

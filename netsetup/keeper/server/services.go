@@ -71,6 +71,7 @@ func (s *server) startClerk(ctx context.Context, bridge host.Link, domain string
 			Link: bridge.Index, MAC: bridge.MAC, Prefix: plan.Prefix, Address: plan.Gateway, MTU: plan.MTU,
 			// A default route that leads nowhere would break guests with a second NIC.
 			Router: plan.Network.Mode == profiles.NAT, Domain: domain, PXE: plan.Network.PXE,
+			Prefix6: plan.Prefix6, Address6: plan.Gateway6,
 		},
 		DHCP: socket, DNS: names, LeaseFile: leases, Keeper: hearer{s, server}, Log: s.log,
 	})
@@ -126,20 +127,14 @@ func (s *server) reserveAgain(vm string, ports []keeper.Port) error {
 	var errs []error
 	for i := range ports {
 		if p := &ports[i]; p.Address.IsValid() { // no copy: a watcher changes Seen
-			_, err := s.reserve(p.MAC, p.Address, vm)
+			_, err := s.dhcp.Reserve(p.MAC, p.Address, vm)
 			errs = append(errs, err)
+			if err == nil {
+				s.clerk.Reserve(p.MAC, p.Address, p.Address6, vm)
+			}
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// reserve gives a VM's NIC its address, and lets the clerk give it.
-func (s *server) reserve(mac net.HardwareAddr, wish netip.Addr, vm string) (netip.Addr, error) {
-	a, err := s.dhcp.Reserve(mac, wish, vm)
-	if err == nil {
-		s.clerk.Reserve(mac, a, vm)
-	}
-	return a, err
 }
 
 // stopServices ends the clerk, waits until its sockets are closed, and closes the lease file.
