@@ -71,3 +71,6 @@ func (s AddForwards) String() string {
 func (s AddForwards) UndoString() string {
 	return nft.ElementCommands("delete", s.Forwarding.Table, s.Forwards) + "\n" + s.Forwarding.UndoString()
 }
+
+// IsConcurrent makes it Concurrent: the guests' links are down when the elements are deleted.
+func (AddForwards) IsConcurrent() {}

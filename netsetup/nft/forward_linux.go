@@ -39,18 +39,15 @@ func (f Forwarding) sets() (anyone, at, to *nftables.Set) {
 		&nftables.Set{Table: table, Name: forwardTo, Concatenation: true, KeyType: addressPort}
 }
 
-// open adds what a forwarding needs to its table, unless it is there.
+// open puts what a forwarding needs into the transaction that comes next, and returns its maps and
+// its set.
 //
 //	nft -f - <<< FORWARDING
-func (c *Conn) open(f Forwarding) error {
-	there, err := c.opened(f)
-	if err != nil || there {
-		return err
-	}
-	anyone, at, to := f.sets()
+func (c *Conn) open(f Forwarding) (anyone, at, to *nftables.Set, err error) {
+	anyone, at, to = f.sets()
 	for _, s := range []*nftables.Set{anyone, at, to} {
 		if err := c.lib.AddSet(s, nil); err != nil {
-			return fmt.Errorf("add forwards to table inet %s: %s: %w", f.Table, s.Name, err)
+			return nil, nil, nil, fmt.Errorf("%s: %w", s.Name, err)
 		}
 	}
 	chain := c.lib.AddChain(baseChain(to.Table, Chain{Name: forwardChain, Type: "nat", Hook: Prerouting, Priority: -100, Policy: Accept}))
@@ -66,10 +63,7 @@ func (c *Conn) open(f Forwarding) error {
 		Table: to.Table, Chain: &nftables.Chain{Name: throughChain, Table: to.Table}, Exprs: f.acceptExprs(to),
 		UserData: userdata.AppendString(nil, userdata.TypeComment, forwardRule),
 	})
-	if err := c.lib.Flush(); err != nil {
-		return fmt.Errorf("add forwards to table inet %s: %w", f.Table, err)
-	}
-	return nil
+	return anyone, at, to, nil
 }
 
 func localExprs() []expr.Any {
@@ -132,13 +126,10 @@ func (c *Conn) opened(f Forwarding) (bool, error) {
 	return slices.ContainsFunc(chains, func(ch *nftables.Chain) bool { return ch.Table.Name == f.Table && ch.Name == forwardChain }), nil
 }
 
-// shut takes away what open added.
+// shut takes away what open added, with all elements, in one transaction.
 //
 //	nft delete chain inet TABLE forward_in; nft delete map inet TABLE forward_any4; ...
 func (c *Conn) shut(f Forwarding) error {
-	if there, err := c.opened(f); err != nil || !there {
-		return err
-	}
 	anyone, at, to := f.sets()
 	rules, err := c.lib.GetRules(to.Table, &nftables.Chain{Name: throughChain, Table: to.Table})
 	if err != nil {
@@ -169,6 +160,11 @@ func (c *Conn) Forwards(f Forwarding) ([]Destination, error) {
 	if err != nil || !there {
 		return nil, err
 	}
+	return c.elements(f)
+}
+
+// elements are the forwards of a table that has a forwarding.
+func (c *Conn) elements(f Forwarding) ([]Destination, error) {
 	anyone, at, _ := f.sets()
 	var list []Destination
 	for _, m := range []*nftables.Set{anyone, at} {
@@ -191,31 +187,41 @@ func (c *Conn) Forwards(f Forwarding) ([]Destination, error) {
 //
 //	nft delete element inet TABLE ...; nft add element inet TABLE ...
 func (c *Conn) SetForwards(f Forwarding, add, del []Destination) error {
-	now, err := c.Forwards(f)
+	there, err := c.opened(f)
 	if err != nil {
 		return err
+	}
+	var now []Destination
+	if there {
+		if now, err = c.elements(f); err != nil {
+			return err
+		}
 	}
 	replaced := func(have Destination) bool { // an element of the same key
 		return slices.ContainsFunc(add, func(a Destination) bool { return a.key() == have.key() })
 	}
 	left := slices.DeleteFunc(slices.Clone(now), func(have Destination) bool { return slices.Contains(del, have) || replaced(have) })
 	want := slices.Concat(left, add)
-	if len(want) > 0 {
-		if err := c.open(f); err != nil {
-			return err
-		}
-	}
-	if err := c.changeForwards(f, now, want); err != nil {
-		return fmt.Errorf("change forwards of table inet %s: %w", f.Table, err)
-	}
-	if len(want) == 0 {
+	switch {
+	case len(want) == 0 && there:
 		return c.shut(f)
+	case len(want) == 0:
+		return nil
+	}
+	if err := c.changeForwards(f, there, now, want); err != nil {
+		return fmt.Errorf("change forwards of table inet %s: %w", f.Table, err)
 	}
 	return nil
 }
 
-func (c *Conn) changeForwards(f Forwarding, now, want []Destination) error {
+func (c *Conn) changeForwards(f Forwarding, there bool, now, want []Destination) error {
 	anyone, at, to := f.sets()
+	if !there {
+		var err error
+		if anyone, at, to, err = c.open(f); err != nil {
+			return err
+		}
+	}
 	for _, s := range []struct {
 		set    *nftables.Set
 		encode func(Destination) (nftables.SetElement, bool)

@@ -239,7 +239,7 @@ func TestKinds(t *testing.T) {
 		slices.Sort(kinds)
 		want := map[string]string{
 			"AddAccept": "[accept optional]", "AddBridge": "[drifter link]", "AddMacvtap": "[link port]", "AddTap": "[link port]",
-			"AddTable": "[adopter bound concurrent drifter]", "LinkDNS": "[bound]", "SetSysctl": "[drifter]", "SetZone": "[optional]",
+			"AddTable": "[adopter bound concurrent drifter]", "AddForwards": "[concurrent]", "LinkDNS": "[bound]", "SetSysctl": "[drifter]", "SetZone": "[optional]",
 		}[name]
 		if want == "" {
 			want = "[]"
