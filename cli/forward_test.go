@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -180,6 +181,16 @@ func (l *testHost) forwardsLiveInModeUser(as func(args ...string) (code int, out
 	l.saw("127.0.0.1:2081")
 }
 
+// lineOf is the line of a file, from 1, that begins with a word.
+func lineOf(t *testing.T, path, word string) int {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return 1 + slices.IndexFunc(strings.Split(string(b), "\n"), func(line string) bool { return strings.HasPrefix(line, word) })
+}
+
 // A taken port is refused before anything starts, and its process or VM is named.
 func TestTakenPortsAreRefused(t *testing.T) {
 	inLab(t, func(l *testHost) {
@@ -190,7 +201,7 @@ func TestTakenPortsAreRefused(t *testing.T) {
 		for _, mode := range []string{"user", "host-only"} {
 			nic := "[[nic]]\nmode = \"" + mode + "\"\n"
 			path := l.profile("a", idle+nic+"ports = [\"2081:80\", \"*:2080:80\"]\n")
-			l.refused(exitIncapable, []string{"*:2080:80", "tcp port 2080 is taken", "pid " + strconv.Itoa(os.Getpid())}, "run", "-d", path)
+			l.refused(exitIncapable, []string{path + ":" + strconv.Itoa(lineOf(t, path, "ports")) + ": nic[0].ports[1]: ", "*:2080:80", "tcp port 2080 is taken", "pid " + strconv.Itoa(os.Getpid())}, "run", "-d", path)
 			l.noAnswer("127.0.0.1:2081") // all or none
 		}
 		other.Close()

@@ -32,6 +32,7 @@ func (d *decoder) forwards(key string, texts []string, mode Mode, sofar []NIC) [
 				d.Fail(key, "got %s, but %s has %s/%s already", strict.Quote(text), strict.Quote(o.String()), f.Listens(), f.Proto)
 				break
 			}
+			d.forwardKeys[f] = key
 		}
 		list = append(list, expanded...)
 	}

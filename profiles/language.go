@@ -11,6 +11,8 @@ import (
 type decoder struct {
 	*strict.Decoder
 	home string // the user's home directory, "" if it is not known
+
+	forwardKeys map[Forward]string // the key that each comes from
 }
 
 var language = strict.Language{

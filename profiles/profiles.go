@@ -79,7 +79,8 @@ type Profile struct {
 	// paths. The profile has no say in it: who loads it sets them.
 	Allowed []string
 
-	places strict.Places // of the keys
+	places      strict.Places // of the keys
+	forwardKeys map[Forward]string
 }
 
 // Wrong returns what is wrong with a key of the profile, such as "disk[0].file": what was got
@@ -89,6 +90,10 @@ func (p *Profile) Wrong(key, format string, args ...any) *Error {
 	places.File = cmp.Or(places.File, p.Path)
 	return places.Wrong(key, format, args...)
 }
+
+// ForwardKey returns the key of the profile that a forward of it comes from, such as
+// "nic[0].ports[1]", "" of another forward.
+func (p *Profile) ForwardKey(f Forward) string { return p.forwardKeys[f] }
 
 // Image is what a VM's first disk is an overlay on: one of Name, URL and File.
 type Image struct {
@@ -323,12 +328,12 @@ func (o Reader) Decode(r io.Reader, path string) (*Profile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read profile %s: %w", path, err)
 	}
-	d := &decoder{Decoder: strict.New(&language, path), home: o.Home}
+	d := &decoder{Decoder: strict.New(&language, path), home: o.Home, forwardKeys: map[Forward]string{}}
 	var raw rawProfile
 	var p *Profile
 	if d.Decode(data, &raw) {
 		p = d.valid(raw, abs)
-		p.places = d.Places
+		p.places, p.forwardKeys = d.Places, d.forwardKeys
 	}
 	if errs := d.Errors(); len(errs) > 0 {
 		return nil, errs

@@ -5,6 +5,7 @@ package forwards
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -94,6 +95,30 @@ func (s *Forwards) Bind(ctx context.Context) (err error) {
 	}
 	return err
 }
+
+// Explain gives an error about a forward of the profile the file, line and key that the forward
+// comes from, and returns any other as it is.
+func (s *Forwards) Explain(err error) error {
+	failed, ok := errors.AsType[*keeper.ForwardError](err)
+	if !ok {
+		return err
+	}
+	key := s.Profile.ForwardKey(failed.Forward)
+	if key == "" {
+		return err
+	}
+	return &placedError{s.Profile.Wrong(key, "%v", err).Error(), err}
+}
+
+// placedError is an error with the place in the profile that led to it.
+type placedError struct {
+	text string
+	err  error
+}
+
+func (e *placedError) Error() string { return e.text }
+
+func (e *placedError) Unwrap() error { return e.err }
 
 // Begin begins to forward the ports that were bound: those of Bind, and of the ports that the
 // keepers connected, by their NIC's index. It takes over their sockets.

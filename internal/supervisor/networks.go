@@ -16,7 +16,7 @@ import (
 func (s *session) join(ctx context.Context) error {
 	for _, n := range nics.NetworksOf(s.profile) {
 		if err := s.joinNetwork(ctx, n); err != nil {
-			return err
+			return s.forwards.Explain(err)
 		}
 	}
 	return nil

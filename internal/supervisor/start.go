@@ -44,7 +44,7 @@ func (s *session) check(ctx context.Context) (err error) {
 	s.mu.Unlock()
 	s.onClose(func(context.Context) error { s.forwards.Close(); return nil })
 	if err := s.forwards.Bind(ctx); err != nil {
-		return err
+		return s.forwards.Explain(err)
 	}
 	c := s.machine()
 	c.NICs = nil // they have no taps yet
@@ -152,7 +152,7 @@ func (s *session) started(ctx context.Context) error {
 	}
 	connected, _ := s.ports()
 	if err := s.forwards.Begin(ctx, s.vm, connected); err != nil {
-		return err
+		return s.forwards.Explain(err)
 	}
 	log, err := logfile.Open(LogPath(s.StateDir, s.profile.Name))
 	if err != nil {
