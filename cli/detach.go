@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -116,7 +117,13 @@ func (a *app) hear(pipe io.Reader, progress func(string)) error {
 func speech() (say func(word), end func()) {
 	pipe := os.NewFile(3, "words")
 	encoder := json.NewEncoder(pipe)
-	return func(w word) { encoder.Encode(w) }, func() { pipe.Close() } //nolint:errcheck // a parent that is gone needs no word
+	var mu sync.Mutex // notes come at any time
+	say = func(w word) {
+		mu.Lock()
+		defer mu.Unlock()
+		encoder.Encode(w) //nolint:errcheck // a parent that is gone needs no word
+	}
+	return say, func() { pipe.Close() }
 }
 
 // runDetached is the process that detach starts. Once the VM runs, what it says goes to

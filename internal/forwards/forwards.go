@@ -30,6 +30,9 @@ const (
 	// privileged is the first port that a process without rights may bind, where
 	// net.ipv4.ip_unprivileged_port_start (ip(7)) is the default. QEMU has no rights.
 	privileged = 1024
+	// settleTime bounds how long a VM's start waits for what keepers do for its forwards, which
+	// other networks' changes may hold up. The relay has them meanwhile.
+	settleTime = time.Second
 	// innerTries is how often a port for QEMU is looked for: another process may take it first.
 	innerTries = 8
 )
@@ -69,8 +72,8 @@ type Forwards struct {
 // made is a forward that is there.
 type made struct {
 	f     profiles.Forward
-	nic   int // index in the profile
-	how   string
+	nic   int            // index in the profile
+	how   string         // in mode user; else the keeper says it
 	inner netip.AddrPort // in mode user, by relay: where QEMU listens for the relay
 }
 
@@ -121,12 +124,13 @@ func (e *placedError) Error() string { return e.text }
 func (e *placedError) Unwrap() error { return e.err }
 
 // Begin begins to forward the ports that were bound: those of Bind, and of the ports that the
-// keepers connected, by their NIC's index. It takes over their sockets.
-func (s *Forwards) Begin(ctx context.Context, q QEMU, connected map[int]keeper.Port) error {
+// keepers connected, by their NIC's index. It takes over their sockets. say gets the lines of Plan,
+// once the keepers have said what may keep other machines from the ports.
+func (s *Forwards) Begin(ctx context.Context, q QEMU, connected map[int]keeper.Port, say func(string)) error {
 	for nic := range s.Profile.NICs {
 		p := connected[nic]
 		for i, f := range p.Forwards {
-			if err := s.relayTo(&made{f: f.Forward, nic: nic, how: f.How}, p.Sockets[i]); err != nil {
+			if err := s.relayTo(&made{f: f.Forward, nic: nic}, p.Sockets[i]); err != nil {
 				return err
 			}
 		}
@@ -136,7 +140,29 @@ func (s *Forwards) Begin(ctx context.Context, q QEMU, connected map[int]keeper.P
 			}
 		}
 	}
+	if s.Off {
+		return nil
+	}
+	s.settle(ctx)
+	for _, line := range Plan(s.Profile) {
+		say(line)
+	}
 	return nil
+}
+
+// settle waits until the keepers have done what they do for the VM's forwards besides their
+// sockets. They do it while QEMU starts, so that it is seldom a wait.
+func (s *Forwards) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for nic := range s.Profile.NICs {
+		if r := s.Host.Registration(nic); r != nil && len(s.Of(nic)) > 0 {
+			select {
+			case <-r.Settled():
+			case <-ctx.Done():
+			}
+		}
+	}
 }
 
 // Close ends all forwards.
@@ -259,6 +285,9 @@ func (s *Forwards) Describe(nic int) (list []control.Forward) {
 			continue
 		}
 		d := control.Forward{Proto: m.f.Proto, Address: m.f.Address, Port: m.f.Port, Guest: m.f.Guest, How: m.how}
+		if r := s.Host.Registration(nic); r != nil {
+			d.How = r.How(nic, m.f)
+		}
 		if m.how != control.ByHostfwd {
 			count := s.relay.Count(m.f)
 			d.Carried = &count

@@ -136,12 +136,17 @@ func TestInnerPortsAreTriedAgain(t *testing.T) {
 		return nil
 	}
 	f := v.forwards(t, profiles.Forward{Proto: "tcp", Address: netip.IPv6Loopback(), Port: p, Guest: 80})
-	if err := errors.Join(f.Bind(t.Context()), f.Begin(t.Context(), v, nil)); err != nil || calls != innerTries {
+	var said []string
+	say := func(line string) { said = append(said, line) }
+	if err := errors.Join(f.Bind(t.Context()), f.Begin(t.Context(), v, nil, say)); err != nil || calls != innerTries {
 		t.Errorf("after %d tries: %v", calls, err)
+	}
+	if !slices.Equal(said, Plan(f.Profile)) || len(said) != 1 {
+		t.Errorf("said %q, planned %q", said, Plan(f.Profile))
 	}
 	calls = -1000
 	f = v.forwards(t, profiles.Forward{Proto: "tcp", Address: netip.IPv6Loopback(), Port: port(t), Guest: 80})
-	if err := errors.Join(f.Bind(t.Context()), f.Begin(t.Context(), v, nil)); err == nil {
+	if err := errors.Join(f.Bind(t.Context()), f.Begin(t.Context(), v, nil, say)); err == nil {
 		t.Error("without any free port it should fail")
 	}
 }
@@ -151,7 +156,8 @@ func TestForwardsOff(t *testing.T) {
 	v, p := &userVM{}, port(t)
 	f := v.forwards(t, profiles.Forward{Proto: "tcp", Address: netip.MustParseAddr("127.0.0.1"), Port: p, Guest: 80})
 	f.Off = true
-	if err := errors.Join(f.Bind(t.Context()), f.Begin(t.Context(), v, nil)); err != nil || len(v.listen) > 0 {
+	say := func(line string) { t.Errorf("said %q", line) }
+	if err := errors.Join(f.Bind(t.Context()), f.Begin(t.Context(), v, nil, say)); err != nil || len(v.listen) > 0 {
 		t.Errorf("got %v, %v", err, v.listen)
 	}
 	if f.Of(1) != nil {

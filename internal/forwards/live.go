@@ -87,7 +87,7 @@ func (s *Forwards) add(ctx context.Context, q QEMU, nic int, list []profiles.For
 	defer forward.CloseAll(sockets)
 	for i, f := range list {
 		if err == nil && sockets[i] != nil { // the host may have no ::1
-			err = s.relayTo(&made{f: f, nic: nic, how: r.How(nic, f)}, sockets[i])
+			err = s.relayTo(&made{f: f, nic: nic}, sockets[i])
 		}
 	}
 	return err

@@ -151,7 +151,7 @@ func (s *session) started(ctx context.Context) error {
 		return err
 	}
 	connected, _ := s.ports()
-	if err := s.forwards.Begin(ctx, s.vm, connected); err != nil {
+	if err := s.forwards.Begin(ctx, s.vm, connected, s.Verbose); err != nil {
 		return s.forwards.Explain(err)
 	}
 	log, err := logfile.Open(LogPath(s.StateDir, s.profile.Name))

@@ -139,6 +139,9 @@ func (o Options) join(ctx context.Context, n Network, req Request) (*Registratio
 	}
 	o.report(rep)
 	r := newRegistration(o, n, req.VM, conn, *rep.Info)
+	if !rep.Later {
+		r.settle()
+	}
 	for i, p := range rep.Ports {
 		if req.Ports[i].Queues == 0 {
 			p.File, files = files[0], files[1:]

@@ -134,9 +134,20 @@ func (f *forwarded) stop(t *testing.T) {
 // forwarding joins with forwards of a guest that serves at port 80, and relays the TCP ones.
 func forwarding(t *testing.T, o Options, list ...keeper.Forward) *forwarded {
 	t.Helper()
+	return served(t, mustJoin(t, o, natNet, "web", guestWith(list...)))
+}
+
+// guestWith is the request of a guest with forwards.
+func guestWith(list ...keeper.Forward) []PortRequest {
 	requests := withForwards(1, list...)
 	requests[0].Address = netip.MustParseAddr(guestAddress)
-	f := &forwarded{Registration: mustJoin(t, o, natNet, "web", requests)}
+	return requests
+}
+
+// served serves in place of the guest of a VM that has joined, and of its supervisor.
+func served(t *testing.T, r *Registration) *forwarded {
+	t.Helper()
+	f := &forwarded{Registration: r}
 	natGuest(t)
 	f.stops = tellPeer(t, "guest", ":80")
 	for i, made := range f.Ports()[0].Forwards {
@@ -458,6 +469,50 @@ func TestForwardsOutliveTheirRules(t *testing.T) {
 			c.Close()
 		}
 		r.stop(t)
+	})
+}
+
+// The rules of a VM's forwards come behind the answer to its join. Those that a killed keeper did
+// not make, the next one makes.
+func TestForwardsFinishedByTheNextKeeper(t *testing.T) {
+	for _, place := range []string{"keeper registered a VM", "keeper wrote the forwards to the journal", "did AddForwards"} {
+		t.Run(place, func(t *testing.T) {
+			inLab(t, func(t *testing.T, o Options) {
+				came, release := hold(t, o, place)
+				joined, err := Join(t.Context(), o, natNet, "web", guestWith(at("tcp", "*", 8080)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				<-came
+				if err := unix.Kill(joined.Info().KeeperPID, unix.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				release()
+				r := served(t, joined)
+				lab.Eventually(t, 10*time.Second, "next keeper", func() bool { return howOf(t, o) == "dnat" })
+				if got := seen("inet", hostAddress, 8080); got != lanAddress {
+					t.Errorf("the guest sees %q", got)
+				}
+				lab.Eventually(t, time.Second, "news", func() bool { return r.How(0, at("tcp", "*", 8080)) == keeper.ByDNAT })
+				r.stop(t)
+			})
+		})
+	}
+}
+
+// A VM that leaves as soon as it has joined leaves nothing of what comes behind the answer.
+func TestForwardsOfAVMThatLeaves(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		other := mustJoin(t, o, natNet, "other", port(5))
+		for range 5 {
+			r, err := Join(t.Context(), o, natNet, "web", withForwards(1, at("tcp", "*", 8080), at("udp", hostAddress, 53)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustLeave(t, r)
+			lab.Sh(t, "! nft list table inet qnet_dev | grep -E 'forward_|forwarded4'; ! grep -r 8080 "+o.RunDir)
+		}
+		mustLeave(t, other)
 	})
 }
 

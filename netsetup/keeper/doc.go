@@ -28,7 +28,9 @@
 // The keeper opens the sockets of a VM's forwards when the VM joins, all or none, or when
 // Registration.Forward asks; the supervisor gets them and relays, and the keeper has none of them
 // open: they outlive it. In mode nat the keeper has rules besides, by which other machines reach
-// the guest without the relay. Both end with the registration.
+// the guest without the relay. It makes them behind its answer to the join, and tells as news that
+// it has (Registration.Settled); the next keeper makes those that it was killed before. Both end
+// with the registration.
 //
 // Who may have a port: every caller that may join. The keeper can bind ports below
 // net.ipv4.ip_unprivileged_port_start, and does so for connections of root alone; the supervisor

@@ -82,9 +82,7 @@ type answer struct {
 // that came too late. The registration tells the next keeper of the ports.
 func (r *Registration) answered(a answer) {
 	if a.reply.Error == nil {
-		r.mu.Lock()
-		r.held = a.reply.Ports
-		r.mu.Unlock()
+		r.held.Store(&a.reply.Ports)
 	}
 	select {
 	case late := <-r.answers:

@@ -85,6 +85,11 @@ func mustJoin(t *testing.T, o Options, n Network, vm string, ports []PortRequest
 	if err != nil {
 		t.Fatal(err)
 	}
+	select {
+	case <-r.Settled():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the keeper does not tell how the forwards are done")
+	}
 	return r
 }
 

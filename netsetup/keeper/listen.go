@@ -35,12 +35,14 @@ func (o Options) Listen(ctx context.Context, nic int, list []Forward) ([]*os.Fil
 	return nil, &ForwardError{nic, f, cause}
 }
 
+// Settled is closed when the keeper has done for the VM's forwards what it does besides their
+// sockets, or has died: How tells from then on.
+func (r *Registration) Settled() <-chan struct{} { return r.settled }
+
 // How returns how a forward of the NIC of that index is done, as the keeper said last: ByRelay or
 // ByDNAT.
 func (r *Registration) How(nic int, f Forward) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, p := range r.held {
+	for _, p := range r.now() {
 		i := slices.IndexFunc(p.Forwards, func(have Forwarded) bool { return have.Forward == f })
 		if p.NIC == nic && i >= 0 {
 			return p.Forwards[i].How

@@ -202,6 +202,11 @@ type Reply struct {
 	// To is the ID of the request that this answers, 0 of one without.
 	To int `json:"to,omitempty"`
 
+	// Later is set in the answer to OpJoin where news with Settled follow: what the keeper does for
+	// the VM's forwards besides their sockets, its Steps, and in Update how each is done.
+	Later   bool `json:"later,omitempty"`
+	Settled bool `json:"settled,omitempty"`
+
 	// Left is set in the answer to OpLeave.
 	Left bool `json:"left,omitempty"`
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/rundir"
@@ -28,14 +29,19 @@ type Registration struct {
 	answers chan answer // to what Forward and Unforward ask
 	asking  sync.Mutex  // one of them at a time
 	replugs chan []int
+	settled chan struct{} // closed by settle
+	settle  func()        // may be called again
 	done    chan struct{}
 	cancel  context.CancelFunc // ends the search for the next keeper
+
+	// held are the ports as the keeper said last, nil until it said more than at the join. The
+	// search for the next keeper, which holds mu, calls what reads them.
+	held atomic.Pointer[[]Port]
 
 	mu      sync.Mutex // guards what follows
 	conn    *net.UnixConn
 	ended   chan struct{} // closed when conn has ended
 	lastID  int           // of the requests with an answer of their own
-	held    []Port        // as the keeper said last
 	leaving bool
 }
 
@@ -44,8 +50,10 @@ type Registration struct {
 const replugLimit = 4
 
 func newRegistration(o Options, n Network, vm string, conn *net.UnixConn, info Info) *Registration {
+	settled := make(chan struct{})
 	return &Registration{
 		options: o, network: n, vm: vm, conn: conn, info: info, cancel: func() {},
+		settled: settled, settle: sync.OnceFunc(func() { close(settled) }),
 		ended: make(chan struct{}), replies: make(chan Reply, 1), answers: make(chan answer, 1), replugs: make(chan []int, replugLimit), done: make(chan struct{}),
 	}
 }
@@ -71,6 +79,7 @@ func (r *Registration) follow(ctx context.Context) {
 		for conn != nil {
 			r.read(conn)
 			conn.Close()
+			r.settle() // the next keeper tells by its updates
 			r.lose()
 			conn = r.rejoin(ctx)
 		}
@@ -98,7 +107,11 @@ func (r *Registration) read(conn *net.UnixConn) {
 		case err != nil:
 			return
 		case rep.Update != nil:
+			r.options.report(rep)
 			r.update(rep.Update)
+			if rep.Settled {
+				r.settle()
+			}
 		case rep.Replug != nil:
 			select {
 			case r.replugs <- rep.Replug:
@@ -124,12 +137,18 @@ func (r *Registration) lose() {
 }
 
 func (r *Registration) update(ports []Port) {
-	r.mu.Lock()
-	r.held = ports
-	r.mu.Unlock()
+	r.held.Store(&ports)
 	if r.options.Changed != nil {
 		r.options.Changed(ports)
 	}
+}
+
+// now are the ports as the keeper said last.
+func (r *Registration) now() []Port {
+	if held := r.held.Load(); held != nil {
+		return *held
+	}
+	return r.ports
 }
 
 // rejoin finds or starts the next keeper. It returns nil when the VM leaves
@@ -160,11 +179,7 @@ func (r *Registration) connectAgain(ctx context.Context) (*net.UnixConn, error) 
 	if err != nil {
 		return nil, err
 	}
-	held := r.held
-	if held == nil {
-		held = r.ports
-	}
-	req := Request{Versions: Speaks, Op: OpRejoin, NetNS: ns, Network: r.network, VM: r.vm, Held: held}
+	req := Request{Versions: Speaks, Op: OpRejoin, NetNS: ns, Network: r.network, VM: r.vm, Held: r.now()}
 	for {
 		conn, err := r.options.connect(ctx, r.network)
 		if err != nil {

@@ -184,6 +184,7 @@ func (s *server) drop(ctx context.Context, vm string) error {
 		return fmt.Errorf("%w: %w", host.ErrLeft, err) // the journal still has them, for the network's end
 	}
 	delete(s.journal.Ports, vm)
+	s.journal.Plan.Forwards = s.forwards()
 	err := s.journal.Write(s.place.Journal())
 	return errors.Join(err, s.forwardsChanged(ctx))
 }

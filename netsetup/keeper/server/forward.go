@@ -137,8 +137,9 @@ func (c *connection) addForwards(ctx context.Context, req keeper.Request) ([]kee
 	if err != nil {
 		return nil, nil, err
 	}
-	made = c.translate(ctx, c.vm, m, i, made)
-	return c.setForwards(m, i, slices.Concat(m.ports[i].Forwards, made)), files, nil
+	all := slices.Concat(m.ports[i].Forwards, made)
+	c.translate(ctx, c.vm, m, c.missing(m.ports[i], all, m.steps))
+	return c.setForwards(m, i, asDone(all, m.ports[i], m.steps)), files, nil
 }
 
 // removeForwards forgets forwards of a registered VM.

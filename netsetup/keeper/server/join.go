@@ -44,6 +44,9 @@ func (c *connection) register(ctx context.Context, req keeper.Request) (string, 
 	err = c.send(req, rep, files...)
 	c.startWriter(ctx, m)
 	c.upkeep.GuestsChanged()
+	if err == nil {
+		c.settle(ctx, req, m)
+	}
 	return req.VM, err
 }
 
@@ -94,12 +97,8 @@ func (c *connection) join(ctx context.Context, req keeper.Request) (keeper.Reply
 		return keeper.Reply{}, nil, err
 	}
 	c.joined = true
-	before := len(m.steps)
 	for i := range forwards {
-		m.ports[i].Forwards = c.translate(ctx, req.VM, m, i, forwards[i])
-	}
-	for _, did := range m.steps[before:] {
-		done = append(done, did.String())
+		m.ports[i].Forwards = forwards[i]
 	}
 	var files []*os.File
 	for _, p := range m.ports {
@@ -108,10 +107,7 @@ func (c *connection) join(ctx context.Context, req keeper.Request) (keeper.Reply
 		}
 	}
 	rep := c.put(req.VM, m)
-	rep.Steps = done
-	for _, p := range req.Ports {
-		rep.Told = append(rep.Told, c.barriers(ctx, p.Forwards)...)
-	}
+	rep.Steps, rep.Later = done, len(sockets) > 0
 	return rep, append(files, sockets...), nil
 }
 

@@ -14,16 +14,64 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
-// translate has those forwards of a VM's port done by DNAT that can be, and returns how each is
-// done. Where that fails, the relay does it. server.changes is held.
-func (s *server) translate(ctx context.Context, vm string, m *member, port int, made []keeper.Forwarded) []keeper.Forwarded {
-	var forwards []keeper.Forward
-	for _, f := range made {
-		forwards = append(forwards, f.Forward)
+// settle does, behind the answer to a join, what is to be done for the VM's forwards besides their
+// sockets: QEMU need not wait for it. The supervisor hears as news how each is done. Of a VM that
+// comes back it finishes what the keeper before this one has begun. server.changes is held.
+func (s *server) settle(ctx context.Context, req keeper.Request, m *member) {
+	failpoint.Hit("keeper registered a VM") //nolint:errcheck // it is, whatever fails behind that
+	if !slices.ContainsFunc(m.ports, func(p keeper.Port) bool { return len(p.Forwards) > 0 }) {
+		return
 	}
-	steps := s.journal.Plan.ForwardSteps(m.ports[port].Address, forwards)
+	s.restore(ctx, m.steps)
+	var steps step.List
+	for _, p := range m.ports {
+		steps = append(steps, s.missing(p, p.Forwards, m.steps)...)
+	}
+	news := keeper.Reply{Settled: req.Op == keeper.OpJoin, Steps: s.translate(ctx, req.VM, m, steps)}
+	var asked []keeper.Forward
+	for _, p := range req.Ports {
+		asked = append(asked, p.Forwards...)
+	}
+	notes := s.barriers(ctx, asked)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range m.ports {
+		m.ports[i].Forwards = asDone(m.ports[i].Forwards, m.ports[i], m.steps)
+	}
+	if len(notes) > 0 {
+		m.post(keeper.Reply{Told: notes})
+	}
+	news.Update = slices.Clone(m.ports)
+	m.post(news)
+}
+
+// restore does again what steps for forwards have lost: the keeper that was to do them may have
+// been killed before. What fails, the mender tells.
+func (s *server) restore(ctx context.Context, steps step.List) {
+	for _, a := range step.All[forward.AddForwards](steps) {
+		if holds, err := a.Holds(ctx, s.host.Kernel()); err == nil && !holds {
+			a.Do(ctx, s.host.Kernel()) //nolint:errcheck // see above
+		}
+	}
+}
+
+// missing are the steps for those forwards to a port that the steps do not have yet.
+func (s *server) missing(port keeper.Port, forwards []keeper.Forwarded, steps step.List) step.List {
+	done := destinations(steps)
+	var list []keeper.Forward
+	for _, f := range forwards {
+		if !port.Address.Is4() || !slices.Contains(done, forward.Destination(port.Address, f.Forward)) {
+			list = append(list, f.Forward)
+		}
+	}
+	return s.journal.Plan.ForwardSteps(port.Address, list)
+}
+
+// translate does more steps for a VM's forwards, and returns their commands. Where they fail, the
+// relay has all. server.changes is held.
+func (s *server) translate(ctx context.Context, vm string, m *member, steps step.List) (commands []string) {
 	if len(steps) == 0 {
-		return made
+		return nil
 	}
 	before := m.steps
 	err := s.setSteps(vm, m, slices.Concat(before, steps))
@@ -31,19 +79,19 @@ func (s *server) translate(ctx context.Context, vm string, m *member, port int, 
 		err = failpoint.Hit("keeper wrote the forwards to the journal")
 	}
 	if err == nil {
-		err = apply.Do(ctx, s.host.Kernel(), steps, nil)
+		err = apply.Do(ctx, s.host.Kernel(), steps, func(did step.Step) { commands = append(commands, did.String()) })
 	}
 	if err != nil {
 		s.NoteOnce(s.about(fmt.Sprintf("VM %s sees the host in place of those who use its forwarded ports: %v", vm, err)))
 		if err := s.setSteps(vm, m, before); err != nil {
 			s.log.Warn("forward ports", "vm", vm, "error", err)
 		}
-		return made
+		return nil
 	}
 	if err := s.forwardsChanged(ctx); err != nil {
 		s.NoteOnce(s.about(fmt.Sprintf("other programs' rules may drop what is for forwarded ports: %v", err)))
 	}
-	return asDone(made, m.ports[port], m.steps)
+	return commands
 }
 
 // asDone says of forwards of a port how the steps do them.
@@ -90,7 +138,6 @@ func (s *server) forwards() []nft.Destination {
 // forwardsChanged has the accepts in other programs' chains follow the forwards. server.changes is
 // held.
 func (s *server) forwardsChanged(ctx context.Context) error {
-	s.journal.Plan.Forwards = s.forwards()
 	if s.upkeep == nil {
 		return nil
 	}
