@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,6 +27,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
+	"github.com/qnet-vm/qnet/netsetup/ula"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/qemu"
 	"github.com/qnet-vm/qnet/qemu/machine"
@@ -220,10 +222,27 @@ func (v preview) ports(p plan.Plan) ([]plan.NIC, error) {
 	if err != nil {
 		return nil, err
 	}
+	own := v.addresses6(p, ports, addresses)
 	for i := range ports {
-		ports[i].Addresses = addresses
+		ports[i].Addresses, ports[i].Addresses6 = addresses, own
 	}
 	return ports, nil
+}
+
+// addresses6 are the IPv6 addresses of the ports, as the keeper decides about them.
+func (v preview) addresses6(p plan.Plan, ports []plan.NIC, addresses []netip.Addr) []netip.Addr {
+	if !p.Prefix6.IsValid() {
+		return nil
+	}
+	var own []netip.Addr
+	for i, port := range ports {
+		given := v.profile.NICs[port.Index].Address6
+		if !given.IsValid() {
+			given = ula.Guest(p.Prefix6, addresses[i])
+		}
+		own = append(own, given, ula.EUI64(p.Prefix6, port.MAC))
+	}
+	return own
 }
 
 // refused is the note about an error by which a run is refused.

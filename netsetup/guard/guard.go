@@ -27,6 +27,11 @@ type Port struct {
 	// Addresses are the guest's own of IPv4. Empty allows every address, of IPv6 as well: on
 	// a LAN and on a private network qnet gives none.
 	Addresses []netip.Addr
+	// Prefix6 is the network's IPv6 prefix, not valid without, Router its router's link-local
+	// address, and Addresses6 are the guest's own of IPv6, but for its link-local one.
+	Prefix6    netip.Prefix
+	Router     netip.Addr
+	Addresses6 []netip.Addr
 	// LAN allows frames that only other machines than the host understand: VLAN tags of one
 	// level, and any EtherType.
 	LAN bool
@@ -60,7 +65,11 @@ func (p Port) Table() nft.Table {
 		chain.Hook = nft.Egress
 	}
 	chain.Rules = p.rules()
-	return nft.Table{Family: nft.NetDev, Name: TableName(p.Link), Comment: p.Mark, Chains: []nft.Chain{chain}}
+	table := nft.Table{Family: nft.NetDev, Name: TableName(p.Link), Comment: p.Mark, Chains: []nft.Chain{chain}}
+	if p.Prefix6.IsValid() {
+		table.Sets = []nft.Set{{Name: OwnSet, IPv6: true, Addresses: p.Own()}}
+	}
+	return table
 }
 
 // priority comes before that of other programs' chains on the link.
@@ -139,6 +148,9 @@ func (p Port) ip6() []nft.Rule {
 	if len(p.Addresses) == 0 {
 		rules := whole(nft.Is(nft.Protocol, "ip6"))
 		return append(rules, drop(HidesHeader, nft.Is(nft.Protocol, "ip6")), accept())
+	}
+	if p.Prefix6.IsValid() {
+		return p.withPrefix()
 	}
 	local := linkLocal(p.MAC)
 	unspecified := []nft.Match{nft.Is(nft.Protocol, "ip6"), nft.Is(nft.IP6Source, "::"), nft.Is(nft.Transport, "ipv6-icmp")}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 
 	"golang.org/x/net/bpf"
@@ -49,6 +50,11 @@ type Port struct {
 	conn    conn
 	mac     net.HardwareAddr
 	macvtap bool
+
+	// Claimed, if set before Run, is called with each IPv6 address that the guest asks about
+	// before it uses it (duplicate address detection, RFC 4862), or that it sends neighbor
+	// discovery from, whether or not a guard's rule drops the frame.
+	Claimed func(a netip.Addr)
 }
 
 // Open opens the link with that index, the tap of a guest's NIC with that MAC. A frame
@@ -83,6 +89,9 @@ func (p *Port) Run(state State, changed func(State)) {
 		// After the first frame, only the frames that parse understands are worth a wake-up.
 		if !narrow && !out {
 			narrow = p.conn.SetFilter(telling) == nil
+		}
+		if x.claim.IsValid() && p.Claimed != nil {
+			p.Claimed(x.claim)
 		}
 		if state.add(x) {
 			changed(state)

@@ -68,6 +68,7 @@ type sighting struct {
 	stage   Stage
 	address netip.Addr
 	nak     bool
+	claim   netip.Addr // an IPv6 address that the guest asks about before it uses it, or uses
 }
 
 // add notes a sighting and reports whether it says anything new.
@@ -152,10 +153,14 @@ func parseND(b []byte) (sighting, bool) {
 		return sighting{}, false
 	}
 	source := netip.AddrFrom16([16]byte(b[8:24]))
+	x := sighting{stage: Frame, address: source, claim: source}
 	if source.IsUnspecified() {
-		return sighting{stage: Frame}, true
+		x.address, x.claim = netip.Addr{}, netip.Addr{}
+		if b[40] == 135 && b[7] == 255 && len(b) >= 64 { // RFC 4861, section 7.1.1
+			x.claim = netip.AddrFrom16([16]byte(b[48:64]))
+		}
 	}
-	return sighting{stage: Frame, address: source}, true
+	return x, true
 }
 
 func parseIPv4(b []byte, mac net.HardwareAddr, out bool) (sighting, bool) {

@@ -159,3 +159,27 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A guest claims an IPv6 address by asking about it, and by what it discovers neighbors from.
+func TestClaims(t *testing.T) {
+	asked := nd("::")
+	asked[14+7] = 255
+	target := netip.MustParseAddr("fe80::7").As16()
+	copy(asked[14+48:], target[:])
+	forwarded := slices.Clone(asked)
+	forwarded[14+7] = 64 // a router has passed it on
+	for name, c := range map[string]struct {
+		frame []byte
+		want  netip.Addr
+	}{
+		"a question":              {asked, netip.MustParseAddr("fe80::7")},
+		"one from another link":   {forwarded, netip.Addr{}},
+		"a question in two parts": {asked[:14+60], netip.Addr{}},
+		"a search for a neighbor": {nd("fe80::9"), netip.MustParseAddr("fe80::9")},
+		"ARP":                     {arp(mine), netip.Addr{}},
+	} {
+		if x, _ := parse(c.frame, guest, false); x.claim != c.want {
+			t.Errorf("%s: got %s, want %s", name, x.claim, c.want)
+		}
+	}
+}

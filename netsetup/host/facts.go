@@ -20,7 +20,7 @@ import (
 // Facts is a snapshot of what a plan depends on. It holds no handles and encodes as JSON.
 type Facts struct {
 	Links     []Link            `json:"links"`
-	Routes    []Route           `json:"routes"` // IPv4, every table
+	Routes    []Route           `json:"routes"`            // IPv4, every table
 	Routes6   []Route           `json:"routes6,omitempty"` // of ObserveIPv6
 	Rules     []fib.Rule        `json:"rules,omitempty"`
 	Ways      []ways.Way        `json:"ways,omitempty"`    // of the host's packets to the Internet, the kernel's choice first

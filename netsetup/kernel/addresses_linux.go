@@ -16,30 +16,37 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
 
-// AddAddr adds an IPv4 address with its prefix's broadcast address.
+// AddAddr adds an IPv4 address with its prefix's broadcast address, or one of IPv6 that is used at
+// once: no other machine has it.
 //
 //	ip addr add PREFIX broadcast + dev LINK
+//	ip addr add PREFIX nodad dev LINK
 func (h *Host) AddAddr(ctx context.Context, link string, p netip.Prefix) error {
-	mask := net.CIDRMask(p.Bits(), 32)
 	ip := net.IP(p.Addr().AsSlice())
-	broadcast := make(net.IP, 4)
-	for i := range broadcast {
-		broadcast[i] = ip[i] | ^mask[i]
+	mask := net.CIDRMask(p.Bits(), 8*len(ip))
+	addr := &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: mask}}
+	if p.Addr().Is6() {
+		addr.Flags = unix.IFA_F_NODAD
+	} else {
+		addr.Broadcast = make(net.IP, len(ip))
+		for i := range addr.Broadcast {
+			addr.Broadcast[i] = ip[i] | ^mask[i]
+		}
 	}
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: mask}, Broadcast: broadcast}
 	return h.withLink("add address "+p.String()+" to", link, func(l netlink.Link) error { return netlink.AddrAdd(l, addr) })
 }
 
-// Addrs lists a link's IPv4 addresses; none if there is no such link.
+// Addrs lists a link's addresses but for the link-local ones of IPv6, which the kernel makes; none
+// if there is no such link.
 //
-//	ip -4 addr show dev LINK
+//	ip addr show dev LINK
 func (h *Host) Addrs(ctx context.Context, link string) ([]netip.Prefix, error) {
 	l, ok, err := h.Link(ctx, link)
 	if err != nil || !ok {
 		return nil, err
 	}
 	list, err := host.ReadAddrs(l.Index)
-	return slices.DeleteFunc(list, func(p netip.Prefix) bool { return !p.Addr().Is4() }), err
+	return slices.DeleteFunc(list, func(p netip.Prefix) bool { return p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() }), err
 }
 
 // SetLifetime sets the lifetimes of an address of a link, in seconds from now; rtnl.Forever

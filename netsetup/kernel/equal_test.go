@@ -19,6 +19,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
+	"github.com/qnet-vm/qnet/netsetup/ula"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -99,6 +100,8 @@ func TestCommandsEqualNetlink(t *testing.T) {
 		{Name: "private", Mode: profiles.Private},
 		{Name: "host-only", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("10.91.0.0/24")},
 		{Name: "nat", Mode: profiles.NAT},
+		{Name: "host-only6", Mode: profiles.HostOnly, IPv6: true},
+		{Name: "nat6", Mode: profiles.NAT, IPv6: true, Subnet6: netip.MustParsePrefix("fd12:3456:789a:1::/64")},
 		{Name: "pinned", Mode: profiles.NAT, Uplink: "lan0"},
 		{Name: "jumbo", Mode: profiles.NAT, MTU: 9000},
 		{Name: "bridge", Mode: profiles.Bridge, Uplink: "lan0"},
@@ -177,6 +180,9 @@ func compareWays(t *testing.T, n plan.Network) {
 	nic := plan.NIC{VM: "web", Index: 0, MAC: hosttest.GuestMAC}
 	if planned.Prefix.IsValid() {
 		nic.Addresses = []netip.Addr{planned.Gateway.Next()}
+	}
+	if planned.Prefix6.IsValid() {
+		nic.Addresses6 = []netip.Addr{ula.Guest(planned.Prefix6, nic.Addresses[0]), ula.EUI64(planned.Prefix6, hosttest.GuestMAC)}
 	}
 	steps := slices.Concat(planned.Steps, planned.PortSteps(nic))
 	if planned.Prefix.IsValid() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,6 +80,20 @@ func (h *Host) DelTable(ctx context.Context, t nft.Table) error {
 //	nft flush set inet TABLE SET; nft add element inet TABLE SET { LINKS }
 func (h *Host) SetLinks(table string, set nft.Set) error {
 	return h.nft.SetLinks(nft.INet, table, set)
+}
+
+// SetAddresses changes which addresses a set of one of this Host's tables has (nft.Conn.SetAddresses).
+//
+//	nft add element FAMILY TABLE SET { ADD }; nft delete element FAMILY TABLE SET { REMOVE }
+func (h *Host) SetAddresses(t nft.Table, set string, add, remove []netip.Addr) error {
+	return h.nft.SetAddresses(t.Family, t.Name, set, add, remove)
+}
+
+// Addresses lists those in a set of a table, in no order.
+//
+//	nft list set FAMILY TABLE SET
+func (h *Host) Addresses(t nft.Table, set string) ([]netip.Addr, error) {
+	return h.nft.Addresses(t.Family, t.Name, set)
 }
 
 func tableError(err error) error {

@@ -132,6 +132,12 @@ func tableName(data []byte) string {
 func (c *Conn) fill(table *nftables.Table, t Table) error {
 	sets := map[string]*nftables.Set{}
 	for _, s := range t.Sets {
+		if s.IPv6 {
+			if err := c.addAddressSet(table, s); err != nil {
+				return fmt.Errorf("set %s: %w", s.Name, err)
+			}
+			continue
+		}
 		// The byte order is only a hint to nft(8), which lists names reversed without it.
 		set := &nftables.Set{Table: table, Name: s.Name, KeyType: s.keyType(), KeyByteOrder: binaryutil.NativeEndian}
 		if err := c.lib.AddSet(set, s.elements()); err != nil {
@@ -215,22 +221,13 @@ func (c *Conn) sendTable(t Table, flags uint32, exclusive netlink.HeaderFlags) e
 	if err != nil {
 		return err
 	}
-	_, err = c.raw.SendMessages([]netlink.Message{
-		batch(unix.NFNL_MSG_BATCH_BEGIN),
-		{
-			Header: netlink.Header{
-				Type:  msgType(unix.NFT_MSG_NEWTABLE),
-				Flags: netlink.Request | netlink.Acknowledge | netlink.Create | exclusive,
-			},
-			Data: append(genHeader(numbers[t.Family], 0), attrs...),
+	return c.transact(netlink.Message{
+		Header: netlink.Header{
+			Type:  msgType(unix.NFT_MSG_NEWTABLE),
+			Flags: netlink.Request | netlink.Acknowledge | netlink.Create | exclusive,
 		},
-		batch(unix.NFNL_MSG_BATCH_END),
+		Data: append(genHeader(numbers[t.Family], 0), attrs...),
 	})
-	if err != nil {
-		return err
-	}
-	_, err = c.raw.Receive()
-	return err
 }
 
 // comment reads the comment of a table; ok reports whether the table exists.

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 
@@ -54,6 +55,9 @@ func ifname(name string) []byte {
 // text.
 func (c *Conn) ruleExprs(table *nftables.Table, r Rule, sets map[string]*nftables.Set) ([]expr.Any, error) {
 	es := linksExprs(r, sets)
+	if r.NFProto != "" {
+		es = append(es, familyExprs(nfproto[r.NFProto].number)...)
+	}
 	if r.Source.IsValid() {
 		es = append(es, addressExprs(sourceOffset, r.Source)...)
 	}
@@ -129,22 +133,34 @@ const (
 	destOffset   = 16
 )
 
-func addressExprs(offset uint32, p netip.Prefix) []expr.Any {
-	addr := p.Masked().Addr().As4()
-	load := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4}
-	es := []expr.Any{
+// Offsets in the IPv6 header (RFC 8200), by those in that of IPv4.
+var offsets6 = map[uint32]uint32{sourceOffset: 8, destOffset: 24}
+
+func familyExprs(number byte) []expr.Any {
+	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
-		load,
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{number}},
 	}
+}
+
+// addressExprs match the address at the offset of IPv4, or where IPv6 has it.
+func addressExprs(offset uint32, p netip.Prefix) []expr.Any {
+	addr := p.Masked().Addr().AsSlice()
+	load := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4}
+	es := familyExprs(unix.NFPROTO_IPV4)
+	if p.Addr().Is6() {
+		es = familyExprs(unix.NFPROTO_IPV6)
+		load.Offset, load.Len = offsets6[offset], 16
+	}
+	es = append(es, load)
 	if p.Bits()%8 == 0 && p.Bits() > 0 { // nft, too, compares whole bytes without a mask
 		load.Len = uint32(p.Bits() / 8)
 		return append(es, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr[:load.Len]})
 	}
-	mask := binaryutil.BigEndian.PutUint32(^uint32(0) << (32 - p.Bits()))
+	mask := net.CIDRMask(p.Bits(), 8*len(addr))
 	return append(es,
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr[:]})
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: load.Len, Mask: mask, Xor: make([]byte, load.Len)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr})
 }
 
 func (c *Conn) tcpUDP(table *nftables.Table) ([]expr.Any, error) {

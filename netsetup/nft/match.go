@@ -35,6 +35,12 @@ const (
 	UDPDest    Field = "udp dport"
 	ICMPv6Type Field = "icmpv6 type"
 	NDTarget   Field = "@th,64,128" // the address that neighbour discovery is about
+	// Parts of NDTarget: its first 64 bits, and bits 64 to 95 and 88 to 103.
+	NDTargetPrefix Field = "@th,64,64"
+	NDTargetHigh   Field = "@th,128,32"
+	NDTargetMiddle Field = "@th,152,16"
+	// IP6Any is IP6Source as a field that a Set of addresses takes.
+	IP6Any Field = "@nh,64,128"
 )
 
 // Match compares a field of a frame with values, as nft(8) takes them. It matches one that

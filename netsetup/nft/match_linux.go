@@ -2,6 +2,7 @@ package nft
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -33,6 +34,10 @@ var fields = map[Field]field{
 	UDPDest:        {expr.PayloadBaseTransportHeader, 2, 2},
 	ICMPv6Type:     {expr.PayloadBaseTransportHeader, 0, 1},
 	NDTarget:       {expr.PayloadBaseTransportHeader, 8, 16},
+	NDTargetPrefix: {expr.PayloadBaseTransportHeader, 8, 8},
+	NDTargetHigh:   {expr.PayloadBaseTransportHeader, 16, 4},
+	NDTargetMiddle: {expr.PayloadBaseTransportHeader, 19, 2},
+	IP6Any:         {expr.PayloadBaseNetworkHeader, 8, 16},
 }
 
 // load returns the expressions that load the field into register 1, and its size in bytes.
@@ -55,6 +60,9 @@ func (f Field) load() (es []expr.Any, size int) {
 // matchExprs turns a match into expressions. Several values are an anonymous set.
 func (c *Conn) matchExprs(table *nftables.Table, m Match) ([]expr.Any, error) {
 	es, size := m.Field.load()
+	if name, isSet := strings.CutPrefix(m.Values[0], "@"); isSet {
+		return append(es, &expr.Lookup{SourceRegister: 1, SetName: name, Invert: m.Op == "!="}), nil
+	}
 	values := make([][]byte, len(m.Values))
 	for i, v := range m.Values {
 		var err error

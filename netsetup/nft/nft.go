@@ -65,11 +65,14 @@ type Table struct {
 	Chains  []Chain `json:"chains,omitempty"`
 }
 
-// Set is a named set of link names or, with Pairs, of pairs: of each link with itself.
+// Set is a named set of link names or, with Pairs, of pairs: of each link with itself. With IPv6 it
+// is a set of addresses, which a Match of IP6Any or NDTarget names as "@name".
 type Set struct {
-	Name  string   `json:"name"`
-	Links []string `json:"links,omitempty"`
-	Pairs bool     `json:"pairs,omitempty"`
+	Name      string       `json:"name"`
+	Links     []string     `json:"links,omitempty"`
+	Pairs     bool         `json:"pairs,omitempty"`
+	IPv6      bool         `json:"ipv6,omitempty"`
+	Addresses []netip.Addr `json:"addresses,omitempty"`
 }
 
 // Chain is a base chain. Device is the link of an ingress chain.
@@ -88,7 +91,8 @@ type Chain struct {
 type Rule struct {
 	InLink      LinkMatch    `json:"iif,omitzero"`
 	OutLink     LinkMatch    `json:"oif,omitzero"`
-	Pair        bool         `json:"pair,omitempty"` // InLink and OutLink name one Set of Pairs, which has the two links
+	Pair        bool         `json:"pair,omitempty"`    // InLink and OutLink name one Set of Pairs, which has the two links
+	NFProto     Family       `json:"nfproto,omitempty"` // IP or IP6: packets of this family only
 	Source      netip.Prefix `json:"saddr,omitzero"`
 	Dest        netip.Prefix `json:"daddr,omitzero"`
 	TCPUDP      bool         `json:"tcpudp,omitempty"` // TCP and UDP only
@@ -136,8 +140,9 @@ func (r Rule) String() string {
 	add(r.InLink.Name != "" && !r.Pair, r.InLink.text("iifname"))
 	add(r.OutLink.Name != "" && !r.Pair, r.OutLink.text("oifname"))
 	add(r.Pair, r.InLink.text("iifname . oifname"))
-	add(r.Source.IsValid(), "ip saddr "+prefixText(r.Source))
-	add(r.Dest.IsValid(), "ip daddr "+prefixText(r.Dest))
+	add(r.NFProto != "", "meta nfproto "+nfproto[r.NFProto].text)
+	add(r.Source.IsValid(), family(r.Source)+" saddr "+prefixText(r.Source))
+	add(r.Dest.IsValid(), family(r.Dest)+" daddr "+prefixText(r.Dest))
 	add(r.TCPUDP, "meta l4proto { tcp, udp }")
 	add(r.UDPPort != 0, fmt.Sprintf("udp dport %d", r.UDPPort))
 	add(r.SYN, "tcp flags syn / syn,rst")
@@ -149,6 +154,21 @@ func (r Rule) String() string {
 	words = append(words, string(r.Do))
 	add(r.Counts != "", fmt.Sprintf("comment %q", r.Counts))
 	return strings.Join(words, " ")
+}
+
+// nfproto is how nft(8) spells a family of packets, and its number (NFPROTO_ of
+// linux/netfilter.h).
+var nfproto = map[Family]struct {
+	text   string
+	number byte
+}{IP: {"ipv4", 2}, IP6: {"ipv6", 10}}
+
+// family is that of a prefix.
+func family(p netip.Prefix) string {
+	if p.Addr().Is6() {
+		return string(IP6)
+	}
+	return string(IP)
 }
 
 // prefixText leaves out the length of a single address, as nft does.
@@ -175,21 +195,28 @@ func (t Table) String() string {
 
 // String renders the set with a table's indentation.
 func (s Set) String() string {
-	kind := "ifname"
-	if s.Pairs {
-		kind = "ifname . ifname"
+	kind := "type ifname"
+	switch {
+	case s.Pairs:
+		kind = "type ifname . ifname"
+	case s.IPv6:
+		kind = "typeof " + string(NDTarget)
 	}
-	if len(s.Links) == 0 {
-		return fmt.Sprintf("\tset %s {\n\t\ttype %s\n\t}\n", s.Name, kind)
-	}
-	quoted := make([]string, len(s.Links))
-	for i, l := range s.Links {
-		quoted[i] = fmt.Sprintf("%q", l)
+	var quoted []string
+	for _, l := range s.Links {
+		l = fmt.Sprintf("%q", l)
 		if s.Pairs {
-			quoted[i] += " . " + quoted[i]
+			l += " . " + l
 		}
+		quoted = append(quoted, l)
 	}
-	return fmt.Sprintf("\tset %s {\n\t\ttype %s\n\t\telements = { %s }\n\t}\n", s.Name, kind, strings.Join(quoted, ", "))
+	for _, a := range s.Addresses {
+		quoted = append(quoted, IP6Value(a))
+	}
+	if len(quoted) == 0 {
+		return fmt.Sprintf("\tset %s {\n\t\t%s\n\t}\n", s.Name, kind)
+	}
+	return fmt.Sprintf("\tset %s {\n\t\t%s\n\t\telements = { %s }\n\t}\n", s.Name, kind, strings.Join(quoted, ", "))
 }
 
 // String renders the chain with a table's indentation.

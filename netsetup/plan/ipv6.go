@@ -2,10 +2,30 @@ package plan
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/ula"
 )
+
+// bridgeIPv6 are the sysctls of IPv6 of the network's bridge.
+func (p *Plan) bridgeIPv6() step.List {
+	if p.Prefix6.IsValid() {
+		return ula.BridgeSysctls(p.Bridge)
+	}
+	return p.withoutIPv6(p.Bridge)
+}
+
+// Router6 is the link-local address of the bridge of a network with IPv6, by which guests know
+// their router. It is not valid without.
+func (p *Plan) Router6() netip.Addr {
+	bridge, ok := step.Find[step.AddBridge](p.Steps)
+	if !ok || !p.Prefix6.IsValid() {
+		return netip.Addr{}
+	}
+	return ula.LinkLocal(bridge.MAC)
+}
 
 // choosePrefix6 gives a network with IPv6 its prefix, where the host and the MTU allow one. The
 // network is one of IPv4 alone elsewhere, and a note says why.

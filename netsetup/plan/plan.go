@@ -12,6 +12,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/subnet"
+	"github.com/qnet-vm/qnet/netsetup/ula"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -183,6 +184,9 @@ func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
 	if p.Prefix.IsValid() {
 		steps = append(steps, step.AddAddr{Link: p.Bridge, Prefix: netip.PrefixFrom(p.Gateway, p.Prefix.Bits())})
 	}
+	if p.Prefix6.IsValid() {
+		steps = append(steps, step.AddAddr{Link: p.Bridge, Prefix: netip.PrefixFrom(p.Gateway6, ula.Bits)})
+	}
 	steps = append(steps, step.SetUp{Link: p.Bridge})
 	for _, l := range off {
 		steps = append(steps, uplinkForwarding(l, f))
@@ -193,13 +197,13 @@ func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
 	return steps
 }
 
-// bridgeSysctls keep a guest from configuring the host: no IPv6 on the bridge (a router
-// advertisement would give the host a route, F38), no redirects, ARP replies only for the
+// bridgeSysctls keep a guest from configuring the host: no IPv6 on the bridge, or none that
+// guests tell the host of (a router advertisement would give it a route, F38), no redirects, ARP replies only for the
 // bridge's own address, loose source checks for guests with two NICs (F41). The host asks for a
 // guest's MAC five times in a second, for as long as it else does in three: who connects to a
 // guest in the moment in which it gets its address need not wait for a second (arp(7)).
 func (p *Plan) bridgeSysctls() step.List {
-	steps := append(make(step.List, 0, 12), p.withoutIPv6(p.Bridge)...)
+	steps := append(make(step.List, 0, 12), p.bridgeIPv6()...)
 	for _, kv := range [][2]string{
 		{"accept_redirects", "0"}, {"send_redirects", "0"}, {"arp_ignore", "1"}, {"rp_filter", "2"},
 	} {

@@ -20,6 +20,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
+	"github.com/qnet-vm/qnet/netsetup/ula"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -27,13 +28,14 @@ var update = flag.Bool("update", false, "write the golden files")
 
 // goldenNetworks are what goldenPlan plans, by a golden file's name.
 var goldenNetworks = map[string]Network{
-	"private":   {Mode: profiles.Private},
-	"host-only": {Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
-	"nat":       {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
-	"pinned":    {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24"), Uplink: "eth1"},
-	"bridge":    {Mode: profiles.Bridge, Uplink: "eth1"},
-	"move":      {Mode: profiles.Bridge},
-	"macvtap":   {Mode: profiles.Bridge, Uplink: "eth0", Macvtap: true},
+	"private":        {Mode: profiles.Private},
+	"host-only":      {Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
+	"nat":            {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
+	"host-only-ipv6": {Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24"), IPv6: true, Subnet6: netip.MustParsePrefix("fd12:3456:789a:1::/64")},
+	"pinned":         {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24"), Uplink: "eth1"},
+	"bridge":         {Mode: profiles.Bridge, Uplink: "eth1"},
+	"move":           {Mode: profiles.Bridge},
+	"macvtap":        {Mode: profiles.Bridge, Uplink: "eth0", Macvtap: true},
 }
 
 // goldenPlan is the plan of one of goldenNetworks, as commands.
@@ -292,6 +294,9 @@ func guarded(p Plan) NIC {
 	n := NIC{VM: "web", Index: 0, MAC: hosttest.GuestMAC}
 	if p.Prefix.IsValid() {
 		n.Addresses = []netip.Addr{p.Gateway.Next()}
+	}
+	if p.Prefix6.IsValid() {
+		n.Addresses6 = []netip.Addr{ula.Guest(p.Prefix6, n.Addresses[0]), ula.EUI64(p.Prefix6, n.MAC)}
 	}
 	return n
 }

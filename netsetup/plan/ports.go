@@ -20,6 +20,10 @@ type NIC struct {
 	// qnet gives none. Unguarded lets the guest send what it likes.
 	Addresses []netip.Addr
 	Unguarded bool
+
+	// Addresses6 are those of IPv6 likewise: what qnet gives, and what the MACs make of the
+	// network's prefix.
+	Addresses6 []netip.Addr
 }
 
 // PortSteps connect one NIC: a tap that is a port of the bridge, or a macvtap link on the
@@ -46,6 +50,7 @@ func (p Plan) guardSteps(n NIC) step.List {
 	port := guard.Port{
 		Link: host.TapName(n.VM, n.Index), Mark: host.PortMark(p.Network.Name, n.VM, n.Index), Macvtap: p.Network.Macvtap,
 		MAC: n.MAC, Addresses: n.Addresses, LAN: p.Network.Mode == profiles.Bridge,
+		Prefix6: p.Prefix6, Router: p.Router6(), Addresses6: n.Addresses6,
 	}
 	return step.List{step.AddTable{Table: port.Table()}}
 }

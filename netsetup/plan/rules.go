@@ -5,6 +5,7 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/ula"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -49,13 +50,16 @@ func (p *Plan) inputRules() []nft.Rule {
 	if p.Network.Mode == profiles.Private {
 		return []nft.Rule{{InLink: from, Do: nft.Drop}}
 	}
-	return []nft.Rule{
+	rules := []nft.Rule{
 		// qnet's DHCP server receives by a packet socket, before any rule. Another server
 		// on the host, or the kernel by "port unreachable", must not reply as well.
 		{InLink: from, UDPPort: 67, Do: nft.Drop},
 		{InLink: from, Source: p.Prefix, Do: nft.Accept},
-		{InLink: from, Do: nft.Drop},
 	}
+	if p.Prefix6.IsValid() {
+		rules = append(rules, ula.InputRules(from, p.Prefix6)...)
+	}
+	return append(rules, nft.Rule{InLink: from, Do: nft.Drop})
 }
 
 // forwardRules let guests pass as the mode promises, and drop the rest of what comes from

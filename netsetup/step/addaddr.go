@@ -12,7 +12,7 @@ var _ = Register[AddAddr]()
 // Addresses are those of a link.
 type Addresses interface {
 	AddAddr(ctx context.Context, link string, p netip.Prefix) error
-	// Addrs lists the link's IPv4 addresses.
+	// Addrs lists the link's addresses but for IPv6 link-local ones, which the kernel makes.
 	Addrs(ctx context.Context, link string) ([]netip.Prefix, error)
 	// CarriesHost reports whether the bridge has an address that is not link-local.
 	CarriesHost(ctx context.Context, bridge string) (bool, error)
@@ -37,7 +37,7 @@ func (s AddAddr) Holds(ctx context.Context, k Kernel) (bool, error) {
 }
 
 func (s AddAddr) String() string {
-	return fmt.Sprintf("ip addr add %s broadcast + dev %s", s.Prefix, s.Link)
+	return fmt.Sprintf("ip addr add %s %s dev %s", s.Prefix, map[bool]string{false: "broadcast +", true: "nodad"}[s.Prefix.Addr().Is6()], s.Link)
 }
 
 // UndoString is "": the address goes with the bridge.

@@ -41,6 +41,9 @@ func (s *server) adopt(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("adopt network %q: %w", s.place.Name, err)
 	}
 	s.journal, s.joined, s.planNotes = j, true, j.Plan.Notes
+	for _, steps := range j.Ports {
+		s.recall(steps)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for vm, steps := range j.Ports {

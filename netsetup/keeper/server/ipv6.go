@@ -40,3 +40,15 @@ func (s *server) address6(vm string, wish, a netip.Addr, sofar []keeper.Port) (n
 	}
 	return wish, nil
 }
+
+// own6 are the IPv6 addresses that a VM with these ports may use on the network: those that qnet
+// gives, and those that its MACs make of the prefix.
+func (s *server) own6(ports []keeper.Port) []netip.Addr {
+	var list []netip.Addr
+	for _, p := range ports {
+		if p.Address6.IsValid() {
+			list = append(list, p.Address6, ula.EUI64(s.journal.Plan.Prefix6, p.MAC))
+		}
+	}
+	return list
+}

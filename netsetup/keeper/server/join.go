@@ -125,7 +125,7 @@ func (s *server) connect(ctx context.Context, req keeper.Request, m *member) ([]
 	}
 	for i, p := range req.Ports {
 		info := m.ports[i]
-		port := plan.NIC{VM: req.VM, Index: p.NIC, MAC: p.MAC, Addresses: addressesOf(m.ports), Unguarded: p.Unguarded}
+		port := plan.NIC{VM: req.VM, Index: p.NIC, MAC: p.MAC, Addresses: addressesOf(m.ports), Addresses6: s.own6(m.ports), Unguarded: p.Unguarded}
 		m.steps = append(m.steps, s.journal.Plan.PortSteps(port)...)
 		if p.Trace != nil {
 			m.steps = append(m.steps, s.journal.Plan.TraceSteps(port, info.Address, p.Trace)...)

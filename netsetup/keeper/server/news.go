@@ -66,6 +66,9 @@ func (s *server) watch(ctx context.Context, vm string, m *member) {
 			s.log.Warn("watch tap", "vm", vm, "error", err)
 			continue
 		}
+		if s.journal.Plan.Prefix6.IsValid() {
+			w.Claimed = s.claimer(vm, m.ports[i].Tap)
+		}
 		m.watches = append(m.watches, w)
 		seen := m.ports[i].Seen
 		m.owned.Go(func() { w.Run(seen, func(now guestwatch.State) { s.saw(m, i, now) }) })

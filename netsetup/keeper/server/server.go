@@ -70,6 +70,7 @@ type server struct {
 	stopping chan struct{} // closed by stop
 	stopOnce sync.Once
 	ended    chan struct{} // closed when the network is undone
+	claims   chan claim    // of guests, for learn
 	lost     chan error    // gets why no clerk can be started any more
 
 	changes gate // serializes changes to the network; guards what follows
@@ -100,7 +101,8 @@ func newServer(place rundir.Network, stateDir string, spec keeper.Spec) *server 
 	return &server{
 		place: place, stateDir: stateDir, spec: spec, changes: make(gate, 1), cancelTasks: func() {},
 		stopping: make(chan struct{}), ended: make(chan struct{}), lost: make(chan error, 1),
-		vms: map[string]*member{}, told: map[string]bool{},
+		claims: make(chan claim, maxClaims),
+		vms:    map[string]*member{}, told: map[string]bool{},
 	}
 }
 
@@ -131,6 +133,9 @@ func (s *server) serve(ctx context.Context, terms <-chan os.Signal) error {
 		})
 	}
 	s.tasks.Go(func() { s.expect(tasks) })
+	if s.journal.Plan.Prefix6.IsValid() {
+		s.tasks.Go(func() { s.learn(tasks) })
+	}
 	s.clients.Go(func() { s.accept(ctx) })
 	handedOver := make(chan struct{})
 	s.tasks.Go(func() { s.heedTerm(tasks, terms, func() { close(handedOver) }) })
