@@ -65,7 +65,7 @@ type PortRequest struct {
 	Unguarded bool `json:"unguarded,omitempty"`
 
 	// Trace is set by a probe: the packets of the port and those from these addresses
-	// are marked for nft.Trace. Nil marks none.
+	// are marked for trace.Start. Nil marks none.
 	Trace []netip.Addr `json:"trace,omitzero"`
 
 	// Forwards are ports of the host that lead to the guest. The keeper opens all sockets of a

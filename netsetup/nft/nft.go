@@ -2,11 +2,10 @@
 // renders them in two ways: as text for nft(8) (Table.String) and as netlink messages
 // (Conn.Add, linux/netfilter/nf_tables.h). A test loads both into fresh namespaces and
 // compares the kernel's own listings, so `qnet plan` shows what `qnet run` programs.
-// Trace follows packets through the rules of all programs.
 //
 // The package knows nothing of bridges or plans. A Conn changes the tables of the
 // network namespace in which it was opened, and never one without qnet's comment. Values
-// and a Tracer may be used concurrently; a Conn may not.
+// may be used concurrently; a Conn may not.
 package nft
 
 import (
@@ -52,7 +51,7 @@ const (
 	Masquerade      Action = "masquerade"
 	MasqueradePorts Action = "masquerade to :1024-65535"
 	ClampMSS        Action = "tcp option maxseg size set rt mtu"
-	TracePacket     Action = "meta nftrace set 1" // the kernel reports the packet's way from here on, see Trace
+	TracePacket     Action = "meta nftrace set 1" // the kernel reports the packet's way from here on, see package trace
 )
 
 // Table is one nftables table of qnet's. Comment is qnet's mark: only a table with that

@@ -17,6 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/nft/trace"
 	"github.com/qnet-vm/qnet/netsetup/ways"
 	"github.com/qnet-vm/qnet/profiles"
 )
@@ -108,7 +109,7 @@ func TestWouldDropBetweenGuests(t *testing.T) {
 // A trace names a rule by its handle. A rule that is gone, and qnet's own, have words, too.
 func TestExplainDrop(t *testing.T) {
 	event := func(table, chain string, handle uint64) sight {
-		return sight{TraceEvent: nft.TraceEvent{Family: nft.INet, Table: table, Chain: chain, Handle: handle}, at: toHost}
+		return sight{Event: trace.Event{Family: nft.INet, Table: table, Chain: chain, Handle: handle}, at: toHost}
 	}
 	r := onHost(captured(t, "mullvad"))
 	rules := r.rules().Tables[0]
@@ -201,17 +202,17 @@ func TestTrail(t *testing.T) {
 // The headers in a trace tell the flow; the links tell the hook of a chain without one.
 func TestEvents(t *testing.T) {
 	frame := packet.IP{Src: web.Src, Dst: web.Dst, Protocol: guest.TCP, Payload: []byte{0x9c, 0x40, 0, 80, 0, 0, 0, 0}}.Frame()[packet.EtherLen:]
-	if f, ok := flowIn(nft.TraceEvent{Network: frame[:20], Transport: frame[20:]}); !ok || f != web {
+	if f, ok := flowIn(trace.Event{Network: frame[:20], Transport: frame[20:]}); !ok || f != web {
 		t.Errorf("TCP: %+v, %t", f, ok)
 	}
 	arp := append([]byte{0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 192, 168, 223, 5}, 0, 0, 0, 0, 0, 0, 192, 168, 223, 1)
-	if f, ok := flowIn(nft.TraceEvent{Network: arp}); !ok || f.String() != "who has 192.168.223.1" {
+	if f, ok := flowIn(trace.Event{Network: arp}); !ok || f.String() != "who has 192.168.223.1" {
 		t.Errorf("ARP: %+v, %t", f, ok)
 	}
-	if _, ok := flowIn(nft.TraceEvent{Network: []byte{1, 2, 3}}); ok {
+	if _, ok := flowIn(trace.Event{Network: []byte{1, 2, 3}}); ok {
 		t.Error("a flow was read from nothing")
 	}
-	for want, e := range map[nft.Hook]nft.TraceEvent{nft.Forward: {In: 1, Out: 2}, nft.Input: {In: 1}, nft.Output: {Out: 2}} {
+	for want, e := range map[nft.Hook]trace.Event{nft.Forward: {In: 1, Out: 2}, nft.Input: {In: 1}, nft.Output: {Out: 2}} {
 		if got := inferred(e); got.hook != want {
 			t.Errorf("%+v: got %s, want %s", e, got.hook, want)
 		}
@@ -350,7 +351,7 @@ func TestSilent(t *testing.T) {
 func TestExplainTrail(t *testing.T) {
 	at := func(hooks ...hookAt) (list []sight) {
 		for _, h := range hooks {
-			list = append(list, sight{TraceEvent: nft.TraceEvent{In: 2, Out: 2}, at: h})
+			list = append(list, sight{Event: trace.Event{In: 2, Out: 2}, at: h})
 		}
 		return list
 	}

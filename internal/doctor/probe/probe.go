@@ -14,7 +14,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
-	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/nft/trace"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -104,7 +104,7 @@ func Run(ctx context.Context, o keeper.Options, n keeper.Network, options Option
 
 // join joins the network, with a trace where the kernel has one.
 func (r *run) join(ctx context.Context, p guest.Place) (*guest.Member, error) {
-	tracer, err := nft.Trace()
+	tracer, err := trace.Start()
 	if err == nil && r.options.untraced {
 		err = errors.Join(errors.ErrUnsupported, tracer.Close())
 	}
@@ -151,9 +151,9 @@ type run struct {
 	steps   []Step
 	pinged  netip.Addr // a target that replies to ping
 
-	resolvConf string      // the file of the host's name servers
-	tracer     *nft.Tracer // nil where nothing can be traced
-	beyond     bool        // the last explained fault is not on this host
+	resolvConf string        // the file of the host's name servers
+	tracer     *trace.Tracer // nil where nothing can be traced
+	beyond     bool          // the last explained fault is not on this host
 }
 
 // findTargets are the addresses outside to which the guest connects.

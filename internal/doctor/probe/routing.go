@@ -12,7 +12,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
 	"github.com/qnet-vm/qnet/netsetup/host"
-	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/nft/trace"
 )
 
 // explainRouting is about packets that reached the IP of the host and got no route.
@@ -117,7 +117,7 @@ func (r *run) notrack() string {
 // translator names the rule in a nat chain of another program that took the packet first.
 func (r *run) translator(t trail) string {
 	for _, s := range t.out {
-		if s.at != leaving || s.Verdict != nft.Accepted || s.Policy || strings.HasPrefix(s.Table, "qnet_") {
+		if s.at != leaving || s.Verdict != trace.Accepted || s.Policy || strings.HasPrefix(s.Table, "qnet_") {
 			continue
 		}
 		if d, ok := r.rules().DropAt(s.Family, s.Table, s.Chain, s.Handle); ok {

@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/doctor/probe/guest"
 	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/nft/trace"
 )
 
 // hookAt is a hook of the bridge family or of IP's.
@@ -19,7 +20,7 @@ type hookAt struct {
 
 // sight is one event of a trace: a rule or chain that has seen a packet.
 type sight struct {
-	nft.TraceEvent
+	trace.Event
 	at   hookAt
 	drop bool
 }
@@ -72,7 +73,7 @@ func (r *run) trailNow(f guest.Flow) trail {
 	var t trail
 	for _, e := range events {
 		hook := hooks[nft.ChainName{Family: e.Family, Table: e.Table, Chain: e.Chain}]
-		s := sight{TraceEvent: e, at: hookAt{e.Family == nft.Bridge, hook}, drop: e.Verdict == nft.Dropped}
+		s := sight{Event: e, at: hookAt{e.Family == nft.Bridge, hook}, drop: e.Verdict == trace.Dropped}
 		if hook == "" {
 			s.at = inferred(e)
 		}
@@ -110,7 +111,7 @@ func isReply(got, f guest.Flow) bool {
 }
 
 // flowIn reads the flow of a packet from the headers in an event.
-func flowIn(e nft.TraceEvent) (guest.Flow, bool) {
+func flowIn(e trace.Event) (guest.Flow, bool) {
 	b := append(append([]byte{}, e.Network...), e.Transport...)
 	if p, ok := packet.ParseIPHeader(b); ok {
 		return guest.FlowOf(p), true
@@ -123,7 +124,7 @@ func flowIn(e nft.TraceEvent) (guest.Flow, bool) {
 
 // inferred is the hook of a chain that other chains jump to, guessed from the links that
 // the event names.
-func inferred(e nft.TraceEvent) hookAt {
+func inferred(e trace.Event) hookAt {
 	p := hookAt{bridge: e.Family == nft.Bridge, hook: nft.Forward}
 	switch {
 	case e.Out == 0:

@@ -26,7 +26,7 @@ type Place struct {
 	NICs     int    // at least 1
 
 	// Trace makes the keeper mark the packets of the VM, and the packets that come from
-	// these addresses, for nft.Trace. Nil marks none.
+	// these addresses, for trace.Start. Nil marks none.
 	Trace []netip.Addr
 }
 

@@ -1,4 +1,8 @@
-package nft
+// Package trace follows packets through the rules of all programs: those that a rule marks
+// (nft.TracePacket).
+//
+// A Tracer listens in the network namespace in which it was started, and may be used concurrently.
+package trace
 
 import (
 	"encoding/binary"
@@ -8,6 +12,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // Verdict is what a rule or a policy did with a traced packet, as nft(8) spells it.
@@ -31,11 +37,11 @@ var verdicts = map[int32]Verdict{
 	0: Dropped, 1: Accepted, 2: Stolen, 3: Queued, -1: Continued, -2: Continued, -3: Jumped, -4: Gone, -5: Returned,
 }
 
-// TraceEvent is one rule that a traced packet matched, or the policy that decided on it.
+// Event is one rule that a traced packet matched, or the policy that decided on it.
 // The headers are those that the packet had when it came to the base chain.
-type TraceEvent struct {
+type Event struct {
 	ID        uint32 // of the packet in one hook; another hook may have another
-	Family    Family
+	Family    nft.Family
 	Table     string
 	Chain     string
 	Handle    uint64 // of the rule; 0 for a policy
@@ -46,8 +52,7 @@ type TraceEvent struct {
 	Transport []byte // at most 20 bytes behind it
 }
 
-// Tracer collects the kernel's events about packets that a TracePacket rule marks. Its
-// methods may be called concurrently.
+// Tracer collects the kernel's events about packets that a rule with nft.TracePacket marks.
 //
 //	nft monitor trace
 type Tracer struct {
@@ -55,16 +60,16 @@ type Tracer struct {
 	listening sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
-	events []TraceEvent
-	heads  map[uint32]TraceEvent // the first event of an ID, the one with the headers
+	events []Event
+	heads  map[uint32]Event // the first event of an ID, the one with the headers
 	lost   bool
 }
 
 // maxTrace bounds the events kept; a probe's packets make some hundreds.
 const maxTrace = 1 << 15
 
-// Trace begins to collect events, until Close. It needs CAP_NET_ADMIN.
-func Trace() (*Tracer, error) {
+// Start begins to collect events, until Close. It needs CAP_NET_ADMIN.
+func Start() (*Tracer, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("listen to nftables trace: %w", err)
@@ -78,7 +83,7 @@ func Trace() (*Tracer, error) {
 
 // newTracer collects events from the socket until Close.
 func newTracer(conn *netlink.Conn) *Tracer {
-	t := &Tracer{conn: conn, heads: map[uint32]TraceEvent{}}
+	t := &Tracer{conn: conn, heads: map[uint32]Event{}}
 	t.listening.Go(t.listen)
 	return t
 }
@@ -91,10 +96,10 @@ func (t *Tracer) Close() error {
 
 // Events returns the events so far, in their order. lost reports whether there were more
 // than fit, most likely of another program's traces.
-func (t *Tracer) Events() (events []TraceEvent, lost bool) {
+func (t *Tracer) Events() (events []Event, lost bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return append([]TraceEvent{}, t.events...), t.lost
+	return append([]Event{}, t.events...), t.lost
 }
 
 func (t *Tracer) listen() {
@@ -113,7 +118,7 @@ func (t *Tracer) listen() {
 }
 
 func (t *Tracer) add(m netlink.Message) {
-	if m.Header.Type != msgType(unix.NFT_MSG_TRACE) || len(m.Data) < 4 {
+	if m.Header.Type != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE || len(m.Data) < 4 {
 		return
 	}
 	if len(t.events) >= maxTrace {
@@ -133,8 +138,8 @@ func (t *Tracer) add(m netlink.Message) {
 }
 
 // decodeTrace reads a message of linux/netfilter/nf_tables.h, enum nft_trace_attributes.
-func decodeTrace(data []byte) (TraceEvent, error) {
-	e := TraceEvent{Family: FamilyOf(data[0])}
+func decodeTrace(data []byte) (Event, error) {
+	e := Event{Family: nft.FamilyOf(data[0])}
 	attrs, err := netlink.UnmarshalAttributes(data[4:])
 	if err != nil {
 		return e, fmt.Errorf("decode trace: %w", err)
