@@ -78,6 +78,9 @@ func flagsFirst(c *cli.App, args []string) ([]string, error) {
 			rest = append(rest, arg)
 			continue
 		}
+		if asksForHelp(arg) {
+			return append(slices.Clone(args[:i+1]), arg), nil
+		}
 		flags = append(flags, arg)
 		if takesValue(cmd.Flags, arg) {
 			if j+1 == len(tail) {
@@ -88,6 +91,12 @@ func flagsFirst(c *cli.App, args []string) ([]string, error) {
 		}
 	}
 	return slices.Concat(args[:i+1], flags, rest), nil
+}
+
+// asksForHelp reports whether the argument is the library's flag for help. Behind it, the library
+// would take a command's first argument for another command, and show the help of that.
+func asksForHelp(arg string) bool {
+	return slices.Contains(cli.HelpFlag.Names(), strings.TrimLeft(arg, "-"))
 }
 
 // commandIndex returns the place of the command, behind the global flags, or -1.
