@@ -12,13 +12,13 @@ PKG     ?= ./...
 TESTFLAGS ?=
 FUZZTIME ?= 1m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -buildid= -funcalign=1 -X $(MODULE)/cli.version=$(VERSION)
+LDFLAGS = -s -w -buildid= -funcalign=1 -X $(MODULE)/cli.version=$(VERSION)
 # A static binary of at most 15 MiB, the same from every directory: without documents of the
 # library for commands, without HTTP/2, which one large file has no use for, and without
 # inlining, which buys a program that waits for the kernel and for QEMU nothing. Go's runtime
 # keeps it: each process that a launch starts spends its first milliseconds there.
 NOINLINE := -gcflags=all=-l $(foreach package,runtime runtime/... internal/... sync/... syscall,-gcflags=$(package)=)
-BUILD   := CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs,nethttpomithttp2 -trimpath -buildvcs=false $(NOINLINE) -ldflags '$(LDFLAGS)'
+BUILD   = CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs,nethttpomithttp2 -trimpath -buildvcs=false $(NOINLINE) -ldflags '$(LDFLAGS)'
 # Tests with a host of their own run side by side. They wait most of the time.
 BESIDE  := -parallel $$(( $$(nproc) + 1 ))
 # The race detector needs cgo.
@@ -29,8 +29,13 @@ OLD     := 4927c03
 LINT        := $(CACHE)/bin/golangci-lint-v2.15.0
 STATICCHECK := $(CACHE)/bin/staticcheck-v0.8.2
 DEADCODE    := $(CACHE)/bin/deadcode-v0.52.0
+# v2.43.0 is the last nfpm whose dependencies the Go proxy has all of.
+NFPM        := $(CACHE)/bin/nfpm-v2.43.0
+SBOM        := $(CACHE)/bin/cyclonedx-gomod-v1.9.0
+# Of packages: a release's tag, or else what comes before the next release.
+RELEASE     ?= $(or $(shell git describe --tags --exact-match 2>/dev/null),v0.1.0-dev+$(shell git rev-parse --short=9 HEAD 2>/dev/null))
 
-.PHONY: build demo test test-unit cover stress lan coexist bench bench-go fuzz installer catalog-online lint help check clean \
+.PHONY: build demo packages try-packages release test test-unit cover stress lan coexist bench bench-go fuzz installer catalog-online lint help check clean \
 	fixtures guest debian whole networkmanager resolved secureboot old installer-files
 
 build: ## bin/qnet
@@ -93,6 +98,27 @@ installer: fixtures installer-files ## Debian's installer up to its first menu, 
 catalog-online: ## ask the Internet whether the catalog's images are where it says
 	QNET_ONLINE=1 $(GO) test -count=1 -timeout 30m -v -run 'TestCatalogOnline$$' ./internal/images
 
+packages: VERSION = $(RELEASE)
+packages: build $(NFPM) $(SBOM) ## dist: .deb, .rpm and .tar.gz for amd64 and arm64, bills of materials, checksums
+	@rm -rf dist
+	@set -e; for arch in amd64 arm64; do \
+		GOOS=linux GOARCH=$$arch $(BUILD) -o dist/$$arch/qnet .; \
+		sh internal/packaging/build.sh dist $(RELEASE) $$arch dist/$$arch/qnet $(NFPM) $(SBOM); rm -r dist/$$arch; done
+	@cd dist && sha256sum * > SHA256SUMS && cat SHA256SUMS
+
+# The second build is that of another directory.
+try-packages: packages-guest guest packages ## install, upgrade, remove and run the packages in a fresh Debian; build them twice, and compare
+	sh internal/packaging/try.sh dist $(CACHE)
+	sh internal/packaging/goinstall.sh $(GO)
+	@rm -rf $(CACHE)/again && git clone -q . $(CACHE)/again && mkdir -p $(CACHE)/again/.cache && ln -s $(CACHE)/bin $(CACHE)/again/.cache/bin && \
+		$(MAKE) --no-print-directory -C $(CACHE)/again packages RELEASE=$(RELEASE) > /dev/null && \
+		diff dist/SHA256SUMS $(CACHE)/again/dist/SHA256SUMS && echo "both builds are the same" && rm -rf $(CACHE)/again
+
+release: ## dist of a tagged commit, if it has no changes and passes all checks
+	@sh internal/packaging/release.sh $(RELEASE)
+	$(MAKE) check try-packages
+	@echo "publish what is in dist; RELEASING.md has the rest"
+
 lint: $(LINT) $(STATICCHECK) $(DEADCODE) ## golangci-lint, staticcheck, deadcode
 	$(LINT) run ./...
 	$(STATICCHECK) -checks all ./...
@@ -141,6 +167,12 @@ $(LINT):
 
 $(STATICCHECK):
 	$(call tool,honnef.co/go/tools/cmd/staticcheck)
+
+$(NFPM):
+	$(call tool,github.com/goreleaser/nfpm/v2/cmd/nfpm)
+
+$(SBOM):
+	GOFLAGS=-trimpath $(call tool,github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod)
 
 $(DEADCODE):
 	$(call tool,golang.org/x/tools/cmd/deadcode)

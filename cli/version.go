@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -16,6 +17,16 @@ func (a *app) version(c *cli.Context) error {
 	if _, err := call.Operands(c); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.Stdout, "qnet", version)
+	fmt.Fprintln(a.Stdout, "qnet", release())
 	return nil
+}
+
+// release is the version: the one that the Makefile sets, or else the module's, by which "go
+// install" got it.
+func release() string {
+	info, ok := debug.ReadBuildInfo()
+	if version != "dev" || !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return version
+	}
+	return info.Main.Version
 }
