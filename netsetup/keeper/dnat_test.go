@@ -175,7 +175,7 @@ func TestForwardsReach(t *testing.T) {
 			beside(t, func(t *testing.T) { bridgeCalls(t, calls) }, func(t *testing.T, o Options) {
 				lab.Sh(t, "ip link add docker0 type bridge; ip addr add 172.17.0.1/16 dev docker0; ip link set docker0 up; sysctl -qw net.ipv4.conf.docker0.forwarding=1")
 				lab.Guest(t, "box", "docker0", "172.17.0.2/16", "172.17.0.1")
-				apart := mustJoin(t, o, Network{Name: "apart", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("10.78.0.0/24")}, "apart", port(5))
+				apart := mustJoin(t, o, Network{Name: "apart", Mode: profiles.NAT, Subnet: netip.MustParsePrefix("10.78.0.0/24")}, "apart", port(5))
 				r := forwarding(t, o, at("tcp", "*", 8080), at("tcp", hostAddress, 8081), at("tcp", "127.0.0.1", 8082))
 				lab.Guest(t, "neighbour", "qn-dev", "10.77.0.8/24", "10.77.0.1")
 				lab.Guest(t, "other", "qn-apart", "10.78.0.8/24", "10.78.0.1")

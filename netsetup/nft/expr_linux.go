@@ -80,6 +80,9 @@ func (c *Conn) ruleExprs(table *nftables.Table, r Rule, sets map[string]*nftable
 	if r.Established {
 		es = append(es, establishedExprs()...)
 	}
+	if r.DNAT {
+		es = append(es, dnatedExprs()...)
+	}
 	for _, m := range r.Frame {
 		match, err := c.matchExprs(table, m)
 		if err != nil {

@@ -97,15 +97,22 @@ func dnatExprs(m *nftables.Set) []expr.Any {
 	}
 }
 
-func (f Forwarding) acceptExprs(to *nftables.Set) []expr.Any {
+// dnatedExprs match packets of connections that got another destination.
+//
+//	ct status dnat
+func dnatedExprs() []expr.Any {
 	mask := binary.NativeEndian.AppendUint32(nil, statusDstNAT)
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATUS, Register: firstRegister},
+		&expr.Bitwise{SourceRegister: firstRegister, DestRegister: firstRegister, Len: 4, Mask: mask, Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: make([]byte, 4)},
+	}
+}
+
+func (f Forwarding) acceptExprs(to *nftables.Set) []expr.Any {
 	return slices.Concat(
 		linkExprs(expr.MetaKeyOIFNAME, Link(f.Bridge), nil),
-		[]expr.Any{
-			&expr.Ct{Key: expr.CtKeySTATUS, Register: firstRegister},
-			&expr.Bitwise{SourceRegister: firstRegister, DestRegister: firstRegister, Len: 4, Mask: mask, Xor: make([]byte, 4)},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: make([]byte, 4)},
-		},
+		dnatedExprs(),
 		destExprs(firstRegister, secondRegister, thirdRegister),
 		[]expr.Any{&expr.Lookup{SourceRegister: firstRegister, SetName: to.Name, SetID: to.ID}},
 		actionExprs(Accept))

@@ -98,6 +98,7 @@ type Rule struct {
 	UDPPort     uint16       `json:"dport,omitempty"`  // UDP to this port only
 	SYN         bool         `json:"syn,omitempty"`    // TCP segments with SYN and without RST
 	Established bool         `json:"established,omitempty"`
+	DNAT        bool         `json:"dnat,omitempty"` // connections that got another destination only
 	Frame       []Match      `json:"frame,omitempty"`
 	Do          Action       `json:"do"`
 	// Counts names what the rule does, and makes the kernel count for ReadCounts.
@@ -146,6 +147,7 @@ func (r Rule) String() string {
 	add(r.UDPPort != 0, fmt.Sprintf("udp dport %d", r.UDPPort))
 	add(r.SYN, "tcp flags syn / syn,rst")
 	add(r.Established, "ct state established,related")
+	add(r.DNAT, "ct status dnat")
 	for _, m := range r.Frame {
 		words = append(words, m.String())
 	}

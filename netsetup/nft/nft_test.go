@@ -25,6 +25,7 @@ func everything() []Table {
 				{InLink: Link("qn-t"), UDPPort: 67, Do: Drop},
 				{InLink: Link("qn-t"), Source: p("10.1.2.128/25"), Do: Accept},
 				{OutLink: Link("qn-t"), Established: true, Do: Accept},
+				{OutLink: Link("qn*"), DNAT: true, Do: Accept},
 				{InLink: Link("@uplinks"), OutLink: NotLink("qn*"), Do: Drop},
 				{InLink: NotLink("eth0"), Do: Drop},
 				{InLink: Link("@ports"), OutLink: Link("@ports"), Pair: true, Do: Accept},

@@ -80,11 +80,13 @@ func (p *Plan) forwardRules() []nft.Rule {
 		return rules
 	}
 	// forwarding=1 on an uplink would newly let what comes in by it pass to the host's other
-	// links, of which some are bridges of qnet's to a LAN. Guests of other networks get answers.
+	// links, of which some are bridges of qnet's to a LAN. Guests of other networks get answers, and
+	// what is for their forwarded ports, of which the tables of those networks decide.
 	uplink, ports := nft.Link("@"+forwardedSet), nft.Link("@"+portsSet)
 	return append(rules,
 		nft.Rule{InLink: ports, OutLink: ports, Pair: true, Do: nft.Accept}, // which br_netfilter shows
 		nft.Rule{InLink: uplink, OutLink: nft.Link("qn*"), Established: true, Do: nft.Accept},
+		nft.Rule{InLink: uplink, OutLink: nft.Link("qn*"), DNAT: true, Do: nft.Accept},
 		nft.Rule{InLink: uplink, Do: nft.Drop})
 }
 
