@@ -364,6 +364,33 @@ $X -t nat -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destina
 	}
 }
 
+// The keeper tells of a program that starts while the VM runs, and keeps other machines from its ports.
+func TestForwardsBarredLater(t *testing.T) {
+	lab.Require(t, lab.Program("iptables-nft"))
+	inLab(t, func(t *testing.T, o Options) {
+		told := make(chan keeper.Note, 64)
+		o.Note = func(n keeper.Note) { told <- n }
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.HostOnly}, "web", withForwards(1, at("tcp", "*", 8080)))
+		for range 2 {
+			lab.Sh(t, "iptables-nft -P INPUT DROP; iptables-nft -P INPUT ACCEPT; iptables-nft -A INPUT -p tcp --dport 8080 -j DROP")
+		}
+		lab.Eventually(t, 10*time.Second, "a note", func() bool {
+			for {
+				select {
+				case n := <-told:
+					if n.Subject == "forward *:8080:80" && strings.Contains(n.Text, "drops what other machines send to tcp port 8080") {
+						return true
+					}
+				default:
+					return false
+				}
+			}
+		})
+		lab.Sh(t, "nft delete table ip filter")
+		mustLeave(t, r)
+	})
+}
+
 // A UDP client that asked before the forward was there gets an answer to its next packet, and by a
 // forward that is gone none, though its port stays the same.
 func TestForwardsForgetConnections(t *testing.T) {

@@ -109,11 +109,7 @@ func (s *server) barriers(ctx context.Context, forwards []keeper.Forward) []keep
 	if err != nil {
 		return nil // the mender tells that
 	}
-	var notes []keeper.Note
-	for _, b := range s.journal.Plan.Barriers(rules, forwards) {
-		notes = append(notes, keeper.Note{Subject: "forward " + b.Forward.String(), Text: "forward " + b.Forward.String() + ": " + b.Why, Remedy: b.Remedy.Sentence()})
-	}
-	return notes
+	return s.upkeep.Barriers(rules, forwards)
 }
 
 // addForwards opens the sockets that the supervisor of a registered VM asks for.

@@ -3,10 +3,13 @@ package upkeep
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/netsetup/apply"
+	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
@@ -67,4 +70,49 @@ func (m *mender) changeAccepts(ctx context.Context) error {
 func forwards(s step.Step) bool {
 	a, ok := s.(step.AddAccept)
 	return ok && a.Rule.Forwards()
+}
+
+// Barriers tell what keeps other machines from forwards that a VM gets. It is called with the
+// keeper's lock of changes held.
+func (t *Tasks) Barriers(rules filters.Ruleset, list []keeper.Forward) []keeper.Note {
+	if t.mender == nil {
+		return nil
+	}
+	notes := t.mender.barriers(rules, list)
+	for _, n := range notes {
+		t.mender.barred[n] = true
+	}
+	return notes
+}
+
+func (m *mender) barriers(rules filters.Ruleset, list []keeper.Forward) (notes []keeper.Note) {
+	for _, b := range m.Journal.Plan.Barriers(rules, list) {
+		subject := subjectOf(b.Forward)
+		notes = append(notes, keeper.Note{Subject: subject, Text: subject + ": " + b.Why, Remedy: b.Remedy.Sentence()})
+	}
+	return notes
+}
+
+func subjectOf(f keeper.Forward) string { return "forward " + f.String() }
+
+// tellBarred tells of programs that keep other machines from forwards since they have started, or
+// have read their settings again: once for each forward. It is called within WhileRunning.
+func (m *mender) tellBarred(rules filters.Ruleset) {
+	var list []keeper.Forward
+	subjects := map[string]bool{}
+	for _, vm := range m.Network.Members() {
+		for _, p := range vm.Ports {
+			for _, f := range p.Forwards {
+				list = append(list, f.Forward)
+				subjects[subjectOf(f.Forward)] = true
+			}
+		}
+	}
+	maps.DeleteFunc(m.barred, func(n keeper.Note, _ bool) bool { return !subjects[n.Subject] })
+	for _, n := range m.barriers(rules, list) {
+		if !m.barred[n] {
+			m.barred[n] = true
+			m.Network.Note(n)
+		}
+	}
 }

@@ -40,6 +40,8 @@ type mender struct {
 	lost       map[string]*loss  // by VM
 	pace       pace
 	narrowed   bool // endFormerAccepts has been
+
+	barred map[keeper.Note]bool // what was told of forwards that are there
 }
 
 // loss is that of a VM's tap. A tap goes with its QEMU, a moment before the
@@ -117,6 +119,9 @@ func (m *mender) mend(ctx context.Context) error {
 	}
 	accepts, rules, err := m.refreshAccepts(ctx)
 	m.tellFailed(err)
+	if err == nil {
+		m.tellBarred(rules)
+	}
 	// Before forwarding is turned on again that another program turned off.
 	m.tellFailed(m.forwarding.limit(ctx))
 	mended, err := apply.Mend(ctx, seen, slices.Concat(m.liveSteps(ctx, seen), accepts), m.skips)

@@ -131,7 +131,7 @@ func New(ctx context.Context, c Config) *Tasks {
 	f := &forwarding{base: b, held: map[string][]string{}}
 	m := &mender{
 		base: b, changed: e.subscribe(links | addresses | netconfs | tables), forwarding: f, zones: z,
-		fights: map[string]*fight{}, yielded: map[string]bool{}, lost: map[string]*loss{},
+		fights: map[string]*fight{}, yielded: map[string]bool{}, lost: map[string]*loss{}, barred: map[keeper.Note]bool{},
 	}
 	t := &Tasks{Resolver: &Resolver{base: b, changed: newSignal()}}
 	names := &names{base: b, changed: e.subscribe(links), forwarding: f}
