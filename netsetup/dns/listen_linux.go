@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -26,8 +27,8 @@ const defaultPort = 53
 func Listen(c Config) (*Server, error) { return listen(c, defaultLimits()) }
 
 func listen(c Config, l limits) (*Server, error) {
-	if !c.Address.Is4() || !c.Prefix.Contains(c.Address) {
-		return nil, fmt.Errorf("listen for DNS on %s: not an IPv4 address of %s", c.Address, c.Prefix)
+	if !c.Prefix.Contains(c.Address) {
+		return nil, fmt.Errorf("listen for DNS on %s: not an address of %s", c.Address, c.Prefix)
 	}
 	if c.Port == 0 {
 		c.Port = defaultPort
@@ -40,14 +41,18 @@ func listen(c Config, l limits) (*Server, error) {
 	// although UDP would share the port with it. A server on all addresses is no reason
 	// to give up: the kernel prefers our UDP socket, bound to address and link, to that
 	// server's. Only TCP, for answers too long for UDP, is lost.
+	family := "4"
+	if c.Address.Is6() {
+		family = "6"
+	}
 	ctx := context.Background() // an address in numbers needs no look-up, so nothing waits
-	tcp, tcpErr := config.Listen(ctx, "tcp4", at.String())
+	tcp, tcpErr := config.Listen(ctx, "tcp"+family, at.String())
 	tcpErr = listenError(overTCP, at, tcpErr)
 	shared := errors.Is(tcpErr, ErrPortTaken) && sockets.WildcardOnly(sockets.Find("/proc", sockets.TCP, at.Port(), sockets.Prevents(at.Addr())))
 	if tcpErr != nil && !shared {
 		return nil, tcpErr
 	}
-	udp, err := config.ListenPacket(ctx, "udp4", at.String())
+	udp, err := config.ListenPacket(ctx, "udp"+family, at.String())
 	if err != nil {
 		if tcp != nil {
 			tcp.Close() //nolint:errcheck // nothing was served on it
@@ -143,7 +148,7 @@ func (c Config) control(network, _ string, raw syscall.RawConn) error {
 }
 
 func (c Config) setOptions(network string, fd int) error {
-	if network == "udp4" {
+	if strings.HasPrefix(network, "udp") {
 		// dnsmasq holds the port on all addresses, and shares it with this option.
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 			return fmt.Errorf("share port: %w", err)

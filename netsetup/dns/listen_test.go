@@ -92,7 +92,7 @@ func TestListenErrors(t *testing.T) {
 	at := freePort(t)
 	for name, c := range map[string]Config{
 		"outside-prefix": {Address: netip.MustParseAddr("10.0.2.1"), Prefix: loopback},
-		"ipv6":           {Address: netip.IPv6Loopback(), Prefix: netip.MustParsePrefix("::1/128")},
+		"outside-ipv6":   {Address: netip.IPv6Loopback(), Prefix: netip.MustParsePrefix("fd00::/64")},
 		"no-such-link":   {Address: at.Addr(), Port: at.Port(), Prefix: loopback, Link: "qnet-none"},
 		"not-ours":       {Address: netip.MustParseAddr("192.0.2.1"), Port: at.Port(), Prefix: netip.MustParsePrefix("192.0.2.0/24")},
 	} {

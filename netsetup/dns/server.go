@@ -21,6 +21,7 @@ type Config struct {
 	Address    netip.Addr                             // the host's address in Prefix, where the server listens
 	Port       uint16                                 // 0 is 53; tests use others
 	Prefix     netip.Prefix                           // of the clients, and of the reverse names that this server answers
+	Also       netip.Prefix                           // the prefix of the other family: its reverse names are answered, too; not valid without
 	ResolvConf string                                 // "" is /etc/resolv.conf
 	Conf       func() resolvconf.Conf                 // says what ResolvConf says, for a process that cannot read it; may be nil
 	Lookup     func(name string) []netip.Addr         // name lower case, without domain ("web", "host"); nil result = no such name
@@ -102,13 +103,20 @@ func newServer(c Config, l limits, udp *net.UDPConn) *Server {
 	}
 	s := &Server{
 		config: c, limits: l, udp: udp,
-		zone: zone{prefix: c.Prefix.Masked(), lookup: c.Lookup, reverse: c.Reverse},
+		zone: zone{lookup: c.Lookup, reverse: c.Reverse},
 		forwarder: &forwarder{
 			self: c.Address, limits: l, log: c.Log,
 			conf: &resolvConf{path: c.ResolvConf, every: l.recheck, ask: c.Conf},
 		},
 		forwards: make(chan struct{}, l.inFlight),
 		conns:    map[net.Conn]netip.Addr{},
+	}
+	for _, p := range []netip.Prefix{c.Prefix, c.Also} {
+		if p.Addr().Is6() {
+			s.zone.prefix6 = p.Masked()
+		} else if p.IsValid() {
+			s.zone.prefix = p.Masked()
+		}
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // until Close
 	return s

@@ -18,8 +18,9 @@ const Domain = "qnet"
 const ttl = 5
 
 const (
-	apex        = Domain + "."
-	reverseApex = "in-addr.arpa."
+	apex         = Domain + "."
+	reverseApex  = "in-addr.arpa."
+	reverseApex6 = "ip6.arpa."
 )
 
 // action is what the server does with a message.
@@ -33,7 +34,8 @@ const (
 
 // zone has the names that this server answers itself. It is pure if its functions are.
 type zone struct {
-	prefix  netip.Prefix
+	prefix  netip.Prefix // of IPv4; not valid without
+	prefix6 netip.Prefix // of IPv6; not valid without
 	lookup  func(name string) []netip.Addr
 	reverse func(netip.Addr) string
 }
@@ -65,7 +67,11 @@ func (z zone) respond(q query) (r response, ours bool) {
 	case strings.HasSuffix(name, "."+apex):
 		return z.host(q, strings.TrimSuffix(host, "."+Domain)), true
 	case strings.HasSuffix(name, "."+reverseApex):
-		return z.pointer(q, strings.TrimSuffix(name, "."+reverseApex))
+		block, exact := reversed(strings.TrimSuffix(name, "."+reverseApex))
+		return z.pointer(q, z.prefix, block, exact)
+	case strings.HasSuffix(name, "."+reverseApex6):
+		block, exact := reversed6(strings.TrimSuffix(name, "."+reverseApex6))
+		return z.pointer(q, z.prefix6, block, exact)
 	case host != "" && !strings.Contains(host, "."):
 		return z.bare(q, host)
 	default:
@@ -115,13 +121,13 @@ func addresses(q query, addrs []netip.Addr, zone string) response {
 	return r
 }
 
-// pointer answers for a name below in-addr.arpa if its addresses are all in the prefix.
-func (z zone) pointer(q query, below string) (r response, ours bool) {
-	block, exact := reversed(below)
-	if block.Bits() < z.prefix.Bits() || !z.prefix.Contains(block.Addr()) {
+// pointer answers for a name below in-addr.arpa or ip6.arpa, that of a block, if its addresses are
+// all in the prefix. exact is that of reversed.
+func (z zone) pointer(q query, prefix, block netip.Prefix, exact bool) (r response, ours bool) {
+	if block.Bits() < prefix.Bits() || !prefix.Contains(block.Addr()) {
 		return response{}, false
 	}
-	zone := reverseZone(z.prefix, block.Addr())
+	zone := reverseZone(prefix, block.Addr())
 	if !exact {
 		return noName(zone), true // as service discovery's b._dns-sd._udp.0.2.0.10
 	}
@@ -159,8 +165,33 @@ func reversed(below string) (block netip.Prefix, exact bool) {
 	return netip.PrefixFrom(netip.AddrFrom4(octets), 8*n), n == len(labels)
 }
 
+// reversed6 reads "1.0.0.2.ip6.arpa" without its end as 2001::/16, a hexadecimal digit a label, as
+// reversed does octets (RFC 3596, section 2.5).
+func reversed6(below string) (block netip.Prefix, exact bool) {
+	labels := strings.Split(below, ".")
+	slices.Reverse(labels)
+	var b [16]byte
+	n := 0
+	for n < len(labels) && n < 2*len(b) {
+		v, err := strconv.ParseUint(labels[n], 16, 4)
+		if err != nil || len(labels[n]) != 1 {
+			break
+		}
+		b[n/2] |= byte(v) << (4 * (1 - n%2))
+		n++
+	}
+	return netip.PrefixFrom(netip.AddrFrom16(b), 4*n), n == len(labels)
+}
+
 // reverseZone returns the largest zone with the address that is within the prefix.
 func reverseZone(prefix netip.Prefix, addr netip.Addr) string {
+	if addr.Is6() {
+		zone, b := reverseApex6, addr.As16()
+		for i := range (prefix.Bits() + 3) / 4 {
+			zone = strconv.FormatUint(uint64(b[i/2]>>(4*(1-i%2))&0xf), 16) + "." + zone
+		}
+		return zone
+	}
 	octets := addr.As4()
 	zone := reverseApex
 	for _, o := range octets[:(prefix.Bits()+7)/8] {

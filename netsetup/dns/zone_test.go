@@ -25,11 +25,12 @@ func testZone() zone {
 		names["many"] = append(names["many"], netip.AddrFrom4([4]byte{10, 0, 2, byte(100 + i)}))
 	}
 	return zone{
-		prefix: netip.MustParsePrefix("10.0.2.0/24"),
-		lookup: func(name string) []netip.Addr { return names[name] },
+		prefix:  netip.MustParsePrefix("10.0.2.0/24"),
+		prefix6: netip.MustParsePrefix("fd00:0:0:a::/64"),
+		lookup:  func(name string) []netip.Addr { return names[name] },
 		reverse: func(a netip.Addr) string {
 			switch a.String() {
-			case "10.0.2.4":
+			case "10.0.2.4", "fd00:0:0:a::4":
 				return "web"
 			case "10.0.2.9":
 				return strings.Repeat("long.", 60)
@@ -106,6 +107,20 @@ func record(r dnsmessage.Resource) string {
 	}
 }
 
+// net6 is the reverse zone of fd00:0:0:a::/64.
+const net6 = "a.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa."
+
+func zeros(n int) string { return strings.Repeat("0.", n) }
+
+// Without IPv6 its reverse names are the host's name servers'.
+func TestZoneWithoutIPv6(t *testing.T) {
+	z := testZone()
+	z.prefix6 = netip.Prefix{}
+	if what, _, _ := z.answer(packed(message("4."+zeros(15)+net6, dnsmessage.TypePTR)), overUDP); what != forward {
+		t.Errorf("got %v", what)
+	}
+}
+
 func TestZoneAnswers(t *testing.T) {
 	const forwarded = "forwarded"
 	for _, test := range []struct {
@@ -158,6 +173,20 @@ func TestZoneAnswers(t *testing.T) {
 		{"0.10.in-addr.arpa.", dnsmessage.TypePTR, forwarded},
 		{"in-addr.arpa.", dnsmessage.TypeNS, forwarded},
 		{"x.in-addr.arpa.", dnsmessage.TypePTR, forwarded},
+
+		{"4." + zeros(15) + net6, dnsmessage.TypePTR, "Success|4." + zeros(15) + net6 + "=web.qnet."},
+		{"4." + zeros(15) + strings.ToUpper(net6), dnsmessage.TypePTR, "Success|4." + zeros(15) + strings.ToUpper(net6) + "=web.qnet."},
+		{"5." + zeros(15) + net6, dnsmessage.TypePTR, "NameError||" + net6 + " SOA"},
+		{"4." + zeros(15) + net6, dnsmessage.TypeAAAA, "Success||" + net6 + " SOA"},
+		{net6, dnsmessage.TypeSOA, "Success|" + net6 + " SOA"},
+		{"0.0." + net6, dnsmessage.TypePTR, "Success||" + net6 + " SOA"},
+		{"04." + zeros(15) + net6, dnsmessage.TypePTR, "NameError||" + net6 + " SOA"},
+		{"g." + zeros(15) + net6, dnsmessage.TypePTR, "NameError||" + net6 + " SOA"},
+		{"4." + zeros(16) + net6, dnsmessage.TypePTR, "NameError||" + net6 + " SOA"},
+		{"lb._dns-sd._udp." + net6, dnsmessage.TypePTR, "NameError||" + net6 + " SOA"},
+		{"4." + zeros(15) + "b." + net6[2:], dnsmessage.TypePTR, forwarded},
+		{net6[2:], dnsmessage.TypePTR, forwarded},
+		{"ip6.arpa.", dnsmessage.TypeNS, forwarded},
 	} {
 		t.Run(test.name+"-"+test.kind.String(), func(t *testing.T) {
 			what, _, raw := testZone().answer(packed(message(test.name, test.kind)), overUDP)
