@@ -48,6 +48,22 @@ type State struct {
 	Stages    uint16       `json:"stages,omitempty"`    // bit 1<<Stage for each reached
 	Addresses []netip.Addr `json:"addresses,omitempty"` // the last seen first; IPv4 before IPv6, link-local last
 	NAKs      int          `json:"naks,omitempty"`      // refusals of a DHCP server
+
+	// Claims are IPv6 addresses, the newest first and none link-local, that the guest uses, or has
+	// checked for duplicates, which it does before it uses one (RFC 4862, section 5.4).
+	Claims []netip.Addr `json:"claims,omitempty"`
+}
+
+// IPv6 returns the IPv6 addresses that the guest uses or is about to use, the newest first and
+// none link-local.
+func (s State) IPv6() []netip.Addr {
+	list := slices.Clone(s.Claims)
+	for _, a := range s.Addresses {
+		if a.Is6() && !a.IsLinkLocalUnicast() && !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // Has reports whether the guest has reached the stage.
@@ -69,16 +85,21 @@ type sighting struct {
 	address netip.Addr
 	nak     bool
 	claim   netip.Addr // an IPv6 address that the guest asks about before it uses it, or uses
+	denied  netip.Addr // an address that another host says it has
 }
 
 // add notes a sighting and reports whether it says anything new.
 func (s *State) add(x sighting) bool {
+	if x.denied.IsValid() { // another host's frame
+		return s.claims(x)
+	}
 	before := s.Stages
 	s.Stages |= 1<<x.stage&^1 | 1<<Frame
 	changed := s.Stages != before || x.nak
 	if x.nak {
 		s.NAKs++
 	}
+	changed = s.claims(x) || changed
 	if !x.address.IsValid() || len(s.Addresses) > 0 && s.Addresses[0] == x.address {
 		return changed
 	}
@@ -91,6 +112,31 @@ func (s *State) add(x sighting) bool {
 	}
 	s.Addresses = list
 	return true
+}
+
+// claims notes an address that the guest asks about or uses, or that it must not have, and reports
+// whether that is new.
+func (s *State) claims(x sighting) bool {
+	known := slices.Contains(s.Claims, x.claim)
+	if !leadsOut(x.claim) && !slices.Contains(s.Claims, x.denied) || known && x.claim == x.address {
+		return false
+	}
+	is := func(a netip.Addr) bool { return a == x.claim || a == x.denied }
+	list := slices.DeleteFunc(slices.Clone(s.Claims), is)
+	if leadsOut(x.claim) {
+		list = slices.Insert(list, 0, x.claim)
+	}
+	list = list[:min(len(list), maxAddresses)]
+	if slices.Equal(list, s.Claims) {
+		return false
+	}
+	s.Claims = list
+	return true
+}
+
+// leadsOut reports whether others than the neighbours of its host can use the IPv6 address.
+func leadsOut(a netip.Addr) bool {
+	return a.IsValid() && !a.Is4In6() && (a.IsGlobalUnicast() || a.IsPrivate())
 }
 
 // rank orders addresses by how useful they are to the user.
@@ -123,6 +169,8 @@ func parse(b []byte, mac net.HardwareAddr, out bool) (sighting, bool) {
 		x, ok = parseIPv4(body, mac, out)
 	case kind == etherIPv6 && !out:
 		x, ok = parseND(body)
+	case kind == etherIPv6:
+		x, ok = parseDenial(body)
 	}
 	if !ok && !out {
 		return sighting{stage: Frame}, true
@@ -161,6 +209,15 @@ func parseND(b []byte) (sighting, bool) {
 		}
 	}
 	return x, true
+}
+
+// parseDenial reads the advertisement for all nodes by which another host keeps an address that the
+// guest checks (RFC 4862, section 5.4.4).
+func parseDenial(b []byte) (sighting, bool) {
+	if len(b) < 64 || b[6] != 58 || b[40] != 136 || netip.AddrFrom16([16]byte(b[24:40])) != netip.IPv6LinkLocalAllNodes() {
+		return sighting{}, false
+	}
+	return sighting{stage: Frame, denied: netip.AddrFrom16([16]byte(b[48:64]))}, true
 }
 
 func parseIPv4(b []byte, mac net.HardwareAddr, out bool) (sighting, bool) {

@@ -47,6 +47,15 @@ func arp(sender netip.Addr) []byte {
 	return b
 }
 
+// dad is a check for duplicates of an address; denial what another host that has it says to all.
+func dad(target string) []byte {
+	return packet.NeighbourSolicitation(guest, netip.IPv6Unspecified(), netip.MustParseAddr(target))
+}
+
+func denial(target string) []byte {
+	return packet.UnsolicitedAdvertisement(other, netip.MustParseAddr(target))
+}
+
 func nd(source string) []byte {
 	b := make([]byte, 14+40+24)
 	binary.BigEndian.PutUint16(b[12:], etherIPv6)
@@ -76,6 +85,7 @@ var frames = []struct {
 	{"ARP probe", arp(netip.IPv4Unspecified()), false, Frame, netip.Addr{}, true},
 	{"ND", nd("fe80::9"), false, Frame, netip.MustParseAddr("fe80::9"), true},
 	{"ND of an address being tried", nd("::"), false, Frame, netip.Addr{}, true},
+	{"DAD", dad("fd00::9"), false, Frame, netip.Addr{}, true},
 	{"DNS query", udp(mine, host, 5000, 53, []byte("x")), false, DNSQuery, mine, true},
 	{"DNS answer", udp(host, mine, 53, 5000, []byte("x")), true, DNSAnswer, netip.Addr{}, true},
 }
@@ -142,6 +152,47 @@ func TestState(t *testing.T) {
 	}
 	if len(s.Addresses) != maxAddresses {
 		t.Errorf("%d addresses", len(s.Addresses))
+	}
+}
+
+// The addresses that a guest checks for duplicates are its own, unless another host has them.
+func TestClaimedAddresses(t *testing.T) {
+	a := netip.MustParseAddr
+	s := State{Addresses: []netip.Addr{mine, a("2001:db8::1"), a("fd00::1"), a("fe80::9")}}
+	for _, c := range []struct {
+		name  string
+		frame []byte
+		out   bool
+		news  bool
+		want  []netip.Addr
+	}{
+		{"a link-local one", dad("fe80::9"), false, true, nil}, // it is the first frame
+		{"one", dad("fd00::1"), false, true, []netip.Addr{a("fd00::1")}},
+		{"again", dad("fd00::1"), false, false, []netip.Addr{a("fd00::1")}},
+		{"a neighbour's", dad("fd00::7"), true, false, []netip.Addr{a("fd00::1")}},
+		{"another", dad("fd00::2"), false, true, []netip.Addr{a("fd00::2"), a("fd00::1")}},
+		{"denied", denial("fd00::2"), true, true, []netip.Addr{a("fd00::1")}},
+		{"a neighbour's own", denial("fd00::7"), true, false, []netip.Addr{a("fd00::1")}},
+		{"cut off", dad("fd00::3")[:70], false, false, []netip.Addr{a("fd00::1")}},
+	} {
+		x, ok := parse(c.frame, guest, c.out)
+		if news := ok && s.add(x); news != c.news || !slices.Equal(s.Claims, c.want) {
+			t.Errorf("%s: news=%v, %v", c.name, news, s.Claims)
+		}
+	}
+	if got, want := s.IPv6(), []netip.Addr{a("fd00::1"), a("2001:db8::1")}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	var silent State
+	if x, ok := parse(denial("fd00::7"), guest, true); ok && silent.add(x) || silent.Last() != Silent {
+		t.Errorf("a neighbour's frame: %+v", silent)
+	}
+	for i := range 100 {
+		x, _ := parse(dad(netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(i)}).String()), guest, false)
+		s.add(x)
+	}
+	if len(s.Claims) != maxAddresses {
+		t.Errorf("%d claims", len(s.Claims))
 	}
 }
 
