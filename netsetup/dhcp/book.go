@@ -32,14 +32,14 @@ func (s *Server) Confirm(told []Lease) []Lease {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []Lease
-	taken := map[mac]bool{}
+	taken, taken6 := map[mac]bool{}, map[mac]bool{}
 	for _, l := range told[:min(len(told), maxLeases)] {
 		hw, err := net.ParseMAC(l.MAC)
 		if err != nil || len(hw) != 6 || !s.pool.usable(l.Address) {
 			continue
 		}
 		if own := s.pool.find(toMAC(hw)); own != nil {
-			taken[toMAC(hw)] = l.Bound && l.Address == own.address
+			taken[toMAC(hw)], taken6[toMAC(hw)] = l.Bound && l.Address == own.address, l.Bound6
 			continue
 		}
 		if _, held := s.pool.holders[l.Address]; held {
@@ -54,7 +54,7 @@ func (s *Server) Confirm(told []Lease) []Lease {
 		})
 	}
 	for m, l := range s.pool.leases {
-		list = append(list, Lease{MAC: m.String(), Address: l.address, Host: l.host, VM: true, Bound: taken[m]})
+		list = append(list, Lease{MAC: m.String(), Address: l.address, Host: l.host, VM: true, Bound: taken[m], Bound6: taken6[m]})
 	}
 	order.By(list, func(a, b Lease) int { return a.Address.Compare(b.Address) })
 	return list

@@ -64,6 +64,10 @@ type Lease struct {
 	VM      bool          `json:"vm"`             // the client is a VM's NIC; its address is reserved
 	Bound   bool          `json:"bound"`          // the client has taken it
 	Left    time.Duration `json:"left,omitempty"` // until the lease ends, in nanoseconds; 0 for VMs' NICs
+
+	// Address6 is reserved for a VM's NIC on a network with IPv6. Bound6 says that it has taken that.
+	Address6 netip.Addr `json:"address6,omitzero"`
+	Bound6   bool       `json:"bound6,omitempty"`
 }
 
 // State is a word for how far the client has got, or the time left of a lease that is no
@@ -78,6 +82,14 @@ func (l Lease) State() string {
 		return l.Left.String()
 	}
 	return "offered"
+}
+
+// State6 is a word for whether a VM's NIC has taken its IPv6 address.
+func (l Lease) State6() string {
+	if l.Bound6 {
+		return "taken"
+	}
+	return "reserved"
 }
 
 // Server serves one network. Its methods may be called concurrently.

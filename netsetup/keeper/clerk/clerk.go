@@ -35,7 +35,9 @@ const (
 type Config struct {
 	Network   Network
 	DHCP      *os.File    // of dhcp.Open
+	DHCP6     *os.File    // of dhcp6.Open; nil of a network without IPv6
 	DNS       dns.Sockets // the zero value without DNS
+	DNS6      dns.Sockets // at Network.Address6; the zero value without
 	LeaseFile string
 	Keeper    Keeper
 	Log       *slog.Logger
@@ -104,7 +106,11 @@ func (r *Steward) Start(ctx context.Context, c Config) (*Clerk, error) {
 
 func (k *Clerk) closeFiles() {
 	k.c.DHCP.Close()
+	if k.c.DHCP6 != nil {
+		k.c.DHCP6.Close()
+	}
 	k.c.DNS.Close()
+	k.c.DNS6.Close()
 }
 
 // start has the steward start a clerk, and sends it what it is to serve.
@@ -121,7 +127,7 @@ func (k *Clerk) start() error {
 	}
 	defer leases.Close()
 	files := []*os.File{theirs, k.c.DHCP, leases}
-	for _, f := range []*os.File{k.c.DNS.UDP, k.c.DNS.TCP} {
+	for _, f := range []*os.File{k.c.DHCP6, k.c.DNS.UDP, k.c.DNS.TCP, k.c.DNS6.UDP, k.c.DNS6.TCP} { // in the order of given
 		if f != nil {
 			files = append(files, f)
 		}
@@ -136,7 +142,7 @@ func (k *Clerk) start() error {
 		return ours.Close()
 	}
 	k.conn, k.told = ours, nil
-	first := order{Serve: &k.c.Network, TCP: k.c.DNS.TCP != nil}
+	first := order{Serve: &k.c.Network, TCP: k.c.DNS.TCP != nil, DNS6: k.c.DNS6.UDP != nil, TCP6: k.c.DNS6.TCP != nil}
 	reserved := slices.Collect(maps.Values(k.leases))
 	for ; len(reserved) > part; reserved = reserved[part:] {
 		first.Reserve, first.More = reserved[:part], true
@@ -196,6 +202,36 @@ func (k *Clerk) SetRouter6(on bool) {
 		k.c.Network.Router6 = on // for the next clerk as well
 		k.send(order{Router6: &on})
 	}
+}
+
+// maxSeen bounds the addresses that a clerk knows of a NIC.
+const maxSeen = 4
+
+// Saw says which IPv6 addresses of the network a VM's NIC was seen to use, the newest first.
+func (k *Clerk) Saw(mac net.HardwareAddr, list []netip.Addr) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l, reserved := k.leases[mac.String()]
+	list = list[:min(len(list), maxSeen)]
+	if !reserved || slices.Equal(l.Seen6, list) {
+		return
+	}
+	l.Seen6 = slices.Clone(list)
+	k.leases[mac.String()] = l // for the next clerk as well
+	k.send(order{Saw: &lease{MAC: mac, Seen6: l.Seen6}})
+}
+
+// Farewell has guests told that the network ends, before End.
+func (k *Clerk) Farewell() {
+	if k == nil || !k.c.Network.Prefix6.IsValid() {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.send(order{Last: true})
 }
 
 // Leases returns what the clerk says of its clients, for dhcp.Server.Confirm: nothing if it

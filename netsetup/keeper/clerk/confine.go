@@ -22,8 +22,8 @@ const dup2 = 33
 const maxFiles = 1024
 
 // giveUp takes from the whole process what a clerk does not need, before it reads a packet. The
-// descriptor is the one by which it answers guests over UDP, -1 without one.
-func giveUp(answers int) error {
+// descriptors are those by which it answers guests over UDP.
+func giveUp(answers ...int) error {
 	for resource, most := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxFiles, unix.RLIMIT_FSIZE: 0} {
 		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: most, Max: most}); err != nil {
 			return fmt.Errorf("limit the clerk: %w", err)
@@ -36,7 +36,7 @@ func giveUp(answers int) error {
 }
 
 // calls is the filter of a clerk.
-func calls(answers int) *confine.Filter {
+func calls(answers []int) *confine.Filter {
 	f := &confine.Filter{}
 	f.Refuse(unix.EPERM, confine.Intrusive...)
 	f.Refuse(unix.EPERM, unix.SYS_EXECVE, unix.SYS_EXECVEAT,
@@ -46,7 +46,7 @@ func calls(answers int) *confine.Filter {
 	for _, number := range []uint32{unix.SYS_KILL, unix.SYS_TGKILL, unix.SYS_PRLIMIT64} {
 		f.On(number, among(confine.Argument(0), ^uint32(0), 0, uint32(os.Getpid()))...) // its own process only
 	}
-	narrowSockets(f, uint32(answers))
+	narrowSockets(f, answers)
 	return f
 }
 
@@ -54,21 +54,24 @@ func calls(answers int) *confine.Filter {
 // the packet socket stays on its link, and without the host's packets: bind(2), an address
 // given to sendto(2), or options of packet(7) would lead it to any other link.
 //
-// Only the descriptor by which guests are answered sends to an address: its socket is bound to
-// the network's bridge. No other socket can come to that number, because nothing closes it.
-func narrowSockets(f *confine.Filter, answers uint32) {
+// Only the descriptors by which guests are answered send to an address: their sockets are bound to
+// the network's bridge. No other socket can come to those numbers, because nothing closes them.
+func narrowSockets(f *confine.Filter, answers []int) {
 	f.On(unix.SYS_SOCKET, among(confine.Argument(0), ^uint32(0), unix.AF_INET, unix.AF_INET6)...)
 	f.On(unix.SYS_SOCKET, among(confine.Argument(1), socketKind, unix.SOCK_STREAM, unix.SOCK_DGRAM)...)
 	f.On(unix.SYS_SOCKET, among(confine.Argument(2), ^uint32(0), 0)...) // Landlock's rules of TCP miss multipath TCP
 	f.Refuse(unix.EPERM, unix.SYS_BIND, unix.SYS_LISTEN, unix.SYS_SENDMSG, unix.SYS_SENDMMSG)
 	f.On(unix.SYS_SETSOCKOPT, confine.Argument(1), bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SOL_PACKET, SkipTrue: 1}, confine.Fail(unix.EPERM))
 	f.On(unix.SYS_SENDTO, among(confine.Argument(3), unix.MSG_FASTOPEN, 0)...) // connects, and Landlock does not see it
-	f.On(unix.SYS_SENDTO,
-		confine.Argument(0), bpf.JumpIf{Cond: bpf.JumpEqual, Val: answers, SkipTrue: 5},
+	send := []bpf.Instruction{confine.Argument(0)}
+	for i, fd := range answers {
+		send = append(send, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(fd), SkipTrue: uint8(len(answers) - i + 4)})
+		f.On(unix.SYS_CLOSE, confine.Argument(0), bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(fd), SkipTrue: 1}, confine.Fail(unix.EPERM))
+	}
+	f.On(unix.SYS_SENDTO, append(send,
 		confine.Argument(4), bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 2},
 		confine.Upper(4), bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
-		confine.Fail(unix.EPERM))
-	f.On(unix.SYS_CLOSE, confine.Argument(0), bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: answers, SkipTrue: 1}, confine.Fail(unix.EPERM))
+		confine.Fail(unix.EPERM))...)
 	f.Refuse(unix.EPERM, unix.SYS_DUP3, unix.SYS_CLOSE_RANGE)
 	if runtime.GOARCH == "amd64" {
 		f.Refuse(unix.EPERM, dup2)

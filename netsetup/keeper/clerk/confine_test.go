@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -29,12 +30,13 @@ func tell() {
 	unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	nobody := &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}
 	answers, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	answers6, err6 := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM, 0)
 	frames, packetErr := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
 	lo := &unix.SockaddrLinklayer{Ifindex: loopback, Protocol: 0xb588} // an EtherType for experiments, 0x88b5
 	if packetErr == nil {
 		err = errors.Join(err, unix.Bind(frames, lo))
 	}
-	if err = errors.Join(err, giveUp(answers)); err != nil {
+	if err = errors.Join(err, err6, giveUp(answers, answers6)); err != nil {
 		fmt.Println(err)
 		return
 	}
@@ -44,7 +46,11 @@ func tell() {
 	socket := func(family, kind int) error { return socketOf(family, kind, 0) }
 	parent := os.Getppid()
 	deeds := map[string]func() error{
-		"answer":      func() error { return unix.Sendto(answers, nil, 0, nobody) },
+		"answer": func() error { return unix.Sendto(answers, nil, 0, nobody) },
+		"answer-6": func() error {
+			return unix.Sendto(answers6, nil, 0, &unix.SockaddrInet6{Port: 9, Addr: netip.IPv6Loopback().As16()})
+		},
+		"let-6-go":    func() error { return unix.Close(answers6) },
 		"send-to":     func() error { return unix.Sendto(udp, nil, 0, nobody) },
 		"send-to-far": func() error { return sendtoFar(udp) },
 		"sendmsg":     func() error { return unix.Sendmsg(answers, nil, nil, nobody, 0) },
@@ -129,7 +135,7 @@ func TestTakenOverClerk(t *testing.T) {
 	for _, name := range strings.Fields(string(out)) {
 		can[name] = true
 	}
-	want := map[string]bool{"answer": true, "ask-4": true, "ask-6-tcp": true, "dial": true, "self": true}
+	want := map[string]bool{"answer": true, "answer-6": true, "ask-4": true, "ask-6-tcp": true, "dial": true, "self": true}
 	if os.Geteuid() == 0 {
 		want["send-frame"] = true
 	}

@@ -39,18 +39,24 @@ type lease struct {
 	VM      string           `json:"vm,omitempty"`
 
 	Address6 netip.Addr `json:"address6,omitzero"` // reserved for DHCPv6
+	// Seen6 are IPv6 addresses of the network that the guest was seen to use, the newest first.
+	Seen6 []netip.Addr `json:"seen6,omitempty"`
 }
 
 // order is what the keeper sends to a clerk.
 type order struct {
 	Serve   *Network           `json:"serve,omitempty"` // the first order: with it come the first of Reserve
 	TCP     bool               `json:"tcp,omitempty"`   // Serve: DNS over TCP as well
+	DNS6    bool               `json:"dns6,omitempty"`  // Serve: DNS at Address6 as well
+	TCP6    bool               `json:"tcp6,omitempty"`  // DNS6: over TCP as well
 	Release []net.HardwareAddr `json:"release,omitempty"`
 	Reserve []lease            `json:"reserve,omitempty"`
 	More    bool               `json:"more,omitempty"` // Serve: further orders with Reserve belong to it
 	Leases  bool               `json:"leases,omitempty"`
 	Conf    *resolvconf.Conf   `json:"conf,omitempty"`    // the answer to word.Conf
 	Router6 *bool              `json:"router6,omitempty"` // of Network, from now on
+	Saw     *lease             `json:"saw,omitempty"`     // Seen6 of a NIC, from now on
+	Last    bool               `json:"last,omitempty"`    // the network ends: guests learn that over IPv6
 }
 
 // word is what a clerk sends to the keeper.
@@ -63,7 +69,7 @@ type word struct {
 }
 
 // part bounds the leases of a message.
-const part = 256
+const part = 128
 
 // call is what the keeper sends to the steward: start a clerk with the files that come with
 // it, or end the one that runs.
@@ -81,9 +87,32 @@ const (
 	fdKeeper = 3
 	fdDHCP   = 4
 	fdLeases = 5
-	fdUDP    = 6 // not without DNS
-	fdTCP    = 7 // not where the port is taken
+	fdMore   = 6 // and on: those of a clerk's given
+	maxGiven = 5
 )
+
+// given are the descriptors that a clerk has besides, each only where the network has use for
+// it; else 0.
+type given struct{ dhcp6, udp, tcp, udp6, tcp6 int }
+
+// given are those that come with the first order.
+func (o order) given() (g given) {
+	next := fdMore
+	for _, x := range []struct {
+		comes bool
+		fd    *int
+	}{
+		{o.Serve.Prefix6.IsValid(), &g.dhcp6},
+		{o.Serve.Domain != "", &g.udp}, {o.Serve.Domain != "" && o.TCP, &g.tcp},
+		{o.DNS6, &g.udp6}, {o.DNS6 && o.TCP6, &g.tcp6},
+	} {
+		if x.comes {
+			*x.fd = next
+			next++
+		}
+	}
+	return g
+}
 
 // pair returns the two ends of a socket that keeps messages apart. The first is for a
 // *net.UnixConn, the second for another process.

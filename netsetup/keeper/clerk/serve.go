@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/resolvconf"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/dhcp6"
 	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 )
@@ -33,6 +35,7 @@ type server struct {
 	fd     int // the same socket
 	net    Network
 	dhcp   *dhcp.Server
+	dhcp6  *dhcp6.Server // nil of a network without IPv6
 
 	mu   sync.Mutex // guards what follows; who holds it has heeded all orders that came before
 	b    []byte
@@ -54,12 +57,13 @@ func serve(conn *net.UnixConn) error {
 	if err != nil {
 		return err
 	}
-	answers := -1
-	if names != nil {
-		answers, err = names.Descriptor()
+	var answers []int
+	for _, n := range names {
+		fd, fdErr := n.Descriptor()
+		answers, err = append(answers, fd), errors.Join(err, fdErr)
 	}
 	if err == nil {
-		err = giveUp(answers)
+		err = giveUp(answers...)
 	}
 	if err == nil {
 		err = failpoint.Hit("clerk gave up its rights")
@@ -69,19 +73,23 @@ func serve(conn *net.UnixConn) error {
 	}
 	var services sync.WaitGroup
 	defer services.Wait()
-	if names != nil {
-		services.Go(names.Serve)
-		defer names.Close() //nolint:errcheck // the process ends
+	for _, n := range names {
+		services.Go(n.Serve)
+		defer n.Close() //nolint:errcheck // the process ends
 	}
 	services.Go(func() { s.dhcp.Serve() }) //nolint:errcheck // the bridge is gone: the keeper makes it anew
 	defer s.dhcp.Close()                   //nolint:errcheck // as above
+	if s.dhcp6 != nil {
+		services.Go(func() { s.dhcp6.Serve() }) //nolint:errcheck // as above
+		defer s.dhcp6.Close()                   //nolint:errcheck // as above
+	}
 	if err := failpoint.Hit("clerk serves"); err != nil {
 		return err
 	}
 	return s.hear()
 }
 
-// first receives the first order, with all reservations, and makes the DHCP server.
+// first receives the first order, with all reservations, and makes the DHCP servers.
 func (s *server) first() (order, error) {
 	var o order
 	if _, err := keeper.Receive(s.keeper, &o); err != nil {
@@ -102,6 +110,9 @@ func (s *server) first() (order, error) {
 	if err == nil {
 		err = s.dhcp.ListenOn(fdDHCP)
 	}
+	if fd := o.given().dhcp6; fd != 0 && err == nil {
+		err = s.serve6(o, fd)
+	}
 	for more := o; err == nil; {
 		s.do(more)
 		if !more.More {
@@ -120,18 +131,47 @@ func (s *server) first() (order, error) {
 	return o, raw.Control(func(fd uintptr) { s.fd = int(fd) })
 }
 
-// names returns the DNS server, nil without one.
-func (s *server) names(first order) (*dns.Server, error) {
-	if s.net.Domain == "" {
-		return nil, nil
+// serve6 makes the server of router advertisements and DHCPv6.
+func (s *server) serve6(first order, fd int) error {
+	domain := s.net.Domain
+	if !first.DNS6 {
+		domain = ""
 	}
-	var tcp *os.File
-	if first.TCP {
-		tcp = os.NewFile(fdTCP, "tcp")
+	s.dhcp6 = dhcp6.New(dhcp6.Config{
+		Link: s.net.Link, MAC: s.net.MAC, Prefix: s.net.Prefix6, Address: s.net.Address6, Router: s.net.Router6, MTU: s.net.MTU,
+		Domain: domain, Before: s.heed, Warn: func(text string) { s.say(word{Warn: text}) },
+	})
+	return s.dhcp6.ListenOn(fd)
+}
+
+// names returns the DNS servers: none, one, or one for each family.
+func (s *server) names(first order) ([]*dns.Server, error) {
+	var list []*dns.Server
+	g := first.given()
+	for _, x := range []struct {
+		udp, tcp     int
+		address      netip.Addr
+		prefix, also netip.Prefix
+	}{
+		{g.udp, g.tcp, s.net.Address, s.net.Prefix, s.net.Prefix6},
+		{g.udp6, g.tcp6, s.net.Address6, s.net.Prefix6, s.net.Prefix},
+	} {
+		if x.udp == 0 {
+			continue
+		}
+		var tcp *os.File
+		if x.tcp != 0 {
+			tcp = os.NewFile(uintptr(x.tcp), "tcp")
+		}
+		server, err := dns.Use(dns.Config{
+			Address: x.address, Prefix: x.prefix, Also: x.also, Conf: s.nameServers, Lookup: s.lookup, Reverse: s.reverse,
+		}, os.NewFile(uintptr(x.udp), "udp"), tcp)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, server)
 	}
-	return dns.Use(dns.Config{
-		Address: s.net.Address, Prefix: s.net.Prefix, Conf: s.nameServers, Lookup: s.lookup, Reverse: s.reverse,
-	}, os.NewFile(fdUDP, "udp"), tcp)
+	return list, nil
 }
 
 // hear heeds orders as they come, until the keeper is gone.
@@ -186,6 +226,9 @@ func (s *server) do(o order) {
 	for _, l := range o.Reserve {
 		s.dhcp.Reserve(l.MAC, l.Address, l.VM) //nolint:errcheck // the keeper gives each address once
 	}
+	if s.dhcp6 != nil {
+		s.do6(o)
+	}
 	if o.Conf != nil {
 		select {
 		case <-s.conf: // nobody waits for it any more
@@ -198,8 +241,35 @@ func (s *server) do(o order) {
 	}
 }
 
+// do6 does what an order says of IPv6.
+func (s *server) do6(o order) {
+	for _, mac := range o.Release {
+		s.dhcp6.Release(mac)
+	}
+	for _, l := range o.Reserve {
+		if l.Address6.IsValid() {
+			s.dhcp6.Reserve(l.MAC, l.Address6, l.VM)
+			s.dhcp6.Saw(l.MAC, l.Seen6)
+		}
+	}
+	if o.Saw != nil {
+		s.dhcp6.Saw(o.Saw.MAC, o.Saw.Seen6)
+	}
+	if o.Router6 != nil {
+		s.dhcp6.SetRouter(*o.Router6)
+	}
+	if o.Last {
+		s.dhcp6.End()
+	}
+}
+
 func (s *server) tellLeases() {
 	list := s.dhcp.Leases()
+	for i := range list {
+		if mac, err := net.ParseMAC(list[i].MAC); err == nil && s.dhcp6 != nil {
+			_, list[i].Bound6 = s.dhcp6.Taken(mac)
+		}
+	}
 	for len(list) > part {
 		s.say(word{Leases: list[:part]})
 		list = list[part:]
@@ -226,16 +296,34 @@ func (s *server) nameServers() resolvconf.Conf {
 
 func (s *server) lookup(name string) []netip.Addr {
 	if name == hostName {
-		return []netip.Addr{s.net.Address}
+		return s.hosts()
 	}
 	s.heed()
-	return s.dhcp.Lookup(name)
+	found := s.dhcp.Lookup(name)
+	if found != nil && s.dhcp6 != nil {
+		found = append(found, s.dhcp6.Lookup(name)...)
+	}
+	return found
+}
+
+// hosts are the host's addresses on the network.
+func (s *server) hosts() []netip.Addr {
+	if !s.net.Prefix6.IsValid() {
+		return []netip.Addr{s.net.Address}
+	}
+	return []netip.Addr{s.net.Address, s.net.Address6}
 }
 
 func (s *server) reverse(a netip.Addr) string {
-	if a == s.net.Address {
+	if slices.Contains(s.hosts(), a) {
 		return hostName
 	}
 	s.heed()
+	if a.Is6() {
+		if s.dhcp6 == nil {
+			return ""
+		}
+		return s.dhcp6.Reverse(a)
+	}
 	return s.dhcp.Reverse(a)
 }

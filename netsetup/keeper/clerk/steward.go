@@ -115,7 +115,7 @@ func (r *steward) hear(calls chan<- received) {
 // receive receives a call of the keeper's, which is trusted.
 func receive(conn *net.UnixConn) (received, error) {
 	var c received
-	b, oob := make([]byte, 1024), make([]byte, unix.CmsgSpace(4*(fdTCP-fdKeeper+1)))
+	b, oob := make([]byte, 1024), make([]byte, unix.CmsgSpace(4*(fdMore-fdKeeper+maxGiven)))
 	n, oobn, _, _, err := conn.ReadMsgUnix(b, oob)
 	if err == nil && n == 0 {
 		err = net.ErrClosed

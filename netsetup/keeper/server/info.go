@@ -28,6 +28,7 @@ func (s *server) info(ctx context.Context) (keeper.Info, error) {
 	for _, m := range s.Members() {
 		for i := range m.Ports { // of a copy
 			m.Ports[i].Dropped = s.dropped(m.Ports[i])
+			addAddress6(info.Leases, m.Ports[i])
 		}
 		info.VMs = append(info.VMs, keeper.VMInfo{Name: m.VM, Ports: m.Ports})
 	}

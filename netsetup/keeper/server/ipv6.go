@@ -1,8 +1,15 @@
 package server
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
+	"slices"
 
+	"github.com/qnet-vm/qnet/internal/packet"
+	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/dhcp6"
+	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/ula"
@@ -51,4 +58,62 @@ func (s *server) own6(ports []keeper.Port) []netip.Addr {
 		}
 	}
 	return list
+}
+
+// sockets6 are those by which a clerk serves IPv6.
+type sockets6 struct {
+	dhcp6 *os.File // nil of a network without IPv6
+	names dns.Sockets
+}
+
+func (s sockets6) close() {
+	if s.dhcp6 != nil {
+		s.dhcp6.Close()
+	}
+	s.names.Close()
+}
+
+// openIPv6 opens the sockets of a network with IPv6. Without domain there is no name server, and
+// without its port over IPv6 guests ask the one over IPv4.
+func (s *server) openIPv6(bridge host.Link, domain string) (more sockets6, err error) {
+	plan := s.journal.Plan
+	if !plan.Prefix6.IsValid() {
+		return more, nil
+	}
+	if more.dhcp6, err = dhcp6.Open(bridge.Index, s.log); err != nil || domain == "" {
+		return more, err
+	}
+	more.names, err = dns.Open(dns.Config{Link: plan.Bridge, Address: plan.Gateway6, Prefix: plan.Prefix6})
+	if err != nil {
+		s.Note(s.about(fmt.Sprintf("network %s has no name server over IPv6: %v%s", s.place.Name, err, s.spec.Port53)))
+	}
+	return more, nil
+}
+
+// tellSeen tells the clerk the IPv6 addresses of the network that a port's guest was seen to use:
+// those that name the guest first.
+func (s *server) tellSeen(p *keeper.Port) {
+	if !p.Address6.IsValid() {
+		return
+	}
+	prefix := netip.PrefixFrom(p.Address6, ula.Bits).Masked()
+	s.mu.Lock()
+	seen := p.Seen.IPv6()
+	s.mu.Unlock()
+	list := slices.DeleteFunc(seen, func(a netip.Addr) bool { return !prefix.Contains(a) })
+	for _, first := range []netip.Addr{packet.EUI64(prefix, p.MAC), p.Address6} {
+		if i := slices.Index(list, first); i > 0 {
+			list = slices.Insert(slices.Delete(list, i, i+1), 0, first)
+		}
+	}
+	s.naming.Load().Saw(p.MAC, list)
+}
+
+// addAddress6 adds a port's IPv6 address to its lease.
+func addAddress6(leases []dhcp.Lease, p keeper.Port) {
+	for i := range leases {
+		if l := &leases[i]; l.VM && l.MAC == p.MAC.String() {
+			l.Address6 = p.Address6
+		}
+	}
 }

@@ -70,6 +70,7 @@ func (s *server) watch(ctx context.Context, vm string, m *member) {
 			w.Claimed = s.claimer(vm, m.ports[i].Tap)
 		}
 		m.watches = append(m.watches, w)
+		s.tellSeen(&m.ports[i])
 		seen := m.ports[i].Seen
 		m.owned.Go(func() { w.Run(seen, func(now guestwatch.State) { s.saw(m, i, now) }) })
 	}
@@ -89,6 +90,7 @@ func (s *server) saw(m *member, port int, now guestwatch.State) {
 	m.changed = true
 	s.mu.Unlock()
 	m.poke()
+	s.tellSeen(&m.ports[port])
 }
 
 func (m *member) poke() {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/callers"
@@ -81,6 +82,8 @@ type server struct {
 	joined  bool         // a VM has registered at least once
 	over    bool         // the network is undone or will be: nothing changes it any more
 	err     error        // of the undo
+
+	naming atomic.Pointer[clerk.Clerk] // clerk, for watchers of taps, which do not hold changes
 
 	mu    sync.Mutex // guards what follows; vms is written with changes held, too
 	vms   map[string]*member
@@ -245,6 +248,7 @@ func (s *server) end(ctx context.Context) {
 		m.end()
 	}
 	s.changes.lock(ctx) //nolint:errcheck // as above
+	s.clerk.Farewell()
 	s.clerk.End()
 	err := s.undo(ctx)
 	s.stopServices()

@@ -55,15 +55,22 @@ func (s *server) startClerk(ctx context.Context, bridge host.Link, domain string
 		return fmt.Errorf("keep leases: %w", err)
 	}
 	plan := s.journal.Plan
+	more, err := s.openIPv6(bridge, domain)
+	if err != nil {
+		names.Close()
+		return err
+	}
 	server, err := dhcp.New(dhcp.Config{Prefix: plan.Prefix, Address: plan.Gateway, LeaseFile: leases, Log: s.log})
 	if err != nil {
 		names.Close()
+		more.close()
 		return err
 	}
 	s.dhcp = server
 	socket, err := dhcp.Open(bridge.Index, s.log)
 	if err != nil {
 		names.Close()
+		more.close()
 		return err
 	}
 	s.clerk, err = s.steward.Start(ctx, clerk.Config{
@@ -73,8 +80,9 @@ func (s *server) startClerk(ctx context.Context, bridge host.Link, domain string
 			Router: plan.Network.Mode == profiles.NAT, Domain: domain, PXE: plan.Network.PXE,
 			Prefix6: plan.Prefix6, Address6: plan.Gateway6,
 		},
-		DHCP: socket, DNS: names, LeaseFile: leases, Keeper: hearer{s, server}, Log: s.log,
+		DHCP: socket, DHCP6: more.dhcp6, DNS: names, DNS6: more.names, LeaseFile: leases, Keeper: hearer{s, server}, Log: s.log,
 	})
+	s.naming.Store(s.clerk)
 	return err
 }
 
@@ -131,6 +139,7 @@ func (s *server) reserveAgain(vm string, ports []keeper.Port) error {
 			errs = append(errs, err)
 			if err == nil {
 				s.clerk.Reserve(p.MAC, p.Address, p.Address6, vm)
+				s.tellSeen(p)
 			}
 		}
 	}
@@ -143,6 +152,7 @@ func (s *server) stopServices() {
 	s.clerk.End()
 	s.clerk.Wait()
 	s.clerk = nil
+	s.naming.Store(nil)
 	if s.dhcp == nil {
 		return
 	}
