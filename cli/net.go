@@ -103,6 +103,9 @@ func networkRows(row call.Row, infos []keeper.Info) {
 		if n.Prefix.IsValid() {
 			prefix = n.Prefix.String()
 		}
+		if n.Prefix6.IsValid() {
+			prefix += "," + n.Prefix6.String()
+		}
 		var vms []string
 		for _, vm := range n.VMs {
 			vms = append(vms, vm.Name)
@@ -116,19 +119,29 @@ func networkRows(row call.Row, infos []keeper.Info) {
 	}
 }
 
+// leaseRows prints the DHCP clients of networks.
+func leaseRows(row call.Row, infos []keeper.Info) {
+	for _, n := range infos {
+		for _, l := range n.Leases {
+			cells := []any{n.Name, l.Address, l.MAC, call.OrDash(l.Host), l.State()}
+			if l.Address6.IsValid() {
+				cells = append(cells, l.Address6, l.State6())
+			}
+			row(cells...)
+		}
+	}
+}
+
 // leases prints the DHCP clients of the networks that have any, and warnings of what
 // does not work.
 func (a *app) leases(infos []keeper.Info) error {
 	if slices.ContainsFunc(infos, func(n keeper.Info) bool { return len(n.Leases) > 0 }) {
 		fmt.Fprintln(a.Stdout)
-		err := a.Table("NETWORK ADDRESS MAC NAME LEASE", func(row call.Row) {
-			for _, n := range infos {
-				for _, l := range n.Leases {
-					row(n.Name, l.Address, l.MAC, call.OrDash(l.Host), l.State())
-				}
-			}
-		})
-		if err != nil {
+		header := "NETWORK ADDRESS MAC NAME LEASE"
+		if slices.ContainsFunc(infos, func(n keeper.Info) bool { return n.Prefix6.IsValid() }) {
+			header += " ADDRESS6 LEASE6"
+		}
+		if err := a.Table(header, func(row call.Row) { leaseRows(row, infos) }); err != nil {
 			return err
 		}
 	}

@@ -24,8 +24,10 @@ func (g guests) hosts(c *cli.Context) error {
 		return err
 	}
 	for _, s := range states {
-		if address := hostAddress(s); address.IsValid() {
-			fmt.Fprintf(g.Stdout, "%s\t%s.%s %s\n", address, s.Name, dns.Domain, s.Name)
+		for _, address := range []netip.Addr{hostAddress(s), hostAddress6(s)} {
+			if address.IsValid() {
+				fmt.Fprintf(g.Stdout, "%s\t%s.%s %s\n", address, s.Name, dns.Domain, s.Name)
+			}
 		}
 	}
 	return nil
@@ -39,6 +41,17 @@ func hostAddress(s control.State) netip.Addr {
 			return n.Address
 		}
 		if list := n.Addresses(); len(list) > 0 && !list[0].IsLinkLocalUnicast() {
+			return list[0]
+		}
+	}
+	return netip.Addr{}
+}
+
+// hostAddress6 returns the IPv6 address of the first NIC on a network with IPv6 whose guest uses
+// one: a program that prefers IPv6 would wait for one that the guest lacks.
+func hostAddress6(s control.State) netip.Addr {
+	for _, n := range s.NICs {
+		if list := n.IPv6(); n.Address6.IsValid() && len(list) > 0 {
 			return list[0]
 		}
 	}

@@ -16,8 +16,11 @@ func (g guests) ipCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ip", Usage: "print the address a VM uses", ArgsUsage: "NAME",
 		Description: "In every mode, from what the guest showed on its NIC: its lease, or its ARP and ND frames.",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON: all addresses of all NICs"}},
-		Action:      g.ip,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "6", Usage: "print an IPv6 address, the reserved one if the guest has it"},
+			&cli.BoolFlag{Name: "json", Usage: "print JSON: all addresses of all NICs"},
+		},
+		Action: g.ip,
 	}
 }
 
@@ -30,18 +33,24 @@ type nicAddresses struct {
 	Reserved  netip.Addr    `json:"reserved,omitzero"`
 	Addresses []netip.Addr  `json:"addresses"`
 	Stage     string        `json:"stage"`
+	Reserved6 netip.Addr    `json:"reserved6,omitzero"`
+	IPv6      []netip.Addr  `json:"ipv6,omitempty"` // without link-local ones, the best first
 }
 
 // noAddress tells that a VM has shown no address yet, or that qnet never sees one.
 type noAddress struct {
 	name, stage string
 	never       bool
+	ipv6        bool // it is none of IPv6
 }
 
 // Error tells how far the guest has come.
 func (e *noAddress) Error() string {
 	if e.never {
 		return fmt.Sprintf("find address of VM %q: %s", e.name, reach.Unseen)
+	}
+	if e.ipv6 {
+		return fmt.Sprintf("find IPv6 address of VM %q: its guest has shown none that leads beyond its own link; its last sign: %s", e.name, e.stage)
 	}
 	return fmt.Sprintf("find address of VM %q: it has none yet; its guest's last sign: %s", e.name, e.stage)
 }
@@ -51,7 +60,7 @@ func addressesOf(s control.State) []nicAddresses {
 	list := []nicAddresses{}
 	for _, n := range s.NICs {
 		addresses := append([]netip.Addr{}, n.Addresses()...) // not null
-		list = append(list, nicAddresses{n.Index, n.Mode, n.Network, n.MAC, n.Address, addresses, n.Seen.Last().String()})
+		list = append(list, nicAddresses{n.Index, n.Mode, n.Network, n.MAC, n.Address, addresses, n.Seen.Last().String(), n.Address6, n.IPv6()})
 	}
 	return list
 }
@@ -60,6 +69,9 @@ func addressesOf(s control.State) []nicAddresses {
 func (e *noAddress) Hint() string {
 	if e.never {
 		return ""
+	}
+	if e.ipv6 {
+		return "host-only and nat networks have IPv6 with ipv6 = \"auto\" in [network.NAME]"
 	}
 	return fmt.Sprintf("qnet wait %s waits for it", e.name)
 }
@@ -77,9 +89,22 @@ func (g guests) ip(c *cli.Context) error {
 		return g.JSON(addressesOf(s))
 	}
 	n, address := reach.AddressOf(s)
+	if c.Bool("6") {
+		address = ipv6Of(s)
+	}
 	if !address.IsValid() {
-		return &noAddress{args[0], n.Seen.Last().String(), s.Launched() && !reach.HasNetwork(s)}
+		return &noAddress{args[0], n.Seen.Last().String(), s.Launched() && !reach.HasNetwork(s), c.Bool("6")}
 	}
 	fmt.Fprintln(g.Stdout, address)
 	return nil
+}
+
+// ipv6Of returns the first NIC's IPv6 address that has one.
+func ipv6Of(s control.State) netip.Addr {
+	for _, n := range s.NICs {
+		if list := n.IPv6(); len(list) > 0 {
+			return list[0]
+		}
+	}
+	return netip.Addr{}
 }

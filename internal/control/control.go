@@ -26,6 +26,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/internal/relay"
 	"github.com/qnet-vm/qnet/netsetup/guestwatch"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -129,6 +130,8 @@ type NIC struct {
 	MAC     MAC           `json:"mac"`
 	Address netip.Addr    `json:"address,omitzero"` // host-only and nat: reserved for it
 
+	Address6 netip.Addr `json:"address6,omitzero"` // reserved for it by DHCPv6, on a network with IPv6
+
 	Unguarded bool `json:"unguarded,omitempty"` // guard = "off"
 
 	Forwards []Forward `json:"forwards,omitempty"` // ports of the host that lead to it
@@ -168,6 +171,24 @@ func (n NIC) Addresses() []netip.Addr {
 	list := slices.Clone(n.Seen.Addresses)
 	if i := slices.Index(list, n.Address); i > 0 {
 		list = slices.Insert(slices.Delete(list, i, i+1), 0, n.Address)
+	}
+	return list
+}
+
+// IPv6 returns the IPv6 addresses that the guest has shown, none of them link-local, the best first:
+// the reserved one, the one that its MAC makes, the newest.
+func (n NIC) IPv6() []netip.Addr {
+	list := n.Seen.IPv6()
+	firsts := []netip.Addr{n.Address6}
+	if i := slices.IndexFunc(list, func(a netip.Addr) bool {
+		return len(n.MAC) == 6 && a == packet.EUI64(netip.PrefixFrom(a, 64), net.HardwareAddr(n.MAC))
+	}); i >= 0 {
+		firsts = []netip.Addr{list[i], n.Address6}
+	}
+	for _, first := range firsts {
+		if i := slices.Index(list, first); i > 0 {
+			list = slices.Insert(slices.Delete(list, i, i+1), 0, first)
+		}
 	}
 	return list
 }

@@ -100,7 +100,7 @@ func (s *session) describeNICs() {
 	for i, n := range s.profile.NICs {
 		nic := control.NIC{Index: i, Mode: n.Mode, Network: n.Network, Unguarded: n.Unguarded, MAC: control.MAC(hardware.MAC(s.profile, i, s.salt))}
 		if port, ok := ports[i]; ok {
-			nic.Tap, nic.Bridge, nic.Address = port.Tap, infos[i].Bridge, port.Address
+			nic.Tap, nic.Bridge, nic.Address, nic.Address6 = port.Tap, infos[i].Bridge, port.Address, port.Address6
 		}
 		s.state.NICs = append(s.state.NICs, nic)
 	}
