@@ -19,12 +19,15 @@ import (
 // comes back it finishes what the keeper before this one has begun. server.changes is held.
 func (s *server) settle(ctx context.Context, req keeper.Request, m *member) {
 	failpoint.Hit("keeper registered a VM") //nolint:errcheck // it is, whatever fails behind that
-	if !slices.ContainsFunc(m.ports, func(p keeper.Port) bool { return len(p.Forwards) > 0 }) {
+	s.mu.Lock()
+	ports := slices.Clone(m.ports) // a watcher changes Seen
+	s.mu.Unlock()
+	if !slices.ContainsFunc(ports, func(p keeper.Port) bool { return len(p.Forwards) > 0 }) {
 		return
 	}
 	s.restore(ctx, m.steps)
 	var steps step.List
-	for _, p := range m.ports {
+	for _, p := range ports {
 		steps = append(steps, s.missing(p, p.Forwards, m.steps)...)
 	}
 	news := keeper.Reply{Settled: req.Op == keeper.OpJoin, Steps: s.translate(ctx, req.VM, m, steps)}
