@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -253,45 +252,4 @@ func TestExpressions(t *testing.T) {
 		}
 	}()
 	actionExprs("dance")
-}
-
-// Chains without a hook are not base chains.
-func TestBaseChainsDecode(t *testing.T) {
-	var list []netlink.Message
-	chain := func(family Family, name string, more ...netlink.Attribute) {
-		attrs := append([]netlink.Attribute{
-			{Type: unix.NFTA_CHAIN_TABLE, Data: []byte("t\x00")}, {Type: unix.NFTA_CHAIN_NAME, Data: []byte(name + "\x00")},
-		}, more...)
-		list = append(list, netlink.Message{
-			Header: netlink.Header{Type: msgType(unix.NFT_MSG_NEWCHAIN), Flags: netlink.Multi},
-			Data:   append(genHeader(numbers[family], 0), nltest.MustMarshalAttributes(attrs)...),
-		})
-	}
-	hook := nltest.MustMarshalAttributes([]netlink.Attribute{
-		{Type: unix.NFTA_HOOK_HOOKNUM, Data: binaryutil.BigEndian.PutUint32(1)}, {Type: unix.NFTA_HOOK_PRIORITY, Data: binaryutil.BigEndian.PutUint32(0)},
-	})
-	chain(INet, "first", netlink.Attribute{Type: unix.NLA_F_NESTED | unix.NFTA_CHAIN_HOOK, Data: hook})
-	chain(INet, "jumped_to")
-	c, err := nftables.New(nftables.WithTestDial(func(req []netlink.Message) ([]netlink.Message, error) {
-		for i := range list {
-			list[i].Header.Sequence, list[i].Header.PID = req[0].Header.Sequence, req[0].Header.PID
-		}
-		return append(slices.Clone(list), netlink.Message{
-			Header: netlink.Header{Type: netlink.Done, Flags: netlink.Multi, Sequence: req[0].Header.Sequence, PID: req[0].Header.PID}, Data: make([]byte, 4),
-		}), nil
-	}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := listBaseChains(c)
-	if err != nil || len(got) != 1 || got[ChainName{INet, "t", "first"}] != Input {
-		t.Errorf("got %v, %v", got, err)
-	}
-	refused, err := nftables.New(nftables.WithTestDial(func([]netlink.Message) ([]netlink.Message, error) { return nil, unix.EPERM }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := listBaseChains(refused); !errors.Is(err, unix.EPERM) {
-		t.Errorf("got %v, want EPERM", err)
-	}
 }

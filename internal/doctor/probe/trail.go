@@ -66,13 +66,13 @@ func (r *run) trailUntil(ctx context.Context, f guest.Flow, done func(trail) boo
 
 func (r *run) trailNow(f guest.Flow) trail {
 	events, _ := r.tracer.Events()
-	hooks, err := nft.BaseChains()
+	hooks, err := trace.BaseChains()
 	if err != nil {
 		return trail{}
 	}
 	var t trail
 	for _, e := range events {
-		hook := hooks[nft.ChainName{Family: e.Family, Table: e.Table, Chain: e.Chain}]
+		hook := hooks[trace.ChainName{Family: e.Family, Table: e.Table, Chain: e.Chain}]
 		s := sight{Event: e, at: hookAt{e.Family == nft.Bridge, hook}, drop: e.Verdict == trace.Dropped}
 		if hook == "" {
 			s.at = inferred(e)

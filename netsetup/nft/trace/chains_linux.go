@@ -1,14 +1,16 @@
-package nft
+package trace
 
 import (
 	"fmt"
 
 	"github.com/google/nftables"
+
+	"github.com/qnet-vm/qnet/netsetup/nft"
 )
 
 // ChainName identifies a chain.
 type ChainName struct {
-	Family Family
+	Family nft.Family
 	Table  string
 	Chain  string
 }
@@ -17,7 +19,7 @@ type ChainName struct {
 // CAP_NET_ADMIN.
 //
 //	nft list chains
-func BaseChains() (map[ChainName]Hook, error) {
+func BaseChains() (map[ChainName]nft.Hook, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return nil, fmt.Errorf("list chains: %w", err)
@@ -25,18 +27,18 @@ func BaseChains() (map[ChainName]Hook, error) {
 	return listBaseChains(c)
 }
 
-func listBaseChains(c *nftables.Conn) (map[ChainName]Hook, error) {
+func listBaseChains(c *nftables.Conn) (map[ChainName]nft.Hook, error) {
 	list, err := c.ListChains()
 	if err != nil {
 		return nil, fmt.Errorf("list chains: %w", err)
 	}
-	hooks := map[ChainName]Hook{}
+	hooks := map[ChainName]nft.Hook{}
 	for _, ch := range list {
 		if ch.Hooknum == nil {
 			continue
 		}
-		family := FamilyOf(byte(ch.Table.Family))
-		hooks[ChainName{family, ch.Table.Name, ch.Name}] = HookOf(family, uint32(*ch.Hooknum))
+		family := nft.FamilyOf(byte(ch.Table.Family))
+		hooks[ChainName{family, ch.Table.Name, ch.Name}] = nft.HookOf(family, uint32(*ch.Hooknum))
 	}
 	return hooks, nil
 }
