@@ -80,6 +80,9 @@ func (a *app) guards(infos []keeper.Info) error {
 				if p.Unguarded {
 					rows = append(rows, []any{n.Name, vm.Name, p.NIC, "-", `guard = "off"`})
 				}
+				for _, d := range p.Refused {
+					rows = append(rows, []any{n.Name, vm.Name, p.NIC, d.Packets, d.Of})
+				}
 				for _, d := range p.Dropped {
 					rows = append(rows, []any{n.Name, vm.Name, p.NIC, d.Packets, d.Of})
 				}

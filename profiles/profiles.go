@@ -19,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/qnet-vm/qnet/profiles/reach"
 	"github.com/qnet-vm/qnet/profiles/strict"
 )
 
@@ -225,6 +226,7 @@ type NIC struct {
 	Address6 netip.Addr // zero = derived from the IPv4 address, on a network with IPv6
 
 	Unguarded bool // guard = "off"
+	Reach     reach.Policy
 
 	Forwards []Forward // of ports, expanded
 }

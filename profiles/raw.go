@@ -63,8 +63,13 @@ type rawNIC struct {
 	Address  string `toml:"address" doc:"The guest's IPv4 address, in host-only and nat; default: derived from the MAC, the same at every run."`
 	Address6 string `toml:"address6" doc:"The guest's IPv6 address, on a network with ipv6 and subnet6; default: of the network's prefix and the guest's IPv4 address."`
 
-	MAC   string   `toml:"mac" pattern:"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$" words:"six bytes, such as 52:54:00:21:34:56" doc:"MAC address, unicast; default: derived, the same at every run."`
-	Guard string   `toml:"guard" enum:"on,off" default:"on" doc:"Whether frames are dropped by which the guest would pass for another machine: other MACs and addresses than its own, what routers and DHCP servers send. Turn it off for a guest that is a router or bridge."`
+	MAC   string `toml:"mac" pattern:"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$" words:"six bytes, such as 52:54:00:21:34:56" doc:"MAC address, unicast; default: derived, the same at every run."`
+	Guard string `toml:"guard" enum:"on,off" default:"on" doc:"Whether frames are dropped by which the guest would pass for another machine: other MACs and addresses than its own, what routers and DHCP servers send. Turn it off for a guest that is a router or bridge."`
+	Host  string `toml:"host" enum:"all,none" default:"all" doc:"What the guest reaches of the host, in host-only and nat: all that listens there, or none but DHCP, names and the gateway's ping."`
+	LAN   *bool  `toml:"lan" default:"true" doc:"nat: whether the guest reaches networks of the host's, such as its LAN; false leaves it the Internet."`
+
+	Isolated bool `toml:"isolated" doc:"private, host-only and nat: no other VM of the network reaches the guest, nor it them."`
+
 	Ports []string `toml:"ports" most:"256" doc:"Ports of the host that lead to the guest: [ADDRESS:]PORT:GUEST[/tcp|/udp|/tcp+udp], also ranges of ports; without an address at 127.0.0.1 and ::1, with * at all. Not in private and none, nor with macvtap."`
 	Model string   `toml:"model" enum:"virtio-net-pci,e1000,e1000e,rtl8139" default:"virtio-net-pci" doc:"The card the guest sees."`
 }

@@ -98,6 +98,7 @@ func (d *decoder) nics(raws []rawNIC) []NIC {
 		if r.Guard != "" && !n.Mode.NeedsNetwork() {
 			d.Fail(key+"guard", "got %s, but mode %s is on no network; allowed in: private, host-only, nat, bridge", strict.Quote(r.Guard), n.Mode)
 		}
+		n.Reach = d.reach(key, r, n.Mode)
 		n.MAC = d.mac(key+"mac", r.MAC, nics)
 		n.Address = d.address(key+"address", r.Address, n.Mode)
 		n.Address6 = d.address6(key+"address6", r.Address6, n.Mode)

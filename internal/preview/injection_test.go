@@ -45,6 +45,7 @@ address = "10.1.0.9"
 address6 = "fd00:1:2:3::9"
 mac = "52:54:00:00:00:01"
 guard = "on"
+host = "all"
 ports = ["127.0.0.1:8080:80"]
 model = "e1000"
 [network.dev]

@@ -25,6 +25,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/forward"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
+	"github.com/qnet-vm/qnet/netsetup/onlink"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/ula"
@@ -211,7 +212,13 @@ func (v preview) ports(p plan.Plan) ([]plan.NIC, error) {
 		if nic.Network != p.Network.Name {
 			continue
 		}
-		port := plan.NIC{VM: v.profile.Name, Index: i, MAC: hardware.MAC(v.profile, i, v.salt), Unguarded: nic.Unguarded}
+		port := plan.NIC{VM: v.profile.Name, Index: i, MAC: hardware.MAC(v.profile, i, v.salt), Unguarded: nic.Unguarded, Reach: nic.Reach}
+		if nic.Reach.NoLAN {
+			var err error
+			if port.OnLink, err = onlink.Read(); err != nil {
+				return nil, err
+			}
+		}
 		ports = append(ports, port)
 		wants = append(wants, dhcp.NIC{MAC: port.MAC, Wish: nic.Address})
 	}

@@ -39,7 +39,7 @@ func (s *session) joinNetwork(ctx context.Context, n profiles.Network) error {
 	var requests []keeper.PortRequest
 	for i, nic := range s.profile.NICs {
 		if nic.Network == n.Name {
-			requests = append(requests, keeper.PortRequest{NIC: i, MAC: hardware.MAC(s.profile, i, s.salt), Address: nic.Address, Address6: nic.Address6, Unguarded: nic.Unguarded, Files: s.nics[i].Taps, Forwards: s.forwards.Of(i)})
+			requests = append(requests, keeper.PortRequest{NIC: i, MAC: hardware.MAC(s.profile, i, s.salt), Address: nic.Address, Address6: nic.Address6, Unguarded: nic.Unguarded, Reach: nic.Reach, Files: s.nics[i].Taps, Forwards: s.forwards.Of(i)})
 		}
 	}
 	s.Progress(fmt.Sprintf("network %q", n.Name))

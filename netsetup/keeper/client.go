@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -162,6 +164,9 @@ func (r Reply) fits(req Request, files []*os.File) error {
 		want += len(p.Forwards)
 		if i < len(req.Ports) && len(p.Forwards) == 0 && len(req.Ports[i].Forwards) > 0 {
 			return host.Refuse("network %q runs by an older qnet, which forwards no ports: stop all VMs on it, then start this VM", req.Network.Name)
+		}
+		if i < len(req.Ports) && !reflect.DeepEqual(p.Reach, req.Ports[i].Reach) {
+			return host.Refuse("network %q runs by an older qnet, which knows no %s: stop all VMs on it, then start this VM", req.Network.Name, strings.Join(req.Ports[i].Reach.Keys(), ", "))
 		}
 	}
 	if len(files) != want || len(r.Ports) != len(req.Ports) || r.Info == nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/profiles/reach"
 )
 
 const (
@@ -64,6 +65,9 @@ type PortRequest struct {
 	// Unguarded lets the guest send by any MAC and address, and serve DHCP and routes.
 	Unguarded bool `json:"unguarded,omitempty"`
 
+	// Reach is what the guest may reach.
+	Reach reach.Policy `json:"reach,omitzero"`
+
 	// Trace is set by a probe: the packets of the port and those from these addresses
 	// are marked for trace.Start. Nil marks none.
 	Trace []netip.Addr `json:"trace,omitzero"`
@@ -105,6 +109,9 @@ type Port struct {
 
 	Unguarded bool        `json:"unguarded,omitempty"`
 	Dropped   []nft.Count `json:"dropped,omitempty"` // by the port's guard, for each reason of package guard; OpInfo only
+
+	Reach   reach.Policy `json:"reach,omitzero"`
+	Refused []nft.Count  `json:"refused,omitempty"` // by that policy, for each reason of package egress; OpInfo only
 
 	// Forwards are those of the request, without one at ::1 where the host has no IPv6 and the
 	// same is there at 127.0.0.1, and those of Registration.Forward.

@@ -54,11 +54,33 @@ func (r Request) Validate() error {
 		return r.validHeld()
 	}
 	for _, p := range r.Ports {
+		if err := validReach(r, p); err != nil {
+			return err
+		}
 		if len(p.Trace) > maxTraced {
 			return host.Refuse("VM %q, nic %d: %d traced addresses, allowed: at most %d", r.VM, p.NIC, len(p.Trace), maxTraced)
 		}
 	}
 	return validForwards(r.VM, r.Ports)
+}
+
+// validReach refuses a policy that the mode has no rules for, or that needs the port's guard.
+func validReach(r Request, p PortRequest) error {
+	refuse := func(format string, args ...any) error {
+		return host.Refuse("VM %q, nic %d: %w", r.VM, p.NIC, fmt.Errorf(format, args...))
+	}
+	mode := r.Network.Mode
+	switch what := p.Reach; {
+	case what.Isolated && mode == profiles.Bridge:
+		return refuse("isolated in mode %s; allowed in: private, host-only, nat", mode)
+	case what.NoHost && !mode.HasSubnet():
+		return refuse("host = \"none\" in mode %s; allowed in: host-only, nat", mode)
+	case what.NoLAN && mode != profiles.NAT:
+		return refuse("lan = false in mode %s; allowed in: nat", mode)
+	case !what.IsZero() && p.Unguarded:
+		return refuse("%s without a guard, which holds the guest to the MAC that rules tell it by: leave guard out", what.Keys()[0])
+	}
+	return nil
 }
 
 // asked returns the ports that the requests are for.

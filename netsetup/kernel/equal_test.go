@@ -21,6 +21,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 	"github.com/qnet-vm/qnet/netsetup/ula"
 	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/profiles/reach"
 )
 
 // noise is what differs though the state is the same: indexes, a tap's random MAC and its
@@ -183,6 +184,12 @@ func compareWays(t *testing.T, n plan.Network) {
 	}
 	if planned.Prefix6.IsValid() {
 		nic.Addresses6 = []netip.Addr{ula.Guest(planned.Prefix6, nic.Addresses[0]), ula.EUI64(planned.Prefix6, hosttest.GuestMAC)}
+	}
+	switch n.Mode {
+	case profiles.NAT:
+		nic.Reach = reach.Policy{Isolated: true, NoHost: true, NoLAN: true}
+	case profiles.Private:
+		nic.Reach.Isolated = true
 	}
 	steps := slices.Concat(planned.Steps, planned.PortSteps(nic))
 	if planned.Prefix.IsValid() {

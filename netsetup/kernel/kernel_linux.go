@@ -34,7 +34,7 @@ func New() (*Host, error) {
 // Kernel returns the Host as steps see it.
 func (h *Host) Kernel() step.Kernel {
 	return step.Kernel{
-		Links: h, Devices: h, Addresses: h, Pins: h, Exits: h, Routes: h, Mover: h, Neighbors: h, Sysctls: h, Tables: h, Filters: h,
+		Links: h, Devices: h, BridgePorts: h, Addresses: h, Pins: h, Exits: h, Routes: h, Mover: h, Neighbors: h, Sysctls: h, Tables: h, Filters: h,
 		Zones: h, Resolver: h, Managers: h, NetworkManager: h, Warn: func(text string) { h.warn(text) },
 	}
 }

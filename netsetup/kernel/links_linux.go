@@ -72,6 +72,29 @@ func (h *Host) SetMaster(ctx context.Context, link, bridge string) error {
 	return err
 }
 
+// IsolatePort makes the bridge pass no frame between the port and other isolated ones.
+//
+//	bridge link set dev LINK isolated on
+func (h *Host) IsolatePort(ctx context.Context, link string) error {
+	return h.withLink("isolate", link, func(l netlink.Link) error { return rtnl.Send(rtnl.IsolatePort(l.Attrs().Index)) })
+}
+
+// PortIsolated reports whether IsolatePort was done to the link, which may be gone.
+//
+//	bridge -d link show dev LINK
+func (h *Host) PortIsolated(ctx context.Context, link string) (bool, error) {
+	l, ok, err := h.Link(ctx, link)
+	if err != nil || !ok {
+		return false, err
+	}
+	c, err := rtnl.Dial()
+	if err != nil {
+		return false, err
+	}
+	defer c.Close() //nolint:errcheck // nothing follows from it
+	return c.PortIsolated(l.Index)
+}
+
 // SetUp sets a link up or down.
 //
 //	ip link set LINK up|down

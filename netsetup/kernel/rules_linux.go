@@ -75,11 +75,11 @@ func (h *Host) DelTable(ctx context.Context, t nft.Table) error {
 	return err
 }
 
-// SetLinks makes a set of an inet table of qnet hold the links of set.
+// SetElements makes a set of an inet table of qnet hold the links or prefixes of set.
 //
-//	nft flush set inet TABLE SET; nft add element inet TABLE SET { LINKS }
-func (h *Host) SetLinks(table string, set nft.Set) error {
-	return h.nft.SetLinks(nft.INet, table, set)
+//	nft flush set inet TABLE SET; nft add element inet TABLE SET { ELEMENTS }
+func (h *Host) SetElements(table string, set nft.Set) error {
+	return h.nft.SetElements(nft.INet, table, set)
 }
 
 // SetAddresses changes which addresses a set of one of this Host's tables has (nft.Conn.SetAddresses).

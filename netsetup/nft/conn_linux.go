@@ -140,6 +140,9 @@ func (c *Conn) fill(table *nftables.Table, t Table) error {
 		}
 		// The byte order is only a hint to nft(8), which lists names reversed without it.
 		set := &nftables.Set{Table: table, Name: s.Name, KeyType: s.keyType(), KeyByteOrder: binaryutil.NativeEndian}
+		if s.Of != "" {
+			set.Interval, set.KeyByteOrder = true, binaryutil.BigEndian
+		}
 		if err := c.lib.AddSet(set, s.elements()); err != nil {
 			return fmt.Errorf("set %s: %w", s.Name, err)
 		}
@@ -162,14 +165,14 @@ func (c *Conn) fill(table *nftables.Table, t Table) error {
 	return c.lib.Flush()
 }
 
-// SetLinks makes a set of a table added through this Conn hold the links of want and no others,
-// in one transaction.
+// SetElements makes a set of a table added through this Conn hold the links or prefixes of want
+// and no others, in one transaction.
 //
 //	nft flush set inet qnet_dev newly_forwarded
 //	nft add element inet qnet_dev newly_forwarded { "eth1" }
-func (c *Conn) SetLinks(family Family, table string, want Set) error {
+func (c *Conn) SetElements(family Family, table string, want Set) error {
 	s := &nftables.Set{
-		Table: &nftables.Table{Name: table, Family: nftables.TableFamily(numbers[family])}, Name: want.Name, KeyType: want.keyType(),
+		Table: &nftables.Table{Name: table, Family: nftables.TableFamily(numbers[family])}, Name: want.Name, KeyType: want.keyType(), Interval: want.Of != "",
 	}
 	c.lib.FlushSet(s)
 	err := c.lib.SetAddElements(s, want.elements())
@@ -177,7 +180,7 @@ func (c *Conn) SetLinks(family Family, table string, want Set) error {
 		err = c.lib.Flush()
 	}
 	if err != nil {
-		return fmt.Errorf("make set %s hold %v: %w", want.Name, want.Links, err)
+		return fmt.Errorf("make set %s hold %v: %w", want.Name, append([]any{want.Links}, want.Prefixes), err)
 	}
 	return nil
 }

@@ -29,11 +29,22 @@ func (s Set) keyType() nftables.SetDatatype {
 	if s.Pairs {
 		return nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)
 	}
+	if s.Of != "" {
+		return map[Family]nftables.SetDatatype{IP: nftables.TypeIPAddr, IP6: nftables.TypeIP6Addr}[s.Of]
+	}
 	return nftables.TypeIFName
 }
 
+// elements are the set's. A range of the kernel's goes from an element to the next one that is
+// marked as an end, and the last may have none.
 func (s Set) elements() []nftables.SetElement {
 	var es []nftables.SetElement
+	for _, p := range s.Prefixes {
+		es = append(es, nftables.SetElement{Key: p.Masked().Addr().AsSlice()})
+		if end := last(p).Next(); end.IsValid() {
+			es = append(es, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
+		}
+	}
 	for _, l := range s.Links {
 		key := ifname(l)
 		if s.Pairs {
@@ -42,6 +53,16 @@ func (s Set) elements() []nftables.SetElement {
 		es = append(es, nftables.SetElement{Key: key})
 	}
 	return es
+}
+
+// last is the last address of the prefix.
+func last(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for bit := p.Bits(); bit < 8*len(b); bit++ {
+		b[bit/8] |= 0x80 >> (bit % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
 
 // ifname returns a link name as the kernel compares it: 16 bytes, zero-padded.
@@ -203,6 +224,14 @@ func establishedExprs() []expr.Any {
 	}
 }
 
+// Of linux/netfilter/nf_tables.h: NFT_REJECT_TCP_RST, NFT_REJECT_ICMPX_UNREACH and
+// NFT_REJECT_ICMPX_ADMIN_PROHIBITED.
+const (
+	rejectTCP       = 1
+	rejectICMPX     = 2
+	adminProhibited = 3
+)
+
 func actionExprs(a Action) []expr.Any {
 	switch a {
 	case Accept:
@@ -223,6 +252,10 @@ func actionExprs(a Action) []expr.Any {
 			&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 2, Size: 2},
 			&expr.Exthdr{SourceRegister: 1, Type: 2, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt},
 		}
+	case Reject:
+		return []expr.Any{&expr.Reject{Type: rejectICMPX, Code: adminProhibited}}
+	case RejectTCP:
+		return []expr.Any{&expr.Reject{Type: rejectTCP}}
 	case TracePacket:
 		return []expr.Any{
 			&expr.Immediate{Register: 1, Data: []byte{1}},

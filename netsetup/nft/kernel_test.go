@@ -155,7 +155,7 @@ func TestTables(t *testing.T) {
 	if k.flags["1 qnet_t"] != flagOwner|flagPersist {
 		t.Errorf("flags %v", k.flags)
 	}
-	if err := c.SetLinks(INet, "qnet_t", Set{Name: "uplinks", Links: []string{"eth1"}}); err != nil {
+	if err := c.SetElements(INet, "qnet_t", Set{Name: "uplinks", Links: []string{"eth1"}}); err != nil {
 		t.Error(err)
 	}
 }
@@ -188,7 +188,7 @@ func TestKernelRefuses(t *testing.T) {
 	k.fails = unix.EPERM
 	inet := everything()[0]
 	adopted := c.Adopt(inet)
-	for name, err := range map[string]error{"add": c.Add(inet), "adopt": adopted, "set": c.SetLinks(INet, "qnet_t", Set{Name: "uplinks"})} {
+	for name, err := range map[string]error{"add": c.Add(inet), "adopt": adopted, "set": c.SetElements(INet, "qnet_t", Set{Name: "uplinks"})} {
 		if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "qnet_t") && name != "set" {
 			t.Errorf("%s: got %v, want EPERM with the table's name", name, err)
 		}

@@ -15,9 +15,11 @@ type Field string
 // compare nothing in an egress chain, which has no input link. Their values are
 // hexadecimal, and one match has one.
 const (
+	EtherDest      Field = "@ll,0,48"
 	EtherSource    Field = "@ll,48,48"
 	EtherType      Field = "@ll,96,16"     // as sent: a VLAN's where the frame is tagged
 	Protocol       Field = "meta protocol" // behind the outer VLAN tag
+	IPVersion      Field = "meta nfproto"  // "ipv4" or "ipv6"; of INet
 	ARPHardware    Field = "arp htype"
 	ARPProtocol    Field = "arp ptype"
 	ARPHardwareLen Field = "arp hlen"
@@ -27,6 +29,7 @@ const (
 	IPSource       Field = "ip saddr"
 	IPDest         Field = "ip daddr"
 	IP6Source      Field = "ip6 saddr"
+	IP6Dest        Field = "ip6 daddr"
 	FragmentOffset Field = "frag frag-off" // of IPv6
 	// Transport is the protocol behind all extension headers. It matches nothing, also
 	// with Not, in a first fragment that ends before its headers do.
@@ -34,6 +37,8 @@ const (
 	UDPSource  Field = "udp sport"
 	UDPDest    Field = "udp dport"
 	ICMPv6Type Field = "icmpv6 type"
+	DestPort   Field = "th dport" // of TCP and UDP
+	ICMPType   Field = "icmp type"
 	NDTarget   Field = "@th,64,128" // the address that neighbour discovery is about
 	// Parts of NDTarget: its first 64 bits, and bits 64 to 95 and 88 to 103.
 	NDTargetPrefix Field = "@th,64,64"
@@ -45,7 +50,8 @@ const (
 
 // Match compares a field of a frame with values, as nft(8) takes them. It matches one that
 // equals any of them, with Op "!=" one that equals none, and with "<" one that is less than
-// the only value. It matches no frame that lacks the field.
+// the only value. It matches no frame that lacks the field. "@lan", as the only value, is all of
+// the Set lan.
 type Match struct {
 	Field  Field    `json:"field"`
 	Op     string   `json:"op,omitempty"` // "", "!=" or "<"
@@ -82,7 +88,7 @@ func IP6Value(a netip.Addr) string { return fmt.Sprintf("0x%x", a.AsSlice()) }
 // words are the values that nft(8) has words for: EtherTypes and protocols.
 var words = map[string]uint64{
 	"ip": 0x0800, "arp": 0x0806, "ip6": 0x86dd, "8021q": 0x8100, "8021ad": 0x88a8,
-	"igmp": 2, "udp": 17, "ipv6-icmp": 58,
+	"igmp": 2, "tcp": 6, "udp": 17, "icmp": 1, "ipv6-icmp": 58, "ipv4": 2, "ipv6": 10,
 }
 
 // encodeValue returns the value in n bytes, as it is in a frame.

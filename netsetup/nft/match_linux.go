@@ -19,6 +19,7 @@ type field struct {
 // fields are those within a header: Ethernet, ARP (RFC 826), IPv4 (RFC 791), IPv6 (RFC
 // 8200), UDP (RFC 768), ICMPv6 (RFC 4443) and neighbour discovery (RFC 4861).
 var fields = map[Field]field{
+	EtherDest:      {expr.PayloadBaseLLHeader, 0, 6},
 	EtherSource:    {expr.PayloadBaseLLHeader, 6, 6},
 	EtherType:      {expr.PayloadBaseLLHeader, 12, 2},
 	ARPHardware:    {expr.PayloadBaseNetworkHeader, 0, 2},
@@ -30,6 +31,9 @@ var fields = map[Field]field{
 	IPSource:       {expr.PayloadBaseNetworkHeader, sourceOffset, 4},
 	IPDest:         {expr.PayloadBaseNetworkHeader, destOffset, 4},
 	IP6Source:      {expr.PayloadBaseNetworkHeader, 8, 16},
+	IP6Dest:        {expr.PayloadBaseNetworkHeader, 24, 16},
+	DestPort:       {expr.PayloadBaseTransportHeader, 2, 2},
+	ICMPType:       {expr.PayloadBaseTransportHeader, 0, 1},
 	UDPSource:      {expr.PayloadBaseTransportHeader, 0, 2},
 	UDPDest:        {expr.PayloadBaseTransportHeader, 2, 2},
 	ICMPv6Type:     {expr.PayloadBaseTransportHeader, 0, 1},
@@ -45,6 +49,8 @@ func (f Field) load() (es []expr.Any, size int) {
 	switch f {
 	case Protocol:
 		return []expr.Any{&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1}}, 2
+	case IPVersion:
+		return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}}, 1
 	case Transport:
 		return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}}, 1
 	case FragmentOffset: // 13 bits in front of three others
@@ -92,11 +98,11 @@ func (f Field) keyType() nftables.SetDatatype {
 		return nftables.TypeEtherType
 	case ARPSenderIP, IPSource, IPDest:
 		return nftables.TypeIPAddr
-	case IP6Source:
+	case IP6Source, IP6Dest:
 		return nftables.TypeIP6Addr
 	case Transport:
 		return nftables.TypeInetProto
-	case UDPSource, UDPDest:
+	case UDPSource, UDPDest, DestPort:
 		return nftables.TypeInetService
 	case ICMPv6Type:
 		return nftables.TypeICMP6Type

@@ -52,6 +52,8 @@ const (
 	MasqueradePorts Action = "masquerade to :1024-65535"
 	ClampMSS        Action = "tcp option maxseg size set rt mtu"
 	TracePacket     Action = "meta nftrace set 1" // the kernel reports the packet's way from here on, see package trace
+	Reject          Action = "reject with icmpx type admin-prohibited"
+	RejectTCP       Action = "reject with tcp reset" // of TCP only
 )
 
 // Table is one nftables table of qnet's. Comment is qnet's mark: only a table with that
@@ -65,13 +67,16 @@ type Table struct {
 }
 
 // Set is a named set of link names or, with Pairs, of pairs: of each link with itself. With IPv6 it
-// is a set of addresses, which a Match of IP6Any or NDTarget names as "@name".
+// is a set of addresses, which a Match of IP6Any or NDTarget names as "@name". With Of it is one of
+// prefixes of that family, none of which contains another.
 type Set struct {
-	Name      string       `json:"name"`
-	Links     []string     `json:"links,omitempty"`
-	Pairs     bool         `json:"pairs,omitempty"`
-	IPv6      bool         `json:"ipv6,omitempty"`
-	Addresses []netip.Addr `json:"addresses,omitempty"`
+	Name      string         `json:"name"`
+	Links     []string       `json:"links,omitempty"`
+	Pairs     bool           `json:"pairs,omitempty"`
+	IPv6      bool           `json:"ipv6,omitempty"`
+	Addresses []netip.Addr   `json:"addresses,omitempty"`
+	Of        Family         `json:"of,omitempty"` // IP or IP6
+	Prefixes  []netip.Prefix `json:"prefixes,omitempty"`
 }
 
 // Chain is a base chain. Device is the link of an ingress chain.
@@ -202,6 +207,8 @@ func (s Set) String() string {
 		kind = "type ifname . ifname"
 	case s.IPv6:
 		kind = "typeof " + string(NDTarget)
+	case s.Of != "":
+		kind = map[Family]string{IP: "type ipv4_addr", IP6: "type ipv6_addr"}[s.Of] + "\n\t\tflags interval"
 	}
 	var quoted []string
 	for _, l := range s.Links {
@@ -213,6 +220,9 @@ func (s Set) String() string {
 	}
 	for _, a := range s.Addresses {
 		quoted = append(quoted, IP6Value(a))
+	}
+	for _, p := range s.Prefixes {
+		quoted = append(quoted, prefixText(p))
 	}
 	if len(quoted) == 0 {
 		return fmt.Sprintf("\tset %s {\n\t\t%s\n\t}\n", s.Name, kind)

@@ -3,6 +3,7 @@ package plan
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
 	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/profiles/reach"
 )
 
 const hostChanges = "../../docs/host-changes.md"
@@ -129,6 +131,27 @@ func TestForwardSteps(t *testing.T) {
 	}
 }
 
+const reachChapter = `## What a guest may not reach
+
+With "isolated", "host" or "lan" in a NIC, its port has tables besides ([egress.md](egress.md)), which
+go with it. Here a NIC with all three, of a host with the LAN 192.0.2.0/24. While VMs run, the sets
+follow the host's addresses and routes.
+`
+
+// goldenReach is what a NIC with each key of that chapter has besides another one.
+func goldenReach() string {
+	p := Plan{Network: Network{Name: "nat", Mode: profiles.NAT}, Bridge: "qn-nat", Steps: step.List{
+		step.AddBridge{Name: "qn-nat", MAC: hosttest.GuestMAC}, step.AddAddr{Link: "qn-nat", Prefix: netip.MustParsePrefix("192.168.223.1/24")},
+	}}
+	nic := NIC{VM: "web", MAC: hosttest.GuestMAC, Addresses: []netip.Addr{netip.MustParseAddr("192.168.223.10")}}
+	other := p.PortSteps(nic)
+	nic.Reach, nic.OnLink = reach.Policy{Isolated: true, NoHost: true, NoLAN: true}, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	steps := slices.DeleteFunc(p.PortSteps(nic), func(s step.Step) bool {
+		return slices.ContainsFunc(other, func(o step.Step) bool { return o.String() == s.String() })
+	})
+	return "# set up\n" + steptest.Script(steps) + "\n\n# afterwards\n" + apply.UndoScript(steps) + "\n"
+}
+
 const firewalldChapter = `## Beside firewalld
 
 firewalld lets nothing pass from and to a link that is in no zone. So qnet puts its
@@ -203,6 +226,7 @@ by the file /run/systemd/network/0-qnet-UPLINK.network, NetworkManager by
 		b.WriteString("\n## " + c.title + "\n\n" + c.intro + "\n\n```sh\n" + goldenPlan(t, c.plan) + "```\n")
 	}
 	b.WriteString("\n" + forwardsChapter + "\n```sh\n" + goldenForward() + "```\n")
+	b.WriteString("\n" + reachChapter + "\n```sh\n" + goldenReach() + "```\n")
 	b.WriteString("\n" + pinsChapter + "\n```sh\n" + goldenPins() + "```\n")
 	b.WriteString(acceptsDoc(t))
 	b.WriteString("\n" + firewalldChapter + "\n```sh\n" + goldenZone(t) + "```\n")

@@ -3,11 +3,14 @@ package plan
 import (
 	"net"
 	"net/netip"
+	"slices"
 
+	"github.com/qnet-vm/qnet/netsetup/egress"
 	"github.com/qnet-vm/qnet/netsetup/guard"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/profiles/reach"
 )
 
 // NIC is one of a VM's, to be connected by a port.
@@ -20,6 +23,8 @@ type NIC struct {
 	// qnet gives none. Unguarded lets the guest send what it likes.
 	Addresses []netip.Addr
 	Unguarded bool
+	Reach     reach.Policy
+	OnLink    []netip.Prefix // of onlink.Read, for a guest without LAN
 
 	// Addresses6 are those of IPv6 likewise: what qnet gives, and what the MACs make of the
 	// network's prefix.
@@ -31,15 +36,13 @@ type NIC struct {
 // before the guest's first frame.
 func (p Plan) PortSteps(n NIC) step.List {
 	name, mark := host.TapName(n.VM, n.Index), host.PortMark(p.Network.Name, n.VM, n.Index)
+	up := step.List{step.SetUp{Link: name}}
 	if p.Network.Macvtap {
-		steps := step.List{step.AddMacvtap{Name: name, Uplink: p.Network.Uplink, MAC: n.MAC, Alias: mark}}
-		steps = append(steps, p.withoutIPv6(name)...)
-		return append(append(steps, p.guardSteps(n)...), step.SetUp{Link: name})
+		return slices.Concat(step.List{step.AddMacvtap{Name: name, Uplink: p.Network.Uplink, MAC: n.MAC, Alias: mark}}, p.withoutIPv6(name), p.guardSteps(n), up)
 	}
-	steps := step.List{step.AddTap{Name: name, Alias: mark, MTU: p.MTU}}
-	steps = append(steps, p.withoutIPv6(name)...)
-	steps = append(steps, p.guardSteps(n)...)
-	return append(steps, step.SetPort{Link: name, Bridge: p.Bridge}, step.SetUp{Link: name})
+	port := egress.Port{Link: name, Mark: mark, MAC: n.MAC, Policy: n.Reach, Bridge: p.Bridge, OnLink: n.OnLink}.On(p.Steps)
+	return slices.Concat(step.List{step.AddTap{Name: name, Alias: mark, MTU: p.MTU}}, p.withoutIPv6(name), p.guardSteps(n), port.TableSteps(),
+		step.List{step.SetPort{Link: name, Bridge: p.Bridge}}, port.LinkSteps(), up)
 }
 
 // guardSteps keep the guest from sending what is another one's to send.

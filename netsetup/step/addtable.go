@@ -12,12 +12,10 @@ var _ = Register[AddTable]()
 // Tables are qnet's nftables tables.
 type Tables interface {
 	AddTable(ctx context.Context, t nft.Table) error
-	// AdoptTable takes over a table that a dead keeper left, and adds one that is gone.
-	AdoptTable(ctx context.Context, t nft.Table) error
+	AdoptTable(ctx context.Context, t nft.Table) error                  // takes over one that a dead keeper left, adds one that is gone
 	HasTable(ctx context.Context, t nft.Table) (bool, error)            // whether the table is there and bears its comment
 	MarkedTables(ctx context.Context, mark string) ([]nft.Table, error) // see nft.Conn.Marked
-	// DelTable deletes the table if it bears its comment.
-	DelTable(ctx context.Context, t nft.Table) error
+	DelTable(ctx context.Context, t nft.Table) error                    // deletes it if it bears its comment
 	ListForwards(ctx context.Context, f nft.Forwarding) ([]nft.Destination, error)
 	SetForwards(ctx context.Context, f nft.Forwarding, add, del []nft.Destination) error // see nft.Conn.SetForwards
 }

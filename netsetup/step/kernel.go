@@ -5,6 +5,7 @@ package step
 type Kernel struct {
 	Links
 	Devices
+	BridgePorts
 	Addresses
 	Pins
 	Exits

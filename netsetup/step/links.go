@@ -9,18 +9,15 @@ import (
 
 // Links are the host's links, by name.
 type Links interface {
-	// Link returns false, and no error, where there is no link of the name.
-	Link(ctx context.Context, name string) (host.Link, bool, error)
+	Link(ctx context.Context, name string) (host.Link, bool, error) // false, and no error, where there is none
 	ListLinks(ctx context.Context) ([]host.Link, error)
 	// DelLinks deletes all of them in one request. Links that are gone are no error.
 	DelLinks(ctx context.Context, names []string) error
 	// SetMaster makes the link a port of the bridge. With bridge "" it releases the link.
 	SetMaster(ctx context.Context, link, bridge string) error
 	SetUp(ctx context.Context, link string, up bool) error
-	// Rename gives a link another name.
-	Rename(ctx context.Context, link, name string) error
-	// SetMTU sets the MTU, in bytes.
-	SetMTU(ctx context.Context, link string, mtu int) error
+	Rename(ctx context.Context, link, name string) error    // gives it another name
+	SetMTU(ctx context.Context, link string, mtu int) error // in bytes
 }
 
 // Devices creates links, each with its mark.
@@ -28,6 +25,12 @@ type Devices interface {
 	AddBridge(ctx context.Context, b AddBridge) error
 	AddTap(ctx context.Context, name, alias string, mtu int) error
 	AddMacvtap(ctx context.Context, m AddMacvtap) error
+}
+
+// BridgePorts are ports of bridges, by the link's name.
+type BridgePorts interface {
+	IsolatePort(ctx context.Context, link string) error          // the bridge passes nothing between isolated ports
+	PortIsolated(ctx context.Context, link string) (bool, error) // false without such a link
 }
 
 // LinkMaker is a step that makes a link. apply.Undo deletes all such links in one request.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/internal/order"
+	"github.com/qnet-vm/qnet/netsetup/egress"
 	"github.com/qnet-vm/qnet/netsetup/guard"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -27,7 +28,7 @@ func (s *server) info(ctx context.Context) (keeper.Info, error) {
 	}
 	for _, m := range s.Members() {
 		for i := range m.Ports { // of a copy
-			m.Ports[i].Dropped = s.dropped(m.Ports[i])
+			m.Ports[i].Dropped, m.Ports[i].Refused = s.dropped(m.Ports[i]), s.refused(m.Ports[i])
 			addAddress6(info.Leases, m.Ports[i])
 		}
 		info.VMs = append(info.VMs, keeper.VMInfo{Name: m.VM, Ports: m.Ports})
@@ -42,6 +43,15 @@ func (s *server) dropped(p keeper.Port) []nft.Count {
 		return nil
 	}
 	return s.counted(nft.NetDev, guard.TableName(p.Tap), guard.Chain)
+}
+
+// refused is what the policy of a port has refused.
+func (s *server) refused(p keeper.Port) []nft.Count {
+	var list []nft.Count
+	for _, c := range egress.Counting(p.Reach) {
+		list = append(list, s.counted(c.Family, egress.TableName(p.Tap), c.Chain)...)
+	}
+	return list
 }
 
 // counted is what a chain of qnet's has dropped.

@@ -11,6 +11,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/apply"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
+	"github.com/qnet-vm/qnet/netsetup/onlink"
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/subnet"
@@ -125,7 +126,13 @@ func (s *server) connect(ctx context.Context, req keeper.Request, m *member) ([]
 	}
 	for i, p := range req.Ports {
 		info := m.ports[i]
-		port := plan.NIC{VM: req.VM, Index: p.NIC, MAC: p.MAC, Addresses: addressesOf(m.ports), Addresses6: s.own6(m.ports), Unguarded: p.Unguarded}
+		port := plan.NIC{VM: req.VM, Index: p.NIC, MAC: p.MAC, Addresses: addressesOf(m.ports), Addresses6: s.own6(m.ports), Unguarded: p.Unguarded, Reach: p.Reach}
+		if p.Reach.NoLAN {
+			var err error
+			if port.OnLink, err = onlink.Read(); err != nil {
+				return nil, err
+			}
+		}
 		m.steps = append(m.steps, s.journal.Plan.PortSteps(port)...)
 		if p.Trace != nil {
 			m.steps = append(m.steps, s.journal.Plan.TraceSteps(port, info.Address, p.Trace)...)
@@ -217,7 +224,7 @@ func (s *server) names() []string {
 
 // portInfo decides a port's name and address and refuses a MAC or an address in use.
 func (s *server) portInfo(vm string, r keeper.PortRequest, sofar []keeper.Port) (keeper.Port, error) {
-	info := keeper.Port{NIC: r.NIC, Tap: host.TapName(vm, r.NIC), MAC: r.MAC, Address: r.Address, Unguarded: r.Unguarded}
+	info := keeper.Port{NIC: r.NIC, Tap: host.TapName(vm, r.NIC), MAC: r.MAC, Address: r.Address, Unguarded: r.Unguarded, Reach: r.Reach}
 	err := s.fits(vm, info, sofar)
 	if err != nil || !s.journal.Plan.Prefix.IsValid() {
 		return info, err

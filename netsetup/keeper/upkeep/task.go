@@ -112,6 +112,7 @@ func (b *base) hostLink() string { return cmp.Or(b.live.Load().plan.Bridge, b.up
 type Tasks struct {
 	All      []Task
 	Resolver *Resolver // does nothing until Serve
+	onLink   *onLink   // nil where no guest leaves
 	pins     *pins     // nil where the network has no prefix
 	names    *names    // nil of the zero value
 	mender   *mender   // nil of the zero value
@@ -144,6 +145,10 @@ func New(ctx context.Context, c Config) *Tasks {
 		names.uplinks = u
 		t.All = append(t.All, u)
 	}
+	if b.plan.Network.Mode == profiles.NAT {
+		t.onLink = &onLink{base: b, changed: e.subscribe(links | addresses | addresses6 | routes4 | routes6)}
+		t.All = append(t.All, t.onLink)
+	}
 	if b.plan.Prefix.IsValid() {
 		// A dead keeper may have left pins.
 		t.pins = &pins{base: b, clean: len(c.Journal.Pins) == 0, changed: e.subscribeIf(routes4|rules, about(b.plan.Prefix.Masked()))}
@@ -172,6 +177,9 @@ func (t *Tasks) FollowNames(ctx context.Context) error {
 func (t *Tasks) GuestsChanged() {
 	if t != nil && t.pins != nil {
 		t.pins.changed.set()
+	}
+	if t != nil && t.onLink != nil { // a network that the host joined while the VM did
+		t.onLink.changed.set()
 	}
 }
 

@@ -159,7 +159,7 @@ func (f *forwarding) set(want nft.Set) error {
 		return nil
 	}
 	delete(f.held, want.Name)
-	if err := f.Host.SetLinks(host.TableName(f.Place.Name), want); err != nil {
+	if err := f.Host.SetElements(host.TableName(f.Place.Name), want); err != nil {
 		return err
 	}
 	f.held[want.Name] = slices.Clone(want.Links)

@@ -73,6 +73,15 @@ func (c calls) SetMaster(ctx context.Context, link, bridge string) error {
 	return c.set(ctx, "master "+link, bridge)
 }
 
+func (c calls) IsolatePort(ctx context.Context, link string) error {
+	return c.set(ctx, "isolated "+link, "yes")
+}
+
+func (c calls) PortIsolated(_ context.Context, link string) (bool, error) {
+	_, isolated := c.get("isolated " + link)
+	return isolated, nil
+}
+
 func (c calls) SetUp(ctx context.Context, link string, up bool) error {
 	return c.toggle(ctx, "up "+link, up)
 }

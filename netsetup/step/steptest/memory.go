@@ -68,7 +68,7 @@ func Of(f host.Facts) *Memory {
 func (m *Memory) Kernel() step.Kernel {
 	c := calls{m}
 	return step.Kernel{
-		Links: c, Devices: c, Addresses: c, Pins: c, Exits: c, Routes: c, Mover: c, Neighbors: c, Sysctls: c, Tables: c, Filters: c,
+		Links: c, Devices: c, BridgePorts: c, Addresses: c, Pins: c, Exits: c, Routes: c, Mover: c, Neighbors: c, Sysctls: c, Tables: c, Filters: c,
 		Zones: c, Resolver: c, Managers: c, NetworkManager: c, Warn: func(text string) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
