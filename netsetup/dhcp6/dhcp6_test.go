@@ -315,6 +315,50 @@ func TestDecline(t *testing.T) {
 	}
 }
 
+// A message that makes the server panic costs its sender the answer.
+func TestPanicEndsOneMessageOnly(t *testing.T) {
+	broken := true
+	s := newServer(t, func(c *Config) {
+		c.Warn = func(string) {
+			if broken {
+				panic("a mistake")
+			}
+		}
+	})
+	frame := datagram(hw(1), newMessage(t, dhcpv6.MessageTypeDecline, serverID, iana1(address)).ToBytes()).FrameIPv6()
+	if answer := s.contained(frame); answer != nil {
+		t.Errorf("answered %x", answer)
+	}
+	broken = false
+	if s.contained(frame) == nil {
+		t.Error("no answer afterwards")
+	}
+}
+
+// A client's question in one exchange has an answer that it reads, and another client reads nothing.
+func TestAsk(t *testing.T) {
+	s := newServer(t, nil)
+	xid := [3]byte{1, 2, 3}
+	frame := s.handle(Ask(hw(1), xid))
+	if got, ok := ParseGiven(frame, xid); !ok || got != (Given{address, gateway}) {
+		t.Errorf("got %+v, %v", got, ok)
+	}
+	if got, ok := ParseGiven(s.handle(Ask(hw(2), xid)), xid); !ok || got != (Given{NameServer: gateway}) {
+		t.Errorf("a stranger: %+v, %v", got, ok)
+	}
+	if got, ok := ParseGiven(frame, [3]byte{}); ok {
+		t.Errorf("another transaction: %+v", got)
+	}
+}
+
+// FuzzGiven reads any frame as an answer.
+func FuzzGiven(f *testing.F) {
+	xid := [3]byte{1, 2, 3}
+	f.Add(newServer(f, nil).handle(Ask(hw(1), xid)))
+	f.Add(Ask(hw(1), xid))
+	f.Fuzz(func(_ *testing.T, frame []byte) { ParseGiven(frame, xid) })
+}
+
 // FuzzHandle reads any frame: an answer is well formed, to the sender, and no client appears.
 func FuzzHandle(f *testing.F) {
 	seed := func(kind dhcpv6.MessageType, options ...dhcpv6.Modifier) {

@@ -214,15 +214,20 @@ func (s *Server) handle(frame []byte) []byte {
 	if !ok {
 		return nil
 	}
-	s.mu.Lock()
-	payload := s.answer(mac(d.SrcMAC), m)
-	s.mu.Unlock()
+	payload := s.locked(mac(d.SrcMAC), m)
 	if payload == nil {
 		return nil
 	}
 	return packet.Datagram{
 		SrcMAC: s.c.MAC, DstMAC: d.SrcMAC, Src: s.linkLocal, Dst: d.Src, SrcPort: serverPort, DstPort: clientPort, Payload: payload,
 	}.FrameIPv6()
+}
+
+// locked is answer with mu held, also where it panics.
+func (s *Server) locked(from mac, m message) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.answer(from, m)
 }
 
 // warn tells the user that a guest found its address in use. mu is held.

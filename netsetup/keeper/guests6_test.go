@@ -202,6 +202,56 @@ func TestGuestsHaveIPv6(t *testing.T) {
 	})
 }
 
+// Promise P15: the name server over IPv6 is for the network's guests. The LAN gets no answer, nor
+// with the source of a guest.
+func TestLANIsNotServedOverIPv6(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet, IPv6: true}, "web", port(1))
+		server, prefix := r.Info().Gateway6.String(), r.Info().Prefix6
+		lab.Guest(t, "guest", "qn-dev", "", "")
+		lab.Sh(t, "ip addr add 2001:db8::10/64 dev eth0 nodad; ip -n inet addr add 2001:db8::1/64 dev lan0 nodad; ip -n inet route add "+prefix.String()+" via 2001:db8::10")
+		for _, network := range []string{"udp", "tcp"} {
+			lab.Eventually(t, 10*time.Second, "an answer for a guest over "+network, func() bool {
+				return answers6(t, "guest", network, server, "host.qnet.", dnsmessage.TypeAAAA) != nil
+			})
+			for _, at := range []string{server, "2001:db8::10"} {
+				if got := answers6(t, "inet", network, at, "host.qnet.", dnsmessage.TypeAAAA); got != nil {
+					t.Errorf("the LAN gets an answer of %s over %s: %v", at, network, got)
+				}
+			}
+		}
+		lab.Sh(t, "ip -n inet addr add "+prefix.Addr().Next().Next().String()+"/128 dev lo; ip -n inet addr del 2001:db8::1/64 dev lan0; ip -n inet route add 2001:db8::10 dev lan0; ip -n inet route add "+server+" via 2001:db8::10")
+		if got := answers6(t, "inet", "udp", server, "host.qnet.", dnsmessage.TypeAAAA); got != nil {
+			t.Errorf("a guest's address on the LAN gets an answer: %v", got)
+		}
+		lab.Sh(t, "ip addr del 2001:db8::10/64 dev eth0; ip link del vguest; ip netns del guest")
+		mustLeave(t, r)
+	})
+}
+
+// A keeper that is killed takes no guest its IPv6: the clerk tells the end of a network only when
+// that ends in order.
+func TestEndOfIPv6(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, Subnet: subnet, IPv6: true}, "web", port(1))
+		lab.Guest(t, "asks", "qn-dev", "", "")
+		address := func() string {
+			return lab.Sh(t, "ip -n asks -6 -o addr show dev eth0 scope global -tentative")
+		}
+		lab.Eventually(t, 10*time.Second, "an address", func() bool { return address() != "" })
+		was, clerk := infoOf(t, o).KeeperPID, clerkOf(t)
+		unix.Kill(was, unix.SIGKILL)
+		clerkOf(t, clerk)
+		lab.Eventually(t, 10*time.Second, "the next keeper", func() bool { i, ok := tryInfo(t, o); return ok && i.KeeperPID != was })
+		if got := address(); strings.Contains(got, "deprecated") || strings.Contains(got, "preferred_lft 0sec") {
+			t.Errorf("after the keeper's death: %s", got)
+		}
+		mustLeave(t, r)
+		lab.Eventually(t, 5*time.Second, "an address that is not to be used any more", func() bool { return strings.Contains(address(), "deprecated") })
+		lab.Sh(t, "ip link del vasks; ip netns del asks")
+	})
+}
+
 // portsOf are a VM's ports as the keeper sees them.
 func portsOf(t *testing.T, o Options, vm string) []Port {
 	t.Helper()

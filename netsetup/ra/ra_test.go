@@ -255,6 +255,36 @@ func TestEnd(t *testing.T) {
 	})
 }
 
+// A guest reads what the host tells.
+func TestParse(t *testing.T) {
+	want := Advertised{
+		Router: netip.MustParseAddr("fe80::5054:ff:fe00:1"), Lifetime: 30 * time.Minute, Prefix: config.Prefix, NameServer: config.Address, MTU: 1400,
+	}
+	frame := config.frame(router, guest, guestMAC)
+	if got, ok := Parse(frame); !ok || got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for name, frame := range map[string][]byte{
+		"a solicitation": solicitation(nil), "cut off": frame[:len(frame)-1],
+		"from beyond a router": slices.Concat(frame[:21], []byte{64}, frame[22:]),
+		"an empty option":      slices.Concat(frame[:71], []byte{0}, frame[72:]),
+	} {
+		if got, ok := Parse(frame); ok {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(config.frame(router, guest, guestMAC))
+	f.Add(solicitation(nil))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		if a, ok := Parse(frame); ok && (!a.Router.IsLinkLocalUnicast() || a.Prefix.IsValid() && a.Prefix != a.Prefix.Masked()) {
+			t.Errorf("%+v of %x", a, frame)
+		}
+	})
+}
+
 func FuzzParseSolicitation(f *testing.F) {
 	f.Add(solicitation(nil))
 	f.Add(solicitation(func(p *packet.IPv6Packet) { p.Payload = append(p.Payload, 1, 0) }))

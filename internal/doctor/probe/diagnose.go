@@ -35,7 +35,10 @@ func (r *run) explain(ctx context.Context, err error, before counts) string {
 	var silence *guest.Silence
 	var refusal *guest.ICMPError
 	var reset *Reset
+	var silent *silent6
 	switch {
+	case errors.As(err, &silent):
+		return silent.look
 	case errors.As(err, &hole):
 		return r.explainBlackHole(hole)
 	case errors.As(err, &silence):

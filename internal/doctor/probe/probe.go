@@ -242,6 +242,7 @@ func (r *run) all(ctx context.Context) {
 		r.try(ctx, "another guest", r.peer)
 		r.try(ctx, "name host.qnet", r.ownName)
 		r.try(ctx, "borrowed address", r.borrowed)
+		r.ipv6(ctx)
 	}
 	r.try(ctx, "name outside", r.nameOutside)
 	if r.network.Mode == profiles.HostOnly {

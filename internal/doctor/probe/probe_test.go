@@ -41,6 +41,24 @@ func TestAllIsWell(t *testing.T) {
 	}
 }
 
+// On a network with IPv6 that is tried, too; a filter that drops it is where the cause says to look.
+func TestIPv6(t *testing.T) {
+	inLab(t, func(l *testHost) {
+		const all = "IPv6 router, IPv6 lease, IPv6 gateway ping, IPv6 name host.qnet"
+		before := lab.Snapshot(t, l.o.RunDir)
+		r := l.probe(keeper.Network{Mode: profiles.HostOnly, IPv6: true})
+		before.Check(t)
+		if got := names(r, Pass); !strings.Contains(got, all) || r.Failed() {
+			t.Errorf("passed: %s", got)
+		}
+		lab.Sh(t, nftables(`table ip6 f { chain i { type filter hook input priority 0; icmpv6 type { echo-request, nd-neighbor-solicit } drop; }; }`))
+		s := stepOf(l.probe(keeper.Network{Mode: profiles.HostOnly, IPv6: true}), "IPv6 gateway ping")
+		if s.Outcome != Fail || !strings.Contains(s.Cause, "nft list ruleset") {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // A macvtap on the LAN is probed as a bridge is.
 func TestMacvtap(t *testing.T) {
 	lab.Require(t, lab.Root)

@@ -224,14 +224,16 @@ func (k *Clerk) Saw(mac net.HardwareAddr, list []netip.Addr) {
 	k.send(order{Saw: &lease{MAC: mac, Seen6: l.Seen6}})
 }
 
-// Farewell has guests told that the network ends, before End.
+// Farewell has guests told over IPv6 that the network ends, before End, and waits until that is
+// done: the bridge goes then. It waits for a second at most.
 func (k *Clerk) Farewell() {
 	if k == nil || !k.c.Network.Prefix6.IsValid() {
 		return
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.send(order{Last: true})
+	k.mu.Unlock()
+	k.Leases() // a clerk does one order after the other
 }
 
 // Leases returns what the clerk says of its clients, for dhcp.Server.Confirm: nothing if it

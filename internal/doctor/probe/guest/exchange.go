@@ -215,14 +215,16 @@ func (g *Guest) Resolve(ctx context.Context, name string, within time.Duration) 
 }
 
 // Question is a DNS query for the IPv4 addresses of a name.
-func Question(id uint16, name string) ([]byte, error) {
+func Question(id uint16, name string) ([]byte, error) { return question(id, name, dnsmessage.TypeA) }
+
+func question(id uint16, name string, kind dnsmessage.Type) ([]byte, error) {
 	n, err := dnsmessage.NewName(name + ".")
 	if err != nil {
 		return nil, fmt.Errorf("resolve %q: %w", name, err)
 	}
 	m := dnsmessage.Message{
 		Header:    dnsmessage.Header{ID: id, RecursionDesired: true},
-		Questions: []dnsmessage.Question{{Name: n, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}},
+		Questions: []dnsmessage.Question{{Name: n, Type: kind, Class: dnsmessage.ClassINET}},
 	}
 	return m.Pack()
 }
@@ -234,8 +236,11 @@ func addressesIn(b []byte) ([]netip.Addr, error) {
 	}
 	var addrs []netip.Addr
 	for _, a := range m.Answers {
-		if body, ok := a.Body.(*dnsmessage.AResource); ok {
+		switch body := a.Body.(type) {
+		case *dnsmessage.AResource:
 			addrs = append(addrs, netip.AddrFrom4(body.A))
+		case *dnsmessage.AAAAResource:
+			addrs = append(addrs, netip.AddrFrom16(body.AAAA))
 		}
 	}
 	if len(addrs) == 0 {

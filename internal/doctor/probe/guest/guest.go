@@ -28,6 +28,7 @@ type Guest struct {
 	neighbors map[netip.Addr]net.HardwareAddr
 	waiters   map[*waiter]struct{}
 	id        uint16 // see NextID
+	address6  netip.Addr
 }
 
 // Lease is what a guest knows about its network.
@@ -156,7 +157,10 @@ func (g *Guest) reply(frame []byte) []byte {
 		return arp{op: arpReply, senderMAC: g.MAC, sender: own, targetMAC: a.senderMAC, target: a.sender}.frame()
 	}
 	p, ok := packet.ParseIP(frame)
-	if !ok || p.Dst != own || p.Protocol != ICMP {
+	if !ok {
+		return g.reply6(frame)
+	}
+	if p.Dst != own || p.Protocol != ICMP {
 		return nil
 	}
 	return echoReply(p)
