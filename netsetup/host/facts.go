@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qnet-vm/qnet/netsetup/defined"
 	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
@@ -25,7 +26,7 @@ type Facts struct {
 	Rules     []fib.Rule        `json:"rules,omitempty"`
 	Ways      []ways.Way        `json:"ways,omitempty"`    // of the host's packets to the Internet, the kernel's choice first
 	Outward   []fib.Route       `json:"outward,omitempty"` // the IPv4 routes that decide about samples
-	Defined   []Defined         `json:"defined,omitempty"`
+	Defined   []defined.Network `json:"defined,omitempty"`
 	Resolvers []netip.Addr      `json:"resolvers"`            // of /etc/resolv.conf, and of systemd-resolved's own
 	Sysctls   map[string]string `json:"sysctls"`              // net.ipv4.ip_forward, and net.ipv4.conf.<link>.forwarding of every link
 	HasIPv6   bool              `json:"has_ipv6"`             // /proc/sys/net/ipv6 exists

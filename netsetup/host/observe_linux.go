@@ -11,6 +11,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/dump"
 	"github.com/qnet-vm/qnet/internal/resolvconf"
+	"github.com/qnet-vm/qnet/netsetup/defined"
 	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
@@ -84,7 +85,7 @@ func ObserveNetwork() (Facts, error) {
 	f.HasIPv6 = statErr == nil
 	f.NoSysctls = noSysctls()
 	f.Resolvers = append(resolvers("/etc/resolv.conf"), resolvers("/run/systemd/resolve/resolv.conf")...)
-	f.Defined = definedNetworks("/")
+	f.Defined = defined.Read("/")
 	if f.Rules, err = fib.ReadRules(); err != nil {
 		return f, err
 	}

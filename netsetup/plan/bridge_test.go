@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/defined"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -154,7 +155,7 @@ func TestNotes(t *testing.T) {
 	unread.Filters = filters.Ruleset{Unread: []string{"iptables: permission denied"}}
 	unread.Unknown = []string{"read firewalld: timeout"}
 	defined := hosttest.Laptop()
-	defined.Defined = []host.Defined{{Prefix: netip.MustParsePrefix("192.168.223.0/24"), By: `the network "default" of libvirt`}}
+	defined.Defined = []defined.Network{{Prefix: netip.MustParsePrefix("192.168.223.0/24"), By: `the network "default" of libvirt`}}
 	connman := hosttest.Laptop()
 	connman.Managers = []managers.Program{managers.ConnMan}
 	private := Network{Name: "dev", Mode: profiles.Private}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/qnet-vm/qnet/netsetup/apply"
+	"github.com/qnet-vm/qnet/netsetup/defined"
 	"github.com/qnet-vm/qnet/netsetup/filters"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
@@ -174,7 +175,7 @@ func TestBridgeOfTheAdministratorIsJoined(t *testing.T) {
 func TestSubnetOfADefinedNetwork(t *testing.T) {
 	pinned := netip.MustParsePrefix("192.168.223.0/24")
 	f := hosttest.Laptop()
-	f.Defined = []host.Defined{{Prefix: pinned, By: `the network "default" of libvirt`}}
+	f.Defined = []defined.Network{{Prefix: pinned, By: `the network "default" of libvirt`}}
 	p, err := New(Network{Name: "dev", Mode: profiles.HostOnly, Subnet: pinned}, f, Options{Salt: hosttest.Salt})
 	if err != nil || !slices.ContainsFunc(p.Notes, func(n string) bool { return strings.Contains(n, `"default" of libvirt`) }) {
 		t.Errorf("got %q, %v", p.Notes, err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qnet-vm/qnet/netsetup/defined"
 	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/host/hosttest"
@@ -203,7 +204,7 @@ func TestSubnetIsChosenFreeAndAgain(t *testing.T) {
 		t.Errorf("rule to %s: got %s, %v", first, second, err)
 	}
 	g = hosttest.Laptop()
-	g.Defined = []host.Defined{{Prefix: first, By: `the network "default" of libvirt`}}
+	g.Defined = []defined.Network{{Prefix: first, By: `the network "default" of libvirt`}}
 	if second, err := Choose(request("dev"), g); err != nil || second == first {
 		t.Errorf("defined %s: got %s, %v", first, second, err)
 	}

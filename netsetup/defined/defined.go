@@ -1,4 +1,6 @@
-package host
+// Package defined reads which networks other programs have defined, also those that are down. It
+// only reads, and needs no rights.
+package defined
 
 import (
 	"encoding/json"
@@ -12,19 +14,19 @@ import (
 	"github.com/qnet-vm/qnet/internal/pattern"
 )
 
-// Defined is a network that another program has defined. It may be down: then no link or
+// Network is a network that another program has defined. It may be down: then no link or
 // route shows it.
-type Defined struct {
+type Network struct {
 	Prefix netip.Prefix `json:"prefix"` // IPv4
 	By     string       `json:"by"`     // such as `the network "default" of libvirt`
 }
 
-// definedNetworks reads the networks that files below root define: libvirt's, and the
+// Read reads the networks that files below root define: libvirt's, and the
 // default bridge of Docker. Docker's other networks have links while Docker runs, and
 // avoid the prefixes of the links that exist when they are made. A file that cannot be
 // read defines nothing.
-func definedNetworks(root string) []Defined {
-	var list []Defined
+func Read(root string) []Network {
+	var list []Network
 	paths, _ := filepath.Glob(filepath.Join(root, "etc/libvirt/qemu/networks/*.xml"))
 	for _, path := range paths {
 		list = append(list, libvirtNetwork(path)...)
@@ -34,7 +36,7 @@ func definedNetworks(root string) []Defined {
 	}
 	if b, err := os.ReadFile(filepath.Join(root, "etc/docker/daemon.json")); err == nil && json.Unmarshal(b, &docker) == nil {
 		if p, err := netip.ParsePrefix(docker.BIP); err == nil {
-			list = append(list, Defined{p.Masked(), "the bridge of Docker"})
+			list = append(list, Network{p.Masked(), "the bridge of Docker"})
 		}
 	}
 	return list
@@ -49,7 +51,7 @@ var (
 )
 
 // libvirtNetwork reads the IPv4 prefixes of a definition (libvirt.org/formatnetwork.html).
-func libvirtNetwork(path string) []Defined {
+func libvirtNetwork(path string) []Network {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil
@@ -59,7 +61,7 @@ func libvirtNetwork(path string) []Defined {
 	if found := xmlName().FindSubmatch(b); found != nil {
 		name = string(found[1])
 	}
-	var list []Defined
+	var list []Network
 	for _, ip := range xmlIP().FindAllSubmatch(b, -1) {
 		is := map[string]string{}
 		for _, a := range xmlAttribute().FindAllSubmatch(ip[1], -1) {
@@ -71,7 +73,7 @@ func libvirtNetwork(path string) []Defined {
 			bits, _ = net.IPMask(mask).Size()
 		}
 		if p := netip.PrefixFrom(addr, bits); err == nil && addr.Is4() && bits > 0 && p.IsValid() {
-			list = append(list, Defined{p.Masked(), fmt.Sprintf("the network %q of libvirt", name)})
+			list = append(list, Network{p.Masked(), fmt.Sprintf("the network %q of libvirt", name)})
 		}
 	}
 	return list

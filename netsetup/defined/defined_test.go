@@ -1,4 +1,4 @@
-package host
+package defined
 
 import (
 	"net/netip"
@@ -37,16 +37,16 @@ func TestDefinedNetworks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := []Defined{
+	want := []Network{
 		{netip.MustParsePrefix("192.168.122.0/24"), `the network "default" of libvirt`},
 		{netip.MustParsePrefix("10.3.4.0/22"), `the network "lab" of libvirt`},
 		{netip.MustParsePrefix("172.20.0.0/16"), `the network "own" of libvirt`},
 		{netip.MustParsePrefix("10.50.0.0/16"), "the bridge of Docker"},
 	}
-	if got := definedNetworks(root); !slices.Equal(got, want) {
+	if got := Read(root); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if got := definedNetworks(t.TempDir()); got != nil {
+	if got := Read(t.TempDir()); got != nil {
 		t.Errorf("of nothing: %v", got)
 	}
 }
