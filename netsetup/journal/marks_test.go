@@ -18,6 +18,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/step/steptest"
+	"github.com/qnet-vm/qnet/netsetup/traced"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -44,7 +45,7 @@ func natHost(t *testing.T, lab bool) (m *steptest.Memory, start map[string]strin
 	}
 	start = maps.Clone(m.State)
 	nic := plan.NIC{VM: "web"}
-	steps := slices.Concat(p.Steps, p.PortSteps(nic), p.TraceSteps(nic, netip.Addr{}, nil), pinned.Pins{Rules: []int{99}}.Steps(p.Bridge, p.Prefix),
+	steps := slices.Concat(p.Steps, p.PortSteps(nic), traced.Steps(host.TapName(nic.VM, nic.Index), host.PortMark(p.Network.Name, nic.VM, nic.Index), netip.Addr{}, nil), pinned.Pins{Rules: []int{99}}.Steps(p.Bridge, p.Prefix),
 		step.List{step.LeaveBy{Bridge: p.Bridge, Link: "eth0", Table: 11300, Priority: 7}})
 	if err := apply.Do(t.Context(), m.Kernel(), steps, nil); err != nil {
 		t.Fatal(err)

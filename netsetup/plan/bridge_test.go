@@ -154,8 +154,8 @@ func TestNotes(t *testing.T) {
 	unread := hosttest.Laptop()
 	unread.Filters = filters.Ruleset{Unread: []string{"iptables: permission denied"}}
 	unread.Unknown = []string{"read firewalld: timeout"}
-	defined := hosttest.Laptop()
-	defined.Defined = []defined.Network{{Prefix: netip.MustParsePrefix("192.168.223.0/24"), By: `the network "default" of libvirt`}}
+	libvirt := hosttest.Laptop()
+	libvirt.Defined = []defined.Network{{Prefix: netip.MustParsePrefix("192.168.223.0/24"), By: `the network "default" of libvirt`}}
 	connman := hosttest.Laptop()
 	connman.Managers = []managers.Program{managers.ConnMan}
 	private := Network{Name: "dev", Mode: profiles.Private}
@@ -167,7 +167,7 @@ func TestNotes(t *testing.T) {
 		{private, zoned, `your settings of firewalld put bridge qn-dev into zone "work": guests reach what that zone lets them reach`},
 		{private, unread, "network dev: whether other programs drop its packets is not known: iptables: permission denied"},
 		{private, unread, "read firewalld: timeout"},
-		{Network{Name: "dev", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")}, defined, `subnet 192.168.223.0/24 of network dev is also that of the network "default" of libvirt: only one of them can run; choose another subnet for one`},
+		{Network{Name: "dev", Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")}, libvirt, `subnet 192.168.223.0/24 of network dev is also that of the network "default" of libvirt: only one of them can run; choose another subnet for one`},
 		{private, connman, managers.Advice(managers.ConnMan)},
 		{Network{Name: "lan", Mode: profiles.Bridge, Uplink: "br0"}, hosttest.Laptop(), "bridge br0 runs STP: a VM starts when its port forwards, often 30 s after it joined"},
 		{Network{Name: "lan", Mode: profiles.Bridge, Macvtap: true}, hosttest.Laptop(), "network lan is by macvtap on eth0: this host and its VMs do not reach each other (VMs and the rest of the LAN do); leave macvtap out if they must"},

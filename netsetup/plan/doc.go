@@ -27,8 +27,8 @@
 //
 // PortSteps, for each NIC of a VM: a tap, its mark "qnet:<network>/<vm>/<nic>", no IPv6 on
 // the host's side of it, the table of its guard (package guard), port of the bridge, up; or, with macvtap and without a bridge, a
-// macvtap link on the uplink. TraceSteps, for the ports of a probe: tables qnet_trace_<tap>
-// (netdev, bridge and inet), whose rules mark its packets for a trace.
+// macvtap link on the uplink. The ports of a probe have tables qnet_trace_<tap> as well (netdev,
+// bridge and inet), whose rules mark its packets for a trace (package traced).
 //
 // ForwardSteps, for the forwards of a NIC: elements of maps that give other machines' packets to
 // ports of the host the guest as their destination (package forward).

@@ -15,6 +15,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/plan"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/subnet"
+	"github.com/qnet-vm/qnet/netsetup/traced"
 )
 
 // register answers OpJoin and OpRejoin; it returns the VM's name once the VM is
@@ -135,7 +136,7 @@ func (s *server) connect(ctx context.Context, req keeper.Request, m *member) ([]
 		}
 		m.steps = append(m.steps, s.journal.Plan.PortSteps(port)...)
 		if p.Trace != nil {
-			m.steps = append(m.steps, s.journal.Plan.TraceSteps(port, info.Address, p.Trace)...)
+			m.steps = append(m.steps, traced.Steps(info.Tap, host.PortMark(s.place.Name, req.VM, p.NIC), info.Address, p.Trace)...)
 		}
 	}
 	s.journal.Ports[req.VM] = m.steps

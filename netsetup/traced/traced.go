@@ -1,9 +1,10 @@
-package plan
+// Package traced marks the packets of a probe's port, so that package nft/trace can follow them. It
+// is pure.
+package traced
 
 import (
 	"net/netip"
 
-	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
@@ -12,17 +13,15 @@ import (
 // rule marks it.
 const tracePriority = -1000
 
-// TraceSteps mark the packets of one port for `nft monitor trace`, those that the host sends
+// Steps mark the packets of one port for `nft monitor trace`, those that the host sends
 // to the address, and those that come from the addresses in from: a probe's own traffic. The
-// rules change nothing else. A zero address is none.
-func (p Plan) TraceSteps(n NIC, address netip.Addr, from []netip.Addr) step.List {
-	tap := host.TapName(n.VM, n.Index)
-	mark := host.PortMark(p.Network.Name, n.VM, n.Index)
+// rules change nothing else; the tables bear the mark of the port. A zero address is none.
+func Steps(tap, mark string, address netip.Addr, from []netip.Addr) step.List {
 	chain := func(name string, hook nft.Hook, rules ...nft.Rule) nft.Chain {
 		return nft.Chain{Name: name, Type: "filter", Hook: hook, Priority: tracePriority, Policy: nft.Accept, Rules: rules}
 	}
 	to := nft.Rule{OutLink: nft.Link(tap), Do: nft.TracePacket}
-	frames := nft.Table{Family: nft.Bridge, Name: TraceTableName(tap), Comment: mark, Chains: []nft.Chain{
+	frames := nft.Table{Family: nft.Bridge, Name: TableName(tap), Comment: mark, Chains: []nft.Chain{
 		chain("from_guest", nft.Prerouting, nft.Rule{InLink: nft.Link(tap), Do: nft.TracePacket}),
 		chain("bridged_to_guest", nft.Forward, to),
 		chain("sent_to_guest", nft.Output, to),
@@ -30,7 +29,7 @@ func (p Plan) TraceSteps(n NIC, address netip.Addr, from []netip.Addr) step.List
 	// The guard of the port drops before the bridge sees a frame.
 	ingress := chain("to_port", nft.Ingress, nft.Rule{Do: nft.TracePacket})
 	ingress.Device = tap
-	port := nft.Table{Family: nft.NetDev, Name: TraceTableName(tap), Comment: mark, Chains: []nft.Chain{ingress}}
+	port := nft.Table{Family: nft.NetDev, Name: TableName(tap), Comment: mark, Chains: []nft.Chain{ingress}}
 	single := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 	var replies, sent []nft.Rule
 	for _, a := range from {
@@ -39,13 +38,13 @@ func (p Plan) TraceSteps(n NIC, address netip.Addr, from []netip.Addr) step.List
 	if address.IsValid() {
 		sent = append(sent, nft.Rule{Dest: single(address), Do: nft.TracePacket})
 	}
-	packets := nft.Table{Family: nft.INet, Name: TraceTableName(tap), Comment: mark, Chains: []nft.Chain{
+	packets := nft.Table{Family: nft.INet, Name: TableName(tap), Comment: mark, Chains: []nft.Chain{
 		chain("answers", nft.Prerouting, replies...),
 		chain("from_host", nft.Output, sent...),
 	}}
 	return step.List{step.AddTable{Table: port}, step.AddTable{Table: frames}, step.AddTable{Table: packets}}
 }
 
-// TraceTableName is the name of the tables of TraceSteps. No network's tables have it: the
+// TableName is the name of the tables of Steps. No network's tables have it: the
 // name of a network has no "_".
-func TraceTableName(tap string) string { return "qnet_trace_" + tap }
+func TableName(tap string) string { return "qnet_trace_" + tap }
