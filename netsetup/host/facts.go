@@ -21,8 +21,9 @@ import (
 // Facts is a snapshot of what a plan depends on. It holds no handles and encodes as JSON.
 type Facts struct {
 	Links     []Link            `json:"links"`
-	Routes    []Route           `json:"routes"`            // IPv4, every table
-	Routes6   []Route           `json:"routes6,omitempty"` // of ObserveIPv6
+	Routes    []Route           `json:"routes"`             // IPv4, every table
+	Routes6   []Route           `json:"routes6,omitempty"`  // of ObserveIPv6
+	Routers6  []string          `json:"routers6,omitempty"` // the links that forward IPv6 while not all do
 	Rules     []fib.Rule        `json:"rules,omitempty"`
 	Ways      []ways.Way        `json:"ways,omitempty"`    // of the host's packets to the Internet, the kernel's choice first
 	Outward   []fib.Route       `json:"outward,omitempty"` // the IPv4 routes that decide about samples
@@ -190,6 +191,16 @@ func (f Facts) DefaultLink() (Link, bool) {
 	return Link{}, false
 }
 
+// DefaultLink6 is DefaultLink for IPv6.
+func (f Facts) DefaultLink6() (Link, bool) {
+	for _, w := range f.Ways {
+		if l, ok := f.exit(w); ok && w.IPv6 {
+			return l, true
+		}
+	}
+	return Link{}, false
+}
+
 // LANLink returns the link that a network in mode bridge joins: the link of that name or
 // alternative name, or for "" that of the default route. Where a VPN has that, it is the link
 // below the VPN; where IPv4 has none, that of IPv6.
@@ -250,9 +261,15 @@ func (f Facts) leadsOn(bridge Link) bool {
 	})
 }
 
-// routedLinks returns the shortest prefix, in bits, that the IPv4 routes by each link lead to.
+// routedLinks returns the shortest prefix, in bits, that the IPv4 routes by each link lead to, or
+// its default route of IPv6, where ObserveIPv6 has read those.
 func (f Facts) routedLinks() map[string]int {
 	shortest := make(map[string]int, len(f.Links))
+	for _, r := range f.Routes6 {
+		if r.Dst.Bits() <= 1 && r.Link != "" {
+			shortest[r.Link] = r.Dst.Bits()
+		}
+	}
 	for _, r := range f.Routes {
 		if bits, ok := shortest[r.Link]; r.Table != unix.RT_TABLE_LOCAL && r.Link != "" && (!ok || r.Dst.Bits() < bits) {
 			shortest[r.Link] = r.Dst.Bits()

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/dump"
+	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
@@ -14,8 +15,9 @@ import (
 // uniqueLocal are the IPv6 prefixes that networks are chosen from (RFC 4193).
 var uniqueLocal = netip.MustParsePrefix("fc00::/7")
 
-// ObserveIPv6 adds what a plan of a network with IPv6 depends on besides: IPv6 routes of all
-// tables, wide ones and those of unique local prefixes, one for each nexthop by a known link.
+// ObserveIPv6 adds what a plan of a network with IPv6 depends on besides: the sysctls of
+// forwarding, and IPv6 routes of all tables, wide ones and those of unique local prefixes, one for
+// each nexthop by a known link.
 //
 //	ip -6 route show table all
 func (f *Facts) ObserveIPv6() error {
@@ -44,5 +46,41 @@ func (f *Facts) ObserveIPv6() error {
 		return list, errors.Join(err, objects.Err())
 	})
 	f.Routes6 = routes
+	f.addForwarding6()
 	return err
+}
+
+// addForwarding6 adds the sysctls that decide about forwarding IPv6, of links that are not qnet's.
+// What cannot be read is not there: a link whose MTU is below 1280 has no IPv6.
+func (f *Facts) addForwarding6() {
+	read := func(link, name string) string {
+		v, err := ReadSysctl(IPv6Key(link, name))
+		if err == nil {
+			f.Sysctls[IPv6Key(link, name)] = v
+		}
+		return v
+	}
+	all := read("all", Forwarding)
+	names := []string{AcceptRA}
+	if failpoint.Hit("the kernel forwards IPv6 by link") == nil && read("all", ForceForwarding) != "" {
+		names = append(names, ForceForwarding)
+	}
+	f.Routers6 = nil
+	if read("default", Forwarding) == "1" && all == "0" {
+		f.Routers6 = []string{"default"}
+	}
+	for _, l := range f.Links {
+		if l.Loopback || l.Ours() && !f.onLAN(l) {
+			continue
+		}
+		for _, name := range names {
+			read(l.Name, name)
+		}
+		if l.Ours() {
+			read(l.Name, Solicitations)
+		}
+		if v, err := ReadSysctl(IPv6Key(l.Name, Forwarding)); err == nil && v == "1" && all == "0" {
+			f.Routers6 = append(f.Routers6, l.Name)
+		}
+	}
 }

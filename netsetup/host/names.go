@@ -3,6 +3,7 @@ package host
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -69,6 +70,29 @@ func ForwardingLink(key string) (string, bool) {
 		return "", false
 	}
 	return strings.CutSuffix(link, "/forwarding")
+}
+
+// Sysctls of a link's IPv6, by IPv6Key.
+const (
+	Forwarding      = "forwarding"
+	ForceForwarding = "force_forwarding" // since kernel 6.17
+	AcceptRA        = "accept_ra"
+	// Solicitations is 0 on the bridge of a network whose guests the host forwards IPv6 for.
+	Solicitations = "router_solicitations"
+)
+
+// IPv6Key returns the key of a sysctl of a link's IPv6, or with "all" and "default" of all links'
+// and of new ones'.
+func IPv6Key(link, name string) string { return "net/ipv6/conf/" + link + "/" + name }
+
+// IPv6Link returns the link of a key of IPv6Key, for the names above.
+func IPv6Link(key string) (link, name string, ok bool) {
+	rest, ok := strings.CutPrefix(key, "net/ipv6/conf/")
+	i := strings.LastIndexByte(rest, '/')
+	if !ok || i < 0 || !slices.Contains([]string{Forwarding, ForceForwarding, AcceptRA}, rest[i+1:]) {
+		return "", "", false
+	}
+	return rest[:i], rest[i+1:], true
 }
 
 // DisableIPv6Key returns the sysctl key that switches IPv6 off on a link.

@@ -73,6 +73,9 @@ func (j *Journal) forget(names []string) {
 	of := func(s step.Step) bool {
 		sysctl, ok := s.(step.SetSysctl)
 		link, is := plan.UplinkOf(sysctl)
+		if link6, is6 := plan.Uplink6Of(sysctl); is6 {
+			link, is = link6, is6
+		}
 		return ok && is && slices.Contains(names, link)
 	}
 	j.Plan.Steps = slices.DeleteFunc(slices.Clone(j.Plan.Steps), of)

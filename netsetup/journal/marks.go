@@ -71,8 +71,14 @@ func zoneOf(f host.Facts, bridge host.Link) step.List {
 	if zone.Name == "" {
 		return nil
 	}
-	if a, ok := bridge.GlobalAddress(); ok {
-		zone.Rules = append(plan.ZoneRules(a.Masked()), plan.FormerZoneRules(a.Masked())...)
+	var guests [2]netip.Prefix // of IPv4 and of IPv6
+	for _, a := range bridge.Addresses {
+		if !a.Addr().IsLinkLocalUnicast() {
+			guests[(a.Addr().BitLen()-32)/96] = a.Masked()
+		}
+	}
+	if guests[0].IsValid() {
+		zone.Rules = append(firewalld.ZoneRules(guests[0], guests[1]), firewalld.FormerZoneRules(guests[0])...)
 	}
 	return step.List{step.SetZone{Zone: zone}}
 }

@@ -200,7 +200,7 @@ func TestFirewalldAfterCrash(t *testing.T) {
 			}
 			killBoth(t, r)
 			if damaged {
-				for _, older := range plan.FormerZoneRules(subnet) {
+				for _, older := range firewalld.FormerZoneRules(subnet) {
 					lab.Sh(t, "firewall-cmd --zone=trusted --add-rich-rule='"+older+"'")
 				}
 				os.WriteFile(journalOf(o, "dev"), []byte("{"), 0o644)

@@ -19,10 +19,16 @@ import (
 
 // goldenState is the host of hosttest.Facts, as steptest.Memory holds it.
 func goldenState() map[string]string {
-	return map[string]string{
-		"link eth0": "", "link eth1": "", "up eth0": "yes", "/" + host.ForwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
+	state := map[string]string{
+		"link eth0": "", "link eth1": "", "link tun0": "", "up eth0": "yes", "/" + host.ForwardingKey("eth0"): "0", "/net/ipv6/conf/eth0/disable_ipv6": "0",
 		"/" + host.ForwardingKey("eth1"): "0", "/" + host.RPFilterKey("eth1"): "0", "dns eth0": linkDNS,
 	}
+	for key, value := range hosttest.Facts("nat-ipv6").Sysctls {
+		if strings.HasPrefix(key, "net/ipv6/") {
+			state["/"+key] = value
+		}
+	}
+	return state
 }
 
 func steps(t *testing.T, golden string) []step.Step {

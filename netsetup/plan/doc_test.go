@@ -39,6 +39,16 @@ ports of a bridge in "between_ports" pass, which br_netfilter shows. qnet does n
 global ip_forward. Where another program turns that on meanwhile, qnet empties
 the set, and the links keep forwarding. Uplinks that appear while VMs run are added the same
 way.`},
+	{"host-only-ipv6", "host-only with ipv6", `The bridge has an address of IPv6 as well, and hears nothing about IPv6 from guests. The
+guard's set "own6" has the addresses that qnet gives the guest and that its MAC makes; the
+keeper adds those that the guest asks about before it uses them, unless another guest has them.`},
+	{"nat-ipv6", "nat with ipv6", `As nat, and as host-only with ipv6. force_forwarding lets the bridge and the uplinks forward; the
+set "newly_forwarded6" names the uplinks whose forwarding that turned on, and the last rules of
+through_host drop what that would newly let pass. For the moment in which the bridge becomes a
+router's, accept_ra is 2: the kernel drops the host's default routes by advertisements then.`},
+	{"nat-ipv6-all", "nat with ipv6, with a kernel before 6.17", `All links forward, and accept_ra is 2 as long. The last rules of through_host drop what comes in by any
+link and is not for guests; where another program makes all links forward as well, which shows in
+default/forwarding, the set "lifted6" has all links.`},
 	{"pinned", "nat, by an uplink that is not the host's", `The profile names an uplink, and the host's own packets to the Internet leave by
 another link. Guests get a default route of their own, in a table that nothing else uses,
 and two policy rules that name their bridge: first what the main table knows but for default

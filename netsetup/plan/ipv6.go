@@ -3,10 +3,13 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/nat66"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/ula"
+	"github.com/qnet-vm/qnet/profiles"
 )
 
 // bridgeIPv6 are the sysctls of IPv6 of the network's bridge.
@@ -49,5 +52,49 @@ func (p *Plan) choosePrefix6(f host.Facts, o Options) error {
 		return err
 	}
 	p.Gateway6 = ula.Gateway(p.Prefix6)
+	if n.Mode != profiles.NAT {
+		return nil
+	}
+	if p.Way6 = nat66.WayOf(f); p.Way6 == nat66.Not {
+		p.Notes = append(p.Notes, fmt.Sprintf("guests of network %s reach no IPv6 outside: of this host's links %s forward IPv6 and the others do not, and a kernel without force_forwarding (before 6.17) forgets that with the network; set net.ipv6.conf.all.forwarding=1",
+			n.Name, strings.Join(f.Routers6, ", ")))
+	}
+	p.Outward6 = p.IsOutward6(f)
 	return nil
+}
+
+// nat66 is what package nat66 must know of the network.
+func (p *Plan) nat66() nat66.Network {
+	return nat66.Network{Bridge: p.Bridge, Prefix: p.Prefix6, Uplinks: p.Uplinks, Way: p.Way6}
+}
+
+// forward6Steps make the host forward IPv6 between guests and the outside.
+func (p *Plan) forward6Steps(f host.Facts) step.List {
+	if !p.Prefix6.IsValid() {
+		return nil
+	}
+	return p.nat66().Steps(f)
+}
+
+// Forward6Steps are those for an uplink that appears while the network runs.
+func (p *Plan) Forward6Steps(f host.Facts, link string) step.List {
+	if !p.Prefix6.IsValid() {
+		return nil
+	}
+	return p.nat66().UplinkSteps(f, link)
+}
+
+// IsOutward6 reports whether guests of the network leave by the host's default route of IPv6.
+func (p *Plan) IsOutward6(f host.Facts) bool {
+	var only []string
+	if p.Network.Uplink != "" {
+		only = pinnedLinks(f, p.Network.Uplink)
+	}
+	return p.Prefix6.IsValid() && p.Network.Mode == profiles.NAT && nat66.IsOutward(f, p.Way6, only)
+}
+
+// Uplink6Of is UplinkOf for what a network does to an uplink's IPv6.
+func Uplink6Of(s step.SetSysctl) (string, bool) {
+	link, _, ok := host.IPv6Link(s.Key)
+	return link, ok && s.Old != "" && link != "all" && link != "default"
 }

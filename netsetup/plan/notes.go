@@ -62,8 +62,15 @@ func noWayNote(network, link string) string {
 }
 
 // onlyIPv6Note is about a host that has no default route of IPv4.
-func onlyIPv6Note(network, link string) string {
-	return fmt.Sprintf("guests of network %s have IPv4 alone, and this host reaches the Internet by IPv6 alone (%s): they reach this host and its LANs; mode bridge gives them IPv6", network, link)
+func onlyIPv6Note(p *Plan, link string) string {
+	network := p.Network.Name
+	if p.Outward6 {
+		return fmt.Sprintf("guests of network %s reach the Internet by IPv6 alone, as this host does (%s)", network, link)
+	}
+	if p.Prefix6.IsValid() {
+		return fmt.Sprintf("guests of network %s do not reach the Internet: this host does by IPv6 alone (%s), and does not forward that for them", network, link)
+	}
+	return fmt.Sprintf("guests of network %s have IPv4 alone, and this host reaches the Internet by IPv6 alone (%s): they reach this host and its LANs; ipv6 = \"auto\" in [network.%s] or mode bridge gives them IPv6", network, link, network)
 }
 
 // otherWayNote is about guests that leave by another way than the host, past a VPN for example.

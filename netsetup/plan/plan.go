@@ -9,6 +9,7 @@ import (
 	"github.com/qnet-vm/qnet/macgen"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/managers"
+	"github.com/qnet-vm/qnet/netsetup/nat66"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/netsetup/subnet"
@@ -54,13 +55,15 @@ type Options struct {
 // Plan is everything decided for one network.
 type Plan struct {
 	Network  Network      `json:"network"`
-	Bridge   string       `json:"bridge"`            // "" with macvtap
-	MTU      int          `json:"mtu"`               // bytes
-	Prefix   netip.Prefix `json:"prefix,omitzero"`   // host-only and nat: the subnet
-	Gateway  netip.Addr   `json:"gateway,omitzero"`  // the host's address in Prefix
-	Prefix6  netip.Prefix `json:"prefix6,omitzero"`  // of a network with IPv6, where the host has it: a /64
-	Gateway6 netip.Addr   `json:"gateway6,omitzero"` // the host's address in Prefix6
-	Uplinks  []string     `json:"uplinks,omitempty"` // nat: most used first; bridge: the NIC
+	Bridge   string       `json:"bridge"`             // "" with macvtap
+	MTU      int          `json:"mtu"`                // bytes
+	Prefix   netip.Prefix `json:"prefix,omitzero"`    // host-only and nat: the subnet
+	Gateway  netip.Addr   `json:"gateway,omitzero"`   // the host's address in Prefix
+	Prefix6  netip.Prefix `json:"prefix6,omitzero"`   // of a network with IPv6, where the host has it: a /64
+	Way6     nat66.Way    `json:"way6,omitempty"`     // nat with Prefix6: how the host forwards for guests
+	Outward6 bool         `json:"outward6,omitempty"` // guests leave by the host's default route of IPv6
+	Gateway6 netip.Addr   `json:"gateway6,omitzero"`  // the host's address in Prefix6
+	Uplinks  []string     `json:"uplinks,omitempty"`  // nat: most used first; bridge: the NIC
 	// Beside, of nat, are bridges of others by which the host reaches something: a second LAN,
 	// or another program's guests. The host forwards to the guests what answers there.
 	Beside    []string        `json:"beside,omitempty"`
@@ -178,7 +181,7 @@ func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
 			}
 		}
 	}
-	for _, t := range p.tables(off, bridges) {
+	for _, t := range p.tables(off, bridges, f) {
 		steps = append(steps, step.AddTable{Table: t})
 	}
 	if p.Prefix.IsValid() {
@@ -192,7 +195,7 @@ func (p *Plan) ownBridgeSteps(f host.Facts, mac net.HardwareAddr) step.List {
 		steps = append(steps, uplinkForwarding(l, f))
 	}
 	if p.Network.Mode == profiles.NAT {
-		steps = append(steps, p.ExitSteps(f)...)
+		steps = append(append(steps, p.forward6Steps(f)...), p.ExitSteps(f)...)
 	}
 	return steps
 }

@@ -33,6 +33,8 @@ var goldenNetworks = map[string]Network{
 	"host-only":      {Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
 	"nat":            {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24")},
 	"host-only-ipv6": {Mode: profiles.HostOnly, Subnet: netip.MustParsePrefix("192.168.223.0/24"), IPv6: true, Subnet6: netip.MustParsePrefix("fd12:3456:789a:1::/64")},
+	"nat-ipv6":       {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24"), IPv6: true, Subnet6: netip.MustParsePrefix("fd12:3456:789a:1::/64")},
+	"nat-ipv6-all":   {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24"), IPv6: true, Subnet6: netip.MustParsePrefix("fd12:3456:789a:1::/64")},
 	"pinned":         {Mode: profiles.NAT, Subnet: netip.MustParsePrefix("192.168.223.0/24"), Uplink: "eth1"},
 	"bridge":         {Mode: profiles.Bridge, Uplink: "eth1"},
 	"move":           {Mode: profiles.Bridge},

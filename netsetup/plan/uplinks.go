@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/host"
+	"github.com/qnet-vm/qnet/netsetup/nat66"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/step"
 	"github.com/qnet-vm/qnet/profiles"
@@ -96,7 +97,7 @@ func (p *Plan) unreachedByAll(f host.Facts) []string {
 	own, online := f.DefaultLink()
 	if !online {
 		if l, ok := f.LANLink(""); ok { // of IPv6
-			return []string{onlyIPv6Note(p.Network.Name, l.Name)}
+			return []string{onlyIPv6Note(p, l.Name)}
 		}
 		return nil
 	}
@@ -219,11 +220,11 @@ func (p Plan) Renamed(names map[string]string) Plan {
 }
 
 // AddForwarded adds an uplink that appeared while the network runs to the sets of its table in
-// the plan, so that the table has it when a mended table is added again.
-func (p *Plan) AddForwarded(l host.Link) {
+// the plan, so that the table has it when a mended table is added again: to those of IPv4, or of IPv6.
+func (p *Plan) AddForwarded(l host.Link, ipv6 bool) {
 	sets := p.sets()
 	for i := range sets { // of the plan itself: the copy of the step shares the array
-		belongs := i == 0 || sets[i].Pairs && l.Kind == "bridge"
+		belongs := i == 0 && !ipv6 || sets[i].Name == nat66.ForwardedSet && ipv6 || sets[i].Pairs && l.Kind == "bridge"
 		if belongs && !slices.Contains(sets[i].Links, l.Name) {
 			sets[i].Links = append(sets[i].Links, l.Name)
 		}
@@ -231,9 +232,9 @@ func (p *Plan) AddForwarded(l host.Link) {
 }
 
 // LinkSets are the sets of the table host.TableName as they should be where the network newly
-// forwards these links, in the order in which they may be set: none in modes without. The plan
+// forwards these links for IPv4 and for IPv6, or all but those lifted, in the order in which they may be set: none in modes without. The plan
 // of an older qnet lacks some, or has other names for them.
-func (p *Plan) LinkSets(forwarded []string) []nft.Set {
+func (p *Plan) LinkSets(forwarded, forwarded6, lifted6 []string) []nft.Set {
 	sets := slices.Clone(p.sets())
 	for i := range sets {
 		switch {
@@ -241,6 +242,10 @@ func (p *Plan) LinkSets(forwarded []string) []nft.Set {
 			sets[i].Links = forwarded
 		case sets[i].Name == pinnedSet:
 			sets[i].Links = p.Uplinks
+		case sets[i].Name == nat66.ForwardedSet:
+			sets[i].Links = forwarded6
+		case sets[i].Name == nat66.LiftedSet:
+			sets[i].Links = lifted6
 		}
 	}
 	slices.Reverse(sets) // what lets pass before what drops

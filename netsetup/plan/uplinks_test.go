@@ -32,13 +32,13 @@ func TestUplinkThatAppears(t *testing.T) {
 	p := mustPlan(t, Network{Name: "dev", Mode: profiles.NAT}, f)
 	before := len(p.sets()[0].Links)
 	for range 2 {
-		p.AddForwarded(host.Link{Name: "eth7"})
-		p.AddForwarded(host.Link{Name: "qn-lan", Kind: "bridge"})
+		p.AddForwarded(host.Link{Name: "eth7"}, false)
+		p.AddForwarded(host.Link{Name: "qn-lan", Kind: "bridge"}, false)
 	}
 	if set := p.sets()[0]; set.Name != "newly_forwarded" || len(set.Links) != before+2 || !slices.Contains(set.Links, "eth7") {
 		t.Errorf("set %s has %v", set.Name, set.Links)
 	}
-	sets := p.LinkSets([]string{"eth8"})
+	sets := p.LinkSets([]string{"eth8"}, nil, nil)
 	if len(sets) != 2 || !sets[0].Pairs || !slices.Contains(sets[0].Links, "qn-lan") || slices.Contains(sets[0].Links, "eth7") || !slices.Equal(sets[1].Links, []string{"eth8"}) {
 		t.Errorf("sets %+v", sets)
 	}
@@ -46,8 +46,8 @@ func TestUplinkThatAppears(t *testing.T) {
 		t.Errorf("not in the table:\n%s", words)
 	}
 	other := mustPlan(t, Network{Name: "dev", Mode: profiles.HostOnly}, f)
-	other.AddForwarded(host.Link{Name: "eth7"}) // has no such set
-	if sets := other.LinkSets([]string{"eth7"}); len(sets) > 0 {
+	other.AddForwarded(host.Link{Name: "eth7"}, false) // has no such set
+	if sets := other.LinkSets([]string{"eth7"}, nil, nil); len(sets) > 0 {
 		t.Errorf("host-only has the sets %+v", sets)
 	}
 	for value, want := range map[string]bool{"0": true, "1": false} {

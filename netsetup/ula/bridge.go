@@ -3,12 +3,10 @@ package ula
 import (
 	"net/netip"
 
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/step"
 )
-
-// Key is the key of a link's sysctl of IPv6.
-func Key(link, name string) string { return "net/ipv6/conf/" + link + "/" + name }
 
 // BridgeSysctls turn IPv6 on for a network's bridge, before it is up: by nothing that a guest
 // sends does the host configure itself (RFC 4861, 6.2.7 and 8.1; RFC 4862). Its link-local address
@@ -19,7 +17,7 @@ func BridgeSysctls(bridge string) step.List {
 	for _, kv := range [][2]string{
 		{"accept_ra", "0"}, {"autoconf", "0"}, {"accept_redirects", "0"}, {"addr_gen_mode", "0"}, {"accept_dad", "0"}, {"disable_ipv6", "0"},
 	} {
-		steps = append(steps, step.SetSysctl{Key: Key(bridge, kv[0]), Value: kv[1]})
+		steps = append(steps, step.SetSysctl{Key: host.IPv6Key(bridge, kv[0]), Value: kv[1]})
 	}
 	return steps
 }

@@ -2,11 +2,12 @@ package probe
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/qnet-vm/qnet/netsetup/filters"
+	"github.com/qnet-vm/qnet/netsetup/firewalld"
 	"github.com/qnet-vm/qnet/netsetup/nft"
-	"github.com/qnet-vm/qnet/netsetup/plan"
 )
 
 // word says what drops a packet and what accepts it. which is "the answer: " for a reply.
@@ -67,9 +68,9 @@ func (r *run) inputRemedy(d filters.Drop) string {
 func zoneRemedy(d filters.Drop, n filters.Promise) []string {
 	var commands []string
 	zone, ok := strings.CutPrefix(d.Chain, "filter_IN_")
-	rules := plan.GatewayRules(n.Prefix)
+	rules := firewalld.GatewayRules(n.Prefix, netip.Prefix{})
 	if !ok {
-		zone, rules = "trusted", plan.ZoneRules(n.Prefix)
+		zone, rules = "trusted", firewalld.ZoneRules(n.Prefix, netip.Prefix{})
 		commands = append(commands, "firewall-cmd --zone=trusted --add-interface="+n.Bridge)
 	}
 	for _, rule := range rules {

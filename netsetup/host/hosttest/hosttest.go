@@ -146,6 +146,38 @@ func Facts(name string) host.Facts {
 		return Settled()
 	case "pinned":
 		return TwoISPs()
+	case "nat-ipv6":
+		return IPv6(Laptop(), true)
+	case "nat-ipv6-all":
+		return IPv6(Laptop(), false)
 	}
 	return Laptop()
+}
+
+// IPv6 is the host with a default route of IPv6 by a router advertisement on eth0, and a kernel
+// with force_forwarding or without.
+func IPv6(f host.Facts, byLink bool) host.Facts {
+	eth0, _ := f.Link("eth0")
+	f.HasIPv6 = true
+	f.Ways = append(f.Ways, ways.Way{Link: eth0.Index, IPv6: true})
+	f.Routes6 = []host.Route{{Dst: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Link: "eth0", Via: netip.MustParseAddr("fe80::1"), Table: fib.MainTable, RA: true}}
+	for _, l := range []string{"all", "default"} {
+		f.Sysctls[host.IPv6Key(l, host.Forwarding)] = "0"
+	}
+	if byLink {
+		f.Sysctls[host.IPv6Key("all", host.ForceForwarding)] = "0"
+	}
+	for _, l := range f.Links {
+		if l.Loopback || l.Ours() {
+			continue
+		}
+		f.Sysctls[host.IPv6Key(l.Name, host.AcceptRA)] = "0"
+		if l.Name == "eth0" {
+			f.Sysctls[host.IPv6Key(l.Name, host.AcceptRA)] = "1"
+		}
+		if byLink {
+			f.Sysctls[host.IPv6Key(l.Name, host.ForceForwarding)] = "0"
+		}
+	}
+	return f
 }

@@ -48,6 +48,9 @@ func (s *server) address6(vm string, wish, a netip.Addr, sofar []keeper.Port) (n
 	return wish, nil
 }
 
+// SetRouter6 tells guests whether the host is their IPv6 router to the outside.
+func (s *server) SetRouter6(on bool) { s.clerk.SetRouter6(on) }
+
 // own6 are the IPv6 addresses that a VM with these ports may use on the network: those that qnet
 // gives, and those that its MACs make of the prefix.
 func (s *server) own6(ports []keeper.Port) []netip.Addr {

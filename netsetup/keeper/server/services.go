@@ -78,7 +78,7 @@ func (s *server) startClerk(ctx context.Context, bridge host.Link, domain string
 			Link: bridge.Index, MAC: bridge.MAC, Prefix: plan.Prefix, Address: plan.Gateway, MTU: plan.MTU,
 			// A default route that leads nowhere would break guests with a second NIC.
 			Router: plan.Network.Mode == profiles.NAT, Domain: domain, PXE: plan.Network.PXE,
-			Prefix6: plan.Prefix6, Address6: plan.Gateway6,
+			Prefix6: plan.Prefix6, Address6: plan.Gateway6, Router6: plan.Outward6,
 		},
 		DHCP: socket, DHCP6: more.dhcp6, DNS: names, DNS6: more.names, LeaseFile: leases, Keeper: hearer{s, server}, Log: s.log,
 	})

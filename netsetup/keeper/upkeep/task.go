@@ -45,6 +45,9 @@ type Network interface {
 	// RestartServices serves DHCP and DNS on a bridge that was made anew. It is called
 	// within WhileRunning.
 	RestartServices(ctx context.Context) error
+	// SetRouter6 tells guests whether the host is their IPv6 router to the outside. It is
+	// called within WhileRunning.
+	SetRouter6(on bool)
 }
 
 // Member is a VM registered with the network.
@@ -143,6 +146,9 @@ func New(ctx context.Context, c Config) *Tasks {
 			base: b, forwarding: f, changed: e.subscribeIf(links|addresses|addresses6|routes4|routes6|rules, waysOf(b.plan).matters),
 		}
 		names.uplinks = u
+		if b.plan.Prefix6.IsValid() {
+			u.changed.set() // a dead keeper may not have told guests that the host's route is gone
+		}
 		t.All = append(t.All, u)
 	}
 	if b.plan.Network.Mode == profiles.NAT {

@@ -59,6 +59,11 @@ func (u *uplinks) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if u.plan.Prefix6.IsValid() {
+		if err := facts.ObserveIPv6(); err != nil {
+			return err
+		}
+	}
 	journal.OriginalSysctls(u.Place)(facts.Sysctls)
 	for _, l := range u.Journal.Plan.Appeared(facts) {
 		if err := u.add(ctx, facts, l); err != nil {
@@ -66,6 +71,9 @@ func (u *uplinks) refresh(ctx context.Context) error {
 		}
 	}
 	if err := u.leave(ctx, facts); err != nil {
+		return err
+	}
+	if err := u.turn(facts); err != nil {
 		return err
 	}
 	for _, text := range u.Journal.Plan.UnreachedOf(facts) {
@@ -112,7 +120,11 @@ func (u *uplinks) add(ctx context.Context, facts host.Facts, l host.Link) error 
 	forward, off := plan.ForwardingStep(facts, l.Name)
 	if off {
 		u.Journal.Added = append(u.Journal.Added, forward)
-		planned.AddForwarded(l)
+		planned.AddForwarded(l, false)
+	}
+	six := planned.Forward6Steps(facts, l.Name)
+	if u.Journal.Added = append(u.Journal.Added, six...); len(six) > 0 {
+		planned.AddForwarded(l, true)
 	}
 	planned.AddUplink(facts, l)
 	u.Journal.Identify(facts.Links)
@@ -121,10 +133,25 @@ func (u *uplinks) add(ctx context.Context, facts host.Facts, l host.Link) error 
 		return err
 	}
 	// The sets first: the link must forward no packet without them.
-	if err := u.forwarding.limit(ctx); err != nil || !off {
+	if err := u.forwarding.limit(ctx); err != nil {
 		return err
 	}
-	return forward.Do(ctx, u.kernel())
+	if off {
+		six = append(six, forward)
+	}
+	return apply.Do(ctx, u.kernel(), six, nil)
+}
+
+// turn tells guests when the host becomes their router of IPv6 to the outside, or no longer is.
+func (u *uplinks) turn(facts host.Facts) error {
+	planned := &u.Journal.Plan
+	on := planned.IsOutward6(facts)
+	if planned.Outward6 == on {
+		return nil
+	}
+	planned.Outward6 = on
+	u.Network.SetRouter6(on)
+	return u.save()
 }
 
 // forwarding is what the mender, names and uplinks share of the uplinks' forwarding. It is
@@ -146,8 +173,12 @@ func (f *forwarding) limit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	six, lifted, err := f.Journal.NewlyForwarded6(ctx, f.kernel())
+	if err != nil {
+		return err
+	}
 	var errs []error
-	for _, set := range f.Journal.Plan.LinkSets(links) {
+	for _, set := range f.Journal.Plan.LinkSets(links, six, lifted) {
 		errs = append(errs, f.set(set))
 	}
 	return errors.Join(errs...)

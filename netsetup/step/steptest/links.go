@@ -121,7 +121,8 @@ func (c calls) CarriesHost(_ context.Context, bridge string) (bool, error) {
 func (c calls) Sysctl(_ context.Context, key string) (string, error) {
 	value, ok := c.get("/" + key)
 	if parts := strings.Split(key, "/"); !ok && len(parts) == 5 {
-		if _, there := c.get("link " + parts[3]); !there {
+		_, there := c.get("link " + parts[3])
+		if there = there || parts[3] == "all" || parts[3] == "default"; !there {
 			return "", fs.ErrNotExist
 		}
 	}
