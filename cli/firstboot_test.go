@@ -113,6 +113,8 @@ mode = "private"
 mode = "none"
 [[nic]]
 mode = "host-only"
+[network.nat]
+ipv6 = "auto"
 [devices]
 guest_agent = true
 `)
@@ -134,6 +136,7 @@ guest_agent = true
 				t.Errorf("%s: got %q, want %q", command, got, want)
 			}
 		}
+		l.hasIPv6("web")
 		l.copies()
 		l.keys()
 		l.agent("web")
@@ -150,6 +153,29 @@ guest_agent = true
 		l.sleeps("web")
 		l.losesPower("web", profile)
 	})
+}
+
+// hasIPv6 checks that a Debian has its NIC's IPv6 address and one that it made, knows the name server,
+// and is called and reached by the former.
+func (l *testHost) hasIPv6(vm string) {
+	l.Helper()
+	address := ""
+	lab.Eventually(l, time.Minute, "an IPv6 address", func() bool {
+		code, out, _ := l.qnet("ip", "-6", vm)
+		address = strings.TrimSpace(out)
+		return code == 0 && address == l.state(vm).NICs[0].Address6.String()
+	})
+	if got := l.in(vm, "sh", "-c", "ip -6 -br address show dev eth0 scope global; resolvectl dns eth0"); !strings.Contains(got, address+"/128") || !strings.Contains(got, "/64") || strings.Count(got, "::1") != 1 {
+		l.Errorf("the guest has %s", got)
+	}
+	// Its other networks answer names, too.
+	if got := l.in(vm, "resolvectl", "--legend=no", "-6", "-i", "eth0", "query", vm+".qnet"); !strings.HasPrefix(got, vm+".qnet: "+address+" ") {
+		l.Errorf("%s.qnet is %q, want %s", vm, got, address)
+	}
+	lab.Sh(l, "ping -6 -c 1 -W 5 "+address)
+	if got := l.must("hosts"); !strings.Contains(got, address+"\t"+vm+".qnet "+vm+"\n") {
+		l.Errorf("hosts: %s", got)
+	}
 }
 
 // agent has QEMU's guest agent run commands, and none for longer than it may take.

@@ -51,6 +51,7 @@ type Settings struct {
 type NIC struct {
 	MAC  string // lower case, with colons
 	Mode profiles.Mode
+	IPv6 bool `json:",omitempty"` // its network has a prefix of IPv6
 }
 
 // Mount is a shared folder that the guest mounts at each boot.

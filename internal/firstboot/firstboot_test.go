@@ -24,7 +24,7 @@ func settings() Settings {
 			{Private: "PRIVATE-EC", Public: sshkey.ECDSA + " DDDD"},
 		},
 		Password: "$6$salt$hash", Packages: []string{"git"}, Run: []string{"true"},
-		NICs: []NIC{{"52:54:00:00:00:01", profiles.NAT}},
+		NICs: []NIC{{"52:54:00:00:00:01", profiles.NAT, false}},
 	}
 }
 
@@ -76,7 +76,7 @@ func TestInstanceID(t *testing.T) {
 		"host-keys":    {func(s *Settings) { s.HostKeys = s.HostKeys[:1] }, false},
 		"user-data":    {func(s *Settings) { s.UserData.Text = "#!/bin/sh" }, false},
 		"another-file": {func(s *Settings) { s.UserData.File = "elsewhere" }, true},
-		"network":      {func(s *Settings) { s.NICs = append(s.NICs, NIC{"52:54:00:00:00:02", profiles.NAT}) }, false},
+		"network":      {func(s *Settings) { s.NICs = append(s.NICs, NIC{"52:54:00:00:00:02", profiles.NAT, false}) }, false},
 	} {
 		s := settings()
 		c.change(&s)
@@ -125,7 +125,7 @@ func TestNetwork(t *testing.T) {
 	s := settings()
 	s.NICs = nil
 	for i, m := range []profiles.Mode{profiles.None, profiles.Private, profiles.NAT, profiles.User, profiles.Bridge, profiles.HostOnly} {
-		s.NICs = append(s.NICs, NIC{"52:54:00:00:00:0" + string(rune('0'+i)), m})
+		s.NICs = append(s.NICs, NIC{"52:54:00:00:00:0" + string(rune('0'+i)), m, m == profiles.NAT})
 	}
 	var got networkConfig
 	if err := json.Unmarshal([]byte(document(t, seedOf(t, s), "network-config")), &got); err != nil {
@@ -141,7 +141,7 @@ func TestNetwork(t *testing.T) {
 	for i, name := range []string{"eth2", "eth3", "eth4", "eth5"} {
 		e := got.Ethernets[name]
 		metric, _ := e.Overrides["route-metric"].(float64)
-		if !e.DHCP4 || metric <= last || e.Match["macaddress"] != s.NICs[i+2].MAC || e.Name != name {
+		if !e.DHCP4 || e.DHCP6 != (name == "eth2") || metric <= last || e.Match["macaddress"] != s.NICs[i+2].MAC || e.Name != name {
 			t.Errorf("%s: %+v", name, e)
 		}
 		last = metric

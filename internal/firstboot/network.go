@@ -16,6 +16,7 @@ type ethernet struct {
 	Match     map[string]string `json:"match"`
 	Name      string            `json:"set-name"`
 	DHCP4     bool              `json:"dhcp4"`
+	DHCP6     bool              `json:"dhcp6,omitempty"`
 	Overrides map[string]any    `json:"dhcp4-overrides,omitempty"`
 	Optional  bool              `json:"optional,omitempty"`
 }
@@ -38,7 +39,7 @@ func (s Settings) network() networkConfig {
 			continue
 		}
 		name := LinkName(i)
-		e := ethernet{Match: map[string]string{"macaddress": n.MAC}, Name: name, DHCP4: n.Mode != profiles.Private}
+		e := ethernet{Match: map[string]string{"macaddress": n.MAC}, Name: name, DHCP4: n.Mode != profiles.Private, DHCP6: n.IPv6}
 		if e.DHCP4 {
 			e.Overrides = map[string]any{"route-metric": metric * (i + 1)}
 		} else {

@@ -68,7 +68,7 @@ func (f *Files) request(p *profiles.Profile, salt []byte, dir vmdir.Dir) gather.
 		Profile: p, DefaultUser: f.Image.User, VM: dir, Config: f.o.Config, User: f.o.User, Home: f.o.User.Home(getenv), Getenv: getenv,
 	}
 	for i, n := range p.NICs {
-		r.NICs = append(r.NICs, firstboot.NIC{MAC: MAC(p, i, salt).String(), Mode: n.Mode})
+		r.NICs = append(r.NICs, firstboot.NIC{MAC: MAC(p, i, salt).String(), Mode: n.Mode, IPv6: p.Networks[n.Network].IPv6})
 	}
 	return r
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -67,7 +68,7 @@ func Profile(p *profiles.Profile, name string) *profiles.Profile {
 	booted.Name = name
 	booted.NICs = append([]profiles.NIC(nil), p.NICs...)
 	for i := range booted.NICs {
-		booted.NICs[i].MAC, booted.NICs[i].Address = nil, profiles.NIC{}.Address
+		booted.NICs[i].MAC, booted.NICs[i].Address, booted.NICs[i].Address6 = nil, netip.Addr{}, netip.Addr{}
 	}
 	if p.Guest != nil {
 		guest := *p.Guest

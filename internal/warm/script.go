@@ -53,6 +53,9 @@ func (id Identity) addresses() string {
 ip link set dev %[1]s address %[2]s || { echo "its link %[1]s takes no other address"; exit 1; }
 edits="$edits;s/$was/%[2]s/g" known="$known -e $was"
 `, firstboot.LinkName(i), n.MAC)
+		if n.IPv6 { // the link-local address is that of the old MAC, and so are others
+			fmt.Fprintf(&b, "for off in 1 0; do echo $off > /proc/sys/net/ipv6/conf/%s/disable_ipv6; done\n", firstboot.LinkName(i))
+		}
 	}
 	b.WriteString(`if [ -n "$known" ]; then
 	files=$(grep -rlsF $known /etc/systemd/network /run/systemd/network /etc/netplan /etc/network /etc/udev/rules.d /etc/NetworkManager /etc/sysconfig/network-scripts)

@@ -227,22 +227,22 @@ func TestUnusable(t *testing.T) {
 func TestScripts(t *testing.T) {
 	id := Identity{
 		Settings: firstboot.Settings{
-			Hostname: "one", NICs: []firstboot.NIC{{MAC: "52:54:00:00:00:01", Mode: profiles.NAT}, {Mode: profiles.None}, {MAC: "52:54:00:00:00:02", Mode: profiles.Private}},
+			Hostname: "one", NICs: []firstboot.NIC{{MAC: "52:54:00:00:00:01", Mode: profiles.NAT, IPv6: true}, {Mode: profiles.None}, {MAC: "52:54:00:00:00:02", Mode: profiles.Private}},
 			HostKeys: []sshkey.Pair{{Public: sshkey.Ed25519 + " AAAA", Private: "-----BEGIN\nkey\n-----END\n"}},
 		},
 		Was: "warm-0123", Now: time.Unix(1e9, 5e6), machineID: "00112233445546778899aabbccddeeff", entropy: []byte{0xab, 0xcd},
 	}
 	script := id.script()
 	for _, want := range []string{
-		"@1000000000.005", "abcd", "eth0 address 52:54:00:00:00:01", "eth2 address 52:54:00:00:00:02", "s/warm-0123/one/g",
+		"@1000000000.005", "abcd", "eth0 address 52:54:00:00:00:01", "eth2 address 52:54:00:00:00:02", "conf/eth0/disable_ipv6", "s/warm-0123/one/g",
 		"echo 00112233445546778899aabbccddeeff > /etc/machine-id", "> /etc/ssh/ssh_host_ed25519_key.pub", id.Settings.InstanceID(),
 	} {
 		if !strings.Contains(script, want) {
 			t.Errorf("it lacks %q", want)
 		}
 	}
-	if strings.Contains(script, "eth1 ") {
-		t.Error("a NIC of mode none gets an address")
+	if strings.Contains(script, "eth1 ") || strings.Contains(script, "eth2/disable_ipv6") {
+		t.Error("a NIC of mode none gets an address, or one without IPv6 loses it")
 	}
 	for name, text := range map[string]string{"identity": script, "boot": bootScript, "settle": settleScript([]string{"eth0", "eth2"}), "settle without links": settleScript(nil)} {
 		cmd := exec.CommandContext(t.Context(), "sh", "-n")
