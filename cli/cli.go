@@ -17,6 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/guests"
 	"github.com/qnet-vm/qnet/cli/images"
 	"github.com/qnet-vm/qnet/cli/scarce"
+	"github.com/qnet-vm/qnet/cli/services"
 	"github.com/qnet-vm/qnet/cli/states"
 	"github.com/qnet-vm/qnet/cli/vms"
 	"github.com/qnet-vm/qnet/internal/signals"
@@ -99,6 +100,7 @@ func (a *app) commands() []*cli.Command {
 		guests.Commands(&a.Call),
 		displays.Commands(&a.Call),
 		images.Commands(&a.Call),
+		services.Commands(&a.Call, startFlags),
 		[]*cli.Command{
 			a.netCommand(), a.macCommand(), a.doctorCommand(), a.schemaCommand(), a.gcCommand(), a.versionCommand(), a.completionCommand(),
 		},

@@ -22,6 +22,7 @@ func (a *app) runCommand() *cli.Command {
 			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "return when the VM runs, and leave it running"},
 			&cli.StringFlag{Name: "name", Usage: "call the VM `NAME`, not as its profile does"},
 			&cli.BoolFlag{Name: "warm", Usage: "begin from a booted guest that all VMs like this one share; the first run makes it"},
+			&cli.BoolFlag{Name: "service", Usage: "for a unit of systemd: leave the console to its log, and give each line its priority"},
 			&cli.BoolFlag{Name: "detached", Hidden: true},
 			&cli.StringFlag{Name: "for-others", Hidden: true},
 		}, startFlags()...),
@@ -110,15 +111,14 @@ func (a *app) run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	a.Terminal, a.Speech = terminal.New(a.Stdin, a.Stdout), terminal.NewSpeech()
-	o.Terminal, o.Progress, o.Rung = a.Terminal, a.Progress(p.Name), a.rungs(p.Name)
-	ready := a.notifyReady()
-	o.Started = func() {
-		if ready != nil {
-			ready()
-		}
-		openWindow()
+	if c.Bool("service") {
+		a.asService(&o)
+	} else {
+		a.Terminal = terminal.New(a.Stdin, a.Stdout)
 	}
+	a.Speech = terminal.NewSpeech()
+	o.Terminal, o.Progress, o.Rung, o.Started = a.Terminal, a.Progress(p.Name), a.rungs(p.Name), openWindow
+	a.underManager(&o)
 	return supervisor.Run(c.Context, p, o)
 }
 

@@ -60,10 +60,16 @@ func TestNotifyReady(t *testing.T) {
 		l.env = append(l.env, "NOTIFY_SOCKET="+socket)
 		p := l.start("run", path)
 		manager.SetReadDeadline(time.Now().Add(20 * time.Second))
-		word := make([]byte, 100)
-		n, err := manager.Read(word)
-		if err != nil || string(word[:n]) != "READY=1" || !strings.Contains(l.must("ps"), "running") {
-			t.Errorf("heard %q, %v", word[:n], err)
+		word, heard := make([]byte, 100), ""
+		for !strings.HasPrefix(heard, "READY=1\n") {
+			n, err := manager.Read(word)
+			if err != nil {
+				t.Fatalf("heard %q last, %v", heard, err)
+			}
+			heard = string(word[:n])
+		}
+		if got := l.must("ps"); !strings.Contains(got, "running") {
+			t.Errorf("it does not run:\n%s", got)
 		}
 		l.must("stop", "--force", "web")
 		p.end(10 * time.Second)

@@ -86,6 +86,18 @@ func disksOf(c machine.Config) []standstill.Disk {
 	return list
 }
 
+// HaveWatched runs watch, unless it is nil, until QEMU begins to end, when ending is closed. answers
+// returns an error if the monitor does not answer a question within its context: a QEMU that
+// hangs. A guest that hangs does not show by that.
+func (v *VM) HaveWatched(watch func(ending <-chan struct{}, answers func(context.Context) error)) {
+	if watch == nil {
+		return
+	}
+	go watch(v.Ending(), func(ctx context.Context) error {
+		return v.monitor.Execute(ctx, "query-status", nil, nil)
+	})
+}
+
 // Monitor returns the QMP connection. The VM disconnects it at the end.
 func (v *VM) Monitor() *qmp.Monitor { return v.monitor }
 

@@ -85,6 +85,10 @@ func bash(app *cli.App) string {
 		2) COMPREPLY=($(compgen -W "add rm ls" -- "$cur")) ;;
 		3) COMPREPLY=($(compgen -W "$(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }')" -- "$cur")) ;;
 		esac ;;
+	service:*) case $COMP_CWORD in
+		2) COMPREPLY=($(compgen -W "install remove status" -- "$cur")) ;;
+		*) COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur") $(compgen -W "$(qnet ls 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")) ;;
+		esac ;;
 	completion:*) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
 	esac
 }
@@ -115,6 +119,7 @@ complete -c qnet -n '__fish_seen_subcommand_from snapshot; and not __fish_seen_s
 complete -c qnet -n '__fish_seen_subcommand_from snapshot; and __fish_seen_subcommand_from save ls restore rm' -a "(qnet ls 2>/dev/null | awk 'NR > 1 { print \$1 }')"
 complete -c qnet -n '__fish_seen_subcommand_from forward; and not __fish_seen_subcommand_from add rm ls' -a 'add rm ls'
 complete -c qnet -n '__fish_seen_subcommand_from forward; and __fish_seen_subcommand_from add rm ls' -a "(qnet ps 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print \\$1 }')"
+complete -c qnet -n '__fish_seen_subcommand_from service; and not __fish_seen_subcommand_from install remove status' -a 'install remove status'
 complete -c qnet -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
 `)
 	return b.String()

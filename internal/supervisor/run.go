@@ -61,7 +61,9 @@ type Options struct {
 	Stdout           io.Writer          // gets the console; nil discards it
 	Terminal         *terminal.Terminal // gets the console in place of Stdout, and has its keys; nil without one
 	Started          func()             // called when the vCPUs run
-	Signals          <-chan os.Signal
+	// Watch runs from then on, see qemu.VM.HaveWatched.
+	Watch   func(ending <-chan struct{}, answers func(context.Context) error)
+	Signals <-chan os.Signal
 }
 
 // session is one VM's run; closers undo its steps.

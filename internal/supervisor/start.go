@@ -162,8 +162,7 @@ func (s *session) started(ctx context.Context) error {
 	c := console.New(s.vm.Console(), log, s.Stdout)
 	c.Lost = s.outLost
 	s.mu.Lock()
-	s.console = c
-	s.state.State, s.state.Accel, s.state.QEMU = control.Running, s.vm.Accel(), s.vm.PID()
+	s.console, s.state.State, s.state.Accel, s.state.QEMU = c, control.Running, s.vm.Accel(), s.vm.PID()
 	s.mu.Unlock()
 	if s.showScreen != nil {
 		s.showScreen(s.vm)
@@ -178,6 +177,7 @@ func (s *session) started(ctx context.Context) error {
 		}
 	}
 	s.Started()
+	s.vm.HaveWatched(s.Watch)
 	return nil
 }
 

@@ -11,6 +11,7 @@ var ownContexts = map[string]string{
 	"main.go":                      "the process's own",
 	"internal/control/do.go":       "an operation that has begun is not given up with its client",
 	"internal/relay/tcp.go":        "a forward's own, until Remove",
+	"internal/service/notify.go":   "QEMU's end is a channel, and an answer has the watchdog's time",
 	"netsetup/dns/listen_linux.go": "net.ListenConfig takes one, and an address in numbers needs no look-up",
 	"netsetup/dns/server.go":       "the server's own, until Close",
 	"qemu/qmp/command.go":          "go-qemu's Monitor interface has none",
