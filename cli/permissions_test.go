@@ -108,7 +108,7 @@ func TestPermissions(t *testing.T) {
 	}
 	inLab(t, func(l *testHost) {
 		nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
-		nat, user := l.profile("vm", idle+"[[nic]]\nmode = \"nat\"\n"), l.profile("mine", idle+"[[nic]]\nmode = \"user\"\n")
+		nat, user := l.profile("vm", idle+"[[nic]]\nmode = \"nat\"\n[network.nat]\nipv6 = \"auto\"\n"), l.profile("mine", idle+"[[nic]]\nmode = \"user\"\n")
 		for _, umask := range umasks {
 			for who, sudo := range map[string]string{"root": "", "sudo": "65534"} {
 				t.Logf("umask %04o, %s", umask, who)
@@ -155,7 +155,7 @@ func TestOldPermissions(t *testing.T) {
 		state, closed := filepath.Join(l.dir, "state"), filepath.Join(l.dir, "closed")
 		lab.Sh(t, "mkdir -m 700 "+closed)
 		l.env = append(l.env, "SUDO_UID=65534", "SUDO_GID=65534")
-		nat := l.profile("vm", idle+"[[nic]]\nmode = \"nat\"\n")
+		nat := l.profile("vm", idle+"[[nic]]\nmode = \"nat\"\n[network.nat]\nipv6 = \"auto\"\n")
 		l.must("run", "-d", nat)
 		other := l.profile("other", idle+"[[nic]]\nmode = \"host-only\"\n")
 		for _, dir := range []string{l.run, state} {
