@@ -9,6 +9,7 @@ mkdir -p /run/cloud-init /var/lib/cloud/data /var/lib/cloud/instances/first /etc
 echo first > /var/lib/cloud/data/instance-id
 echo 0123456789abcdef0123456789abcdef > /etc/machine-id
 echo 127.0.0.1 localhost > /etc/hosts
+sed -i "s/ip addr flush/ip -4 addr flush/" /etc/udhcpc.sh # which takes IPv6 addresses as well
 cat > /bin/online <<'END'
 ip link set eth0 up
 udhcpc -n -q -t 30 -T 1 -i eth0 -s /etc/udhcpc.sh > /dev/null 2>&1

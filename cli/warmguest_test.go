@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/lab"
 	"github.com/qnet-vm/qnet/internal/lab/guest"
+	"github.com/qnet-vm/qnet/internal/packet"
 )
 
 //go:embed warmguest.sh
@@ -116,7 +119,7 @@ func stat(t *testing.T, path string) fs.FileInfo {
 // the disk that all begin from, and nobody reads it for its digest.
 func TestManyClones(t *testing.T) {
 	inLab(t, func(l *testHost) {
-		profile := l.warmSmall("good")
+		profile := l.profile("small", read(t, l.warmSmall("good"))+"[network.dev]\nipv6 = \"auto\"\n")
 		l.startsWarm("first", profile)
 		base := filepath.Join(l.dir, "state/images/warm", l.booted()[0].Name, "disk.qcow2")
 		before, info := sha256.Sum256([]byte(read(t, base))), stat(t, base)
@@ -133,6 +136,9 @@ func TestManyClones(t *testing.T) {
 			}
 		}
 		l.areDistinct(names)
+		for _, name := range names[:3] {
+			l.hasAddressOfMAC(name)
+		}
 		if after := stat(t, base); sha256.Sum256([]byte(read(t, base))) != before || !after.ModTime().Equal(info.ModTime()) || after.Mode().Perm() != 0o444 {
 			t.Error("what all begin from was written to")
 		}
@@ -164,6 +170,22 @@ func (l *testHost) areDistinct(names []string) {
 		if address, _, _ := strings.Cut(me[2], "/"); strings.TrimSpace(l.must("ip", name)) != address {
 			l.Errorf("%s has the address %s, and qnet ip says another", name, address)
 		}
+	}
+}
+
+// hasAddressOfMAC waits until a guest has shown the IPv6 address that its own MAC makes.
+func (l *testHost) hasAddressOfMAC(name string) {
+	l.Helper()
+	nic := l.state(name).NICs[0]
+	want := packet.EUI64(netip.PrefixFrom(nic.Address6, 64), net.HardwareAddr(nic.MAC)).String()
+	got := ""
+	lab.Eventually(l, time.Minute, name+" has an IPv6 address", func() bool {
+		code, out, _ := l.qnet("ip", "-6", name)
+		got = strings.TrimSpace(out)
+		return code == exitOK
+	})
+	if got != want {
+		l.Errorf("%s has %s, want %s", name, got, want)
 	}
 }
 
