@@ -133,17 +133,17 @@ func appendRefusal(b []byte, x ia, asked byte) []byte {
 
 // confirm tells a client that comes back to a link whether its addresses belong there.
 func (s *Server) confirm(c *client, m message) []byte {
-	any, fits := false, true
+	some, fits := false, true
 	for _, x := range m.ias {
 		for _, a := range x.addresses {
-			any, fits = true, fits && s.c.Prefix.Contains(a)
+			some, fits = true, fits && s.c.Prefix.Contains(a)
 			if c != nil && a == c.address {
 				c.bound, c.until = true, s.now().Add(leaseTime)
 			}
 		}
 	}
 	switch {
-	case !any:
+	case !some:
 		return nil
 	case !fits:
 		return appendStatus(s.head(m, reply), notOnLink, "the prefix of this network is another one")

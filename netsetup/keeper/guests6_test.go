@@ -36,7 +36,8 @@ func wire(t *testing.T, ns string, p Port) (up func()) {
 	carry := func(to, from interface {
 		Read(b []byte) (int, error)
 		Write(b []byte) (int, error)
-	}, cut, add int) {
+	}, cut, add int,
+	) {
 		for b := make([]byte, 65536); ; {
 			n, err := from.Read(b)
 			if err != nil {

@@ -103,8 +103,10 @@ func (o order) given() (g given) {
 		fd    *int
 	}{
 		{o.Serve.Prefix6.IsValid(), &g.dhcp6},
-		{o.Serve.Domain != "", &g.udp}, {o.Serve.Domain != "" && o.TCP, &g.tcp},
-		{o.DNS6, &g.udp6}, {o.DNS6 && o.TCP6, &g.tcp6},
+		{o.Serve.Domain != "", &g.udp},
+		{o.Serve.Domain != "" && o.TCP, &g.tcp},
+		{o.DNS6, &g.udp6},
+		{o.DNS6 && o.TCP6, &g.tcp6},
 	} {
 		if x.comes {
 			*x.fd = next
