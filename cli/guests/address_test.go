@@ -56,7 +56,10 @@ func TestIPv6Address(t *testing.T) {
 			t.Errorf("%+v: got %s and %s, want %s and %s", c.nics, ip, hosts, c.ip, c.hosts)
 		}
 	}
-	if e := (&noAddress{"web", "ARP", false, true}); !strings.Contains(e.Error(), "IPv6") || !strings.Contains(e.Hint(), "ipv6") {
+	if e := (&noAddress{"web", "ARP", false, true, true}); !strings.Contains(e.Hint(), "does not ask") {
+		t.Errorf("%s", e.Hint())
+	}
+	if e := (&noAddress{"web", "ARP", false, true, false}); !strings.Contains(e.Error(), "IPv6") || !strings.Contains(e.Hint(), "ipv6") {
 		t.Errorf("%q, hint %q", e, e.Hint())
 	}
 }
@@ -64,7 +67,7 @@ func TestIPv6Address(t *testing.T) {
 // There is no hint to wait for an address that qnet will never see.
 func TestNoAddress(t *testing.T) {
 	for _, never := range []bool{false, true} {
-		e := &noAddress{"web", "no frame", never, false}
+		e := &noAddress{"web", "no frame", never, false, false}
 		if waits := strings.Contains(e.Hint(), "qnet wait"); waits == never || never != strings.Contains(e.Error(), "no NIC") {
 			t.Errorf("never %t: %q, hint %q", never, e, e.Hint())
 		}

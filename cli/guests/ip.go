@@ -42,6 +42,7 @@ type noAddress struct {
 	name, stage string
 	never       bool
 	ipv6        bool // it is none of IPv6
+	reserved    bool // and the network has one for the guest
 }
 
 // Error tells how far the guest has come.
@@ -70,6 +71,9 @@ func (e *noAddress) Hint() string {
 	if e.never {
 		return ""
 	}
+	if e.reserved {
+		return "the network has one for the guest, which does not ask: \"ip -6 address\" in its console shows whether it has IPv6"
+	}
 	if e.ipv6 {
 		return "host-only and nat networks have IPv6 with ipv6 = \"auto\" in [network.NAME]"
 	}
@@ -93,7 +97,7 @@ func (g guests) ip(c *cli.Context) error {
 		address = ipv6Of(s)
 	}
 	if !address.IsValid() {
-		return &noAddress{args[0], n.Seen.Last().String(), s.Launched() && !reach.HasNetwork(s), c.Bool("6")}
+		return &noAddress{args[0], n.Seen.Last().String(), s.Launched() && !reach.HasNetwork(s), c.Bool("6"), c.Bool("6") && n.Address6.IsValid()}
 	}
 	fmt.Fprintln(g.Stdout, address)
 	return nil

@@ -124,7 +124,7 @@ func (g guests) sshServer(ctx context.Context, r sshclient.Request, untried bool
 	}
 	n, address := reach.AddressOf(s)
 	if !address.IsValid() {
-		err = &noAddress{r.VM, n.Seen.Last().String(), s.State == control.Running && !reach.HasNetwork(s), false}
+		err = &noAddress{r.VM, n.Seen.Last().String(), s.State == control.Running && !reach.HasNetwork(s), false, false}
 	}
 	return s, address, err
 }
