@@ -44,5 +44,5 @@ func ExampleDecode() {
 	// true 3
 	// web.toml:1: cpus: got 0, allowed: 1 to 1024
 	// web.toml:4: nic[0].mode: got "natt", allowed: private, host-only, nat, bridge, user, none; write mode = "nat"
-	// web.toml:5: nic[0].subnet: unknown key; allowed: mode, network, address, address6, mac, guard, host, lan, isolated, ports, model; subnet belongs in [network.NAME]
+	// web.toml:5: nic[0].subnet: unknown key; allowed: mode, network, address, address6, mac, guard, host, lan, egress, isolated, ports, model; subnet belongs in [network.NAME]
 }

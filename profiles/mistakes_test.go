@@ -90,7 +90,7 @@ func TestUnknownKeys(t *testing.T) {
 		`net = "nat"`:                                 "did you mean [[nic]]?",
 		`mode = "nat"`:                                "mode belongs in [[nic]]",
 		`kernel = "k"`:                                "kernel belongs in [boot]",
-		"[[nic]]\nmemory = \"1GiB\"":                  "vm.toml:2: nic[0].memory: unknown key; allowed: mode, network, address, address6, mac, guard, host, lan, isolated, ports, model; memory belongs at the top, before the first table",
+		"[[nic]]\nmemory = \"1GiB\"":                  "vm.toml:2: nic[0].memory: unknown key; allowed: mode, network, address, address6, mac, guard, host, lan, egress, isolated, ports, model; memory belongs at the top, before the first table",
 		"[[nic]]\nip = \"10.0.0.1\"":                  "did you mean address?",
 		"[[disk]]\npath = \"a\"":                      "did you mean file?",
 		"[[disk]]\nread_only = true":                  "did you mean readonly?",

@@ -68,6 +68,8 @@ type rawNIC struct {
 	Host  string `toml:"host" enum:"all,none" default:"all" doc:"What the guest reaches of the host, in host-only and nat: all that listens there, or none but DHCP, names and the gateway's ping."`
 	LAN   *bool  `toml:"lan" default:"true" doc:"nat: whether the guest reaches networks of the host's, such as its LAN; false leaves it the Internet."`
 
+	Egress []string `toml:"egress" most:"256" doc:"nat: all that the guest reaches outside: names such as deb.debian.org and *.github.com:443, prefixes such as 192.0.2.0/24:22, each with a port and /tcp or /udp where it is for one; !10.0.0.0/8 denies a prefix."`
+
 	Isolated bool `toml:"isolated" doc:"private, host-only and nat: no other VM of the network reaches the guest, nor it them."`
 
 	Ports []string `toml:"ports" most:"256" doc:"Ports of the host that lead to the guest: [ADDRESS:]PORT:GUEST[/tcp|/udp|/tcp+udp], also ranges of ports; without an address at 127.0.0.1 and ::1, with * at all. Not in private and none, nor with macvtap."`

@@ -1,6 +1,8 @@
 package profiles
 
 import (
+	"fmt"
+
 	"github.com/qnet-vm/qnet/profiles/reach"
 	"github.com/qnet-vm/qnet/profiles/strict"
 )
@@ -22,10 +24,34 @@ func (d *decoder) reach(key string, r rawNIC, mode Mode) reach.Policy {
 	if r.LAN != nil && mode != NAT {
 		d.Fail(key+"lan", "got %t, but %s; allowed in: nat", *r.LAN, lanOf(mode))
 	}
+	d.list(key+"egress", r.Egress, mode, &p)
 	if r.Guard == "off" && !p.IsZero() {
 		d.Fail(key+"guard", "got \"off\", but %s tells the guest by its own MAC, which the guard holds it to; leave guard out", p.Keys()[0])
 	}
 	return p
+}
+
+// list adds the list of what the guest reaches outside to the policy. nil is none.
+func (d *decoder) list(key string, texts []string, mode Mode, p *reach.Policy) {
+	if texts == nil {
+		return
+	}
+	p.Listed = true
+	if mode != NAT {
+		d.Fail(key, "got %d entries, but %s; allowed in: nat", len(texts), lanOf(mode))
+		return
+	}
+	for i, text := range texts {
+		e, err := reach.Parse(text)
+		if err != nil {
+			d.Fail(fmt.Sprintf("%s[%d]", key, i), "got %s: %v", strict.Quote(text), err)
+			continue
+		}
+		p.Entries = append(p.Entries, e)
+	}
+	if len(texts) > reach.Most || p.Text() > reach.MostText {
+		d.Fail(key, "got %d entries with %d bytes, allowed: at most %d with %d", len(texts), p.Text(), reach.Most, reach.MostText)
+	}
 }
 
 // hostOf says why a mode has no host that a guest could be kept from.

@@ -46,6 +46,7 @@ address6 = "fd00:1:2:3::9"
 mac = "52:54:00:00:00:01"
 guard = "on"
 host = "all"
+egress = ["deb.example:443"]
 ports = ["127.0.0.1:8080:80"]
 model = "e1000"
 [network.dev]

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/qnet-vm/qnet/internal/answers"
 )
 
 const (
@@ -97,10 +99,10 @@ func ttlsOf(raw []byte) (at []int, least uint32, ok bool) {
 		return nil, 0, false
 	}
 	least = math.MaxUint32
-	ok = records(raw, func(r rawRecord) {
-		if r.kind != dnsmessage.TypeOPT { // its TTL are flags
-			at = append(at, r.ttl)
-			least = min(least, binary.BigEndian.Uint32(raw[r.ttl:]))
+	ok = answers.Each(raw, func(r answers.Record) {
+		if r.Kind != dnsmessage.TypeOPT { // its TTL are flags
+			at = append(at, r.TTL)
+			least = min(least, binary.BigEndian.Uint32(raw[r.TTL:]))
 		}
 	})
 	return at, least, ok

@@ -12,7 +12,7 @@
 //     to the servers of resolv.conf in their order, over the transport it came by.
 //   - Clients outside the prefix and messages other than queries get no answer.
 //
-// An answer that leads a client to itself (loopback, link-local) has no records: see rebinds.
+// An answer that leads a client to itself (loopback, link-local) has no records: see answers.Rebinds.
 //
 // A small cache keeps answers of the name servers for as long as their records live,
 // a minute at most. It forgets them all when resolv.conf names other servers, so that

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/qnet-vm/qnet/internal/answers"
 )
 
 // forwarder passes queries on to the host's name servers. It is safe for
@@ -40,7 +42,7 @@ func (f *forwarder) cached(raw []byte, q query, over transport) []byte {
 // at most.
 func (f *forwarder) answer(ctx context.Context, raw []byte, q query, over transport) []byte {
 	failure := response{rcode: dnsmessage.RCodeServerFailure}
-	k := key{lower(q.question().Name.String()), q.question().Type}
+	k := key{answers.Lower(q.question().Name.String()), q.question().Type}
 	if !f.asked.enter(k, f.limits.sameQuestion) {
 		if f.looped.due(f.limits.warnEvery) {
 			f.log.Warn("one question is in flight too often; does a name server of the host send it back to us?",
@@ -57,7 +59,7 @@ func (f *forwarder) answer(ctx context.Context, raw []byte, q query, over transp
 	if got == nil {
 		return q.pack(failure, over)
 	}
-	if a := rebinds(k.name, got); a.IsValid() {
+	if a := answers.Rebinds(k.name, got); a.IsValid() {
 		if f.rebound.due(f.limits.warnEvery) {
 			f.log.Warn("a public name has an address that leads a guest to itself: its answer is dropped", "name", k.name, "address", a.String())
 		}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/qnet-vm/qnet/internal/answers"
 )
 
 // seeds are messages that are refused or dropped, by why.
@@ -113,7 +115,7 @@ func FuzzAnswer(f *testing.F) {
 }
 
 func checkForwarded(t *testing.T, raw []byte, q query, got []byte) {
-	name := lower(q.question().Name.String())
+	name := answers.Lower(q.question().Name.String())
 	if got != nil || strings.HasSuffix("."+name, ".qnet.") || strings.HasSuffix(name, ".2.0.10.in-addr.arpa.") || strings.HasSuffix(name, "."+net6) {
 		t.Fatalf("forwarded %q, or answered %x", name, got)
 	}

@@ -6,6 +6,8 @@ import (
 	"math"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/qnet-vm/qnet/internal/answers"
 )
 
 // transport is how a message came, as package net names it.
@@ -29,8 +31,6 @@ const (
 	rcodeBadVers dnsmessage.RCode = 16 // RFC 6891, 9
 	typeDS       dnsmessage.Type  = 43
 	typeDNSKEY   dnsmessage.Type  = 48
-	typeSVCB     dnsmessage.Type  = 64
-	typeHTTPS    dnsmessage.Type  = 65
 	typeIXFR     dnsmessage.Type  = 251
 )
 
@@ -44,6 +44,7 @@ type query struct {
 // response is an answer that this server makes itself.
 type response struct {
 	rcode         dnsmessage.RCode
+	filtered      bool // the name is refused, and not missing
 	authoritative bool
 	answers       []dnsmessage.Resource
 	authorities   []dnsmessage.Resource
@@ -157,7 +158,7 @@ func (q query) pack(r response, over transport) []byte {
 			CheckingDisabled: q.header.CheckingDisabled,
 			RCode:            r.rcode & 0xf, // the OPT record has the rest
 		},
-		Questions: q.questions, Answers: r.answers, Authorities: r.authorities, Additionals: q.additionals(r.rcode),
+		Questions: q.questions, Answers: r.answers, Authorities: r.authorities, Additionals: q.additionals(r.rcode, r.filtered),
 	}
 	raw, err := m.Pack()
 	if err != nil {
@@ -171,7 +172,7 @@ func (q query) pack(r response, over transport) []byte {
 }
 
 // additionals returns an OPT record if the query has one (RFC 6891, 7).
-func (q query) additionals(rcode dnsmessage.RCode) []dnsmessage.Resource {
+func (q query) additionals(rcode dnsmessage.RCode, why bool) []dnsmessage.Resource {
 	if q.opt == nil {
 		return nil
 	}
@@ -179,7 +180,11 @@ func (q query) additionals(rcode dnsmessage.RCode) []dnsmessage.Resource {
 	if err := h.SetEDNS0(offeredUDP, rcode, q.opt.DNSSECAllowed()); err != nil {
 		return nil
 	}
-	return []dnsmessage.Resource{{Header: h, Body: &dnsmessage.OPTResource{}}}
+	body := &dnsmessage.OPTResource{}
+	if why {
+		body.Options = []dnsmessage.Option{{Code: optionError, Data: []byte{0, filtered}}}
+	}
+	return []dnsmessage.Resource{{Header: h, Body: body}}
 }
 
 // fit returns the reply itself if the client takes one so long, and otherwise a
@@ -194,7 +199,7 @@ func (q query) fit(reply []byte, over transport) []byte {
 		return nil
 	}
 	header.Truncated = true
-	m := dnsmessage.Message{Header: header, Questions: q.questions, Additionals: q.additionals(header.RCode)}
+	m := dnsmessage.Message{Header: header, Questions: q.questions, Additionals: q.additionals(header.RCode, false)}
 	raw, err := m.Pack()
 	if err != nil {
 		return nil
@@ -214,16 +219,5 @@ func (q query) answeredBy(raw []byte, id uint16) bool {
 	got, err := p.Question()
 	asked := q.question()
 	return err == nil && got.Type == asked.Type && got.Class == asked.Class &&
-		lower(got.Name.String()) == lower(asked.Name.String())
-}
-
-// lower maps ASCII letters only: to DNS all other bytes are just bytes.
-func lower(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
-	}
-	return string(b)
+		answers.Lower(got.Name.String()) == answers.Lower(asked.Name.String())
 }

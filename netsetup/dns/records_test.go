@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/qnet-vm/qnet/internal/answers"
 )
 
 // answerOf is an answer to the query with these bodies, each with the name that was asked.
@@ -35,7 +37,7 @@ func addressRecord(text string) dnsmessage.ResourceBody {
 
 // https is an HTTPS record of the name itself with one parameter (RFC 9460, 2.2).
 func https(key byte, value ...byte) dnsmessage.ResourceBody {
-	return &dnsmessage.UnknownResource{Type: typeHTTPS, Data: append([]byte{0, 1, 0, 0, 1, 0, 3, 2, 'h', '2', 0, key, 0, byte(len(value))}, value...)}
+	return &dnsmessage.UnknownResource{Type: answers.TypeHTTPS, Data: append([]byte{0, 1, 0, 0, 1, 0, 3, 2, 'h', '2', 0, key, 0, byte(len(value))}, value...)}
 }
 
 // Promise P15: the owner of a public name cannot lead a guest's programs to the guest itself.
@@ -53,12 +55,12 @@ func TestRebindingAnswersAreDropped(t *testing.T) {
 		"six-local":     {addressRecord("fe80::1")},
 		"second":        {addressRecord("192.0.2.1"), addressRecord("127.0.0.1")},
 		"behind-alias":  {&dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName("a.example.")}, addressRecord("127.0.0.1")},
-		"hint":          {https(paramIPv4, 192, 0, 2, 1, 127, 0, 0, 1)},
-		"hint-six":      {https(paramIPv6, local[:]...)},
+		"hint":          {https(answers.ParamIPv4, 192, 0, 2, 1, 127, 0, 0, 1)},
+		"hint-six":      {https(answers.ParamIPv6, local[:]...)},
 		"ok-public":     {addressRecord("192.0.2.1"), addressRecord("2001:db8::1")},
 		"ok-lan":        {addressRecord("192.168.1.2"), addressRecord("10.0.2.4"), addressRecord("fd00::1")},
 		"ok-text":       {&dnsmessage.TXTResource{TXT: []string{"\x7f\x00\x00\x01"}}},
-		"ok-hint":       {https(paramIPv4, 192, 0, 2, 1)},
+		"ok-hint":       {https(answers.ParamIPv4, 192, 0, 2, 1)},
 		"ok-key":        {https(7, 127, 0, 0, 1)},
 		"ok.localhost":  {addressRecord("127.0.0.1")},
 		"xok-localhost": {addressRecord("127.0.0.1")},
@@ -137,18 +139,18 @@ func TestFloodLeavesOtherClientsRoom(t *testing.T) {
 // FuzzRecords feeds answers: what is read lies within them.
 func FuzzRecords(f *testing.F) {
 	raw := packed(message("example.org.", dnsmessage.TypeALL))
-	f.Add(answerOf(raw, addressRecord("127.0.0.1"), addressRecord("::1"), https(paramIPv4, 127, 0, 0, 1)))
-	f.Add(answerOf(raw, &dnsmessage.UnknownResource{Type: typeSVCB, Data: []byte{0, 1, 0xc0}}))
+	f.Add(answerOf(raw, addressRecord("127.0.0.1"), addressRecord("::1"), https(answers.ParamIPv4, 127, 0, 0, 1)))
+	f.Add(answerOf(raw, &dnsmessage.UnknownResource{Type: answers.TypeSVCB, Data: []byte{0, 1, 0xc0}}))
 	f.Add([]byte{headerLen: 0})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		records(raw, func(r rawRecord) {
-			if r.ttl < headerLen || r.ttl+6+len(r.data) > len(raw) {
-				t.Fatalf("a record at %d with %d bytes, of %d", r.ttl, len(r.data), len(raw))
+		answers.Each(raw, func(r answers.Record) {
+			if r.TTL < headerLen || r.TTL+6+len(r.Data) > len(raw) {
+				t.Fatalf("a record at %d with %d bytes, of %d", r.TTL, len(r.Data), len(raw))
 			}
-			if n := len(r.addresses()); n*4 > len(r.data) {
-				t.Fatalf("%d addresses in %d bytes", n, len(r.data))
+			if n := len(r.Addresses()); n*4 > len(r.Data) {
+				t.Fatalf("%d addresses in %d bytes", n, len(r.Data))
 			}
 		})
-		rebinds("example.org.", raw)
+		answers.Rebinds("example.org.", raw)
 	})
 }

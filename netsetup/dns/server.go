@@ -27,6 +27,7 @@ type Config struct {
 	Lookup     func(name string) []netip.Addr         // name lower case, without domain ("web", "host"); nil result = no such name
 	Reverse    func(netip.Addr) string                // name without domain, "" = none
 	Queried    func(client netip.Addr, answered bool) // called for each query received (false) and each answer sent (true); may be nil
+	Filter     Filter                                 // may be nil
 	Log        *slog.Logger                           // nil discards
 }
 
@@ -197,7 +198,12 @@ func (s *Server) serveDatagram(raw []byte, client netip.AddrPort) {
 		s.send(answer, client)
 		return
 	}
-	if kept := s.forwarder.cached(raw, q, overUDP); kept != nil {
+	check, ruled := s.asks(client.Addr(), q, overUDP)
+	kept := ruled
+	if kept == nil {
+		kept = s.forwarder.cached(raw, q, overUDP)
+	}
+	if ruled != nil || kept != nil && !check {
 		s.send(kept, client)
 		return
 	}
@@ -208,7 +214,14 @@ func (s *Server) serveDatagram(raw []byte, client netip.AddrPort) {
 	started := s.start(func() {
 		defer s.leave(client.Addr())
 		defer s.contain()
-		s.send(s.forwarder.answer(s.ctx, raw, q, overUDP), client)
+		answer := kept
+		if answer == nil {
+			answer = s.forwarder.answer(s.ctx, raw, q, overUDP)
+		}
+		if check {
+			answer = s.checked(client.Addr(), q, answer, overUDP)
+		}
+		s.send(answer, client)
 	})
 	if !started {
 		s.leave(client.Addr())

@@ -67,7 +67,7 @@ func (s *Server) serveConn(conn net.Conn, client netip.Addr) {
 		}
 		s.config.Queried(client, false)
 		if what == forward {
-			answer = s.forwardTCP(raw, q)
+			answer = s.forwardTCP(client, raw, q)
 		}
 		// Forwarding may have taken most of the time that the client has.
 		if answer == nil || !s.extend(conn) || writeMessage(conn, answer) != nil {
@@ -84,10 +84,22 @@ func (s *Server) extend(conn net.Conn) bool {
 
 // forwardTCP waits for its turn to forward. Few queries wait, because a connection has
 // one at a time. It returns nil after Close.
-func (s *Server) forwardTCP(raw []byte, q query) []byte {
-	if kept := s.forwarder.cached(raw, q, overTCP); kept != nil {
-		return kept
+func (s *Server) forwardTCP(client netip.Addr, raw []byte, q query) []byte {
+	check, answer := s.asks(client, q, overTCP)
+	if answer != nil {
+		return answer
 	}
+	if answer = s.forwarder.cached(raw, q, overTCP); answer == nil {
+		answer = s.askTCP(raw, q)
+	}
+	if check {
+		answer = s.checked(client, q, answer, overTCP)
+	}
+	return answer
+}
+
+// askTCP asks the name servers, when it is this query's turn.
+func (s *Server) askTCP(raw []byte, q query) []byte {
 	select {
 	case s.forwards <- struct{}{}:
 	case <-s.ctx.Done():

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/qnet-vm/qnet/internal/answers"
 )
 
 // Domain is the domain of VM names, without dots around it.
@@ -59,7 +61,7 @@ func (z zone) answer(raw []byte, over transport) (action, query, []byte) {
 
 // respond answers a question about the zone; ours is false for other questions.
 func (z zone) respond(q query) (r response, ours bool) {
-	name := lower(q.question().Name.String())
+	name := answers.Lower(q.question().Name.String())
 	host := strings.TrimSuffix(name, ".")
 	switch {
 	case name == apex:
@@ -207,7 +209,7 @@ func noName(zone string) response {
 
 // noData answers that the name exists but has no record of the type.
 func noData(q query, zone string) response {
-	if asked := q.question(); asked.Type == dnsmessage.TypeSOA && lower(asked.Name.String()) == zone {
+	if asked := q.question(); asked.Type == dnsmessage.TypeSOA && answers.Lower(asked.Name.String()) == zone {
 		return response{answers: []dnsmessage.Resource{soa(zone)}}
 	}
 	return response{authorities: []dnsmessage.Resource{soa(zone)}}

@@ -131,7 +131,7 @@ type zoneAnswer struct {
 }
 
 func TestZoneAnswersOfIPv6(t *testing.T) {
-	answers(t, []zoneAnswer{
+	answersOf(t, []zoneAnswer{
 		{"4." + zeros(15) + net6, dnsmessage.TypePTR, "Success|4." + zeros(15) + net6 + "=web.qnet."},
 		{"4." + zeros(15) + strings.ToUpper(net6), dnsmessage.TypePTR, "Success|4." + zeros(15) + strings.ToUpper(net6) + "=web.qnet."},
 		{"5." + zeros(15) + net6, dnsmessage.TypePTR, "NameError||" + net6 + " SOA"},
@@ -149,7 +149,7 @@ func TestZoneAnswersOfIPv6(t *testing.T) {
 }
 
 func TestZoneAnswers(t *testing.T) {
-	answers(t, []zoneAnswer{
+	answersOf(t, []zoneAnswer{
 		{"web.qnet.", dnsmessage.TypeA, "Success|web.qnet.=10.0.2.4"},
 		{"wEb.QneT.", dnsmessage.TypeA, "Success|wEb.QneT.=10.0.2.4"},
 		{"web.qnet.", dnsmessage.TypeAAAA, "Success||qnet. SOA"},
@@ -199,7 +199,7 @@ func TestZoneAnswers(t *testing.T) {
 }
 
 // answers checks what the zone answers.
-func answers(t *testing.T, list []zoneAnswer) {
+func answersOf(t *testing.T, list []zoneAnswer) {
 	t.Helper()
 	for _, test := range list {
 		t.Run(test.name+"-"+test.kind.String(), func(t *testing.T) {

@@ -13,6 +13,7 @@ package egress
 import (
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/step"
@@ -49,6 +50,7 @@ func (p Port) On(network step.List) Port {
 const (
 	ForwardChain = "from_guest_on"
 	InputChain   = "from_guest_to_host"
+	DNSChain     = "own_resolver"
 	BridgeChain  = "between_guests"
 )
 
@@ -57,6 +59,8 @@ const (
 	ToNeighbours = "between this guest and its neighbours"
 	ToHost       = "to the host"
 	ToLAN        = "to networks of the host's"
+	ToDenied     = "to what egress denies"
+	ToOthers     = "to what egress does not allow"
 )
 
 // Counter is a chain whose rules count what they refuse.
@@ -71,7 +75,7 @@ func Counting(p reach.Policy) []Counter {
 	if p.Isolated {
 		list = append(list, Counter{nft.Bridge, BridgeChain})
 	}
-	if p.NoLAN {
+	if p.NoLAN || p.Listed {
 		list = append(list, Counter{nft.INet, ForwardChain})
 	}
 	if p.NoHost {
@@ -125,7 +129,19 @@ func (p Port) chains() []nft.Chain {
 	if p.Policy.NoHost {
 		chains = append(chains, nft.Chain{Name: InputChain, Type: "filter", Hook: nft.Input, Policy: nft.Accept, Rules: p.inputRules()})
 	}
+	if p.Policy.Listed {
+		chains = append(chains, nft.Chain{Name: DNSChain, Type: "nat", Hook: nft.Prerouting, Priority: -100, Policy: nft.Accept, Rules: p.dnsRules()})
+	}
 	return chains
+}
+
+// dnsRules lead what the guest asks other name servers to qnet's.
+func (p Port) dnsRules() []nft.Rule {
+	own := nft.Is(nft.EtherSource, nft.MACValue(p.MAC))
+	rule := func(proto string) nft.Rule {
+		return nft.Rule{InLink: nft.Link(p.Bridge), Frame: []nft.Match{own, nft.Is(nft.Transport, proto), nft.Is(nft.DestPort, "53")}, Do: nft.RedirectDNS}
+	}
+	return []nft.Rule{rule("udp"), rule("tcp")}
 }
 
 func (p Port) forwardRules() []nft.Rule {
@@ -139,12 +155,14 @@ func (p Port) forwardRules() []nft.Rule {
 			Counts: ToNeighbours, Do: nft.Drop,
 		})
 	}
-	if !p.Policy.NoLAN {
+	if !p.Policy.NoLAN && !p.Policy.Listed {
 		return rules
 	}
-	rules = append(rules, p.onlyGuest()...)
+	rules = append(append(rules, p.onlyGuest()...), nft.Rule{OutLink: nft.Link(p.Bridge), Do: nft.Accept})
+	if p.Policy.Listed {
+		return append(rules, p.listRules()...)
+	}
 	return append(append(rules,
-		nft.Rule{OutLink: nft.Link(p.Bridge), Do: nft.Accept},
 		accept(nft.Is(nft.IPVersion, "ipv4"), nft.IsNot(nft.IPDest, "@"+lan4)),
 		accept(nft.Is(nft.IPVersion, "ipv6"), nft.IsNot(nft.IP6Dest, "@"+lan6)),
 	), refuse(ToLAN)...)
@@ -180,11 +198,11 @@ func (p Port) onlyGuest() []nft.Rule {
 	}
 }
 
-// refuse ends a chain: the guest learns at once that it may not.
-func refuse(what string) []nft.Rule {
+// refuse lets the guest learn at once that it may not. Without matches it ends a chain.
+func refuse(what string, m ...nft.Match) []nft.Rule {
 	return []nft.Rule{
-		{Frame: []nft.Match{nft.Is(nft.Transport, "tcp")}, Counts: what, Do: nft.RejectTCP},
-		{Counts: what, Do: nft.Reject},
+		{Frame: append(slices.Clip(m), nft.Is(nft.Transport, "tcp")), Counts: what, Do: nft.RejectTCP},
+		{Frame: m, Counts: what, Do: nft.Reject},
 	}
 }
 

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/qnet-vm/qnet/netsetup/egress"
 	"github.com/qnet-vm/qnet/netsetup/nft"
@@ -120,4 +123,111 @@ func TestIsolate(t *testing.T) {
 	if holds, err := s.Holds(t.Context(), k); err != nil || !holds || s.Undo(t.Context(), k) != nil || s.UndoString() != "" {
 		t.Errorf("holds %t, %v", holds, err)
 	}
+}
+
+func listOf(t testing.TB, texts ...string) reach.Policy {
+	t.Helper()
+	p := reach.Policy{Listed: true}
+	for _, text := range texts {
+		e, err := reach.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Entries = append(p.Entries, e)
+	}
+	return p
+}
+
+// An address passes by the set of each entry that allows its name, for the TTL and a time besides.
+func TestFed(t *testing.T) {
+	p := listOf(t, "deb.example", "*.example:443", "deb.example:80/tcp", "other.example")
+	addresses := []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("203.0.113.1")}
+	var got []string
+	for _, e := range egress.Fed(p.Find("deb.example"), addresses, time.Second) {
+		got = append(got, fmt.Sprintf("%s %s %s", e.Set, e.Address, e.For))
+	}
+	want := []string{
+		"names4 203.0.113.1 6m0s", "names4_443 203.0.113.1 6m0s", "names4_80_tcp 203.0.113.1 6m0s",
+		"names6 2001:db8::1 6m0s", "names6_443 2001:db8::1 6m0s", "names6_80_tcp 2001:db8::1 6m0s",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	for ttl, want := range map[time.Duration]time.Duration{0: 6 * time.Minute, time.Hour: 65 * time.Minute, 1000 * time.Hour: 24*time.Hour + 5*time.Minute} {
+		if got := egress.Fed(p.Find("other.example"), addresses[:1], ttl); got[0].For != want {
+			t.Errorf("TTL %s: %s", ttl, got[0].For)
+		}
+	}
+}
+
+// A list denies before it allows, and refuses what it does not name; an empty one allows nothing.
+func TestListRules(t *testing.T) {
+	for _, p := range []reach.Policy{listOf(t), listOf(t, "deb.example", "*.github.com:443", "192.0.2.0/24:22", "[2001:db8::/32]:53/udp", "198.51.100.0/24", "!10.0.0.0/8")} {
+		port := egress.Port{Link: "qnweb0", MAC: mac, Bridge: "qn-dev", Policy: p}.On(bridge)
+		add, _ := step.Find[step.AddTable](port.TableSteps())
+		if !egress.HasList(add.Table) || egress.HasLANSets(add.Table) {
+			t.Errorf("sets %v", add.Table.Sets)
+		}
+		for _, c := range add.Table.Chains {
+			if c.Name != egress.ForwardChain {
+				continue
+			}
+			if last := c.Rules[len(c.Rules)-1]; last.Do != nft.Reject || last.Counts != egress.ToOthers || len(last.Frame) != 0 {
+				t.Errorf("it ends with %s", last)
+			}
+			denies := slices.IndexFunc(c.Rules, func(r nft.Rule) bool { return r.Counts == egress.ToDenied })
+			allows := slices.IndexFunc(c.Rules, func(r nft.Rule) bool { return len(r.Frame) > 1 && strings.Contains(r.String(), "@allowed4") })
+			if denies < 0 || allows < denies {
+				t.Errorf("denies at %d, allows at %d", denies, allows)
+			}
+		}
+	}
+}
+
+// Ten thousand names cost little, and there are bounds.
+func TestKnown(t *testing.T) {
+	var k egress.Known
+	now := time.Now()
+	a := netip.MustParseAddr("203.0.113.1")
+	before := heap()
+	for i := range 10000 {
+		if !k.Admit(fmt.Sprintf("n%d.example", i), []netip.Addr{a}, now, time.Second) {
+			t.Fatalf("name %d", i)
+		}
+	}
+	if grown := heap() - before; grown > 4<<20 {
+		t.Errorf("10,000 names take %d bytes", grown)
+	}
+	var many []netip.Addr
+	for range egress.MostOfName + 1 {
+		a = a.Next()
+		many = append(many, a)
+	}
+	if k.Admit("big.example", many, now, time.Second) || !k.Admit("big.example", many[1:], now, time.Second) || k.Admit("big.example", many[:1], now, time.Second) {
+		t.Error("the bound of a name")
+	}
+	if !k.Admit("big.example", many[1:], now, time.Second) {
+		t.Error("what is there counts once")
+	}
+	for i := 0; k.Admit(fmt.Sprintf("m%d.example", i), many[1:], now, time.Second); i++ {
+		if i > 100 {
+			t.Fatal("there is no bound")
+		}
+	}
+	if !k.Admit("late.example", many[1:], now.Add(time.Hour), time.Second) {
+		t.Error("what has expired counts")
+	}
+	for i := range 1000 {
+		k.Refuse(fmt.Sprintf("evil%d.example", i))
+	}
+	if n := k.Refused(); len(n) > 65 || n["other names"] != 1000-64 {
+		t.Errorf("%d names are kept", len(n))
+	}
+}
+
+func heap() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }

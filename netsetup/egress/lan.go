@@ -53,10 +53,11 @@ func HasLANSets(t nft.Table) bool {
 }
 
 func (p Port) sets() []nft.Set {
-	if !p.Policy.NoLAN {
-		return nil
+	var sets []nft.Set
+	if p.Policy.NoLAN {
+		sets = LANSets(p.OnLink)
 	}
-	return LANSets(p.OnLink)
+	return append(sets, p.listSets()...)
 }
 
 // merge sorts the prefixes, and leaves out those that another one contains: the kernel's ranges

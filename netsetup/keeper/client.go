@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -165,7 +164,7 @@ func (r Reply) fits(req Request, files []*os.File) error {
 		if i < len(req.Ports) && len(p.Forwards) == 0 && len(req.Ports[i].Forwards) > 0 {
 			return host.Refuse("network %q runs by an older qnet, which forwards no ports: stop all VMs on it, then start this VM", req.Network.Name)
 		}
-		if i < len(req.Ports) && !reflect.DeepEqual(p.Reach, req.Ports[i].Reach) {
+		if i < len(req.Ports) && !p.Reach.Equal(req.Ports[i].Reach) {
 			return host.Refuse("network %q runs by an older qnet, which knows no %s: stop all VMs on it, then start this VM", req.Network.Name, strings.Join(req.Ports[i].Reach.Keys(), ", "))
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/nft"
+	"github.com/qnet-vm/qnet/netsetup/nft/counters"
 	"github.com/qnet-vm/qnet/profiles"
 	"github.com/qnet-vm/qnet/profiles/reach"
 )
@@ -158,7 +159,7 @@ func unplug(t *testing.T, r *Registration, vm string) {
 
 func countOf(t *testing.T, family nft.Family, chain, tap, of string) uint64 {
 	t.Helper()
-	counts, err := nft.ReadCounts(family, egress.TableName(tap), chain)
+	counts, err := counters.Read(family, egress.TableName(tap), chain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,6 +322,9 @@ func TestReachIsRefused(t *testing.T) {
 		{profiles.Bridge, reach.Policy{Isolated: true}, false, "isolated in mode bridge; allowed in: private, host-only, nat"},
 		{profiles.Private, reach.Policy{NoHost: true}, false, `host = "none" in mode private; allowed in: host-only, nat`},
 		{profiles.HostOnly, reach.Policy{NoLAN: true}, false, "lan = false in mode host-only; allowed in: nat"},
+		{profiles.HostOnly, reach.Policy{Listed: true}, false, "egress in mode host-only; allowed in: nat"},
+		{profiles.NAT, reach.Policy{Entries: make([]reach.Entry, 1)}, false, "a list of 1 entries"},
+		{profiles.NAT, reach.Policy{Listed: true, Entries: make([]reach.Entry, 257)}, false, "allowed: 256"},
 		{profiles.NAT, reach.Policy{NoLAN: true}, true, "lan = false without a guard"},
 		{profiles.NAT, reach.Policy{Isolated: true, NoHost: true, NoLAN: true}, false, ""},
 	} {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/profiles"
+	"github.com/qnet-vm/qnet/profiles/reach"
 )
 
 // What a supervisor sends at most. The largest VM has 15 NICs of 8 queues.
@@ -77,6 +78,10 @@ func validReach(r Request, p PortRequest) error {
 		return refuse("host = \"none\" in mode %s; allowed in: host-only, nat", mode)
 	case what.NoLAN && mode != profiles.NAT:
 		return refuse("lan = false in mode %s; allowed in: nat", mode)
+	case what.Listed && mode != profiles.NAT:
+		return refuse("egress in mode %s; allowed in: nat", mode)
+	case len(what.Entries) > reach.Most || what.Text() > reach.MostText || len(what.Entries) > 0 && !what.Listed:
+		return refuse("a list of %d entries and %d bytes, allowed: %d and %d", len(what.Entries), what.Text(), reach.Most, reach.MostText)
 	case !what.IsZero() && p.Unguarded:
 		return refuse("%s without a guard, which holds the guest to the MAC that rules tell it by: leave guard out", what.Keys()[0])
 	}

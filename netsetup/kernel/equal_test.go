@@ -188,6 +188,16 @@ func compareWays(t *testing.T, n plan.Network) {
 	switch n.Mode {
 	case profiles.NAT:
 		nic.Reach = reach.Policy{Isolated: true, NoHost: true, NoLAN: true}
+		if n.Name == "nat" {
+			nic.Reach.Listed = true
+			for _, text := range []string{"deb.debian.org", "*.github.com:443", "192.0.2.0/24:22", "198.51.100.9:5432/tcp", "[2001:db8::/33]:53/udp", "203.0.113.0/24", "!10.0.0.0/8", "!2001:db8:1::/48"} {
+				e, err := reach.Parse(text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				nic.Reach.Entries = append(nic.Reach.Entries, e)
+			}
+		}
 	case profiles.Private:
 		nic.Reach.Isolated = true
 	}

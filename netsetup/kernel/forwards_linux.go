@@ -19,6 +19,7 @@ import (
 //
 //	nft list map inet TABLE forward_any4
 func (h *Host) ListForwards(ctx context.Context, f nft.Forwarding) ([]nft.Destination, error) {
+	defer h.withRules()()
 	return h.nft.Forwards(f)
 }
 
@@ -30,7 +31,10 @@ func (h *Host) ListForwards(ctx context.Context, f nft.Forwarding) ([]nft.Destin
 //
 //	nft add element inet TABLE ...; conntrack -D -p tcp --orig-port-dst PORT -d ADDRESS
 func (h *Host) SetForwards(ctx context.Context, f nft.Forwarding, add, del []nft.Destination) error {
-	if err := h.nft.SetForwards(f, add, del); err != nil {
+	done := h.withRules()
+	err := h.nft.SetForwards(f, add, del)
+	done()
+	if err != nil {
 		return host.ExplainNFTables(err)
 	}
 	isTCP := func(f nft.Destination) bool { return f.Proto == "tcp" } // which begins with a packet of its own

@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/qnet-vm/qnet/netsetup/filters/read"
 	"github.com/qnet-vm/qnet/netsetup/host"
@@ -16,7 +17,8 @@ type Host struct {
 	taps    map[string]*os.File   // by the tap's name
 	given   map[string][]*os.File // by GiveTap, one for each queue
 	held    map[string]*os.File   // second files of given taps, see hold
-	nft     *nft.Conn
+	nft     *nft.Conn             // used by who holds rules
+	rules   sync.Mutex
 	warn    func(string)
 	filters read.Cache
 }
@@ -37,6 +39,12 @@ func (h *Host) Kernel() step.Kernel {
 		Links: h, Devices: h, BridgePorts: h, Addresses: h, Pins: h, Exits: h, Routes: h, Mover: h, Neighbors: h, Sysctls: h, Tables: h, Filters: h,
 		Zones: h, Resolver: h, Managers: h, NetworkManager: h, Warn: func(text string) { h.warn(text) },
 	}
+}
+
+// withRules begins the use of the nftables socket, and returns what ends it.
+func (h *Host) withRules() (done func()) {
+	h.rules.Lock()
+	return h.rules.Unlock
 }
 
 // OnWarn makes f receive warnings for the user.

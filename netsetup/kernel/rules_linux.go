@@ -44,16 +44,23 @@ func (h *Host) SetSysctl(ctx context.Context, key, value string) error {
 // has a table of the name.
 //
 //	nft -f - <<< TABLE
-func (h *Host) AddTable(ctx context.Context, t nft.Table) error { return tableError(h.nft.Add(t)) }
+func (h *Host) AddTable(ctx context.Context, t nft.Table) error {
+	defer h.withRules()()
+	return tableError(h.nft.Add(t))
+}
 
 // AdoptTable makes this Host the owner of a table that lost its owner. The table keeps its
 // rules.
-func (h *Host) AdoptTable(ctx context.Context, t nft.Table) error { return tableError(h.nft.Adopt(t)) }
+func (h *Host) AdoptTable(ctx context.Context, t nft.Table) error {
+	defer h.withRules()()
+	return tableError(h.nft.Adopt(t))
+}
 
 // HasTable reports whether the table exists with qnet's comment.
 //
 //	nft list table FAMILY NAME
 func (h *Host) HasTable(ctx context.Context, t nft.Table) (bool, error) {
+	defer h.withRules()()
 	return h.nft.Has(t.Family, t.Name, t.Comment)
 }
 
@@ -61,6 +68,7 @@ func (h *Host) HasTable(ctx context.Context, t nft.Table) (bool, error) {
 //
 //	nft list tables
 func (h *Host) MarkedTables(ctx context.Context, mark string) ([]nft.Table, error) {
+	defer h.withRules()()
 	return h.nft.Marked(mark)
 }
 
@@ -68,6 +76,7 @@ func (h *Host) MarkedTables(ctx context.Context, mark string) ([]nft.Table, erro
 //
 //	nft delete table FAMILY NAME
 func (h *Host) DelTable(ctx context.Context, t nft.Table) error {
+	defer h.withRules()()
 	err := h.nft.Delete(t.Family, t.Name, t.Comment)
 	if errors.Is(err, nft.ErrNotOurs) {
 		return nil
@@ -79,6 +88,7 @@ func (h *Host) DelTable(ctx context.Context, t nft.Table) error {
 //
 //	nft flush set inet TABLE SET; nft add element inet TABLE SET { ELEMENTS }
 func (h *Host) SetElements(table string, set nft.Set) error {
+	defer h.withRules()()
 	return h.nft.SetElements(nft.INet, table, set)
 }
 
@@ -86,6 +96,7 @@ func (h *Host) SetElements(table string, set nft.Set) error {
 //
 //	nft add element FAMILY TABLE SET { ADD }; nft delete element FAMILY TABLE SET { REMOVE }
 func (h *Host) SetAddresses(t nft.Table, set string, add, remove []netip.Addr) error {
+	defer h.withRules()()
 	return h.nft.SetAddresses(t.Family, t.Name, set, add, remove)
 }
 
@@ -93,7 +104,17 @@ func (h *Host) SetAddresses(t nft.Table, set string, add, remove []netip.Addr) e
 //
 //	nft list set FAMILY TABLE SET
 func (h *Host) Addresses(t nft.Table, set string) ([]netip.Addr, error) {
+	defer h.withRules()()
 	return h.nft.Addresses(t.Family, t.Name, set)
+}
+
+// Prolong makes sets of an inet table of this Host hold addresses for a time (nft.Conn.Prolong).
+// It may be called at any time, also concurrently.
+//
+//	nft add element inet TABLE SET { ADDRESS timeout TIME }
+func (h *Host) Prolong(table string, list []nft.Passing) error {
+	defer h.withRules()()
+	return h.nft.Prolong(table, list)
 }
 
 func tableError(err error) error {

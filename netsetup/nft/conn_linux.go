@@ -141,7 +141,7 @@ func (c *Conn) fill(table *nftables.Table, t Table) error {
 		// The byte order is only a hint to nft(8), which lists names reversed without it.
 		set := &nftables.Set{Table: table, Name: s.Name, KeyType: s.keyType(), KeyByteOrder: binaryutil.NativeEndian}
 		if s.Of != "" {
-			set.Interval, set.KeyByteOrder = true, binaryutil.BigEndian
+			set.Interval, set.HasTimeout, set.KeyByteOrder = !s.Timeout, s.Timeout, binaryutil.BigEndian
 		}
 		if err := c.lib.AddSet(set, s.elements()); err != nil {
 			return fmt.Errorf("set %s: %w", s.Name, err)

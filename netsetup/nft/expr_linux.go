@@ -256,6 +256,8 @@ func actionExprs(a Action) []expr.Any {
 		return []expr.Any{&expr.Reject{Type: rejectICMPX, Code: adminProhibited}}
 	case RejectTCP:
 		return []expr.Any{&expr.Reject{Type: rejectTCP}}
+	case RedirectDNS:
+		return []expr.Any{&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(53)}, &expr.Redir{RegisterProtoMin: 1}}
 	case TracePacket:
 		return []expr.Any{
 			&expr.Immediate{Register: 1, Data: []byte{1}},

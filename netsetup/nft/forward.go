@@ -34,12 +34,10 @@ const (
 	throughChain = "through_host"       // which drops all that no rule before its end accepts
 )
 
-// forwardSets are the maps and the set of a Forwarding, with their types. The kernel looks a
-// connection up once, with its first packet, so that the counters of a map's elements count
-// connections.
+// forwardSets are the maps and the set of a Forwarding, with their types.
 var forwardSets = [][2]string{
-	{"map " + forwardAny, "type inet_proto . inet_service : ipv4_addr . inet_service; counter"},
-	{"map " + forwardAt, "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; counter"},
+	{"map " + forwardAny, "type inet_proto . inet_service : ipv4_addr . inet_service"},
+	{"map " + forwardAt, "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service"},
 	{"set " + forwardTo, "type ipv4_addr . inet_proto . inet_service"},
 }
 

@@ -54,6 +54,7 @@ const (
 	TracePacket     Action = "meta nftrace set 1" // the kernel reports the packet's way from here on, see package trace
 	Reject          Action = "reject with icmpx type admin-prohibited"
 	RejectTCP       Action = "reject with tcp reset" // of TCP only
+	RedirectDNS     Action = "redirect to :53"       // to the host's own address on the link that the packet came by
 )
 
 // Table is one nftables table of qnet's. Comment is qnet's mark: only a table with that
@@ -68,7 +69,8 @@ type Table struct {
 
 // Set is a named set of link names or, with Pairs, of pairs: of each link with itself. With IPv6 it
 // is a set of addresses, which a Match of IP6Any or NDTarget names as "@name". With Of it is one of
-// prefixes of that family, none of which contains another.
+// prefixes of that family, none of which contains another; with Timeout it has addresses, each for
+// a time (Conn.Prolong).
 type Set struct {
 	Name      string         `json:"name"`
 	Links     []string       `json:"links,omitempty"`
@@ -76,6 +78,7 @@ type Set struct {
 	IPv6      bool           `json:"ipv6,omitempty"`
 	Addresses []netip.Addr   `json:"addresses,omitempty"`
 	Of        Family         `json:"of,omitempty"` // IP or IP6
+	Timeout   bool           `json:"timeout,omitempty"`
 	Prefixes  []netip.Prefix `json:"prefixes,omitempty"`
 }
 
@@ -106,7 +109,7 @@ type Rule struct {
 	DNAT        bool         `json:"dnat,omitempty"` // connections that got another destination only
 	Frame       []Match      `json:"frame,omitempty"`
 	Do          Action       `json:"do"`
-	// Counts names what the rule does, and makes the kernel count for ReadCounts.
+	// Counts names what the rule does, and makes the kernel count for package counters.
 	Counts string `json:"counts,omitempty"`
 }
 
@@ -208,7 +211,7 @@ func (s Set) String() string {
 	case s.IPv6:
 		kind = "typeof " + string(NDTarget)
 	case s.Of != "":
-		kind = map[Family]string{IP: "type ipv4_addr", IP6: "type ipv6_addr"}[s.Of] + "\n\t\tflags interval"
+		kind = map[Family]string{IP: "type ipv4_addr", IP6: "type ipv6_addr"}[s.Of] + "\n\t\tflags " + map[bool]string{false: "interval", true: "timeout"}[s.Timeout]
 	}
 	var quoted []string
 	for _, l := range s.Links {
@@ -243,4 +246,10 @@ func (c Chain) String() string {
 	}
 	b.WriteString("\t}\n")
 	return b.String()
+}
+
+// Count is how many packets the rules of a chain have matched that count under one name.
+type Count struct {
+	Of      string `json:"of"` // of Rule.Counts
+	Packets uint64 `json:"packets"`
 }

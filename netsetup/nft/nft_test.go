@@ -38,6 +38,31 @@ func everything() []Table {
 				{OutLink: NotLink("qn-t"), Source: p("10.1.2.0/24"), Do: Masquerade},
 			}},
 		}},
+		{Family: INet, Name: "qnet_lan_t", Comment: "qnet:t", Sets: []Set{
+			{Name: "lan4", Of: IP, Prefixes: []netip.Prefix{p("10.0.0.0/8"), p("192.0.2.7/32"), p("224.0.0.0/3")}},
+			{Name: "lan6", Of: IP6, Prefixes: []netip.Prefix{p("::/32"), p("fc00::/7"), p("ff00::/8")}},
+			{Name: "no4", Of: IP},
+			{Name: "names4", Of: IP, Timeout: true},
+			{Name: "names6", Of: IP6, Timeout: true},
+		}, Chains: []Chain{
+			{Name: "from_guest", Type: "filter", Hook: Forward, Policy: Accept, Rules: []Rule{
+				{Frame: []Match{IsNot(EtherSource, "0x525400213456")}, Do: Accept},
+				{Frame: []Match{Is(EtherDest, "0x525400213456")}, Counts: "around", Do: Drop},
+				{Frame: []Match{Is(IPVersion, "ipv4"), IsNot(IPDest, "@lan4")}, Do: Accept},
+				{Frame: []Match{Is(IPVersion, "ipv6"), IsNot(IP6Dest, "@lan6")}, Do: Accept},
+				{Frame: []Match{Is(IPVersion, "ipv4"), Is(IPDest, "@no4"), Is(Transport, "tcp")}, Do: RejectTCP},
+				{Frame: []Match{Is(IPVersion, "ipv4"), Is(IPDest, "@names4"), Is(Transport, "tcp", "udp"), Is(DestPort, "443")}, Do: Accept},
+				{Frame: []Match{Is(IPVersion, "ipv6"), Is(IP6Dest, "@names6"), Is(Transport, "ipv6-icmp"), Is(ICMPv6Type, "128")}, Do: Accept},
+				{Frame: []Match{Is(IPVersion, "ipv6"), Is(IP6Dest, "fd00::1"), Is(Transport, "tcp", "udp"), Is(DestPort, "53", "54")}, Do: Accept},
+				{Dest: p("2001:db8::/32"), Frame: []Match{Is(Transport, "tcp"), Is(DestPort, "22")}, Do: Accept},
+				{Frame: []Match{Is(IPVersion, "ipv4"), Is(Transport, "icmp"), Is(ICMPType, "8")}, Do: Accept},
+				{Frame: []Match{Is(Transport, "tcp")}, Do: RejectTCP},
+				{Do: Reject},
+			}},
+			{Name: "own_resolver", Type: "nat", Hook: Prerouting, Priority: -100, Policy: Accept, Rules: []Rule{
+				{InLink: Link("qn-t"), Frame: []Match{Is(EtherSource, "0x525400213456"), Is(Transport, "tcp"), Is(DestPort, "53")}, Do: RedirectDNS},
+			}},
+		}},
 		{Family: NetDev, Name: "qnet_t", Comment: "qnet:t", Chains: []Chain{
 			{Name: "to_host", Type: "filter", Hook: Ingress, Device: "lo", Priority: -300, Policy: Drop},
 			{Name: "from_guest", Type: "filter", Hook: Ingress, Device: "lo", Priority: -299, Policy: Drop, Rules: everyMatch()},

@@ -12,6 +12,9 @@ var numbers = map[Family]byte{
 	ARP: unix.NFPROTO_ARP, Bridge: unix.NFPROTO_BRIDGE, NetDev: unix.NFPROTO_NETDEV,
 }
 
+// NumberOf returns the family's number.
+func NumberOf(f Family) byte { return numbers[f] }
+
 // FamilyOf returns the family with that number, "" if there is none.
 func FamilyOf(number byte) Family {
 	for f, n := range numbers {

@@ -143,9 +143,12 @@ func TestForwardSteps(t *testing.T) {
 
 const reachChapter = `## What a guest may not reach
 
-With "isolated", "host" or "lan" in a NIC, its port has tables besides ([egress.md](egress.md)), which
-go with it. Here a NIC with all three, of a host with the LAN 192.0.2.0/24. While VMs run, the sets
-follow the host's addresses and routes.
+With "isolated", "host", "lan" or "egress" in a NIC, its port has tables besides ([egress.md](egress.md)),
+which go with it. Here a NIC with all of them, of a host with the LAN 192.0.2.0/24, whose list has
+"deb.debian.org", "*.github.com:443", "203.0.113.0/24:22" and "!198.51.100.0/24". While VMs run, the sets lan4
+and lan6 follow the host's addresses and routes, and qnet's name server has addresses put into those
+that begin with "names" before it answers ("nft add element inet qnet_reach_qnweb0 names4
+'{ 192.0.2.7 timeout 6m }'").
 `
 
 // goldenReach is what a NIC with each key of that chapter has besides another one.
@@ -155,7 +158,10 @@ func goldenReach() string {
 	}}
 	nic := NIC{VM: "web", MAC: hosttest.GuestMAC, Addresses: []netip.Addr{netip.MustParseAddr("192.168.223.10")}}
 	other := p.PortSteps(nic)
-	nic.Reach, nic.OnLink = reach.Policy{Isolated: true, NoHost: true, NoLAN: true}, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	nic.Reach, nic.OnLink = reach.Policy{Isolated: true, NoHost: true, NoLAN: true, Listed: true, Entries: []reach.Entry{
+		{Name: "deb.debian.org"}, {Name: "*.github.com", Port: 443}, {Prefix: netip.MustParsePrefix("203.0.113.0/24"), Port: 22},
+		{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Deny: true},
+	}}, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	steps := slices.DeleteFunc(p.PortSteps(nic), func(s step.Step) bool {
 		return slices.ContainsFunc(other, func(o step.Step) bool { return o.String() == s.String() })
 	})

@@ -49,6 +49,11 @@ type Keeper interface {
 	Kept(client net.HardwareAddr, a netip.Addr) error
 	// Warn tells the user something.
 	Warn(text string)
+	// Answered is called before a guest with a limit gets an answer: the guest reaches the addresses
+	// when it returns dns.Checked.
+	Answered(client net.HardwareAddr, name string, addresses []netip.Addr, ttl time.Duration) dns.Ruling
+	// Refused says that a guest with a limit asked for another name.
+	Refused(client net.HardwareAddr, name string)
 	// Lost says that the steward is gone, so that no clerk serves any more.
 	Lost(err error)
 }
@@ -66,6 +71,7 @@ type Clerk struct {
 	mu     sync.Mutex // guards what follows
 	conn   *net.UnixConn
 	leases map[string]lease // reserved, by MAC
+	limits map[string]limit // by MAC
 	asked  chan []dhcp.Lease
 	told   []dhcp.Lease // the parts of an answer that came
 }
@@ -94,7 +100,7 @@ func (r *Steward) Close() error {
 // Start has a clerk started. It does not wait for it: messages wait in the sockets. It takes
 // the files over.
 func (r *Steward) Start(ctx context.Context, c Config) (*Clerk, error) {
-	k := &Clerk{c: c, steward: r, done: make(chan struct{}), leases: map[string]lease{}}
+	k := &Clerk{c: c, steward: r, done: make(chan struct{}), leases: map[string]lease{}, limits: map[string]limit{}}
 	k.ctx, k.cancel = context.WithCancel(context.WithoutCancel(ctx)) // until End
 	if err := k.start(); err != nil {
 		k.closeFiles()
@@ -142,16 +148,38 @@ func (k *Clerk) start() error {
 		return ours.Close()
 	}
 	k.conn, k.told = ours, nil
-	first := order{Serve: &k.c.Network, TCP: k.c.DNS.TCP != nil, DNS6: k.c.DNS6.UDP != nil, TCP6: k.c.DNS6.TCP != nil}
-	reserved := slices.Collect(maps.Values(k.leases))
-	for ; len(reserved) > part; reserved = reserved[part:] {
-		first.Reserve, first.More = reserved[:part], true
-		k.send(first)
-		first = order{}
+	orders := k.first()
+	for i := range orders {
+		orders[i].More = i+1 < len(orders)
+		k.send(orders[i])
 	}
-	first.Reserve = reserved
-	k.send(first)
 	return nil
+}
+
+// first are the orders by which a clerk begins: which names guests get comes before their
+// addresses. mu is held.
+func (k *Clerk) first() []order {
+	orders := []order{{Serve: &k.c.Network, TCP: k.c.DNS.TCP != nil, DNS6: k.c.DNS6.UDP != nil, TCP6: k.c.DNS6.TCP != nil}}
+	for _, l := range k.limits {
+		orders = append(orders, order{Limit: &l})
+	}
+	for reserved := range slices.Chunk(slices.Collect(maps.Values(k.leases)), part) {
+		orders = append(orders, order{Reserve: reserved})
+	}
+	return orders
+}
+
+// Limit lets a VM's NIC get names as a list of its allows, and no others of the Internet. addresses
+// are those by which the guest asks. It comes before Reserve, and ends with Release.
+func (k *Clerk) Limit(mac net.HardwareAddr, addresses []netip.Addr, names []string) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := limit{MAC: mac, Addresses: addresses, Names: names}
+	k.limits[mac.String()] = l
+	k.send(order{Limit: &l})
 }
 
 // send sends an order to the clerk, if one runs. One that does not take it is ended by the end
@@ -188,6 +216,7 @@ func (k *Clerk) Release(mac net.HardwareAddr) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.leases, mac.String())
+	delete(k.limits, mac.String())
 	k.send(order{Release: []net.HardwareAddr{mac}})
 }
 

@@ -2,7 +2,10 @@ package clerk
 
 import (
 	"fmt"
+	"math"
 	"net"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/qnet-vm/qnet/internal/legible"
@@ -89,6 +92,11 @@ func (l *listener) take(w word) error {
 	if w.Warn != "" {
 		l.warn(w.Warn)
 	}
+	if w.Answer != nil || w.Refused != nil {
+		if err := l.names(w); err != nil {
+			return err
+		}
+	}
 	if w.Conf {
 		conf := numbered(resolvconf.Read(hostsConf))
 		k.mu.Lock()
@@ -98,6 +106,36 @@ func (l *listener) take(w word) error {
 	if len(w.Leases) > 0 || w.End {
 		return k.collect(w)
 	}
+	return nil
+}
+
+// Bounds of what a clerk says about names.
+const (
+	maxName    = 255
+	maxAnswers = 4096 // addresses of an answer: a message has no room for more
+)
+
+// names passes on what the clerk says about the names of guests with a limit.
+func (l *listener) names(w word) error {
+	k := l.k
+	if r := w.Refused; r != nil {
+		if len(r.Name) > maxName {
+			return fmt.Errorf("%w: a name of %d bytes", errHostile, len(r.Name))
+		}
+		k.c.Keeper.Refused(r.MAC, legible.Text(r.Name))
+	}
+	a := w.Answer
+	if a == nil {
+		return nil
+	}
+	valid := func(a netip.Addr) bool { return a.IsValid() && a.Zone() == "" && !a.Is4In6() }
+	if len(a.Name) > maxName || len(a.Addresses) > maxAnswers || a.TTL < 0 || a.TTL > math.MaxUint32 || slices.ContainsFunc(a.Addresses, func(a netip.Addr) bool { return !valid(a) }) {
+		return fmt.Errorf("%w: an answer that no server gives", errHostile)
+	}
+	ruling := k.c.Keeper.Answered(a.MAC, a.Name, a.Addresses, time.Duration(a.TTL)*time.Second)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.send(order{Ruled: &ruled{ID: a.ID, Ruling: ruling}})
 	return nil
 }
 

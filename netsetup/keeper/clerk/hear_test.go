@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/dns"
 )
 
 var (
@@ -27,6 +28,9 @@ type ears struct {
 	kept   []netip.Addr
 	warned []string
 	lost   error
+
+	answered int
+	refused  []string
 }
 
 func (e *ears) Kept(client net.HardwareAddr, a netip.Addr) error {
@@ -40,6 +44,13 @@ func (e *ears) Kept(client net.HardwareAddr, a netip.Addr) error {
 func (e *ears) Warn(text string) { e.warned = append(e.warned, text) }
 
 func (e *ears) Lost(err error) { e.lost = err }
+
+func (e *ears) Answered(net.HardwareAddr, string, []netip.Addr, time.Duration) dns.Ruling {
+	e.answered++
+	return dns.Checked
+}
+
+func (e *ears) Refused(_ net.HardwareAddr, name string) { e.refused = append(e.refused, name) }
 
 // heard lets the keeper hear the messages of a clerk, with the files that come with them, and
 // then its end.
@@ -109,6 +120,11 @@ func TestWords(t *testing.T) {
 		"a multicast MAC":      {[]any{word{Kept: &lease{MAC: net.HardwareAddr{1, 0, 0, 0, 0, 1}, Address: usual}}}, 0, 0, true},
 		"a warning":            {[]any{word{Warn: "client x"}}, 0, 1, false},
 		"leases nobody wanted": {[]any{word{Leases: []dhcp.Lease{{}}}}, 0, 0, true},
+		"names":                {[]any{word{Answer: &answer{MAC: client, Name: "a.example", Addresses: []netip.Addr{usual}, TTL: 60}}, word{Refused: &refusal{MAC: client, Name: "evil.example"}}}, 0, 0, false},
+		"a name too long":      {[]any{word{Refused: &refusal{MAC: client, Name: strings.Repeat("a", 256)}}}, 0, 0, true},
+		"a TTL of the past":    {[]any{word{Answer: &answer{MAC: client, Name: "a.example", Addresses: []netip.Addr{usual}, TTL: -1}}}, 0, 0, true},
+		"no address at all":    {[]any{word{Answer: &answer{MAC: client, Name: "a.example", Addresses: []netip.Addr{{}}}}}, 0, 0, true},
+		"IPv4 within IPv6":     {[]any{word{Answer: &answer{MAC: client, Name: "a.example", Addresses: []netip.Addr{netip.MustParseAddr("::ffff:10.0.0.1")}}}}, 0, 0, true},
 		"no word":              {[]any{word{}, word{Warn: "then"}}, 0, 1, false},
 		"no JSON":              {[]any{json.RawMessage(`[]`)}, 0, 0, true},
 	} {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/resolvconf"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/dns"
 	"github.com/qnet-vm/qnet/profiles"
 )
 
@@ -28,7 +29,39 @@ type Network struct {
 	// Router6 tells guests of a default route, while the host has one; order.Router6 changes it.
 	Router6 bool `json:"router6,omitempty"`
 
+	// Cautious says that a guest of the network may have a list of names: until the clerk knows whose
+	// an address is, names fail there.
+	Cautious bool `json:"cautious,omitempty"`
+
 	PXE profiles.PXE `json:"pxe,omitzero"`
+}
+
+// limit is which names a VM's NIC gets: of reach.Entry, without their ports.
+type limit struct {
+	MAC       net.HardwareAddr `json:"mac"`
+	Addresses []netip.Addr     `json:"addresses"` // by which the guest asks
+	Names     []string         `json:"names,omitempty"`
+}
+
+// answer is one that a guest with a limit is about to get.
+type answer struct {
+	ID        uint64           `json:"id"` // comes back in ruled
+	MAC       net.HardwareAddr `json:"mac"`
+	Name      string           `json:"name"`
+	Addresses []netip.Addr     `json:"addresses"`
+	TTL       int64            `json:"ttl"` // seconds
+}
+
+// ruled is what becomes of an answer.
+type ruled struct {
+	ID     uint64     `json:"id"`
+	Ruling dns.Ruling `json:"ruling"`
+}
+
+// refusal is a name that a guest asked for and does not get.
+type refusal struct {
+	MAC  net.HardwareAddr `json:"mac"`
+	Name string           `json:"name"`
 }
 
 // lease is an address of a client: of a VM's NIC that has it reserved, or one that a clerk
@@ -57,6 +90,8 @@ type order struct {
 	Router6 *bool              `json:"router6,omitempty"` // of Network, from now on
 	Saw     *lease             `json:"saw,omitempty"`     // Seen6 of a NIC, from now on
 	Last    bool               `json:"last,omitempty"`    // the network ends: guests learn that over IPv6
+	Limit   *limit             `json:"limit,omitempty"`
+	Ruled   *ruled             `json:"ruled,omitempty"` // the answer to word.Answer
 }
 
 // word is what a clerk sends to the keeper.
@@ -66,6 +101,9 @@ type word struct {
 	Conf   bool         `json:"conf,omitempty"`   // asks for the host's name servers
 	Leases []dhcp.Lease `json:"leases,omitempty"` // the answer to order.Leases, in parts
 	End    bool         `json:"end,omitempty"`    // of Leases
+
+	Answer  *answer  `json:"answer,omitempty"`
+	Refused *refusal `json:"refused,omitempty"`
 }
 
 // part bounds the leases of a message.

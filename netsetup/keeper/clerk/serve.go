@@ -36,6 +36,7 @@ type server struct {
 	net    Network
 	dhcp   *dhcp.Server
 	dhcp6  *dhcp6.Server // nil of a network without IPv6
+	filter *filter
 
 	mu   sync.Mutex // guards what follows; who holds it has heeded all orders that came before
 	b    []byte
@@ -46,6 +47,7 @@ type server struct {
 // serve does the keeper's first order, and returns when the keeper is gone.
 func serve(conn *net.UnixConn) error {
 	s := &server{keeper: conn, b: make([]byte, 64<<10), conf: make(chan resolvconf.Conf, 1)}
+	s.filter = newFilter(func(a netip.Addr) bool { return s.reverse(a) != "" }, s.say)
 	first, err := s.first()
 	if err == nil {
 		err = failpoint.Hit("clerk knows its network")
@@ -164,7 +166,7 @@ func (s *server) names(first order) ([]*dns.Server, error) {
 			tcp = os.NewFile(uintptr(x.tcp), "tcp")
 		}
 		server, err := dns.Use(dns.Config{
-			Address: x.address, Prefix: x.prefix, Also: x.also, Conf: s.nameServers, Lookup: s.lookup, Reverse: s.reverse,
+			Address: x.address, Prefix: x.prefix, Also: x.also, Conf: s.nameServers, Lookup: s.lookup, Reverse: s.reverse, Filter: s.filter,
 		}, os.NewFile(uintptr(x.udp), "udp"), tcp)
 		if err != nil {
 			return nil, err
@@ -220,6 +222,7 @@ func (s *server) drain() error {
 }
 
 func (s *server) do(o order) {
+	s.filter.do(o)
 	for _, mac := range o.Release {
 		s.dhcp.Release(mac)
 	}

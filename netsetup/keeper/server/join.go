@@ -125,6 +125,7 @@ func (s *server) connect(ctx context.Context, req keeper.Request, m *member) ([]
 			return nil, err
 		}
 	}
+	s.limit(m.ports)
 	for i, p := range req.Ports {
 		info := m.ports[i]
 		port := plan.NIC{VM: req.VM, Index: p.NIC, MAC: p.MAC, Addresses: addressesOf(m.ports), Addresses6: s.own6(m.ports), Unguarded: p.Unguarded, Reach: p.Reach}
@@ -170,6 +171,7 @@ func (s *server) release(m *member) {
 		if p.Address.IsValid() {
 			s.dhcp.Release(p.MAC)
 			s.clerk.Release(p.MAC)
+			s.unname(p.MAC)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/qnet-vm/qnet/internal/lockfile"
 	"github.com/qnet-vm/qnet/internal/rundir"
 	"github.com/qnet-vm/qnet/netsetup/dhcp"
+	"github.com/qnet-vm/qnet/netsetup/egress"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/journal"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
@@ -74,6 +75,9 @@ type server struct {
 	claims   chan claim    // of guests, for learn
 	lost     chan error    // gets why no clerk can be started any more
 
+	knownMu sync.Mutex
+	known   map[string]*egress.Known // by the MAC of a port with a list; guarded by knownMu
+
 	changes gate // serializes changes to the network; guards what follows
 	journal *journal.Journal
 	dhcp    *dhcp.Server // host-only and nat: the addresses and the lease file
@@ -105,7 +109,7 @@ func newServer(place rundir.Network, stateDir string, spec keeper.Spec) *server 
 		place: place, stateDir: stateDir, spec: spec, changes: make(gate, 1), cancelTasks: func() {},
 		stopping: make(chan struct{}), ended: make(chan struct{}), lost: make(chan error, 1),
 		claims: make(chan claim, maxClaims),
-		vms:    map[string]*member{}, told: map[string]bool{},
+		vms:    map[string]*member{}, known: map[string]*egress.Known{}, told: map[string]bool{},
 	}
 }
 

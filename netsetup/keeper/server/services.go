@@ -78,7 +78,7 @@ func (s *server) startClerk(ctx context.Context, bridge host.Link, domain string
 			Link: bridge.Index, MAC: bridge.MAC, Prefix: plan.Prefix, Address: plan.Gateway, MTU: plan.MTU,
 			// A default route that leads nowhere would break guests with a second NIC.
 			Router: plan.Network.Mode == profiles.NAT, Domain: domain, PXE: plan.Network.PXE,
-			Prefix6: plan.Prefix6, Address6: plan.Gateway6, Router6: plan.Outward6,
+			Prefix6: plan.Prefix6, Address6: plan.Gateway6, Router6: plan.Outward6, Cautious: s.hasLists(),
 		},
 		DHCP: socket, DHCP6: more.dhcp6, DNS: names, DNS6: more.names, LeaseFile: leases, Keeper: hearer{s, server}, Log: s.log,
 	})
@@ -133,6 +133,7 @@ func (s *server) RestartServices(ctx context.Context) error {
 // reserveAgain tells a new DHCP server the addresses that a VM's ports have.
 func (s *server) reserveAgain(vm string, ports []keeper.Port) error {
 	var errs []error
+	s.limit(ports)
 	for i := range ports {
 		if p := &ports[i]; p.Address.IsValid() { // no copy: a watcher changes Seen
 			_, err := s.dhcp.Reserve(p.MAC, p.Address, vm)

@@ -68,12 +68,11 @@ func (o *onLink) refresh() error {
 	var stale []string // tables
 	for _, p := range places {
 		add := p.steps[p.i].(step.AddTable)
-		if slices.EqualFunc(add.Table.Sets, sets, func(a, b nft.Set) bool { return slices.Equal(a.Prefixes, b.Prefixes) }) {
-			continue
+		if now, changed := replaced(add.Table.Sets, sets); changed {
+			add.Table.Sets = now
+			p.steps[p.i] = add
+			stale = append(stale, add.Table.Name)
 		}
-		add.Table.Sets = sets
-		p.steps[p.i] = add
-		stale = append(stale, add.Table.Name)
 	}
 	if len(stale) == 0 {
 		return nil
@@ -85,4 +84,17 @@ func (o *onLink) refresh() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// replaced returns the sets with some of them as they are by now, and whether one differs.
+func replaced(sets, now []nft.Set) (list []nft.Set, changed bool) {
+	list = slices.Clone(sets)
+	for i := range list {
+		for _, n := range now {
+			if n.Name == list[i].Name && !slices.Equal(n.Prefixes, list[i].Prefixes) {
+				list[i], changed = n, true
+			}
+		}
+	}
+	return list, changed
 }

@@ -1,4 +1,6 @@
-package dns
+// Package answers reads answers of DNS: which addresses they have, and for which names. It reads
+// whatever bytes come, and its functions may be called concurrently.
+package answers
 
 import (
 	"encoding/binary"
@@ -8,16 +10,19 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// rawRecord is one of a message's records, by its places in it.
-type rawRecord struct {
-	kind dnsmessage.Type
-	ttl  int // where the TTL is
-	data []byte
+// headerLen is the length of a message's header, in bytes (RFC 1035, 4.1.1).
+const headerLen = 12
+
+// Record is one of a message's records, by its places in it.
+type Record struct {
+	Kind dnsmessage.Type
+	TTL  int // where the TTL is
+	Data []byte
 }
 
-// records calls f with the records behind the question, in their order, and reports whether
+// Each calls f with the records behind the question, in their order, and reports whether
 // all that the header counts are whole.
-func records(raw []byte, f func(rawRecord)) bool {
+func Each(raw []byte, f func(Record)) bool {
 	if len(raw) < headerLen {
 		return false
 	}
@@ -35,7 +40,7 @@ func records(raw []byte, f func(rawRecord)) bool {
 		if end > len(raw) {
 			return false
 		}
-		f(rawRecord{kind: dnsmessage.Type(binary.BigEndian.Uint16(raw[i:])), ttl: i + 4, data: raw[i+10 : end]})
+		f(Record{Kind: dnsmessage.Type(binary.BigEndian.Uint16(raw[i:])), TTL: i + 4, Data: raw[i+10 : end]})
 		i = end
 	}
 	return i <= len(raw)
@@ -55,17 +60,17 @@ func skipName(raw []byte, i int) int {
 	return len(raw) + 1
 }
 
-// rebinds returns an address of an answer that a public name must not have, because a
+// Rebinds returns an address of an answer that a public name must not have, because a
 // program in a guest that trusts its own machine and its link would be led there by the
 // owner of the name (DNS rebinding): loopback, link-local and unspecified ones. The zero Addr
 // says that the answer has none. Names below localhost are no public names (RFC 6761, 6.3).
-func rebinds(name string, raw []byte) netip.Addr {
+func Rebinds(name string, raw []byte) netip.Addr {
 	if strings.HasSuffix(name, ".localhost.") {
 		return netip.Addr{}
 	}
 	var found netip.Addr
-	records(raw, func(r rawRecord) {
-		for _, a := range r.addresses() {
+	Each(raw, func(r Record) {
+		for _, a := range r.Addresses() {
 			if a = a.Unmap(); a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() {
 				found = a
 			}
@@ -76,19 +81,19 @@ func rebinds(name string, raw []byte) netip.Addr {
 
 // Parameters of HTTPS and SVCB records that are lists of addresses (RFC 9460, 14.3.2).
 const (
-	paramIPv4 = 4
-	paramIPv6 = 6
+	ParamIPv4 = 4
+	ParamIPv6 = 6
 )
 
-// addresses are those of an A, AAAA, SVCB or HTTPS record.
-func (r rawRecord) addresses() []netip.Addr {
-	switch r.kind {
+// Addresses are those of an A, AAAA, SVCB or HTTPS record.
+func (r Record) Addresses() []netip.Addr {
+	switch r.Kind {
 	case dnsmessage.TypeA:
-		return split(r.data, 4)
+		return split(r.Data, 4)
 	case dnsmessage.TypeAAAA:
-		return split(r.data, 16)
-	case typeSVCB, typeHTTPS:
-		return hints(r.data)
+		return split(r.Data, 16)
+	case TypeSVCB, TypeHTTPS:
+		return hints(r.Data)
 	}
 	return nil
 }
@@ -103,9 +108,9 @@ func hints(data []byte) []netip.Addr {
 			break
 		}
 		switch value := data[i : i+length]; key {
-		case paramIPv4:
+		case ParamIPv4:
 			list = append(list, split(value, 4)...)
-		case paramIPv6:
+		case ParamIPv6:
 			list = append(list, split(value, 16)...)
 		}
 		i += length
@@ -122,3 +127,9 @@ func split(data []byte, size int) []netip.Addr {
 	}
 	return list
 }
+
+// Types that package dnsmessage has no names for (RFC 9460).
+const (
+	TypeSVCB  dnsmessage.Type = 64
+	TypeHTTPS dnsmessage.Type = 65
+)
