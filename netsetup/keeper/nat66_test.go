@@ -2,7 +2,9 @@ package keeper_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/lab"
+	"github.com/qnet-vm/qnet/internal/lab/programs"
+	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 	"github.com/qnet-vm/qnet/netsetup/ula"
@@ -280,5 +284,83 @@ ip -6 route add default via 2001:db8:7::1 metric 10`)
 		a.lifetime.Store(1800)
 		lab.Eventually(t, 10*time.Second, "the host has its route again", hasDefault6)
 		a.pauses = true
+	})
+}
+
+// Beside firewalld guests reach the same of the host over IPv6 as over IPv4, DNS and ping of the
+// gateway, and the outside; also after firewalld has reloaded.
+func TestFirewalldIPv6(t *testing.T) {
+	besideFirewalld(t, func(t *testing.T, o Options, fw *programs.FirewalldProgram) {
+		lab.Sh(t, `
+ip -n inet addr add 2001:db8:2::1/64 dev lan0 nodad
+ip -n inet addr add 2001:db8:ffff::1/128 dev lo
+ip addr add 2001:db8:2::10/64 dev eth0 nodad
+ip -6 route add default via 2001:db8:2::1`)
+		l, err := net.Listen("tcp", "[::]:7654")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, IPv6: true}, "web", port(1))
+		info := r.Info()
+		guest6(t, "vm1", info, "9")
+		for _, when := range []string{"at the start", "after a reload"} {
+			pings(t, "vm1", info.Gateway6.String(), when)
+			pings(t, "vm1", outside6, when)
+			pings(t, "", info.Prefix6.Addr().String()+"9", when)
+			lab.Eventually(t, 10*time.Second, "names "+when, func() bool {
+				_, err := lab.Try("timeout 2 ip netns exec vm1 busybox nslookup -type=aaaa host.qnet " + info.Gateway6.String())
+				return err == nil
+			})
+			for _, to := range []string{info.Gateway6.String(), ula.LinkLocal(bridgeMAC(info)).String() + "%eth0"} {
+				if _, err := lab.Try("timeout 2 ip netns exec vm1 busybox nc -w 1 " + to + " 7654 < /dev/null"); err == nil {
+					t.Errorf("%s: the guest reaches another port at %s", when, to)
+				}
+			}
+			fw.Reload(t)
+		}
+		lab.Sh(t, "ip netns del vm1; ip link del vvm1 2>/dev/null || true")
+		mustLeave(t, r)
+		l.Close()
+		lab.Sh(t, "ip -6 route del default via 2001:db8:2::1; ip addr del 2001:db8:2::10/64 dev eth0")
+	})
+}
+
+// VMs of a network agree about its IPv6, and each address is one VM's. Another network that has
+// the prefix is in the way of one that pins it.
+func TestIPv6Refusals(t *testing.T) {
+	inLab(t, func(t *testing.T, o Options) {
+		n := Network{Name: "dev", Mode: profiles.HostOnly, Subnet: subnet, IPv6: true, Subnet6: netip.MustParsePrefix("fd12:3456:789a:1::/64")}
+		r := mustJoin(t, o, n, "web", port(1))
+		defer mustLeave(t, r)
+		if info := r.Info(); info.Prefix6 != n.Subnet6 || info.Gateway6 != ula.Gateway(n.Subnet6) {
+			t.Errorf("%+v", info)
+		}
+		ask := func(change func(n *Network, p *PortRequest)) error {
+			other, ports := n, port(2)
+			change(&other, &ports[0])
+			j, err := Join(t.Context(), o, other, "db", ports)
+			if err == nil {
+				mustLeave(t, j)
+			}
+			return err
+		}
+		for want, change := range map[string]func(n *Network, p *PortRequest){
+			`without ipv6, VMs [web] run it with`:                                             func(n *Network, _ *PortRequest) { n.IPv6, n.Subnet6 = false, netip.Prefix{} },
+			`with subnet6 fd12:3456:789a:2::/64, VMs [web] run it with fd12:3456:789a:1::/64`: func(n *Network, _ *PortRequest) { n.Subnet6 = netip.MustParsePrefix("fd12:3456:789a:2::/64") },
+			`which VM "web" has`: func(_ *Network, p *PortRequest) { p.Address6 = r.Ports()[0].Address6 },
+			`which is no guest address of fd12:3456:789a:1::/64 (gateway`: func(_ *Network, p *PortRequest) { p.Address6 = n.Subnet6.Addr().Next() },
+			`subnet6 fd12:3456:789a:1::/64 overlaps the host's address`:   func(n *Network, _ *PortRequest) { n.Name, n.Subnet = "lab", netip.Prefix{} },
+			`but network "lab" has no IPv6`: func(n *Network, p *PortRequest) {
+				n.Name, n.Subnet, n.IPv6, n.Subnet6, p.Address6 = "lab", netip.Prefix{}, false, netip.Prefix{}, netip.MustParseAddr("fd12::9")
+			},
+		} {
+			if err := ask(change); !errors.Is(err, host.ErrRefused) || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %s", err, want)
+			}
+		}
+		mine := netip.MustParseAddr("fd12:3456:789a:1::10")
+		if err := ask(func(_ *Network, p *PortRequest) { p.Address6 = mine }); err != nil {
+			t.Error(err)
+		}
 	})
 }

@@ -16,7 +16,7 @@ import (
 // what nft itself stores (struct expr_ops of libnftables: a payload expression, its base, and its
 // offset and length in bits).
 func typeOf() []byte {
-	number := func(b []byte, kind userdata.Type, v uint32) []byte { return userdata.AppendUint32(b, kind, v) }
+	number := userdata.AppendUint32
 	payload := number(number(number(number(number(nil, 0, 0), 1, 0), 2, 3), 3, 64), 4, 128)
 	return userdata.Append(number(nil, 0, 7), 1, payload)
 }

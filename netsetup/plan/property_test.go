@@ -51,6 +51,10 @@ func drawFacts(t *rapid.T) host.Facts {
 			rapid.SampledFrom([]string{"eth0", "eth1", "qn-dev"}).Draw(t, "link"): "home",
 		}}
 	}
+	if f.HasIPv6 {
+		f = hosttest.IPv6(f, rapid.Bool().Draw(t, "force_forwarding"))
+		f.Sysctls[host.IPv6Key("all", host.Forwarding)] = rapid.SampledFrom([]string{"0", "1"}).Draw(t, "all.forwarding")
+	}
 	if rapid.Bool().Draw(t, "docker") {
 		f.Filters = dockerAndUFW()
 	}
@@ -64,6 +68,7 @@ func drawNetwork(t *rapid.T) Network {
 		Mode:    rapid.SampledFrom([]profiles.Mode{profiles.Private, profiles.HostOnly, profiles.NAT, profiles.Bridge, profiles.User}).Draw(t, "mode"),
 		Uplink:  rapid.SampledFrom([]string{"", "", "eth0", "eth1", "br0", "wlan0", "tun0", "eth9", "lo"}).Draw(t, "uplink"),
 		Macvtap: rapid.Bool().Draw(t, "macvtap"),
+		IPv6:    rapid.Bool().Draw(t, "ipv6"),
 		MTU:     rapid.SampledFrom([]int{0, 0, 0, 576, 1280, 9000, 100000}).Draw(t, "mtu"),
 		Subnet: rapid.SampledFrom([]netip.Prefix{
 			{}, {}, netip.MustParsePrefix("192.168.223.0/24"), netip.MustParsePrefix("172.17.0.0/20"),
