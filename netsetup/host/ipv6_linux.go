@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/dump"
-	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/netsetup/fib"
 	"github.com/qnet-vm/qnet/netsetup/rtnl"
 )
@@ -62,7 +61,7 @@ func (f *Facts) addForwarding6() {
 	}
 	all := read("all", Forwarding)
 	names := []string{AcceptRA}
-	if failpoint.Hit("the kernel forwards IPv6 by link") == nil && read("all", ForceForwarding) != "" {
+	if read("all", ForceForwarding) != "" {
 		names = append(names, ForceForwarding)
 	}
 	f.Routers6 = nil

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/dump"
+	"github.com/qnet-vm/qnet/internal/failpoint"
 	"github.com/qnet-vm/qnet/internal/resolvconf"
 	"github.com/qnet-vm/qnet/netsetup/defined"
 	"github.com/qnet-vm/qnet/netsetup/fib"
@@ -49,6 +50,9 @@ func Observe(ctx context.Context, q Query) (Facts, error) {
 	if q.IPv6 {
 		if err := f.ObserveIPv6(); err != nil {
 			return f, err
+		}
+		if failpoint.Hit("the kernel forwards IPv6 by link") != nil { // as one before 6.17
+			delete(f.Sysctls, IPv6Key("all", ForceForwarding))
 		}
 	}
 	if q.Original != nil {
