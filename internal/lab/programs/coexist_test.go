@@ -1,6 +1,7 @@
 package programs_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -49,6 +50,7 @@ type host struct {
 	*testing.T
 	o       keeper.Options
 	members map[profiles.Mode]*guest.Member
+	led     []*led
 	mu      sync.Mutex
 	notes   []string
 }
@@ -203,9 +205,10 @@ func (h *host) told() string {
 
 // cell is one square of the matrix.
 type cell struct {
-	mode   profiles.Mode
-	result string        // "untouched", "accepts", "zone", "told"
-	took   time.Duration // until guests reached everything
+	column  string        // one of columns
+	network string        // that has to do with other programs for it, "" for the mode's, the column
+	result  string        // "untouched", "accepts", "zone", "told"
+	took    time.Duration // until guests reached everything
 }
 
 // try runs a program in one order with networks of all modes, and records the results.
@@ -228,6 +231,7 @@ func try(t *testing.T, p programs.Program, order string) {
 			before = lab.Snapshot(t, h.o.RunDir)
 		}
 		h.joinAll()
+		h.lead()
 		began := time.Now()
 		switch order {
 		case "qnet first":
@@ -241,8 +245,11 @@ func try(t *testing.T, p programs.Program, order string) {
 		if order == "qnet first" {
 			limit = started
 		}
-		cells := h.look(p, began, limit)
+		cells := slices.Concat(h.look(p, began, limit), h.lookAtForwards(p, began, limit))
+		h.mean(cells)
+		h.probeAll(cells)
 		h.works(p, "while qnet runs")
+		h.unlead()
 		h.leaveAll()
 		h.after(p, order, state, before)
 		record(t, p, order, cells)
@@ -261,7 +268,7 @@ func (h *host) look(p programs.Program, began time.Time, limit time.Duration) []
 	h.Helper()
 	var cells []cell
 	for _, m := range modes {
-		c := cell{mode: m, result: "untouched"}
+		c := cell{column: string(m), result: "untouched"}
 		if text := p.Refuses(m); text != "" {
 			c.result = "told"
 			lab.Eventually(h, back, fmt.Sprintf("%s: told %q", m, text), func() bool { return strings.Contains(h.told(), text) })
@@ -274,22 +281,38 @@ func (h *host) look(p programs.Program, began time.Time, limit time.Duration) []
 		}
 		cells = append(cells, c)
 	}
-	rules := lab.Sh(h, "iptables-nft-save 2> /dev/null; ip6tables-nft-save 2> /dev/null\n"+lab.LegacyRules)
-	for i, c := range cells {
-		if c.result == "told" {
+	return cells
+}
+
+// probeAll tries all that the modes promise and forbid.
+func (h *host) probeAll(cells []cell) {
+	h.Helper()
+	for _, c := range cells {
+		m := profiles.Mode(c.column)
+		if c.result == "told" || !slices.Contains(modes, m) {
 			continue
 		}
-		if strings.Contains(rules, `"qnet:`+string(c.mode)+`" -j ACCEPT`) {
-			cells[i].result = "accepts"
-		}
-		if zones, err := lab.Try("firewall-cmd --get-active-zones"); err == nil && strings.Contains(zones, "qn-"+string(c.mode)) {
-			cells[i].result = "zone"
-		}
-		if err := h.probe(c.mode); err != nil {
-			h.Errorf("%s: %v", c.mode, err)
+		if err := h.probe(m); err != nil {
+			h.Errorf("%s: %v", m, err)
 		}
 	}
-	return cells
+}
+
+// mean adds what qnet did to the other program for what works.
+func (h *host) mean(cells []cell) {
+	h.Helper()
+	rules := lab.Sh(h, "iptables-nft-save 2> /dev/null; ip6tables-nft-save 2> /dev/null\n"+lab.LegacyRules)
+	zones, _ := lab.Try("firewall-cmd --get-active-zones") // "" where it does not run
+	for i, c := range cells {
+		network := cmp.Or(c.network, c.column)
+		switch {
+		case c.result == "told":
+		case strings.Contains(zones, "qn-"+network):
+			cells[i].result = "zone"
+		case strings.Contains(rules, `"qnet:`+network+`" -j ACCEPT`):
+			cells[i].result = "accepts"
+		}
+	}
 }
 
 // after checks that everything of the other program is as it was, or as the program makes
@@ -375,7 +398,7 @@ func record(t *testing.T, p programs.Program, order string, cells []cell) {
 	}
 	defer f.Close()
 	for _, c := range cells {
-		fmt.Fprintf(f, "%s|%s|%s|%s|%d|%s\n", p.Name, order, c.mode, c.result, c.took.Milliseconds(), p.Version())
+		fmt.Fprintf(f, "%s|%s|%s|%s|%d|%s\n", p.Name, order, c.column, c.result, c.took.Milliseconds(), p.Version())
 	}
 }
 

@@ -31,6 +31,17 @@ func all() []programs.Program {
 	}
 }
 
+// columns are those of the page's table.
+func columns() (list []string) {
+	for _, m := range modes {
+		list = append(list, string(m))
+	}
+	for _, l := range leads() {
+		list = append(list, l.column)
+	}
+	return list
+}
+
 // orders are the orders in which qnet and the other program start.
 var orders = []string{"other first", "qnet first", "reload"}
 
@@ -98,10 +109,10 @@ func table(t *testing.T) string {
 	for _, p := range all() {
 		for _, order := range orders {
 			fmt.Fprintf(&out, "| %s | %s |", p.Name, order)
-			for _, m := range modes {
-				text := cells[p.Name+"|"+order+"|"+string(m)]
+			for _, column := range columns() {
+				text := cells[p.Name+"|"+order+"|"+column]
 				if text == "" {
-					t.Errorf("%s, %s, %s: nothing came of it", p.Name, order, m)
+					t.Errorf("%s, %s, %s: nothing came of it", p.Name, order, column)
 					text = "**fails**"
 				}
 				fmt.Fprintf(&out, " %s |", text)
@@ -123,7 +134,9 @@ const intro = `# Beside other programs
 ` + "`make coexist`" + ` writes this page. It starts the real programs, each in its own namespaces,
 beside a network of each mode with a synthetic guest (package internal/doctor/probe/guest).
 The guest takes its lease, resolves names, reaches what its mode promises, and tries what
-its mode forbids. There are three orders:
+its mode forbids. Ports of the host lead to two more guests, TCP and UDP: in nat by DNAT, so that
+the guest sees who calls, and in host-only by a relay. A client on the LAN uses them by the host's
+address. There are three orders:
 
 - *other first*: the other program runs when the first VM starts;
 - *qnet first*: the other program starts while VMs run. Guests must reach everything
@@ -145,8 +158,8 @@ a reload brings nothing of qnet back. The results:
 %d cells: %d untouched, %d with accepts, %d in a zone, %d told, none silent. The longest time
 until guests reached everything again: %.1f s.
 
-| beside | order | private | host-only | nat | bridge |
-|---|---|---|---|---|---|
+| beside | order | private | host-only | nat | bridge | forward by DNAT | forward by relay |
+|---|---|---|---|---|---|---|---|
 `
 
 // The page begins with the words above; the numbers and the table are from a whole run.
