@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -140,13 +141,31 @@ func TestParseSolicitation(t *testing.T) {
 
 // sent collects what an advertiser sends, and when.
 type sent struct {
-	t    *testing.T
+	t *testing.T
+
+	mu   sync.Mutex // guards what follows
 	at   time.Time
 	list []said
 	when []time.Duration
 }
 
+// begin forgets what was sent.
+func (s *sent) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list, s.when, s.at = nil, nil, time.Now()
+}
+
+// all is what was sent since begin, and when.
+func (s *sent) all() ([]said, []time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.list), slices.Clone(s.when)
+}
+
 func (s *sent) send(frame []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.list, s.when = append(s.list, read(s.t, frame)), append(s.when, time.Since(s.at))
 	return unix.ENOBUFS // it is lost, and all goes on
 }
@@ -172,8 +191,9 @@ func wait(d time.Duration) {
 func TestFirstThenEach200Seconds(t *testing.T) {
 	advertised(t, true, func(_ *Advertiser, s *sent) {
 		wait(410 * time.Second)
-		if want := []time.Duration{0, 4 * time.Second, 8 * time.Second, 208 * time.Second, 408 * time.Second}; !slices.Equal(s.when, want) {
-			t.Errorf("sent at %v, want %v", s.when, want)
+		_, when := s.all()
+		if want := []time.Duration{0, 4 * time.Second, 8 * time.Second, 208 * time.Second, 408 * time.Second}; !slices.Equal(when, want) {
+			t.Errorf("sent at %v, want %v", when, want)
 		}
 	})
 }
@@ -182,20 +202,21 @@ func TestFirstThenEach200Seconds(t *testing.T) {
 func TestRouterChanges(t *testing.T) {
 	advertised(t, false, func(a *Advertiser, s *sent) {
 		wait(100 * time.Second)
-		s.list, s.when, s.at = nil, nil, time.Now()
+		s.begin()
 		a.SetRouter(false)
 		wait(time.Second)
-		if len(s.list) != 0 {
-			t.Errorf("told %v anew", s.list)
+		if list, _ := s.all(); len(list) != 0 {
+			t.Errorf("told %v anew", list)
 		}
 		a.SetRouter(true)
 		wait(10 * time.Second)
 		a.SetRouter(false)
 		wait(0)
-		if want := []time.Duration{time.Second, 5 * time.Second, 9 * time.Second, 11 * time.Second}; !slices.Equal(s.when, want) {
-			t.Fatalf("sent at %v, want %v", s.when, want)
+		list, when := s.all()
+		if want := []time.Duration{time.Second, 5 * time.Second, 9 * time.Second, 11 * time.Second}; !slices.Equal(when, want) {
+			t.Fatalf("sent at %v, want %v", when, want)
 		}
-		for i, x := range s.list {
+		for i, x := range list {
 			if want := map[bool]uint32{true: 1800, false: 0}[i < 3]; x.router != want {
 				t.Errorf("message %d: lifetime %d, want %d", i, x.router, want)
 			}
@@ -208,13 +229,14 @@ func TestRouterChanges(t *testing.T) {
 func TestAnswers(t *testing.T) {
 	advertised(t, true, func(a *Advertiser, s *sent) {
 		wait(20 * time.Second)
-		s.list, s.when, s.at = nil, nil, time.Now()
+		s.begin()
 		for range 10_000 {
 			a.Answer(Solicitation{guest, guestMAC})
 			time.Sleep(time.Millisecond)
 		}
 		alone, all := 0, 0
-		for _, x := range s.list {
+		list, _ := s.all()
+		for _, x := range list {
 			if x.to == guest {
 				alone++
 			} else {
@@ -225,17 +247,17 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("10,000 questions in 10 s: %d answers alone, %d for all", alone, all)
 		}
 		wait(20 * time.Second)
-		s.list = nil
+		s.begin()
 		a.Answer(Solicitation{netip.IPv6Unspecified(), guestMAC})
 		wait(0)
 		a.Answer(Solicitation{netip.IPv6Unspecified(), guestMAC})
 		wait(2 * time.Second)
-		if len(s.list) != 1 || s.list[0].to != allNodes {
-			t.Errorf("a guest without an address: %+v", s.list)
+		if list, _ := s.all(); len(list) != 1 || list[0].to != allNodes {
+			t.Errorf("a guest without an address: %+v", list)
 		}
 		wait(2 * time.Second)
-		if len(s.list) != 2 {
-			t.Errorf("the next one: %+v", s.list)
+		if list, _ := s.all(); len(list) != 2 {
+			t.Errorf("the next one: %+v", list)
 		}
 	})
 }
@@ -249,8 +271,8 @@ func TestEnd(t *testing.T) {
 		a.SetRouter(false)
 		a.Answer(Solicitation{guest, guestMAC})
 		wait(time.Hour)
-		if len(s.list) != 2 || s.list[1].router != 0 || s.list[1].preferred != 0 || s.list[1].dns != 0 {
-			t.Errorf("sent %+v", s.list)
+		if list, _ := s.all(); len(list) != 2 || list[1].router != 0 || list[1].preferred != 0 || list[1].dns != 0 {
+			t.Errorf("sent %+v", list)
 		}
 	})
 }
