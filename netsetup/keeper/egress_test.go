@@ -170,7 +170,7 @@ func toldBy(raw []byte) string {
 	}
 	for _, a := range m.Additionals {
 		if o, ok := a.Body.(*dnsmessage.OPTResource); ok && len(o.Options) > 0 && o.Options[0].Code == 15 {
-			words = append(words, fmt.Sprint("filtered ", o.Options[0].Data))
+			words = append(words, fmt.Sprintf("filtered %v", o.Options[0].Data))
 		}
 	}
 	return strings.Join(words, " ")
@@ -205,10 +205,20 @@ func TestEgress(t *testing.T) {
 
 		dialled(t, "web", map[string]string{"203.0.113.1:80": refused, "203.0.113.3:80": refused, "192.0.2.1:80": refused, "192.0.2.1:853": "", "10.200.0.1:80": refused})
 		for _, c := range []struct{ name, want string }{
-			{"deb.example.", "203.0.113.1"}, {"DEB.example.", "203.0.113.1"}, {"www.cdn.example.", "203.0.113.2 203.0.113.3"},
-			{"edge.example.", filteredName}, {"evil.example.", filteredName}, {"secret.evil.example.", filteredName}, {"wild.example.", filteredName},
-			{"site.wild.example.", "203.0.113.4 203.0.113.3"}, {"rebind.example.", filteredName}, {"mixed.example.", filteredName},
-			{"loop.example.", ""}, {"meta.example.", ""}, {"inside.example.", "10.201.0.1 203.0.113.3"}, {"other.qnet.", "10.77.0.10"},
+			{"deb.example.", "203.0.113.1"},
+			{"DEB.example.", "203.0.113.1"},
+			{"www.cdn.example.", "203.0.113.2 203.0.113.3"},
+			{"edge.example.", filteredName},
+			{"evil.example.", filteredName},
+			{"secret.evil.example.", filteredName},
+			{"wild.example.", filteredName},
+			{"site.wild.example.", "203.0.113.4 203.0.113.3"},
+			{"rebind.example.", filteredName},
+			{"mixed.example.", filteredName},
+			{"loop.example.", ""},
+			{"meta.example.", ""},
+			{"inside.example.", "10.201.0.1 203.0.113.3"},
+			{"other.qnet.", "10.77.0.10"},
 		} {
 			for _, server := range []string{"10.77.0.1", "8.8.8.8", "192.0.2.1"} {
 				if got := asks(t, "web", "udp", server, c.name, dnsmessage.TypeA); got != c.want {

@@ -159,7 +159,9 @@ func goldenReach() string {
 	nic := NIC{VM: "web", MAC: hosttest.GuestMAC, Addresses: []netip.Addr{netip.MustParseAddr("192.168.223.10")}}
 	other := p.PortSteps(nic)
 	nic.Reach, nic.OnLink = reach.Policy{Isolated: true, NoHost: true, NoLAN: true, Listed: true, Entries: []reach.Entry{
-		{Name: "deb.debian.org"}, {Name: "*.github.com", Port: 443}, {Prefix: netip.MustParsePrefix("203.0.113.0/24"), Port: 22},
+		{Name: "deb.debian.org"},
+		{Name: "*.github.com", Port: 443},
+		{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Port: 22},
 		{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Deny: true},
 	}}, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	steps := slices.DeleteFunc(p.PortSteps(nic), func(s step.Step) bool {

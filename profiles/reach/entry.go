@@ -140,12 +140,13 @@ func parsePrefix(s string) (netip.Prefix, error) {
 		}
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
+	if !strings.Contains(s, "/") {
+		return netip.Prefix{}, nil
+	}
 	p, err := netip.ParsePrefix(s)
 	switch {
-	case err != nil && strings.Contains(s, "/"):
-		return netip.Prefix{}, fmt.Errorf("%.60q is no prefix, such as 192.0.2.0/24 or 2001:db8::/32", s)
 	case err != nil:
-		return netip.Prefix{}, nil
+		return netip.Prefix{}, fmt.Errorf("%.60q is no prefix, such as 192.0.2.0/24 or 2001:db8::/32", s)
 	case p != p.Masked():
 		return netip.Prefix{}, fmt.Errorf("host bits are set, allowed: %s", p.Masked())
 	case p.Addr().Is4In6():

@@ -14,6 +14,7 @@
 //
 // The keeper's end of both is a [Clerk]. The keeper decides each VM's address and keeps the
 // lease file; what a clerk says is checked, bounded, and used for little: which clients have
-// taken their addresses, and what the user should know. When a clerk dies, the keeper has the
+// taken their addresses, what the user should know, and which addresses a name has that a guest's
+// list allows. When a clerk dies, the keeper has the
 // next one started with the same sockets, in which messages wait meanwhile.
 package clerk

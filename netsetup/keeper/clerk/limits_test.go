@@ -25,8 +25,13 @@ func TestFilterAsks(t *testing.T) {
 		name   string
 		want   dns.Ruling
 	}{
-		{own, "deb.example", dns.Checked}, {own, "a.b.wild.example", dns.Checked}, {own, "wild.example", dns.Refused}, {own, "", dns.Refused},
-		{own, "evil.example", dns.Refused}, {other, "evil.example", dns.Free}, {strange, "deb.example", dns.Failed},
+		{own, "deb.example", dns.Checked},
+		{own, "a.b.wild.example", dns.Checked},
+		{own, "wild.example", dns.Refused},
+		{own, "", dns.Refused},
+		{own, "evil.example", dns.Refused},
+		{other, "evil.example", dns.Free},
+		{strange, "deb.example", dns.Failed},
 	} {
 		if got := f.Asks(c.client, c.name); got != c.want {
 			t.Errorf("%s, %q: %d, want %d", c.client, c.name, got, c.want)
