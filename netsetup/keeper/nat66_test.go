@@ -287,15 +287,38 @@ ip -6 route add default via 2001:db8:7::1 metric 10`)
 	})
 }
 
+// static6 gives the host of lab.Uplink an address and a default route of IPv6.
+const static6 = `
+ip -n inet addr add 2001:db8:2::1/64 dev lan0 nodad
+ip -n inet addr add 2001:db8:ffff::1/128 dev lo
+ip addr add 2001:db8:2::10/64 dev eth0 nodad
+ip -6 route add default via 2001:db8:2::1`
+
+// Beside ufw, which drops IPv6 to the host and through it, guests reach both.
+func TestUFWIPv6(t *testing.T) {
+	ufw := programs.UFW()
+	lab.Require(t, append(ufw.Needs, lab.Tun)...)
+	lab.Run(t, func(t *testing.T) {
+		lab.Uplink(t)
+		lab.Sh(t, static6)
+		o := labOptions(t)
+		ufw.Start(t)
+		before := lab.Snapshot(t, o.RunDir)
+		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, IPv6: true}, "web", port(1))
+		guest6(t, "vm1", r.Info(), "9")
+		pings(t, "vm1", r.Info().Gateway6.String(), "beside ufw")
+		pings(t, "vm1", outside6, "beside ufw")
+		lab.Sh(t, "ip netns del vm1; ip link del vvm1 2>/dev/null || true")
+		mustLeave(t, r)
+		before.Check(t)
+	})
+}
+
 // Beside firewalld guests reach the same of the host over IPv6 as over IPv4, DNS and ping of the
 // gateway, and the outside; also after firewalld has reloaded.
 func TestFirewalldIPv6(t *testing.T) {
 	besideFirewalld(t, func(t *testing.T, o Options, fw *programs.FirewalldProgram) {
-		lab.Sh(t, `
-ip -n inet addr add 2001:db8:2::1/64 dev lan0 nodad
-ip -n inet addr add 2001:db8:ffff::1/128 dev lo
-ip addr add 2001:db8:2::10/64 dev eth0 nodad
-ip -6 route add default via 2001:db8:2::1`)
+		lab.Sh(t, static6)
 		l, err := net.Listen("tcp", "[::]:7654")
 		if err != nil {
 			t.Fatal(err)
