@@ -248,7 +248,11 @@ func (b *bench) startPasst(more ...string) (socket string, passt rig.Daemon, err
 		return "", passt, err
 	}
 	listens := func() bool { _, err := os.Stat(socket); return err == nil }
-	if err := rig.Eventually("passt listens", 10*time.Second, listens); err != nil {
+	err = rig.Eventually("passt listens", 10*time.Second, listens)
+	if err == nil {
+		err = os.Chmod(socket, 0o777) // each VM's QEMU has a user of its own
+	}
+	if err != nil {
 		passt.Stop()
 		return "", passt, err
 	}
