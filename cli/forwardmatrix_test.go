@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -262,6 +263,56 @@ func TestForwardsOutliveTheKeeper(t *testing.T) {
 		}
 		if got := l.ask("inet", "tcp", "192.0.2.10:9080"); net.ParseIP(got) == nil {
 			t.Errorf("got %q", got)
+		}
+		l.guestsGone()
+		l.must("stop", "--force", "web")
+	})
+}
+
+// Datagrams of a client that keeps its port reach the guest by DNAT from the next one behind
+// forward add on, also if it began a second before, and their answers come back. Behind forward rm
+// there are none.
+func TestForwardedDatagrams(t *testing.T) {
+	inLab(t, func(l *testHost) {
+		l.forwarding("nat", "")
+		var c net.Conn
+		lab.InNamespace(l, "inet", func() (err error) {
+			d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4444}}
+			c, err = d.DialContext(l.Context(), "udp4", "192.0.2.10:8053")
+			return err
+		})
+		defer c.Close()
+		// ask sends a datagram every 100 ms, for a second, until one is answered.
+		ask := func() (answer string, sent int) {
+			b := make([]byte, 100)
+			for sent < 10 {
+				fmt.Fprintln(c, "who?") // the kernel may tell of an ICMP error of the one before
+				sent++
+				c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+				for {
+					n, err := c.Read(b)
+					if err == nil {
+						return strings.TrimSpace(string(b[:n])), sent
+					}
+					if errors.Is(err, os.ErrDeadlineExceeded) {
+						break
+					}
+				}
+			}
+			return "", sent
+		}
+		if got, _ := ask(); got != "" {
+			t.Fatalf("answered %q before", got)
+		}
+		l.must("forward", "add", "web", "192.0.2.10:8053:53/udp")
+		for range 5 {
+			if got, sent := ask(); got != "192.0.2.1" || sent > 5 {
+				t.Errorf("the guest sees %q of datagram %d", got, sent)
+			}
+		}
+		l.must("forward", "rm", "web", "192.0.2.10:8053:53/udp")
+		if got, _ := ask(); got != "" {
+			t.Errorf("answered %q behind forward rm", got)
 		}
 		l.guestsGone()
 		l.must("stop", "--force", "web")
