@@ -1,8 +1,10 @@
 package guests
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
@@ -10,6 +12,7 @@ import (
 	"github.com/qnet-vm/qnet/cli/call"
 	"github.com/qnet-vm/qnet/internal/control"
 	"github.com/qnet-vm/qnet/internal/relay"
+	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/profiles/ports"
 )
 
@@ -65,6 +68,7 @@ type forwardRow struct {
 	Guest   uint16       `json:"guest"`
 	How     string       `json:"how"`
 	Carried *relay.Count `json:"carried"` // null where QEMU does all
+	DNAT    *uint64      `json:"dnat"`    // connections by DNAT; null where there is none, and without rights
 }
 
 func (g guests) listForwards(c *cli.Context, names []string) error {
@@ -80,26 +84,52 @@ func (g guests) listForwards(c *cli.Context, names []string) error {
 	if err != nil {
 		return err
 	}
+	byDNAT := g.byDNAT(c.Context)
 	rows := []forwardRow{}
 	for _, s := range states {
 		for _, n := range s.NICs {
 			for _, f := range n.Forwards {
-				rows = append(rows, forwardRow{s.Name, n.Index, f.Proto, listens(f.Address), f.Port, f.Guest, f.How, f.Carried})
+				rows = append(rows, forwardRow{s.Name, n.Index, f.Proto, listens(f.Address), f.Port, f.Guest, f.How, f.Carried, byDNAT(s.Name, n.Index, f)})
 			}
 		}
 	}
 	if c.Bool("json") {
 		return g.JSON(rows)
 	}
-	return g.Table("VM NIC PROTO ADDRESS PORT GUEST HOW CONNECTIONS BYTES", func(row call.Row) {
+	return g.Table("VM NIC PROTO ADDRESS PORT GUEST HOW CONNECTIONS BYTES DNAT", func(row call.Row) {
 		for _, r := range rows {
-			connections, bytes := "-", "-"
+			connections, bytes, dnat := "-", "-", "-"
+			if r.DNAT != nil {
+				dnat = strconv.FormatUint(*r.DNAT, 10)
+			}
 			if r.Carried != nil {
 				connections, bytes = strconv.Itoa(r.Carried.Connections), strconv.FormatUint(r.Carried.In+r.Carried.Out, 10)
 			}
-			row(r.VM, r.NIC, r.Proto, r.Address, r.Port, r.Guest, r.How, connections, bytes)
+			row(r.VM, r.NIC, r.Proto, r.Address, r.Port, r.Guest, r.How, connections, bytes, dnat)
 		}
 	})
+}
+
+// byDNAT asks the keepers, which let root ask, and returns what tells the connections of a forward.
+func (g guests) byDNAT(ctx context.Context) func(vm string, nic int, f control.Forward) *uint64 {
+	networks, _ := keeper.List(ctx, g.Places.Run) // without rights, none
+	return func(vm string, nic int, f control.Forward) *uint64 {
+		if f.How != keeper.ByDNAT {
+			return nil
+		}
+		wanted := ports.Forward{Proto: f.Proto, Address: f.Address, Port: f.Port, Guest: f.Guest}
+		for _, n := range networks {
+			for _, v := range n.VMs {
+				for _, p := range v.Ports {
+					i := slices.IndexFunc(p.Forwards, func(have keeper.Forwarded) bool { return have.Forward == wanted })
+					if v.Name == vm && p.NIC == nic && i >= 0 {
+						return &p.Forwards[i].Connections
+					}
+				}
+			}
+		}
+		return nil
+	}
 }
 
 // listens is the address of a forward as a profile writes it, without brackets.

@@ -212,6 +212,9 @@ func TestForwardsReach(t *testing.T) {
 						t.Errorf("%q to %s:%d: the guest sees %q, want %q", c.from, c.to, c.port, got, c.want)
 					}
 				}
+				if got := ofForwards(t, o, func(f keeper.Forwarded) string { return fmt.Sprint(f.Connections) }); got != "3 2 0" {
+					t.Errorf("%s connections by DNAT", got)
+				}
 				hijacksNothing(t)
 				if got := howOf(t, o); got != "dnat dnat relay" {
 					t.Errorf("done by %s", got)

@@ -95,6 +95,9 @@ const (
 type Forwarded struct {
 	Forward
 	How string `json:"how"` // ByRelay or ByDNAT
+
+	// Connections are those that reached the guest by DNAT, in all, with UDP's flows; OpInfo only.
+	Connections uint64 `json:"connections,omitempty"`
 }
 
 // Port is a connected NIC.

@@ -34,10 +34,12 @@ const (
 	throughChain = "through_host"       // which drops all that no rule before its end accepts
 )
 
-// forwardSets are the maps and the set of a Forwarding, with their types.
+// forwardSets are the maps and the set of a Forwarding, with their types. The kernel looks a
+// connection up once, with its first packet, so that the counters of a map's elements count
+// connections.
 var forwardSets = [][2]string{
-	{"map " + forwardAny, "type inet_proto . inet_service : ipv4_addr . inet_service"},
-	{"map " + forwardAt, "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service"},
+	{"map " + forwardAny, "type inet_proto . inet_service : ipv4_addr . inet_service; counter"},
+	{"map " + forwardAt, "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; counter"},
 	{"set " + forwardTo, "type ipv4_addr . inet_proto . inet_service"},
 }
 

@@ -15,11 +15,7 @@ import (
 
 // Register numbers: a concatenation's later fields follow its first, of 16 bytes in old numbers
 // and of 4 in those from 8 on (linux/netfilter/nf_tables.h).
-const (
-	firstRegister  = 1
-	secondRegister = 9
-	thirdRegister  = 10
-)
+const firstRegister, secondRegister, thirdRegister = 1, 9, 10
 
 const (
 	rtnLocal     = 2      // RTN_LOCAL of linux/rtnetlink.h
@@ -34,8 +30,8 @@ func (f Forwarding) sets() (anyone, at, to *nftables.Set) {
 	port := nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)
 	addressPort := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
 	guest := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
-	return &nftables.Set{Table: table, Name: forwardAny, IsMap: true, Concatenation: true, KeyType: port, DataType: guest},
-		&nftables.Set{Table: table, Name: forwardAt, IsMap: true, Concatenation: true, KeyType: addressPort, DataType: guest},
+	return &nftables.Set{Table: table, Name: forwardAny, IsMap: true, Counter: true, Concatenation: true, KeyType: port, DataType: guest},
+		&nftables.Set{Table: table, Name: forwardAt, IsMap: true, Counter: true, Concatenation: true, KeyType: addressPort, DataType: guest},
 		&nftables.Set{Table: table, Name: forwardTo, Concatenation: true, KeyType: addressPort}
 }
 
@@ -140,7 +136,7 @@ func (c *Conn) shut(f Forwarding) error {
 	anyone, at, to := f.sets()
 	rules, err := c.lib.GetRules(to.Table, &nftables.Chain{Name: throughChain, Table: to.Table})
 	if err != nil {
-		return fmt.Errorf("list chain %s of table inet %s: %w", throughChain, f.Table, err)
+		return fmt.Errorf("list chain %s: %w", throughChain, err)
 	}
 	for _, r := range rules {
 		if name, _ := Counted(r); name == forwardRule {
@@ -153,8 +149,8 @@ func (c *Conn) shut(f Forwarding) error {
 	for _, s := range []*nftables.Set{anyone, at, to} {
 		c.lib.DelSet(s)
 	}
-	if err := c.lib.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove forwards from table inet %s: %w", f.Table, err)
+	if err := c.lib.Flush(); !errors.Is(err, unix.ENOENT) {
+		return err
 	}
 	return nil
 }
@@ -163,29 +159,52 @@ func (c *Conn) shut(f Forwarding) error {
 //
 //	nft list map inet TABLE forward_any4; nft list map inet TABLE forward_at4
 func (c *Conn) Forwards(f Forwarding) ([]Destination, error) {
-	there, err := c.opened(f)
-	if err != nil || !there {
-		return nil, err
-	}
-	return c.elements(f)
+	list, _, err := c.forwards(f)
+	return list, err
 }
 
-// elements are the forwards of a table that has a forwarding.
-func (c *Conn) elements(f Forwarding) ([]Destination, error) {
+// forwards reports besides whether the table has a forwarding.
+func (c *Conn) forwards(f Forwarding) (list []Destination, there bool, err error) {
+	if there, err = c.opened(f); there && err == nil {
+		err = f.each(c.lib, func(d Destination, _ nftables.SetElement) { list = append(list, d) })
+	}
+	return list, there, err
+}
+
+// each calls do with each forward that the table has.
+func (f Forwarding) each(lib *nftables.Conn, do func(Destination, nftables.SetElement)) error {
 	anyone, at, _ := f.sets()
-	var list []Destination
 	for _, m := range []*nftables.Set{anyone, at} {
-		elements, err := c.lib.GetSetElements(m)
+		elements, err := lib.GetSetElements(m)
 		if err != nil {
-			return nil, fmt.Errorf("list map %s of table inet %s: %w", m.Name, f.Table, err)
+			return fmt.Errorf("list map %s of table inet %s: %w", m.Name, f.Table, err)
 		}
 		for _, e := range elements {
 			if forward, ok := decodeForward(e); ok {
-				list = append(list, forward)
+				do(forward, e)
 			}
 		}
 	}
-	return list, nil
+	return nil
+}
+
+// CountForwards returns how many connections and flows each forward of a table gave its guest as
+// the destination, since it was added. A kernel before 5.7, and the maps of an older qnet, count
+// none. It needs CAP_NET_ADMIN.
+//
+//	nft list map inet TABLE forward_any4; nft list map inet TABLE forward_at4
+func CountForwards(f Forwarding) (map[Destination]uint64, error) {
+	lib, err := nftables.New()
+	if err != nil {
+		return nil, fmt.Errorf("count forwards: %w", err)
+	}
+	counts := map[Destination]uint64{}
+	err = f.each(lib, func(d Destination, e nftables.SetElement) {
+		if e.Counter != nil {
+			counts[d] = e.Counter.Packets
+		}
+	})
+	return counts, err
 }
 
 // SetForwards changes the forwards of a table, in one transaction: those of add are there then,
@@ -194,15 +213,9 @@ func (c *Conn) elements(f Forwarding) ([]Destination, error) {
 //
 //	nft delete element inet TABLE ...; nft add element inet TABLE ...
 func (c *Conn) SetForwards(f Forwarding, add, del []Destination) error {
-	there, err := c.opened(f)
+	now, there, err := c.forwards(f)
 	if err != nil {
 		return err
-	}
-	var now []Destination
-	if there {
-		if now, err = c.elements(f); err != nil {
-			return err
-		}
 	}
 	replaced := func(have Destination) bool { // an element of the same key
 		return slices.ContainsFunc(add, func(a Destination) bool { return a.key() == have.key() })
@@ -211,11 +224,11 @@ func (c *Conn) SetForwards(f Forwarding, add, del []Destination) error {
 	want := slices.Concat(left, add)
 	switch {
 	case len(want) == 0 && there:
-		return c.shut(f)
-	case len(want) == 0:
-		return nil
+		err = c.shut(f)
+	case len(want) > 0:
+		err = c.changeForwards(f, there, now, want)
 	}
-	if err := c.changeForwards(f, there, now, want); err != nil {
+	if err != nil {
 		return fmt.Errorf("change forwards of table inet %s: %w", f.Table, err)
 	}
 	return nil

@@ -8,12 +8,14 @@ import (
 
 	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/netsetup/egress"
+	"github.com/qnet-vm/qnet/netsetup/forward"
 	"github.com/qnet-vm/qnet/netsetup/guard"
 	"github.com/qnet-vm/qnet/netsetup/host"
 	"github.com/qnet-vm/qnet/netsetup/keeper"
 	"github.com/qnet-vm/qnet/netsetup/nft"
 	"github.com/qnet-vm/qnet/netsetup/nft/counters"
 	"github.com/qnet-vm/qnet/netsetup/plan"
+	"github.com/qnet-vm/qnet/netsetup/step"
 )
 
 // info describes the network with all its VMs and leases. The error is that of ctx.
@@ -31,6 +33,7 @@ func (s *server) info(ctx context.Context) (keeper.Info, error) {
 		for i := range m.Ports { // of a copy
 			m.Ports[i].Dropped, m.Ports[i].Refused = s.dropped(m.Ports[i]), s.refused(m.Ports[i])
 			addAddress6(info.Leases, m.Ports[i])
+			m.Ports[i].Forwards = s.carried(m.Ports[i], m.Steps)
 		}
 		info.VMs = append(info.VMs, keeper.VMInfo{Name: m.VM, Ports: m.Ports})
 	}
@@ -53,6 +56,23 @@ func (s *server) refused(p keeper.Port) []nft.Count {
 		list = append(list, s.counted(c.Family, egress.TableName(p.Tap), c.Chain)...)
 	}
 	return append(list, s.refusedNames(p)...)
+}
+
+// carried are the forwards to a port, with how many connections went by DNAT.
+func (s *server) carried(p keeper.Port, steps step.List) []keeper.Forwarded {
+	added, ok := step.Find[forward.AddForwards](steps)
+	if !ok {
+		return p.Forwards
+	}
+	counts, err := nft.CountForwards(added.Forwarding)
+	if err != nil {
+		s.log.Warn("count connections", "table", added.Forwarding.Table, "error", err)
+	}
+	list := slices.Clone(p.Forwards)
+	for i := range list {
+		list[i].Connections = counts[forward.Destination(p.Address, list[i].Forward)]
+	}
+	return list
 }
 
 // counted is what a chain of qnet's has dropped.
