@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,7 +74,7 @@ func (l *testHost) systemd() manager {
 // try runs a program beside the systemd.
 func (m manager) try(argv ...string) (string, error) {
 	cmd := exec.Command("nsenter", append([]string{"-t", m.pid, "-m", "-p", "-u", "-i", "-C", "--"}, argv...)...)
-	cmd.Env = append(m.env, "QNET_RUN_DIR=", "QNET_STATE_DIR=")
+	cmd.Env = slices.Concat(m.env, []string{"QNET_RUN_DIR=", "QNET_STATE_DIR="})
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

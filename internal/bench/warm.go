@@ -92,7 +92,7 @@ func (b *bench) pull() error {
 		return err
 	}
 	server := &http.Server{Handler: http.FileServer(http.Dir(filepath.Dir(image))), ReadHeaderTimeout: time.Minute}
-	go server.Serve(l) //nolint:errcheck // it ends with Close
+	go server.Serve(l) // until Close
 	defer server.Close()
 	name := "http://" + l.Addr().String() + "/debian.qcow2#sha256=" + hex.EncodeToString(sum[:])
 	copied := filepath.Join(b.Dir, "copy.qcow2")

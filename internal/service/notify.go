@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,7 +50,7 @@ func (s *Socket) Busy(what string, more ...string) (over func()) {
 	if s == nil {
 		return func() {}
 	}
-	lines := append(more, "STATUS="+what, "EXTEND_TIMEOUT_USEC="+strconv.FormatInt((2*patience).Microseconds(), 10))
+	lines := slices.Concat(more, []string{"STATUS=" + what, "EXTEND_TIMEOUT_USEC=" + strconv.FormatInt((2*patience).Microseconds(), 10)})
 	tell := func() { s.send(lines...) } //nolint:errcheck // a manager that is gone does not wait
 	tell()
 	done := make(chan struct{})
