@@ -44,11 +44,15 @@ func TestCrashMatrix(t *testing.T) {
 				switch mode {
 				case "bridge":
 					more = "[network.dev]\nuplink = \"lan0\"\n"
+				case "host-only":
+					more = "[network.dev]\nipv6 = \"auto\"\n"
 				case "nat": // sockets, and rules beside them
 					more = `ports = ["*:18080:80", "127.0.0.1:18081:80"]` + "\n" + `isolated = true
 host = "none"
 lan = false
 egress = ["deb.example", "192.0.2.0/24:22"]
+[network.dev]
+ipv6 = "auto"
 `
 				}
 				nic := strings.Replace(mode, "move", "bridge", 1)

@@ -18,6 +18,13 @@ const (
 // echoRequest is the type of ICMP that a ping sends (RFC 792).
 const echoRequest = 8
 
+// Types of ICMPv6 (RFC 4443, RFC 4861).
+const (
+	echoRequest6      = 128
+	neighborSolicit   = 135
+	neighborAdvertise = 136
+)
+
 // Packet is a packet on its way through the host, with what rules may ask of it.
 type Packet struct {
 	// Name says to a user what the packet is: "what guests send to the host".
@@ -30,6 +37,7 @@ type Packet struct {
 	PortIn, PortOut string
 	Src, Dst        netip.Addr // Dst is not valid if it is unknown
 	Proto           byte
+	Kind            byte // type of ICMPv6; 0 is an echo request, or its reply
 	Sport, Dport    uint16
 	Established     bool // by a connection that is tracked; otherwise its first packet
 	Untracked       bool // a rule keeps it from being tracked: it belongs to no connection
@@ -166,7 +174,7 @@ func (p *Packet) transportHeader() []byte {
 		h[0] = pick[byte](p.Established, 0, echoRequest)
 		return h[:8]
 	case ICMPv6:
-		h[0] = pick[byte](p.Established, 129, 128)
+		h[0] = pick(p.Kind != 0, p.Kind, pick[byte](p.Established, 129, echoRequest6))
 		return h[:8]
 	}
 	binary.BigEndian.PutUint16(h, p.Sport)

@@ -15,9 +15,12 @@ type Promise struct {
 	Bridge  string
 	Prefix  netip.Prefix // of host-only and nat
 	Gateway netip.Addr   // the host's address in Prefix
-	Uplinks []string     // of nat: the links by which guests leave; of bridge: the port to the LAN
-	Joined  bool         // another program made the bridge, which has ports of its own
-	Zoned   bool         // qnet puts the bridge into a zone of firewalld, whose rules for it follow
+	// Prefix6 and Gateway6 are the same of IPv6, not valid without.
+	Prefix6  netip.Prefix
+	Gateway6 netip.Addr
+	Uplinks  []string // of nat: the links by which guests leave; of bridge: the port to the LAN
+	Joined   bool     // another program made the bridge, which has ports of its own
+	Zoned    bool     // qnet puts the bridge into a zone of firewalld, whose rules for it follow
 
 	Forwards []nft.Destination // of nat: what qnet gives packets to ports of the host
 }
@@ -28,11 +31,12 @@ const maxUplinks = 8
 // Addresses of packets whose real addresses are not known: a host of the Internet, and
 // guests of a network without a prefix.
 var (
-	outside = netip.AddrFrom4([4]byte{9, 9, 9, 9})
-	anyOne  = netip.AddrFrom4([4]byte{192, 168, 0, 2})
-	anyTwo  = netip.AddrFrom4([4]byte{192, 168, 0, 3})
-	sixOne  = netip.MustParseAddr("fe80::5054:ff:fe00:2")
-	sixTwo  = netip.MustParseAddr("fe80::5054:ff:fe00:3")
+	outside  = netip.AddrFrom4([4]byte{9, 9, 9, 9})
+	outside6 = netip.MustParseAddr("2620:fe::fe")
+	anyOne   = netip.AddrFrom4([4]byte{192, 168, 0, 2})
+	anyTwo   = netip.AddrFrom4([4]byte{192, 168, 0, 3})
+	sixOne   = netip.MustParseAddr("fe80::5054:ff:fe00:2")
+	sixTwo   = netip.MustParseAddr("fe80::5054:ff:fe00:3")
 )
 
 // Ports of the packets. No firewall opens the port of service by default.
@@ -46,6 +50,21 @@ const (
 // Packets lists the packets that must pass for the network to keep the promise of its
 // mode. A reply follows its request, and first comes what a guest misses first.
 func (r Ruleset) Packets(n Promise) []Packet {
+	list := n.beyondGuests()
+	if n.Prefix6.IsValid() {
+		six := n
+		six.Prefix, six.Gateway = n.Prefix6, n.Gateway6
+		for _, p := range append(six.neighbors(), six.beyondGuests()...) {
+			p.Name += " over IPv6"
+			list = append(list, p)
+		}
+	}
+	list = append(list, n.forwarded()...)
+	return append(list, r.betweenGuests(n)...)
+}
+
+// beyondGuests are the packets between guests and host or outside, of one family.
+func (n Promise) beyondGuests() []Packet {
 	var list []Packet
 	if n.Mode == profiles.NAT || n.Mode == profiles.HostOnly {
 		list = n.withHost()
@@ -55,8 +74,24 @@ func (r Ruleset) Packets(n Promise) []Packet {
 			list = append(list, n.outside(up)...)
 		}
 	}
-	list = append(list, n.forwarded()...)
-	return append(list, r.betweenGuests(n)...)
+	return list
+}
+
+// neighbors are what guests and host ask each other for MACs with, and answer (RFC 4861). The
+// kernel tracks none of it.
+func (n Promise) neighbors() []Packet {
+	var list []Packet
+	for _, kind := range []byte{neighborSolicit, neighborAdvertise} {
+		in := n.toHost(ICMPv6, 0)
+		in.Kind, in.Untracked, in.Name = kind, true, "what guests need to know the host's MAC"
+		in.Passes = []Traffic{{In: n.Bridge, Proto: ICMPv6, Kind: kind}}
+		out := Packet{
+			Path: sentPath(), Out: n.Bridge, Src: n.Gateway, Dst: n.guest(), SrcLocal: true, Proto: ICMPv6, Kind: kind, Untracked: true,
+			Name: "what the host needs to know guests' MACs", Passes: []Traffic{{Out: n.Bridge, Proto: ICMPv6, Kind: kind}},
+		}
+		list = append(list, in, out)
+	}
+	return list
 }
 
 // betweenGuests are the frames from port to port. The chains of ip and ip6 see them only
@@ -113,7 +148,7 @@ func (n Promise) withHost() []Packet {
 	}{
 		{"what guests ask the host's name server", UDP, dnsPort},
 		{"what guests ask the host's name server over TCP", TCP, dnsPort},
-		{"guests' pings of the host", ICMP, 0},
+		{"guests' pings of the host", pick[byte](n.Gateway.Is6(), ICMPv6, ICMP), 0},
 	} {
 		p := n.toHost(service.proto, service.port)
 		p.Name = service.name
@@ -139,7 +174,7 @@ func (n Promise) toHost(proto byte, port uint16) Packet {
 // outside are the packets between guests and the outside by an uplink.
 func (n Promise) outside(uplink string) []Packet {
 	out := Packet{
-		Path: pathThroughHost, In: n.Bridge, Out: uplink, Src: n.guest(), Dst: outside,
+		Path: pathThroughHost, In: n.Bridge, Out: uplink, Src: n.guest(), Dst: pick(n.Gateway.Is6(), outside6, outside),
 		Proto: TCP, Sport: ephemeral, Dport: httpsPort, Name: "what guests send to the outside",
 	}
 	out.Passes = []Traffic{{In: n.Bridge}}

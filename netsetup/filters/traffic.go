@@ -14,7 +14,8 @@ type Traffic struct {
 	In, Out         string // links; "" is any
 	PortIn, PortOut string // how the names of ports of a bridge begin; "" is any
 	Src, Dst        netip.Prefix
-	Proto           byte   // TCP, UDP, or ICMP, of which it is echo requests alone; 0 is any
+	Proto           byte   // TCP, UDP, or ICMP or ICMPv6, of which it is one type alone; 0 is any
+	Kind            byte   // the type of ICMPv6, 0 for echo requests, as of ICMP
 	Port            uint16 // the destination, of TCP and UDP; 0 is any
 	Established     bool   // only replies, and what belongs to their connection
 	DNAT            bool   // only what a rule gave this destination
@@ -39,6 +40,7 @@ func (t Traffic) spec(network string) string {
 	add(t.Proto != 0, "-p "+proto)
 	add(t.Port != 0, fmt.Sprintf("-m %s --dport %d", proto, t.Port))
 	add(t.Proto == ICMP, fmt.Sprintf("-m icmp --icmp-type %d", echoRequest))
+	add(t.Proto == ICMPv6, fmt.Sprintf("-m icmp6 --icmpv6-type %d", t.kind6()))
 	add(t.PortIn != "", "-m physdev --physdev-in "+t.PortIn+"+ --physdev-is-bridged")
 	add(t.PortOut != "", "-m physdev --physdev-out "+t.PortOut+"+ --physdev-is-bridged")
 	add(t.Established, "-m conntrack --ctstate RELATED,ESTABLISHED")
@@ -56,14 +58,19 @@ func (t Traffic) nft() string {
 	}
 	add(t.In != "", "iifname %q", t.In)
 	add(t.Out != "", "oifname %q", t.Out)
-	add(t.Src.IsValid(), "ip saddr %s", t.Src)
-	add(t.Dst.IsValid(), "ip daddr %s", addressText(t.Dst))
+	family := pick(t.Src.Addr().Is6() || t.Dst.Addr().Is6(), nft.IP6, nft.IP)
+	add(t.Src.IsValid(), string(family)+" saddr %s", t.Src)
+	add(t.Dst.IsValid(), string(family)+" daddr %s", addressText(t.Dst))
 	add(t.Proto == ICMP, "icmp type %s", "echo-request")
+	add(t.Proto == ICMPv6, "icmpv6 type %d", t.kind6())
 	add(t.Port != 0, ProtocolText(t.Proto)+" dport %d", t.Port)
 	add(t.Established, "ct state %s", "established,related")
 	add(t.DNAT, "ct status %s", "dnat")
 	return strings.Join(append(words, "accept"), " ")
 }
+
+// kind6 is the type of ICMPv6.
+func (t Traffic) kind6() byte { return pick(t.Kind != 0, t.Kind, echoRequest6) }
 
 func addressText(p netip.Prefix) string {
 	if p.IsSingleIP() {
@@ -84,13 +91,16 @@ func (t Traffic) matches(f nft.Family) []Match {
 	one(t.Out != "", Field{Name: OutLink, Len: 16}, LinkName(t.Out))
 	one(t.PortIn != "", Field{Name: PortIn, Len: 16}, []byte(t.PortIn))
 	one(t.PortOut != "", Field{Name: PortOut, Len: 16}, []byte(t.PortOut))
-	if f == nft.IP {
-		list = append(list, prefixMatch(t.Src, 12)...)
-		list = append(list, prefixMatch(t.Dst, 16)...)
+	switch f {
+	case nft.IP:
+		list = append(append(list, prefixMatch(t.Src, 12)...), prefixMatch(t.Dst, 16)...)
+	case nft.IP6:
+		list = append(append(list, prefixMatch(t.Src, 8)...), prefixMatch(t.Dst, 24)...)
 	}
 	one(t.Proto != 0, Field{Name: L4Proto, Len: 1}, []byte{t.Proto})
 	one(t.Port != 0, Field{Header: TransportHeader, Offset: 2, Len: 2}, binary.BigEndian.AppendUint16(nil, t.Port))
 	one(t.Proto == ICMP, Field{Header: TransportHeader, Len: 1}, []byte{echoRequest})
+	one(t.Proto == ICMPv6, Field{Header: TransportHeader, Len: 1}, []byte{t.kind6()})
 	if t.Established {
 		list = append(list, AnyBit(CTState, StateEstablished|StateRelated, false))
 	}

@@ -15,7 +15,7 @@ import (
 // What a guest may reach holds for IPv6 as for IPv4: names, prefixes, the host's networks, the host,
 // fragments included.
 func TestEgressOverIPv6(t *testing.T) {
-	inIPv6(t, func(t *testing.T, o Options, _ *advertiser) {
+	inIPv6(t, []string{"by link", "all links"}, func(t *testing.T, o Options, _ *advertiser) {
 		names := serveNames(t)
 		defer names.down()
 		defer serveTCP(t, "inet", "[2001:db8:ffff::1]:80", "[2001:db8:2::1]:80")()

@@ -141,10 +141,10 @@ ip -n vpn addr add 2001:db8:9::2/64 dev far0 nodad
 ip -n vpn -6 route add default via 2001:db8:9::1`
 
 // inIPv6 runs a test on a host that has IPv6 by advertisements, with a kernel that forwards by link,
-// and as with one that does not.
-func inIPv6(t *testing.T, f func(t *testing.T, o Options, a *advertiser)) {
+// as with one that does not, or beside a firewall.
+func inIPv6(t *testing.T, ways []string, f func(t *testing.T, o Options, a *advertiser)) {
 	lab.Require(t, lab.Tun, lab.Program("nft"))
-	for _, way := range []string{"by link", "all links"} {
+	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
 			lab.Run(t, func(t *testing.T) {
 				lab.Uplink(t)
@@ -159,6 +159,10 @@ func inIPv6(t *testing.T, f func(t *testing.T, o Options, a *advertiser)) {
 				}
 				lab.Eventually(t, 10*time.Second, "the host has IPv6", hasDefault6)
 				lab.Sh(t, "sysctl -qw net.bridge.bridge-nf-call-ip6tables=0 || true")
+				if way == "beside a firewall" { // as ufw, which opens the LAN, and Docker leave it
+					lab.Require(t, lab.Program("ip6tables-nft"))
+					lab.Sh(t, "for i in lo eth0 vpn0 up1; do ip6tables-nft -A INPUT -i $i -j ACCEPT; done; ip6tables-nft -P INPUT DROP; ip6tables-nft -P FORWARD DROP")
+				}
 				before := lab.Snapshot(t, o.RunDir)
 				stop := sampleDefault6()
 				f(t, o, a)
@@ -198,7 +202,7 @@ func inJournal(t *testing.T, o Options, text string) bool {
 // Guests reach the outside by the host's address, as long as the host does; the host keeps its
 // default route whatever begins, ends or dies, and forwards nothing else.
 func TestNAT66(t *testing.T) {
-	inIPv6(t, func(t *testing.T, o Options, a *advertiser) {
+	inIPv6(t, []string{"by link", "all links", "beside a firewall"}, func(t *testing.T, o Options, a *advertiser) {
 		n := Network{Name: "dev", Mode: profiles.NAT, IPv6: true}
 		r := mustJoin(t, o, n, "web", port(1))
 		other := mustJoin(t, o, Network{Name: "other", Mode: profiles.NAT, IPv6: true}, "db", port(2))
@@ -244,7 +248,7 @@ func TestNAT66(t *testing.T) {
 // The keeper tells guests when the host's default route goes and comes, and follows a new prefix
 // and a new uplink.
 func TestRouterOfGuests(t *testing.T) {
-	inIPv6(t, func(t *testing.T, o Options, a *advertiser) {
+	inIPv6(t, []string{"by link", "all links"}, func(t *testing.T, o Options, a *advertiser) {
 		r := mustJoin(t, o, Network{Name: "dev", Mode: profiles.NAT, IPv6: true}, "web", port(1))
 		info := r.Info()
 		guest6(t, "vm1", info, "9")

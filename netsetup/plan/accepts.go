@@ -49,6 +49,7 @@ func (p *Plan) ClosedTo(rules filters.Ruleset, zoned bool) (program, open string
 func (p *Plan) promise() filters.Promise {
 	return filters.Promise{
 		Name: p.Network.Name, Mode: p.Network.Mode, Bridge: p.Bridge, Prefix: p.Prefix, Gateway: p.Gateway,
+		Prefix6: p.Prefix6, Gateway6: p.Gateway6,
 		Uplinks: p.Uplinks, Joined: p.Bridge != host.BridgeName(p.Network.Name), Forwards: p.Forwards,
 	}
 }
