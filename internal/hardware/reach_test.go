@@ -45,7 +45,7 @@ var otherKeys = map[string]string{
 
 // noPaths are the keys that can hold a path's text and name nothing on the host.
 var noPaths = []string{
-	"boot.cmdline", "guest.run", "nic.address", "nic.address6", "network.subnet", "network.subnet6", "nic.ports", "network.pxe.server", "network.pxe.file", // the guest's, addresses, and the TFTP server's
+	"boot.cmdline", "guest.run", "nic.address", "nic.address6", "network.subnet", "network.subnet6", "nic.ports", "nic.egress", "network.pxe.server", "network.pxe.file", // the guest's, addresses, names, and the TFTP server's
 	"share.mount", // in the guest
 }
 
