@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // The types of keys that qnet makes, as SSH names them (RFC 8709, RFC 5656). Every SSH
@@ -151,7 +152,7 @@ func Parse(text string) (string, error) {
 		return "", fmt.Errorf(`no public key: it begins with %.20q; one is a line such as "ssh-ed25519 AAAA... me@host"`, words[0])
 	}
 	for _, r := range text {
-		if r < ' ' && r != '\t' && r != '\n' || r == 0x7f {
+		if unicode.IsControl(r) && r != '\t' && r != '\n' {
 			return "", errors.New("no public key: it has control characters")
 		}
 	}
