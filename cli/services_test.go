@@ -181,3 +181,29 @@ func TestServiceThatHangs(t *testing.T) {
 		m.qnet("gc")
 	})
 }
+
+// A unit runs what was asked for, from any directory, and nothing is installed that cannot run.
+func TestServiceUnits(t *testing.T) {
+	u := newCaller(t)
+	path := u.write("my vm.toml", "name = \"web\"\n[[nic]]\nmode = \"user\"\n")
+	for want, args := range map[string][]string{
+		" run --service --name web \"" + path + "\"\n":                                     {path},
+		" run --service --name db --sandbox required --allow-path /srv \"" + path + "\"\n": {"--name", "db", "--sandbox", "required", "--allow-path", "/srv", path},
+		" --run-dir /elsewhere run --service --name web \"" + path + "\"\n":                {path},
+		" run --service --name debian-12 debian-12\n":                                      {"debian-12"},
+	} {
+		global := []string{}
+		if strings.Contains(want, "elsewhere") {
+			global = []string{"--run-dir", "/elsewhere"}
+		}
+		if got := u.must(append(append(global, "service", "install", "--print"), args...)...); !strings.Contains(got, want) {
+			t.Errorf("%v: got\n%s\nwant %s", args, got, want)
+		}
+	}
+	u.fails(exitUsage, []string{"service", "install", "--print", u.write("bad.toml", "memory = 3\n")}, "bad.toml:1")
+	u.fails(exitUsage, []string{"service"}, "got nothing, allowed: install, remove, status")
+	u.fails(exitUsage, []string{"service", "install"}, "service install needs PROFILE")
+	u.fails(exitUsage, []string{"service", "remove", "a", "b"}, `takes no argument "b"`)
+	u.fails(exitIncapable, []string{"service", "install", "--user", "--print", u.write("nat.toml", "[[nic]]\nmode = \"nat\"\n")}, "whose network is root's to make")
+	u.fails(exitFailure, []string{"service", "status", "none"}, `VM "none" has no service`, "qnet service status lists")
+}

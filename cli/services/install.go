@@ -28,7 +28,7 @@ func (s services) install(c *cli.Context, operand string) error {
 	if err != nil {
 		return err
 	}
-	unit, err := s.unit(c, p)
+	unit, err := s.unit(c, p, operand)
 	if err != nil {
 		return err
 	}
@@ -42,8 +42,9 @@ func (s services) install(c *cli.Context, operand string) error {
 	return nil
 }
 
-// unit makes the unit of the profile. A user's manager has no rights, so it makes no networks.
-func (s services) unit(c *cli.Context, p *profiles.Profile) (service.Unit, error) {
+// unit makes the unit of the profile that the operand means. A user's manager has no rights, so it
+// makes no networks.
+func (s services) unit(c *cli.Context, p *profiles.Profile, operand string) (service.Unit, error) {
 	for i, n := range p.NICs {
 		if c.Bool("user") && n.Mode.NeedsNetwork() {
 			return service.Unit{}, host.Refuse("NIC %d of VM %q has mode %s, whose network is root's to make: run sudo qnet service install without --user, or use mode = \"user\"", i, p.Name, n.Mode)
@@ -53,9 +54,9 @@ func (s services) unit(c *cli.Context, p *profiles.Profile) (service.Unit, error
 	if err != nil {
 		return service.Unit{}, fmt.Errorf("find qnet's own file: %w", err)
 	}
-	path, err := filepath.Abs(p.Path)
+	operand, err = anywhere(p.Path, operand)
 	if err != nil {
-		return service.Unit{}, fmt.Errorf("find %s: %w", p.Path, err)
+		return service.Unit{}, err
 	}
 	args := append(call.Again(c), "run", "--service", "--name", p.Name)
 	if c.Bool("assume-yes") {
@@ -64,10 +65,30 @@ func (s services) unit(c *cli.Context, p *profiles.Profile) (service.Unit, error
 	if c.IsSet("sandbox") {
 		args = append(args, "--sandbox", c.String("sandbox"))
 	}
-	for _, dir := range p.Allowed {
-		args = append(args, "--allow-path", dir)
+	for _, dir := range c.StringSlice("allow-path") {
+		path, err := filepath.Abs(dir)
+		if err != nil {
+			return service.Unit{}, fmt.Errorf("find %s: %w", dir, err)
+		}
+		args = append(args, "--allow-path", path)
 	}
-	return service.Unit{VM: p.Name, Exe: exe, Args: append(args, path), User: c.Bool("user"), Behind: s.User}, nil
+	return service.Unit{VM: p.Name, Exe: exe, Args: append(args, operand), User: c.Bool("user"), Behind: s.User}, nil
+}
+
+// anywhere returns an operand that means the same in any directory: the profile's path, or an
+// image's, where a VM is run without a profile; the name or URL of an image as it is.
+func anywhere(profile, operand string) (string, error) {
+	for _, file := range []string{profile, operand} {
+		if _, err := os.Stat(file); err != nil {
+			continue
+		}
+		path, err := filepath.Abs(file)
+		if err != nil {
+			return "", fmt.Errorf("find %s: %w", file, err)
+		}
+		return path, nil
+	}
+	return operand, nil
 }
 
 // put gives the unit to the manager.
