@@ -18,6 +18,7 @@ type planned struct {
 	Networks []struct {
 		Do []string `json:"do"`
 	} `json:"networks"`
+	Forwards []string       `json:"forwards"`
 	QEMU     string         `json:"qemu"`
 	Confined sandbox.Report `json:"confined"`
 }
@@ -85,7 +86,7 @@ func TestPlanIsTheRun(t *testing.T) {
 				for _, n := range planned.Networks {
 					steps = append(steps, n.Do...)
 				}
-				steps = append(steps, planned.Confined.Comment())
+				steps = append(append(steps, planned.Confined.Comment()), planned.Forwards...)
 				p := l.start("run", "-d", "-v", path)
 				if code := p.end(30 * time.Second); code != 0 {
 					t.Fatalf("exit code %d\n%s", code, &p.errout)

@@ -519,7 +519,10 @@ func TestForwardsFinishedByTheNextKeeper(t *testing.T) {
 				}
 				release()
 				r := served(t, joined)
-				lab.Eventually(t, 10*time.Second, "next keeper", func() bool { return howOf(t, o) == "dnat" })
+				lab.Eventually(t, 10*time.Second, "next keeper", func() bool {
+					_, err := List(t.Context(), o.RunDir) // none answers while one takes over
+					return err == nil && howOf(t, o) == "dnat"
+				})
 				if got := seen("inet", hostAddress, 8080); got != lanAddress {
 					t.Errorf("the guest sees %q", got)
 				}
