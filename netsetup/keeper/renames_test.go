@@ -80,9 +80,7 @@ func (c renamed) connect(t *testing.T) (disconnect func()) {
 		gateway = "10.77.0.1"
 	}
 	lab.Guest(t, "vm1", c.bridge, c.address, gateway)
-	if !c.online() {
-		t.Fatal("the guest is not online at first")
-	}
+	lab.Eventually(t, 5*time.Second, "the guest is online at first", c.online)
 	return func() { lab.Sh(t, "ip link del vvm1; ip netns del vm1") }
 }
 
