@@ -187,16 +187,16 @@ func TestServiceUnits(t *testing.T) {
 	u := newCaller(t)
 	path := u.write("my vm.toml", "name = \"web\"\n[[nic]]\nmode = \"user\"\n")
 	for want, args := range map[string][]string{
-		" run --service --name web \"" + path + "\"\n":                                     {path},
-		" run --service --name db --sandbox required --allow-path /srv \"" + path + "\"\n": {"--name", "db", "--sandbox", "required", "--allow-path", "/srv", path},
-		" --run-dir /elsewhere run --service --name web \"" + path + "\"\n":                {path},
-		" run --service --name debian-12 debian-12\n":                                      {"debian-12"},
+		"run --service --name web \"" + path + "\"":                                     {path},
+		"run --service --name db --sandbox required --allow-path /srv \"" + path + "\"": {"--name", "db", "--sandbox", "required", "--allow-path", "/srv", path},
+		"--run-dir /elsewhere run --service --name web \"" + path + "\"":                {path},
+		"run --service --name debian-12 debian-12":                                      {"debian-12"},
 	} {
 		global := []string{}
 		if strings.Contains(want, "elsewhere") {
 			global = []string{"--run-dir", "/elsewhere"}
 		}
-		if got := u.must(append(append(global, "service", "install", "--print"), args...)...); !strings.Contains(got, want) {
+		if got := u.must(append(append(global, "service", "install", "--print"), args...)...); !strings.Contains(got, " "+want+"\n") {
 			t.Errorf("%v: got\n%s\nwant %s", args, got, want)
 		}
 	}
