@@ -76,8 +76,9 @@ func heard(t testing.TB, ask bool, messages ...[]byte) (*Clerk, *ears, error) {
 	if ask {
 		k.asked = make(chan []dhcp.Lease, 1)
 	}
+	defer clerk.Close() // not before: what it has not read of the keeper's answers would make that an error
 	go func() {
-		defer clerk.Close()
+		defer clerk.CloseWrite()
 		for _, m := range messages {
 			if len(m) == 0 {
 				continue // it would be the end
