@@ -168,6 +168,23 @@ func (c *Conn) Read(b []byte) (n int, out bool, err error) {
 	return 0, false, os.ErrClosed
 }
 
+// Each calls take with each frame that comes, until Close, and returns nil then; or until the link
+// is gone. One that is down may come up again. The frame is take's until it returns.
+func (c *Conn) Each(take func(frame []byte)) error {
+	for b := make([]byte, 2048); ; {
+		n, _, err := c.Read(b)
+		switch {
+		case errors.Is(err, os.ErrClosed):
+			return nil
+		case errors.Is(err, unix.ENETDOWN):
+			continue
+		case err != nil:
+			return err
+		}
+		take(b[:n])
+	}
+}
+
 // use counts a user of the file, unless the connection is closed.
 func (c *Conn) use() bool {
 	c.mu.Lock()

@@ -31,7 +31,6 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"golang.org/x/sys/unix"
 
 	"github.com/qnet-vm/qnet/internal/order"
 	"github.com/qnet-vm/qnet/internal/packet"
@@ -166,28 +165,22 @@ func (s *Server) ListenOn(fd int) error {
 
 // Serve answers until Close, and returns nil then; or until the link is gone.
 func (s *Server) Serve() error {
-	b := make([]byte, 2048)
-	for {
-		n, _, err := s.conn.Read(b)
-		switch {
-		case errors.Is(err, os.ErrClosed):
-			return nil
-		case errors.Is(err, unix.ENETDOWN):
-			continue // the link may come up again
-		case err != nil:
-			return fmt.Errorf("serve DHCP: %w", err)
-		}
+	err := s.conn.Each(func(frame []byte) {
 		if s.c.Before != nil {
 			s.c.Before()
 		}
-		answer := s.contained(b[:n])
+		answer := s.contained(frame)
 		if answer == nil {
-			continue
+			return
 		}
 		if err := s.conn.Write(answer); err != nil {
 			s.c.Log.Warn("serve DHCP", "error", err)
 		}
+	})
+	if err != nil {
+		return fmt.Errorf("serve DHCP: %w", err)
 	}
+	return nil
 }
 
 // Close ends Serve and closes the lease file.

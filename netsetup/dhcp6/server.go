@@ -27,8 +27,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/qnet-vm/qnet/internal/packet"
 	"github.com/qnet-vm/qnet/netsetup/ra"
 )
@@ -147,23 +145,18 @@ func (s *Server) Serve() error {
 	advertising.Go(func() { s.ra.Run(done) })
 	defer advertising.Wait()
 	defer close(done)
-	for b := make([]byte, 2048); ; {
-		n, _, err := s.conn.Read(b)
-		switch {
-		case errors.Is(err, os.ErrClosed):
-			return nil
-		case errors.Is(err, unix.ENETDOWN):
-			continue // the link may come up again
-		case err != nil:
-			return fmt.Errorf("serve DHCPv6: %w", err)
-		}
+	err := s.conn.Each(func(frame []byte) {
 		if s.c.Before != nil {
 			s.c.Before()
 		}
-		if answer := s.contained(b[:n]); answer != nil {
+		if answer := s.contained(frame); answer != nil {
 			s.send(answer) //nolint:errcheck // it is logged, and the guest asks again
 		}
+	})
+	if err != nil {
+		return fmt.Errorf("serve DHCPv6: %w", err)
 	}
+	return nil
 }
 
 // Close ends Serve.
