@@ -95,10 +95,7 @@ func (d *decoder) addresses6(p *Profile) {
 			continue
 		}
 		key := fmt.Sprintf("nic[%d].address6", i)
-		if other, ok := taken[n.Address6]; ok {
-			d.Fail(key, "got %s, which nic[%d] has already", n.Address6, other)
-		}
-		taken[n.Address6] = i
+		d.takenOnce(taken, key, n.Address6, i)
 		network := p.Networks[n.Network]
 		switch {
 		case !network.Subnet6.IsValid():

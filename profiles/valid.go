@@ -240,6 +240,14 @@ func (d *decoder) subnet(key, s string, mode Mode) netip.Prefix {
 	return netip.Prefix{}
 }
 
+// takenOnce fails the key of a NIC whose address another one has taken, and takes it.
+func (d *decoder) takenOnce(taken map[netip.Addr]int, key string, a netip.Addr, nic int) {
+	if other, ok := taken[a]; ok {
+		d.Fail(key, "got %s, which nic[%d] has already", a, other)
+	}
+	taken[a] = nic
+}
+
 // addresses checks the NICs' addresses against their subnets and each other.
 func (d *decoder) addresses(p *Profile) {
 	taken := map[netip.Addr]int{}
@@ -248,10 +256,7 @@ func (d *decoder) addresses(p *Profile) {
 			continue
 		}
 		key := fmt.Sprintf("nic[%d].address", i)
-		if other, ok := taken[n.Address]; ok {
-			d.Fail(key, "got %s, which nic[%d] has already", n.Address, other)
-		}
-		taken[n.Address] = i
+		d.takenOnce(taken, key, n.Address, i)
 		subnet := p.Networks[n.Network].Subnet
 		if !subnet.IsValid() {
 			if !d.Has("network." + n.Network + ".subnet") {

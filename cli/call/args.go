@@ -3,6 +3,7 @@ package call
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,6 +15,16 @@ type Usage struct{ Text string }
 
 // Error returns the text in one line: it may have parts of the command line.
 func (u *Usage) Error() string { return legible.Text(u.Text) }
+
+// UnknownVerb refuses the first argument of a command, or that there is none, where the command
+// takes one of the allowed verbs.
+func UnknownVerb(command string, args, allowed []string) *Usage {
+	got := "nothing"
+	if len(args) > 0 {
+		got = fmt.Sprintf("%q", args[0])
+	}
+	return &Usage{Text: fmt.Sprintf("%s: got %s, allowed: %s; see qnet %s --help", command, got, strings.Join(allowed, ", "), command)}
+}
 
 // ExitStatus makes an exit code that of qnet: another program's, or one that a table
 // explains.

@@ -67,11 +67,7 @@ func (c command) run(ctx *cli.Context) error {
 			return v.run(c, ctx, others)
 		}
 	}
-	got := "nothing"
-	if len(args) > 0 {
-		got = fmt.Sprintf("%q", args[0])
-	}
-	return &call.Usage{Text: fmt.Sprintf("image: got %s, allowed: %s; see qnet image --help", got, strings.Join(names, ", "))}
+	return call.UnknownVerb("image", args, names)
 }
 
 // Store returns the cache of the call's user.

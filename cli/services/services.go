@@ -69,11 +69,7 @@ func (s services) run(c *cli.Context) error {
 			return v.run(s, c, operand)
 		}
 	}
-	got := "nothing"
-	if len(args) > 0 {
-		got = fmt.Sprintf("%q", args[0])
-	}
-	return &call.Usage{Text: fmt.Sprintf("service: got %s, allowed: %s; see qnet service --help", got, strings.Join(names, ", "))}
+	return call.UnknownVerb("service", args, names)
 }
 
 // one returns the verb's operand, "" where it needs none and got none.
